@@ -1,0 +1,44 @@
+"""Neural architecture search over residual networks: exact costs, really trained, honestly ranked."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Lazy, so that `import nas` and `nas --help` load neither torch nor ray nor optuna.
+_PUBLIC = {
+    "Architecture": "nas.architecture",
+    "Cost": "nas.cost",
+    "Run": "nas.run",
+    "SearchSpace": "nas.space",
+    "build": "nas.network",
+    "cost_of": "nas.network",
+    "load_run": "nas.run",
+    "load_space": "nas.space",
+    "search": "nas.searching",
+}
+_MODULES = ("blocks", "cost", "export", "pareto", "report", "samplers", "zoo")
+
+__all__ = ["Architecture", "Cost", "Run", "SearchSpace", "build", "cost_of", "load_run", "load_space", "search"]
+
+if TYPE_CHECKING:
+    from nas.architecture import Architecture
+    from nas.cost import Cost
+    from nas.network import build, cost_of
+    from nas.run import Run, load_run
+    from nas.searching import search
+    from nas.space import SearchSpace, load_space
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"nas.{name}")
+    raise AttributeError(f"module 'nas' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES, "__version__"])

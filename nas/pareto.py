@@ -1,13 +1,13 @@
 """Pareto analysis of (n, m) arrays: dominance, fronts, hypervolume, knee.
 
-a dominates b when a is at least as good in every objective and better in one; the front of a set is what none of the set
-dominates; its hypervolume is the Lebesgue measure of what the set dominates and what itself dominates a reference point
-(Zitzler and Thiele, 1998).
+a dominates b when a is at least as good in every objective and better in one. The front of a set is what none of the
+set dominates. Its hypervolume is the Lebesgue measure of what the set dominates and what itself dominates a reference
+point (Zitzler and Thiele, 1998).
 
-Shapes and values, here and nowhere else: `values` is (n, m), one row a candidate, one column an objective, each in its own
-units and orientation; `directions` holds m times "maximize" or "minimize", m >= 1. `[]` is an array without rows. An infinite
-value is a value like any other. A row with a NaN was not measured: it dominates nothing and is on no front. Wrong shapes and
-names raise ValueError. Everything is computed on losses, which are the values with the maximised columns negated.
+Throughout, `values` is (n, m): a row for each candidate, a column for each objective, each in its own unit and
+orientation. `directions` holds m times "maximize" or "minimize", m >= 1. `[]` is an array without rows. An infinite
+value is a value like any other. A row with a NaN was not measured: it dominates nothing and is on no front. Wrong
+shapes and names raise ValueError. Everything is computed on losses: the values, maximised columns negated.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.direction not in DIRECTIONS:
-            raise ValueError(f"objective {self.name!r}: direction is {self.direction!r}; must be 'maximize' or 'minimize'")
+            raise ValueError(f"objective {self.name!r}: {_unknown(self.direction)}")
 
 
 _MACS = Objective("macs", "minimize")
@@ -79,9 +79,10 @@ def dominates(a: ArrayLike, b: ArrayLike, directions: Sequence[str]) -> bool:
 
 
 def front(values: ArrayLike, directions: Sequence[str]) -> NDArray[np.intp]:
-    """Indices of the rows that no row dominates, by rising first minimised objective, ties (or no such objective) by index.
+    """Indices of the rows that no row dominates.
 
-    Equal rows don't dominate one another: where one is on the front, all its copies are.
+    By rising first minimised objective, ties by index; all by index if nothing is minimised. Equal rows don't
+    dominate one another: where one is on the front, all its copies are.
     """
     array = _array(values, directions)
     losses, measured = _measured(array, directions)
@@ -114,10 +115,11 @@ def fronts(values: ArrayLike, directions: Sequence[str]) -> NDArray[np.intp]:
 
 
 def hypervolume(values: ArrayLike, reference: ArrayLike, directions: Sequence[str]) -> float:
-    """Volume of the union of the boxes between each row and `reference`, exact for every m; in the objectives' units multiplied.
+    """Volume of the union of the boxes between each row and `reference`, exact for every m.
 
-    Rows that aren't strictly better than the reference in every objective, or have a NaN, add nothing. A row that is
-    infinitely better gives inf. reference: (m,), without NaN, in the orientation of `values`.
+    The unit is the product of the objectives' units. Rows that aren't strictly better than the reference in every
+    objective, or have a NaN, add nothing; one that is infinitely better gives inf. reference: (m,), without NaN, in the
+    orientation of `values`.
     """
     losses, corner = _losses_and_corner(values, reference, directions)
     inside = losses[(losses < corner).all(axis=1)]
@@ -129,8 +131,8 @@ def hypervolume(values: ArrayLike, reference: ArrayLike, directions: Sequence[st
 def hypervolume_history(values: ArrayLike, reference: ArrayLike, directions: Sequence[str]) -> Floats:
     """Hypervolume of the first k rows for k = 1..n, (n,), never falling; rows and reference as in `hypervolume`.
 
-    Row by row, what a new box adds to the union is the box less its part that is covered already (WFG's exclusive hypervolume:
-    While, Bradstreet and Barone, 2012).
+    A new row adds its box less the part of the box that is covered already (the exclusive hypervolume of WFG: While,
+    Bradstreet and Barone, 2012).
     """
     losses, corner = _losses_and_corner(values, reference, directions)
     gains = np.zeros(len(losses))
@@ -152,12 +154,12 @@ def hypervolume_history(values: ArrayLike, reference: ArrayLike, directions: Seq
 def knee(values: ArrayLike, directions: Sequence[str]) -> int | None:
     """Index of the front's row furthest, towards the ideal point, from the hyperplane through the front's extremes.
 
-    The extremes are the rows that are best in an objective (Das, 1999: the convex hull of individual minima). Each objective is
-    scaled to [0, 1] over the front, a minimised one whose values there are all positive after log10: costs are compared by
-    ratio. Of equal rows, the first.
+    The extremes are the rows that are best in an objective (Das, 1999: the convex hull of individual minima). Each
+    objective is scaled to [0, 1] over the front; a minimised one that is positive all over the front after log10, so
+    that costs are compared by ratio. Of equal rows, the first.
 
-    None if the front has fewer than 3 distinct finite rows, or bends nowhere towards the ideal point: then every row between the
-    extremes is a worse compromise than the straight line.
+    None if the front has fewer than 3 distinct finite rows, or bends nowhere towards the ideal point: then every row
+    between the extremes is a worse compromise than the straight line.
     """
     losses = _losses(_array(values, directions), directions)
     indices = front(values, directions)
@@ -174,8 +176,8 @@ def knee(values: ArrayLike, directions: Sequence[str]) -> int | None:
 
     # An objective without spread is 0 everywhere: it tells no rows apart, nor does it make one extreme.
     extreme = (scaled[:, spans > 0] == 0).any(axis=1)
-    # The plane is normal @ x = 1. Least squares, because the smallest network may have the fewest MACs too (fewer extremes than
-    # objectives: the shortest normal weighs the two costs alike), and because ties make more extremes than objectives.
+    # The plane is normal @ x = 1. Least squares, because the smallest network may have the fewest MACs too (with fewer
+    # extremes than objectives, the shortest normal weighs the two costs alike), and ties make more of them.
     normal = np.linalg.lstsq(scaled[extreme], np.ones(extreme.sum()), rcond=None)[0]
     # A negative component would reward a row for being worse.
     towards_ideal = 1.0 - scaled @ np.maximum(normal, 0.0)
@@ -193,7 +195,7 @@ def _array(values: ArrayLike, directions: Sequence[str]) -> Floats:
     if array.shape == (0,):
         return array.reshape(0, m)
     if array.ndim != 2 or array.shape[1] != m:
-        raise ValueError(f"values must have the shape (n, {m}), a column for each of the {m} directions; got {array.shape}")
+        raise ValueError(f"values must have the shape (n, {m}), a column a direction; got {array.shape}")
     return array
 
 
@@ -202,8 +204,12 @@ def _columns(directions: Sequence[str]) -> int:
         raise ValueError(f"directions must be a sequence such as ['maximize', 'minimize']; got {directions!r}")
     for direction in directions:
         if direction not in DIRECTIONS:
-            raise ValueError(f"unknown direction {direction!r}; must be 'maximize' or 'minimize'")
+            raise ValueError(_unknown(direction))
     return len(directions)
+
+
+def _unknown(direction: object) -> str:
+    return f"unknown direction {direction!r}; must be 'maximize' or 'minimize'"
 
 
 def _point(point: ArrayLike, directions: Sequence[str], noun: str) -> Floats:
@@ -211,7 +217,7 @@ def _point(point: ArrayLike, directions: Sequence[str], noun: str) -> Floats:
     m = _columns(directions)
     array = np.asarray(point, dtype=np.float64)
     if array.shape != (m,):
-        raise ValueError(f"{noun} must have the shape ({m},), a number for each of the {m} directions; got {array.shape}")
+        raise ValueError(f"{noun} must have the shape ({m},), a number a direction; got {array.shape}")
     return _losses(array, directions)
 
 
@@ -232,8 +238,8 @@ def _losses_and_corner(values: ArrayLike, reference: ArrayLike, directions: Sequ
     return _losses(_array(values, directions), directions), corner
 
 
-# Non-dominated sets of losses. Rows are visited in lexicographic order without copies: none is dominated by a later one, and an
-# earlier one, whose first coordinate is no greater, dominates it exactly if its other coordinates are no greater either.
+# Non-dominated sets of losses. Rows are visited in lexicographic order, without copies: none is dominated by a later
+# row, and an earlier one, whose first coordinate is no greater, dominates it exactly if the others are no greater too.
 
 
 def _distinct(losses: Floats) -> tuple[Floats, NDArray[np.intp]]:
@@ -273,7 +279,7 @@ def _layer(m: int) -> _Layer:
 
 
 def _rank(layers: list[_Layer], row: list[float]) -> int:
-    """Place of the first layer that doesn't cover `row`; none after it does, for each row there is covered by one of it."""
+    """Place of the first layer that doesn't cover `row`; none after it does, for it covers what is in those."""
     return bisect_left(layers, True, key=lambda layer: not layer.covers(row))
 
 
@@ -357,7 +363,8 @@ class _Rows:
 def _box(points: Floats, corner: Floats) -> Floats:
     """Volume, (n,), between each point and the corner; inf where it has no bound or the float overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.prod(corner - points, axis=1)
+        volumes: Floats = np.prod(corner - points, axis=1)
+    return volumes
 
 
 def _volume(points: Floats, corner: Floats) -> float:
@@ -384,9 +391,10 @@ def _volume_2d(points: Floats, corner: Floats) -> float:
 def _volume_3d(points: Floats, corner: Floats) -> float:
     """A plane sweeps along x; the area that it cuts from the union grows by one step at each point."""
     stairs = _Staircase()
-    end = corner.tolist()
+    end: list[float] = corner.tolist()
     volume = area = x = 0.0
-    for row in points[np.lexsort(points.T[::-1])].tolist():
+    rows: list[list[float]] = points[np.lexsort(points.T[::-1])].tolist()
+    for row in rows:
         if not stairs.covers(row):
             volume += area * (row[0] - x)
             area += stairs.gain(row, end)
@@ -396,8 +404,10 @@ def _volume_3d(points: Floats, corner: Floats) -> float:
 
 
 def _slabs(points: Floats, corner: Floats) -> Iterator[float]:
-    """m >= 4: what each point adds to those before it by rising x. Cut to its box, these all begin at its own x, so that the
-    covered part of the box is a prism over a union with one dimension less (WFG with slicing)."""
+    """m >= 4: by rising x, what each point adds to those before it (WFG with slicing).
+
+    Cut to the point's box, those all begin at its x: the covered part is a prism over a union of m - 1 dimensions.
+    """
     rows, _ = _distinct(points)
     rows = rows[_non_dominated(rows)]
     boxes = _box(rows[:, 1:], corner[1:])

@@ -1,0 +1,261 @@
+"""Architecture: a network as data. Stem, stages of one block repeated, head, and the images it takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from nas.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS, Block, Branch, Head, Merge, Part, Shortcut, Stem
+from nas.blocks.shortcuts import Identity
+from nas.errors import UsageError
+from nas.registry import Registry, did_you_mean
+
+P = TypeVar("P", bound=Part)
+
+VERSION = 1
+MAX_BYTES = 1 << 20
+MAX_STAGES, MAX_DEPTH, MAX_RESOLUTION = 64, 1024, 1 << 14
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """`depth` blocks of one design with `width` output channels; the first block carries the `stride`."""
+
+    branch: Branch
+    depth: int
+    width: int
+    stride: int = 1
+    shortcut: Shortcut = Identity()  # noqa: RUF009 - frozen
+    merge: Merge = MERGES["add"]()  # noqa: RUF009 - frozen
+
+    def __post_init__(self) -> None:
+        for name, value, most in (("depth", self.depth, MAX_DEPTH), ("width", self.width, 1 << 20), ("stride", self.stride, 16)):
+            _whole(value, name, most)
+
+    def blocks(self, width_in: int) -> Iterator[tuple[Block, int]]:
+        """The stage's distinct blocks with how often each stands: the first, and the `depth` - 1 others."""
+        yield Block(self.branch, self.shortcut, self.merge, width_in, self.width, self.stride), 1
+        if self.depth > 1:
+            # Behind the first block the shapes agree, so that only a kind which always projects is more than identity.
+            shortcut = self.shortcut.canonical(self.width, self.width, 1)
+            yield Block(self.branch, shortcut, self.merge, self.width, self.width, 1), self.depth - 1
+
+    def canonical(self, width_in: int) -> Stage:
+        """The one of all stages that build the same blocks behind `width_in` channels."""
+        shortcut = self.shortcut.canonical(width_in, self.width, self.stride) if self.merge.uses_shortcut else Identity()
+        return replace(self, branch=self.branch.canonical(self.stride), shortcut=shortcut)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "depth": self.depth,
+            "width": self.width,
+            "stride": self.stride,
+            "branch": self.branch.to_dict(),
+            "shortcut": self.shortcut.to_dict(),
+            "merge": self.merge.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A network as data. Frozen, hashable; `digest` names it, `to_yaml` keeps it, `nas.build` makes it.
+
+    `resolution` is the side of the square images in pixels, `channels` theirs (3, or 1 for grey). `name` is a label only:
+    it is not part of the digest.
+    """
+
+    stem: Stem
+    stages: tuple[Stage, ...]
+    head: Head
+    resolution: int
+    channels: int = 3
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        _whole(self.resolution, "resolution", MAX_RESOLUTION)
+        _whole(self.channels, "channels", 1 << 12)
+        if not 1 <= len(self.stages) <= MAX_STAGES:
+            raise UsageError(f"an architecture has from 1 to {MAX_STAGES} stages, not {len(self.stages)}")
+
+    @property
+    def raw(self) -> bool:
+        """Whether the trunk ends without norm and activation, because the last branch is pre-activated."""
+        return self.stages[-1].branch.preactivated
+
+    def canonical(self) -> Architecture:
+        """The one of all architectures that build this network: options without effect have one fixed value."""
+        stages, width = [], self.stem.width
+        for stage in self.stages:
+            stages.append(stage.canonical(width))
+            width = stage.width
+        return replace(self, stages=tuple(stages))
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of the SHA-256 of the canonical JSON: equal networks have equal digests."""
+        canonical = self.canonical().to_dict()
+        canonical.pop("name", None)
+        text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def adapted(self, *, classes: int, resolution: int, channels: int, stem: Stem | None = None) -> Architecture:
+        """The same design for other images and classes; `stem` replaces the stem's kind and width."""
+        head = replace(self.head, classes=classes)
+        return replace(self, head=head, resolution=resolution, channels=channels, stem=stem or self.stem)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, every option said; `from_dict` reads it back."""
+        return {
+            "version": VERSION,
+            **({"name": self.name} if self.name else {}),
+            "resolution": self.resolution,
+            "channels": self.channels,
+            "stem": self.stem.to_dict(),
+            "stages": [stage.to_dict() for stage in self.stages],
+            "head": self.head.to_dict(),
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def to_yaml(self) -> str:
+        text: str = yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
+        return text
+
+    @classmethod
+    def from_dict(cls, data: object, where: str = "architecture") -> Architecture:
+        """An architecture from plain data; UsageError that names the place of what is wrong."""
+        fields = _mapping(data, where, known=("version", "name", "resolution", "channels", "stem", "stages", "head", "provenance"))
+        if fields.get("version", VERSION) != VERSION:
+            raise UsageError(f"{where}: version {fields['version']!r} is not {VERSION}, the one that this release reads")
+        stages = fields.get("stages")
+        if not isinstance(stages, list):
+            raise UsageError(f"{where}: stages must be a list, one entry a stage")
+        with _place(where):
+            return cls(
+                name=str(fields.get("name", "")),
+                resolution=_required(fields, "resolution", where),
+                channels=fields.get("channels", 3),
+                stem=_part(STEMS, fields.get("stem"), f"{where}: stem"),
+                stages=tuple(_stage(stage, f"{where}: stage {k}") for k, stage in enumerate(stages, 1)),
+                head=_part(HEADS, fields.get("head"), f"{where}: head"),
+            )
+
+    @classmethod
+    def from_yaml(cls, source: str | Path) -> Architecture:
+        """An architecture from YAML or JSON: a path, or the text itself (which has at least one line break)."""
+        if isinstance(source, str) and "\n" in source:
+            text, where = source, "architecture"
+        else:
+            path = Path(source)
+            where, text = str(path), read_text(path)
+        return cls.from_dict(parse_yaml(text, where), where)
+
+    def __str__(self) -> str:
+        return self.name or f"{'-'.join(str(stage.depth) for stage in self.stages)} {self.stages[0].branch.kind} {self.digest[:8]}"
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loader without aliases: "billion laughs" files stay as small as they look. Twice the same key is an error."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not read here; write the value out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: {key.value!r} is said twice")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_text(path: Path) -> str:
+    """The text of a small file; UsageError if it isn't there, isn't text or is far too large to be a config."""
+    try:
+        if path.is_file() and path.stat().st_size > MAX_BYTES:
+            raise UsageError(f"{path}: {path.stat().st_size:,} bytes are too many for a config (at most {MAX_BYTES:,})")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not a text file") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def parse_yaml(text: str, where: str) -> object:
+    """Plain data from YAML (or JSON, which is YAML); UsageError with the line where the syntax breaks."""
+    if len(text) > MAX_BYTES:
+        raise UsageError(f"{where}: {len(text):,} characters are too many for a config (at most {MAX_BYTES:,})")
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader without aliases
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        reason = getattr(error, "problem", None) or str(error) or type(error).__name__
+        raise UsageError(f"{where}: {f'line {mark.line + 1}: ' if mark else ''}not readable as YAML: {reason}") from None
+
+
+class _place:
+    """Puts the place of a part before the message of the error that its values raise."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UsageError) and not str(error).startswith(self.where):
+            raise UsageError(f"{self.where}: {error}") from None
+
+
+def _mapping(data: object, where: str, known: tuple[str, ...]) -> Mapping[str, Any]:
+    if not isinstance(data, Mapping):
+        raise UsageError(f"{where}: expected a mapping of {', '.join(known)}; found {type(data).__name__}")
+    for key in data:
+        if key not in known:
+            raise UsageError(f"{where}: unknown key {key!r}{did_you_mean(key, list(known))}; known: {', '.join(known)}")
+    return data
+
+
+def _required(fields: Mapping[str, Any], name: str, where: str) -> Any:
+    if name not in fields:
+        raise UsageError(f"{where}: {name} is missing")
+    return fields[name]
+
+
+def _whole(value: object, name: str, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise UsageError(f"{name} must be a whole number from 1 to {most:,}, not {value!r}")
+
+
+def _part(registry: Registry[type[P]], data: object, where: str) -> P:
+    fields = {"kind": data} if isinstance(data, str) else data
+    if not isinstance(fields, Mapping) or "kind" not in fields:
+        raise UsageError(f"{where}: expected {{kind: ...}}; known kinds: {', '.join(registry)}")
+    with _place(where):
+        return registry.find(fields["kind"]).make({str(key): value for key, value in fields.items() if key != "kind"})
+
+
+def _stage(data: object, where: str) -> Stage:
+    fields = _mapping(data, where, known=("depth", "width", "stride", "branch", "shortcut", "merge"))
+    with _place(where):
+        return Stage(
+            branch=_part(BRANCHES, _required(fields, "branch", where), f"{where}: branch"),
+            depth=_required(fields, "depth", where),
+            width=_required(fields, "width", where),
+            stride=fields.get("stride", 1),
+            shortcut=_part(SHORTCUTS, fields.get("shortcut", "projection"), f"{where}: shortcut"),
+            merge=_part(MERGES, fields.get("merge", "add"), f"{where}: merge"),
+        )

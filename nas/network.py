@@ -1,0 +1,100 @@
+"""Architecture -> cost and Architecture -> `nn.Module`, by one walk over its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nas.architecture import Architecture
+from nas.blocks import Block
+from nas.blocks._base import Layer, cost_of_layers, module_of_layers
+from nas.cost import Cost, Shape
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One stop of the walk: the stem, a stage, or the head. Layers or (block, times) pairs, never both."""
+
+    name: str
+    width_in: int
+    layers: tuple[Layer, ...] = ()
+    blocks: tuple[tuple[Block, int], ...] = ()
+
+    def cost(self, shape: Shape) -> tuple[Cost, Shape]:
+        total, shape = cost_of_layers(self.layers, shape)
+        for block, times in self.blocks:
+            cost, shape = block.cost(shape)
+            total += cost * times if times > 1 else cost
+        return total, shape
+
+    def module(self) -> nn.Module:
+        from torch import nn
+
+        if self.blocks:
+            return nn.Sequential(*(block.module() for block, times in self.blocks for _ in range(times)))
+        return module_of_layers(self.layers, self.width_in)
+
+
+def walk(architecture: Architecture) -> Iterator[Piece]:
+    """The stem, each stage and the head, in the order in which an image passes them."""
+    raw_start = architecture.stages[0].branch.preactivated
+    yield Piece("stem", architecture.channels, layers=architecture.stem.layers(raw_start))
+    width = architecture.stem.width
+    for number, stage in enumerate(architecture.stages, 1):
+        yield Piece(f"stage{number}", width, blocks=tuple(stage.blocks(width)))
+        width = stage.width
+    yield Piece("head", width, layers=architecture.head.layers(width, architecture.raw))
+
+
+@dataclass(frozen=True, slots=True)
+class PieceCost:
+    """Cost of the stem, a stage or the head, and the shape of what it gives."""
+
+    name: str
+    cost: Cost
+    output: Shape
+
+
+def costs_by_piece(architecture: Architecture, resolution: int | None = None) -> list[PieceCost]:
+    """Cost of the stem, of each stage and of the head, for square images of `resolution` pixels (default: its own)."""
+    side = resolution or architecture.resolution
+    shape = Shape(architecture.channels, side, side)
+    rows = []
+    for piece in walk(architecture):
+        cost, shape = piece.cost(shape)
+        rows.append(PieceCost(piece.name, cost, shape))
+    return rows
+
+
+def cost_of(architecture: Architecture, resolution: int | None = None) -> Cost:
+    """Exact parameters, multiply-adds and activations (see `nas.cost`), without building the network or importing torch.
+
+    Errors: UsageError where the parts can't stand together (an identity shortcut between different shapes).
+    """
+    return sum((row.cost for row in costs_by_piece(architecture, resolution)), Cost())
+
+
+def build(architecture: Architecture, seed: int | None = None) -> nn.Module:
+    """The network: (b, channels, h, w) float images -> (b, classes) logits, weights initialised (Kaiming normal, fan out).
+
+    With `seed`, weights depend on the architecture and the seed alone, and the global random state is left as it was.
+    """
+    import torch
+
+    from nas.blocks.modules import Network
+
+    cost_of(architecture)  # says what can't stand together before torch fails somewhere inside
+    if seed is None:
+        return _assemble(architecture, Network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _assemble(architecture, Network)
+
+
+def _assemble(architecture: Architecture, network: type[nn.Module]) -> nn.Module:
+    stem, *stages, head = [piece.module() for piece in walk(architecture)]
+    return network(stem, stages, head)
