@@ -12,6 +12,8 @@ from nas.errors import UsageError
 
 Value: TypeAlias = int | float | str
 
+Choices: TypeAlias = dict[str, Value]  # "stage2.depth": 3; flat, so that Optuna, Ray and JSON agree
+
 MAX_VALUES = 10_000  # a domain is meant to be read; a typing slip in YAML must not fill the memory
 
 

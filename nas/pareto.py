@@ -181,7 +181,6 @@ def knee(values: ArrayLike, directions: Sequence[str]) -> int | None:
     normal = np.linalg.lstsq(scaled[extreme], np.ones(extreme.sum()), rcond=None)[0]
     # A negative component would reward a row for being worse.
     towards_ideal = 1.0 - scaled @ np.maximum(normal, 0.0)
-    towards_ideal[extreme] = 0.0
     best = int(np.argmax(towards_ideal))
     return int(indices[best]) if towards_ideal[best] > 1e-9 else None
 

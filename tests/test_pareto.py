@@ -169,6 +169,8 @@ def test_all_copies_are_on_the_front():
     values = [[2, 2], [1, 3], [2, 2], [3, 3], [NAN, 0]]
     assert front(values, MIN2).tolist() == [1, 0, 2]
     assert fronts(values, MIN2).tolist() == [0, 0, 0, 1, 2]
+    many = np.tile([[2, 2], [1, 3]], (50, 1))
+    assert front(many, MIN2).tolist() == [*range(1, 100, 2), *range(0, 100, 2)]
 
 
 def test_rows_that_were_not_measured_share_the_last_rank():
@@ -291,6 +293,17 @@ def test_history_of_many_rows_ends_at_the_hypervolume(m):
     assert (np.diff(history) >= 0).all()
 
 
+@pytest.mark.parametrize("m", [2, 3])
+def test_history_never_falls_where_a_row_is_better_by_one_rounding_step(m):
+    for seed in range(30):
+        values = np.random.default_rng(seed).uniform(size=(40, m))
+        values[:, -1] = 1 - 0.999999 * values[:, :-1].mean(axis=1)
+        better_by_a_hair = values[0].copy()
+        better_by_a_hair[0] = np.nextafter(better_by_a_hair[0], 0)
+        history = hypervolume_history(np.vstack([values, better_by_a_hair]), np.ones(m), ["minimize"] * m)
+        assert (np.diff(history) >= 0).all()
+
+
 @pytest.mark.parametrize("m", [1, 2, 3, 4])
 def test_infinitely_better_rows_have_infinite_volume(m):
     directions, zero = ["minimize"] * m, [0.0] * m
@@ -299,6 +312,9 @@ def test_infinitely_better_rows_have_infinite_volume(m):
     assert hypervolume([finite, endless, endless], zero, directions) == INF
     assert hypervolume([finite], [INF] * m, directions) == INF
     assert hypervolume([finite, endless], [-INF] * m, directions) == 0.0
+    on_the_edge = [0.0] + [-INF] * (m - 1)  # infinitely long, but without width
+    assert hypervolume([on_the_edge], zero, directions) == 0.0
+    assert hypervolume_history([on_the_edge], zero, directions).tolist() == [0.0]
     rows = [worse, finite, endless, endless, finite, [-2.0] * m]
     assert hypervolume_history(rows, zero, directions).tolist() == [0.0, 1.0, INF, INF, INF, INF]
 
@@ -307,14 +323,13 @@ def test_infinitely_better_rows_have_infinite_volume(m):
 
 
 def test_knee_is_where_accuracy_stops_paying_for_cost():
-    """log10(cost) 6, 6.5, 7, 8 and accuracy 0.60, 0.88, 0.90, 0.92: from the line, 0.625, 0.6875, 0.6667-ish."""
+    """Scaled error + scaled log10(cost) is 1 at both ends, 0.5625 for the second row and 0.375 for the third."""
     values = [[0.92, 1e8], [0.90, 1e7], [0.88, 10**6.5], [0.60, 1e6], [0.50, 1e9]]
-    scaled = [(0.92 - a) / 0.32 + (math.log10(c) - 6) / 2 for a, c in values[:4]]
-    assert knee(values, ACCURACY_COST) == int(np.argmin(scaled)) == 2
+    assert knee(values, ACCURACY_COST) == 2
 
 
 def test_knee_compares_positive_costs_by_ratio_and_others_by_difference():
-    """Error falls by a fourth each time the cost doubles: straight in log cost, so it bends only in plain cost."""
+    """The accuracy rises by a quarter each time the cost doubles: straight in log cost, bent in plain cost."""
     error, log_cost = np.linspace(1, 0, 5), np.arange(5.0)
     assert knee(np.stack([-error, 2**log_cost], axis=1), ACCURACY_COST) is None
     assert knee(np.stack([-error, 2**log_cost - 1], axis=1), ACCURACY_COST) in (2, 3)  # a cost of 0 has no logarithm
@@ -352,10 +367,17 @@ def test_a_tied_best_accuracy_does_not_hide_the_knee():
     assert knee(values, ["maximize", "minimize", "minimize"]) == 3
 
 
+def test_knee_never_prefers_a_row_for_being_worse():
+    """The plane through the first three falls in x: unclipped, the fourth would win by its bad x."""
+    extremes = [[0, 0.1, 0.1], [1, 0, 0.9], [1, 0.9, 0]]
+    assert knee([*extremes, [0.9, 0.04, 0.06], [0.05, 0.045, 0.045]], ["minimize"] * 3) == 4
+
+
 def test_knee_needs_three_distinct_rows_and_a_bend_towards_the_ideal():
     assert knee([], MIN2) is None
     assert knee([[1, 2], [2, 1]], MIN2) is None
     assert knee([[1, 2], [2, 1], [2, 1], [1, 2]], MIN2) is None
+    assert knee([[1, 2]] * 3, MIN2) is None
     assert knee([[0, 2], [1, 1], [2, 0]], MIN2) is None
     assert knee([[0, 2], [1.5, 1.5], [2, 0]], MIN2) is None
     assert knee([[3], [1], [2]], ["minimize"]) is None

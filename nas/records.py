@@ -1,0 +1,64 @@
+"""What a trial leaves behind: one record an epoch, one record a trial. Plain data, read by reports and exports."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nas.architecture import Architecture
+from nas.cost import Cost
+from nas.knobs import Value
+
+State = Literal["running", "complete", "stopped", "failed", "rejected", "duplicate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch of training: losses are means over images, `accuracy` is the validation split's top-1 in [0, 1]."""
+
+    number: int  # from 1
+    train_loss: float
+    val_loss: float
+    accuracy: float
+    learning_rate: float  # of the epoch's last step
+    seconds: float  # training and validation
+    images_per_second: float  # training alone
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Epoch:
+        return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One candidate of a run.
+
+    `state`: `complete` (trained to the end), `stopped` (training ended early; keeps the epochs it reached), `failed` (with a
+    `reason`), `rejected` (outside the budgets, never trained), `duplicate` (the network of an earlier trial, never trained
+    twice), `running`. Only complete trials have `accuracy` and `values`, and only they may enter a front. `label` is the
+    name of a known network that was trained as a baseline, else empty.
+    """
+
+    number: int
+    state: State
+    label: str
+    choices: Mapping[str, Value]
+    architecture: Architecture
+    digest: str
+    cost: Cost
+    accuracy: float | None  # validation top-1 of the last epoch, in [0, 1]
+    values: tuple[float, ...] | None  # in the order of the run's objectives
+    epochs: tuple[Epoch, ...]
+    reason: str
+    started: float | None  # seconds since 1970
+    seconds: float  # spent on training and validation
+
+    @property
+    def name(self) -> str:
+        """How the trial is called where people read: its label, or `trial 12`."""
+        return self.label or f"trial {self.number}"
