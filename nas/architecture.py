@@ -21,6 +21,8 @@ P = TypeVar("P", bound=Part)
 VERSION = 1
 MAX_BYTES = 1 << 20
 MAX_STAGES, MAX_DEPTH, MAX_RESOLUTION = 64, 1024, 1 << 14
+MAX_NAME = 200
+MAX_DIGITS = 64  # of a number in a config; Python refuses to print, and so to report, one of thousands
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,13 @@ class Stage:
 
     def canonical(self, width_in: int) -> Stage:
         """The one of all stages that build the same blocks behind `width_in` channels."""
-        shortcut = self.shortcut.canonical(width_in, self.width, self.stride) if self.merge.uses_shortcut else Identity()
+        shortcut: Shortcut = Identity()
+        if self.merge.uses_shortcut:
+            first = self.shortcut.canonical(width_in, self.width, self.stride)
+            others = self.shortcut.canonical(self.width, self.width, 1)
+            # What equals the shortcut in the first block may stand for it only if the other blocks stay the same.
+            same = self.depth == 1 or first.canonical(self.width, self.width, 1) == others
+            shortcut = first if same else self.shortcut
         return replace(self, branch=self.branch.canonical(self.stride), shortcut=shortcut)
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,6 +90,8 @@ class Architecture:
         _whole(self.channels, "channels", 1 << 12)
         if not 1 <= len(self.stages) <= MAX_STAGES:
             raise UsageError(f"an architecture has from 1 to {MAX_STAGES} stages, not {len(self.stages)}")
+        if not isinstance(self.name, str) or len(self.name) > MAX_NAME or not self.name.isprintable():
+            raise UsageError(f"name must be one line of at most {MAX_NAME} characters, not {self.name!r:.300}")
 
     @property
     def raw(self) -> bool:
@@ -98,10 +108,17 @@ class Architecture:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits of the SHA-256 of the canonical JSON: equal networks have equal digests."""
-        canonical = self.canonical().to_dict()
-        canonical.pop("name", None)
-        text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+        """16 hexadecimal digits of the SHA-256 of the canonical JSON: equal networks have equal digests.
+
+        Options at their defaults are left out, so that an option which a later release adds changes no digest.
+        """
+        canonical = self.canonical()
+        stages = [
+            [stage.depth, stage.width, stage.stride, *(part.said() for part in (stage.branch, stage.shortcut, stage.merge))]
+            for stage in canonical.stages
+        ]
+        key = [self.resolution, self.channels, canonical.stem.said(), stages, canonical.head.said()]
+        text = json.dumps(key, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def adapted(self, *, classes: int, resolution: int, channels: int, stem: Stem | None = None) -> Architecture:
@@ -122,7 +139,7 @@ class Architecture:
         }
 
     def to_json(self) -> str:
-        return json.dumps(self.to_dict(), indent=2) + "\n"
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"  # YAML reads no surrogate pairs
 
     def to_yaml(self) -> str:
         text: str = yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
@@ -132,14 +149,15 @@ class Architecture:
     def from_dict(cls, data: object, where: str = "architecture") -> Architecture:
         """An architecture from plain data; UsageError that names the place of what is wrong."""
         fields = _mapping(data, where, known=("version", "name", "resolution", "channels", "stem", "stages", "head", "provenance"))
-        if fields.get("version", VERSION) != VERSION:
-            raise UsageError(f"{where}: version {fields['version']!r} is not {VERSION}, the one that this release reads")
+        version = fields.get("version", VERSION)
+        if isinstance(version, bool) or version != VERSION:
+            raise UsageError(f"{where}: version {version!r} is not {VERSION}, the one that this release reads")
         stages = fields.get("stages")
         if not isinstance(stages, list):
             raise UsageError(f"{where}: stages must be a list, one entry a stage")
         with _place(where):
             return cls(
-                name=str(fields.get("name", "")),
+                name=fields.get("name", ""),
                 resolution=_required(fields, "resolution", where),
                 channels=fields.get("channels", 3),
                 stem=_part(STEMS, fields.get("stem"), f"{where}: stem"),
@@ -167,20 +185,37 @@ class _Dumper(yaml.SafeDumper):
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loader without aliases: "billion laughs" files stay as small as they look. Twice the same key is an error."""
+    """Safe loader of plain data: no aliases ("billion laughs" files stay as small as they look), no tags, no key twice."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not read here; write the value out")
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise _broken(event, "aliases (*name) are not read here; write the value out")
+        if event.tag is not None:
+            raise _broken(event, f"tags ({event.tag}) are not read here; write the plain value")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _broken(key, "a key must be a word or a number")
             if key.value in seen:
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: {key.value!r} is said twice")
+                raise _broken(key, f"{key.value!r} is said twice")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > MAX_DIGITS:
+            raise _broken(node, f"a number of {len(node.value):,} characters; at most {MAX_DIGITS} are read")
+        return int(super().construct_yaml_int(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
+def _broken(at: Any, problem: str) -> yaml.YAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
 
 
 def read_text(path: Path) -> str:
@@ -200,10 +235,12 @@ def parse_yaml(text: str, where: str) -> object:
     if len(text) > MAX_BYTES:
         raise UsageError(f"{where}: {len(text):,} characters are too many for a config (at most {MAX_BYTES:,})")
     try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader without aliases
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader without aliases and tags
+    except RecursionError:
+        raise UsageError(f"{where}: not readable as YAML: nested too deeply") from None
+    except (yaml.YAMLError, ValueError, ArithmeticError) as error:
         mark = getattr(error, "problem_mark", None)
-        reason = getattr(error, "problem", None) or str(error) or type(error).__name__
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
         raise UsageError(f"{where}: {f'line {mark.line + 1}: ' if mark else ''}not readable as YAML: {reason}") from None
 
 

@@ -137,8 +137,12 @@ def survey(space: SearchSpace, samples: int = 1000, seed: int = 0) -> Survey:
     for metric in METRICS:
         ends = []
         for sign in (1, -1):
-            at = min(range(samples), key=lambda k: sign * getattr(costs[k], metric))
-            best = descend(space, chosen[at], lambda cost: math.exp(sign * math.log(max(getattr(cost, metric), 1)) / 8), rng)
+
+            def score(cost: Cost, metric: str = metric, power: float = sign / 8) -> float:
+                return float(max(getattr(cost, metric), 1)) ** power  # above 0, where descent would stop
+
+            at = min(range(samples), key=lambda k: score(costs[k]))
+            best = descend(space, chosen[at], score, rng)
             ends.append(getattr(space.cost(best), metric))
         extremes[metric] = (ends[0], ends[1])
     return Survey(

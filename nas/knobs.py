@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 from nas.errors import UsageError
@@ -39,7 +40,7 @@ class Knob:
             return None
         numbers = [int(value) for value in self.values]
         step = numbers[1] - numbers[0]
-        return step if all(b - a == step for a, b in zip(numbers, numbers[1:], strict=False)) else None
+        return step if all(b - a == step for a, b in pairwise(numbers)) else None
 
     def sample(self, rng: random.Random) -> Value:
         return self.values[rng.randrange(len(self.values))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nas.architecture import Architecture
@@ -61,8 +61,9 @@ class PieceCost:
 
 def costs_by_piece(architecture: Architecture, resolution: int | None = None) -> list[PieceCost]:
     """Cost of the stem, of each stage and of the head, for square images of `resolution` pixels (default: its own)."""
-    side = resolution or architecture.resolution
-    shape = Shape(architecture.channels, side, side)
+    if resolution is not None:
+        architecture = replace(architecture, resolution=resolution)  # says what is wrong with 0 or 3.5 pixels
+    shape = Shape(architecture.channels, architecture.resolution, architecture.resolution)
     rows = []
     for piece in walk(architecture):
         cost, shape = piece.cost(shape)
@@ -91,7 +92,7 @@ def build(architecture: Architecture, seed: int | None = None) -> nn.Module:
     if seed is None:
         return _assemble(architecture, Network)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the accelerators too
         return _assemble(architecture, Network)
 
 

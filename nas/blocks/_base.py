@@ -7,6 +7,7 @@ made. A part either lists its `layers`, from which cost and module both follow, 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -76,8 +77,9 @@ class Part:
             if minimum is not None and not minimum <= value <= MAX_OPTION:
                 raise UsageError(f"{place} must be from {minimum} to {MAX_OPTION:,}, not {value!r}")
         elif isinstance(field.default, float):
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise UsageError(f"{place} must be a number, not {value!r}")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise UsageError(f"{place} must be a finite number, not {value!r}")
+            object.__setattr__(self, field.name, float(value))  # 1 and 1.0 are one value, with one digest
         elif value not in field.metadata["among"]:
             raise UsageError(f"{place} must be one of {', '.join(field.metadata['among'])}, not {value!r}")
 
@@ -90,6 +92,11 @@ class Part:
         """`{"kind": ..., option: value, ...}`, every option said."""
         return {"kind": self.kind, **{name: getattr(self, name) for name in self.options()}}
 
+    def said(self) -> dict[str, Value]:
+        """`to_dict` without the options that are at their defaults."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        return {name: value for name, value in self.to_dict().items() if name == "kind" or value != defaults[name]}
+
     @classmethod
     def make(cls, options: Mapping[str, object]) -> Self:
         """This part with these options; UsageError for one that it does not have."""
@@ -97,7 +104,7 @@ class Part:
             if name not in cls.options():
                 known = ", ".join(cls.options()) or "none"
                 raise UsageError(f"{cls.kind} has no option {name!r}{did_you_mean(name, list(cls.options()))}; it has: {known}")
-        return cls(**options)  # type: ignore[arg-type]
+        return cls(**options)
 
 
 MAX_OPTION = 1 << 20  # no real width or count comes near; a hostile file must not ask for a petabyte
@@ -155,22 +162,22 @@ class Merge(Part):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, slots=True)
 class Stem(Part):
-    """From the image to the first stage."""
+    """From the image to the first stage, with `width` output channels."""
 
-    __slots__ = ()
-    width: int
+    width: int = option(64, minimum=1)
 
     def layers(self, raw: bool) -> tuple[Layer, ...]:
         """`raw`: the first branch brings its own norm and activation."""
         raise NotImplementedError
 
 
+@dataclass(frozen=True, slots=True)
 class Head(Part):
-    """From the last stage to the classes' logits."""
+    """From the last stage to the logits of `classes` classes."""
 
-    __slots__ = ()
-    classes: int
+    classes: int = option(1000, minimum=1)
 
     def layers(self, width_in: int, raw: bool) -> tuple[Layer, ...]:
         """`raw`: the trunk ends without norm and activation."""

@@ -67,6 +67,9 @@ class ProjectionAll(Shortcut):
     def layers(self, width_in: int, width_out: int, stride: int, norm: bool) -> tuple[Layer, ...]:
         return (Conv(width_out, 1, stride, norm=norm, act=False),)
 
+    def canonical(self, width_in: int, width_out: int, stride: int) -> Shortcut:
+        return Projection() if _reshapes(width_in, width_out, stride) else self
+
 
 @SHORTCUTS.register("avg_pool")
 @dataclass(frozen=True, slots=True)

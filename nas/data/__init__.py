@@ -1,4 +1,4 @@
-"""Images to search on: `load` one of `DATASETS` into a checked `Dataset`, `split` its train part for validation."""
+"""Images to search on: `load` reads one of `DATASETS` into a checked `Dataset`; `split` carves validation from it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ from pathlib import Path
 from nas.data.dataset import Dataset
 from nas.data.files import read_folder, read_npz
 from nas.data.images import Say
-from nas.data.sources import DATASETS, Request, Source
+from nas.data.published import PUBLISHED, read_digits
+from nas.data.sources import Request, Source
 from nas.data.splits import split, subset
 from nas.errors import UsageError
+from nas.registry import Registry
 
 __all__ = ["DATASETS", "Dataset", "Source", "load", "split", "subset"]
+
+DATASETS: Registry[Source] = Registry("dataset")
+DATASETS.register("digits")(Source("1,797 handwritten digits, 8 px; comes with scikit-learn", read_digits))
+for _published in PUBLISHED:
+    DATASETS.register(_published.name)(
+        Source(f"{_published.about}; a download of {_published.megabytes} MB", _published.read)
+    )
+DATASETS.register("imagefolder")(Source("your images, one folder per class", read_folder, takes_path=True))
+DATASETS.register("npz")(Source("your arrays x_train, y_train, ... in one file", read_npz, takes_path=True))
 
 
 def load(
@@ -24,19 +35,20 @@ def load(
     max_images: int | None = None,
     progress: Say | None = None,
 ) -> Dataset:
-    """The data set called `name`: a key of `DATASETS`, or `imagefolder:PATH`, or `npz:PATH`.
+    """The data set called `name`: a key of `DATASETS`; with its path, imagefolder:PATH or npz:PATH.
 
-    root: where published data sets lie or go; $NAS_DATA, then ~/.cache/nas/data, where none is given. download: whether to
-    get one that is not there. resolution: side in pixels to which all images are cropped and resized (bilinear, antialiased).
-    max_images: how many train images to keep, with the class shares kept; the test part stays whole. progress: called with
-    a line of text now and then while something takes seconds.
+    root: where published data sets lie or go; otherwise $NAS_DATA, then ~/.cache/nas/data. download: whether to get one
+    that is not there. resolution: side in pixels to which all images are centre-cropped and resized (bilinear,
+    antialiased). max_images: how many train images to keep, with the class shares kept; the test part stays whole.
+    progress: called with a line of text now and then while something takes seconds.
 
-    Raises UsageError, before anything is trained, where the data can't be used as asked; NasError where a download fails.
+    Raises UsageError, before anything is trained, if the data can't be used as asked; NasError if a download fails.
     """
     kind, colon, path = name.partition(":")
-    if kind not in DATASETS and Path(name).expanduser().exists():
-        prefix = "imagefolder" if Path(name).expanduser().is_dir() else "npz"
-        raise UsageError(f"{name!r} is a path, not a dataset; write {prefix}:{name}")
+    if kind not in DATASETS and (found := Path(name).expanduser()).exists():
+        raise UsageError(
+            f"{name!r} is a path, not a dataset; write {'imagefolder' if found.is_dir() else 'npz'}:{name}"
+        )
     source = DATASETS.find(kind)
     if colon and not source.takes_path:
         raise UsageError(f"dataset {kind!r} takes no path, but {name!r} gives one")

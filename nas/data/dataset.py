@@ -1,4 +1,4 @@
-"""`Dataset`: labelled images as arrays, checked when they are made, with the test images kept apart from what a search may see."""
+"""`Dataset`: labelled images as arrays, checked when it is made, its test part apart from what a search may see."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _GREY_LEVEL = 1.0 / 255.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """Images `x` (n, height, width, channels) uint8 and labels `y` (n,) int64, a train and a test part, square and of one size.
+    """Square images `x` (n, height, width, channels) uint8 and labels `y` (n,) int64, in a train and a test part.
 
     name: what `nas.data.load` was asked for. source: one sentence that says what data this is and where it comes from.
     classes: class names; a label is an index into them. flip: whether a mirrored image is still of its class.
     crop_padding: zero pixels on each side for random crops, round(resolution / 8) by convention (4 at 32).
 
-    Validation is carved from the train part (`nas.data.split`); the test part is for the last word on a finished choice.
+    Validation is carved from the train part (`nas.data.split`); the test part is for the last word on a final choice.
     The arrays are read-only views. Raises UsageError naming the array when the parts don't make a data set.
     """
 
@@ -55,7 +55,7 @@ class Dataset:
         check_counts(f"{self.name}: y_train", self.y_train, self.classes, least=2)
         if self.x_train.shape[1:] != self.x_test.shape[1:]:
             raise UsageError(
-                f"{self.name}: train images are {_size(self.x_train.shape)} and test images {_size(self.x_test.shape)}; "
+                f"{self.name}: train images are {_size(self.x_train.shape)}, test images {_size(self.x_test.shape)}; "
                 "both must have one size and one number of channels"
             )
         if self.crop_padding < 0:
@@ -64,21 +64,21 @@ class Dataset:
     @property
     def resolution(self) -> int:
         """Height and width of every image, in pixels."""
-        return self.x_train.shape[1]
+        return int(self.x_train.shape[1])
 
     @property
     def channels(self) -> int:
-        return self.x_train.shape[3]
+        return int(self.x_train.shape[3])
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of all four arrays (names, types, shapes, bytes) and the class names: the data, not its name."""
+        """SHA-256, in hex, of the four arrays (types, shapes, bytes) and the class names: of the data, not its name."""
         if not self._fingerprint:
             digest = hashlib.sha256()
             for key in ("x_train", "y_train", "x_test", "y_test"):
                 array = getattr(self, key)
                 digest.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
-                digest.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+                digest.update(np.ascontiguousarray(array).data)
             digest.update(repr(self.classes).encode())
             object.__setattr__(self, "_fingerprint", digest.hexdigest())
         return self._fingerprint
@@ -90,7 +90,7 @@ class Dataset:
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Population standard deviation of each channel over the train images, in [0, 1]; one grey level (1/255) at least."""
+        """Standard deviation of each channel over the train images, in [0, 1]; one grey level (1/255) at least."""
         return self._statistics()[1]
 
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -112,7 +112,7 @@ def crop_padding_at(resolution: int) -> int:
 
 
 def check_images(what: str, images: NDArray[np.generic]) -> None:
-    """UsageError unless `images` is a non-empty uint8 array (n, height, width, channels); `what` names it in the message."""
+    """UsageError unless `images` is a non-empty uint8 array (n, height, width, channels); `what` names it there."""
     if images.dtype != np.uint8:
         hint = "; if they lie in 0..1, multiply by 255 and round" if np.issubdtype(images.dtype, np.floating) else ""
         raise UsageError(f"{what} is {images.dtype}; images must be uint8 in 0..255{hint}")
@@ -127,9 +127,9 @@ def check_square(what: str, shape: tuple[int, ...]) -> None:
     """UsageError unless images of `shape` (n, height, width, channels) are square."""
     _, height, width, channels = shape
     if height != width:
-        remedy = "give a resolution, and each image is resized and centre-cropped to it"
+        remedy = "give a resolution, and each image is centre-cropped and resized to it"
         if width == channels and height <= 4:
-            remedy = f"the channels seem to come first; they belong last: {what.rpartition(' ')[2]}.transpose(0, 2, 3, 1)"
+            remedy = "the channels seem to come first, and they belong last: x.transpose(0, 2, 3, 1)"
         raise UsageError(f"{what} holds images of {height} x {width} pixels, and they must be square; {remedy}")
 
 
@@ -138,16 +138,18 @@ def check_labels(what: str, labels: NDArray[np.generic], count: int, classes: Se
     if not np.issubdtype(labels.dtype, np.integer):
         raise UsageError(f"{what} is {labels.dtype}; labels must be integers, 0 for the first class")
     if labels.shape != (count,):
-        raise UsageError(f"{what} has shape {labels.shape}; it must hold one label for each of the {count} images: ({count},)")
+        raise UsageError(f"{what} has shape {labels.shape}; with one label for each image it would be ({count},)")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(classes):
-        raise UsageError(f"{what} holds labels from {low} to {high}; with {len(classes)} classes they go from 0 to {len(classes) - 1}")
+        raise UsageError(
+            f"{what} holds {low} to {high}; labels of {len(classes)} classes go from 0 to {len(classes) - 1}"
+        )
 
 
 def check_classes(what: str, classes: Sequence[str]) -> None:
     """UsageError unless there are two or more class names, all different."""
     if len(classes) < 2:
-        raise UsageError(f"{what} has {len(classes)} class ({', '.join(classes)}); there is nothing to tell apart with less than two")
+        raise UsageError(f"{what} has {len(classes)} class ({', '.join(classes)}); it takes two to tell apart")
     if twice := sorted({name for name in classes if classes.count(name) > 1}):
         raise UsageError(f"{what} has class names that occur twice: {', '.join(twice)}; give each class its own")
 
@@ -174,15 +176,11 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _histograms(images: Images) -> NDArray[np.int64]:
-    """(channels, 256) counts, exact; a million pixels at a time, since bincount widens its input eightfold."""
+    """(channels, 256) counts of the grey levels, exact."""
     pixels = images.reshape(-1, images.shape[3])
-    step = 1 << 20
-    return np.stack(
-        [
-            sum(
-                (np.bincount(pixels[start : start + step, channel], minlength=256) for start in range(0, len(pixels), step)),
-                start=np.zeros(256, np.int64),
-            )
-            for channel in range(images.shape[3])
-        ]
-    )
+    histograms = np.zeros((images.shape[3], 256), np.int64)
+    step = 1 << 20  # a million pixels at a time: bincount widens its input eightfold
+    for start in range(0, len(pixels), step):
+        for channel, histogram in enumerate(histograms):
+            histogram += np.bincount(pixels[start : start + step, channel], minlength=256)
+    return histograms

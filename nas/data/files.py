@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data.dataset import Dataset, Labels, check_classes, check_counts
+from nas.data.dataset import Dataset, Labels, check_classes, check_counts, crop_padding_at
 from nas.data.images import SUFFIXES, common_square, decode, require_memory
-from nas.data.sources import DATASETS, LEAST_PER_CLASS, SEED, TEST_FRACTION, Request, Source, assemble
+from nas.data.sources import LEAST_PER_CLASS, SEED, TEST_FRACTION, Request, assemble
 from nas.data.splits import split, subset
 from nas.errors import UsageError
 
@@ -23,7 +23,7 @@ _HELD_OUT_NAMES = ("test", "val", "valid", "validation")
 
 
 def read_folder(request: Request) -> Dataset:
-    """Images in PATH/train/CLASS and PATH/test/CLASS (or val), or in PATH/CLASS, of which a fifth is then the test part.
+    """Images in PATH/train/CLASS and PATH/test/CLASS (or val), or in PATH/CLASS, of which a fifth is the test part.
 
     Class folders may nest. Hidden files, `__MACOSX` and files that are no images by their suffix don't count. Without a
     resolution, images that are all squares of one size up to 64 px stay as they are; all others are centre-cropped to a
@@ -51,33 +51,36 @@ def read_folder(request: Request) -> Dataset:
         kept = subset(labels, request.max_images, SEED)
         files, labels = [files[index] for index in kept], labels[kept]
 
+    request.say(f"reading {root}: {len(files) + len(test_files):,} images of {len(classes)} classes")
     resolution = request.resolution or common_square([*files, *test_files], FOLDER_RESOLUTION) or FOLDER_RESOLUTION
     # One array, decoded once; the parts are views of it.
     images = decode([*files, *test_files], root, resolution, request.say)
-    return assemble(
-        request,
+    return Dataset(
         name=f"imagefolder:{root}",
-        source=f"{source}, as RGB squares of {resolution} px",
-        train=(images[: len(files)], labels),
-        test=(images[len(files) :], test_labels),
+        source=f"{source}, as RGB squares of {resolution} px.",
+        x_train=images[: len(files)],
+        y_train=labels,
+        x_test=images[len(files) :],
+        y_test=test_labels,
         classes=classes,
         flip=True,
+        crop_padding=crop_padding_at(resolution),
     )
 
 
 def read_npz(request: Request) -> Dataset:
     """Arrays of an .npz file: x_train, y_train and optionally x_test, y_test, classes, flip.
 
-    Images are uint8 (n, height, width, channels), labels integers from 0. Without x_test and y_test, a fifth of the train
-    images is the test part; without classes, they are called "0", "1", ...; `flip` (true unless given) says whether a
-    mirrored image keeps its class. Pickled objects are never read.
+    Images are uint8 (n, height, width, channels), labels integers from 0. Without x_test and y_test, a fifth of the
+    train images is the test part; without classes, they are called "0", "1", ...; `flip` (true unless given) says
+    whether a mirrored image keeps its class. Pickled objects are never read.
     """
     path = _existing(request.path, "npz")
     if not zipfile.is_zipfile(path):
-        raise UsageError(f"{path} is not an .npz file, or is cut short; write it with numpy.savez(path, x_train=..., ...)")
+        raise UsageError(f"{path} is no .npz file, or is cut short; write it with numpy.savez(path, x_train=..., ...)")
     try:
         arrays = _read_arrays(path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{path} can't be read: {type(error).__name__}: {error}; write it again") from error
     test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
     return assemble(
@@ -91,18 +94,18 @@ def read_npz(request: Request) -> Dataset:
     )
 
 
-DATASETS.register("imagefolder")(
-    Source("your own images, one folder per class: imagefolder:PATH", read_folder, takes_path=True)
-)
-DATASETS.register("npz")(Source("your own arrays, one .npz file: npz:PATH", read_npz, takes_path=True))
-
-
 def _existing(path: str, kind: str) -> Path:
     if not path:
         raise UsageError(f"{kind} needs a path: {kind}:PATH")
     found = Path(path).expanduser().resolve()
-    if not found.exists():
-        raise UsageError(f"{found} does not exist; {kind}:PATH takes a path from the current folder, or an absolute one")
+    try:
+        found.stat()
+    except PermissionError as error:
+        raise UsageError(f"{found} can't be read: {error.strerror}") from error
+    except OSError:
+        raise UsageError(
+            f"{found} does not exist; PATH of {kind}:PATH is absolute, or counts from the current folder"
+        ) from None
     return found
 
 
@@ -112,12 +115,12 @@ def _layout(root: Path) -> tuple[Path, Path | None]:
     if (root / "train").is_dir():
         return root / "train", held_out[0] if held_out else None
     if (root / "test").is_dir():
-        raise UsageError(f"{root} has test/ but no train/; it needs train/CLASS/ and test/CLASS/, or CLASS/ folders alone")
+        raise UsageError(f"{root} has test/ but no train/; it needs train/CLASS/ and test/CLASS/, or CLASS/ alone")
     return root, None
 
 
 def _listing(root: Path) -> tuple[list[Path], Labels, tuple[str, ...]]:
-    """(files, labels, classes) of root/CLASS/**: classes in the order of their names, files in the order of their paths."""
+    """(files, labels, classes) of root/CLASS/**: the classes sorted by name, the files by path."""
     try:
         folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and _visible(entry.name))
         images = [_images_under(folder) for folder in folders]
@@ -127,8 +130,8 @@ def _listing(root: Path) -> tuple[list[Path], Labels, tuple[str, ...]]:
     if not any(images):
         where = f"its images, such as {loose.name}, lie outside of any" if loose else "there are no images"
         raise UsageError(
-            f"{root} has no class folders with images ({where}); it needs one folder per class: {root.name}/CLASS/IMAGE, "
-            f"with images of type {', '.join(sorted(SUFFIXES))}"
+            f"{root} has no class folders with images ({where}); it needs {root.name}/CLASS/IMAGE for each class, "
+            f"and images that end in {', '.join(sorted(SUFFIXES))}"
         )
     counts = [len(files) for files in images]
     labels = np.repeat(np.arange(len(folders)), counts)
@@ -168,7 +171,8 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     with np.load(path, allow_pickle=False) as archive:
         names = set(archive.files)
         if missing := {"x_train", "y_train"} - names:
-            raise UsageError(f"{path} has no array {', '.join(sorted(missing))}; it has {', '.join(archive.files) or 'none'}")
+            has = ", ".join(archive.files) or "none"
+            raise UsageError(f"{path} lacks the arrays {', '.join(sorted(missing))}; it has {has}")
         if len({"x_test", "y_test"} & names) == 1:
             raise UsageError(f"{path} has one of x_test and y_test; give both, or neither to have a test part carved")
         wanted = [name for name in ("x_train", "y_train", "x_test", "y_test", "classes", "flip") if name in names]
@@ -176,7 +180,9 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         for name in wanted:
             shape, dtype = _header(path, name)
             if dtype.hasobject:
-                raise UsageError(f"{path}: {name} holds Python objects, which are never unpickled; save it as plain numbers or text")
+                raise UsageError(
+                    f"{path}: {name} holds pickled objects, which are not read; save it as numbers or text"
+                )
             needed += math.prod(shape) * dtype.itemsize
         # Carving copies the images once more.
         require_memory(f"the arrays of {path}", needed if "x_test" in names else 2 * needed)
@@ -195,8 +201,10 @@ def _class_names(path: Path, arrays: dict[str, NDArray[Any]]) -> tuple[str, ...]
     if "classes" in arrays:
         names = arrays["classes"]
         if names.ndim != 1:
-            raise UsageError(f"{path}: classes has shape {names.shape}; it must be a list of names, (number of classes,)")
+            raise UsageError(f"{path}: classes has shape {names.shape}; it must be one name per class")
         return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names)
     labels = arrays["y_train"]
-    highest = int(labels.max()) if labels.size and np.issubdtype(labels.dtype, np.integer) else 1
-    return tuple(str(label) for label in range(highest + 1))
+    countable = labels.size > 0 and np.issubdtype(labels.dtype, np.integer)
+    # No further than there are images, lest one stray label makes a billion names; `assemble` reports it.
+    count = min(max(int(labels.max()) + 1, 2), len(labels)) if countable else 2
+    return tuple(str(label) for label in range(count))

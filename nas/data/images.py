@@ -1,4 +1,4 @@
-"""Image files and arrays to square uint8 images of one size: decoded and resized in threads, with the memory checked first."""
+"""Image files and arrays to square uint8 images of one size: in threads, and not without the memory for them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _QUIET_SECONDS = 2.0
 def decode(files: Sequence[Path], root: Path, resolution: int, say: Say) -> Images:
     """(n, resolution, resolution, 3) RGB of the image files: turned as EXIF says, centre-cropped to a square, resized.
 
-    Resizing is bilinear with antialiasing (each output pixel averages all the input pixels under it). Gray, palette, CMYK
+    Resizing is bilinear with antialiasing (an output pixel averages all the input pixels under it). Gray, palette, CMYK
     and 16-bit images become 8-bit RGB; what is transparent is laid on white; of an animation, the first frame counts.
 
-    Raises UsageError, with the first names (relative to `root`) and the number of all, when files can't be decoded,
-    and, before any is decoded, when the result does not fit into memory.
+    Raises UsageError when files can't be decoded, with the first names (relative to `root`) and the number of all, and,
+    before any is decoded, when the result would not fit into memory.
     """
     from PIL import Image
 
@@ -46,8 +46,8 @@ def decode(files: Sequence[Path], root: Path, resolution: int, say: Say) -> Imag
         for index in range(start, stop):
             try:
                 images[index] = _read_rgb(files[index], resolution)
-            except Exception as error:  # Pillow's readers raise nearly every type for hostile bytes; all are reported below
-                broken.append((files[index], f"{error}" or type(error).__name__))
+            except Exception as error:  # Pillow raises nearly every type on broken bytes; all of them are reported
+                broken.append((files[index], _reason(error)))
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -55,10 +55,10 @@ def decode(files: Sequence[Path], root: Path, resolution: int, say: Say) -> Imag
         _in_threads(decode_range, len(files), f"decoding {root}", say)
     if broken:
         broken.sort()
-        first = "; ".join(f"{file.relative_to(root)} ({_one_line(reason)})" for file, reason in broken[:3])
+        first = "; ".join(f"{file.relative_to(root)} ({reason})" for file, reason in broken[:3])
         more = f"; and {len(broken) - 3:,} more" if len(broken) > 3 else ""
         raise UsageError(
-            f"{len(broken):,} of {len(files):,} images in {root} can't be decoded: {first}{more}; replace or remove them"
+            f"{len(broken):,} of {len(files):,} images in {root} can't be read: {first}{more}; replace or remove them"
         )
     return images
 
@@ -119,7 +119,7 @@ def require_memory(what: str, needed: int) -> None:
 
 
 def available_memory() -> int | None:
-    """Bytes that this process can still allocate: the machine's, or its container's (cgroup v2) if less. None if unknown."""
+    """Bytes that this process can still get: the machine's, or its container's (cgroup v2) if less; None if unknown."""
     bounds = []
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -143,7 +143,7 @@ def _read_rgb(file: Path, resolution: int) -> Images:
     from PIL import Image, ImageOps
 
     with Image.open(file, formats=_FORMATS) as image:
-        # A JPEG can be decoded at 1/2, 1/4 or 1/8 for a fraction of the time; twice the size asked for loses nothing visible.
+        # A JPEG decodes at 1/2, 1/4 or 1/8 of its size in a fraction of the time.
         image.draft(None, (2 * resolution, 2 * resolution))
         return np.asarray(_square(_rgb(ImageOps.exif_transpose(image)), resolution))
 
@@ -173,7 +173,7 @@ def _square(image: Image.Image, resolution: int) -> Image.Image:
 
 
 def _in_threads(work: Callable[[int, int], None], total: int, what: str, say: Say) -> None:
-    """work(start, stop) over 0 .. total in chunks, on all cores: Pillow decodes and resizes without the interpreter lock."""
+    """work(start, stop) over chunks of 0 .. total, on all cores: Pillow works without the interpreter lock."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     starts = range(0, total, _CHUNK)
     spoken = time.monotonic()
@@ -190,5 +190,9 @@ def _in_threads(work: Callable[[int, int], None], total: int, what: str, say: Sa
         pool.shutdown(cancel_futures=True)
 
 
-def _one_line(reason: str) -> str:
-    return " ".join(reason.split())[:120]
+def _reason(error: Exception) -> str:
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "no image, or of another type than its name says"
+    return " ".join(str(error).split())[:120] or type(error).__name__

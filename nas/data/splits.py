@@ -1,4 +1,4 @@
-"""Stratified index splits of labels: which image is trained on and which is held out, the same on every machine and version.
+"""Stratified splits of labels: which image is trained on and which is held out, the same wherever it is computed.
 
 An image's place in its class is drawn from the raw 64-bit stream of PCG64, which NumPy promises never to change (NEP 19
 lets `Generator.permutation` change between releases), so that a run resumed after an upgrade sees the same split.
@@ -19,9 +19,9 @@ Indices = NDArray[np.int64]
 def split(labels: NDArray[np.integer], fraction: float, seed: int) -> tuple[Indices, Indices]:
     """(train, validation): sorted indices, disjoint and complete, with `fraction` of each class in validation.
 
-    labels: (n,) integers. fraction: in (0, 1). The validation set has round(fraction n) images, shared out over the classes
-    by largest remainder, and each class keeps at least one image on either side. The same arguments give the same split on
-    every machine. A larger fraction only adds images to a class's validation share (class quotas aside, splits are nested).
+    labels: (n,) integers. fraction: in (0, 1). The validation set has round(fraction n) images, shared out over the
+    classes by largest remainder; each class keeps at least one image on either side. The same arguments give the same
+    split on every machine.
 
     Raises UsageError when a class has fewer than two images or the fraction is outside (0, 1).
     """
@@ -42,7 +42,7 @@ def split(labels: NDArray[np.integer], fraction: float, seed: int) -> tuple[Indi
 
 
 def subset(labels: NDArray[np.integer], size: int, seed: int) -> Indices:
-    """Sorted indices of `size` images (all, if there are no more) that keep the class shares, at least two of each class.
+    """Sorted indices of `size` images (all, if there are no more), with the class shares kept, two of each at least.
 
     labels: (n,) integers. Raises UsageError when `size` is too small for two images of each class.
     """
@@ -52,14 +52,18 @@ def subset(labels: NDArray[np.integer], size: int, seed: int) -> Indices:
     classes, counts = np.unique(labels, return_counts=True)
     lower = np.minimum(counts, 2)
     if size < lower.sum():
-        raise UsageError(f"{size} images are too few for {len(classes)} classes; take at least {lower.sum()} (two of each)")
+        raise UsageError(
+            f"{size} images are too few for {len(classes)} classes; take {lower.sum()} or more (two of each)"
+        )
     return _first_of_each_class(labels, classes, _apportion(counts, size, lower, upper=counts), seed)
 
 
 def _checked(labels: NDArray[np.integer]) -> NDArray[np.integer]:
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
-        raise UsageError(f"labels must be a non-empty (n,) array of integers, not {labels.dtype} of shape {labels.shape}")
+        raise UsageError(
+            f"labels must be a non-empty (n,) array of integers, not {labels.dtype} of shape {labels.shape}"
+        )
     return labels
 
 
@@ -70,16 +74,18 @@ def _apportion(counts: Indices, total: int, lower: Indices, upper: Indices) -> I
     """
     total = max(int(lower.sum()), min(total, int(upper.sum())))
     shares = counts * (total / counts.sum())
-    quotas = np.clip(np.floor(shares).astype(np.int64), lower, upper)
+    quotas: Indices = np.clip(np.floor(shares).astype(np.int64), lower, upper)
     while (missing := total - int(quotas.sum())) != 0:
         step = 1 if missing > 0 else -1
         movable = quotas < upper if step > 0 else quotas > lower
         lack = np.where(movable, step * (shares - quotas), -math.inf)
-        quotas[int(np.argmax(lack))] += step
+        quotas[np.argmax(lack)] += step
     return quotas
 
 
-def _first_of_each_class(labels: NDArray[np.integer], classes: NDArray[np.integer], quotas: Indices, seed: int) -> Indices:
+def _first_of_each_class(
+    labels: NDArray[np.integer], classes: NDArray[np.integer], quotas: Indices, seed: int
+) -> Indices:
     """Sorted indices: of class k, the first quotas[k] in an order drawn from (seed, k)."""
     chosen = []
     for position, (label, quota) in enumerate(zip(classes, quotas, strict=True)):

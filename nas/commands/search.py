@@ -1,0 +1,172 @@
+"""`nas search` and `nas resume`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from nas.commands.options import COUNT
+
+from nas.errors import UsageError
+
+SEARCH_EXAMPLES = """
+\b
+Examples:
+  nas search --space resnext --trials 20
+  nas search --space resnext --trials 200 --dataset cifar10 --download --gpus-per-trial 0.25
+  nas search --space resnet --dataset imagefolder:photos --resolution 64 --max-params 2M --baseline resnet20
+  nas search --space my-space.yaml --dataset npz:images.npz --executor local --device cuda
+"""
+
+RESUME_EXAMPLES = """
+\b
+Examples:
+  nas resume results/resnext-digits-20260101-120000
+  nas resume results/my-run --trials 400     (200 more than the 200 that it was asked for)
+"""
+
+quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but errors and, at the end, the run's folder.")
+json_option = click.option("--json", "as_json", is_flag=True, help="At the end one JSON object on stdout; progress goes to stderr.")
+
+
+@click.command(epilog=SEARCH_EXAMPLES)
+@click.option("--space", default="resnext", show_default=True, help="A shipped space (see `nas spaces`) or the path of a YAML file.")
+@click.option("--trials", default=50, show_default=True, help="Candidates to train.")
+@click.option("--dataset", default="digits", show_default=True, help="digits, cifar10, cifar100, svhn, fashion_mnist, mnist, imagefolder:PATH or npz:PATH.")
+@click.option("--objectives", default="accuracy,params,macs", show_default=True, help="Accuracy first, then costs: params, macs (alias flops), activations.")
+@click.option("--sampler", default="tpe", show_default=True, help="random, tpe, nsga2, nsga3, gp or qmc.")
+@click.option("--max-params", type=COUNT, help="Upper bound on parameters, as in 2M or 500k.")
+@click.option("--min-params", type=COUNT, help="Lower bound on parameters.")
+@click.option("--max-macs", type=COUNT, help="Upper bound on multiply-adds (the ResNet paper's FLOPs).")
+@click.option("--min-macs", type=COUNT, help="Lower bound on multiply-adds.")
+@click.option("--epochs", default=10, show_default=True, help="Epochs of each proxy: the whole recipe, shorter.")
+@click.option("--batch-size", type=int, help="Default: 128, fewer for small data sets.")
+@click.option("--lr", "learning_rate", type=float, help="Peak learning rate. Default: 0.1 x batch size / 128.")
+@click.option("--resolution", type=int, help="Resize images to this many pixels. Default: as they are.")
+@click.option("--max-images", type=int, help="Use so many of the training images, an even share of each class.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Where data sets lie. Default: $NAS_DATA, else ~/.cache/nas/data.")
+@click.option("--download", is_flag=True, help="Download the data set if it is not there.")
+@click.option("--seed", default=0, show_default=True, help="Of the sampler, the split, the weights and the batches.")
+@click.option("--baseline", default="", help="Known nets to train first by the same recipe: resnet20,resnet50.")
+@click.option("--executor", default="ray", show_default=True, help="ray (a cluster, or this machine) or local (this process).")
+@click.option("--workers", default=0, help="Trials at once. Default: as many as fit.")
+@click.option("--gpus-per-trial", type=float, help="May be a share, as 0.25. Default: one where there are GPUs.")
+@click.option("--cpus-per-trial", type=float, help="Default: the cores shared evenly.")
+@click.option("--address", help="Of a running Ray cluster, or auto.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16 (autocast).")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder. Default: results/SPACE-DATASET-TIME.")
+@quiet_option
+@json_option
+def search(quiet: bool, as_json: bool, baseline: str, out: Path | None, **options: Any) -> None:
+    """Search a space: train candidates, rank accuracy against exact costs, leave a report and the best networks' configs."""
+    from nas.budget import Budget
+    from nas.searching import Request
+    from nas.searching import search as run_search
+
+    low_high = {
+        metric: (options.pop(f"min_{metric}"), options.pop(f"max_{metric}")) for metric in ("params", "macs")
+    }
+    bounds = {metric: ends for metric, ends in low_high.items() if ends != (None, None)}
+    request = Request(
+        **options,
+        budget=Budget(bounds),
+        baselines=tuple(name.strip() for name in baseline.split(",") if name.strip()),
+        out=out,
+        command=shlex.join(["nas", *sys.argv[1:]]),
+    )
+    shown = _Shown(quiet, as_json)
+    _introduce(request, shown)
+    run = run_search(request, say=shown.say, display=shown.display)
+    _conclude(run, shown)
+
+
+@click.command(epilog=RESUME_EXAMPLES)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--trials", type=int, help="New total number of trials. Default: what the run was asked for.")
+@click.option("--workers", type=int, help="Trials at once, in place of the run's setting; 0: as many as fit.")
+@click.option("--gpus-per-trial", type=float, help="In place of the run's setting.")
+@click.option("--cpus-per-trial", type=float, help="In place of the run's setting.")
+@click.option("--address", help="Of a running Ray cluster, in place of the run's setting.")
+@click.option("--executor", "kind", type=click.Choice(["ray", "local"]), help="In place of the run's setting.")
+@click.option("--download", is_flag=True, help="Download the data set if it is no longer there.")
+@quiet_option
+@json_option
+def resume(run: Path, quiet: bool, as_json: bool, download: bool, **changes: Any) -> None:
+    """Go on with a run that was stopped or died: nothing is trained twice."""
+    from nas.searching import resume as run_resume
+
+    if changes["trials"] is not None and changes["trials"] < 1:
+        raise UsageError(f"--trials {changes['trials']}: at least one")
+    shown = _Shown(quiet, as_json)
+    given = {name: value for name, value in changes.items() if value is not None}
+    _conclude(run_resume(run, say=shown.say, display=shown.display, download=download, **given), shown)
+
+
+class _Shown:
+    """Where words go: stdout, or stderr beside JSON; nowhere if quiet."""
+
+    def __init__(self, quiet: bool, as_json: bool) -> None:
+        self.quiet, self.as_json = quiet, as_json
+        self.stream = sys.stderr if as_json else sys.stdout
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            click.echo(text, file=self.stream)
+
+    def display(self, study: Any) -> Any:
+        from nas.progress import Lines, Live, Tally
+
+        if self.quiet:
+            return Tally(study)
+        if self.stream.isatty():
+            from rich.console import Console
+
+            return Live(study, Console(file=self.stream))
+        return Lines(study, self.stream)
+
+
+def _introduce(request: Any, shown: _Shown) -> None:
+    shown.say(f"Searching space {request.space!r} on {request.dataset}: {request.trials} trials of {request.epochs} epochs.")
+    if request.dataset == "digits":
+        shown.say(
+            "Data: digits, 1,797 real 8x8 images of handwritten digits that come with scikit-learn; nothing is downloaded.\n"
+            "Your own images: --dataset imagefolder:PATH (one folder a class) or npz:FILE; CIFAR-10: --dataset cifar10 --download."
+        )
+
+
+def _conclude(run: Any, shown: _Shown) -> None:
+    from nas.commands.front import front_json, print_front
+
+    from nas.progress import duration
+    from nas.searching import shown_path
+
+    folder = shown_path(run.path)
+    if shown.as_json:
+        click.echo(json.dumps(front_json(run)))
+        return
+    if shown.quiet:
+        click.echo(folder)
+        return
+    print_front(run)
+    session = run.sessions[-1]
+    capacity = session["search_seconds"] * session["workers"]
+    shown.say(
+        f"\nTime: start-up {duration(session['startup_seconds'])}; search {duration(session['search_seconds'])} on "
+        f"{session['workers']} workers, of which {session['training_seconds'] / max(capacity, 1e-9):.0%} was training."
+    )
+    report = shown_path(run.path / "report.html")
+    shown.say(f"\nReport:  {report}\nConfigs: {shown_path(run.path / 'front')}/")
+    best = run.best()
+    which = best.label or f"--trial {best.number}"
+    shown.say(
+        "\nNext:\n"
+        f"  nas front {folder}                                the front as a table\n"
+        f"  nas export {folder} {which if not best.label else '--top 1'} --out models      the config of a network\n"
+        f"  nas train models/*.yaml --dataset {run.config['dataset']['name']}     train it with the full recipe\n"
+        f"  nas resume {folder} --trials {2 * run.config['trials']}            search on"
+    )

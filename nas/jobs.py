@@ -1,0 +1,63 @@
+"""What travels from the driver to a worker: the data that proxies see, and one candidate to train. No torch in here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.architecture import Architecture
+from nas.data import Dataset
+
+CHECKPOINT, EPOCHS, RESULT = "checkpoint.pt", "epochs.json", "result.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """What proxies see of a data set: its training images, split into training and validation. No test images.
+
+    x (n, s, s, c) uint8 and y (n,) int64; the two indices are disjoint and cover n; mean and std per channel, in [0, 1].
+    """
+
+    x: NDArray[np.uint8]
+    y: NDArray[np.int64]
+    train_index: NDArray[np.int64]
+    validation_index: NDArray[np.int64]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    flip: bool
+    crop_padding: int  # pixels
+
+    @classmethod
+    def of(cls, dataset: Dataset, train_index: NDArray[np.int64], validation_index: NDArray[np.int64]) -> Self:
+        d = dataset
+        return cls(d.x_train, d.y_train, train_index, validation_index, d.mean, d.std, d.flip, d.crop_padding)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A candidate to train: its key ("12", or "baseline:resnet20"), its folder, its architecture, the seed of its weights."""
+
+    key: str
+    folder: Path
+    architecture: Architecture
+    seed: int
+
+    @property
+    def baseline(self) -> bool:
+        return self.key.startswith("baseline:")
+
+    @property
+    def result_path(self) -> Path:
+        return self.folder / RESULT
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"key": self.key, "folder": str(self.folder), "architecture": self.architecture.to_dict(), "seed": self.seed}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data["key"], Path(data["folder"]), Architecture.from_dict(data["architecture"]), data["seed"])

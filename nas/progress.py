@@ -1,0 +1,204 @@
+"""What a person sees while a search runs: a live display on a terminal, plain lines elsewhere, nothing if quiet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+import numpy as np
+
+from nas.jobs import Job
+from nas.network import cost_of
+from nas.pareto import front
+from nas.records import Epoch
+from nas.run import objective_values
+from nas.text import format_count, format_percent
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from nas.study import Study
+
+
+class Monitor(Protocol):
+    """Told by an executor what happens, in the driver's process."""
+
+    def started(self, job: Job) -> None: ...
+
+    def epoch(self, job: Job, epoch: Epoch) -> None: ...
+
+    def ended(self, job: Job, result: Mapping[str, Any]) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class Tally:
+    """What has happened so far: keeps the front, the rate and the ETA. `Silent`, and the base of the visible ones."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.settings = study.settings
+        self.running: dict[str, tuple[Job, Epoch | None]] = {}
+        self.finished: list[tuple[str, tuple[float, ...]]] = []
+        self.training_seconds = 0.0
+        self.begun = time.monotonic()
+        self._first_start: float | None = None
+        self._trained_before = study.counts.trained
+
+    def load(self, finished: list[tuple[str, tuple[float, ...]]]) -> None:
+        """Results of earlier sessions of the same run."""
+        self.finished = list(finished)
+
+    def started(self, job: Job) -> None:
+        self._first_start = self._first_start or time.monotonic()
+        self.running[job.key] = (job, None)
+
+    def epoch(self, job: Job, epoch: Epoch) -> None:
+        self.running[job.key] = (job, epoch)
+        self.training_seconds += epoch.seconds
+
+    def ended(self, job: Job, result: Mapping[str, Any]) -> None:
+        self.running.pop(job.key, None)
+        if result["state"] == "complete":
+            cost = cost_of(job.architecture)
+            self.finished.append((job.key, objective_values(result["accuracy"], cost, self.study.objectives)))
+
+    def note(self, text: str) -> None: ...
+
+    def front(self) -> list[tuple[str, tuple[float, ...]]]:
+        """Keys and values of the best so far, by rising first cost."""
+        if not self.finished:
+            return []
+        directions = [objective.direction for objective in self.study.objectives]
+        return [self.finished[k] for k in front(np.array([values for _, values in self.finished]), directions)]
+
+    @property
+    def rate(self) -> float | None:
+        """Trials per second since the first one started, or None before any has ended."""
+        done = self.study.counts.trained - self._trained_before
+        if self._first_start is None or not done:
+            return None
+        return done / max(time.monotonic() - self._first_start, 1e-9)
+
+    @property
+    def eta_seconds(self) -> float | None:
+        rate = self.rate
+        return None if rate is None else max(self.settings.trials - self.study.counts.trained, 0) / rate
+
+    def summary(self) -> str:
+        """`37/200 trials, 1 failed, 12 outside the budgets, 1.2 trials/s, ETA 2 min`."""
+        counts = self.study.counts
+        parts = [f"{counts.trained}/{self.settings.trials} trials"]
+        for number, what in (
+            (counts.stopped, "stopped"),
+            (counts.failed, "failed"),
+            (counts.rejected, "outside the budgets"),
+            (counts.duplicate, "duplicates"),
+        ):
+            if number:
+                parts.append(f"{number} {what}")
+        if self.rate is not None and self.eta_seconds is not None:
+            parts += [f"{60 * self.rate:.1f} trials/min", f"ETA {duration(self.eta_seconds)}"]
+        return ", ".join(parts)
+
+    def __enter__(self) -> Tally:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Lines(Tally):
+    """A line for each trial that ends, for logs and pipes."""
+
+    def __init__(self, study: Study, out: TextIO) -> None:
+        super().__init__(study)
+        self.out = out
+
+    def ended(self, job: Job, result: Mapping[str, Any]) -> None:
+        super().ended(job, result)
+        cost = cost_of(job.architecture)
+        name = job.key.removeprefix("baseline:") if job.baseline else f"trial {job.key}"
+        if result["state"] == "complete":
+            mark = "  * on the front" if job.key in {key for key, _ in self.front()} else ""
+            text = f"{format_percent(result['accuracy'])} % val accuracy, {format_count(cost.params)} params, {format_count(cost.macs)} MACs"
+            self.note(f"{name}: {text}, {result['seconds']:.1f} s{mark}  [{self.summary()}]")
+        else:
+            self.note(f"{name}: FAILED: {result['reason']}  [{self.summary()}]")
+
+    def note(self, text: str) -> None:
+        print(text, file=self.out, flush=True)
+
+
+class Live(Tally):
+    """A display that redraws itself: progress, what runs, and the front so far."""
+
+    SHOWN = 10  # members of the front, runs in flight
+
+    def __init__(self, study: Study, console: Console) -> None:
+        from rich.live import Live as RichLive
+
+        super().__init__(study)
+        self.console = console
+        self._live = RichLive(get_renderable=self._draw, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Live:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def ended(self, job: Job, result: Mapping[str, Any]) -> None:
+        super().ended(job, result)
+        if result["state"] != "complete":
+            name = job.key.removeprefix("baseline:") if job.baseline else f"trial {job.key}"
+            self.note(f"{name} failed: {result['reason']}")
+
+    def note(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False)
+
+    def _draw(self) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        best = Table(title="Front so far", title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in ("", "val accuracy %", "params", "MACs"):
+            best.add_column(column, justify="left" if not column else "right")
+        members = self.front()
+        costs = {"params": -1, "macs": -1}
+        names = [objective.name for objective in self.study.objectives]
+        for name in costs:
+            costs[name] = names.index(name) if name in names else -1
+        for key, values in sorted(members, key=lambda member: -member[1][0])[: self.SHOWN]:
+            row = [format_count(values[place]) if place > 0 else "" for place in costs.values()]
+            best.add_row(key.removeprefix("baseline:") if not key.isdigit() else f"trial {key}", format_percent(values[0]), *row)
+        running = [self._running_line(job, epoch) for job, epoch in list(self.running.values())[: self.SHOWN]]
+        more = len(members) - self.SHOWN
+        return Group(
+            Text(""),
+            ProgressBar(total=self.settings.trials, completed=self.study.counts.trained, width=60),
+            Text(self.summary()),
+            Text("\n".join(running) if running else "starting workers ...", style="dim"),
+            Text(""),
+            best,
+            Text(f"and {more} more" if more > 0 else "", style="dim"),
+        )
+
+    def _running_line(self, job: Job, epoch: Epoch | None) -> str:
+        name = job.key.removeprefix("baseline:") if job.baseline else f"trial {job.key}"
+        if epoch is None:
+            return f"  {name}: started"
+        total = self.settings.recipe["epochs"]
+        return f"  {name}: epoch {epoch.number}/{total}, {format_percent(epoch.accuracy)} % val accuracy"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"

@@ -1,0 +1,228 @@
+"""The report's figures, one function each: `fn(run) -> plotly.graph_objects.Figure`, of use in a notebook too."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from nas import pareto
+from nas.errors import UsageError
+from nas.records import Trial
+from nas.report import theme
+from nas.text import describe, format_count, format_percent
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from nas.run import Run
+
+CostName: TypeAlias = Literal["params", "macs", "activations"]
+COSTS: tuple[CostName, ...] = get_args(CostName)
+NOUNS = {"accuracy": "validation accuracy", "params": "parameters", "macs": "MACs", "activations": "activations"}
+
+
+def accuracy_against(run: Run, cost: CostName) -> go.Figure:
+    """Validation accuracy against one cost (log axis): every complete trial a point, filled where it is on the run's front.
+
+    The staircase is the front of these two axes alone: the best accuracy at this cost or less. The run's front, over all
+    its objectives, may have members off the staircase. Baselines are labelled diamonds. A stopped trial stands, faint, at
+    the accuracy of its last epoch; the axis is fitted to the complete ones. UsageError for an unknown cost.
+    """
+    import plotly.graph_objects as go
+
+    if cost not in COSTS:
+        raise UsageError(f"accuracy_against: unknown cost {cost!r}; known: {', '.join(COSTS)}")
+    trials = complete(run)
+    stopped = [trial for trial in run.trials if trial.state == "stopped" and trial.epochs]
+    figure = _figure(f"{NOUNS[cost]} (log scale)", "validation accuracy")
+    figure.update_xaxes(type="log", tickformat="~s", minor={"ticks": "outside", "ticklen": 3})
+    figure.update_yaxes(tickformat="~%")
+    if not trials and not stopped:
+        return _say(figure, "no trial has been trained yet")
+
+    def scatter(shown: Sequence[Trial], role: str, name: str, marker: dict[str, Any], **more: Any) -> None:
+        if shown:
+            figure.add_trace(
+                go.Scatter(
+                    x=[getattr(trial.cost, cost) for trial in shown],
+                    y=[trial.epochs[-1].accuracy if trial.accuracy is None else trial.accuracy for trial in shown],
+                    mode="markers" if "text" not in more else "markers+text",
+                    name=name,
+                    meta=role,
+                    marker={"color": theme.LIGHT[role], **marker},
+                    hovertext=[_hover(run, trial) for trial in shown],
+                    hoverinfo="text",
+                    **more,
+                )
+            )
+
+    on_front = {trial.number for trial in run.front()}
+    known = {trial.number for trial in run.baselines()}
+    searched = [trial for trial in trials if trial.number not in known]
+    baselines = [trial for trial in trials if trial.number in known]
+    scatter(stopped, "stopped", "stopped early", {"symbol": "x-thin-open", "size": 7, "opacity": 0.45})
+    if trials:
+        figure.add_trace(_staircase(trials, cost))
+    off = [trial for trial in searched if trial.number not in on_front]
+    scatter(off, "trial", "trial", {"symbol": "circle-open", "size": 8, "opacity": 0.8})
+    members = [trial for trial in searched if trial.number in on_front]
+    scatter(members, "front", "on the front", {"symbol": "circle", "size": 10})
+    scatter(
+        baselines,
+        "baseline",
+        "baseline (filled: on the front)",
+        {"symbol": ["diamond" if trial.number in on_front else "diamond-open" for trial in baselines], "size": 11},
+        text=[escape(trial.name, quote=False) for trial in baselines],
+        textposition=_sides(baselines, trials, cost),
+        cliponaxis=False,
+    )
+    best = knee(run)
+    if best is not None:
+        ring = {"symbol": "circle-open", "size": 20, "line": {"width": 2.5}}
+        scatter([best], "knee", f"knee: {escape(best.name, quote=False)}", ring)
+    if trials:
+        figure.update_yaxes(range=_padded([trial.accuracy for trial in trials if trial.accuracy is not None]))
+    return figure
+
+
+def learning_curves(run: Run) -> go.Figure:
+    """Validation accuracy by epoch: the run's front in colour, baselines dashed, all other trials faint."""
+    import plotly.graph_objects as go
+
+    figure = _figure("epoch", "validation accuracy")
+    figure.update_yaxes(tickformat="~%")
+    figure.update_xaxes(rangemode="tozero", tickformat="d")
+    curves = [trial for trial in run.trials if trial.epochs]
+    if not curves:
+        return _say(figure, "no epoch has been trained yet")
+    on_front = {trial.number for trial in run.front()}
+    known = {trial.number for trial in run.baselines()}
+
+    def lines(shown: Sequence[Trial], role: str, name: str, **line: Any) -> None:
+        """All in one trace with gaps: a trace a trial is slow to draw."""
+        if not shown:
+            return
+        x: list[int | None] = []
+        y: list[float | None] = []
+        names: list[str | int | None] = []
+        for trial in shown:
+            x += [*(epoch.number for epoch in trial.epochs), None]
+            y += [*(round(epoch.accuracy, 6) for epoch in trial.epochs), None]
+            names += [escape(trial.name, quote=False)] * len(trial.epochs) + [None]
+        single = all(len(trial.epochs) == 1 for trial in shown)
+        figure.add_trace(
+            go.Scatter(
+                x=x,
+                y=y,
+                customdata=names,
+                mode="markers" if single else "lines",
+                name=name,
+                meta=role,
+                line={"color": theme.LIGHT[role], **line},
+                marker={"color": theme.LIGHT[role]},
+                opacity={"stopped": 0.35, "trial": 0.5}.get(role, 1.0),
+                connectgaps=False,
+                hovertemplate="%{customdata}<br>epoch %{x}: %{y:.2%}<extra></extra>",
+            )
+        )
+
+    searched = [trial for trial in curves if trial.number not in known]
+    ended = [trial for trial in searched if trial.state == "complete"]
+    cut = [trial for trial in searched if trial.state != "complete"]
+    lines(cut, "stopped", "not trained to the end", width=1, dash="dot")
+    lines([trial for trial in ended if trial.number not in on_front], "trial", "other trials", width=1)
+    lines([trial for trial in curves if trial.number in known], "baseline", "baselines", width=2, dash="dash")
+    lines([trial for trial in ended if trial.number in on_front], "front", "on the front", width=2)
+    return figure
+
+
+def hypervolume(run: Run) -> go.Figure:
+    """Hypervolume of what was found, after each completed trial: costs on log10 axes, from the run's reference point."""
+    import plotly.graph_objects as go
+
+    figure = _figure("completed trials", "hypervolume")
+    figure.update_xaxes(rangemode="tozero", tickformat="d")
+    figure.update_yaxes(rangemode="tozero")
+    history = [float(volume) for volume in run.hypervolume_history()]
+    if not history:
+        return _say(figure, "no trial has been completed yet")
+    figure.add_trace(
+        go.Scatter(
+            x=list(range(1, len(history) + 1)),
+            y=history,
+            mode="lines" if len(history) > 1 else "markers",
+            name="hypervolume",
+            meta="front",
+            line={"shape": "hv", "color": theme.LIGHT["front"], "width": 2},
+            marker={"color": theme.LIGHT["front"]},
+            hovertemplate="after %{x} completed trials: %{y:.4g}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    return figure
+
+
+def complete(run: Run) -> list[Trial]:
+    """The trials that were trained to the end."""
+    return [trial for trial in run.trials if trial.state == "complete" and trial.accuracy is not None]
+
+
+def knee(run: Run) -> Trial | None:
+    """The front's best compromise (`nas.pareto.knee`), or None if the front bends nowhere."""
+    front = [trial for trial in run.front() if trial.values is not None]
+    index = pareto.knee([trial.values for trial in front], [objective.direction for objective in run.objectives])
+    return None if index is None else front[index]
+
+
+def _figure(x: str, y: str) -> go.Figure:
+    import plotly.graph_objects as go
+
+    return go.Figure(layout={"template": theme.template(), "xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}})
+
+
+def _say(figure: go.Figure, words: str) -> go.Figure:
+    figure.update_xaxes(visible=False).update_yaxes(visible=False)
+    return figure.add_annotation(text=words, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
+
+
+def _staircase(trials: Sequence[Trial], cost: CostName) -> go.Scatter:
+    """The best accuracy at each cost or less, from the cheapest trial to the dearest."""
+    import plotly.graph_objects as go
+
+    values = [(trial.accuracy, getattr(trial.cost, cost)) for trial in trials]
+    steps = [values[index] for index in pareto.front(values, ["maximize", "minimize"])]
+    steps.append((steps[-1][0], max(x for _, x in values)))
+    return go.Scatter(
+        x=[x for _, x in steps],
+        y=[y for y, _ in steps],
+        mode="lines",
+        name="best at this cost or less",
+        meta="front",
+        line={"shape": "hv", "color": theme.LIGHT["front"], "width": 1.5},
+        hoverinfo="skip",
+    )
+
+
+def _sides(labelled: Sequence[Trial], trials: Sequence[Trial], cost: CostName) -> list[str]:
+    """Labels stand on the side of their points where the plot has more room (on a log axis)."""
+    costs = [getattr(trial.cost, cost) for trial in trials]
+    middle = (min(costs) * max(costs)) ** 0.5 if costs else 0
+    return ["middle left" if getattr(trial.cost, cost) > middle else "middle right" for trial in labelled]
+
+
+def _padded(shares: Sequence[float]) -> list[float]:
+    low, high = min(shares), max(shares)
+    pad = 0.07 * (high - low) or 0.01
+    return [low - pad, high + pad]
+
+
+def _hover(run: Run, trial: Trial) -> str:
+    last = trial.accuracy if trial.accuracy is not None else trial.epochs[-1].accuracy
+    title = f"trial {trial.number}" + (f" ({trial.label})" if trial.label else "")
+    epochs = run.config.get("recipe", {}).get("epochs", "?")
+    ended = f", stopped after epoch {trial.epochs[-1].number} of {epochs}" if trial.state == "stopped" else ""
+    counts = f"{format_count(trial.cost.params)} parameters, {format_count(trial.cost.macs)} MACs"
+    words = [f"{format_percent(last)} % validation accuracy{ended}", counts, *textwrap.wrap(describe(trial.architecture), 46)]
+    return "<br>".join([f"<b>{escape(title, quote=False)}</b>", *(escape(line, quote=False) for line in words)])

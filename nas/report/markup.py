@@ -1,0 +1,48 @@
+"""HTML in which every text is escaped unless it was made by `tag`: nothing that a user wrote can become an element."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+_VOID = frozenset({"meta", "link", "br"})
+
+
+class Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def tag(name: str, *children: str, **attributes: str) -> Html:
+    """`<name attributes>children</name>`. Attribute names: `class_` is class, `aria_label` is aria-label."""
+    said = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items())
+    if name in _VOID:
+        return Html(f"<{name}{said}>")
+    return Html(f"<{name}{said}>{join(children)}</{name}>")
+
+
+def join(children: Iterable[str], separator: str = "") -> Html:
+    """The children one after another, plain text escaped."""
+    return Html(separator.join(child if isinstance(child, Html) else escape(child) for child in children))
+
+
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = ()) -> Html:
+    """A table that scrolls by itself where the page is narrow. The first cell of a row heads it; `numbers` are the columns
+    that are aligned to the right."""
+
+    def cells(values: Sequence[str], scope: str) -> Html:
+        made = []
+        for column, value in enumerate(values):
+            look = {"class_": "number"} if column in numbers else {}
+            heads = scope == "col" or column == 0
+            made.append(tag("th", value, scope=scope, **look) if heads else tag("td", value, **look))
+        return tag("tr", *made)
+
+    content = tag(
+        "table",
+        tag("caption", caption),
+        tag("thead", cells(head, "col")),
+        tag("tbody", *(cells(row, "row") for row in rows)),
+    )
+    return tag("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption)

@@ -1,0 +1,84 @@
+"""The look of figures and page: one palette for light, one for dark, and the Plotly template made of them.
+
+Colours of data are of Okabe and Ito's set ("Color Universal Design", 2008), told apart by all kinds of colour vision; what
+they tell is told by a symbol or a label too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+# Text and rules, then the roles of traces. A trace names its role in `meta`, and the page repaints it when the scheme changes.
+LIGHT: Mapping[str, str] = {
+    "page": "#ffffff",
+    "raised": "#f4f6f8",
+    "ink": "#1c2126",
+    "muted": "#59636e",
+    "rule": "#d9dee3",
+    "link": "#005f96",
+    "front": "#0072b2",
+    "trial": "#7b858f",
+    "stopped": "#7b858f",
+    "baseline": "#d55e00",
+    "knee": "#009e73",
+}
+DARK: Mapping[str, str] = {
+    "page": "#14181c",
+    "raised": "#1e242a",
+    "ink": "#e8ebee",
+    "muted": "#a3adb7",
+    "rule": "#343c44",
+    "link": "#7cc4ef",
+    "front": "#56b4e9",
+    "trial": "#8d97a1",
+    "stopped": "#8d97a1",
+    "baseline": "#e69f00",
+    "knee": "#009e73",
+}
+FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif'
+
+
+def css() -> str:
+    """Both palettes as CSS variables; dark where the reader's system asks for it."""
+
+    def variables(palette: Mapping[str, str]) -> str:
+        return " ".join(f"--{name}: {colour};" for name, colour in palette.items())
+
+    return f":root {{ {variables(LIGHT)} --font: {FONT}; }}\n@media (prefers-color-scheme: dark) {{ :root {{ {variables(DARK)} }} }}\n"
+
+
+def template(palette: Mapping[str, str] = LIGHT) -> go.layout.Template:
+    """The Plotly template of every figure; give DARK for a dark notebook."""
+    import plotly.graph_objects as go
+
+    axis = {
+        "gridcolor": palette["rule"],
+        "linecolor": palette["rule"],
+        "zeroline": False,
+        "showline": True,
+        "automargin": True,
+        "title": {"standoff": 8},
+    }
+    layout = go.Layout(
+        font={"family": FONT, "size": 13, "color": palette["ink"]},
+        paper_bgcolor=palette["page"],
+        plot_bgcolor=palette["page"],
+        xaxis=axis,
+        yaxis=axis,
+        hoverlabel={
+            "bgcolor": palette["raised"],
+            "bordercolor": palette["muted"],
+            "font": {"color": palette["ink"], "size": 13},
+            "align": "left",
+        },
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
+        margin={"l": 8, "r": 12, "t": 32, "b": 8},
+        modebar={"color": palette["muted"], "activecolor": palette["ink"], "bgcolor": "rgba(0,0,0,0)"},
+        hovermode="closest",
+        hoverdistance=30,
+    )
+    return go.layout.Template(layout=layout)

@@ -1,0 +1,251 @@
+"""A run, read from its folder: its trials, its front, its best networks. Reading changes nothing and needs no lock."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.architecture import Architecture
+from nas.cost import Cost
+from nas.errors import UsageError
+from nas.files import read_json
+from nas.network import cost_of
+from nas.pareto import Objective, hypervolume_history
+from nas.pareto import front as pareto_front
+from nas.records import Epoch, State, Trial
+from nas.settings import Settings
+
+if TYPE_CHECKING:
+    import optuna
+    import pandas
+
+JOURNAL, LOCK, TRIALS, BASELINES, SESSIONS = "study.journal", "run.lock", "trials", "baselines", "sessions.json"
+STUDY_NAME = "nas"
+ATTRIBUTE = "nas"  # the Optuna user attribute that holds a trial's digest, cost and architecture
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as its folder says it is at the moment of reading.
+
+    `trials` holds every trial by number, known networks trained as baselines with the numbers -1, -2, ...
+    `reference` is the hypervolume's, in the order of `objectives`: chance accuracy and the space's largest costs.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    objectives: tuple[Objective, ...]
+    reference: tuple[float, ...]
+    trials: tuple[Trial, ...]
+    active: bool  # a driver holds the run's lock
+    sessions: tuple[Mapping[str, Any], ...] = ()  # time accounting of each driver that ended in order: see nas.searching
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        return tuple(objective.direction for objective in self.objectives)
+
+    def complete(self) -> list[Trial]:
+        """Trials trained to the end, baselines first."""
+        return [trial for trial in self.trials if trial.values is not None]
+
+    def front(self) -> list[Trial]:
+        """Non-dominated complete trials by rising first cost; of several with equal values all are kept."""
+        complete = self.complete()
+        if not complete:
+            return []
+        return [complete[k] for k in pareto_front(self._values(complete), self.directions)]
+
+    def baselines(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.label]
+
+    def trial(self, number: int) -> Trial:
+        """The trial with this number; UsageError if the run has none such."""
+        for trial in self.trials:
+            if trial.number == number:
+                return trial
+        raise UsageError(f"{self.path}: no trial {number}; the run has {len(self.trials)} so far")
+
+    def best(self, max_params: float | None = None, max_macs: float | None = None) -> Trial:
+        """The complete trial of the highest validation accuracy within the bounds, the cheaper one if two are equal."""
+        fitting = [
+            trial
+            for trial in self.complete()
+            if (max_params is None or trial.cost.params <= max_params) and (max_macs is None or trial.cost.macs <= max_macs)
+        ]
+        if not fitting:
+            bounds = [f"{name} <= {value:,.0f}" for name, value in (("params", max_params), ("macs", max_macs)) if value is not None]
+            raise UsageError(f"{self.path}: no complete trial{' with ' + ' and '.join(bounds) if bounds else ''}")
+        return max(fitting, key=lambda trial: (trial.accuracy or 0.0, -trial.cost.macs))
+
+    def count(self, state: State) -> int:
+        """Trials of the search (not baselines) in this state."""
+        return sum(trial.state == state for trial in self.trials if not trial.label)
+
+    @property
+    def status(self) -> str:
+        """`running`, `done`, or `unfinished` (`nas resume` goes on)."""
+        if self.active:
+            return "running"
+        trained = self.count("complete") + self.count("stopped")
+        waiting = self.count("running") + sum(trial.state == "running" for trial in self.baselines())
+        return "done" if trained >= self.config["trials"] and not waiting else "unfinished"
+
+    def hypervolume_history(self) -> NDArray[np.float64]:
+        """Hypervolume after each complete trial, in order of completion: accuracy, and log10 of the costs."""
+        complete = sorted(self.complete(), key=lambda trial: trial.started or 0.0)
+        if not complete:
+            return np.zeros(0)
+        values, reference = self._values(complete), np.array(self.reference, dtype=np.float64)
+        values[:, 1:], reference[1:] = np.log10(values[:, 1:]), np.log10(reference[1:])
+        return hypervolume_history(values, reference, self.directions)
+
+    def dataframe(self) -> pandas.DataFrame:
+        """One row a trial: number, state, label, accuracy, exact costs, training seconds, reason, digest, and each choice."""
+        import pandas
+
+        rows = []
+        for trial in self.trials:
+            row = {
+                "number": trial.number,
+                "state": trial.state,
+                "label": trial.label,
+                "accuracy": trial.accuracy,
+                "params": trial.cost.params,
+                "macs": trial.cost.macs,
+                "activations": trial.cost.activations,
+                "epochs": len(trial.epochs),
+                "seconds": trial.seconds,
+                "reason": trial.reason,
+                "digest": trial.digest,
+            }
+            rows.append({**row, **trial.choices})
+        return pandas.DataFrame(rows)
+
+    @staticmethod
+    def _values(trials: list[Trial]) -> NDArray[np.float64]:
+        return np.array([trial.values for trial in trials], dtype=np.float64)
+
+
+def load_run(path: str | Path) -> Run:
+    """The run in a folder: done, still going, or died. UsageError if the folder holds none."""
+    folder = Path(path).absolute()
+    settings = Settings.load(folder)
+    objectives = settings.parsed_objectives()
+    trials = [*read_baselines(folder, settings, objectives), *read_trials(folder, objectives)]
+    return Run(folder, dataclasses.asdict(settings), objectives, tuple(settings.reference), tuple(trials), locked(folder), tuple(read_json(folder / SESSIONS) or ()))
+
+
+def open_study(folder: Path) -> optuna.Study | None:
+    """The run's Optuna study for reading; None if no trial was ever asked for."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if not (folder / JOURNAL).is_file():
+        return None
+    try:
+        return optuna.load_study(study_name=STUDY_NAME, storage=journal(folder), sampler=optuna.samplers.RandomSampler())
+    except KeyError:
+        return None
+
+
+def journal(folder: Path) -> optuna.storages.JournalStorage:
+    """The journal in a run folder. Absolute, with an open-file lock: the default symlink lock hangs behind a killed holder."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    path = str((folder / JOURNAL).absolute())
+    return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+
+
+def locked(folder: Path) -> bool:
+    """Whether a driver holds the run's lock."""
+    try:
+        with (folder / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def read_trials(folder: Path, objectives: tuple[Objective, ...]) -> list[Trial]:
+    """Trials of the search by number; those that were never fully asked for are left out."""
+    study = open_study(folder)
+    if study is None:
+        return []
+    found = []
+    for frozen in study.get_trials(deepcopy=False):
+        facts = frozen.user_attrs.get(ATTRIBUTE)
+        if facts is not None:
+            found.append(_trial(folder, frozen, facts))
+    return found
+
+
+def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective, ...]) -> list[Trial]:
+    """Known networks of the run; those not yet trained are `running`."""
+    found = []
+    for position, entry in enumerate(settings.baselines, 1):
+        architecture = Architecture.from_dict(entry["architecture"])
+        cost = cost_of(architecture)
+        result = read_json(folder / BASELINES / entry["name"] / "result.json") or {}
+        accuracy = result.get("accuracy")
+        epochs = tuple(Epoch.from_dict(epoch) for epoch in result.get("epochs", []))
+        found.append(
+            Trial(
+                number=-position,
+                state=result.get("state", "running"),
+                label=entry["name"],
+                choices={},
+                architecture=architecture,
+                digest=architecture.digest,
+                cost=cost,
+                accuracy=accuracy,
+                values=None if accuracy is None else objective_values(accuracy, cost, objectives),
+                epochs=epochs,
+                reason=result.get("reason", ""),
+                started=result["finished"] - result["seconds"] if result else None,
+                seconds=result.get("seconds", 0.0),
+            )
+        )
+    return found
+
+
+def objective_values(accuracy: float, cost: Cost, objectives: tuple[Objective, ...]) -> tuple[float, ...]:
+    """A candidate's values in the order of the objectives, of which the first is accuracy and the others are exact costs."""
+    return (accuracy, *(float(getattr(cost, objective.name)) for objective in objectives[1:]))
+
+
+def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, Any]) -> Trial:
+    place = folder / TRIALS / str(frozen.number)
+    state: State = facts.get("outcome") or _STATES[frozen.state.name]
+    trained = state in ("complete", "stopped", "failed", "running")
+    result = (read_json(place / "result.json") if trained else None) or {}
+    records = result.get("epochs") or (read_json(place / "epochs.json") if state == "running" else None) or []
+    epochs = tuple(Epoch.from_dict(record) for record in records)
+    values = tuple(frozen.values) if state == "complete" else None
+    return Trial(
+        number=frozen.number,
+        state=state,
+        label="",
+        choices=dict(frozen.params),
+        architecture=Architecture.from_dict(facts["architecture"]),
+        digest=facts["digest"],
+        cost=Cost(*facts["cost"]),
+        accuracy=values[0] if values else None,
+        values=values,
+        epochs=epochs,
+        reason=frozen.user_attrs.get("reason", facts.get("reason", "")),
+        started=frozen.datetime_start.timestamp() if frozen.datetime_start else None,
+        seconds=sum(epoch.seconds for epoch in epochs),
+    )
+
+
+_STATES: Mapping[str, State] = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "running", "WAITING": "running"}

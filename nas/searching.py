@@ -1,0 +1,333 @@
+"""The main job: plan a search, drive it to its end or until it is interrupted, leave its report and its front."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from nas import zoo
+from nas.architecture import Architecture
+from nas.blocks import STEMS, Stem
+from nas.budget import METRICS, Budget, survey
+from nas.data import Dataset, split
+from nas.data import load as load_data
+from nas.errors import NasError, UsageError
+from nas.files import read_json, write_json
+from nas.jobs import TrainingData
+from nas.network import cost_of
+from nas.pareto import objectives as parse_objectives
+from nas.progress import Tally
+from nas.recipe import PROXY_EPOCHS, Recipe, default_batch_size
+from nas.run import SESSIONS, Run, load_run
+from nas.samplers import SAMPLERS
+from nas.settings import FILE, Settings, versions
+from nas.space import SearchSpace, load_space
+from nas.study import Study
+
+EXECUTORS = ("ray", "local")
+SMALL = 10_000  # training images, below which a fifth instead of a tenth is kept for validation
+SMALL_IMAGE = 64  # pixels up to which a baseline's ImageNet stem is replaced by the CIFAR one
+Say = Callable[[str], None]
+
+
+class Interrupted(NasError):
+    """The user stopped the search; everything that was trained is kept, and `nas resume` goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `nas search` was asked for. None means: chosen from the data or the machine."""
+
+    space: str = "resnext"
+    trials: int = 50
+    dataset: str = "digits"
+    objectives: str = "accuracy,params,macs"
+    sampler: str = "tpe"
+    budget: Budget = field(default_factory=Budget)
+    epochs: int = PROXY_EPOCHS
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    resolution: int | None = None  # pixels
+    max_images: int | None = None
+    data_root: Path | None = None
+    download: bool = False
+    seed: int = 0
+    baselines: tuple[str, ...] = ()
+    executor: str = "ray"
+    workers: int = 0
+    cpus_per_trial: float | None = None
+    gpus_per_trial: float | None = None
+    address: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    out: Path | None = None
+    command: str = ""
+
+
+def search(request: Request | None = None, *, say: Say | None = None, display: Callable[[Study], Tally] = Tally, **options: Any) -> Run:
+    """Search a space and return the run, whose folder holds everything: `nas.search(space="resnext", trials=20)`.
+
+    Options are the fields of `Request`. UsageError for what can't be done as asked, before anything is trained or written;
+    Interrupted if the user stopped it.
+    """
+    request = dataclasses.replace(request or Request(), **options)
+    say = say or (lambda text: None)
+    folder, settings, data = plan(request, say)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings.save(folder)
+    return drive(folder, settings, data, say, display)
+
+
+def resume(path: str | Path, *, say: Say | None = None, display: Callable[[Study], Tally] = Tally, download: bool = False, **executor: Any) -> Run:
+    """Go on with a run: what was in flight continues from its last epoch, and nothing is trained twice.
+
+    `executor` replaces entries of the run's executor (workers, address, ...) and `trials` its number of trials.
+    UsageError if the data are no longer those that the run began with.
+    """
+    say = say or (lambda text: None)
+    folder = Path(path).absolute()
+    settings = Settings.load(folder)
+    trials = executor.pop("trials", None) or settings.trials
+    settings = dataclasses.replace(settings, trials=trials, executor={**settings.executor, **executor})
+    facts = settings.dataset
+    dataset = _load(facts["name"], facts["root"], download, facts["asked_resolution"], facts["max_images"], say)
+    if dataset.fingerprint != facts["fingerprint"]:
+        raise UsageError(
+            f"{folder}: the data set {facts['name']} has changed since the run began (fingerprint {dataset.fingerprint[:12]}, "
+            f"not {facts['fingerprint'][:12]}); results would not be comparable, so start a new search"
+        )
+    return drive(folder, settings, _training_data(dataset, settings.seed), say, display, changed=True)
+
+
+def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
+    """Everything that can be wrong is found here: the run's folder, its settings and the data, without a trace on the disk."""
+    if request.trials < 1:
+        raise UsageError(f"--trials {request.trials}: at least one")
+    if request.executor not in EXECUTORS:
+        raise UsageError(f"unknown executor {request.executor!r}; known: {', '.join(EXECUTORS)}")
+    SAMPLERS.find(request.sampler)
+    objectives = parse_objectives(request.objectives)
+    load_space(request.space)  # a slip in the space should not wait for the data
+    folder = _folder(request)
+    dataset = _load(request.dataset, request.data_root, request.download, request.resolution, request.max_images, say)
+    space = load_space(
+        request.space, resolution=dataset.resolution, channels=dataset.channels, classes=len(dataset.classes)
+    ).within(request.budget)
+    space.sample(request.seed)  # UsageError if nothing meets the budget
+    data = _training_data(dataset, request.seed)
+    batch_size = request.batch_size or default_batch_size(len(data.train_index))
+    recipe = Recipe.of(request.epochs, min(batch_size, len(data.train_index)), request.learning_rate)
+    spans = survey(space, samples=300, seed=request.seed)
+    baselines = [_baseline(name, space, dataset) for name in request.baselines]
+    largest = {m: max([getattr(spans.largest, m), *(getattr(cost_of(b), m) for _, b in baselines)]) for m in METRICS}
+    settings = Settings(
+        name=folder.name,
+        command=request.command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        space={"name": space.name, "variant": space.variant, "text": space.source},
+        dataset=_facts(dataset, data, request),
+        recipe=recipe.to_dict(),
+        objectives=[objective.name for objective in objectives],
+        budgets={metric: [low, high] for metric, (low, high) in space.budget.bounds.items()},
+        reference=[1 / len(dataset.classes), *(float(largest[objective.name]) for objective in objectives[1:])],
+        sampler=request.sampler,
+        trials=request.trials,
+        seed=request.seed,
+        baselines=[{"name": name, "architecture": architecture.to_dict()} for name, architecture in baselines],
+        executor={
+            "kind": request.executor,
+            "workers": request.workers,
+            "cpus_per_trial": request.cpus_per_trial,
+            "gpus_per_trial": request.gpus_per_trial,
+            "address": request.address,
+        },
+        device=request.device,
+        precision=request.precision,
+        versions=versions(),
+    )
+    return folder, settings, data
+
+
+def drive(
+    folder: Path, settings: Settings, data: TrainingData, say: Say, display: Callable[[Study], Tally], changed: bool = False
+) -> Run:
+    """Run a planned search to its end, then write its report and its front. Interrupted if the user stops it."""
+    begun = time.time()
+    resources: Any = None
+    started = time.monotonic()
+    with Study(folder, settings) as study:
+        if changed:
+            settings.save(folder)
+        for text in study.recovered:
+            say(f"recovered: {text}")
+        executor = settings.executor
+        if executor["kind"] == "ray":
+            from nas import workers
+
+            say("starting Ray workers ...")
+            workers.start(executor["address"])
+            resources = workers.Resources.resolve(executor["workers"], executor["cpus_per_trial"], executor["gpus_per_trial"])
+            say(f"{resources.slots()} trials at once, with {resources.cpus:g} cores and {resources.gpus:g} GPUs each")
+        monitor = display(study)
+        monitor.load(_known(folder))
+        with Interrupts(monitor.note) as interrupts, monitor:
+            startup = time.monotonic() - started
+            try:
+                if resources is not None:
+                    workers.run(study, data, monitor, interrupts.asked, resources)
+                else:
+                    from nas import local
+
+                    local.run(study, data, monitor, interrupts.asked)
+            finally:
+                searched = time.monotonic() - started - startup
+                slots = resources.slots() if resources is not None else 1
+                _account(folder, begun, startup, searched, monitor.training_seconds, slots)
+        stopped = interrupts.asked() and not study.finished
+        if study.exhausted and study.counts.trained < settings.trials:
+            say(f"the space within the budgets holds no further network: {study.counts.trained} trials trained it out")
+    run = load_run(folder)
+    _leave(run)
+    if stopped:
+        raise Interrupted(f"stopped; everything so far is kept. Go on with: nas resume {shown_path(folder)}")
+    return run
+
+
+class Interrupts(AbstractContextManager["Interrupts"]):
+    """Ctrl-C or SIGTERM once: stop behind the current epochs. Ctrl-C twice: at once (at most the epochs in flight are lost)."""
+
+    def __init__(self, note: Say) -> None:
+        self._note = note
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def asked(self) -> bool:
+        return self._asked
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        self._note("stopping behind the epochs in flight; press Ctrl-C again to stop at once ...")
+
+
+def _folder(request: Request) -> Path:
+    if request.out is not None:
+        folder = Path(request.out).absolute()
+        if (folder / FILE).exists():
+            raise UsageError(f"{folder}: holds a run already; go on with it by `nas resume {shown_path(folder)}`, or name another --out")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"{folder}: exists and is not an empty folder; name another --out")
+    else:
+        stem = re.sub(r"[^\w-]+", "-", f"{Path(request.space).stem}-{request.dataset.split(':')[0]}")
+        base = Path("results").absolute() / f"{stem}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+        folder, k = base, 2
+        while folder.exists():
+            folder, k = base.with_name(f"{base.name}-{k}"), k + 1
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    try:
+        probe = parent / f".nas-{time.time_ns()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"{folder}: can't be written: {error.strerror}; name another place with --out") from None
+    return folder
+
+
+def _load(name: str, root: str | Path | None, download: bool, resolution: int | None, max_images: int | None, say: Say) -> Dataset:
+    return load_data(
+        name, root=None if root is None else Path(root), download=download, resolution=resolution, max_images=max_images, progress=say
+    )
+
+
+def _training_data(dataset: Dataset, seed: int) -> TrainingData:
+    fraction = 0.2 if len(dataset.y_train) < SMALL else 0.1
+    return TrainingData.of(dataset, *split(dataset.y_train, fraction, seed))
+
+
+def _facts(dataset: Dataset, data: TrainingData, request: Request) -> dict[str, Any]:
+    return {
+        "name": request.dataset,
+        "source": dataset.source,
+        "root": None if request.data_root is None else str(request.data_root),
+        "asked_resolution": request.resolution,
+        "max_images": request.max_images,
+        "resolution": dataset.resolution,
+        "channels": dataset.channels,
+        "classes": list(dataset.classes),
+        "train_images": len(data.train_index),
+        "validation_images": len(data.validation_index),
+        "test_images": len(dataset.y_test),
+        "flip": dataset.flip,
+        "crop_padding": dataset.crop_padding,
+        "fingerprint": dataset.fingerprint,
+    }
+
+
+def _baseline(name: str, space: SearchSpace, dataset: Dataset) -> tuple[str, Architecture]:
+    """A known net for the search's images, and its label. Small images get the CIFAR stem in place of 7x7 and pooling."""
+    architecture = zoo.get(name)
+    stem: Stem | None = None
+    label = name
+    if architecture.stem.kind == "imagenet" and dataset.resolution <= SMALL_IMAGE:
+        stem = STEMS.find("cifar").make({"width": architecture.stem.width})
+        label = f"{name} (3x3 stem)"
+    adapted = architecture.adapted(
+        classes=len(dataset.classes), resolution=dataset.resolution, channels=dataset.channels, stem=stem
+    )
+    return label, dataclasses.replace(adapted, name=label)
+
+
+def _known(folder: Path) -> list[tuple[str, tuple[float, ...]]]:
+    return [
+        ((trial.label and f"baseline:{trial.label}") or str(trial.number), trial.values)
+        for trial in load_run(folder).complete()
+        if trial.values is not None
+    ]
+
+
+def _account(folder: Path, begun: float, startup: float, searched: float, training: float, slots: int) -> None:
+    """Add this session to the run's time accounting. Seconds; training is summed over the workers, the rest is of the driver."""
+    sessions = read_json(folder / SESSIONS) or []
+    entry = {"begun": begun, "startup_seconds": startup, "search_seconds": searched, "training_seconds": training, "workers": slots}
+    write_json(folder / SESSIONS, [*sessions, entry])
+
+
+def _leave(run: Run) -> None:
+    """The report and the front's configs, in the run folder."""
+    from nas import report
+    from nas.export import write_front
+
+    report.write(run)
+    write_front(run, run.path / "front", "yaml")
+
+
+def shown_path(folder: Path) -> str:
+    """The folder as one would type it here."""
+    try:
+        text = str(folder.relative_to(Path.cwd()))
+    except ValueError:
+        text = str(folder)
+    return text if re.fullmatch(r"[\w./-]+", text) else f"'{text}'"

@@ -1,0 +1,108 @@
+"""What a run was asked to do: `run.yaml`, resolved, so that the run can be resumed, repeated and trusted."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nas.architecture import parse_yaml, read_text
+from nas.budget import Budget
+from nas.errors import UsageError
+from nas.files import write_text
+from nas.pareto import Objective
+from nas.pareto import objectives as parse_objectives
+from nas.recipe import Recipe
+from nas.space import SearchSpace, space_from_text
+
+VERSION = 1
+FILE = "run.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The contents of `run.yaml`: plain data, one field a key."""
+
+    name: str
+    command: str
+    created: str  # ISO 8601, UTC
+    space: Mapping[str, Any]  # name, variant, text
+    dataset: Mapping[str, Any]  # name, source, root, max_images, resolution, channels, classes, fingerprint, ..._images
+    recipe: Mapping[str, Any]
+    objectives: list[str]
+    budgets: Mapping[str, list[float | None]]
+    reference: list[float]  # of the hypervolume: chance accuracy, then the space's largest costs
+    sampler: str
+    trials: int
+    seed: int
+    baselines: list[Mapping[str, Any]]  # name, architecture
+    executor: Mapping[str, Any]  # kind, workers, cpus_per_trial, gpus_per_trial, address
+    device: str
+    precision: str
+    versions: Mapping[str, str]
+    version: int = VERSION
+
+    def search_space(self) -> SearchSpace:
+        data = self.dataset
+        space = space_from_text(
+            self.space["text"], resolution=data["resolution"], channels=data["channels"], classes=len(data["classes"])
+        )
+        return dataclasses.replace(space, budget=self.budget())
+
+    def budget(self) -> Budget:
+        return Budget({metric: (ends[0], ends[1]) for metric, ends in self.budgets.items()})
+
+    def parsed_objectives(self) -> tuple[Objective, ...]:
+        return parse_objectives(",".join(self.objectives))
+
+    def training_recipe(self) -> Recipe:
+        return Recipe.from_dict(self.recipe)
+
+    def save(self, folder: Path) -> None:
+        text = yaml.dump(dataclasses.asdict(self), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+        write_text(folder / FILE, text)
+
+    @classmethod
+    def load(cls, folder: Path) -> Settings:
+        """The settings of a run folder; UsageError if it isn't one, or is another version's."""
+        if not folder.is_dir() or not (folder / FILE).is_file():
+            raise UsageError(f"{folder}: not a run folder (no {FILE} in it); `nas search` makes one, under results/ unless told otherwise")
+        data = parse_yaml(read_text(folder / FILE), str(folder / FILE))
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(data, dict) or data.get("version") != VERSION:
+            raise UsageError(f"{folder / FILE}: not a run of this version (it should say version: {VERSION})")
+        missing = names - set(data)
+        if missing:
+            raise UsageError(f"{folder / FILE}: {', '.join(sorted(missing))} is missing; the file was changed or cut off")
+        return cls(**{name: data[name] for name in names})
+
+
+class _Dumper(yaml.SafeDumper):
+    """Long texts as blocks, so that the space can be read as it was written."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on; nothing is imported for it."""
+    found = {"python": platform.python_version()}
+    for package in ("nas", "torch", "torchvision", "optuna", "ray", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,147 @@
+"""Training of one network: an epoch after another, with a state that can be saved between any two."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas.batches import Batches
+from nas.errors import NasError, UsageError
+from nas.recipe import Recipe
+from nas.records import Epoch
+
+PRECISIONS = ("fp32", "bf16")
+
+
+class Diverged(NasError):
+    """The loss is no longer a finite number."""
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto` is the GPU where there is one; UsageError for a device that is not here."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device {name!r} can't be used here: {reason}") from None
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """`auto` is bf16 autocast where the hardware multiplies it natively (GPUs from Ampere, CPUs with AVX-512 bf16), else fp32."""
+    if name != "auto":
+        if name not in PRECISIONS:
+            raise UsageError(f"precision {name!r}: known are auto, {', '.join(PRECISIONS)}")
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if device.type == "cpu" and native() else "fp32"
+
+
+class Training:
+    """A network in training by a recipe. `epoch()` runs the next one; `state()` is all that a later `load()` needs.
+
+    The randomness of an epoch is a function of the seed and the epoch's number alone, so that a training which was
+    stopped and loaded gives the same weights as one that ran through (on one device).
+    """
+
+    def __init__(self, network: nn.Module, train: Batches, validation: Batches, recipe: Recipe, precision: str = "fp32") -> None:
+        self.device = train.device
+        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.train_batches, self.validation_batches = train, validation
+        self.recipe = recipe
+        self.precision = precision
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=False,
+        )
+        self.done = 0  # epochs
+
+    def epoch(self) -> Epoch:
+        """Train and validate once more. Diverged if the loss stops being finite."""
+        started = time.perf_counter()
+        number = self.done + 1
+        train_loss = self._train_one(self.done)
+        trained = time.perf_counter()
+        if not math.isfinite(train_loss):
+            raise Diverged(f"the training loss became {train_loss} in epoch {number}")
+        val_loss, accuracy = evaluate(self.network, self.validation_batches, self.precision)
+        if not math.isfinite(val_loss):
+            raise Diverged(f"the validation loss became {val_loss} in epoch {number}")
+        self.done = number
+        return Epoch(
+            number=number,
+            train_loss=train_loss,
+            val_loss=val_loss,
+            accuracy=accuracy,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            seconds=time.perf_counter() - started,
+            images_per_second=self.train_batches.images / max(trained - started, 1e-9),
+        )
+
+    def _train_one(self, epoch: int) -> float:
+        self.network.train()
+        steps = len(self.train_batches)
+        total = torch.zeros((), device=self.device)  # summed on the device: reading it each step would stall a GPU
+        for step, (images, labels) in enumerate(self.train_batches.epoch(epoch)):
+            rate = self.recipe.learning_rate_at(epoch * steps + step, steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            with autocast(self.device, self.precision):
+                logits = self.network(images)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            total += loss.detach() * len(labels)
+        mean: float = total.item() / self.train_batches.images
+        return mean
+
+    def state(self) -> dict[str, Any]:
+        """Network, optimiser and epochs done, as tensors and plain values (`torch.load(weights_only=True)` reads it)."""
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "done": self.done}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.done = int(state["done"])
+
+
+def train(network: nn.Module, train: Batches, validation: Batches, recipe: Recipe, precision: str = "fp32") -> Iterator[Epoch]:
+    """Train `network` in place by `recipe`, yielding each epoch's record as it ends."""
+    training = Training(network, train, validation, recipe, precision)
+    for _ in range(recipe.epochs):
+        yield training.epoch()
+
+
+def evaluate(network: nn.Module, batches: Batches, precision: str = "fp32") -> tuple[float, float]:
+    """Mean cross-entropy (no smoothing) and top-1 accuracy in [0, 1] over all images, in evaluation mode."""
+    network.eval()
+    device = batches.device
+    loss, correct, count = torch.zeros((), device=device), torch.zeros((), device=device), 0
+    with torch.inference_mode():
+        for images, labels in batches.epoch(0):
+            with autocast(device, precision):
+                logits: Tensor = network(images)
+            loss += F.cross_entropy(logits.float(), labels, reduction="sum")
+            correct += (logits.argmax(1) == labels).sum()
+            count += len(labels)
+    return float(loss) / count, float(correct) / count
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 autocast, or none at fp32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -1,0 +1,137 @@
+"""One trial on disk: trains a candidate in this process and leaves its epochs, a checkpoint and a result.
+
+A trial's folder holds, while it runs, `epochs.json` (the records so far) and `checkpoint.pt` (what the next epoch needs);
+at its end `result.json`, and no checkpoint. All are written whole or not at all, so that a process may die at any moment:
+the next attempt goes on behind the last epoch that was saved.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas.batches import Augment, Batches
+from nas.errors import NasError
+from nas.files import read_json, write_json, write_with
+from nas.jobs import CHECKPOINT, EPOCHS, RESULT, Job, TrainingData
+from nas.network import build
+from nas.recipe import Recipe
+from nas.records import Epoch
+from nas.train import Training, pick_device, pick_precision
+
+
+class Bench:
+    """A place to train at: the device, and the data on it, kept from trial to trial."""
+
+    def __init__(self, data: TrainingData, recipe: Recipe, *, device: str = "auto", precision: str = "auto", threads: int = 0) -> None:
+        if threads:
+            torch.set_num_threads(threads)
+        self.device = pick_device(device)
+        self.precision = pick_precision(precision, self.device)
+        if self.device.type == "cuda":
+            torch.backends.cudnn.deterministic = True
+        self.recipe = recipe
+        self.data = data
+        self._batches: tuple[int, Batches, Batches] | None = None
+
+    def batches(self, seed: int) -> tuple[Batches, Batches]:
+        """Training and validation batches; the images are moved to the device once."""
+        if self._batches is None or self._batches[0] != seed:
+            data, size = self.data, self.recipe.batch_size
+            augment = Augment(crop_padding=data.crop_padding, flip=data.flip)
+            common: dict[str, Any] = {"mean": data.mean, "std": data.std, "device": self.device, "seed": seed}
+            train = Batches(
+                data.x[data.train_index], data.y[data.train_index], batch_size=size, augment=augment, drop_last=True, **common
+            )
+            validation = Batches(
+                data.x[data.validation_index], data.y[data.validation_index], batch_size=4 * size, augment=None, drop_last=False, **common
+            )
+            self._batches = (seed, train, validation)
+        return self._batches[1], self._batches[2]
+
+    def run(self, job: Job) -> Iterator[Epoch]:
+        """Train a job from where its folder stands to the end, yielding each epoch that this attempt trains.
+
+        Always ends with `result.json`: a network that diverges, doesn't fit into the memory or raises leaves its reason.
+        """
+        folder = job.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        epochs: list[Epoch] = []
+        reason = ""
+        try:
+            training = self._training(job)
+            found = _resume(training, folder)
+            if found is None:
+                training = self._training(job)  # what a torn checkpoint may have half overwritten
+            epochs = found or []
+            while training.done < self.recipe.epochs:
+                epochs.append(training.epoch())
+                self._save(training, epochs, folder)
+                yield epochs[-1]
+        except torch.OutOfMemoryError as error:
+            reason = f"out of memory on {self.device}: {str(error).splitlines()[0]}"
+        except NasError as error:
+            reason = str(error)
+        except Exception as error:
+            if "CUDA error" in str(error):
+                raise  # the CUDA context is lost with such an error: only a new process can go on
+            reason = f"{type(error).__name__}: {error}"
+        finally:
+            training = None  # type: ignore[assignment]  # the next network needs the memory
+            self.release()
+        write_json(folder / RESULT, self._result(job, epochs, reason))
+        for name in (CHECKPOINT, EPOCHS):
+            (folder / name).unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Give the memory of the last network back."""
+        if self.device.type == "cuda":
+            gc.collect()
+            torch.cuda.empty_cache()
+
+    def _training(self, job: Job) -> Training:
+        network = build(job.architecture, seed=job.seed)
+        return Training(network, *self.batches(job.seed), self.recipe, self.precision)
+
+    def _save(self, training: Training, epochs: list[Epoch], folder: Path) -> None:
+        if training.done == self.recipe.epochs:
+            return  # the result follows at once
+        write_json(folder / EPOCHS, [epoch.to_dict() for epoch in epochs])
+        write_with(folder / CHECKPOINT, lambda file: torch.save(training.state(), file))
+
+    def _result(self, job: Job, epochs: list[Epoch], reason: str) -> dict[str, Any]:
+        return {
+            "key": job.key,
+            "digest": job.architecture.digest,
+            "state": "failed" if reason else "complete",
+            "reason": reason,
+            "accuracy": None if reason else epochs[-1].accuracy,
+            "seconds": sum(epoch.seconds for epoch in epochs),
+            "finished": time.time(),
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            "precision": self.precision,
+            "epochs": [epoch.to_dict() for epoch in epochs],
+        }
+
+
+def _resume(training: Training, folder: Path) -> list[Epoch] | None:
+    """Load the folder's checkpoint; the records of the epochs behind it, or None if it can't be used."""
+    path = folder / CHECKPOINT
+    records = read_json(folder / EPOCHS)
+    if not path.exists() or not isinstance(records, list):
+        return []
+    try:
+        state = torch.load(path, map_location=training.device, weights_only=True)
+        done = int(state["done"])
+        epochs = [Epoch.from_dict(record) for record in records[:done]]
+        if len(epochs) != done:
+            return []
+        training.load(state)
+    except Exception:  # torn, or of something else: the trial starts over, and nothing of it counts twice
+        return None
+    return epochs

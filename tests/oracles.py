@@ -1,0 +1,42 @@
+"""What PyTorch itself says a module costs, to hold our closed forms against."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from nas.cost import Cost, Shape
+
+BATCH = 2  # more than one image, so that what is counted per image shows
+
+
+class _Activations(TorchFunctionMode):
+    """Counts the elements in the outputs of all convolutions and linear layers, called as modules or as functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func in (torch.conv2d, F.conv2d, F.linear):
+            self.elements += result.numel()
+        return result
+
+
+def measured(module: nn.Module, shape: tuple[int, int, int]) -> tuple[Cost, Shape]:
+    """Cost of a module on the meta device as PyTorch counts it, per image of `shape`, and the shape of its output.
+
+    `FlopCounterMode` counts a multiply and an add separately: half of it are the multiply-adds.
+    """
+    x = torch.empty(BATCH, *shape, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as flops, _Activations() as activations:
+        y = module.eval()(x)
+    per_image, rest = divmod(flops.get_total_flops(), 2 * BATCH)
+    assert rest == 0
+    params = sum(parameter.numel() for parameter in module.parameters())
+    out = (*y.shape[1:], 1, 1)[:3]  # logits are a 1 x 1 image of classes
+    return Cost(params, per_image, activations.elements // BATCH), Shape(*out)
