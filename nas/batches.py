@@ -84,6 +84,7 @@ class Batches:
         self.augment = augment
         self.seed = seed
         self.images = len(x) // batch_size * batch_size if drop_last and len(x) >= batch_size else len(x)
+        self.device = torch.device(device)
         self._x = _tensor(x).to(device)
         self._y = _tensor(y).to(device, torch.int64)
         # x / 255 / std - mean / std, for a row of pixels at once: a last axis of 3 channels is 3 times slower on a CPU.
@@ -133,7 +134,7 @@ class Batches:
 
     def _normalised(self, images: Tensor) -> Tensor:
         """(b, h, w, c) uint8 -> (b, c, h, w) float32 in channels-last memory: the pixels stay in their order."""
-        rows = images.flatten(2).to(torch.float32, copy=True).mul_(self._scale).add_(self._shift)
+        rows = images.flatten(2).to(torch.float32).mul_(self._scale).add_(self._shift)
         return rows.view(images.shape).permute(0, 3, 1, 2)
 
 

@@ -139,7 +139,7 @@ def survey(space: SearchSpace, samples: int = 1000, seed: int = 0) -> Survey:
         for sign in (1, -1):
 
             def score(cost: Cost, metric: str = metric, power: float = sign / 8) -> float:
-                return float(max(getattr(cost, metric), 1)) ** power  # above 0, where descent would stop
+                return math.pow(max(getattr(cost, metric), 1), power)  # above 0, where descent would stop
 
             at = min(range(samples), key=lambda k: score(costs[k]))
             best = descend(space, chosen[at], score, rng)

@@ -173,7 +173,7 @@ class Live(Tally):
         for name in costs:
             costs[name] = names.index(name) if name in names else -1
         for key, values in sorted(members, key=lambda member: -member[1][0])[: self.SHOWN]:
-            row = [format_count(values[place]) if place > 0 else "" for place in costs.values()]
+            row = [format_count(int(values[place])) if place > 0 else "" for place in costs.values()]
             best.add_row(key.removeprefix("baseline:") if not key.isdigit() else f"trial {key}", format_percent(values[0]), *row)
         running = [self._running_line(job, epoch) for job, epoch in list(self.running.values())[: self.SHOWN]]
         more = len(members) - self.SHOWN

@@ -318,10 +318,13 @@ def _account(folder: Path, begun: float, startup: float, searched: float, traini
 def _leave(run: Run) -> None:
     """The report and the front's configs, in the run folder."""
     from nas import report
-    from nas.export import write_front
+    from nas.export import EXPORTERS, export_trials
 
     report.write(run)
-    write_front(run, run.path / "front", "yaml")
+    folder = run.path / "front"
+    for stale in folder.glob("*.yaml"):
+        stale.unlink()  # of a shorter search: what was on its front may not be on this one's
+    export_trials(run, run.front(), folder, EXPORTERS["yaml"], force=True)
 
 
 def shown_path(folder: Path) -> str:

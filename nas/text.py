@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.architecture import Architecture, Stage
-    from nas.blocks import Branch
+    from nas.blocks import Branch, Part, Shortcut
+    from nas.knobs import Value
 
 _PREFIXES = ("", "k", "M", "G", "T")
 
@@ -43,40 +45,85 @@ def format_seconds(seconds: float) -> str:
 
 
 def describe(architecture: Architecture) -> str:
-    """A network in one line: depth x width of each stage, then what all stages share; what differs stands in brackets.
+    """A network in one line: depth × width of each stage, what the stages share, the stem.
 
-    `3×256 (32×4d), 4×512 (32×8d); bottleneck, projection shortcut; imagenet stem 64`. A stage's stride is said where it
-    isn't the usual one (1 in the first stage, 2 in the others), an option where it isn't the default or is a number.
+    `3×256 (32×4d), 4×512 (32×8d); bottleneck, projection shortcut; imagenet stem 64`. What differs between stages stands
+    in brackets, 32×4d is cardinality × group width, and a stride is said where it isn't the usual one (1 in the first
+    stage, 2 in the others). Options without effect are left out, as are words that are at their default.
     """
-    traits = [_traits(stage) for stage in architecture.stages]
-    shared = [trait for trait in traits[0] if all(trait in others for others in traits)]
+    network = architecture.canonical()
+    mixed = len({stage.branch.kind for stage in network.stages}) > 1
+    aspects = [_aspects(stage, mixed) for stage in network.stages]
+    if shortcut := _common_shortcut(network):
+        for found in aspects:
+            found["shortcut"] = f"{_said(shortcut)} shortcut"
+    shared = dict(pair for found in aspects for pair in found.items())
+    shared = {key: text for key, text in shared.items() if all(found.get(key, text) == text for found in aspects)}
     stages = []
-    for number, (stage, own) in enumerate(zip(architecture.stages, traits, strict=True)):
+    for number, (stage, found) in enumerate(zip(network.stages, aspects, strict=True)):
         stride = "" if stage.stride == (2 if number else 1) else f"/{stage.stride}"
-        differing = ", ".join(trait for trait in own if trait not in shared)
-        stages.append(f"{stage.depth}×{stage.width}{stride}" + (f" ({differing})" if differing else ""))
-    stem = f"{architecture.stem.kind} stem {architecture.stem.width}"
-    return "; ".join(filter(None, (", ".join(stages), ", ".join(shared), stem)))
+        own = ", ".join(filter(None, (text for key, text in found.items() if key not in shared)))
+        stages.append(f"{stage.depth}×{stage.width}{stride}" + (f" ({own})" if own else ""))
+    stem = f"{network.stem.kind} stem {network.stem.width}"
+    return "; ".join((", ".join(stages), ", ".join(filter(None, shared.values())), stem))
 
 
-def _traits(stage: Stage) -> list[str]:
-    traits = _branch(stage.branch)
-    if not stage.merge.uses_shortcut:
-        return [*traits, "no shortcut"]
-    traits.append(f"{stage.shortcut.kind.replace('_', '-')} shortcut")
-    if stage.merge.kind != "add":
-        traits.append(f"{stage.merge.kind} merge")
-    return traits
+def _aspects(stage: Stage, mixed: bool) -> dict[str, str]:
+    """What can be said of a stage beside its size; an aspect that makes no difference in this stage is missing.
 
-
-def _branch(branch: Branch) -> list[str]:
-    options = {field.name: (getattr(branch, field.name), field.default) for field in dataclasses.fields(branch)}
-    traits = [branch.kind]
+    `mixed`: other stages have other kinds of blocks, so that the block's options belong to its name.
+    """
+    found = {"block": stage.branch.kind}
+    options = {field.name: field for field in dataclasses.fields(stage.branch)}
     if {"cardinality", "group_width"} <= options.keys():
-        traits.append(f"{options.pop('cardinality')[0]}×{options.pop('group_width')[0]}d")
-    for name, (value, default) in options.items():
-        if (name, value) == ("order", "pre"):
-            traits.append("pre-activated")
-        elif value != default or not isinstance(value, str):
-            traits.append(f"{name.replace('_', ' ')} {value}")
-    return traits
+        groups, group_width = (getattr(stage.branch, name) for name in ("cardinality", "group_width"))
+        found["groups"] = f"{groups}×{group_width}d"
+        del options["cardinality"], options["group_width"]
+    for name, field in options.items():
+        if _matters(stage.branch, field, stage.stride):
+            found[name] = _option(name, getattr(stage.branch, name), field.default)
+    if mixed:
+        found = {"block": " ".join(filter(None, found.values()))}
+    if not stage.merge.uses_shortcut:
+        found["shortcut"] = "no shortcut"
+    else:
+        found["shortcut"] = f"{_said(stage.shortcut)} shortcut"
+    found["merge"] = "" if stage.merge.kind in ("add", "none") else f"{_said(stage.merge)} merge"
+    return found
+
+
+def _common_shortcut(network: Architecture) -> Shortcut | None:
+    """The kind that, taken in every stage, makes this network: all kinds but one are identity where the shapes agree."""
+    for shortcut in (stage.shortcut for stage in network.stages):
+        stages = tuple(dataclasses.replace(stage, shortcut=shortcut) for stage in network.stages)
+        if dataclasses.replace(network, stages=stages).canonical() == network:
+            return shortcut if all(stage.merge.uses_shortcut for stage in network.stages) else None
+    return None
+
+
+def _said(part: Part) -> str:
+    options = (_option(name, value, None) for name, value in part.said().items() if name != "kind")
+    return " ".join((part.kind.replace("_", "-"), *options))
+
+
+def _matters(branch: Branch, field: dataclasses.Field[Any], stride: int) -> bool:
+    """Whether another word in this option would make another branch."""
+    others = [word for word in field.metadata["among"] if word != getattr(branch, field.name)]
+    same = branch.canonical(stride)
+    return not others or any(
+        dataclasses.replace(branch, **{field.name: word}).canonical(stride) != same for word in others
+    )
+
+
+def _option(name: str, value: Value, default: object) -> str:
+    if (name, value) == ("order", "pre"):
+        return "pre-activated"
+    return "" if isinstance(value, str) and value == default else f"{name.replace('_', ' ')} {value}"
+
+
+def shown(path: Path) -> str:
+    """A path as one would type it from the current folder."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)

@@ -7,6 +7,7 @@ machines the run folder must lie on a file system that all of them see.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -90,7 +91,7 @@ class Resources:
         return min(fit, self.workers) if self.workers else fit
 
 
-class Worker(tune.Trainable):  # type: ignore[misc]
+class Worker(tune.Trainable):
     """A warm worker: keeps the data and the device between trials, trains one epoch a step."""
 
     def setup(self, config: dict[str, Any], data: TrainingData | None = None, options: dict[str, Any] | None = None) -> None:
@@ -113,10 +114,11 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         if epoch is not None and epoch.number == self.bench.recipe.epochs:
             next(self.epochs, None)  # writes the result
         ended = epoch is None or epoch.number == self.bench.recipe.epochs
-        return {"epoch": None if epoch is None else epoch.to_dict(), tune.result.DONE: ended}
+        # As text, since Tune flattens nested results.
+        return {"epoch": "" if epoch is None else json.dumps(epoch.to_dict()), tune.result.DONE: ended}
 
 
-class Driver(Searcher):  # type: ignore[misc]
+class Driver(Searcher):
     """Tune's searcher: asks the study for candidates and tells it what Tune's trials became."""
 
     def __init__(self, study: Study, monitor: Monitor, stop: Callable[[], bool], resources: Resources) -> None:
@@ -127,7 +129,7 @@ class Driver(Searcher):  # type: ignore[misc]
         self.ended = 0
         self._slots = (0.0, 0)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """A job, None while there is nothing to do but wait, or FINISHED (which Tune takes as final)."""
         if self.stop() or self.failure is not None:
             return None if self.jobs else str(Searcher.FINISHED)
@@ -145,8 +147,8 @@ class Driver(Searcher):  # type: ignore[misc]
         return job.to_dict()
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        if trial_id in self.jobs and result.get("epoch"):
-            self.monitor.epoch(self.jobs[trial_id], Epoch.from_dict(result["epoch"]))
+        if trial_id in self.jobs:
+            self._show(self.jobs[trial_id], result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         job = self.jobs.pop(trial_id, None)
@@ -158,8 +160,8 @@ class Driver(Searcher):  # type: ignore[misc]
             self.failure = problem
 
     def _close(self, job: Job, result: Mapping[str, Any] | None, error: bool) -> None:
-        if result is not None and result.get("epoch"):
-            self.monitor.epoch(job, Epoch.from_dict(result["epoch"]))  # Tune gives the last result here only
+        if result is not None and not error:
+            self._show(job, result)  # Tune gives the last result here only
         if job.result_path.is_file():
             self.ended += 1
             self.monitor.ended(job, self.study.tell(job.key))
@@ -170,6 +172,10 @@ class Driver(Searcher):  # type: ignore[misc]
         else:
             self.ended += 1
             self.monitor.ended(job, read_json(job.result_path))
+
+    def _show(self, job: Job, result: Mapping[str, Any]) -> None:
+        if result.get("epoch"):
+            self.monitor.epoch(job, Epoch.from_dict(json.loads(result["epoch"])))
 
     def _capacity(self) -> int:
         """How many run at once; asked anew now and then, since nodes join and leave."""
@@ -186,7 +192,7 @@ class Driver(Searcher):  # type: ignore[misc]
     def restore(self, checkpoint_path: str) -> None: ...
 
 
-class Stopper(FIFOScheduler):  # type: ignore[misc]
+class Stopper(FIFOScheduler):
     """Lets trials run to their end, or all stop behind their current epoch once the user asks for it."""
 
     def __init__(self, stop: Callable[[], bool]) -> None:
@@ -228,7 +234,14 @@ def _store_bytes() -> int:
     return int(min(max(free // 5, 1 << 28), 1 << 35))
 
 
-def run(study: Study, data: TrainingData, monitor: Monitor, stop: Callable[[], bool], resources: Resources) -> None:
+def run(
+    study: Study,
+    data: TrainingData,
+    monitor: Monitor,
+    stop: Callable[[], bool],
+    resources: Resources,
+    worker: type[Worker] = Worker,
+) -> None:
     """Train what `study` asks for until it is finished or `stop()` says so. Ray must be started (`start`).
 
     A worker that dies, and a Tune that gives up with it, are started again; a candidate that always takes its worker down
@@ -242,7 +255,7 @@ def run(study: Study, data: TrainingData, monitor: Monitor, stop: Callable[[], b
         "threads": max(1, int(resources.cpus)),
     }
     trainable = tune.with_resources(
-        tune.with_parameters(Worker, data=data, options=options), {"CPU": resources.cpus, "GPU": resources.gpus}
+        tune.with_parameters(worker, data=data, options=options), {"CPU": resources.cpus, "GPU": resources.gpus}
     )
     idle = 0
     while not (stop() or study.finished):

@@ -1,4 +1,4 @@
-"""Published networks by name, as architectures. The data stand in `zoo.yaml`; the tests hold them to the papers' numbers."""
+"""Published networks by name, as architectures. Their data stand in `zoo.yaml`, the papers' numbers beside them."""
 
 from __future__ import annotations
 

@@ -23,3 +23,14 @@ def python():
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """PyTorch on one thread: on tensors of a few numbers, threads only wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
-from nas.commands.options import COUNT
 
+from nas.commands.options import METRICS, budget_of, budget_options, examples, json_option, run_argument
 from nas.errors import UsageError
 
-SEARCH_EXAMPLES = """
-\b
-Examples:
-  nas search --space resnext --trials 20
-  nas search --space resnext --trials 200 --dataset cifar10 --download --gpus-per-trial 0.25
-  nas search --space resnet --dataset imagefolder:photos --resolution 64 --max-params 2M --baseline resnet20
-  nas search --space my-space.yaml --dataset npz:images.npz --executor local --device cuda
-"""
-
-RESUME_EXAMPLES = """
-\b
-Examples:
-  nas resume results/resnext-digits-20260101-120000
-  nas resume results/my-run --trials 400     (200 more than the 200 that it was asked for)
-"""
+DATASETS = "digits, cifar10, cifar100, svhn, fashion_mnist, mnist"
 
 quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but errors and, at the end, the run's folder.")
-json_option = click.option("--json", "as_json", is_flag=True, help="At the end one JSON object on stdout; progress goes to stderr.")
 
 
-@click.command(epilog=SEARCH_EXAMPLES)
+@click.command(
+    epilog=examples(
+        "nas search --space resnext --trials 20",
+        "nas search --space resnext --trials 200 --dataset cifar10 --download --gpus-per-trial 0.25",
+        "nas search --space resnet --dataset imagefolder:photos --max-params 2M --baseline resnet20",
+        "nas search --space my-space.yaml --dataset npz:images.npz --executor local --device cuda",
+    )
+)
 @click.option("--space", default="resnext", show_default=True, help="A shipped space (see `nas spaces`) or the path of a YAML file.")
 @click.option("--trials", default=50, show_default=True, help="Candidates to train.")
-@click.option("--dataset", default="digits", show_default=True, help="digits, cifar10, cifar100, svhn, fashion_mnist, mnist, imagefolder:PATH or npz:PATH.")
-@click.option("--objectives", default="accuracy,params,macs", show_default=True, help="Accuracy first, then costs: params, macs (alias flops), activations.")
+@click.option("--dataset", default="digits", show_default=True, help=f"{DATASETS}, imagefolder:PATH or npz:PATH.")
+@click.option("--objectives", default="accuracy,params,macs", show_default=True, help="Accuracy, then costs: params, macs (or flops), activations.")
 @click.option("--sampler", default="tpe", show_default=True, help="random, tpe, nsga2, nsga3, gp or qmc.")
-@click.option("--max-params", type=COUNT, help="Upper bound on parameters, as in 2M or 500k.")
-@click.option("--min-params", type=COUNT, help="Lower bound on parameters.")
-@click.option("--max-macs", type=COUNT, help="Upper bound on multiply-adds (the ResNet paper's FLOPs).")
-@click.option("--min-macs", type=COUNT, help="Lower bound on multiply-adds.")
+@budget_options
 @click.option("--epochs", default=10, show_default=True, help="Epochs of each proxy: the whole recipe, shorter.")
 @click.option("--batch-size", type=int, help="Default: 128, fewer for small data sets.")
 @click.option("--lr", "learning_rate", type=float, help="Peak learning rate. Default: 0.1 x batch size / 128.")
@@ -64,17 +52,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="At the end o
 @json_option
 def search(quiet: bool, as_json: bool, baseline: str, out: Path | None, **options: Any) -> None:
     """Search a space: train candidates, rank accuracy against exact costs, leave a report and the best networks' configs."""
-    from nas.budget import Budget
     from nas.searching import Request
     from nas.searching import search as run_search
 
-    low_high = {
-        metric: (options.pop(f"min_{metric}"), options.pop(f"max_{metric}")) for metric in ("params", "macs")
-    }
-    bounds = {metric: ends for metric, ends in low_high.items() if ends != (None, None)}
+    budget = budget_of(*(options.pop(f"{end}_{metric}") for metric in METRICS for end in ("min", "max")))
     request = Request(
         **options,
-        budget=Budget(bounds),
+        budget=budget,
         baselines=tuple(name.strip() for name in baseline.split(",") if name.strip()),
         out=out,
         command=shlex.join(["nas", *sys.argv[1:]]),
@@ -85,8 +69,8 @@ def search(quiet: bool, as_json: bool, baseline: str, out: Path | None, **option
     _conclude(run, shown)
 
 
-@click.command(epilog=RESUME_EXAMPLES)
-@click.argument("run", type=click.Path(path_type=Path))
+@click.command(epilog=examples("nas resume results/my-run", "nas resume results/my-run --trials 400"))
+@run_argument
 @click.option("--trials", type=int, help="New total number of trials. Default: what the run was asked for.")
 @click.option("--workers", type=int, help="Trials at once, in place of the run's setting; 0: as many as fit.")
 @click.option("--gpus-per-trial", type=float, help="In place of the run's setting.")
@@ -140,33 +124,34 @@ def _introduce(request: Any, shown: _Shown) -> None:
 
 
 def _conclude(run: Any, shown: _Shown) -> None:
-    from nas.commands.front import front_json, print_front
-
-    from nas.progress import duration
+    from nas.commands.front import front_data, print_front
+    from nas.commands.output import print_json
     from nas.searching import shown_path
+    from nas.text import format_seconds
 
     folder = shown_path(run.path)
     if shown.as_json:
-        click.echo(json.dumps(front_json(run)))
+        print_json(front_data(run))
         return
     if shown.quiet:
         click.echo(folder)
         return
+    shown.say("")
     print_front(run)
     session = run.sessions[-1]
-    capacity = session["search_seconds"] * session["workers"]
+    share = session["training_seconds"] / max(session["search_seconds"] * session["workers"], 1e-9)
     shown.say(
-        f"\nTime: start-up {duration(session['startup_seconds'])}; search {duration(session['search_seconds'])} on "
-        f"{session['workers']} workers, of which {session['training_seconds'] / max(capacity, 1e-9):.0%} was training."
+        f"\nTime: start-up {format_seconds(session['startup_seconds'])}, search {format_seconds(session['search_seconds'])} on "
+        f"{session['workers']} worker{'s' if session['workers'] > 1 else ''}, which trained {share:.0%} of it."
     )
-    report = shown_path(run.path / "report.html")
-    shown.say(f"\nReport:  {report}\nConfigs: {shown_path(run.path / 'front')}/")
-    best = run.best()
-    which = best.label or f"--trial {best.number}"
-    shown.say(
-        "\nNext:\n"
-        f"  nas front {folder}                                the front as a table\n"
-        f"  nas export {folder} {which if not best.label else '--top 1'} --out models      the config of a network\n"
-        f"  nas train models/*.yaml --dataset {run.config['dataset']['name']}     train it with the full recipe\n"
-        f"  nas resume {folder} --trials {2 * run.config['trials']}            search on"
-    )
+    shown.say(f"Report:  {shown_path(run.path / 'report.html')}  (open it in a browser)")
+    shown.say(f"Configs: {shown_path(run.path / 'front')}/  (the front, one file a network)\n")
+    best = next((trial for trial in [run.best()] if not trial.label), None)
+    which = f"--trial {best.number}" if best else "--top 1"
+    for command, meaning in (
+        (f"nas front {folder}", "this table again"),
+        (f"nas export {folder} {which} --out models", "the config of the most accurate network"),
+        (f"nas train models/*.yaml --dataset {run.config['dataset']['name']}", "train it by the full recipe, test it once"),
+        (f"nas resume {folder} --trials {2 * run.config['trials']}", "search on"),
+    ):
+        shown.say(f"  {command}\n      {meaning}")

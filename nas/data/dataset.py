@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -150,7 +151,7 @@ def check_classes(what: str, classes: Sequence[str]) -> None:
     """UsageError unless there are two or more class names, all different."""
     if len(classes) < 2:
         raise UsageError(f"{what} has {len(classes)} class ({', '.join(classes)}); it takes two to tell apart")
-    if twice := sorted({name for name in classes if classes.count(name) > 1}):
+    if twice := sorted(name for name, count in Counter(classes).items() if count > 1):
         raise UsageError(f"{what} has class names that occur twice: {', '.join(twice)}; give each class its own")
 
 

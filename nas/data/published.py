@@ -94,13 +94,18 @@ class Published:
 
     def _remedy(self, root: Path, error: Exception) -> str:
         download = f"--download gets it (about {self.megabytes} MB)"
-        if all((root / path).exists() for path in self.paths):
+        if all(_holds_data(root / path) for path in self.paths):
             damaged = " and ".join(str(root / path) for path in self.paths)
             return f"{self.name} can't be read from {root}: {_said(error)}; remove {damaged}, then {download}"
         return (
             f"{self.name} is not in {root}, which has no {' and '.join(self.paths)}; {download}; "
             "if it is in another folder, set NAS_DATA to that folder"
         )
+
+
+def _holds_data(path: Path) -> bool:
+    """Whether there is more than the empty folder that a failed download leaves."""
+    return path.is_file() or any(path.glob("*"))
 
 
 def _with_channels(images: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from nas import pareto
 from nas.errors import UsageError
 from nas.records import Trial
 from nas.report import theme
+from nas.report.answer import NOUNS, knee
 from nas.text import describe, format_count, format_percent
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 CostName: TypeAlias = Literal["params", "macs", "activations"]
 COSTS: tuple[CostName, ...] = get_args(CostName)
-NOUNS = {"accuracy": "validation accuracy", "params": "parameters", "macs": "MACs", "activations": "activations"}
 
 
 def accuracy_against(run: Run, cost: CostName) -> go.Figure:
@@ -34,7 +34,7 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
 
     if cost not in COSTS:
         raise UsageError(f"accuracy_against: unknown cost {cost!r}; known: {', '.join(COSTS)}")
-    trials = complete(run)
+    trials = run.complete()
     stopped = [trial for trial in run.trials if trial.state == "stopped" and trial.epochs]
     figure = _figure(f"{NOUNS[cost]} (log scale)", "validation accuracy")
     figure.update_xaxes(type="log", tickformat="~s", minor={"ticks": "outside", "ticklen": 3})
@@ -59,29 +59,29 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
             )
 
     on_front = {trial.number for trial in run.front()}
-    known = {trial.number for trial in run.baselines()}
-    searched = [trial for trial in trials if trial.number not in known]
-    baselines = [trial for trial in trials if trial.number in known]
-    scatter(stopped, "stopped", "stopped early", {"symbol": "x-thin-open", "size": 7, "opacity": 0.45})
+    searched = [trial for trial in trials if not trial.label]
+    baselines = [trial for trial in trials if trial.label]
+    scatter(stopped, "stopped", "stopped", {"symbol": "x-thin-open", "size": 7, "opacity": 0.45})
     if trials:
         figure.add_trace(_staircase(trials, cost))
     off = [trial for trial in searched if trial.number not in on_front]
     scatter(off, "trial", "trial", {"symbol": "circle-open", "size": 8, "opacity": 0.8})
     members = [trial for trial in searched if trial.number in on_front]
-    scatter(members, "front", "on the front", {"symbol": "circle", "size": 10})
+    scatter(members, "front", "front", {"symbol": "circle", "size": 10})
     scatter(
         baselines,
         "baseline",
-        "baseline (filled: on the front)",
+        "baseline",
         {"symbol": ["diamond" if trial.number in on_front else "diamond-open" for trial in baselines], "size": 11},
         text=[escape(trial.name, quote=False) for trial in baselines],
         textposition=_sides(baselines, trials, cost),
+        textfont={"color": theme.LIGHT["baseline"]},
         cliponaxis=False,
     )
     best = knee(run)
     if best is not None:
         ring = {"symbol": "circle-open", "size": 20, "line": {"width": 2.5}}
-        scatter([best], "knee", f"knee: {escape(best.name, quote=False)}", ring)
+        scatter([best], "knee", "knee", ring)
     if trials:
         figure.update_yaxes(range=_padded([trial.accuracy for trial in trials if trial.accuracy is not None]))
     return figure
@@ -93,12 +93,11 @@ def learning_curves(run: Run) -> go.Figure:
 
     figure = _figure("epoch", "validation accuracy")
     figure.update_yaxes(tickformat="~%")
-    figure.update_xaxes(rangemode="tozero", tickformat="d")
     curves = [trial for trial in run.trials if trial.epochs]
     if not curves:
         return _say(figure, "no epoch has been trained yet")
+    _count(figure, 1, max(trial.epochs[-1].number for trial in curves))
     on_front = {trial.number for trial in run.front()}
-    known = {trial.number for trial in run.baselines()}
 
     def lines(shown: Sequence[Trial], role: str, name: str, **line: Any) -> None:
         """All in one trace with gaps: a trace a trial is slow to draw."""
@@ -128,13 +127,13 @@ def learning_curves(run: Run) -> go.Figure:
             )
         )
 
-    searched = [trial for trial in curves if trial.number not in known]
+    searched = [trial for trial in curves if not trial.label]
     ended = [trial for trial in searched if trial.state == "complete"]
     cut = [trial for trial in searched if trial.state != "complete"]
-    lines(cut, "stopped", "not trained to the end", width=1, dash="dot")
-    lines([trial for trial in ended if trial.number not in on_front], "trial", "other trials", width=1)
-    lines([trial for trial in curves if trial.number in known], "baseline", "baselines", width=2, dash="dash")
-    lines([trial for trial in ended if trial.number in on_front], "front", "on the front", width=2)
+    lines(cut, "stopped", "cut short", width=1, dash="dot")
+    lines([trial for trial in ended if trial.number not in on_front], "trial", "trial", width=1)
+    lines([trial for trial in curves if trial.label], "baseline", "baseline", width=2, dash="dash")
+    lines([trial for trial in ended if trial.number in on_front], "front", "front", width=2)
     return figure
 
 
@@ -143,11 +142,11 @@ def hypervolume(run: Run) -> go.Figure:
     import plotly.graph_objects as go
 
     figure = _figure("completed trials", "hypervolume")
-    figure.update_xaxes(rangemode="tozero", tickformat="d")
     figure.update_yaxes(rangemode="tozero")
     history = [float(volume) for volume in run.hypervolume_history()]
     if not history:
         return _say(figure, "no trial has been completed yet")
+    _count(figure, 0, len(history))
     figure.add_trace(
         go.Scatter(
             x=list(range(1, len(history) + 1)),
@@ -164,22 +163,12 @@ def hypervolume(run: Run) -> go.Figure:
     return figure
 
 
-def complete(run: Run) -> list[Trial]:
-    """The trials that were trained to the end."""
-    return [trial for trial in run.trials if trial.state == "complete" and trial.accuracy is not None]
-
-
-def knee(run: Run) -> Trial | None:
-    """The front's best compromise (`nas.pareto.knee`), or None if the front bends nowhere."""
-    front = [trial for trial in run.front() if trial.values is not None]
-    index = pareto.knee([trial.values for trial in front], [objective.direction for objective in run.objectives])
-    return None if index is None else front[index]
-
-
 def _figure(x: str, y: str) -> go.Figure:
     import plotly.graph_objects as go
 
-    return go.Figure(layout={"template": theme.template(), "xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}})
+    return go.Figure(
+        layout={"template": theme.template(), "xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}}
+    )
 
 
 def _say(figure: go.Figure, words: str) -> go.Figure:
@@ -187,18 +176,24 @@ def _say(figure: go.Figure, words: str) -> go.Figure:
     return figure.add_annotation(text=words, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
 
 
+def _count(figure: go.Figure, first: int, last: int) -> None:
+    """An axis of whole numbers, without ticks between them."""
+    pad = 0.02 * max(last - first, 1)
+    figure.update_xaxes(range=[first - pad, last + pad], dtick=1 if last - first <= 10 else None)
+
+
 def _staircase(trials: Sequence[Trial], cost: CostName) -> go.Scatter:
     """The best accuracy at each cost or less, from the cheapest trial to the dearest."""
     import plotly.graph_objects as go
 
-    values = [(trial.accuracy, getattr(trial.cost, cost)) for trial in trials]
+    values = [(trial.accuracy or 0.0, getattr(trial.cost, cost)) for trial in trials]
     steps = [values[index] for index in pareto.front(values, ["maximize", "minimize"])]
     steps.append((steps[-1][0], max(x for _, x in values)))
     return go.Scatter(
         x=[x for _, x in steps],
         y=[y for y, _ in steps],
         mode="lines",
-        name="best at this cost or less",
+        name="best at this cost",
         meta="front",
         line={"shape": "hv", "color": theme.LIGHT["front"], "width": 1.5},
         hoverinfo="skip",
@@ -220,9 +215,13 @@ def _padded(shares: Sequence[float]) -> list[float]:
 
 def _hover(run: Run, trial: Trial) -> str:
     last = trial.accuracy if trial.accuracy is not None else trial.epochs[-1].accuracy
-    title = f"trial {trial.number}" + (f" ({trial.label})" if trial.label else "")
+    title = f"{trial.label} (baseline)" if trial.label else trial.name
     epochs = run.config.get("recipe", {}).get("epochs", "?")
     ended = f", stopped after epoch {trial.epochs[-1].number} of {epochs}" if trial.state == "stopped" else ""
     counts = f"{format_count(trial.cost.params)} parameters, {format_count(trial.cost.macs)} MACs"
-    words = [f"{format_percent(last)} % validation accuracy{ended}", counts, *textwrap.wrap(describe(trial.architecture), 46)]
+    words = [
+        f"{format_percent(last)} % validation accuracy{ended}",
+        counts,
+        *textwrap.wrap(describe(trial.architecture), 46),
+    ]
     return "<br>".join([f"<b>{escape(title, quote=False)}</b>", *(escape(line, quote=False) for line in words)])

@@ -14,7 +14,7 @@ class Html(str):
     __slots__ = ()
 
 
-def tag(name: str, *children: str, **attributes: str) -> Html:
+def tag(name: str, /, *children: str, **attributes: str) -> Html:
     """`<name attributes>children</name>`. Attribute names: `class_` is class, `aria_label` is aria-label."""
     said = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items())
     if name in _VOID:
@@ -27,22 +27,28 @@ def join(children: Iterable[str], separator: str = "") -> Html:
     return Html(separator.join(child if isinstance(child, Html) else escape(child) for child in children))
 
 
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = ()) -> Html:
-    """A table that scrolls by itself where the page is narrow. The first cell of a row heads it; `numbers` are the columns
-    that are aligned to the right."""
+def table(
+    caption: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Sequence[int] = (),
+    words: Sequence[int] = (),
+) -> Html:
+    """A table that scrolls by itself where the page is narrow; the first cell of a row heads it.
+
+    Columns in `numbers` are set flush right, those in `words` are wide enough for a sentence.
+    """
+    looks = {**dict.fromkeys(numbers, "number"), **dict.fromkeys(words, "words")}
 
     def cells(values: Sequence[str], scope: str) -> Html:
         made = []
         for column, value in enumerate(values):
-            look = {"class_": "number"} if column in numbers else {}
+            look = {"class_": looks[column]} if column in looks else {}
             heads = scope == "col" or column == 0
             made.append(tag("th", value, scope=scope, **look) if heads else tag("td", value, **look))
         return tag("tr", *made)
 
-    content = tag(
-        "table",
-        tag("caption", caption),
-        tag("thead", cells(head, "col")),
-        tag("tbody", *(cells(row, "row") for row in rows)),
-    )
+    body = tag("tbody", *(cells(row, "row") for row in rows))
+    content = tag("table", tag("caption", tag("span", caption)), tag("thead", cells(head, "col")), body)
     return tag("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption)

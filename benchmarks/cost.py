@@ -1,0 +1,66 @@
+"""Exact costs: the closed forms against what one would do instead, building on the meta device and counting.
+
+uv run python benchmarks/cost.py [--networks 40] [--seed 0]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import time
+
+from nas.architecture import Architecture
+from nas.cost import Cost
+from nas.network import build, cost_of
+from nas.space import load_space
+
+
+def counted(architecture: Architecture) -> Cost:
+    """Parameters and multiply-adds by building on the meta device and running PyTorch's FlopCounterMode."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        network = build(architecture).eval()
+        image = torch.empty(1, architecture.channels, architecture.resolution, architecture.resolution)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(image)
+    return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)
+    rng = random.Random(args.seed)
+    print(f"torch {torch.__version__}, one thread, {args.networks} random networks a row; medians, seconds a network")
+    print(f"{'space':>10} {'pixels':>6} {'formula, new blocks':>20} {'formula':>10} {'build + count':>14} {'ratio':>7} {'costs/s':>8}")
+    for name in ("resnet", "resnext"):
+        for resolution in (8, 32, 224):
+            space = load_space(name, resolution=resolution)
+            networks = [space.architecture(space.any(rng)) for _ in range(args.networks)]
+            counted(networks[0])  # warm
+            cold, warm, slow = [], [], []
+            for network in networks:
+                times = []
+                for work in (cost_of, cost_of, counted):
+                    begun = time.perf_counter()
+                    result = work(network)
+                    times.append(time.perf_counter() - begun)
+                exact = cost_of(network)
+                assert (result.params, result.macs) == (exact.params, exact.macs), network
+                for row, seconds in zip((cold, warm, slow), times, strict=True):
+                    row.append(seconds)
+            first, again, other = map(statistics.median, (cold, warm, slow))
+            print(f"{name:>10} {resolution:>6} {first:>20.6f} {again:>10.6f} {other:>14.4f} {other / first:>7.0f} {1 / first:>8.0f}")
+    print("'new blocks': the first cost of each network in turn, its blocks mostly not seen before; 'formula': asked again.")
+    print("Ratio and costs/s are of the first. Every formula's params and MACs were equal to the counted ones.")
+
+
+if __name__ == "__main__":
+    main()

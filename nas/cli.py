@@ -1,0 +1,117 @@
+"""The command line: `nas COMMAND ...`. Says errors in one line, without a traceback, and exits with what they mean.
+
+0: done. 1: the work failed. 2: bad usage. 130: interrupted. `NAS_DEBUG=1` shows the traceback too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from nas import __version__
+from nas.errors import NasError, UsageError
+from nas.registry import did_you_mean
+
+# Name, module that holds a click command of that name, one line of help. Written out here, so that `nas --help` imports
+# none of the modules.
+COMMANDS: tuple[tuple[str, str, str], ...] = (
+    ("search", "nas.commands.search", "Search a space for the networks that are best on your images."),
+    ("resume", "nas.commands.search", "Go on with a run that was interrupted."),
+    ("spaces", "nas.commands.spaces", "List the search spaces, or describe one."),
+    ("profile", "nas.commands.profile", "Exact params, MACs and activations of networks, piece by piece."),
+    ("front", "nas.commands.front", "The Pareto front of a run."),
+    ("report", "nas.commands.report", "A run as one interactive HTML page."),
+    ("export", "nas.commands.export", "Write the networks of a run's front as configs."),
+    ("train", "nas.commands.train", "Train a config with the full recipe and test it once."),
+)
+
+INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, _, _ in COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for name, module, _ in COMMANDS:
+            if name == cmd_name:
+                command: click.Command = getattr(importlib.import_module(module), name)
+                return command
+        return None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        names = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in names:
+            raise click.UsageError(f"no command {args[0]!r}{did_you_mean(args[0], names)}; known: {', '.join(names)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, _, about in COMMANDS])
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> NoReturn:
+        """Run a command and exit; what a command returns, if it is a number, is the exit status."""
+        extra["standalone_mode"] = False
+        try:
+            status = super().main(args, prog_name or "nas", *rest, **extra)
+            sys.stdout.flush()  # a closed pipe shows here and not while Python shuts down
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 1
+        except click.UsageError as error:
+            hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
+            status = _fail(f"{_one_line(error.format_message()).rstrip('.')}{hint}", error.exit_code)
+        except click.ClickException as error:
+            status = _fail(_one_line(error.format_message()), error.exit_code)
+        except UsageError as error:
+            status = _fail(str(error), 2)
+        except NasError as error:
+            status = _fail(str(error), 1)
+        except (click.Abort, KeyboardInterrupt) as error:
+            # A command that can go on later raises KeyboardInterrupt with the words for it; click wraps it.
+            cause = error.__cause__ if isinstance(error, click.Abort) else error
+            click.echo(str(cause or "") or "interrupted", err=True)
+            status = INTERRUPTED
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> int:
+    if os.environ.get("NAS_DEBUG"):
+        traceback.print_exc()
+    click.echo(f"error: {message}", err=True)
+    return status
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="\b\nExamples:\n  nas search --space resnext --trials 200\n  nas spaces resnext --max-params 2M\n  nas profile resnet50",
+)
+@click.version_option(__version__, prog_name="nas")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Neural architecture search over residual networks: exact costs, really trained, honestly ranked."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main() -> NoReturn:
+    """The console script."""
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""`nas front`: the Pareto front of a run, as a table, JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nas.commands.options import examples, json_option, run_argument
+from nas.errors import NasError
+
+if TYPE_CHECKING:
+    from nas.records import Trial
+    from nas.run import Run
+
+WIDE = 110  # columns that a table with descriptions takes; a narrower terminal has them below
+STRONG = "bold green"
+
+
+@click.command(epilog=examples("nas front results/my-run", "nas front results/my-run --csv > front.csv", "nas front results/my-run --json"))
+@run_argument
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values, for a spreadsheet.")
+def front(run: Path, as_json: bool, as_csv: bool) -> None:
+    """The Pareto front of a run, from the cheapest network to the dearest.
+
+    Accuracy is that of the validation split after the proxy's last epoch. The knee is the network beyond which accuracy
+    is bought most dearly. Works while the run goes on.
+    """
+    from nas.commands.inputs import read_run
+    from nas.commands.output import print_json
+
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv: choose one", click.get_current_context())
+    read = read_run(run)
+    if as_json:
+        print_json(front_data(read))
+    elif as_csv:
+        rows = _rows(read)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        columns = [key for key in rows[0] if key != "choices"]
+        writer.writerow(columns)
+        writer.writerows([row[key] for key in columns] for row in rows)
+    else:
+        print_front(read)
+
+
+def front_data(run: Run) -> dict[str, Any]:
+    """What `--json` prints. NasError while no trial is complete."""
+    return {
+        "run": run.config["name"],
+        "path": str(run.path),
+        "status": run.status,
+        "dataset": run.config["dataset"]["name"],
+        "objectives": list(run.config["objectives"]),
+        "trials": {state: run.count(state) for state in ("complete", "stopped", "failed", "rejected", "duplicate", "running")},
+        "front": _rows(run),
+        "baselines": [_facts(trial) for trial in run.baselines()],
+    }
+
+
+def print_front(run: Run) -> None:
+    """The front as tables for a person. NasError while no trial is complete."""
+    _print(run, _rows(run))
+
+
+def _rows(run: Run) -> list[dict[str, Any]]:
+    from nas.pareto import knee
+
+    trials = run.front()
+    if not trials:
+        raise NasError(f"{run.path}: no trial is complete yet, so that there is no front. {_standing(run)}")
+    bend = knee([trial.values for trial in trials if trial.values is not None], run.directions)
+    return [
+        {"rank": rank, "knee": rank - 1 == bend, **_facts(trial), "choices": dict(trial.choices)} for rank, trial in enumerate(trials, 1)
+    ]
+
+
+def _facts(trial: Trial) -> dict[str, Any]:
+    from nas.text import describe
+
+    return {
+        "trial": trial.number,
+        "label": trial.label,
+        "accuracy": trial.accuracy,
+        "params": trial.cost.params,
+        "macs": trial.cost.macs,
+        "activations": trial.cost.activations,
+        "epochs": len(trial.epochs),
+        "digest": trial.digest,
+        "description": describe(trial.architecture),
+    }
+
+
+def _print(run: Run, rows: list[dict[str, Any]]) -> None:
+    from nas.commands.output import MACS_NOTE, console, print_table, say
+    from nas.text import format_count, format_percent
+
+    data = run.config["dataset"]
+    say(f"{run.config['name']}: front of {', '.join(run.config['objectives'])} on {data['name']}, {data['resolution']} px\n", style="bold")
+    lines = [
+        (
+            str(row["rank"]),
+            row["label"] or f"trial {row['trial']}",
+            format_percent(row["accuracy"]),
+            *(format_count(row[metric]) for metric in ("params", "macs", "activations")),
+            "knee" if row["knee"] else "",
+        )
+        for row in rows
+    ]
+    described = [row["description"] for row in rows]
+    bends = [number for number, row in enumerate(rows) if row["knee"]]
+    columns = (">#", "Network", ">Acc. %", ">Params", ">MACs", ">Activ.", "")
+    if console().width >= WIDE:
+        joined = [(*line, text) for line, text in zip(lines, described, strict=True)]
+        print_table((*columns, "Description"), joined, strong=bends, style=STRONG)
+    else:
+        print_table(columns, lines, strong=bends, style=STRONG)
+        say()
+        print_table((">#", "Description"), [(line[0], text) for line, text in zip(lines, described, strict=True)], strong=bends, style=STRONG)
+    epochs = max(row["epochs"] for row in rows)
+    after = f" after {epochs} epochs" if epochs else ""
+    say(f"\nAcc. is the accuracy on the validation split{after}. {MACS_NOTE}")
+    for trial in run.baselines():
+        if trial.accuracy is not None and trial.number not in {row["trial"] for row in rows}:
+            costs = f"{format_count(trial.cost.params)} params, {format_count(trial.cost.macs)} MACs"
+            say(f"Baseline {trial.label} is not on the front: {format_percent(trial.accuracy)} % with {costs}.")
+    say(_standing(run))
+
+
+def _standing(run: Run) -> str:
+    """How far the run is, in a sentence."""
+    trained = run.count("complete") + run.count("stopped")
+    counted = f"{trained} of {run.config['trials']} trials trained"
+    endings = [f"{run.count(state)} {state}" for state in ("failed", "rejected") if run.count(state)]
+    if duplicates := run.count("duplicate"):
+        endings.append(f"{duplicates} duplicate{'s' if duplicates > 1 else ''}")
+    counts = ", ".join([counted, *endings])
+    if run.status == "running":
+        return f"The run is going on: {counts}."
+    if run.status == "unfinished":
+        return f"The run is unfinished: {counts}. `nas resume {shown(run.path)}` goes on."
+    return f"The run is done: {counts}."
+
+
+def shown(path: Path) -> str:
+    """A path as one would type it from the current folder."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+

@@ -1,0 +1,70 @@
+"""What commands are given: networks, runs, and places to write to. Each wrong one is a UsageError of one line."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.errors import UsageError
+from nas.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from nas.architecture import Architecture
+    from nas.run import Run
+
+
+def read_architecture(source: str) -> Architecture:
+    """The published network of this name, or the one in this YAML or JSON file.
+
+    A network that has no name of its own is named after its file. A name wins over a file of that name; `./NAME` is
+    always the file.
+    """
+    from dataclasses import replace
+
+    from nas import zoo
+    from nas.architecture import Architecture
+
+    path = Path(source)
+    looks_like_path = os.sep in source or path.suffix in (".yaml", ".yml", ".json")
+    if not looks_like_path:
+        try:
+            return zoo.get(source)
+        except UsageError:
+            if not path.is_file():
+                near = did_you_mean(source.lower(), zoo.names())
+                known = ", ".join(zoo.names())
+                raise UsageError(f"unknown network {source!r}{near}; known: {known}, or the path of a YAML or JSON config") from None
+    architecture = Architecture.from_yaml(path)
+    return architecture if architecture.name else replace(architecture, name=path.stem)
+
+
+def read_run(path: Path) -> Run:
+    """The run in a folder; if there is none, UsageError with the runs that lie near."""
+    from nas.run import load_run
+    from nas.settings import FILE
+
+    if not (path / FILE).is_file():
+        for folder in (path if path.is_dir() else path.parent, Path("results")):
+            runs = sorted(found.parent.name for found in folder.glob(f"*/{FILE}"))
+            if runs:
+                shown = ", ".join(runs[:5]) + (f" and {len(runs) - 5} more" if len(runs) > 5 else "")
+                raise UsageError(f"{path}: not a run folder{did_you_mean(path.name, runs)}; runs in {folder}: {shown}")
+    return load_run(path)
+
+
+def check_folder(folder: Path, what: str = "--out") -> None:
+    """UsageError unless files can be written to `folder`, or it can be made."""
+    nearest = folder.absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise UsageError(f"{what} {folder}: {nearest} is a file, not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"{what} {folder}: {nearest} can't be written to")
+
+
+def slug(text: str) -> str:
+    """`text` as a part of a file's name: letters, digits, dots, hyphens and underscores, at most 80 of them."""
+    return re.sub(r"[^\w.-]+", "-", text, flags=re.ASCII).strip("-.")[:80] or "unnamed"

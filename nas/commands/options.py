@@ -1,0 +1,74 @@
+"""Options and kinds of values that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from nas.budget import Budget
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PREFIXES = {"k": 3, "m": 6, "g": 9, "t": 12}
+_LARGEST = 1 << 62
+METRICS = ("params", "macs")  # the costs that have options for a budget
+
+
+class Count(click.ParamType):
+    """A whole number: 2000000, 2e6, 2M, 500k, 1.5G."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value).strip().replace(",", "").replace("_", "")
+        power = _PREFIXES.get(text[-1:].lower(), 0)
+        try:
+            number = Decimal(text[:-1] if power else text).scaleb(power)
+        except (InvalidOperation, ValueError):
+            number = Decimal("nan")
+        if not number.is_finite() or not 0 <= number <= _LARGEST or number != number.to_integral_value():
+            self.fail(f"{value!r} is not a count; write for example 2000000, 2e6, 2M, 500k or 1.5G", param, ctx)
+        return int(number)
+
+
+COUNT = Count()
+
+
+def examples(*lines: str) -> str:
+    """An epilog for a command: the lines as they are, under "Examples:"."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def json_option(command: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for a script.")(command)
+
+
+def run_argument(command: F) -> F:
+    return click.argument("run", metavar="RUN", type=click.Path(path_type=Path))(command)
+
+
+def budget_options(command: F) -> F:
+    """--min-params, --max-params, --min-macs and --max-macs; `budget_of` makes a Budget of their values."""
+    for metric, noun in reversed(list(zip(METRICS, ("parameters", "multiply-adds of an image"), strict=True))):
+        for end, word in (("max", "most"), ("min", "fewest")):
+            name = f"--{end}-{metric}"
+            command = click.option(name, type=COUNT, metavar="COUNT", help=f"The {word} {noun} a network may have (2e6, 2M, 500k).")(command)
+    return command
+
+
+def budget_of(min_params: int | None, max_params: int | None, min_macs: int | None, max_macs: int | None) -> Budget:
+    """The budget that the four options say; UsageError where a lower bound is above its upper bound."""
+    from nas.budget import Budget
+
+    bounds: dict[str, tuple[float | None, float | None]] = {}
+    for metric, low, high in (("params", min_params, max_params), ("macs", min_macs, max_macs)):
+        if low is not None or high is not None:
+            bounds[metric] = (low, high)
+    return Budget(bounds)

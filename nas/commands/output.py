@@ -1,0 +1,60 @@
+"""How commands print: paragraphs and tables that a person reads and a pipe keeps whole, and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MACS_NOTE = "MACs = multiply-adds, what the ResNet paper calls FLOPs."
+PIPE_WIDTH = 1000  # rich would cut the columns of what is piped to fit 80
+
+
+def console(stderr: bool = False) -> Console:
+    """The terminal, or a wide page where the output is not one."""
+    from rich.console import Console
+
+    terminal = Console(stderr=stderr, highlight=False)
+    return terminal if terminal.is_terminal else Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
+
+
+def say(text: str = "", *, stderr: bool = False, style: str = "") -> None:
+    """A paragraph, broken between words where there is a terminal."""
+    from rich.text import Text
+
+    page = console(stderr)
+    page.print(Text(text, style=style), soft_wrap=not page.is_terminal)
+
+
+def note(text: str) -> None:
+    """A remark beside the answer, on standard error: standard output stays what a script reads."""
+    say(text, stderr=True)
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, strong: Sequence[int] = (), style: str = "bold", shown: bool = True
+) -> None:
+    """A table on standard output. A column called `>name` is set flush right and never broken; rows in `strong` stand out.
+
+    shown: whether the names of the columns are printed.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, show_header=shown)
+    for position, column in enumerate(columns):
+        right = column.startswith(">")
+        table.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=right or position == 0)
+    for number, row in enumerate(rows):
+        table.add_row(*(Text(cell) for cell in row), style=style if number in strong else None)
+    console().print(table)
+
+
+def print_json(data: object) -> None:
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,125 @@
+"""`nas profile`: what a network costs, piece by piece, several side by side. Nothing is built; torch is not imported."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nas.commands.options import examples, json_option
+
+if TYPE_CHECKING:
+    from nas.architecture import Architecture
+    from nas.cost import Cost
+    from nas.network import PieceCost
+
+METRICS = (("params", "params"), ("macs", "MACs"), ("activations", "activations"))
+
+
+@click.command(
+    epilog=examples(
+        "nas profile resnet50",
+        "nas profile resnet50 resnext50_32x4d wide_resnet50_2",
+        "nas profile results/my-run/front/01-trial12.yaml --resolution 64 --json",
+    )
+)
+@click.argument("networks", metavar="NAME|CONFIG...", nargs=-1, required=True)
+@click.option("--resolution", type=click.IntRange(1, 1 << 14), help="Side of the images in pixels.  [default: the network's own]")
+@json_option
+def profile(networks: tuple[str, ...], resolution: int | None, as_json: bool) -> None:
+    """Exact params, multiply-adds and activations of networks, piece by piece.
+
+    NAME is a published network (resnet50, resnext50_32x4d, wrn-28-10, ...), CONFIG the path of a YAML or JSON config. Several
+    are set side by side. Costs are per image, by closed forms; nothing is built.
+    """
+    from nas.commands.inputs import read_architecture
+    from nas.commands.output import MACS_NOTE, print_json, say
+    from nas.network import costs_by_piece
+
+    read = [read_architecture(network) for network in networks]
+    profiles = [(architecture, costs_by_piece(architecture, resolution)) for architecture in read]
+    if as_json:
+        print_json([_as_json(architecture, rows, resolution) for architecture, rows in profiles])
+        return
+    if len(profiles) == 1:
+        _print_one(*profiles[0], resolution)
+    else:
+        _print_several(profiles, resolution)
+    say(f"\n{MACS_NOTE}")
+
+
+def _total(rows: list[PieceCost]) -> Cost:
+    from nas.cost import Cost
+
+    return sum((row.cost for row in rows), Cost())
+
+
+def _as_json(architecture: Architecture, rows: list[PieceCost], resolution: int | None) -> dict[str, Any]:
+    return {
+        "name": architecture.name,
+        "digest": architecture.digest,
+        "resolution": resolution or architecture.resolution,
+        "channels": architecture.channels,
+        "classes": architecture.head.classes,
+        **{metric: getattr(_total(rows), metric) for metric, _ in METRICS},
+        "pieces": [
+            {"name": row.name, "output": list(row.output), **{metric: getattr(row.cost, metric) for metric, _ in METRICS}} for row in rows
+        ],
+    }
+
+
+def _print_one(architecture: Architecture, rows: list[PieceCost], resolution: int | None) -> None:
+    from nas.commands.output import print_table, say
+    from nas.text import describe
+
+    total = _total(rows)
+    say(f"{architecture.name}: {describe(architecture)}")
+    say(
+        f"{resolution or architecture.resolution} px, {_plural(architecture.channels, 'channel')}, "
+        f"{_plural(architecture.head.classes, 'class', 'classes')}; {total.params:,} params, {total.macs:,} MACs\n"
+    )
+    lines = [(row.name, _shape(row), *_counts(row.cost), _share(row.cost.macs, total.macs)) for row in rows]
+    lines.append(("total", "", *_counts(total), ""))
+    print_table(("Piece", ">Output", ">Params", ">MACs", ">Activations", ">% of MACs"), lines, strong=(len(rows),))
+
+
+def _print_several(profiles: list[tuple[Architecture, list[PieceCost]]], resolution: int | None) -> None:
+    """One table a cost, a row a network, so that any number of networks fits the width."""
+    from nas.commands.output import print_table, say
+    from nas.text import format_count
+
+    stages = max(len(rows) for _, rows in profiles) - 2
+    for metric, noun in METRICS:
+        lines = []
+        for architecture, rows in profiles:
+            counts = {row.name: format_count(getattr(row.cost, metric)) for row in rows}
+            pieces = [counts.get(piece, "") for piece in ("stem", *(f"stage{k}" for k in range(1, stages + 1)), "head")]
+            lines.append((architecture.name, *pieces, format_count(getattr(_total(rows), metric))))
+        columns = (noun, ">stem", *(f">stage{k}" for k in range(1, stages + 1)), ">head", ">total")
+        print_table(columns, lines)
+        say()
+    sizes = {resolution or architecture.resolution for architecture, _ in profiles}
+    if len(sizes) == 1:
+        say(f"Images of {sizes.pop()} px.")
+    else:
+        own = ", ".join(f"{architecture.name} {architecture.resolution}" for architecture, _ in profiles)
+        say(f"Images of each network's own size, in px: {own}. --resolution sets one for all.")
+
+
+def _shape(row: PieceCost) -> str:
+    channels, height, width = row.output
+    return f"{channels}" if row.name == "head" else f"{channels} × {height} × {width}"
+
+
+def _counts(cost: Cost) -> tuple[str, str, str]:
+    from nas.text import format_count
+
+    return format_count(cost.params), format_count(cost.macs), format_count(cost.activations)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / max(whole, 1):.1f}"
+
+
+def _plural(count: int, noun: str, nouns: str = "") -> str:
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"

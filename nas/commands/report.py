@@ -1,0 +1,35 @@
+"""`nas report`: a run as one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nas.commands.options import examples, run_argument
+from nas.errors import UsageError
+
+
+@click.command(epilog=examples("nas report results/my-run", "nas report results/my-run --out page.html --open"))
+@run_argument
+@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="The page.  [default: RUN/report.html]")
+@click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
+def report(run: Path, out: Path | None, show: bool) -> None:
+    """A run as one self-contained, interactive HTML page: front, trials, learning curves, hypervolume.
+
+    Works while the run goes on; write it again to see what has come since.
+    """
+    from nas.commands.inputs import check_folder, read_run
+    from nas.report import write
+
+    if out is not None:
+        if out.is_dir():
+            raise UsageError(f"--out {out}: a folder; name the file, as in {out / 'report.html'}")
+        check_folder(out.parent)
+    path = write(read_run(run), out)
+    click.echo(path)
+    if show:
+        import webbrowser
+
+        if not webbrowser.open(path.absolute().as_uri()):
+            click.echo("no browser could be opened; open the page yourself", err=True)

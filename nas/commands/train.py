@@ -1,0 +1,241 @@
+"""`nas train`: full training of one network, with its progress, in a folder in which it can go on."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from nas.commands.options import examples, json_option
+from nas.recipe import FULL_EPOCHS
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from nas.architecture import Architecture
+    from nas.full_training import FullTraining
+    from nas.records import Epoch
+
+PRECISIONS = ("auto", "fp32", "bf16")  # nas.train's, which torch would have to be imported for
+LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no terminal
+
+
+@click.command(
+    epilog=examples(
+        "nas train results/my-run/front/01-trial12-97.50acc-54.2kparams.yaml --dataset digits",
+        "nas train resnet20 --dataset cifar10 --download --device cuda",
+        "nas train config.yaml --dataset imagefolder:photos --resolution 64 --epochs 100 --out trained",
+    )
+)
+@click.argument("config", metavar="CONFIG|NAME")
+@click.option("--dataset", metavar="NAME", required=True, help="digits, cifar10, ..., imagefolder:PATH or npz:PATH.")
+@click.option("--data-root", metavar="DIR", type=click.Path(path_type=Path), help="Where published data sets lie.")
+@click.option("--download", is_flag=True, help="Download the data set if it isn't there.")
+@click.option("--epochs", type=int, default=FULL_EPOCHS, show_default=True, help="Epochs of the recipe.")
+@click.option("--batch-size", type=int, help="Images a step.  [default: 128, less for small data]")
+@click.option("--lr", type=float, help="Peak learning rate.  [default: 0.1 at 128 images a step, in proportion]")
+@click.option("--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True, help="Of the weights, the order of the images and the split.")
+@click.option("--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True, help="auto: bf16 where the hardware has it.")
+@click.option("--resolution", type=int, help="Resize the images to this side, in pixels.")
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the training.  [default: results/train-...]")
+@json_option
+@click.option("--quiet", is_flag=True, help="No progress.")
+def train(
+    config: str,
+    dataset: str,
+    data_root: Path | None,
+    download: bool,
+    epochs: int,
+    batch_size: int | None,
+    lr: float | None,
+    seed: int,
+    device: str,
+    precision: str,
+    resolution: int | None,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Train a network with the full recipe, and test it once.
+
+    CONFIG is an exported YAML or JSON file, or the name of a published network; it is adapted to the classes, channels and
+    size of the data's images. A tenth of the training images is held out and shown as validation accuracy; the test
+    images are used once, at the end. After an interruption the same command goes on behind the last epoch.
+
+    DIR then holds weights.safetensors, config.yaml and result.json.
+    """
+    from nas.commands.front import shown
+    from nas.commands.inputs import check_folder, read_architecture, slug
+    from nas.commands.output import note, print_json
+    from nas.recipe import Recipe, default_batch_size
+
+    def say(text: str) -> None:
+        if not quiet:
+            note(text)
+
+    architecture = read_architecture(config)
+    Recipe.of(epochs, batch_size or 128, lr)  # says what is wrong with a number before the data are read
+    folder = out or Path("results") / f"train-{slug(architecture.name)}-{slug(dataset)}-{epochs}epochs-seed{seed}"
+    check_folder(folder)
+
+    from nas.data import load
+
+    data = load(dataset, root=data_root, download=download, resolution=resolution, progress=say)
+
+    from nas.full_training import FullTraining, adapted, held_out
+
+    images = len(held_out(data, seed).train_index)
+    recipe = Recipe.of(epochs, default_batch_size(images) if batch_size is None else batch_size, lr)
+    network, changes = adapted(architecture, data)
+    with FullTraining(folder, network, data, recipe, seed=seed, device=device, precision=precision) as training:
+        if not quiet:
+            _introduce(training, changes)
+        _train(training, quiet)
+        result = training.result()
+    if as_json:
+        print_json(result)
+    else:
+        _conclude(result, shown(folder.absolute()))
+
+
+def _introduce(training: FullTraining, changes: list[str]) -> None:
+    from nas.commands.output import note
+    from nas.network import cost_of
+    from nas.text import describe, format_count
+
+    network, recipe, data = training.architecture, training.recipe, training.data
+    cost = cost_of(network)
+    note(f"network: {network.name}: {describe(network)}; {format_count(cost.params)} params, {format_count(cost.macs)} MACs")
+    if changes:
+        note(f"adapted to the data: {', '.join(changes)}")
+    if warning := _shrunk(network):
+        note(warning)
+    note(f"data: {training.dataset.source}")
+    note(
+        f"images: {len(data.train_index):,} to train on, {len(data.validation_index):,} for validation, "
+        f"{len(training.dataset.y_test):,} for the test at the end"
+    )
+    note(
+        f"recipe: {recipe.epochs} epochs, {recipe.batch_size} images a step, learning rate {recipe.learning_rate:g}, "
+        f"{training.precision} on {training.device}"
+    )
+
+
+def _shrunk(network: Architecture) -> str:
+    """A warning if whole stages see a single pixel, as those of an ImageNet network do on small images; else ''."""
+    from nas.network import costs_by_piece
+
+    stages = costs_by_piece(network)[:-1]
+    single = [row.name for row in stages[:-1] if row.output.height == 1]
+    if not single:
+        return ""
+    return f"note: behind its {single[0]} the features are 1 × 1 px; this network is made for larger images (see --resolution)"
+
+
+def _train(training: FullTraining, quiet: bool) -> None:
+    from nas.commands.output import console
+
+    terminal = not quiet and console(stderr=True).is_terminal
+    display = _Bar(training) if terminal else _Lines(training, quiet)
+    try:
+        with display:
+            for epoch in training.epochs():
+                display.show(epoch)
+    except KeyboardInterrupt:
+        done, epochs = len(training.records), training.recipe.epochs
+        raise KeyboardInterrupt(f"interrupted after epoch {done} of {epochs}; the same command goes on from there") from None
+
+
+class _Pace:
+    """Seconds that are left, by the mean of the last epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self._recent: deque[float] = deque(maxlen=20)
+
+    def left(self, epoch: Epoch) -> str:
+        from nas.text import format_seconds
+
+        self._recent.append(epoch.seconds)
+        return format_seconds((self.epochs - epoch.number) * sum(self._recent) / len(self._recent))
+
+
+class _Lines(AbstractContextManager["_Lines"]):
+    """Progress where there is no terminal: a line an epoch, or one every 10 seconds where epochs are quick; or nothing."""
+
+    def __init__(self, training: FullTraining, quiet: bool) -> None:
+        self._training, self._quiet = training, quiet
+        self._pace = _Pace(training.recipe.epochs)
+        self._last = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return None
+
+    def show(self, epoch: Epoch) -> None:
+        from nas.commands.output import note
+        from nas.text import format_percent
+
+        left = self._pace.left(epoch)
+        now = time.monotonic()
+        last = epoch.number == self._pace.epochs
+        if self._quiet or (now - self._last < LINE_SECONDS and not last):
+            return
+        self._last = now
+        note(
+            f"epoch {epoch.number}/{self._pace.epochs}: loss {epoch.train_loss:.4f}, validation {format_percent(epoch.accuracy)} %, "
+            f"{epoch.images_per_second:,.0f} images/s" + ("" if last else f", {left} left")
+        )
+
+
+class _Bar(AbstractContextManager["_Bar"]):
+    """Progress on a terminal: one line that changes."""
+
+    def __init__(self, training: FullTraining) -> None:
+        self._pace = _Pace(training.recipe.epochs)
+        self._progress = _progress()
+        self._task = self._progress.add_task("", total=self._pace.epochs, figures="the first epoch is under way")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def show(self, epoch: Epoch) -> None:
+        from nas.text import format_percent
+
+        figures = f"loss {epoch.train_loss:.3f}  val {format_percent(epoch.accuracy)} %  {epoch.images_per_second:,.0f} img/s"
+        if epoch.number < self._pace.epochs:
+            figures += f"  {self._pace.left(epoch)} left"
+        self._progress.update(self._task, completed=epoch.number, figures=figures)
+
+
+def _progress() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+    from nas.commands.output import console
+
+    columns = (SpinnerColumn(), MofNCompleteColumn(), BarColumn(bar_width=16), TextColumn("{task.fields[figures]}"))
+    return Progress(*columns, console=console(stderr=True))
+
+
+def _conclude(result: dict[str, Any], folder: str) -> None:
+    from nas.text import format_percent, format_seconds
+
+    test, validation = result["test"], result["validation"]
+    click.echo(
+        f"test accuracy {format_percent(test['accuracy'])} % on {test['images']:,} images "
+        f"(standard error {format_percent(test['standard_error'])}; validation {format_percent(validation['accuracy'])} %), "
+        f"after {result['recipe']['epochs']} epochs in {format_seconds(result['seconds'])}"
+    )
+    click.echo(f"weights, config and figures: {folder}")

@@ -1,0 +1,287 @@
+"""Full training of one network, in a folder: the documented recipe to its end, then one look at the test split.
+
+A tenth of the training images, stratified, is held out and shown as validation accuracy while the network trains; nothing
+is chosen by it. The weights are those of the last epoch. The test split is used once, behind the last epoch.
+
+The folder holds `plan.json` (what is trained: only the same training goes on there) and `config.yaml` from the start,
+`checkpoint.pt` between the epochs and, at the end, `weights.safetensors` and `result.json`. All are written whole or not at
+all, so that the process may die at any moment and the next one goes on behind the last epoch.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import torch
+
+from nas.architecture import Architecture
+from nas.batches import Batches
+from nas.data import Dataset, split
+from nas.errors import NasError, UsageError
+from nas.files import read_json, write_json, write_text, write_with
+from nas.jobs import CHECKPOINT, RESULT, TrainingData
+from nas.network import build, cost_of
+from nas.recipe import Recipe
+from nas.records import Epoch
+from nas.settings import versions
+from nas.train import Training, evaluate
+from nas.work import Bench
+
+VALIDATION = 0.1  # share of the training images
+PLAN, CONFIG, WEIGHTS, LOCK = "plan.json", "config.yaml", "weights.safetensors", "train.lock"
+VERSION = 1
+
+
+def adapted(architecture: Architecture, dataset: Dataset) -> tuple[Architecture, list[str]]:
+    """The same design for the data's images and classes, and what had to change for it: "10 classes (was 1000)"."""
+    wanted = {"classes": len(dataset.classes), "resolution": dataset.resolution, "channels": dataset.channels}
+    had = {"classes": architecture.head.classes, "resolution": architecture.resolution, "channels": architecture.channels}
+    units = {"classes": "classes", "resolution": "px", "channels": "channels"}
+    changes = [f"{wanted[name]} {units[name]} (was {had[name]})" for name in wanted if wanted[name] != had[name]]
+    return architecture.adapted(**wanted), changes
+
+
+def held_out(dataset: Dataset, seed: int) -> TrainingData:
+    """The data's training images, split by `seed` into those to train on and the validation split."""
+    return TrainingData.of(dataset, *split(dataset.y_train, VALIDATION, seed))
+
+
+class FullTraining:
+    """A network being trained in a folder. A context manager: entering takes the folder and finds where it stands.
+
+    >>> with FullTraining(folder, architecture, dataset, recipe) as training:
+    ...     for epoch in training.epochs():
+    ...         print(epoch.accuracy)
+    ...     result = training.result()
+
+    architecture must fit the data (`adapted`). device, precision: as in `nas.train`; a folder that was begun in one
+    precision goes on in it. UsageError if the folder holds another training, or another process works in it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        architecture: Architecture,
+        dataset: Dataset,
+        recipe: Recipe,
+        *,
+        seed: int = 0,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        self.folder = folder
+        self.architecture = architecture
+        self.dataset = dataset
+        self.recipe = recipe
+        self.seed = seed
+        self.data = held_out(dataset, seed)
+        begun = read_json(folder / PLAN)
+        if precision == "auto" and isinstance(begun, dict):
+            precision = begun.get("precision", "auto")
+        self._bench = Bench(self.data, recipe, device=device, precision=precision)
+        self._records: list[Epoch] = []
+        self._training: Training | None = None
+        self._lock: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _take(self.folder)
+        try:
+            self._begin()
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._training = None
+        if self._lock is not None:
+            self._lock.close()
+
+    @property
+    def device(self) -> str:
+        device = self._bench.device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+    @property
+    def precision(self) -> str:
+        return self._bench.precision
+
+    @property
+    def records(self) -> tuple[Epoch, ...]:
+        """The epochs so far, those of earlier processes included."""
+        return tuple(self._records)
+
+    def epochs(self) -> Iterator[Epoch]:
+        """Train the epochs that are missing, yielding each after its checkpoint is written."""
+        if self._finished() is not None:
+            return
+        training = self._open()
+        try:
+            while training.done < self.recipe.epochs:
+                self._records.append(training.epoch())
+                state = {"training": training.state(), "epochs": [epoch.to_dict() for epoch in self._records]}
+                write_with(self.folder / CHECKPOINT, lambda file, state=state: torch.save(state, file))
+                yield self._records[-1]
+        except torch.OutOfMemoryError as error:
+            raise NasError(f"out of memory on {self.device}; a smaller batch size needs less: {_first_line(error)}") from error
+
+    def result(self) -> dict[str, Any]:
+        """What the folder's `result.json` says; the first call, behind the last epoch, tests the network and writes it.
+
+        NasError if epochs are missing.
+        """
+        finished = self._finished()
+        if finished is not None:
+            return finished
+        training = self._open()
+        if training.done < self.recipe.epochs:
+            raise NasError(f"{self.folder}: {training.done} of {self.recipe.epochs} epochs are trained; the test comes behind the last")
+        result = self._test(training)
+        self._write_weights(training, result)
+        write_json(self.folder / RESULT, result)
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        return result
+
+    # -- the folder --------------------------------------------------------------------------------------------------
+
+    def _plan(self) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "digest": self.architecture.digest,
+            "dataset": self.dataset.name,
+            "fingerprint": self.dataset.fingerprint,
+            "recipe": self.recipe.to_dict(),
+            "validation": VALIDATION,
+            "seed": self.seed,
+            "precision": self.precision,
+        }
+
+    def _begin(self) -> None:
+        """Write the plan, or hold it against the one that is there."""
+        plan = self._plan()
+        path = self.folder / PLAN
+        if not path.exists():
+            strangers = [name for name in (CONFIG, CHECKPOINT, WEIGHTS, RESULT) if (self.folder / name).exists()]
+            if strangers:
+                raise UsageError(f"{self.folder}: holds a {strangers[0]} that is no full training's; choose another folder with --out")
+            write_text(self.folder / CONFIG, self.architecture.to_yaml())
+            write_json(path, plan)
+            return
+        begun = read_json(path)
+        if not isinstance(begun, dict) or begun.get("version") != VERSION:
+            raise UsageError(f"{path}: not a plan of this version; choose another folder with --out")
+        differences = _differences(begun, plan)
+        if differences:
+            raise UsageError(f"{self.folder}: holds another training: {'; '.join(differences)}; choose another folder with --out")
+
+    def _finished(self) -> dict[str, Any] | None:
+        result = read_json(self.folder / RESULT)
+        return result if isinstance(result, dict) else None
+
+    def _open(self) -> Training:
+        """The training where the folder's checkpoint left it, or at its start."""
+        if self._training is not None:
+            return self._training
+        network = build(self.architecture, seed=self.seed)
+        training = Training(network, *self._bench.batches(self.seed), self.recipe, self.precision)
+        path = self.folder / CHECKPOINT
+        if path.exists():
+            try:
+                state = torch.load(path, map_location=training.device, weights_only=True)
+                records = [Epoch.from_dict(record) for record in state["epochs"]]
+                training.load(state["training"])
+            except Exception as error:  # torch raises nearly every type on bytes that are no checkpoint
+                raise NasError(f"{path}: can't be read ({_first_line(error)}); remove it to start over") from error
+            self._records = records
+        self._training = training
+        return training
+
+    def _test(self, training: Training) -> dict[str, Any]:
+        data, dataset = self.data, self.dataset
+        batches = Batches(
+            dataset.x_test, dataset.y_test, mean=data.mean, std=data.std, batch_size=4 * self.recipe.batch_size, device=training.device
+        )
+        loss, accuracy = evaluate(training.network, batches, self.precision)
+        images = len(dataset.y_test)
+        cost = cost_of(self.architecture)
+        last = self._records[-1]
+        return {
+            "name": self.architecture.name,
+            "digest": self.architecture.digest,
+            "cost": {"params": cost.params, "macs": cost.macs, "activations": cost.activations},
+            "dataset": {
+                "name": dataset.name,
+                "source": dataset.source,
+                "fingerprint": dataset.fingerprint,
+                "classes": list(dataset.classes),
+                "mean": list(data.mean),
+                "std": list(data.std),
+            },
+            "test": {"accuracy": accuracy, "standard_error": math.sqrt(accuracy * (1 - accuracy) / images), "loss": loss, "images": images},
+            "validation": {"accuracy": last.accuracy, "loss": last.val_loss, "images": len(data.validation_index)},
+            "train": {"loss": last.train_loss, "images": len(data.train_index)},
+            "recipe": self.recipe.to_dict(),
+            "seed": self.seed,
+            "device": self.device,
+            "precision": self.precision,
+            "seconds": sum(epoch.seconds for epoch in self._records),
+            "finished": time.time(),
+            "versions": versions(),
+            "epochs": [epoch.to_dict() for epoch in self._records],
+        }
+
+    def _write_weights(self, training: Training, result: Mapping[str, Any]) -> None:
+        from safetensors.torch import save
+
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in training.network.state_dict().items()}
+        dataset = result["dataset"]
+        metadata = {
+            "format": "pt",
+            "architecture": json.dumps(self.architecture.to_dict()),
+            "digest": result["digest"],
+            "dataset": dataset["name"],
+            "dataset_fingerprint": dataset["fingerprint"],
+            "classes": json.dumps(dataset["classes"]),
+            "mean": json.dumps(dataset["mean"]),
+            "std": json.dumps(dataset["std"]),
+            "test_accuracy": str(result["test"]["accuracy"]),
+            "nas": result["versions"]["nas"],
+        }
+        write_with(self.folder / WEIGHTS, lambda file: file.write(save(tensors, metadata)))
+
+
+def _differences(begun: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
+    """What two plans differ in, in words."""
+    found = []
+    if begun.get("digest") != plan["digest"]:
+        found.append(f"the network is {begun.get('digest')}, not {plan['digest']}")
+    if begun.get("fingerprint") != plan["fingerprint"]:
+        found.append(f"the data are others, of {begun.get('dataset')}")
+    old, new = ({"seed": p.get("seed"), "precision": p.get("precision"), **p.get("recipe", {})} for p in (begun, plan))
+    found += [f"{name} is {old.get(name)}, not {value}" for name, value in new.items() if old.get(name) != value]
+    if begun.get("validation") != plan["validation"]:
+        found.append("the validation split is another")
+    return found
+
+
+def _take(folder: Path) -> BinaryIO:
+    """The folder's exclusive lock, which the kernel releases with the process."""
+    file = (folder / LOCK).open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise UsageError(f"{folder}: another process trains here; wait for it, or choose another folder with --out") from None
+    return file
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

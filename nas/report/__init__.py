@@ -1,0 +1,24 @@
+"""A run as one self-contained, interactive HTML page: `write`. Its figures one by one: `nas.report.figures`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nas.run import Run
+
+FILE = "report.html"
+
+
+def write(run: Run, out: Path | None = None) -> Path:
+    """Write the page of a run that is done, still going or dead, to `out` (default: RUN/report.html), and give its path.
+
+    The page needs no network and no other file. NasError if it can't be written.
+    """
+    from nas.files import write_text
+    from nas.report.page import page
+
+    path = run.path / FILE if out is None else out
+    write_text(path, page(run))
+    return path

@@ -1,0 +1,187 @@
+"""What a run found, in words: the state of the search, the three networks to look at, how they stand to the baselines.
+
+Plain text without markup, and only sentences that the run's numbers bear out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nas import pareto
+from nas.records import Trial
+from nas.text import format_count, format_percent, points
+
+if TYPE_CHECKING:
+    from nas.run import Run
+
+NOUNS = {"accuracy": "validation accuracy", "params": "parameters", "macs": "MACs", "activations": "activations"}
+KNEE = "Best trade-off (the knee)"
+CLOSE = 1.0  # points that the smallest network may lie below the most accurate one
+LESS = 0.95  # share of a baseline's cost from which on a network counts as smaller
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """A network worth a look, and why."""
+
+    title: str
+    why: str
+    trial: Trial
+
+
+def costs(run: Run) -> list[str]:
+    """Names of the run's objectives after accuracy."""
+    return [objective.name for objective in run.objectives[1:]]
+
+
+def knee(run: Run) -> Trial | None:
+    """The front's best compromise (`nas.pareto.knee`), or None if the front bends nowhere."""
+    front = run.front()
+    index = pareto.knee([trial.values for trial in front if trial.values], run.directions) if front else None
+    return None if index is None else front[index]
+
+
+def picks(run: Run) -> list[Pick]:
+    """The knee if there is one, the most accurate network, and the smallest within a point of it; none if none is complete."""
+    if not run.complete():
+        return []
+    found = []
+    middle = knee(run)
+    if middle is not None:
+        found.append(Pick(KNEE, "beyond it, accuracy is bought most dearly", middle))
+    best = run.best()
+    found.append(Pick("Most accurate", "the highest validation accuracy of all", best))
+    first = costs(run)[0]
+    close = [trial for trial in run.complete() if points(_accuracy(best), _accuracy(trial)) <= CLOSE]
+    small = min(close, key=lambda trial: (getattr(trial.cost, first), -_accuracy(trial)))
+    found.append(
+        Pick(
+            "Smallest that comes close", f"the fewest {NOUNS[first]} within {CLOSE:g} point of the most accurate", small
+        )
+    )
+    return found
+
+
+def progress(run: Run) -> str:
+    """How many trials were wanted, and what became of those that were proposed."""
+    trained = run.count("complete") + run.count("stopped")
+    wanted = run.config["trials"]
+    state = {
+        "done": f"Done: {_number(trained, 'trial')} trained",
+        "running": f"Still going: {trained:,} of {wanted:,} trials trained when this page was written",
+    }.get(run.status, f"Not finished: {trained:,} of {wanted:,} trials trained, and no process is at work on it")
+    fates = [
+        ("to the end", run.count("complete")),
+        ("stopped early", run.count("stopped")),
+    ]
+    parts = [f"{count:,} {words}" for words, count in fates if count]
+    sentences = [state + (f" ({', '.join(parts)})" if parts else "") + "."]
+    others = [
+        f"{count:,} {words}"
+        for words, count in (
+            ("in training", run.count("running")),
+            ("failed", run.count("failed")),
+            ("rejected for their cost before any training", run.count("rejected")),
+            ("duplicates of networks that were known already", run.count("duplicate")),
+        )
+        if count
+    ]
+    if others:
+        sentences.append(f"Also proposed: {', '.join(others)}.")
+    missing = [trial.label for trial in run.baselines() if trial.state == "running"]
+    if missing:
+        sentences.append(f"Baselines not trained yet: {', '.join(missing)}.")
+    return " ".join(sentences)
+
+
+def searched(run: Run) -> str:
+    """The space, the images and the objectives."""
+    data = run.config["dataset"]
+    colour = {1: "grey", 3: "colour"}.get(data["channels"], f"{data['channels']} channels")
+    shape = f"{data['resolution']}\u00a0×\u00a0{data['resolution']} pixels, {colour}"
+    images = f"{data['train_images']:,} training and {data['validation_images']:,} validation images"
+    wish = " and ".join(f"few {NOUNS[name]}" for name in costs(run))
+    return (
+        f"The space {run.config['space']['name']} was searched on {data['name']} ({images}, {shape}, {len(data['classes'])} classes)"
+        f" for high validation accuracy with {wish}."
+    )
+
+
+def caveat(run: Run) -> str:
+    """What the accuracies are, how sure, and what they are not."""
+    epochs, images = run.config["recipe"]["epochs"], run.config["dataset"]["validation_images"]
+    words = f"Accuracy on this page is validation accuracy after proxy training of {_number(epochs, 'epoch')}, one seed each."
+    if run.complete() and images:
+        best = _accuracy(run.best())
+        error = 100 * _error_of_difference(run, run.best())
+        words += (
+            f" Measured on {images:,} images, {format_percent(best)} % has a standard error of {error:.2f} points from the choice of"
+            " images alone, and the best of many is flattered by the choice: train the network that you take in full, then test it once."
+        )
+    return words
+
+
+def comparisons(run: Run) -> list[str]:
+    """A sentence or two for each trained baseline, the cheapest first: what is better at its cost, what is as good for less."""
+    rivals = [trial for trial in run.complete() if not trial.label]
+    first = costs(run)[0]
+    trained = sorted((trial for trial in run.complete() if trial.label), key=lambda trial: getattr(trial.cost, first))
+    return (
+        [f"{_better(run, baseline, rivals)}{_smaller(run, baseline, rivals)}" for baseline in trained] if rivals else []
+    )
+
+
+def _at_cost(run: Run, baseline: Trial, rivals: list[Trial]) -> Trial | None:
+    """The most accurate of those that cost no more in any objective."""
+    names = costs(run)
+    fitting = [trial for trial in rivals if all(getattr(trial.cost, k) <= getattr(baseline.cost, k) for k in names)]
+    return max(fitting, key=lambda trial: (_accuracy(trial), -getattr(trial.cost, names[0])), default=None)
+
+
+def _better(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
+    nouns = " and ".join(NOUNS[name] for name in costs(run))
+    mark = f"{format_percent(_accuracy(baseline))} %"
+    best = _at_cost(run, baseline, rivals)
+    if best is None:
+        return f"No complete trial has as few {nouns} as {baseline.name} ({mark})."
+    gain = points(_accuracy(best), _accuracy(baseline))
+    if gain <= 0:
+        return f"No trial with no more {nouns} than {baseline.name} beats its {mark}."
+    chance = ""
+    if gain < 200 * _error_of_difference(run, best, baseline):
+        chance = " (less than two standard errors of the difference, so it may be chance)"
+    return (
+        f"At the cost of {baseline.name} (no more {nouns}), {best.name} is {gain:.2f} points better:"
+        f" {format_percent(_accuracy(best))} % against {mark}{chance}."
+    )
+
+
+def _error_of_difference(run: Run, *trials: Trial) -> float:
+    """Standard error of the difference of two accuracies, each p with variance p (1 - p) / n, were they independent."""
+    images = run.config["dataset"]["validation_images"]
+    return float(sum(_accuracy(trial) * (1 - _accuracy(trial)) / images for trial in trials) ** 0.5)
+
+
+def _smaller(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
+    """Which trial is as accurate with clearly less of the first cost; nothing if none is."""
+    first = costs(run)[0]
+    as_good = [trial for trial in rivals if points(_accuracy(trial), _accuracy(baseline)) >= 0]
+    small = min(as_good, key=lambda trial: (getattr(trial.cost, first), -_accuracy(trial)), default=None)
+    if small is None or getattr(small.cost, first) > LESS * getattr(baseline.cost, first):
+        return ""
+    own, other = getattr(small.cost, first), getattr(baseline.cost, first)
+    share = f"{100 * own / other:.0f} % of the {NOUNS[first]} ({format_count(own)} against {format_count(other)})"
+    if small is _at_cost(run, baseline, rivals):
+        return f" It has {share}."
+    return f" {small.name[0].upper()}{small.name[1:]} is at least as accurate ({format_percent(_accuracy(small))} %) with {share}."
+
+
+def _accuracy(trial: Trial) -> float:
+    """Of a complete trial."""
+    assert trial.accuracy is not None
+    return trial.accuracy
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

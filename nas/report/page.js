@@ -1,0 +1,53 @@
+// Draws the page's figures and repaints them when the reader's system changes between light and dark. Each trace names its
+// role in `meta`; the colours of roles and of all else are the page's CSS variables.
+"use strict";
+(() => {
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+  const touch = matchMedia("(pointer: coarse)").matches;
+  const narrow = matchMedia("(max-width: 40rem)");
+  const config = {
+    responsive: true,
+    displaylogo: false,
+    displayModeBar: touch ? false : "hover",
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+    doubleClick: "reset+autosize",
+    showTips: false,
+  };
+
+  // On a narrow log axis: a label at each power of 10, or at 1, 2 and 5, or as Plotly likes where the costs are nearly equal.
+  function steps(data) {
+    const costs = data.flatMap((trace) => trace.x);
+    const decades = Math.log10(Math.max(...costs) / Math.min(...costs));
+    return decades > 1.3 ? 1 : decades > 0.5 ? "D2" : null;
+  }
+
+  function paint({ data, layout }) {
+    for (const trace of data) {
+      for (const part of ["marker", "line", "textfont"]) {
+        if (trace[part]) trace[part].color = colour(trace.meta);
+      }
+    }
+    const look = layout.template.layout;
+    look.paper_bgcolor = look.plot_bgcolor = colour("page");
+    look.font.color = look.hoverlabel.font.color = look.modebar.activecolor = colour("ink");
+    look.hoverlabel.bgcolor = colour("raised");
+    look.hoverlabel.bordercolor = look.modebar.color = colour("muted");
+    for (const axis of [look.xaxis, look.yaxis]) axis.gridcolor = axis.linecolor = colour("rule");
+    look.font.size = narrow.matches ? 12 : 13;
+    if (layout.xaxis.type === "log") layout.xaxis.dtick = narrow.matches ? steps(data) : null;
+    layout.dragmode = touch ? false : "zoom"; // a finger on a chart scrolls the page
+  }
+
+  function draw() {
+    for (const figure of figures) {
+      paint(figure);
+      Plotly.react(figure.id, figure.data, figure.layout, config);
+    }
+  }
+
+  draw();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  narrow.addEventListener("change", draw);
+})();

@@ -1,0 +1,248 @@
+"""The page's sections, one function each, from a run to HTML. All text goes through `markup`, which escapes it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from nas.records import Trial
+from nas.report import answer
+from nas.report.answer import NOUNS
+from nas.report.markup import Html, table, tag
+from nas.text import describe, format_count, format_percent, format_seconds, shown
+
+if TYPE_CHECKING:
+    from nas.run import Run
+
+MACS = "MACs are multiply-adds per image, what the ResNet paper calls FLOPs."
+NETWORKS = (
+    "In a network's description, 3×64 is a stage of 3 blocks with 64 channels, and 32×4d is cardinality × group width;"
+    " what differs between stages stands in brackets."
+)
+COUNTS = ("params", "macs", "activations")
+MAX_REASON = 2000  # characters of a failure's reason, of which a traceback has many more
+MAX_LIST = 20
+
+
+def opening(run: Run) -> Html:
+    """Title and answer."""
+    facts = [tag("p", _tied(text)) for text in (answer.searched(run), answer.progress(run))]
+    found = [tag("p", _tied(text)) for text in answer.comparisons(run)]
+    if not run.complete():
+        found = [
+            tag("p", "No trial has been trained to the end yet, so there is no front and no network to recommend.")
+        ]
+    resume = [] if run.status != "unfinished" else [tag("p", "To go on: ", tag("code", f"nas resume {_path(run)}"))]
+    notes = tag("p", _tied(f"{answer.caveat(run)} {MACS} {NETWORKS}"), class_="quiet")
+    return tag("header", tag("h1", str(run.config["name"])), *facts, *resume, _picks(run), *found, notes)
+
+
+def _picks(run: Run) -> Html:
+    picks = answer.picks(run)
+    if not picks:
+        return Html("")
+    cards = []
+    for pick in picks:
+        trial = pick.trial
+        card = tag(
+            "li",
+            tag("h3", pick.title),
+            tag("p", _tied(f"{trial.name}: {_percent(trial)} %"), class_="name"),
+            tag(
+                "p",
+                ", ".join(f"{format_count(getattr(trial.cost, name))} {NOUNS[name]}" for name in COUNTS[:2]),
+                class_="costs",
+            ),
+            tag("p", f"{pick.why[0].upper()}{pick.why[1:]}.", class_="quiet"),
+            tag("p", describe(trial.architecture), class_="quiet"),
+            class_="knee" if pick.title == answer.KNEE else "pick",
+        )
+        cards.append(card)
+    return tag("ul", *cards, class_="picks")
+
+
+def front_table(run: Run) -> Html:
+    """The front from its cheapest member to its dearest, and how to take one."""
+    front = run.front()
+    notes: dict[int, list[str]] = defaultdict(list)
+    for pick in answer.picks(run):
+        notes[pick.trial.number].append(pick.title.lower())
+    rows = [
+        (
+            trial.label or str(trial.number),
+            _percent(trial),
+            *_counts(trial),
+            describe(trial.architecture),
+            ", ".join(notes[trial.number]),
+        )
+        for trial in front
+    ]
+    nouns = " and ".join(NOUNS[name] for name in answer.costs(run))
+    caption = (
+        f"Networks that no other complete one beats in validation accuracy and {nouns} at once, from the cheapest."
+    )
+    head = ("Trial", "Accuracy, %", "Parameters", "MACs", "Activations", "Network", "Note")
+    chosen = answer.picks(run)[0].trial
+    command = f"nas export {_path(run)} --trial {shlex.quote(chosen.label or str(chosen.number))}"
+    return tag(
+        "section",
+        tag("h2", "The front"),
+        table(caption, head, rows, numbers=(1, 2, 3, 4), words=(5,)),
+        tag("p", "The config of one of them, which builds again anywhere: ", tag("code", command)),
+    )
+
+
+def failures(run: Run) -> Html:
+    """Reasons of failure, each with the trials that it took; nothing if none failed."""
+    trials: dict[str, list[str]] = defaultdict(list)
+    for trial in run.trials:
+        if trial.state == "failed":
+            trials[trial.reason.strip() or "no reason was recorded"].append(trial.label or str(trial.number))
+    if not trials:
+        return Html("")
+    ranked = sorted(trials.items(), key=lambda item: -len(item[1]))
+    rows = [(str(len(names)), ", ".join(names), _clipped(reason)) for reason, names in ranked]
+    caption = "Failed trials by reason. They have no accuracy and are on no chart."
+    return tag("section", tag("h2", "Failures"), table(caption, ("Trials", "Which", "Reason"), rows, words=(2,)))
+
+
+def time(run: Run) -> Html:
+    """What the training time went into, and what each session of the driver spent; nothing before the first epoch."""
+    spent: dict[str, list[Trial]] = defaultdict(list)
+    for trial in run.trials:
+        if trial.epochs:
+            spent["baselines" if trial.label else trial.state].append(trial)
+    if not spent:
+        return Html("")
+    rows = [_spent(state, trials) for state, trials in spent.items()]
+    rows.append(_spent("all", [trial for trials in spent.values() for trial in trials]))
+    head = ("Trials", "Number", "Epochs", "Training and validation", "A trial")
+    parts = [table("Time on the workers, by how the trials ended.", head, rows, numbers=(1, 2, 3, 4))]
+    if run.sessions:
+        parts.append(_sessions(run.sessions))
+    return tag("section", tag("h2", "Time"), *parts)
+
+
+def _spent(state: str, trials: Sequence[Trial]) -> tuple[str, ...]:
+    seconds = sum(trial.seconds for trial in trials)
+    epochs = sum(len(trial.epochs) for trial in trials)
+    return state, f"{len(trials):,}", f"{epochs:,}", format_seconds(seconds), format_seconds(seconds / len(trials))
+
+
+def _sessions(sessions: Iterable[Mapping[str, float]]) -> Html:
+    rows = []
+    for number, session in enumerate(sessions, 1):
+        capacity = session["search_seconds"] * session["workers"]
+        share = f"{session['training_seconds'] / capacity:.0%}" if capacity else "–"
+        begun = datetime.fromtimestamp(session["begun"], UTC).strftime("%Y-%m-%d %H:%M UTC")
+        spans = (format_seconds(session[f"{name}_seconds"]) for name in ("startup", "search", "training"))
+        rows.append((str(number), begun, f"{session['workers']:g}", *spans, share))
+    head = ("Session", "Begun", "Workers", "Start-up", "Search", "Training", "Share of the workers' time")
+    caption = "Sessions of the search that ended in order. Training is summed over the workers."
+    return table(caption, head, rows, numbers=(2, 3, 4, 5, 6))
+
+
+def all_trials(run: Run) -> Html:
+    """Every trial with its numbers: what the charts show, for those who read tables."""
+    rows = [
+        (
+            trial.label or str(trial.number),
+            trial.state,
+            _percent(trial) if trial.accuracy is not None else "–",
+            *_counts(trial),
+            str(len(trial.epochs)),
+            describe(trial.architecture),
+        )
+        for trial in run.trials
+    ]
+    head = ("Trial", "State", "Accuracy, %", "Parameters", "MACs", "Activations", "Epochs", "Network")
+    caption = "All trials. Only complete ones have an accuracy: that of a shorter training would not be comparable."
+    content = table(caption, head, rows, numbers=(2, 3, 4, 5, 6), words=(7,))
+    return tag(
+        "section", tag("h2", "All trials"), tag("details", tag("summary", f"Show {len(rows):,} trials"), content)
+    )
+
+
+def provenance(run: Run) -> Html:
+    """What is needed to run it again: command, recipe, data, seeds, versions."""
+    config = run.config
+    data = {key: value for key, value in config["dataset"].items() if value is not None}
+    search = {
+        "space": config["space"]["name"],
+        "objectives": config["objectives"],
+        "budgets": [_budget(name, *bounds) for name, bounds in config["budgets"].items()] or "none",
+        "sampler": config["sampler"],
+        "seed": config["seed"],
+        "trials": config["trials"],
+        "baselines": [entry["name"] for entry in config["baselines"]] or "none",
+        **{key: value for key, value in config["executor"].items() if value is not None},
+        "device": config["device"],
+        "precision": config["precision"],
+        "hypervolume reference": [
+            f"{name} {value:g}" for name, value in zip(config["objectives"], run.reference, strict=True)
+        ],
+        "begun": config["created"],
+        "folder": str(run.path),
+    }
+    tables = [
+        _facts("Recipe of the proxies", config["recipe"]),
+        _facts("Data", data),
+        _facts("Search", search),
+        _facts("Versions", config["versions"]),
+    ]
+    return tag(
+        "section",
+        tag("h2", "How to repeat it"),
+        tag("pre", tag("code", str(config["command"]) or "(called from Python)"), tabindex="0", aria_label="Command"),
+        tag("div", *tables, class_="facts"),
+        tag(
+            "details",
+            tag("summary", "The search space"),
+            tag("pre", str(config["space"].get("text", "")), tabindex="0"),
+        ),
+    )
+
+
+def _facts(caption: str, facts: Mapping[str, object]) -> Html:
+    return table(caption, ("What", "Value"), ((key.replace("_", " "), _value(value)) for key, value in facts.items()))
+
+
+def _value(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        said = ", ".join(str(item) for item in value[:MAX_LIST])
+        return said if len(value) <= MAX_LIST else f"{said} and {len(value) - MAX_LIST:,} more"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _budget(name: str, low: float | None, high: float | None) -> str:
+    bounds = [
+        f"{word} {format_count(int(end))}" for word, end in (("at least", low), ("at most", high)) if end is not None
+    ]
+    return f"{NOUNS.get(name, name)} {' and '.join(bounds)}"
+
+
+def _counts(trial: Trial) -> tuple[str, ...]:
+    return tuple(format_count(getattr(trial.cost, name)) for name in COUNTS)
+
+
+def _percent(trial: Trial) -> str:
+    return format_percent(trial.accuracy or 0.0)
+
+
+def _path(run: Run) -> str:
+    return shlex.quote(shown(run.path))
+
+
+def _tied(text: str) -> str:
+    """The text with numbers tied to their units, so that no line breaks between them."""
+    return re.sub(r"(?<=\d) (?=[%kMGT]\b|%)", "\u00a0", text)
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]} ..."
