@@ -47,17 +47,23 @@ class Commands(click.Group):
                 return command
         return None
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         names = self.list_commands(ctx)
         if args and not args[0].startswith("-") and args[0] not in names:
-            raise click.UsageError(f"no command {args[0]!r}{did_you_mean(args[0], names)}; known: {', '.join(names)}", ctx)
+            raise click.UsageError(
+                f"no command {args[0]!r}{did_you_mean(args[0], names)}; known: {', '.join(names)}", ctx
+            )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, about) for name, _, about in COMMANDS])
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> NoReturn:
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **extra: Any
+    ) -> NoReturn:
         """Run a command and exit; what a command returns, if it is a number, is the exit status."""
         extra["standalone_mode"] = False
         try:
@@ -74,12 +80,11 @@ class Commands(click.Group):
         except UsageError as error:
             status = _fail(str(error), 2)
         except NasError as error:
-            status = _fail(str(error), 1)
+            status = _fail(str(error), 1) if not _stopped(error) else _interrupted(str(error))
         except (click.Abort, KeyboardInterrupt) as error:
             # A command that can go on later raises KeyboardInterrupt with the words for it; click wraps it.
             cause = error.__cause__ if isinstance(error, click.Abort) else error
-            click.echo(str(cause or "") or "interrupted", err=True)
-            status = INTERRUPTED
+            status = _interrupted(str(cause or ""))
         sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -88,6 +93,18 @@ def _fail(message: str, status: int) -> int:
         traceback.print_exc()
     click.echo(f"error: {message}", err=True)
     return status
+
+
+def _stopped(error: NasError) -> bool:
+    """Whether it is a search that the user stopped."""
+    from nas.searching import Interrupted
+
+    return isinstance(error, Interrupted)
+
+
+def _interrupted(message: str) -> int:
+    click.echo(message or "interrupted", err=True)
+    return INTERRUPTED
 
 
 def _one_line(text: str) -> str:

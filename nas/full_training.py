@@ -15,6 +15,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -40,12 +41,17 @@ VERSION = 1
 
 
 def adapted(architecture: Architecture, dataset: Dataset) -> tuple[Architecture, list[str]]:
-    """The same design for the data's images and classes, and what had to change for it: "10 classes (was 1000)"."""
-    wanted = {"classes": len(dataset.classes), "resolution": dataset.resolution, "channels": dataset.channels}
-    had = {"classes": architecture.head.classes, "resolution": architecture.resolution, "channels": architecture.channels}
-    units = {"classes": "classes", "resolution": "px", "channels": "channels"}
-    changes = [f"{wanted[name]} {units[name]} (was {had[name]})" for name in wanted if wanted[name] != had[name]]
-    return architecture.adapted(**wanted), changes
+    """The same design for the data's images and classes, and what had to change for it: "classes 1000 → 10"."""
+    facts = (
+        ("classes", architecture.head.classes, len(dataset.classes)),
+        ("pixels", architecture.resolution, dataset.resolution),
+        ("channels", architecture.channels, dataset.channels),
+    )
+    changes = [f"{what} {had} → {wanted}" for what, had, wanted in facts if had != wanted]
+    changed = architecture.adapted(
+        classes=len(dataset.classes), resolution=dataset.resolution, channels=dataset.channels
+    )
+    return changed, changes
 
 
 def held_out(dataset: Dataset, seed: int) -> TrainingData:
@@ -95,12 +101,17 @@ class FullTraining:
         self._lock = _take(self.folder)
         try:
             self._begin()
+            if not self.finished:
+                with self._memory():
+                    self._training = self._open()
         except BaseException:
             self._lock.close()
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._training = None
         if self._lock is not None:
             self._lock.close()
@@ -119,35 +130,39 @@ class FullTraining:
         """The epochs so far, those of earlier processes included."""
         return tuple(self._records)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the network has been trained and tested."""
+        return bool(self._written())
+
     def epochs(self) -> Iterator[Epoch]:
         """Train the epochs that are missing, yielding each after its checkpoint is written."""
-        if self._finished() is not None:
-            return
-        training = self._open()
-        try:
-            while training.done < self.recipe.epochs:
-                self._records.append(training.epoch())
-                state = {"training": training.state(), "epochs": [epoch.to_dict() for epoch in self._records]}
-                write_with(self.folder / CHECKPOINT, lambda file, state=state: torch.save(state, file))
-                yield self._records[-1]
-        except torch.OutOfMemoryError as error:
-            raise NasError(f"out of memory on {self.device}; a smaller batch size needs less: {_first_line(error)}") from error
+        training = self._training
+        while training is not None and training.done < self.recipe.epochs:
+            with self._memory():
+                record = training.epoch()
+            self._records.append(record)
+            self._save(training)
+            yield record
 
     def result(self) -> dict[str, Any]:
         """What the folder's `result.json` says; the first call, behind the last epoch, tests the network and writes it.
 
         NasError if epochs are missing.
         """
-        finished = self._finished()
-        if finished is not None:
-            return finished
-        training = self._open()
+        training = self._training
+        if training is None:
+            return self._written()
         if training.done < self.recipe.epochs:
-            raise NasError(f"{self.folder}: {training.done} of {self.recipe.epochs} epochs are trained; the test comes behind the last")
-        result = self._test(training)
+            raise NasError(
+                f"{self.folder}: {training.done} of {self.recipe.epochs} epochs are trained; the test comes behind the last"
+            )
+        with self._memory():
+            result = self._test(training)
         self._write_weights(training, result)
         write_json(self.folder / RESULT, result)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        self._training = None
         return result
 
     # -- the folder --------------------------------------------------------------------------------------------------
@@ -171,25 +186,36 @@ class FullTraining:
         if not path.exists():
             strangers = [name for name in (CONFIG, CHECKPOINT, WEIGHTS, RESULT) if (self.folder / name).exists()]
             if strangers:
-                raise UsageError(f"{self.folder}: holds a {strangers[0]} that is no full training's; choose another folder with --out")
-            write_text(self.folder / CONFIG, self.architecture.to_yaml())
+                raise UsageError(
+                    f"{self.folder}: holds a {strangers[0]} that is no full training's; choose another folder with --out"
+                )
             write_json(path, plan)
-            return
         begun = read_json(path)
         if not isinstance(begun, dict) or begun.get("version") != VERSION:
             raise UsageError(f"{path}: not a plan of this version; choose another folder with --out")
-        differences = _differences(begun, plan)
-        if differences:
-            raise UsageError(f"{self.folder}: holds another training: {'; '.join(differences)}; choose another folder with --out")
+        if differences := _differences(begun, plan):
+            raise UsageError(
+                f"{self.folder}: holds another training: {'; '.join(differences)}; choose another folder with --out"
+            )
+        if not (self.folder / CONFIG).exists():  # behind the plan: a process that dies between the two can go on
+            write_text(self.folder / CONFIG, self.architecture.to_yaml())
 
-    def _finished(self) -> dict[str, Any] | None:
+    def _written(self) -> dict[str, Any]:
+        """The folder's result; empty if there is none yet."""
         result = read_json(self.folder / RESULT)
-        return result if isinstance(result, dict) else None
+        return result if isinstance(result, dict) else {}
+
+    @contextmanager
+    def _memory(self) -> Iterator[None]:
+        """Says in one line that the device's memory is too small."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            text = f"out of memory on {self.device}; a smaller batch size needs less: {_first_line(error)}"
+            raise NasError(text) from error
 
     def _open(self) -> Training:
         """The training where the folder's checkpoint left it, or at its start."""
-        if self._training is not None:
-            return self._training
         network = build(self.architecture, seed=self.seed)
         training = Training(network, *self._bench.batches(self.seed), self.recipe, self.precision)
         path = self.folder / CHECKPOINT
@@ -201,13 +227,21 @@ class FullTraining:
             except Exception as error:  # torch raises nearly every type on bytes that are no checkpoint
                 raise NasError(f"{path}: can't be read ({_first_line(error)}); remove it to start over") from error
             self._records = records
-        self._training = training
         return training
+
+    def _save(self, training: Training) -> None:
+        state = {"training": training.state(), "epochs": [epoch.to_dict() for epoch in self._records]}
+        write_with(self.folder / CHECKPOINT, lambda file: torch.save(state, file))
 
     def _test(self, training: Training) -> dict[str, Any]:
         data, dataset = self.data, self.dataset
         batches = Batches(
-            dataset.x_test, dataset.y_test, mean=data.mean, std=data.std, batch_size=4 * self.recipe.batch_size, device=training.device
+            dataset.x_test,
+            dataset.y_test,
+            mean=data.mean,
+            std=data.std,
+            batch_size=4 * self.recipe.batch_size,
+            device=training.device,
         )
         loss, accuracy = evaluate(training.network, batches, self.precision)
         images = len(dataset.y_test)
@@ -225,7 +259,12 @@ class FullTraining:
                 "mean": list(data.mean),
                 "std": list(data.std),
             },
-            "test": {"accuracy": accuracy, "standard_error": math.sqrt(accuracy * (1 - accuracy) / images), "loss": loss, "images": images},
+            "test": {
+                "accuracy": accuracy,
+                "standard_error": math.sqrt(accuracy * (1 - accuracy) / images),
+                "loss": loss,
+                "images": images,
+            },
             "validation": {"accuracy": last.accuracy, "loss": last.val_loss, "images": len(data.validation_index)},
             "train": {"loss": last.train_loss, "images": len(data.train_index)},
             "recipe": self.recipe.to_dict(),
@@ -279,7 +318,9 @@ def _take(folder: Path) -> BinaryIO:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise UsageError(f"{folder}: another process trains here; wait for it, or choose another folder with --out") from None
+        raise UsageError(
+            f"{folder}: another process trains here; wait for it, or choose another folder with --out"
+        ) from None
     return file
 
 

@@ -141,6 +141,6 @@ def _condition(spec: object, where: str) -> tuple[tuple[str, tuple[Value, ...]],
     for name, values in spec.items():
         items = values if isinstance(values, Sequence) and not isinstance(values, str) else [values]
         if not isinstance(name, str) or not items:
-            raise UsageError(f"{where}: when: {{{name}: {values!r}}} is not a condition")
+            raise UsageError(f"{where}: when: {{{name!r}: {values!r}}} is not a condition")
         conditions.append((name, tuple(_number(item, where) for item in items)))
     return tuple(conditions)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import re
 import signal
 import threading
@@ -162,38 +164,16 @@ def drive(
     folder: Path, settings: Settings, data: TrainingData, say: Say, display: Callable[[Study], Tally], changed: bool = False
 ) -> Run:
     """Run a planned search to its end, then write its report and its front. Interrupted if the user stops it."""
-    begun = time.time()
-    resources: Any = None
-    started = time.monotonic()
     with Study(folder, settings) as study:
         if changed:
             settings.save(folder)
         for text in study.recovered:
             say(f"recovered: {text}")
-        executor = settings.executor
-        if executor["kind"] == "ray":
-            from nas import workers
-
-            say("starting Ray workers ...")
-            workers.start(executor["address"])
-            resources = workers.Resources.resolve(executor["workers"], executor["cpus_per_trial"], executor["gpus_per_trial"])
-            say(f"{resources.slots()} trials at once, with {resources.cpus:g} cores and {resources.gpus:g} GPUs each")
-        monitor = display(study)
-        monitor.load(_known(folder))
-        with Interrupts(monitor.note) as interrupts, monitor:
-            startup = time.monotonic() - started
-            try:
-                if resources is not None:
-                    workers.run(study, data, monitor, interrupts.asked, resources)
-                else:
-                    from nas import local
-
-                    local.run(study, data, monitor, interrupts.asked)
-            finally:
-                searched = time.monotonic() - started - startup
-                slots = resources.slots() if resources is not None else 1
-                _account(folder, begun, startup, searched, monitor.training_seconds, slots)
-        stopped = interrupts.asked() and not study.finished
+        try:
+            _execute(study, data, say, display)
+            stopped = not study.finished
+        except KeyboardInterrupt:
+            stopped = True
         if study.exhausted and study.counts.trained < settings.trials:
             say(f"the space within the budgets holds no further network: {study.counts.trained} trials trained it out")
     run = load_run(folder)
@@ -203,8 +183,44 @@ def drive(
     return run
 
 
+def _execute(study: Study, data: TrainingData, say: Say, display: Callable[[Study], Tally]) -> None:
+    """Let the chosen executor train until the study is finished or the user stops it, and account for the time."""
+    executor = study.settings.executor
+    begun, clock = time.time(), time.monotonic()
+    monitor = display(study)
+    monitor.load(_known(study.folder))
+    with Interrupts(monitor.note) as interrupts, contextlib.ExitStack() as ending:
+        slots, train = 1, functools.partial(_train_here, study, data, monitor, interrupts.asked)
+        if executor["kind"] == "ray":
+            from nas import workers
+
+            say("starting Ray workers ...")
+            if workers.start(executor["address"]):
+                ending.callback(workers.shutdown)
+            interrupts.install()  # Ray puts a handler of its own for SIGTERM
+            resources = workers.Resources.resolve(executor["workers"], executor["cpus_per_trial"], executor["gpus_per_trial"])
+            slots = resources.slots()
+            train = functools.partial(workers.run, study, data, monitor, interrupts.asked, resources)
+            say(f"{slots} trials at once, with {resources.cpus:g} cores and {resources.gpus:g} GPUs each")
+        started = time.monotonic()
+        try:
+            with monitor:
+                train()
+        finally:
+            _account(study.folder, begun, started - clock, time.monotonic() - started, monitor.training_seconds, slots)
+
+
+def _train_here(study: Study, data: TrainingData, monitor: Tally, stop: Callable[[], bool]) -> None:
+    from nas import local  # imports torch
+
+    local.run(study, data, monitor, stop)
+
+
 class Interrupts(AbstractContextManager["Interrupts"]):
-    """Ctrl-C or SIGTERM once: stop behind the current epochs. Ctrl-C twice: at once (at most the epochs in flight are lost)."""
+    """Ctrl-C once: stop behind the current epochs. Ctrl-C twice, or SIGTERM: at once, and the epochs in flight are lost.
+
+    SIGTERM can't wait: it often goes to the whole process group, Ray's own processes included, with SIGKILL behind it.
+    """
 
     def __init__(self, note: Say) -> None:
         self._note = note
@@ -215,17 +231,23 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         return self._asked
 
     def __enter__(self) -> Self:
+        self.install()
+        return self
+
+    def install(self) -> None:
+        """Take the signals, again if somebody else has taken them since. Only a main thread can."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-        return self
+                self._before.setdefault(number, signal.getsignal(number))
+                signal.signal(number, self._handle)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        if self._asked or number == signal.SIGTERM:
+            self._asked = True
             raise KeyboardInterrupt
         self._asked = True
         self._note("stopping behind the epochs in flight; press Ctrl-C again to stop at once ...")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.resources
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 from nas import budget as budgets
 from nas.architecture import Architecture, Stage, parse_yaml, read_text
 from nas.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
-from nas.budget import Budget
+from nas.budget import METRICS, Budget
 from nas.cost import Cost
 from nas.errors import UsageError
 from nas.knobs import Choices, Knob, Value, parse
@@ -205,7 +205,7 @@ def load_space(
     text_name = str(name_or_path)
     if text_name in names():
         path = folder() / f"{text_name}.yaml"
-    elif re.fullmatch(r"[\w-]+", text_name) and not Path(text_name).exists():
+    elif re.fullmatch(r"[\w-]{1,200}", text_name) and not Path(text_name).exists():
         raise UsageError(f"unknown space {text_name!r}{did_you_mean(text_name, names())}; known: {', '.join(names())}, or the path of a YAML file")
     else:
         path = Path(name_or_path)
@@ -221,7 +221,10 @@ def space_from_text(text: str, *, resolution: int, channels: int, classes: int) 
 def _parse(
     data: object, where: str, source: str, resolution: int, channels: int, classes: int, variant: str | None
 ) -> SearchSpace:
-    fields = _keys(data, where, ("space", "description", "stages", "values", "budgets", "variants"))
+    known = ("space", "description", "stages", "values", "budgets", "variants")
+    if not isinstance(data, Mapping):
+        raise UsageError(f"{where}: no search space: expected a mapping of {', '.join(known)}")
+    fields = _keys(data, where, known)
     if not isinstance(fields.get("space"), str):
         raise UsageError(f"{where}: no search space: the key `space` with its name is missing")
     chosen = _variant(fields.get("variants", []), where, resolution, variant)
@@ -234,7 +237,7 @@ def _parse(
         if not isinstance(values, Mapping):
             raise UsageError(f"{where}: values must be a mapping, one line an attribute")
         lines.update({str(key): value for key, value in values.items()})
-    domains = {key: parse(value, f"{where}: {key}") for key, value in lines.items()}
+    domains = {key: parse(value, f"{where}: {key if key.isprintable() else repr(key)}") for key, value in lines.items()}
     slots = tuple(_slots(domains, stages, where))
     space = SearchSpace(
         name=fields["space"],
@@ -245,7 +248,7 @@ def _parse(
         resolution=resolution,
         channels=channels,
         classes=classes,
-        budget=_budget(fields.get("budgets"), where).merged(_budget(chosen.get("budgets"), where)),
+        budget=_budget((fields.get("budgets"), chosen.get("budgets")), where),
         source=source,
     )
     _check(space, where)
@@ -254,7 +257,7 @@ def _parse(
 
 def _keys(data: object, where: str, known: tuple[str, ...]) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
-        raise UsageError(f"{where}: no search space: expected a mapping of {', '.join(known)}")
+        raise UsageError(f"{where}: expected a mapping of {', '.join(known)}, not {data!r:.80}")
     for key in data:
         if key not in known:
             raise UsageError(f"{where}: unknown key {key!r}{did_you_mean(key, list(known))}; known: {', '.join(known)}")
@@ -282,22 +285,27 @@ def _variant(variants: object, where: str, resolution: int, name: str | None) ->
     return {}
 
 
-def _budget(data: object, where: str) -> Budget:
-    if data is None:
-        return Budget()
-    if not isinstance(data, Mapping):
-        raise UsageError(f"{where}: budgets: expected e.g. {{params: {{max: 2e6}}}}")
-    bounds: dict[str, tuple[float | None, float | None]] = {}
-    for metric, span in data.items():
-        fields = _keys(span, f"{where}: budgets: {metric}", ("min", "max"))
-        ends = []
-        for end in ("min", "max"):
-            value = fields.get(end)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-                raise UsageError(f"{where}: budgets: {metric}: {end} must be a number, not {value!r} (YAML reads 2e6 as a word; write 2.0e+6)")
-            ends.append(value)
-        bounds["macs" if metric == "flops" else str(metric)] = (ends[0], ends[1])
-    return Budget(bounds)
+def _budget(parts: Sequence[object], where: str) -> Budget:
+    """The budget that the file says, each part laid over the one before."""
+    total = Budget()
+    for data in parts:
+        bounds: dict[str, tuple[float | None, float | None]] = {}
+        spans = {} if data is None else _keys(data, f"{where}: budgets", (*METRICS, "flops"))
+        for metric, span in spans.items():
+            fields = _keys(span, f"{where}: budgets: {metric}", ("min", "max"))
+            for end, value in fields.items():
+                if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                    hint = " (YAML reads 2e6 as a word; write 2.0e+6)" if isinstance(value, str) else ""
+                    raise UsageError(f"{where}: budgets: {metric}: {end} must be a number, not {value!r}{hint}")
+            name = "macs" if metric == "flops" else metric
+            if name in bounds:
+                raise UsageError(f"{where}: budgets: flops and macs are the same count; write one of them")
+            bounds[name] = (fields.get("min"), fields.get("max"))
+        try:
+            total = total.merged(Budget(bounds))
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+    return total
 
 
 def _slots(domains: Mapping[str, Domain], stages: int, where: str) -> Iterator[Slot]:
@@ -319,8 +327,9 @@ def _slots(domains: Mapping[str, Domain], stages: int, where: str) -> Iterator[S
                 if int(match[1]) not in own:
                     raise UsageError(f"{where}: {key}: there are {stages} stages")
                 own[int(match[1])][match[2]] = domain
-    # What every stage says for itself has no shared value left to search.
-    everywhere = set.intersection(*(set(attributes) for attributes in own.values()))
+    # What every stage says for itself, whatever is chosen, has no shared value left to search.
+    always = ({name for name, domain in lines.items() if not _conditional(domain)} for lines in own.values())
+    everywhere = set.intersection(*always)
     for name in sorted((name for name in shared if name not in everywhere), key=lambda name: name != "block"):
         yield Slot(name, 0, name, shared[name])
     for number, attributes in own.items():
@@ -328,27 +337,28 @@ def _slots(domains: Mapping[str, Domain], stages: int, where: str) -> Iterator[S
             yield Slot(f"stage{number}.{name}", number, name, attributes[name])
 
 
+def _conditional(domain: Domain) -> bool:
+    return isinstance(domain, Knob) and bool(domain.when)
+
+
 def _check(space: SearchSpace, where: str) -> None:
     """What can be wrong in a space although every line of it reads well; found before anything is searched."""
-    attributes = {number: {slot.attribute for slot in space.slots if slot.stage in (0, number)} for number in range(1, space.stages + 1)}
-    for number, names_here in attributes.items():
-        for name in ("block", "depth", "width"):
-            if name not in names_here:
-                raise UsageError(f"{where}: stage {number} has no {name}; write {name}, stage*.{name} or stage{number}.{name}")
-    registries: dict[str, Registry[Any]] = {"block": BRANCHES, "shortcut": SHORTCUTS, "merge": MERGES, "stem": STEMS, "head": HEADS}
+    _check_complete(space, where)
+    own = {(slot.stage, slot.attribute) for slot in space.slots}
     before: set[tuple[int, str]] = set()
     for slot in space.slots:
         knob = slot.domain if isinstance(slot.domain, Knob) else Knob((slot.domain,))
         for name, _ in knob.when:
-            if (slot.stage, name) not in before and (0, name) not in before:
+            decided_by = (slot.stage, name) if (slot.stage, name) in own else (0, name)
+            if decided_by not in before:
                 raise UsageError(f"{where}: {slot.key}: its condition names {name!r}, which is not chosen before it")
         before.add((slot.stage, slot.attribute))
-        for value in knob.values:
-            if slot.attribute in registries:
-                try:
-                    registries[slot.attribute].find(value)
-                except UsageError as error:
-                    raise UsageError(f"{where}: {slot.key}: {error}") from None
+        try:
+            for name, values in (*knob.when, (slot.attribute, knob.values)):
+                for value in values:
+                    _try(name, value)
+        except UsageError as error:
+            raise UsageError(f"{where}: {slot.key}: {error}") from None
     rng = random.Random(0)
     try:
         for key, knob in space.knobs.items():
@@ -358,3 +368,37 @@ def _check(space: SearchSpace, where: str) -> None:
             space.cost(space.any(rng))
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
+
+
+def _check_complete(space: SearchSpace, where: str) -> None:
+    """Whether the network and each stage have, whatever is chosen, all that they can't be without."""
+    needed = [(number, name) for number in range(1, space.stages + 1) for name in STAGE_ATTRIBUTES]
+    for number, name in (*needed, (0, "stem"), (0, "head")):
+        slots = [slot for slot in space.slots if slot.attribute == name and slot.stage in (0, number)]
+        if not slots:
+            raise UsageError(f"{where}: stage {number} has no {name}; write {name}, stage*.{name} or stage{number}.{name}")
+        if all(_conditional(slot.domain) for slot in slots):
+            raise UsageError(f"{where}: {slots[-1].key}: where its condition doesn't hold there is no {name}; drop the condition")
+
+
+def _try(attribute: str, value: Value) -> None:
+    """UsageError if no network at all can have this value of an attribute."""
+    registries: dict[str, Registry[Any]] = {"block": BRANCHES, "shortcut": SHORTCUTS, "merge": MERGES, "stem": STEMS, "head": HEADS}
+    if attribute in registries:
+        registries[attribute].find(value)
+    elif attribute in STAGE_ATTRIBUTES:
+        sizes: dict[str, Any] = {"depth": 1, "width": 1, attribute: value}
+        Stage(next(iter(BRANCHES.values()))(), **sizes)
+    elif attribute in NETWORK_ATTRIBUTES:
+        for stem in STEMS.values():
+            stem.make({"width": value})
+    else:
+        refusals = []
+        for branch in BRANCHES.values():
+            if attribute in branch.options():
+                try:
+                    branch.make({attribute: value})
+                    return
+                except UsageError as error:
+                    refusals.append(error)
+        raise refusals[-1]

@@ -206,23 +206,32 @@ class Stopper(FIFOScheduler):
         return {}
 
 
-def start(address: str | None, workers: int = 0) -> None:
-    """Connect to the cluster at `address` (or `auto`), or start Ray on this machine. UsageError if nobody answers."""
+def start(address: str | None) -> bool:
+    """Connect to the cluster at `address` (or `auto`), or start Ray on this machine. UsageError if nobody answers.
+
+    Whether it did so: False if this process was connected already. Who started it ends it, with `shutdown`.
+    """
     os.environ.update({key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()})
     if ray.is_initialized():
-        return
+        return False
     common: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
     if address:
         try:
             ray.init(address=address, **common)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(f"--address {address}: no Ray cluster answers there: {str(error).splitlines()[0]}") from None
-        return
+        return True
     mask = os.umask(0o077)  # Ray writes its token readable for everybody otherwise
     try:
         ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", object_store_memory=_store_bytes(), **common)
     finally:
         os.umask(mask)
+    return True
+
+
+def shutdown() -> None:
+    """Disconnect, which ends the workers of this driver; a Ray that was started here ends with it."""
+    ray.shutdown()
 
 
 def _store_bytes() -> int:

@@ -76,7 +76,9 @@ def make_settings(
     )
 
 
-def make_run(folder: Path, *, told: int | None = None, fails: tuple[str, ...] = (), running: int = 0, **options: Any) -> Path:
+def make_run(
+    folder: Path, *, told: int | None = None, fails: tuple[str, ...] = (), running: int = 0, **options: Any
+) -> Path:
     """A run in `folder`; the folder.
 
     told: jobs that ended, baselines among them (default: as many as the run wants). fails: keys of jobs that failed.

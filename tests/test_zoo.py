@@ -36,7 +36,7 @@ PARAMS = {
 }
 
 # Multiply-adds: of ResNet-20 summed by hand (see the test), of the others as the pruning literature gives them
-# ("HRank", Lin et al., CVPR 2020, table 2).
+# ("HRank", Lin et al., CVPR 2020).
 MACS = {"resnet20": 40_551_040, "resnet56": 125.49e6, "resnet110": 252.89e6}
 
 

@@ -24,21 +24,31 @@ if TYPE_CHECKING:
 )
 @run_argument
 @click.option("--top", metavar="N", type=click.IntRange(1), help="Only the N most accurate networks of the front.")
-@click.option("--trial", "trials", metavar="K", multiple=True, help="This trial, by number or label, on the front or not; may be repeated.")
+@click.option(
+    "--trial",
+    "trials",
+    metavar="K",
+    multiple=True,
+    help="This trial, by number or label, on the front or not; may be repeated.",
+)
 @click.option("--format", "format_name", metavar="FORMAT", default="yaml", show_default=True, help="yaml or json.")
-@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the configs.  [default: RUN/front]")
+@click.option(
+    "--out", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the configs.  [default: RUN/front]"
+)
 @click.option("--force", is_flag=True, help="Overwrite files that differ.")
-def export(run: Path, top: int | None, trials: tuple[str, ...], format_name: str, out: Path | None, force: bool) -> None:
+def export(
+    run: Path, top: int | None, trials: tuple[str, ...], format_name: str, out: Path | None, force: bool
+) -> None:
     """Write the networks of a run's front, from the cheapest to the dearest, as configs.
 
     Each holds the whole architecture and where it comes from; `nas profile` and `nas train` take it, and
     nas.build(nas.Architecture.from_yaml(FILE)) makes the network. The number in front of a file's name is the network's
     place on the front, as `nas front` shows it.
     """
-    from nas.commands.front import shown
     from nas.commands.inputs import check_folder, read_run
     from nas.commands.output import note
     from nas.export import EXPORTERS, export_trials
+    from nas.searching import shown_path
 
     if top is not None and trials:
         raise click.UsageError("--top and --trial: choose one", click.get_current_context())
@@ -50,7 +60,7 @@ def export(run: Path, top: int | None, trials: tuple[str, ...], format_name: str
     before = set(folder.glob(f"*{exporter.suffix}"))
     paths = export_trials(read, chosen, folder, exporter, force=force)
     for path in paths:
-        click.echo(shown(path.absolute()))
+        click.echo(shown_path(path.absolute()))
     if others := len(before - set(paths)):
         note(f"{folder} holds {others} other config{'s' if others > 1 else ''}, from before.")
 

@@ -13,14 +13,19 @@ from nas.commands.options import examples, json_option, run_argument
 from nas.errors import NasError
 
 if TYPE_CHECKING:
-    from nas.records import Trial
+    from nas.records import State, Trial
     from nas.run import Run
 
 WIDE = 110  # columns that a table with descriptions takes; a narrower terminal has them below
 STRONG = "bold green"
+STATES: tuple[State, ...] = ("complete", "stopped", "failed", "rejected", "duplicate", "running")
 
 
-@click.command(epilog=examples("nas front results/my-run", "nas front results/my-run --csv > front.csv", "nas front results/my-run --json"))
+@click.command(
+    epilog=examples(
+        "nas front results/my-run", "nas front results/my-run --csv > front.csv", "nas front results/my-run --json"
+    )
+)
 @run_argument
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values, for a spreadsheet.")
@@ -49,22 +54,17 @@ def front(run: Path, as_json: bool, as_csv: bool) -> None:
 
 
 def front_data(run: Run) -> dict[str, Any]:
-    """What `--json` prints. NasError while no trial is complete."""
+    """A run's standing and its front as plain data. NasError if no trial is complete yet."""
     return {
         "run": run.config["name"],
         "path": str(run.path),
         "status": run.status,
         "dataset": run.config["dataset"]["name"],
         "objectives": list(run.config["objectives"]),
-        "trials": {state: run.count(state) for state in ("complete", "stopped", "failed", "rejected", "duplicate", "running")},
+        "trials": {state: run.count(state) for state in STATES},
         "front": _rows(run),
         "baselines": [_facts(trial) for trial in run.baselines()],
     }
-
-
-def print_front(run: Run) -> None:
-    """The front as tables for a person. NasError while no trial is complete."""
-    _print(run, _rows(run))
 
 
 def _rows(run: Run) -> list[dict[str, Any]]:
@@ -75,7 +75,8 @@ def _rows(run: Run) -> list[dict[str, Any]]:
         raise NasError(f"{run.path}: no trial is complete yet, so that there is no front. {_standing(run)}")
     bend = knee([trial.values for trial in trials if trial.values is not None], run.directions)
     return [
-        {"rank": rank, "knee": rank - 1 == bend, **_facts(trial), "choices": dict(trial.choices)} for rank, trial in enumerate(trials, 1)
+        {"rank": rank, "knee": rank - 1 == bend, **_facts(trial), "choices": dict(trial.choices)}
+        for rank, trial in enumerate(trials, 1)
     ]
 
 
@@ -95,12 +96,17 @@ def _facts(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _print(run: Run, rows: list[dict[str, Any]]) -> None:
+def print_front(run: Run) -> None:
+    """The front as a table, and how far the run is. NasError if no trial is complete yet."""
     from nas.commands.output import MACS_NOTE, console, print_table, say
     from nas.text import format_count, format_percent
 
+    rows = _rows(run)
     data = run.config["dataset"]
-    say(f"{run.config['name']}: front of {', '.join(run.config['objectives'])} on {data['name']}, {data['resolution']} px\n", style="bold")
+    say(
+        f"{run.config['name']}: front of {', '.join(run.config['objectives'])} on {data['name']}, {data['resolution']} px\n",
+        style="bold",
+    )
     lines = [
         (
             str(row["rank"]),
@@ -120,7 +126,8 @@ def _print(run: Run, rows: list[dict[str, Any]]) -> None:
     else:
         print_table(columns, lines, strong=bends, style=STRONG)
         say()
-        print_table((">#", "Description"), [(line[0], text) for line, text in zip(lines, described, strict=True)], strong=bends, style=STRONG)
+        numbered = [(line[0], text) for line, text in zip(lines, described, strict=True)]
+        print_table((">#", "Description"), numbered, strong=bends, style=STRONG)
     epochs = max(row["epochs"] for row in rows)
     after = f" after {epochs} epochs" if epochs else ""
     say(f"\nAcc. is the accuracy on the validation split{after}. {MACS_NOTE}")
@@ -133,6 +140,8 @@ def _print(run: Run, rows: list[dict[str, Any]]) -> None:
 
 def _standing(run: Run) -> str:
     """How far the run is, in a sentence."""
+    from nas.searching import shown_path
+
     trained = run.count("complete") + run.count("stopped")
     counted = f"{trained} of {run.config['trials']} trials trained"
     endings = [f"{run.count(state)} {state}" for state in ("failed", "rejected") if run.count(state)]
@@ -142,14 +151,5 @@ def _standing(run: Run) -> str:
     if run.status == "running":
         return f"The run is going on: {counts}."
     if run.status == "unfinished":
-        return f"The run is unfinished: {counts}. `nas resume {shown(run.path)}` goes on."
+        return f"The run is unfinished: {counts}. `nas resume {shown_path(run.path)}` goes on."
     return f"The run is done: {counts}."
-
-
-def shown(path: Path) -> str:
-    """A path as one would type it from the current folder."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,9 @@ def read_architecture(source: str) -> Architecture:
             if not path.is_file():
                 near = did_you_mean(source.lower(), zoo.names())
                 known = ", ".join(zoo.names())
-                raise UsageError(f"unknown network {source!r}{near}; known: {known}, or the path of a YAML or JSON config") from None
+                raise UsageError(
+                    f"unknown network {source!r}{near}; known: {known}, or the path of a YAML or JSON config"
+                ) from None
     architecture = Architecture.from_yaml(path)
     return architecture if architecture.name else replace(architecture, name=path.stem)
 
@@ -61,8 +64,10 @@ def check_folder(folder: Path, what: str = "--out") -> None:
         nearest = nearest.parent
     if not nearest.is_dir():
         raise UsageError(f"{what} {folder}: {nearest} is a file, not a folder")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UsageError(f"{what} {folder}: {nearest} can't be written to")
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()  # permissions alone don't tell: the file system may be read-only
+    except OSError as error:
+        raise UsageError(f"{what} {folder}: {nearest} can't be written to: {error.strerror or error}") from None
 
 
 def slug(text: str) -> str:

@@ -19,7 +19,7 @@ _LARGEST = 1 << 62
 METRICS = ("params", "macs")  # the costs that have options for a budget
 
 
-class Count(click.ParamType):
+class Count(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases of click
     """A whole number: 2000000, 2e6, 2M, 500k, 1.5G."""
 
     name = "count"
@@ -58,8 +58,8 @@ def budget_options(command: F) -> F:
     """--min-params, --max-params, --min-macs and --max-macs; `budget_of` makes a Budget of their values."""
     for metric, noun in reversed(list(zip(METRICS, ("parameters", "multiply-adds of an image"), strict=True))):
         for end, word in (("max", "most"), ("min", "fewest")):
-            name = f"--{end}-{metric}"
-            command = click.option(name, type=COUNT, metavar="COUNT", help=f"The {word} {noun} a network may have (2e6, 2M, 500k).")(command)
+            about = f"The {word} {noun} a network may have (2e6, 2M, 500k)."
+            command = click.option(f"--{end}-{metric}", type=COUNT, metavar="COUNT", help=about)(command)
     return command
 
 

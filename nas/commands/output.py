@@ -37,7 +37,12 @@ def note(text: str) -> None:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, strong: Sequence[int] = (), style: str = "bold", shown: bool = True
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    strong: Sequence[int] = (),
+    style: str = "bold",
+    shown: bool = True,
 ) -> None:
     """A table on standard output. A column called `>name` is set flush right and never broken; rows in `strong` stand out.
 

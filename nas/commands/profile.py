@@ -24,7 +24,9 @@ METRICS = (("params", "params"), ("macs", "MACs"), ("activations", "activations"
     )
 )
 @click.argument("networks", metavar="NAME|CONFIG...", nargs=-1, required=True)
-@click.option("--resolution", type=click.IntRange(1, 1 << 14), help="Side of the images in pixels.  [default: the network's own]")
+@click.option(
+    "--resolution", type=click.IntRange(1, 1 << 14), help="Side of the images in pixels.  [default: the network's own]"
+)
 @json_option
 def profile(networks: tuple[str, ...], resolution: int | None, as_json: bool) -> None:
     """Exact params, multiply-adds and activations of networks, piece by piece.
@@ -63,7 +65,12 @@ def _as_json(architecture: Architecture, rows: list[PieceCost], resolution: int 
         "classes": architecture.head.classes,
         **{metric: getattr(_total(rows), metric) for metric, _ in METRICS},
         "pieces": [
-            {"name": row.name, "output": list(row.output), **{metric: getattr(row.cost, metric) for metric, _ in METRICS}} for row in rows
+            {
+                "name": row.name,
+                "output": list(row.output),
+                **{metric: getattr(row.cost, metric) for metric, _ in METRICS},
+            }
+            for row in rows
         ],
     }
 

@@ -42,7 +42,9 @@ def spaces(name: str | None, resolution: int | None, classes: int | None, as_jso
     if name is not None:
         _describe(name, resolution or 32, classes or 10, budget, as_json)
     elif budget.bounds or resolution or classes:
-        raise click.UsageError("--resolution, --classes and budgets go with a space: nas spaces NAME ...", click.get_current_context())
+        raise click.UsageError(
+            "--resolution, --classes and budgets go with a space: nas spaces NAME ...", click.get_current_context()
+        )
     else:
         _list(as_json)
 
@@ -53,18 +55,7 @@ def _list(as_json: bool) -> None:
 
     found = [(name, _variants(name)) for name in space.names()]
     if as_json:
-        keys = ("name", "description")
-        print_json(
-            [
-                {
-                    **dict(zip(keys, (name, variants[0][1].description), strict=True)),
-                    "variants": [
-                        {"name": variant.variant, "max_resolution": limit, "size": variant.size()} for limit, variant in variants
-                    ],
-                }
-                for name, variants in found
-            ]
-        )
+        print_json([_listed(name, variants) for name, variants in found])
         return
     rows = []
     for name, variants in found:
@@ -74,6 +65,11 @@ def _list(as_json: bool) -> None:
             rows.append(("" if number else name, variant.variant, images, _large(variant.size()), about))
     print_table(("Space", "Variant", "Images", ">Configurations", "Description"), rows)
     say("\nThe variant follows from the size of the images. `nas spaces NAME` describes a space.")
+
+
+def _listed(name: str, variants: list[tuple[int | None, SearchSpace]]) -> dict[str, Any]:
+    sizes = [{"name": space.variant, "max_resolution": limit, "size": space.size()} for limit, space in variants]
+    return {"name": name, "description": variants[0][1].description, "variants": sizes}
 
 
 def _variants(name: str) -> list[tuple[int | None, SearchSpace]]:
@@ -88,7 +84,8 @@ def _variants(name: str) -> list[tuple[int | None, SearchSpace]]:
         return [(None, default)]
     limits = [entry.get("max_resolution") for entry in entries]
     return [
-        (limit, load_space(name, resolution=limit or LARGE, variant=entry["name"])) for limit, entry in zip(limits, entries, strict=True)
+        (limit, load_space(name, resolution=limit or LARGE, variant=entry["name"]))
+        for limit, entry in zip(limits, entries, strict=True)
     ]
 
 
@@ -108,7 +105,11 @@ def _describe(name: str, resolution: int, classes: int, budget: Budget, as_json:
 
 def _as_json(space: SearchSpace, found: Survey, example: Choices | None) -> dict[str, Any]:
     costs = {
-        metric: {"min": getattr(found.smallest, metric), "median": getattr(found.median, metric), "max": getattr(found.largest, metric)}
+        metric: {
+            "min": getattr(found.smallest, metric),
+            "median": getattr(found.median, metric),
+            "max": getattr(found.largest, metric),
+        }
         for metric in NAMES
     }
     return {
@@ -121,7 +122,10 @@ def _as_json(space: SearchSpace, found: Survey, example: Choices | None) -> dict
         "size": space.size(),
         "stages": space.stages,
         "knobs": {
-            slot.key: {"values": list(knob.values), "when": {key: list(values) for key, values in _conditions(space, slot, knob).items()}}
+            slot.key: {
+                "values": list(knob.values),
+                "when": {key: list(values) for key, values in _conditions(space, slot, knob).items()},
+            }
             for slot, knob in _knobs(space)
         },
         "fixed": _fixed(space),
@@ -146,16 +150,18 @@ def _print(space: SearchSpace, found: Survey, example: Choices | None) -> None:
     say(f"{space.size():,} configurations, for images of {space.resolution} px and {space.classes} classes\n")
     rows = []
     for slot, knob in _knobs(space):
-        when = "; ".join(f"{key} is {' or '.join(map(str, values))}" for key, values in _conditions(space, slot, knob).items())
+        when = "; ".join(
+            f"{key} is {' or '.join(map(str, values))}" for key, values in _conditions(space, slot, knob).items()
+        )
         rows.append((slot.key, _domain(knob), when))
     print_table(("Knob", "Values", "Exists where"), rows)
     fixed = ", ".join(f"{key} {value}" for key, value in _fixed(space).items())
     say(f"\nFixed: {fixed or 'nothing'}\n")
-    rows = [
+    costs = [
         (noun, *(format_count(getattr(cost, metric)) for cost in (found.smallest, found.median, found.largest)))
         for metric, noun in NAMES.items()
     ]
-    print_table(("Cost", ">Smallest", ">Median", ">Largest"), rows)
+    print_table(("Cost", ">Smallest", ">Median", ">Largest"), costs)
     say(f"\n{MACS_NOTE} Median of {found.samples:,} uniform samples; ends by descent from them.")
     if example is not None:
         cost = space.cost(example)
@@ -181,7 +187,10 @@ def _in_order(space: SearchSpace) -> list[Slot]:
     from nas.space import NETWORK_ATTRIBUTES, STAGE_ATTRIBUTES
 
     order = [*NETWORK_ATTRIBUTES, "block", *STAGE_ATTRIBUTES]
-    return sorted(space.slots, key=lambda slot: (slot.stage, order.index(slot.attribute) if slot.attribute in order else len(order)))
+    return sorted(
+        space.slots,
+        key=lambda slot: (slot.stage, order.index(slot.attribute) if slot.attribute in order else len(order)),
+    )
 
 
 def _conditions(space: SearchSpace, slot: Slot, knob: Knob) -> Mapping[str, tuple[Any, ...]]:

@@ -39,11 +39,24 @@ LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no
 @click.option("--epochs", type=int, default=FULL_EPOCHS, show_default=True, help="Epochs of the recipe.")
 @click.option("--batch-size", type=int, help="Images a step.  [default: 128, less for small data]")
 @click.option("--lr", type=float, help="Peak learning rate.  [default: 0.1 at 128 images a step, in proportion]")
-@click.option("--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True, help="Of the weights, the order of the images and the split.")
+@click.option(
+    "--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True, help="Of weights, batches and split."
+)
 @click.option("--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True, help="auto: bf16 where the hardware has it.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="auto: bf16 where the hardware has it.",
+)
 @click.option("--resolution", type=int, help="Resize the images to this side, in pixels.")
-@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the training.  [default: results/train-...]")
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of the training.  [default: results/train-...]",
+)
 @json_option
 @click.option("--quiet", is_flag=True, help="No progress.")
 def train(
@@ -70,17 +83,18 @@ def train(
 
     DIR then holds weights.safetensors, config.yaml and result.json.
     """
-    from nas.commands.front import shown
     from nas.commands.inputs import check_folder, read_architecture, slug
     from nas.commands.output import note, print_json
-    from nas.recipe import Recipe, default_batch_size
+    from nas.recipe import BASE_BATCH, Recipe, default_batch_size
+    from nas.searching import shown_path
 
     def say(text: str) -> None:
         if not quiet:
             note(text)
 
     architecture = read_architecture(config)
-    Recipe.of(epochs, batch_size or 128, lr)  # says what is wrong with a number before the data are read
+    # What is wrong with a number, or with the folder, is said before the data are read.
+    Recipe.of(epochs, BASE_BATCH if batch_size is None else batch_size, lr)
     folder = out or Path("results") / f"train-{slug(architecture.name)}-{slug(dataset)}-{epochs}epochs-seed{seed}"
     check_folder(folder)
 
@@ -94,14 +108,17 @@ def train(
     recipe = Recipe.of(epochs, default_batch_size(images) if batch_size is None else batch_size, lr)
     network, changes = adapted(architecture, data)
     with FullTraining(folder, network, data, recipe, seed=seed, device=device, precision=precision) as training:
-        if not quiet:
-            _introduce(training, changes)
-        _train(training, quiet)
+        if training.finished:
+            say(f"{shown_path(folder.absolute())}: trained and tested already; this is its result")
+        else:
+            if not quiet:
+                _introduce(training, changes)
+            _train(training, quiet)
         result = training.result()
     if as_json:
         print_json(result)
     else:
-        _conclude(result, shown(folder.absolute()))
+        _conclude(result, shown_path(folder.absolute()))
 
 
 def _introduce(training: FullTraining, changes: list[str]) -> None:
@@ -111,7 +128,11 @@ def _introduce(training: FullTraining, changes: list[str]) -> None:
 
     network, recipe, data = training.architecture, training.recipe, training.data
     cost = cost_of(network)
-    note(f"network: {network.name}: {describe(network)}; {format_count(cost.params)} params, {format_count(cost.macs)} MACs")
+    note(
+        f"network: {network.name}: {describe(network)}; {format_count(cost.params)} params, {format_count(cost.macs)} MACs"
+    )
+    if training.records:
+        note(f"goes on behind epoch {len(training.records)}")
     if changes:
         note(f"adapted to the data: {', '.join(changes)}")
     if warning := _shrunk(network):
@@ -149,7 +170,9 @@ def _train(training: FullTraining, quiet: bool) -> None:
                 display.show(epoch)
     except KeyboardInterrupt:
         done, epochs = len(training.records), training.recipe.epochs
-        raise KeyboardInterrupt(f"interrupted after epoch {done} of {epochs}; the same command goes on from there") from None
+        raise KeyboardInterrupt(
+            f"interrupted after epoch {done} of {epochs}; the same command goes on from there"
+        ) from None
 
 
 class _Pace:
@@ -177,7 +200,9 @@ class _Lines(AbstractContextManager["_Lines"]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         return None
 
     def show(self, epoch: Epoch) -> None:
@@ -208,13 +233,17 @@ class _Bar(AbstractContextManager["_Bar"]):
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
 
     def show(self, epoch: Epoch) -> None:
         from nas.text import format_percent
 
-        figures = f"loss {epoch.train_loss:.3f}  val {format_percent(epoch.accuracy)} %  {epoch.images_per_second:,.0f} img/s"
+        figures = (
+            f"loss {epoch.train_loss:.3f}  val {format_percent(epoch.accuracy)} %  {epoch.images_per_second:,.0f} img/s"
+        )
         if epoch.number < self._pace.epochs:
             figures += f"  {self._pace.left(epoch)} left"
         self._progress.update(self._task, completed=epoch.number, figures=figures)

@@ -35,7 +35,9 @@ EXPORTERS: Registry[Exporter] = Registry("format")
 
 def as_yaml(architecture: Architecture, provenance: Provenance) -> str:
     """The config that `Architecture.from_yaml` reads, with the provenance behind it."""
-    tail = yaml.dump({"provenance": _plain(provenance)}, Dumper=yaml.SafeDumper, sort_keys=False, allow_unicode=True, width=120)
+    tail = yaml.dump(
+        {"provenance": _plain(provenance)}, Dumper=yaml.SafeDumper, sort_keys=False, allow_unicode=True, width=120
+    )
     return architecture.to_yaml() + tail
 
 

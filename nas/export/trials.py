@@ -17,7 +17,9 @@ from nas.run import Run
 from nas.text import format_count, format_percent
 
 
-def export_trials(run: Run, trials: Sequence[Trial], folder: Path, exporter: Exporter, *, force: bool = False) -> list[Path]:
+def export_trials(
+    run: Run, trials: Sequence[Trial], folder: Path, exporter: Exporter, *, force: bool = False
+) -> list[Path]:
     """Write one file a trial, each whole or not at all; the paths.
 
     UsageError, before anything is written, if a file of the same name holds something else and `force` is not given.
@@ -31,7 +33,9 @@ def export_trials(run: Run, trials: Sequence[Trial], folder: Path, exporter: Exp
     different = [path for path, text in texts.items() if path.exists() and not _holds(path, text)]
     if different and not force:
         more = f" and {len(different) - 1} more" if len(different) > 1 else ""
-        raise UsageError(f"{different[0]}{more}: holds something else; --force overwrites it, another --out leaves it alone")
+        raise UsageError(
+            f"{different[0]}{more}: holds something else; --force overwrites it, another --out leaves it alone"
+        )
     for path, text in texts.items():
         write_text(path, text)
     return list(texts)

@@ -114,7 +114,7 @@ def caveat(run: Run) -> str:
     words = f"Accuracy on this page is validation accuracy after proxy training of {_number(epochs, 'epoch')}, one seed each."
     if run.complete() and images:
         best = _accuracy(run.best())
-        error = 100 * _error_of_difference(run, run.best())
+        error = 100 * _standard_error(run, run.best())
         words += (
             f" Measured on {images:,} images, {format_percent(best)} % has a standard error of {error:.2f} points from the choice of"
             " images alone, and the best of many is flattered by the choice: train the network that you take in full, then test it once."
@@ -149,7 +149,7 @@ def _better(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
     if gain <= 0:
         return f"No trial with no more {nouns} than {baseline.name} beats its {mark}."
     chance = ""
-    if gain < 200 * _error_of_difference(run, best, baseline):
+    if gain < 200 * _standard_error(run, best, baseline):
         chance = " (less than two standard errors of the difference, so it may be chance)"
     return (
         f"At the cost of {baseline.name} (no more {nouns}), {best.name} is {gain:.2f} points better:"
@@ -157,8 +157,8 @@ def _better(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
     )
 
 
-def _error_of_difference(run: Run, *trials: Trial) -> float:
-    """Standard error of the difference of two accuracies, each p with variance p (1 - p) / n, were they independent."""
+def _standard_error(run: Run, *trials: Trial) -> float:
+    """Of an accuracy p, sqrt(p (1 - p) / n); of the difference of two, were they measured on different images."""
     images = run.config["dataset"]["validation_images"]
     return float(sum(_accuracy(trial) * (1 - _accuracy(trial)) / images for trial in trials) ** 0.5)
 

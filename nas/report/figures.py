@@ -110,17 +110,17 @@ def learning_curves(run: Run) -> go.Figure:
             x += [*(epoch.number for epoch in trial.epochs), None]
             y += [*(round(epoch.accuracy, 6) for epoch in trial.epochs), None]
             names += [escape(trial.name, quote=False)] * len(trial.epochs) + [None]
-        single = all(len(trial.epochs) == 1 for trial in shown)
+        single = any(len(trial.epochs) == 1 for trial in shown)  # which no line would show
         figure.add_trace(
             go.Scatter(
                 x=x,
                 y=y,
                 customdata=names,
-                mode="markers" if single else "lines",
+                mode="lines+markers" if single else "lines",
                 name=name,
                 meta=role,
                 line={"color": theme.LIGHT[role], **line},
-                marker={"color": theme.LIGHT[role]},
+                marker={"color": theme.LIGHT[role], "size": 4},
                 opacity={"stopped": 0.35, "trial": 0.5}.get(role, 1.0),
                 connectgaps=False,
                 hovertemplate="%{customdata}<br>epoch %{x}: %{y:.2%}<extra></extra>",

@@ -11,7 +11,8 @@
     responsive: true,
     displaylogo: false,
     displayModeBar: touch ? false : "hover",
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]], // Plotly's own set has one that uploads the chart
+    plotlyServerURL: "",
     doubleClick: "reset+autosize",
     showTips: false,
   };
@@ -40,10 +41,21 @@
     layout.dragmode = touch ? false : "zoom"; // a finger on a chart scrolls the page
   }
 
+  // Once drawn, the drawing is the image; its buttons stand beside it. The layers above the first hold nothing to be read.
+  function name(place, figure) {
+    figure.label ??= place.getAttribute("aria-label");
+    for (const attribute of ["role", "aria-label"]) place.removeAttribute(attribute);
+    const [image, ...layers] = place.querySelectorAll(".main-svg");
+    image.setAttribute("role", "img");
+    image.setAttribute("aria-label", figure.label);
+    for (const layer of layers) layer.setAttribute("aria-hidden", "true");
+  }
+
   function draw() {
     for (const figure of figures) {
+      const place = document.getElementById(figure.id);
       paint(figure);
-      Plotly.react(figure.id, figure.data, figure.layout, config);
+      Plotly.react(place, figure.data, figure.layout, config).then(() => name(place, figure));
     }
   }
 

@@ -32,6 +32,10 @@ def opening(run: Run) -> Html:
     """Title and answer."""
     facts = [tag("p", _tied(text)) for text in (answer.searched(run), answer.progress(run))]
     found = [tag("p", _tied(text)) for text in answer.comparisons(run)]
+    if run.complete() and answer.knee(run) is None:
+        found.append(
+            tag("p", "The front has no knee: it bends nowhere so much that one network stands out as a compromise.")
+        )
     if not run.complete():
         found = [
             tag("p", "No trial has been trained to the end yet, so there is no front and no network to recommend.")

@@ -72,10 +72,10 @@ def template(palette: Mapping[str, str] = LIGHT) -> go.layout.Template:
         hoverlabel={
             "bgcolor": palette["raised"],
             "bordercolor": palette["muted"],
-            "font": {"color": palette["ink"], "size": 13},
+            "font": {"family": FONT, "color": palette["ink"], "size": 13},
             "align": "left",
         },
-        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
+        legend={"orientation": "h", "x": 0.5, "xanchor": "center", "yref": "container", "y": 0, "yanchor": "bottom"},
         margin={"l": 8, "r": 12, "t": 32, "b": 8},
         modebar={"color": palette["muted"], "activecolor": palette["ink"], "bgcolor": "rgba(0,0,0,0)"},
         hovermode="closest",

@@ -1,0 +1,87 @@
+"""Small spaces and what the tests of searches share: enumerating a space, settings of a run, results without training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from make_run import make_settings
+
+from nas.knobs import Choices
+from nas.settings import Settings
+from nas.space import SearchSpace, load_space, space_from_text
+
+# 2 x 2 x 2 x 2 = 16 networks of a few hundred to a few thousand parameters.
+TINY = """\
+space: tiny
+stages: 2
+values:
+  stem_width: 4
+  block: basic
+  stage*.depth: [1, 2]
+  stage*.width: [4, 8]
+  stage2.stride: 2
+"""
+
+# Shared, per-stage and conditional knobs, words and numbers, an arithmetic and a geometric range.
+CONDITIONAL = """\
+space: conditional
+stages: 2
+values:
+  stem_width: {from: 4, to: 8, step: 2}
+  block: [basic, bottleneck]
+  shortcut: [projection, zero_pad]
+  stage*.depth: {from: 1, to: 2}
+  stage*.width: {from: 4, to: 16, factor: 2}
+  stage2.stride: 2
+  stage*.cardinality: {values: [1, 2], when: {block: bottleneck}}
+  stage2.group_width: {values: [2, 4, 8], when: {block: bottleneck, depth: 2}}
+  group_width: 4
+"""
+
+
+def space_of(text: str, *, resolution: int = 8, channels: int = 1, classes: int = 10) -> SearchSpace:
+    return space_from_text(text, resolution=resolution, channels=channels, classes=classes)
+
+
+def write_space(folder: Path, text: str = TINY, name: str = "space.yaml") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def every_choice(space: SearchSpace) -> Iterator[Choices]:
+    """All choices that `suggest` can give, by asking it again and again with the next branch of the tree of picks."""
+    picks: list[int] = []
+    while True:
+        sizes: list[int] = []
+
+        def pick(key, knob, sizes=sizes):
+            place = len(sizes)
+            sizes.append(len(knob.values))
+            if place == len(picks):
+                picks.append(0)
+            return knob.values[picks[place]]
+
+        yield space.suggest(pick)
+        while picks and picks[-1] == sizes[len(picks) - 1] - 1:
+            picks.pop()
+        if not picks:
+            return
+        picks[-1] += 1
+
+
+def settings_of(text: str = TINY, **options: Any) -> Settings:
+    """Settings of a search on digits over the space of this text: options of `make_settings` and any field of `Settings`."""
+    fields = {name: options.pop(name) for name in list(options) if name in ("budgets", "executor", "recipe", "device")}
+    options.setdefault("baselines", ())
+    settings = make_settings(**options)
+    space = space_of(text)
+    return dataclasses.replace(settings, space={"name": space.name, "variant": "", "text": text}, **fields)
+
+
+def shipped(name: str, resolution: int) -> SearchSpace:
+    return load_space(name, resolution=resolution)
