@@ -41,11 +41,12 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise UsageError(f"recipe: {name} must be a whole number from {low} to {high:,}, not {value!r}")
-        for name, high_ in (("learning_rate", 100.0), ("momentum", 0.9999), ("weight_decay", 1.0), ("label_smoothing", 0.999)):
+        spans = {"learning_rate": 100.0, "momentum": 0.9999, "weight_decay": 1.0, "label_smoothing": 0.999, "warmup_epochs": math.inf}
+        for name, most in spans.items():
             value = getattr(self, name)
-            if not (math.isfinite(value) and 0 <= value <= high_):
-                raise UsageError(f"recipe: {name} must be from 0 to {high_}, not {value!r}")
-        if not 0 <= self.warmup_epochs <= self.epochs:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and 0 <= value <= most):
+                raise UsageError(f"recipe: {name} must be a number from 0{f' to {most}' if most < math.inf else ''}, not {value!r}")
+        if self.warmup_epochs > self.epochs:
             raise UsageError(f"recipe: {self.warmup_epochs} epochs of warm-up don't fit into {self.epochs} epochs")
 
     @classmethod

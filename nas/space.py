@@ -60,7 +60,7 @@ class SearchSpace:
     resolution: int
     channels: int
     classes: int
-    budget: Budget = Budget()
+    budget: Budget = Budget()  # noqa: RUF009 - frozen
     source: str = field(default="", repr=False)  # the YAML text, which a run keeps
 
     def suggest(self, pick: Callable[[str, Knob], Value]) -> Choices:
@@ -206,7 +206,8 @@ def load_space(
     if text_name in names():
         path = folder() / f"{text_name}.yaml"
     elif re.fullmatch(r"[\w-]{1,200}", text_name) and not Path(text_name).exists():
-        raise UsageError(f"unknown space {text_name!r}{did_you_mean(text_name, names())}; known: {', '.join(names())}, or the path of a YAML file")
+        known = f"{', '.join(names())}, or the path of a YAML file"
+        raise UsageError(f"unknown space {text_name!r}{did_you_mean(text_name, names())}; known: {known}")
     else:
         path = Path(name_or_path)
     where, text = path.name, read_text(path)
@@ -317,7 +318,8 @@ def _slots(domains: Mapping[str, Domain], stages: int, where: str) -> Iterator[S
         for key, domain in domains.items():
             match = re.fullmatch(r"(?:stage(\*|\d+)\.)?(\w+)", key)
             if match is None or match[2] not in known or (match[1] and match[2] in NETWORK_ATTRIBUTES):
-                raise UsageError(f"{where}: unknown attribute {key!r}{did_you_mean(key.split('.')[-1], sorted(known))}; known: {', '.join(sorted(known))}")
+                near = did_you_mean(key.split(".")[-1], sorted(known))
+                raise UsageError(f"{where}: unknown attribute {key!r}{near}; known: {', '.join(sorted(known))}")
             if match[1] is None:
                 shared[match[2]] = domain
             elif match[1] == "*" and wild:

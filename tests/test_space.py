@@ -392,7 +392,7 @@ def test_a_conditional_line_may_stand_over_a_shared_one():
         ("space: a\nstages: [1, 2]", r"not [1, 2]"),
         ("space: a\nstages: 1\nvalues: [1]", "values must be a mapping"),
         ("space: a\nstages: 1\nvalues:", "values must be a mapping"),
-        ("space: a\nstages: 1\nvalues: {}", "stage 1 has no block"),
+        ("space: a\nstages: 1\nvalues: {}", "stage 1 has no depth"),
         (text_of("variants: {name: a}"), "variants must be a list"),
         (text_of("variants:"), "variants must be a list"),
         (text_of("variants: [small]"), "variant 1: expected a mapping"),

@@ -51,15 +51,15 @@ def picks(run: Run) -> list[Pick]:
     if middle is not None:
         found.append(Pick(KNEE, "beyond it, accuracy is bought most dearly", middle))
     best = run.best()
-    found.append(Pick("Most accurate", "the highest validation accuracy of all", best))
     first = costs(run)[0]
     close = [trial for trial in run.complete() if points(_accuracy(best), _accuracy(trial)) <= CLOSE]
     small = min(close, key=lambda trial: (getattr(trial.cost, first), -_accuracy(trial)))
-    found.append(
-        Pick(
-            "Smallest that comes close", f"the fewest {NOUNS[first]} within {CLOSE:g} point of the most accurate", small
-        )
-    )
+    if small is best:
+        why = f"the highest validation accuracy of all; none with fewer {NOUNS[first]} comes within {CLOSE:g} point"
+        return [*found, Pick("Most accurate", why, best)]
+    found.append(Pick("Most accurate", "the highest validation accuracy of all", best))
+    why = f"the fewest {NOUNS[first]} within {CLOSE:g} point of the most accurate"
+    found.append(Pick("Smallest that comes close", why, small))
     return found
 
 
@@ -67,16 +67,15 @@ def progress(run: Run) -> str:
     """How many trials were wanted, and what became of those that were proposed."""
     trained = run.count("complete") + run.count("stopped")
     wanted = run.config["trials"]
+    stopped = run.count("stopped")
+    fates = f" ({run.count('complete'):,} to the end, {stopped:,} stopped early)" if stopped else ""
     state = {
-        "done": f"Done: {_number(trained, 'trial')} trained",
-        "running": f"Still going: {trained:,} of {wanted:,} trials trained when this page was written",
-    }.get(run.status, f"Not finished: {trained:,} of {wanted:,} trials trained, and no process is at work on it")
-    fates = [
-        ("to the end", run.count("complete")),
-        ("stopped early", run.count("stopped")),
-    ]
-    parts = [f"{count:,} {words}" for words, count in fates if count]
-    sentences = [state + (f" ({', '.join(parts)})" if parts else "") + "."]
+        "done": f"Done: {_number(trained, 'trial')} trained{fates}.",
+        "running": f"Still going: {trained:,} of {wanted:,} trials trained{fates} when this page was written.",
+    }.get(
+        run.status, f"Not finished: {trained:,} of {wanted:,} trials trained{fates}, and no process is at work on it."
+    )
+    sentences = [state]
     others = [
         f"{count:,} {words}"
         for words, count in (
@@ -105,6 +104,17 @@ def searched(run: Run) -> str:
     return (
         f"The space {run.config['space']['name']} was searched on {data['name']} ({images}, {shape}, {len(data['classes'])} classes)"
         f" for high validation accuracy with {wish}."
+    )
+
+
+def reference(run: Run) -> str:
+    """The hypervolume's reference point."""
+    costs_there = zip(costs(run), run.reference[1:], strict=True)
+    return ", ".join(
+        [
+            f"accuracy {format_percent(run.reference[0])} %",
+            *(f"{format_count(round(n))} {NOUNS[name]}" for name, n in costs_there),
+        ]
     )
 
 

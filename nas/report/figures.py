@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from html import escape
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 CostName: TypeAlias = Literal["params", "macs", "activations"]
 COSTS: tuple[CostName, ...] = get_args(CostName)
+MAX_NAME = 24  # characters of a label beside its point
 
 
 def accuracy_against(run: Run, cost: CostName) -> go.Figure:
@@ -41,6 +43,13 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
     figure.update_yaxes(tickformat="~%")
     if not trials and not stopped:
         return _say(figure, "no trial has been trained yet")
+    costs = [math.log10(getattr(trial.cost, cost)) for trial in (*trials, *stopped)]
+    low, high = _padded(costs, least=0.1)
+    # Plotly labels 1, 2, 5 where a tick is 0.3 to 0.7 decades, powers of 10 above; below 0.3, all nine digits, which overlap.
+    decades = high - low
+    figure.update_xaxes(
+        range=[low, high], nticks=4 if decades < 1 else round(decades / 0.5) if decades < 4 else round(decades)
+    )
 
     def scatter(shown: Sequence[Trial], role: str, name: str, marker: dict[str, Any], **more: Any) -> None:
         if shown:
@@ -73,7 +82,7 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
         "baseline",
         "baseline",
         {"symbol": ["diamond" if trial.number in on_front else "diamond-open" for trial in baselines], "size": 11},
-        text=[escape(trial.name, quote=False) for trial in baselines],
+        text=[escape(_clipped(trial.name), quote=False) for trial in baselines],
         textposition=_sides(baselines, trials, cost),
         textfont={"color": theme.LIGHT["baseline"]},
         cliponaxis=False,
@@ -83,7 +92,9 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
         ring = {"symbol": "circle-open", "size": 20, "line": {"width": 2.5}}
         scatter([best], "knee", "knee", ring)
     if trials:
-        figure.update_yaxes(range=_padded([trial.accuracy for trial in trials if trial.accuracy is not None]))
+        figure.update_yaxes(
+            range=_padded([trial.accuracy for trial in trials if trial.accuracy is not None], least=0.002)
+        )
     return figure
 
 
@@ -204,12 +215,17 @@ def _sides(labelled: Sequence[Trial], trials: Sequence[Trial], cost: CostName) -
     """Labels stand on the side of their points where the plot has more room (on a log axis)."""
     costs = [getattr(trial.cost, cost) for trial in trials]
     middle = (min(costs) * max(costs)) ** 0.5 if costs else 0
-    return ["middle left" if getattr(trial.cost, cost) > middle else "middle right" for trial in labelled]
+    return ["bottom left" if getattr(trial.cost, cost) > middle else "bottom right" for trial in labelled]
 
 
-def _padded(shares: Sequence[float]) -> list[float]:
-    low, high = min(shares), max(shares)
-    pad = 0.07 * (high - low) or 0.01
+def _clipped(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+
+
+def _padded(numbers: Sequence[float], least: float) -> list[float]:
+    """The range of the numbers and some room beside them."""
+    low, high = min(numbers), max(numbers)
+    pad = max(0.07 * (high - low), least)
     return [low - pad, high + pad]
 
 

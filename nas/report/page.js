@@ -18,10 +18,8 @@
   };
 
   // On a narrow log axis: a label at each power of 10, or at 1, 2 and 5, or as Plotly likes where the costs are nearly equal.
-  function steps(data) {
-    const costs = data.flatMap((trace) => trace.x);
-    const decades = Math.log10(Math.max(...costs) / Math.min(...costs));
-    return decades > 1.3 ? 1 : decades > 0.5 ? "D2" : null;
+  function steps([low, high]) {
+    return high - low > 1.3 ? 1 : high - low > 0.7 ? "D2" : null;
   }
 
   function paint({ data, layout }) {
@@ -37,7 +35,7 @@
     look.hoverlabel.bordercolor = look.modebar.color = colour("muted");
     for (const axis of [look.xaxis, look.yaxis]) axis.gridcolor = axis.linecolor = colour("rule");
     look.font.size = narrow.matches ? 12 : 13;
-    if (layout.xaxis.type === "log") layout.xaxis.dtick = narrow.matches ? steps(data) : null;
+    if (layout.xaxis.type === "log") layout.xaxis.dtick = narrow.matches ? steps(layout.xaxis.range) : null;
     layout.dragmode = touch ? false : "zoom"; // a finger on a chart scrolls the page
   }
 

@@ -131,12 +131,9 @@ def _curves(run: Run) -> Chart:
 def _progress(run: Run) -> Chart:
     history = run.hypervolume_history()
     label = f"Chart of the hypervolume over {len(history)} completed trials; it rises to {history[-1]:.4g}."
-    reference = ", ".join(
-        f"{name} {value:g}" for name, value in zip(run.config["objectives"], run.reference, strict=True)
-    )
     caption = (
         "Hypervolume that the front dominates, with costs on log10 axes, from the reference point"
-        f" ({reference}). Where it stays flat, the search finds nothing new."
+        f" ({answer.reference(run)}). Where it stays flat, the search finds nothing new."
     )
     return Chart("hypervolume", figures.hypervolume(run), label, caption)
 

@@ -32,7 +32,7 @@ def opening(run: Run) -> Html:
     """Title and answer."""
     facts = [tag("p", _tied(text)) for text in (answer.searched(run), answer.progress(run))]
     found = [tag("p", _tied(text)) for text in answer.comparisons(run)]
-    if run.complete() and answer.knee(run) is None:
+    if len(run.front()) > 2 and answer.knee(run) is None:
         found.append(
             tag("p", "The front has no knee: it bends nowhere so much that one network stands out as a compromise.")
         )
@@ -183,12 +183,11 @@ def provenance(run: Run) -> Html:
         "seed": config["seed"],
         "trials": config["trials"],
         "baselines": [entry["name"] for entry in config["baselines"]] or "none",
-        **{key: value for key, value in config["executor"].items() if value is not None},
+        "executor": config["executor"]["kind"],
+        **{key: value for key, value in config["executor"].items() if key != "kind" and value is not None},
         "device": config["device"],
         "precision": config["precision"],
-        "hypervolume reference": [
-            f"{name} {value:g}" for name, value in zip(config["objectives"], run.reference, strict=True)
-        ],
+        "hypervolume reference": answer.reference(run),
         "begun": config["created"],
         "folder": str(run.path),
     }

@@ -1,0 +1,230 @@
+"""The main job as a user runs it: real processes, the command line, Ray workers, the embedded digits."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import nas
+from nas.architecture import Architecture
+from nas.run import load_run
+
+SPACE = """\
+space: pocket
+description: small enough for a test
+stages: 2
+values:
+  stem: cifar
+  stem_width: 4
+  block: [basic, bottleneck]
+  shortcut: [projection, zero_pad]
+  stage1.stride: 1
+  stage2.stride: 2
+  stage*.depth: [1, 2]
+  stage1.width: [4, 8]
+  stage2.width: [8, 12, 16]
+  stage*.cardinality: [1, 2]
+  stage*.group_width: [2, 4]
+"""
+
+
+def run_nas(*arguments: str, cwd: Path, timeout: float = 200) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nas", *arguments], cwd=cwd, capture_output=True, text=True, timeout=timeout, env=environment()
+    )
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "COLUMNS": "120", "NAS_DEBUG": ""}
+
+
+def ended_numbers(folder: Path) -> list[int]:
+    """Numbers of the trials with a result on disk."""
+    return sorted(int(path.parent.name) for path in folder.glob("trials/*/result.json"))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "pocket.yaml").write_text(SPACE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def searched(home: Path) -> subprocess.CompletedProcess[str]:
+    """One search with Ray, on a budget, with a known net first."""
+    return run_nas(
+        *("search", "--space", "pocket.yaml", "--trials", "5", "--epochs", "2", "--max-params", "3k"),
+        *("--baseline", "resnet20", "--out", "first"),
+        cwd=home,
+    )
+
+
+def test_a_search_leaves_what_it_promises(home: Path, searched: subprocess.CompletedProcess[str]) -> None:
+    assert searched.returncode == 0, searched.stdout + searched.stderr
+    for words in ("1,797 real 8x8 images", "imagefolder:", "cifar10", "first/report.html", "nas export first", "nas train", "nas resume first"):
+        assert words in searched.stdout
+    run = load_run(home / "first")
+    assert run.status == "done"
+    assert run.count("complete") == 5
+    assert all(trial.cost.params <= 3000 for trial in run.complete() if not trial.label)
+    assert [trial.label for trial in run.baselines()] == ["resnet20"]
+    assert all(len(trial.epochs) == 2 for trial in run.complete())
+    digests = [trial.digest for trial in run.complete()]
+    assert len(set(digests)) == len(digests)
+    assert len(list((home / "first" / "front").glob("*.yaml"))) == len(run.front())
+    assert "<html" in (home / "first" / "report.html").read_text(encoding="utf-8")[:200]
+    assert not list((home / "first").rglob("checkpoint.pt"))
+
+
+def test_the_front_is_the_same_everywhere(home: Path, searched: subprocess.CompletedProcess[str]) -> None:
+    run = load_run(home / "first")
+    printed = json.loads(run_nas("front", "first", "--json", cwd=home).stdout)
+    assert [row["digest"] for row in printed["front"]] == [trial.digest for trial in run.front()]
+    exported = [Architecture.from_yaml(path) for path in sorted((home / "first" / "front").glob("*.yaml"))]
+    assert [architecture.digest for architecture in exported] == [trial.digest for trial in run.front()]
+
+
+def test_an_exported_network_is_rebuilt_and_trained(home: Path, searched: subprocess.CompletedProcess[str]) -> None:
+    run = load_run(home / "first")
+    trial = next(trial for trial in run.front() if not trial.label)
+    done = run_nas("export", "first", "--trial", str(trial.number), "--out", "models", cwd=home)
+    assert done.returncode == 0, done.stderr
+    (config,) = (home / "models").glob("*.yaml")
+    again = Architecture.from_yaml(config)
+    assert (again.digest, nas.cost_of(again)) == (trial.digest, trial.cost)
+    x = torch.randn(2, 1, 8, 8)
+    first, second = (nas.build(architecture, seed=3).eval()(x) for architecture in (trial.architecture, again))
+    assert torch.equal(first, second)
+    trained = run_nas("train", str(config), "--dataset", "digits", "--epochs", "2", "--out", "trained", "--seed", "1", cwd=home)
+    assert trained.returncode == 0, trained.stderr
+    network = nas.build(again)
+    network.load_state_dict(load_file(home / "trained" / "weights.safetensors"))
+    result = json.loads((home / "trained" / "result.json").read_text())
+    assert 0 <= result["test_accuracy"] <= 1
+
+
+def test_a_second_search_into_the_same_folder_is_refused(home: Path, searched: subprocess.CompletedProcess[str]) -> None:
+    before = (home / "first" / "study.journal").read_bytes()
+    refused = run_nas("search", "--space", "pocket.yaml", "--trials", "1", "--out", "first", cwd=home)
+    assert refused.returncode == 2
+    assert "nas resume first" in refused.stderr
+    assert (home / "first" / "study.journal").read_bytes() == before
+
+
+def test_resume_searches_on(home: Path, searched: subprocess.CompletedProcess[str]) -> None:
+    before = {number: (home / "first" / "trials" / str(number) / "result.json").read_bytes() for number in ended_numbers(home / "first")}
+    more = run_nas("resume", "first", "--trials", "7", "--executor", "local", "--json", cwd=home)
+    assert more.returncode == 0, more.stderr
+    assert json.loads(more.stdout)["trials"]["complete"] == 7
+    for number, result in before.items():
+        assert (home / "first" / "trials" / str(number) / "result.json").read_bytes() == result
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--space", "resnxt"], "did you mean 'resnext'"),
+        (["--space", "missing.yaml"], "missing.yaml"),
+        (["--dataset", "cifar11"], "did you mean 'cifar10'"),
+        (["--dataset", "cifar10", "--data-root", "nowhere"], "--download"),
+        (["--dataset", "imagefolder:corrupt"], "torn.png"),
+        (["--dataset", "imagefolder:lonely"], "one class"),
+        (["--dataset", "npz:no.npz"], "no.npz"),
+        (["--max-params", "10"], "meets the budget"),
+        (["--min-params", "5M", "--max-params", "1M"], "above the upper bound"),
+        (["--max-params", "lots"], "not a count"),
+        (["--objectives", "params,accuracy"], "accuracy"),
+        (["--objectives", "accuracy,speed"], "speed"),
+        (["--sampler", "tpee"], "did you mean 'tpe'"),
+        (["--baseline", "resnet2O"], "resnet20"),
+        (["--trials", "0"], "at least one"),
+        (["--epochs", "0"], "epochs"),
+        (["--executor", "slurm"], "local"),
+        (["--out", "pocket.yaml"], "pocket.yaml"),
+        (["--trails", "3"], "--trials"),
+        (["--device", "cuda:7", "--executor", "local"], "cuda:7"),
+        (["--precision", "fp8", "--executor", "local"], "fp8"),
+    ],
+)
+def test_bad_input_is_one_clear_line(home: Path, arguments: list[str], words: str) -> None:
+    from PIL import Image
+
+    for name, count in (("corrupt", 2), ("lonely", 1)):
+        for k in range(count):
+            folder = home / name / f"class{k}"
+            folder.mkdir(parents=True, exist_ok=True)
+            for n in range(8):
+                Image.new("RGB", (8, 8), (40 * n, 20 * k, 9)).save(folder / f"{n}.png")
+    (home / "corrupt" / "class1" / "torn.png").write_bytes((home / "corrupt" / "class1" / "1.png").read_bytes()[:40])
+    before = sorted(home.rglob("*"))
+    failed = run_nas("search", "--trials", "1", "--epochs", "1", *arguments, cwd=home)
+    assert failed.returncode == 2, failed.stdout + failed.stderr
+    assert words in failed.stderr
+    assert "Traceback" not in failed.stderr + failed.stdout
+    assert sorted(home.rglob("*")) == before, "bad input must leave nothing behind"
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_cleanly_and_resume_goes_on(home: Path) -> None:
+    arguments = [sys.executable, "-m", "nas", "search", "--space", "pocket.yaml", "--trials", "40", "--epochs", "6", "--out", "stopped"]
+    driver = subprocess.Popen(arguments, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    wait_for(lambda: len(ended_numbers(home / "stopped")) >= 2, driver)
+    driver.send_signal(signal.SIGINT)
+    _, errors = driver.communicate(timeout=100)
+    assert driver.returncode == 130
+    assert "nas resume stopped" in errors
+    ended = len(ended_numbers(home / "stopped"))
+    assert ended < 40
+    done = run_nas("resume", "stopped", "--trials", str(ended + 2), cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert load_run(home / "stopped").count("complete") == ended + 2
+
+
+@pytest.mark.slow
+def test_a_driver_killed_again_and_again_loses_nothing(home: Path) -> None:
+    """SIGKILL at random moments: in the end each trial is complete, with each epoch once, and none was trained twice."""
+    rng = random.Random(7)
+    trials, kills = 12, 4
+    arguments = ["search", "--space", "pocket.yaml", "--trials", str(trials), "--epochs", "4", "--out", "killed"]
+    for _ in range(kills):
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "nas", *arguments], cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=environment(), start_new_session=True,
+        )  # fmt: skip
+        before = len(ended_numbers(home / "killed"))
+        wait_for(lambda before=before: len(ended_numbers(home / "killed")) > before, driver)
+        time.sleep(rng.random())
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+        arguments = ["resume", "killed"]
+    told_before = {n: (home / "killed" / "trials" / str(n) / "result.json").read_bytes() for n in ended_numbers(home / "killed")}
+    done = run_nas("resume", "killed", cwd=home)
+    assert done.returncode == 0, done.stderr
+    run = load_run(home / "killed")
+    assert run.count("complete") == trials
+    assert run.count("running") == run.count("failed") == 0
+    assert all([epoch.number for epoch in trial.epochs] == [1, 2, 3, 4] for trial in run.complete())
+    assert len({trial.digest for trial in run.complete()}) == trials
+    for number, result in told_before.items():
+        assert (home / "killed" / "trials" / str(number) / "result.json").read_bytes() == result
+
+
+def wait_for(condition: object, driver: subprocess.Popen[str] | subprocess.Popen[bytes], seconds: float = 120) -> None:
+    """Until the condition holds; fails if the driver ends first or it takes too long."""
+    assert callable(condition)
+    until = time.monotonic() + seconds
+    while not condition():
+        assert driver.poll() is None, f"the driver ended with {driver.returncode}"
+        assert time.monotonic() < until, "timed out"
+        time.sleep(0.05)
