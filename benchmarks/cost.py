@@ -39,7 +39,9 @@ def main() -> None:
     torch.set_num_threads(1)
     rng = random.Random(args.seed)
     print(f"torch {torch.__version__}, one thread, {args.networks} random networks a row; medians, seconds a network")
-    print(f"{'space':>10} {'pixels':>6} {'formula, new blocks':>20} {'formula':>10} {'build + count':>14} {'ratio':>7} {'costs/s':>8}")
+    print(
+        f"{'space':>10} {'pixels':>6} {'formula, new blocks':>20} {'formula':>10} {'build + count':>14} {'ratio':>7} {'costs/s':>8}"
+    )
     for name in ("resnet", "resnext"):
         for resolution in (8, 32, 224):
             space = load_space(name, resolution=resolution)
@@ -57,8 +59,12 @@ def main() -> None:
                 for row, seconds in zip((cold, warm, slow), times, strict=True):
                     row.append(seconds)
             first, again, other = map(statistics.median, (cold, warm, slow))
-            print(f"{name:>10} {resolution:>6} {first:>20.6f} {again:>10.6f} {other:>14.4f} {other / first:>7.0f} {1 / first:>8.0f}")
-    print("'new blocks': the first cost of each network in turn, its blocks mostly not seen before; 'formula': asked again.")
+            print(
+                f"{name:>10} {resolution:>6} {first:>20.6f} {again:>10.6f} {other:>14.4f} {other / first:>7.0f} {1 / first:>8.0f}"
+            )
+    print(
+        "'new blocks': the first cost of each network in turn, its blocks mostly not seen before; 'formula': asked again."
+    )
     print("Ratio and costs/s are of the first. Every formula's params and MACs were equal to the counted ones.")
 
 

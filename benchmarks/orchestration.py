@@ -90,12 +90,16 @@ def main() -> None:
         first, second = ours(few, Path(folder) / "few"), ours(args.trials, Path(folder) / "many")
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         mean, marginal = second / args.trials, (second - first) / (args.trials - few)
-        print(f"ours:  {args.trials} trials in {second:.1f} s: {mean:.4f} s a trial (start included), {marginal:.4f} s each further one")
+        print(
+            f"ours:  {args.trials} trials in {second:.1f} s: {mean:.4f} s a trial (start included), {marginal:.4f} s each further one"
+        )
         print(f"       driver's peak memory: {memory:.0f} MiB")
         few = max(args.stock_trials // 4, 2)
         first, second = stock(few, Path(folder) / "a"), stock(args.stock_trials, Path(folder) / "b")
         stock_mean, stock_marginal = second / args.stock_trials, (second - first) / (args.stock_trials - few)
-        print(f"stock: {args.stock_trials} trials in {second:.1f} s: {stock_mean:.3f} s a trial, {stock_marginal:.3f} s each further one")
+        print(
+            f"stock: {args.stock_trials} trials in {second:.1f} s: {stock_mean:.3f} s a trial, {stock_marginal:.3f} s each further one"
+        )
         print(f"ratio: {stock_mean / mean:.0f} (means), {stock_marginal / marginal:.0f} (each further trial)")
 
 

@@ -32,7 +32,9 @@ def main() -> None:
     torch = statistics.median(times["import torch"])
     for name, row in times.items():
         median = statistics.median(row)
-        print(f"{name:>22}: median {median:.3f} s ({min(row):.3f} to {max(row):.3f}), {median / torch:.3f} of import torch")
+        print(
+            f"{name:>22}: median {median:.3f} s ({min(row):.3f} to {max(row):.3f}), {median / torch:.3f} of import torch"
+        )
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import optuna
 
-from nas.run import journal, objective_values
 from nas.pareto import objectives as parse_objectives
+from nas.run import journal, objective_values
 from nas.samplers import SAMPLERS, suggest
 from nas.space import load_space
 
@@ -34,7 +34,9 @@ def main() -> None:
     objectives = parse_objectives("accuracy,params,macs")
     directions = [objective.direction for objective in objectives]
     rng = random.Random(0)
-    print(f"optuna {optuna.__version__}, space resnext ({len(space.knobs)} knobs), {REPEATS} suggestions each: median (min to max), ms")
+    print(
+        f"optuna {optuna.__version__}, space resnext ({len(space.knobs)} knobs), {REPEATS} suggestions each: median (min to max), ms"
+    )
     for name in args.samplers.split(","):
         for count in map(int, args.at.split(",")):
             if name == "gp" and count > 200:
@@ -49,12 +51,16 @@ def main() -> None:
                         distributions = {
                             key: optuna.distributions.CategoricalDistribution(knob.values)
                             if knob.step is None
-                            else optuna.distributions.IntDistribution(int(knob.values[0]), int(knob.values[-1]), step=knob.step)
+                            else optuna.distributions.IntDistribution(
+                                int(knob.values[0]), int(knob.values[-1]), step=knob.step
+                            )
                             for key, knob in space.knobs.items()
                             if key in choices
                         }
                         values = objective_values(rng.random(), space.cost(choices), objectives)
-                        done.append(optuna.trial.create_trial(params=choices, distributions=distributions, values=values))
+                        done.append(
+                            optuna.trial.create_trial(params=choices, distributions=distributions, values=values)
+                        )
                     study.add_trials(done)
                     times = []
                     for _ in range(REPEATS if name != "gp" else 3):
@@ -64,7 +70,10 @@ def main() -> None:
                         times.append(1000 * (time.perf_counter() - begun))
                         study.tell(trial, objective_values(rng.random(), space.cost(choices), objectives))
                     spread = f"({min(times):.1f} to {max(times):.1f})"
-                    print(f"{name:>8} {count:>6} trials, {place:>7}: {statistics.median(times):>8.1f} {spread}", flush=True)
+                    print(
+                        f"{name:>8} {count:>6} trials, {place:>7}: {statistics.median(times):>8.1f} {spread}",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,11 @@ class Stage:
     merge: Merge = MERGES["add"]()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
-        for name, value, most in (("depth", self.depth, MAX_DEPTH), ("width", self.width, 1 << 20), ("stride", self.stride, 16)):
+        for name, value, most in (
+            ("depth", self.depth, MAX_DEPTH),
+            ("width", self.width, 1 << 20),
+            ("stride", self.stride, 16),
+        ):
             _whole(value, name, most)
 
     def blocks(self, width_in: int) -> Iterator[tuple[Block, int]]:
@@ -114,7 +118,12 @@ class Architecture:
         """
         canonical = self.canonical()
         stages = [
-            [stage.depth, stage.width, stage.stride, *(part.said() for part in (stage.branch, stage.shortcut, stage.merge))]
+            [
+                stage.depth,
+                stage.width,
+                stage.stride,
+                *(part.said() for part in (stage.branch, stage.shortcut, stage.merge)),
+            ]
             for stage in canonical.stages
         ]
         key = [self.resolution, self.channels, canonical.stem.said(), stages, canonical.head.said()]
@@ -148,7 +157,9 @@ class Architecture:
     @classmethod
     def from_dict(cls, data: object, where: str = "architecture") -> Architecture:
         """An architecture from plain data; UsageError that names the place of what is wrong."""
-        fields = _mapping(data, where, known=("version", "name", "resolution", "channels", "stem", "stages", "head", "provenance"))
+        fields = _mapping(
+            data, where, known=("version", "name", "resolution", "channels", "stem", "stages", "head", "provenance")
+        )
         version = fields.get("version", VERSION)
         if isinstance(version, bool) or version != VERSION:
             raise UsageError(f"{where}: version {version!r} is not {VERSION}, the one that this release reads")
@@ -176,7 +187,10 @@ class Architecture:
         return cls.from_dict(parse_yaml(text, where), where)
 
     def __str__(self) -> str:
-        return self.name or f"{'-'.join(str(stage.depth) for stage in self.stages)} {self.stages[0].branch.kind} {self.digest[:8]}"
+        return (
+            self.name
+            or f"{'-'.join(str(stage.depth) for stage in self.stages)} {self.stages[0].branch.kind} {self.digest[:8]}"
+        )
 
 
 class _Dumper(yaml.SafeDumper):
@@ -241,7 +255,9 @@ def parse_yaml(text: str, where: str) -> object:
     except (yaml.YAMLError, ValueError, ArithmeticError) as error:
         mark = getattr(error, "problem_mark", None)
         reason = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise UsageError(f"{where}: {f'line {mark.line + 1}: ' if mark else ''}not readable as YAML: {reason}") from None
+        raise UsageError(
+            f"{where}: {f'line {mark.line + 1}: ' if mark else ''}not readable as YAML: {reason}"
+        ) from None
 
 
 class _place:

@@ -68,7 +68,9 @@ class Budget:
     def __str__(self) -> str:
         parts = []
         for metric, (low, high) in self.bounds.items():
-            parts.append(f"{f'{low:,.0f} <= ' if low is not None else ''}{metric}{f' <= {high:,.0f}' if high is not None else ''}")
+            parts.append(
+                f"{f'{low:,.0f} <= ' if low is not None else ''}{metric}{f' <= {high:,.0f}' if high is not None else ''}"
+            )
         return ", ".join(parts) or "none"
 
 
@@ -124,7 +126,9 @@ def sample(space: SearchSpace, rng: random.Random) -> Choices:
 
 def _impossible(space: SearchSpace) -> str:
     found = survey(space, samples=200)
-    spans = ", ".join(f"{m} {getattr(found.smallest, m):,} to {getattr(found.largest, m):,}" for m in space.budget.bounds)
+    spans = ", ".join(
+        f"{m} {getattr(found.smallest, m):,} to {getattr(found.largest, m):,}" for m in space.budget.bounds
+    )
     return f"no architecture of space {space.name!r} at {space.resolution} px meets the budget {space.budget}; the space spans {spans}"
 
 

@@ -46,7 +46,9 @@ def strided(size: int, kernel: int, stride: int) -> int:
     return (size + 2 * ((kernel - 1) // 2) - kernel) // stride + 1
 
 
-def conv(width_in: int, width_out: int, kernel: int, groups: int, height: int, width: int, *, bias: bool = False) -> Cost:
+def conv(
+    width_in: int, width_out: int, kernel: int, groups: int, height: int, width: int, *, bias: bool = False
+) -> Cost:
     """k x k convolution from `width_in` to `width_out` channels in `groups`, onto a `height` x `width` output."""
     weights = kernel * kernel * (width_in // groups) * width_out
     return Cost(weights + (width_out if bias else 0), weights * height * width, width_out * height * width)

@@ -56,7 +56,12 @@ class Job:
         return self.folder / RESULT
 
     def to_dict(self) -> dict[str, Any]:
-        return {"key": self.key, "folder": str(self.folder), "architecture": self.architecture.to_dict(), "seed": self.seed}
+        return {
+            "key": self.key,
+            "folder": str(self.folder),
+            "architecture": self.architecture.to_dict(),
+            "seed": self.seed,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

@@ -97,11 +97,17 @@ def _values(items: Sequence[object], where: str) -> tuple[Value, ...]:
 def _from_mapping(spec: Mapping[object, object], where: str) -> Knob:
     unknown = [key for key in spec if key not in ("values", "from", "to", "step", "factor", "when")]
     if unknown:
-        raise UsageError(f"{where}: unknown key {unknown[0]!r}; a domain has values, or from, to and step or factor; and when")
+        raise UsageError(
+            f"{where}: unknown key {unknown[0]!r}; a domain has values, or from, to and step or factor; and when"
+        )
     when = _condition(spec.get("when"), where)
     if "values" in spec:
         items = spec["values"]
-        if any(key in spec for key in ("from", "to", "step", "factor")) or isinstance(items, str) or not isinstance(items, Sequence):
+        if (
+            any(key in spec for key in ("from", "to", "step", "factor"))
+            or isinstance(items, str)
+            or not isinstance(items, Sequence)
+        ):
             raise UsageError(f"{where}: give either values: [a, b, ...] or from and to")
         return Knob(_values(items, where), when)
     return Knob(_progression(spec, where), when)

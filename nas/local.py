@@ -13,7 +13,9 @@ from nas.work import Bench
 def run(study: Study, data: TrainingData, monitor: Monitor, stop: Callable[[], bool], threads: int = 0) -> None:
     """Train what `study` asks for until it is finished, or `stop()` says so: then the trial in hand stays resumable."""
     settings = study.settings
-    bench = Bench(data, settings.training_recipe(), device=settings.device, precision=settings.precision, threads=threads)
+    bench = Bench(
+        data, settings.training_recipe(), device=settings.device, precision=settings.precision, threads=threads
+    )
     while not stop():
         job = study.ask()
         if job is None:

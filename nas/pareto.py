@@ -161,6 +161,8 @@ def knee(values: ArrayLike, directions: Sequence[str]) -> int | None:
     None if the front has fewer than 3 distinct finite rows, or bends nowhere towards the ideal point: then every row
     between the extremes is a worse compromise than the straight line.
     """
+    import scipy.optimize  # half of what importing this module would take otherwise
+
     losses = _losses(_array(values, directions), directions)
     indices = front(values, directions)
     indices = indices[np.isfinite(losses[indices]).all(axis=1)]
@@ -176,11 +178,10 @@ def knee(values: ArrayLike, directions: Sequence[str]) -> int | None:
 
     # An objective without spread is 0 everywhere: it tells no rows apart, nor does it make one extreme.
     extreme = (scaled[:, spans > 0] == 0).any(axis=1)
-    # The plane is normal @ x = 1. Least squares, because the smallest network may have the fewest MACs too (with fewer
-    # extremes than objectives, the shortest normal weighs the two costs alike), and ties make more of them.
-    normal = np.linalg.lstsq(scaled[extreme], np.ones(extreme.sum()), rcond=None)[0]
-    # A negative component would reward a row for being worse.
-    towards_ideal = 1.0 - scaled @ np.maximum(normal, 0.0)
+    # The plane is normal @ x = 1. Least squares, because the smallest network may have the fewest MACs too, and ties make
+    # more extremes than objectives; non-negative, because a negative component would reward a row for being worse.
+    normal = scipy.optimize.nnls(scaled[extreme], np.ones(extreme.sum()))[0]
+    towards_ideal = 1.0 - scaled @ normal
     best = int(np.argmax(towards_ideal))
     return int(indices[best]) if towards_ideal[best] > 1e-9 else None
 

@@ -13,7 +13,7 @@ from nas.network import cost_of
 from nas.pareto import front
 from nas.records import Epoch
 from nas.run import objective_values
-from nas.text import format_count, format_percent
+from nas.text import format_count, format_percent, format_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -99,7 +99,7 @@ class Tally:
             if number:
                 parts.append(f"{number} {what}")
         if self.rate is not None and self.eta_seconds is not None:
-            parts += [f"{60 * self.rate:.1f} trials/min", f"ETA {duration(self.eta_seconds)}"]
+            parts += [f"{60 * self.rate:.1f} trials/min", f"ETA {format_seconds(self.eta_seconds)}"]
         return ", ".join(parts)
 
     def __enter__(self) -> Tally:
@@ -121,8 +121,8 @@ class Lines(Tally):
         name = job.key.removeprefix("baseline:") if job.baseline else f"trial {job.key}"
         if result["state"] == "complete":
             mark = "  * on the front" if job.key in {key for key, _ in self.front()} else ""
-            text = f"{format_percent(result['accuracy'])} % val accuracy, {format_count(cost.params)} params, {format_count(cost.macs)} MACs"
-            self.note(f"{name}: {text}, {result['seconds']:.1f} s{mark}  [{self.summary()}]")
+            costs = f"{format_count(cost.params)} params, {format_count(cost.macs)} MACs, {result['seconds']:.1f} s"
+            self.note(f"{name}: {format_percent(result['accuracy'])} % val accuracy, {costs}{mark}  [{self.summary()}]")
         else:
             self.note(f"{name}: FAILED: {result['reason']}  [{self.summary()}]")
 
@@ -174,7 +174,9 @@ class Live(Tally):
             costs[name] = names.index(name) if name in names else -1
         for key, values in sorted(members, key=lambda member: -member[1][0])[: self.SHOWN]:
             row = [format_count(int(values[place])) if place > 0 else "" for place in costs.values()]
-            best.add_row(key.removeprefix("baseline:") if not key.isdigit() else f"trial {key}", format_percent(values[0]), *row)
+            best.add_row(
+                key.removeprefix("baseline:") if not key.isdigit() else f"trial {key}", format_percent(values[0]), *row
+            )
         running = [self._running_line(job, epoch) for job, epoch in list(self.running.values())[: self.SHOWN]]
         more = len(members) - self.SHOWN
         return Group(
@@ -193,12 +195,3 @@ class Live(Tally):
             return f"  {name}: started"
         total = self.settings.recipe["epochs"]
         return f"  {name}: epoch {epoch.number}/{total}, {format_percent(epoch.accuracy)} % val accuracy"
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 05 min`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"

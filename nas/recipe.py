@@ -13,6 +13,7 @@ from nas.errors import UsageError
 FULL_EPOCHS = 200
 PROXY_EPOCHS = 10
 WARMUP_EPOCHS = 5.0
+PRECISIONS = ("fp32", "bf16")  # of the arithmetic; the recipe itself does not depend on it
 WARMUP_SHARE = 0.1  # of a proxy too short for five epochs of warm-up
 BASE_RATE = 0.1  # at BASE_BATCH images a step; other batch sizes scale it linearly (Goyal et al. 2017)
 BASE_BATCH = 128
@@ -41,11 +42,23 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise UsageError(f"recipe: {name} must be a whole number from {low} to {high:,}, not {value!r}")
-        spans = {"learning_rate": 100.0, "momentum": 0.9999, "weight_decay": 1.0, "label_smoothing": 0.999, "warmup_epochs": math.inf}
+        spans = {
+            "learning_rate": 100.0,
+            "momentum": 0.9999,
+            "weight_decay": 1.0,
+            "label_smoothing": 0.999,
+            "warmup_epochs": math.inf,
+        }
         for name, most in spans.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and 0 <= value <= most):
-                raise UsageError(f"recipe: {name} must be a number from 0{f' to {most}' if most < math.inf else ''}, not {value!r}")
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, (int, float))
+                or not (math.isfinite(value) and 0 <= value <= most)
+            ):
+                raise UsageError(
+                    f"recipe: {name} must be a number from 0{f' to {most}' if most < math.inf else ''}, not {value!r}"
+                )
         if self.warmup_epochs > self.epochs:
             raise UsageError(f"recipe: {self.warmup_epochs} epochs of warm-up don't fit into {self.epochs} epochs")
 

@@ -57,6 +57,7 @@ class Trial:
     reason: str
     started: float | None  # seconds since 1970
     seconds: float  # spent on training and validation
+    finished: float | None = None  # seconds since 1970
 
     @property
     def name(self) -> str:

@@ -42,7 +42,9 @@ class Registry(Mapping[str, T], Generic[T]):
         """The entry called `name`; UsageError with the nearest name and the whole list if there is none."""
         if isinstance(name, str) and name in self._entries:
             return self._entries[name]
-        raise UsageError(f"unknown {self.noun} {name!r}{did_you_mean(name, self._entries)}; known: {', '.join(self._entries)}")
+        raise UsageError(
+            f"unknown {self.noun} {name!r}{did_you_mean(name, self._entries)}; known: {', '.join(self._entries)}"
+        )
 
 
 def did_you_mean(name: object, known: Mapping[str, object] | list[str]) -> str:

@@ -45,7 +45,9 @@ class Run:
     reference: tuple[float, ...]
     trials: tuple[Trial, ...]
     active: bool  # a driver holds the run's lock
-    sessions: tuple[Mapping[str, Any], ...] = ()  # time accounting of each driver that ended in order: see nas.searching
+    sessions: tuple[
+        Mapping[str, Any], ...
+    ] = ()  # time accounting of each driver that ended in order: see nas.searching
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -77,11 +79,15 @@ class Run:
         fitting = [
             trial
             for trial in self.complete()
-            if (max_params is None or trial.cost.params <= max_params) and (max_macs is None or trial.cost.macs <= max_macs)
+            if (max_params is None or trial.cost.params <= max_params)
+            and (max_macs is None or trial.cost.macs <= max_macs)
         ]
         if not fitting:
-            bounds = [f"{name} <= {value:,.0f}" for name, value in (("params", max_params), ("macs", max_macs)) if value is not None]
-            raise UsageError(f"{self.path}: no complete trial{' with ' + ' and '.join(bounds) if bounds else ''}")
+            named = (("params", max_params), ("macs", max_macs))
+            bounds = [f"{name} <= {value:,.0f}" for name, value in named if value is not None]
+            raise UsageError(
+                f"{self.path}: no complete trial {'with ' if bounds else ''}{' and '.join(bounds)}".rstrip()
+            )
         return max(fitting, key=lambda trial: (trial.accuracy or 0.0, -trial.cost.macs))
 
     def count(self, state: State) -> int:
@@ -93,13 +99,15 @@ class Run:
         """`running`, `done`, or `unfinished` (`nas resume` goes on)."""
         if self.active:
             return "running"
+        # A space that holds no further network within the budgets is done with fewer trials.
         trained = self.count("complete") + self.count("stopped")
         waiting = self.count("running") + sum(trial.state == "running" for trial in self.baselines())
-        return "done" if trained >= self.config["trials"] and not waiting else "unfinished"
+        exhausted = bool(self.sessions) and self.sessions[-1].get("exhausted", False)
+        return "done" if (exhausted or trained >= self.config["trials"]) and not waiting else "unfinished"
 
     def hypervolume_history(self) -> NDArray[np.float64]:
         """Hypervolume after each complete trial, in order of completion: accuracy, and log10 of the costs."""
-        complete = sorted(self.complete(), key=lambda trial: trial.started or 0.0)
+        complete = sorted(self.complete(), key=lambda trial: trial.finished or 0.0)
         if not complete:
             return np.zeros(0)
         values, reference = self._values(complete), np.array(self.reference, dtype=np.float64)
@@ -139,7 +147,15 @@ def load_run(path: str | Path) -> Run:
     settings = Settings.load(folder)
     objectives = settings.parsed_objectives()
     trials = [*read_baselines(folder, settings, objectives), *read_trials(folder, objectives)]
-    return Run(folder, dataclasses.asdict(settings), objectives, tuple(settings.reference), tuple(trials), locked(folder), tuple(read_json(folder / SESSIONS) or ()))
+    return Run(
+        folder,
+        dataclasses.asdict(settings),
+        objectives,
+        tuple(settings.reference),
+        tuple(trials),
+        locked(folder),
+        tuple(read_json(folder / SESSIONS) or ()),
+    )
 
 
 def open_study(folder: Path) -> optuna.Study | None:
@@ -150,7 +166,9 @@ def open_study(folder: Path) -> optuna.Study | None:
     if not (folder / JOURNAL).is_file():
         return None
     try:
-        return optuna.load_study(study_name=STUDY_NAME, storage=journal(folder), sampler=optuna.samplers.RandomSampler())
+        return optuna.load_study(
+            study_name=STUDY_NAME, storage=journal(folder), sampler=optuna.samplers.RandomSampler()
+        )
     except KeyError:
         return None
 
@@ -213,6 +231,7 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
                 reason=result.get("reason", ""),
                 started=result["finished"] - result["seconds"] if result else None,
                 seconds=result.get("seconds", 0.0),
+                finished=result.get("finished"),
             )
         )
     return found
@@ -245,7 +264,14 @@ def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, A
         reason=frozen.user_attrs.get("reason", facts.get("reason", "")),
         started=frozen.datetime_start.timestamp() if frozen.datetime_start else None,
         seconds=sum(epoch.seconds for epoch in epochs),
+        finished=frozen.datetime_complete.timestamp() if frozen.datetime_complete else None,
     )
 
 
-_STATES: Mapping[str, State] = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "RUNNING": "running", "WAITING": "running"}
+_STATES: Mapping[str, State] = {
+    "COMPLETE": "complete",
+    "PRUNED": "stopped",
+    "FAIL": "failed",
+    "RUNNING": "running",
+    "WAITING": "running",
+}

@@ -29,12 +29,13 @@ from nas.jobs import TrainingData
 from nas.network import cost_of
 from nas.pareto import objectives as parse_objectives
 from nas.progress import Tally
-from nas.recipe import PROXY_EPOCHS, Recipe, default_batch_size
+from nas.recipe import PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
 from nas.run import SESSIONS, Run, load_run
 from nas.samplers import SAMPLERS
 from nas.settings import FILE, Settings, versions
 from nas.space import SearchSpace, load_space
 from nas.study import Study
+from nas.text import shown
 
 EXECUTORS = ("ray", "local")
 SMALL = 10_000  # training images, below which a fifth instead of a tenth is kept for validation
@@ -76,7 +77,9 @@ class Request:
     command: str = ""
 
 
-def search(request: Request | None = None, *, say: Say | None = None, display: Callable[[Study], Tally] = Tally, **options: Any) -> Run:
+def search(
+    request: Request | None = None, *, say: Say | None = None, display: Callable[[Study], Tally] = Tally, **options: Any
+) -> Run:
     """Search a space and return the run, whose folder holds everything: `nas.search(space="resnext", trials=20)`.
 
     Options are the fields of `Request`. UsageError for what can't be done as asked, before anything is trained or written;
@@ -90,7 +93,14 @@ def search(request: Request | None = None, *, say: Say | None = None, display: C
     return drive(folder, settings, data, say, display)
 
 
-def resume(path: str | Path, *, say: Say | None = None, display: Callable[[Study], Tally] = Tally, download: bool = False, **executor: Any) -> Run:
+def resume(
+    path: str | Path,
+    *,
+    say: Say | None = None,
+    display: Callable[[Study], Tally] = Tally,
+    download: bool = False,
+    **executor: Any,
+) -> Run:
     """Go on with a run: what was in flight continues from its last epoch, and nothing is trained twice.
 
     `executor` replaces entries of the run's executor (workers, address, ...) and `trials` its number of trials.
@@ -118,6 +128,9 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     if request.executor not in EXECUTORS:
         raise UsageError(f"unknown executor {request.executor!r}; known: {', '.join(EXECUTORS)}")
     SAMPLERS.find(request.sampler)
+    if request.precision not in ("auto", *PRECISIONS):
+        raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
+    _check_device(request)
     objectives = parse_objectives(request.objectives)
     load_space(request.space)  # a slip in the space should not wait for the data
     folder = _folder(request)
@@ -161,7 +174,12 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
 
 
 def drive(
-    folder: Path, settings: Settings, data: TrainingData, say: Say, display: Callable[[Study], Tally], changed: bool = False
+    folder: Path,
+    settings: Settings,
+    data: TrainingData,
+    say: Say,
+    display: Callable[[Study], Tally],
+    changed: bool = False,
 ) -> Run:
     """Run a planned search to its end, then write its report and its front. Interrupted if the user stops it."""
     with Study(folder, settings) as study:
@@ -179,7 +197,7 @@ def drive(
     run = load_run(folder)
     _leave(run)
     if stopped:
-        raise Interrupted(f"stopped; everything so far is kept. Go on with: nas resume {shown_path(folder)}")
+        raise Interrupted(f"stopped; everything so far is kept. Go on with: nas resume {shown(folder)}")
     return run
 
 
@@ -198,7 +216,13 @@ def _execute(study: Study, data: TrainingData, say: Say, display: Callable[[Stud
             if workers.start(executor["address"]):
                 ending.callback(workers.shutdown)
             interrupts.install()  # Ray puts a handler of its own for SIGTERM
-            resources = workers.Resources.resolve(executor["workers"], executor["cpus_per_trial"], executor["gpus_per_trial"])
+            resources = workers.Resources.resolve(
+                executor["workers"], executor["cpus_per_trial"], executor["gpus_per_trial"]
+            )
+            if study.settings.device.startswith("cuda") and not resources.gpus:
+                raise UsageError(
+                    f"--device {study.settings.device}: no GPU is given to the trials; the cluster has none, or --gpus-per-trial is 0"
+                )
             slots = resources.slots()
             train = functools.partial(workers.run, study, data, monitor, interrupts.asked, resources)
             say(f"{slots} trials at once, with {resources.cpus:g} cores and {resources.gpus:g} GPUs each")
@@ -207,7 +231,7 @@ def _execute(study: Study, data: TrainingData, say: Say, display: Callable[[Stud
             with monitor:
                 train()
         finally:
-            _account(study.folder, begun, started - clock, time.monotonic() - started, monitor.training_seconds, slots)
+            _account(study, begun, started - clock, time.monotonic() - started, monitor.training_seconds, slots)
 
 
 def _train_here(study: Study, data: TrainingData, monitor: Tally, stop: Callable[[], bool]) -> None:
@@ -241,7 +265,9 @@ class Interrupts(AbstractContextManager["Interrupts"]):
                 self._before.setdefault(number, signal.getsignal(number))
                 signal.signal(number, self._handle)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -253,11 +279,23 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         self._note("stopping behind the epochs in flight; press Ctrl-C again to stop at once ...")
 
 
+def _check_device(request: Request) -> None:
+    """UsageError for a device that can't be used; workers on other machines are asked when they start."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", request.device):
+        raise UsageError(f"--device {request.device}: known are auto, cpu, cuda, cuda:N and mps")
+    if request.executor == "local" and request.device not in ("auto", "cpu"):
+        from nas.train import pick_device  # imports torch, which this executor needs anyway
+
+        pick_device(request.device)
+
+
 def _folder(request: Request) -> Path:
     if request.out is not None:
         folder = Path(request.out).absolute()
         if (folder / FILE).exists():
-            raise UsageError(f"{folder}: holds a run already; go on with it by `nas resume {shown_path(folder)}`, or name another --out")
+            raise UsageError(
+                f"{folder}: holds a run already; go on with it by `nas resume {shown(folder)}`, or name another --out"
+            )
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder}: exists and is not an empty folder; name another --out")
     else:
@@ -278,9 +316,16 @@ def _folder(request: Request) -> Path:
     return folder
 
 
-def _load(name: str, root: str | Path | None, download: bool, resolution: int | None, max_images: int | None, say: Say) -> Dataset:
+def _load(
+    name: str, root: str | Path | None, download: bool, resolution: int | None, max_images: int | None, say: Say
+) -> Dataset:
     return load_data(
-        name, root=None if root is None else Path(root), download=download, resolution=resolution, max_images=max_images, progress=say
+        name,
+        root=None if root is None else Path(root),
+        download=download,
+        resolution=resolution,
+        max_images=max_images,
+        progress=say,
     )
 
 
@@ -330,11 +375,17 @@ def _known(folder: Path) -> list[tuple[str, tuple[float, ...]]]:
     ]
 
 
-def _account(folder: Path, begun: float, startup: float, searched: float, training: float, slots: int) -> None:
-    """Add this session to the run's time accounting. Seconds; training is summed over the workers, the rest is of the driver."""
-    sessions = read_json(folder / SESSIONS) or []
-    entry = {"begun": begun, "startup_seconds": startup, "search_seconds": searched, "training_seconds": training, "workers": slots}
-    write_json(folder / SESSIONS, [*sessions, entry])
+def _account(study: Study, begun: float, startup: float, searched: float, training: float, slots: int) -> None:
+    """Add this session to the run's time accounting: seconds of the driver, and of training summed over its workers."""
+    entry = {
+        "begun": begun,
+        "startup_seconds": startup,
+        "search_seconds": searched,
+        "training_seconds": training,
+        "workers": slots,
+        "exhausted": study.exhausted,
+    }
+    write_json(study.folder / SESSIONS, [*(read_json(study.folder / SESSIONS) or []), entry])
 
 
 def _leave(run: Run) -> None:
@@ -347,12 +398,3 @@ def _leave(run: Run) -> None:
     for stale in folder.glob("*.yaml"):
         stale.unlink()  # of a shorter search: what was on its front may not be on this one's
     export_trials(run, run.front(), folder, EXPORTERS["yaml"], force=True)
-
-
-def shown_path(folder: Path) -> str:
-    """The folder as one would type it here."""
-    try:
-        text = str(folder.relative_to(Path.cwd()))
-    except ValueError:
-        text = str(folder)
-    return text if re.fullmatch(r"[\w./-]+", text) else f"'{text}'"

@@ -72,14 +72,18 @@ class Settings:
     def load(cls, folder: Path) -> Settings:
         """The settings of a run folder; UsageError if it isn't one, or is another version's."""
         if not folder.is_dir() or not (folder / FILE).is_file():
-            raise UsageError(f"{folder}: not a run folder (no {FILE} in it); `nas search` makes one, under results/ unless told otherwise")
+            raise UsageError(
+                f"{folder}: not a run folder (no {FILE} in it); `nas search` makes one, under results/ unless told otherwise"
+            )
         data = parse_yaml(read_text(folder / FILE), str(folder / FILE))
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(data, dict) or data.get("version") != VERSION:
             raise UsageError(f"{folder / FILE}: not a run of this version (it should say version: {VERSION})")
         missing = names - set(data)
         if missing:
-            raise UsageError(f"{folder / FILE}: {', '.join(sorted(missing))} is missing; the file was changed or cut off")
+            raise UsageError(
+                f"{folder / FILE}: {', '.join(sorted(missing))} is missing; the file was changed or cut off"
+            )
         return cls(**{name: data[name] for name in names})
 
 

@@ -30,7 +30,13 @@ from nas.registry import Registry, did_you_mean
 
 STAGE_ATTRIBUTES = ("depth", "width", "stride", "block", "shortcut", "merge")
 NETWORK_ATTRIBUTES = ("stem", "stem_width", "head")
-DEFAULTS: Mapping[str, Value] = {"stem": "cifar", "head": "linear", "merge": "add", "shortcut": "projection", "stride": 1}
+DEFAULTS: Mapping[str, Value] = {
+    "stem": "cifar",
+    "head": "linear",
+    "merge": "add",
+    "shortcut": "projection",
+    "stride": 1,
+}
 MAX_STAGES = 16
 Domain = Knob | Value
 
@@ -142,7 +148,9 @@ class SearchSpace:
                 return 1
             total = 1
             for number in range(1, self.stages + 1):
-                total *= self._count([slot for slot in self.slots if slot.stage == number], chosen, controlling, last=True)
+                total *= self._count(
+                    [slot for slot in self.slots if slot.stage == number], chosen, controlling, last=True
+                )
             return total
         slot, rest = slots[0], slots[1:]
         if not isinstance(slot.domain, Knob):
@@ -151,7 +159,9 @@ class SearchSpace:
             return self._count(rest, chosen, controlling, last)
         if slot.attribute not in controlling:
             return len(slot.domain) * self._count(rest, chosen, controlling, last)
-        return sum(self._count(rest, {**chosen, slot.attribute: value}, controlling, last) for value in slot.domain.values)
+        return sum(
+            self._count(rest, {**chosen, slot.attribute: value}, controlling, last) for value in slot.domain.values
+        )
 
 
 def _chosen(choices: Choices, key: str, knob: Knob) -> Value:
@@ -274,7 +284,9 @@ def _variant(variants: object, where: str, resolution: int, name: str | None) ->
         for entry in parsed:
             if entry.get("name") == name:
                 return entry
-        raise UsageError(f"{where}: no variant {name!r}; it has: {', '.join(str(entry.get('name')) for entry in parsed) or 'none'}")
+        raise UsageError(
+            f"{where}: no variant {name!r}; it has: {', '.join(str(entry.get('name')) for entry in parsed) or 'none'}"
+        )
     for entry in parsed:
         limit = entry.get("max_resolution", resolution)
         if isinstance(limit, bool) or not isinstance(limit, int):
@@ -311,7 +323,11 @@ def _budget(parts: Sequence[object], where: str) -> Budget:
 
 def _slots(domains: Mapping[str, Domain], stages: int, where: str) -> Iterator[Slot]:
     """Slots in the order in which they are resolved: what all stages share, then stage by stage; `block` before its options."""
-    known = {*STAGE_ATTRIBUTES, *NETWORK_ATTRIBUTES, *(name for branch in BRANCHES.values() for name in branch.options())}
+    known = {
+        *STAGE_ATTRIBUTES,
+        *NETWORK_ATTRIBUTES,
+        *(name for branch in BRANCHES.values() for name in branch.options()),
+    }
     shared: dict[str, Domain] = {**{name: value for name, value in DEFAULTS.items() if name not in domains}}
     own: dict[int, dict[str, Domain]] = {number: {} for number in range(1, stages + 1)}
     for wild in (True, False):  # the narrower line is laid over the wider one
@@ -378,14 +394,24 @@ def _check_complete(space: SearchSpace, where: str) -> None:
     for number, name in (*needed, (0, "stem"), (0, "head")):
         slots = [slot for slot in space.slots if slot.attribute == name and slot.stage in (0, number)]
         if not slots:
-            raise UsageError(f"{where}: stage {number} has no {name}; write {name}, stage*.{name} or stage{number}.{name}")
+            raise UsageError(
+                f"{where}: stage {number} has no {name}; write {name}, stage*.{name} or stage{number}.{name}"
+            )
         if all(_conditional(slot.domain) for slot in slots):
-            raise UsageError(f"{where}: {slots[-1].key}: where its condition doesn't hold there is no {name}; drop the condition")
+            raise UsageError(
+                f"{where}: {slots[-1].key}: where its condition doesn't hold there is no {name}; drop the condition"
+            )
 
 
 def _try(attribute: str, value: Value) -> None:
     """UsageError if no network at all can have this value of an attribute."""
-    registries: dict[str, Registry[Any]] = {"block": BRANCHES, "shortcut": SHORTCUTS, "merge": MERGES, "stem": STEMS, "head": HEADS}
+    registries: dict[str, Registry[Any]] = {
+        "block": BRANCHES,
+        "shortcut": SHORTCUTS,
+        "merge": MERGES,
+        "stem": STEMS,
+        "head": HEADS,
+    }
     if attribute in registries:
         registries[attribute].find(value)
     elif attribute in STAGE_ATTRIBUTES:

@@ -83,7 +83,9 @@ class Study:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._lock is not None:
             self._lock.close()  # the kernel releases the flock with it, and with this process however it ends
 
@@ -100,7 +102,9 @@ class Study:
         if self.exhausted or self.counts.trained + searching >= self.settings.trials:
             return None
         if self.counts.failed >= (FAILURES_AT_FIRST if not self.counts.trained else max(20, 2 * self.settings.trials)):
-            raise NasError(f"{self.counts.failed} trials failed, the last because: {self._last_failure}; see {self.folder / TRIALS}")
+            raise NasError(
+                f"{self.counts.failed} trials failed, the last because: {self._last_failure}; see {self.folder / TRIALS}"
+            )
         for attempt in range(10 * REJECTIONS_IN_A_ROW):
             if attempt and attempt % REJECTIONS_IN_A_ROW == 0 and not self._enqueue_new():
                 break
@@ -233,13 +237,17 @@ class Study:
         self._repair()
         storage = journal(self.folder)
         directions = [objective.direction for objective in self.objectives]
-        self._study = optuna.create_study(study_name=STUDY_NAME, storage=storage, directions=directions, load_if_exists=True)
+        self._study = optuna.create_study(
+            study_name=STUDY_NAME, storage=storage, directions=directions, load_if_exists=True
+        )
         if [direction.name.lower() for direction in self._study.directions] != directions:
             raise UsageError(f"{self.folder}: its study has other objectives than its run.yaml")
         self._study.set_metric_names([objective.name for objective in self.objectives])
         trials = self._study.get_trials(deepcopy=False)
         # A resumed sampler must not repeat the random numbers of the first start.
-        self._study.sampler = SAMPLERS.find(self.settings.sampler)((self.settings.seed + 7919 * len(trials)) % (1 << 31))
+        self._study.sampler = SAMPLERS.find(self.settings.sampler)(
+            (self.settings.seed + 7919 * len(trials)) % (1 << 31)
+        )
         self._adopt_baselines()
         for trial in trials:
             self._adopt(trial)
@@ -318,10 +326,11 @@ def _take_lock(folder: Path) -> BinaryIO:
                 file.seek(0)
                 holder = file.read().decode(errors="replace").strip() or "unknown"
                 file.close()
-                raise UsageError(f"{folder}: another driver works on this run ({holder}); wait for it or stop it first") from None
+                raise UsageError(
+                    f"{folder}: another driver works on this run ({holder}); wait for it or stop it first"
+                ) from None
             time.sleep(0.05)  # a reader that looks whether the run is active holds the lock for an instant
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
     file.flush()
     return file
-

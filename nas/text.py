@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,8 +123,8 @@ def _option(name: str, value: Value, default: object) -> str:
 
 
 def shown(path: Path) -> str:
-    """A path as one would type it from the current folder."""
+    """A path as one would type it from the current folder, quoted if a shell needs it."""
     try:
-        return str(path.relative_to(Path.cwd()))
+        return shlex.quote(str(path.relative_to(Path.cwd())))
     except (ValueError, OSError):
-        return str(path)
+        return shlex.quote(str(path))

@@ -13,10 +13,8 @@ from torch.nn import functional as F
 
 from nas.batches import Batches
 from nas.errors import NasError, UsageError
-from nas.recipe import Recipe
+from nas.recipe import PRECISIONS, Recipe
 from nas.records import Epoch
-
-PRECISIONS = ("fp32", "bf16")
 
 
 class Diverged(NasError):
@@ -55,7 +53,9 @@ class Training:
     stopped and loaded gives the same weights as one that ran through (on one device).
     """
 
-    def __init__(self, network: nn.Module, train: Batches, validation: Batches, recipe: Recipe, precision: str = "fp32") -> None:
+    def __init__(
+        self, network: nn.Module, train: Batches, validation: Batches, recipe: Recipe, precision: str = "fp32"
+    ) -> None:
         self.device = train.device
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.train_batches, self.validation_batches = train, validation
@@ -120,7 +120,9 @@ class Training:
         self.done = int(state["done"])
 
 
-def train(network: nn.Module, train: Batches, validation: Batches, recipe: Recipe, precision: str = "fp32") -> Iterator[Epoch]:
+def train(
+    network: nn.Module, train: Batches, validation: Batches, recipe: Recipe, precision: str = "fp32"
+) -> Iterator[Epoch]:
     """Train `network` in place by `recipe`, yielding each epoch's record as it ends."""
     training = Training(network, train, validation, recipe, precision)
     for _ in range(recipe.epochs):

@@ -28,7 +28,9 @@ from nas.train import Training, pick_device, pick_precision
 class Bench:
     """A place to train at: the device, and the data on it, kept from trial to trial."""
 
-    def __init__(self, data: TrainingData, recipe: Recipe, *, device: str = "auto", precision: str = "auto", threads: int = 0) -> None:
+    def __init__(
+        self, data: TrainingData, recipe: Recipe, *, device: str = "auto", precision: str = "auto", threads: int = 0
+    ) -> None:
         if threads:
             torch.set_num_threads(threads)
         self.device = pick_device(device)
@@ -46,10 +48,20 @@ class Bench:
             augment = Augment(crop_padding=data.crop_padding, flip=data.flip)
             common: dict[str, Any] = {"mean": data.mean, "std": data.std, "device": self.device, "seed": seed}
             train = Batches(
-                data.x[data.train_index], data.y[data.train_index], batch_size=size, augment=augment, drop_last=True, **common
+                data.x[data.train_index],
+                data.y[data.train_index],
+                batch_size=size,
+                augment=augment,
+                drop_last=True,
+                **common,
             )
             validation = Batches(
-                data.x[data.validation_index], data.y[data.validation_index], batch_size=4 * size, augment=None, drop_last=False, **common
+                data.x[data.validation_index],
+                data.y[data.validation_index],
+                batch_size=4 * size,
+                augment=None,
+                drop_last=False,
+                **common,
             )
             self._batches = (seed, train, validation)
         return self._batches[1], self._batches[2]

@@ -94,7 +94,9 @@ class Resources:
 class Worker(tune.Trainable):
     """A warm worker: keeps the data and the device between trials, trains one epoch a step."""
 
-    def setup(self, config: dict[str, Any], data: TrainingData | None = None, options: dict[str, Any] | None = None) -> None:
+    def setup(
+        self, config: dict[str, Any], data: TrainingData | None = None, options: dict[str, Any] | None = None
+    ) -> None:
         from nas.work import Bench
 
         assert data is not None and options is not None
@@ -219,7 +221,9 @@ def start(address: str | None) -> bool:
         try:
             ray.init(address=address, **common)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(f"--address {address}: no Ray cluster answers there: {str(error).splitlines()[0]}") from None
+            raise UsageError(
+                f"--address {address}: no Ray cluster answers there: {str(error).splitlines()[0]}"
+            ) from None
         return True
     mask = os.umask(0o077)  # Ray writes its token readable for everybody otherwise
     try:

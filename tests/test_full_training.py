@@ -269,9 +269,8 @@ def test_a_plan_of_another_version_is_refused(tmp_path, content):
 
 
 def test_two_processes_don_t_share_a_folder(tmp_path):
-    with training(tmp_path):
-        with pytest.raises(UsageError, match="another process trains here"), training(tmp_path):
-            pass
+    with training(tmp_path), pytest.raises(UsageError, match="another process trains here"), training(tmp_path):
+        pass
     with training(tmp_path):
         pass  # the first has left
 

@@ -103,7 +103,9 @@ class Part:
         for name in options:
             if name not in cls.options():
                 known = ", ".join(cls.options()) or "none"
-                raise UsageError(f"{cls.kind} has no option {name!r}{did_you_mean(name, list(cls.options()))}; it has: {known}")
+                raise UsageError(
+                    f"{cls.kind} has no option {name!r}{did_you_mean(name, list(cls.options()))}; it has: {known}"
+                )
         return cls(**options)
 
 

@@ -34,7 +34,12 @@ class Residual(nn.Module):
     """
 
     def __init__(
-        self, branch: nn.Module, shortcut: nn.Module | None, merge: nn.Module | None, pre: nn.Module | None, reshapes: bool
+        self,
+        branch: nn.Module,
+        shortcut: nn.Module | None,
+        merge: nn.Module | None,
+        pre: nn.Module | None,
+        reshapes: bool,
     ) -> None:
         super().__init__()
         self.pre = pre

@@ -48,7 +48,7 @@ def export(
     from nas.commands.inputs import check_folder, read_run
     from nas.commands.output import note
     from nas.export import EXPORTERS, export_trials
-    from nas.searching import shown_path
+    from nas.text import shown
 
     if top is not None and trials:
         raise click.UsageError("--top and --trial: choose one", click.get_current_context())
@@ -60,7 +60,7 @@ def export(
     before = set(folder.glob(f"*{exporter.suffix}"))
     paths = export_trials(read, chosen, folder, exporter, force=force)
     for path in paths:
-        click.echo(shown_path(path.absolute()))
+        click.echo(shown(path.absolute()))
     if others := len(before - set(paths)):
         note(f"{folder} holds {others} other config{'s' if others > 1 else ''}, from before.")
 

@@ -140,7 +140,7 @@ def print_front(run: Run) -> None:
 
 def _standing(run: Run) -> str:
     """How far the run is, in a sentence."""
-    from nas.searching import shown_path
+    from nas.text import shown
 
     trained = run.count("complete") + run.count("stopped")
     counted = f"{trained} of {run.config['trials']} trials trained"
@@ -151,5 +151,5 @@ def _standing(run: Run) -> str:
     if run.status == "running":
         return f"The run is going on: {counts}."
     if run.status == "unfinished":
-        return f"The run is unfinished: {counts}. `nas resume {shown_path(run.path)}` goes on."
+        return f"The run is unfinished: {counts}. `nas resume {shown(run.path)}` goes on."
     return f"The run is done: {counts}."

@@ -21,14 +21,14 @@ def report(run: Path, out: Path | None, show: bool) -> None:
     """
     from nas.commands.inputs import check_folder, read_run
     from nas.report import write
-    from nas.searching import shown_path
+    from nas.text import shown
 
     if out is not None and out.is_dir():
         raise UsageError(f"--out {out}: a folder; name the file, as in {out / 'report.html'}")
     read = read_run(run)
     check_folder(read.path if out is None else out.parent)
     path = write(read, out)
-    click.echo(shown_path(path.absolute()))
+    click.echo(shown(path.absolute()))
     if show:
         import webbrowser
 

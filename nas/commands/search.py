@@ -25,10 +25,20 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
         "nas search --space my-space.yaml --dataset npz:images.npz --executor local --device cuda",
     )
 )
-@click.option("--space", default="resnext", show_default=True, help="A shipped space (see `nas spaces`) or the path of a YAML file.")
+@click.option(
+    "--space",
+    default="resnext",
+    show_default=True,
+    help="A shipped space (see `nas spaces`) or the path of a YAML file.",
+)
 @click.option("--trials", default=50, show_default=True, help="Candidates to train.")
 @click.option("--dataset", default="digits", show_default=True, help=f"{DATASETS}, imagefolder:PATH or npz:PATH.")
-@click.option("--objectives", default="accuracy,params,macs", show_default=True, help="Accuracy, then costs: params, macs (or flops), activations.")
+@click.option(
+    "--objectives",
+    default="accuracy,params,macs",
+    show_default=True,
+    help="Accuracy, then costs: params, macs (or flops), activations.",
+)
 @click.option("--sampler", default="tpe", show_default=True, help="random, tpe, nsga2, nsga3, gp or qmc.")
 @budget_options
 @click.option("--epochs", default=10, show_default=True, help="Epochs of each proxy: the whole recipe, shorter.")
@@ -36,11 +46,17 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
 @click.option("--lr", "learning_rate", type=float, help="Peak learning rate. Default: 0.1 x batch size / 128.")
 @click.option("--resolution", type=int, help="Resize images to this many pixels. Default: as they are.")
 @click.option("--max-images", type=int, help="Use so many of the training images, an even share of each class.")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Where data sets lie. Default: $NAS_DATA, else ~/.cache/nas/data.")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Where data sets lie. Default: $NAS_DATA, else ~/.cache/nas/data.",
+)
 @click.option("--download", is_flag=True, help="Download the data set if it is not there.")
 @click.option("--seed", default=0, show_default=True, help="Of the sampler, the split, the weights and the batches.")
 @click.option("--baseline", default="", help="Known nets to train first by the same recipe: resnet20,resnet50.")
-@click.option("--executor", default="ray", show_default=True, help="ray (a cluster, or this machine) or local (this process).")
+@click.option(
+    "--executor", default="ray", show_default=True, help="ray (a cluster, or this machine) or local (this process)."
+)
 @click.option("--workers", default=0, help="Trials at once. Default: as many as fit.")
 @click.option("--gpus-per-trial", type=float, help="May be a share, as 0.25. Default: one where there are GPUs.")
 @click.option("--cpus-per-trial", type=float, help="Default: the cores shared evenly.")
@@ -115,7 +131,9 @@ class _Shown:
 
 
 def _introduce(request: Any, shown: _Shown) -> None:
-    shown.say(f"Searching space {request.space!r} on {request.dataset}: {request.trials} trials of {request.epochs} epochs.")
+    shown.say(
+        f"Searching space {request.space!r} on {request.dataset}: {request.trials} trials of {request.epochs} epochs."
+    )
     if request.dataset == "digits":
         shown.say(
             "Data: digits, 1,797 real 8x8 images of handwritten digits that come with scikit-learn; nothing is downloaded.\n"
@@ -126,10 +144,10 @@ def _introduce(request: Any, shown: _Shown) -> None:
 def _conclude(run: Any, shown: _Shown) -> None:
     from nas.commands.front import front_data, print_front
     from nas.commands.output import print_json
-    from nas.searching import shown_path
     from nas.text import format_seconds
+    from nas.text import shown as path_shown
 
-    folder = shown_path(run.path)
+    folder = path_shown(run.path)
     if shown.as_json:
         print_json(front_data(run))
         return
@@ -144,14 +162,17 @@ def _conclude(run: Any, shown: _Shown) -> None:
         f"\nTime: start-up {format_seconds(session['startup_seconds'])}, search {format_seconds(session['search_seconds'])} on "
         f"{session['workers']} worker{'s' if session['workers'] > 1 else ''}, which trained {share:.0%} of it."
     )
-    shown.say(f"Report:  {shown_path(run.path / 'report.html')}  (open it in a browser)")
-    shown.say(f"Configs: {shown_path(run.path / 'front')}/  (the front, one file a network)\n")
+    shown.say(f"Report:  {path_shown(run.path / 'report.html')}  (open it in a browser)")
+    shown.say(f"Configs: {path_shown(run.path / 'front')}/  (the front, one file a network)\n")
     best = next((trial for trial in [run.best()] if not trial.label), None)
     which = f"--trial {best.number}" if best else "--top 1"
     for command, meaning in (
         (f"nas front {folder}", "this table again"),
         (f"nas export {folder} {which} --out models", "the config of the most accurate network"),
-        (f"nas train models/*.yaml --dataset {run.config['dataset']['name']}", "train it by the full recipe, test it once"),
+        (
+            f"nas train models/*.yaml --dataset {run.config['dataset']['name']}",
+            "train it by the full recipe, test it once",
+        ),
         (f"nas resume {folder} --trials {2 * run.config['trials']}", "search on"),
     ):
         shown.say(f"  {command}\n      {meaning}")

@@ -86,7 +86,7 @@ def train(
     from nas.commands.inputs import check_folder, read_architecture, slug
     from nas.commands.output import note, print_json
     from nas.recipe import BASE_BATCH, Recipe, default_batch_size
-    from nas.searching import shown_path
+    from nas.text import shown
 
     def say(text: str) -> None:
         if not quiet:
@@ -109,7 +109,7 @@ def train(
     network, changes = adapted(architecture, data)
     with FullTraining(folder, network, data, recipe, seed=seed, device=device, precision=precision) as training:
         if training.finished:
-            say(f"{shown_path(folder.absolute())}: trained and tested already; this is its result")
+            say(f"{shown(folder.absolute())}: trained and tested already; this is its result")
         else:
             if not quiet:
                 _introduce(training, changes)
@@ -118,7 +118,7 @@ def train(
     if as_json:
         print_json(result)
     else:
-        _conclude(result, shown_path(folder.absolute()))
+        _conclude(result, shown(folder.absolute()))
 
 
 def _introduce(training: FullTraining, changes: list[str]) -> None:
