@@ -112,6 +112,7 @@ def _one_line(text: str) -> str:
 
 
 @click.group(
+    name="nas",
     cls=Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},

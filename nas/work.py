@@ -8,6 +8,7 @@ the next attempt goes on behind the last epoch that was saved.
 from __future__ import annotations
 
 import gc
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ from nas.network import build
 from nas.recipe import Recipe
 from nas.records import Epoch
 from nas.train import Training, pick_device, pick_precision
+
+MAX_REASON = 400  # characters
 
 
 class Bench:
@@ -86,13 +89,13 @@ class Bench:
                 self._save(training, epochs, folder)
                 yield epochs[-1]
         except torch.OutOfMemoryError as error:
-            reason = f"out of memory on {self.device}: {str(error).splitlines()[0]}"
+            reason = _line(f"out of memory on {self.device}: {error}")
         except NasError as error:
-            reason = str(error)
+            reason = _line(str(error))
         except Exception as error:
             if "CUDA error" in str(error):
                 raise  # the CUDA context is lost with such an error: only a new process can go on
-            reason = f"{type(error).__name__}: {error}"
+            reason = _line(f"{type(error).__name__}: {error}")
         finally:
             training = None  # type: ignore[assignment]  # the next network needs the memory
             self.release()
@@ -129,6 +132,11 @@ class Bench:
             "precision": self.precision,
             "epochs": [epoch.to_dict() for epoch in epochs],
         }
+
+
+def _line(text: str) -> str:
+    """An error's words as one line; PyTorch's run to pages."""
+    return textwrap.shorten(text, MAX_REASON, placeholder=" ...")
 
 
 def _resume(training: Training, folder: Path) -> list[Epoch] | None:

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from make_run import make_settings
 
+from nas.data import split
+from nas.jobs import TrainingData
 from nas.knobs import Choices
 from nas.settings import Settings
-from nas.space import SearchSpace, load_space, space_from_text
+from nas.space import SearchSpace, space_from_text
 
 # 2 x 2 x 2 x 2 = 16 networks of a few hundred to a few thousand parameters.
 TINY = """\
@@ -83,5 +86,20 @@ def settings_of(text: str = TINY, **options: Any) -> Settings:
     return dataclasses.replace(settings, space={"name": space.name, "variant": "", "text": text}, **fields)
 
 
-def shipped(name: str, resolution: int) -> SearchSpace:
-    return load_space(name, resolution=resolution)
+CLASSES, SIZE = 4, 8  # of the images below; pixels
+
+
+def images(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images that can be told apart: noise with stripes across, stripes down, a chequerboard or nothing on it."""
+    random = np.random.default_rng(seed)
+    y = np.arange(count) % CLASSES
+    row, column = np.indices((SIZE, SIZE)) % 2
+    patterns = np.stack([row, column, row ^ column, np.zeros_like(row)])
+    x = random.integers(0, 60, (count, SIZE, SIZE)) + 160 * patterns[y]
+    return x[..., None].astype(np.uint8), y.astype(np.int64)
+
+
+def training_data(count: int = 60) -> TrainingData:
+    """What a search on such images gives to its workers."""
+    x, y = images(count)
+    return TrainingData(x, y, *split(y, 0.2, 0), mean=(0.4,), std=(0.25,), flip=False, crop_padding=1)

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers_search import space_of
+from helpers_search import CLASSES, SIZE, images, space_of
 from torch import nn
 
 from nas.batches import Augment, Batches
@@ -25,7 +25,6 @@ from nas.train import Diverged, Training, evaluate, pick_device, pick_precision,
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-CLASSES, SIZE = 4, 8
 CHOICES = {"stage1.depth": 1, "stage1.width": 4, "stage2.depth": 2, "stage2.width": 8}
 SPACE = """\
 space: two stages
@@ -39,16 +38,6 @@ values:
   stage*.width: [4, 8]
   stage2.stride: 2
 """
-
-
-def images(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Images that can be told apart: noise with stripes across, stripes down, a chequerboard or nothing on it."""
-    random = np.random.default_rng(seed)
-    y = np.arange(count) % CLASSES
-    row, column = np.indices((SIZE, SIZE)) % 2
-    patterns = np.stack([row, column, row ^ column, np.zeros_like(row)])
-    x = random.integers(0, 60, (count, SIZE, SIZE)) + 160 * patterns[y]
-    return x[..., None].astype(np.uint8), y.astype(np.int64)
 
 
 def batches(count: int = 48, seed: int = 0, device: str = "cpu", size: int = 16, train: bool = True, x=None, y=None) -> Batches:

@@ -32,8 +32,8 @@ STATES: tuple[State, ...] = ("complete", "stopped", "failed", "rejected", "dupli
 def front(run: Path, as_json: bool, as_csv: bool) -> None:
     """The Pareto front of a run, from the cheapest network to the dearest.
 
-    Accuracy is that of the validation split after the proxy's last epoch. The knee is the network beyond which accuracy
-    is bought most dearly. Works while the run goes on.
+    Accuracy is that of the validation split after the proxy's last epoch. The knee is the best compromise: the network
+    furthest above the line between the ends of the front. Works while the run goes on.
     """
     from nas.commands.inputs import read_run
     from nas.commands.output import print_json

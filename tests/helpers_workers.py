@@ -1,0 +1,30 @@
+"""Workers that die on purpose. A module of its own, since Ray's processes import it by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from nas.workers import Worker
+
+
+class Poisoned(Worker):
+    """Trial 1 takes its process down at its first step, always."""
+
+    def step(self) -> dict[str, Any]:
+        if self.job.key == "1":
+            os._exit(1)
+        return super().step()
+
+
+class KilledOnce(Worker):
+    """Trial 1's process is killed behind its second epoch, the first time."""
+
+    def step(self) -> dict[str, Any]:
+        result = super().step()
+        mark = self.job.folder.parent / "killed"
+        if self.job.key == "1" and '"number": 2' in result["epoch"] and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result

@@ -1,0 +1,171 @@
+"""`nas train` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers_cli import SMALL, nas_, process
+
+from nas import zoo
+from nas.architecture import Architecture
+
+
+@pytest.fixture
+def train(monkeypatch, tmp_path, one_thread):
+    """`nas train small.yaml --dataset digits` with two quick epochs, in an empty folder; more arguments may follow."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    common = ["--dataset", "digits", "--epochs", 2, "--device", "cpu", "--precision", "fp32"]
+    return lambda *arguments, config="small.yaml": nas_("train", config, *common, *arguments)
+
+
+def test_train_writes_weights_and_reports_the_test_once(train):
+    first = train()
+    assert first.exit_code == 0, first.output
+    folder = Path("results/train-small-digits-2epochs-seed0")
+    assert {"weights.safetensors", "config.yaml", "result.json"} <= {path.name for path in folder.iterdir()}
+    result = json.loads((folder / "result.json").read_text())
+    assert f"test accuracy {100 * result['test']['accuracy']:.2f} % on 359 images" in first.stdout
+    assert str(folder) in first.stdout
+    assert "1,294 to train on, 144 for validation, 359 for the test" in first.stderr
+    assert "Optical recognition of handwritten digits" in first.stderr
+    assert re.search(
+        r"^epoch 1/2: loss [\d.]+, validation [\d.]+ %, [\d,]+ images/s, .* left$", first.stderr, re.MULTILINE
+    )
+    assert "adapted" not in first.stderr
+    again = train("--json")
+    assert again.exit_code == 0
+    assert "trained and tested already" in again.stderr
+    assert json.loads(again.stdout) == result
+
+
+def test_train_quietly_as_json(train):
+    result = train("--json", "--quiet", "--out", "here")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert json.loads(result.stdout)["recipe"]["epochs"] == 2
+    assert Path("here/weights.safetensors").is_file()
+
+
+def test_train_adapts_a_published_network_and_says_so(train):
+    result = train("--resolution", 12, "--out", "here", config="resnet20")
+    assert result.exit_code == 0, result.output
+    assert "adapted to the data: pixels 32 → 12, channels 3 → 1" in result.stderr
+    built = Architecture.from_yaml("here/config.yaml")
+    assert built.digest == zoo.get("resnet20").adapted(classes=10, resolution=12, channels=1).digest
+
+
+def test_train_warns_of_stages_that_see_one_pixel():
+    from nas.commands.train import _shrunk
+
+    assert "behind its stage2 the features are 1 × 1 px" in _shrunk(
+        zoo.get("resnet18").adapted(classes=10, resolution=8, channels=1)
+    )
+    assert _shrunk(zoo.get("resnet18")) == _shrunk(Architecture.from_yaml(SMALL)) == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "epochs must be a whole number from 1"),
+        (["--batch-size", "0"], "batch_size must be a whole number from 1"),
+        (["--lr", "nan"], "learning_rate must be a number from 0"),
+        (["--lr", "fast"], "'fast' is not a valid float"),
+        (["--precision", "fp16"], "'fp16' is not one of"),
+        (["--device", "quantum"], "device 'quantum' can't be used here"),
+        (["--dataset", "digit"], "did you mean 'digits'?"),
+        (["--dataset", "npz:missing.npz"], "does not exist"),
+        (["--dataset", "cifar10", "--data-root", "nowhere"], "--download gets it"),
+        (["--resolution", "1"], "it must be at least 4"),
+        (["--seed", "-1"], "-1 is not in the range"),
+        (["--out", "small.yaml"], "is a file, not a folder"),
+    ],
+)
+def test_wrong_trainings_are_refused_before_anything_is_made(train, arguments, message):
+    result = train(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert message in result.stderr.splitlines()[-1]
+    assert [path.name for path in Path().iterdir()] == ["small.yaml"]
+
+
+def test_train_refuses_a_folder_of_another_training(train):
+    assert train("--out", "here", "--quiet").exit_code == 0
+    result = train("--out", "here", "--seed", 1)
+    assert result.exit_code == 2
+    assert "here: holds another training: seed is 0, not 1; choose another folder with --out" in result.stderr
+
+
+def test_a_training_that_fails_is_an_error_of_the_work(train, monkeypatch):
+    import torch
+
+    from nas.train import Diverged, Training
+
+    for error, message in (
+        (Diverged("the training loss became nan in epoch 1"), "error: the training loss became nan in epoch 1"),
+        (
+            torch.OutOfMemoryError("no more\nwith details"),
+            "error: out of memory on cpu; a smaller batch size needs less: no more",
+        ),
+    ):
+
+        def fails(self, error=error):
+            raise error
+
+        monkeypatch.setattr(Training, "epoch", fails)
+        result = train("--out", "here")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.splitlines()[-1] == message
+
+
+def test_precisions_are_those_of_training():
+    from nas.commands.train import PRECISIONS
+    from nas.train import PRECISIONS as KNOWN
+
+    assert set(PRECISIONS) == {"auto", *KNOWN}
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
+    """As a process: interrupted behind its first epochs, gone on with, and equal to the epochs that were saved."""
+    (tmp_path / "small.yaml").write_text(SMALL)
+    options = [
+        "small.yaml",
+        "--dataset",
+        "digits",
+        "--epochs",
+        "30",
+        "--precision",
+        "fp32",
+        "--device",
+        "cpu",
+        "--out",
+        "t",
+    ]
+    command = [sys.executable, "-m", "nas", "train", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    checkpoint = tmp_path / "t" / "checkpoint.pt"
+    while not checkpoint.exists() and running.poll() is None:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert re.fullmatch(
+        r"interrupted after epoch \d+ of 30; the same command goes on from there", said.splitlines()[-1]
+    )
+    assert "Traceback" not in said
+    gone_on = process("train", *options, cwd=tmp_path, env=environment)
+    assert gone_on.returncode == 0, gone_on.stderr
+    done = int(re.search(r"after epoch (\d+)", said)[1])
+    assert re.search(rf"^goes on behind epoch {done}$", gone_on.stderr, flags=re.MULTILINE)
+    epochs = json.loads((tmp_path / "t" / "result.json").read_text())["epochs"]
+    assert [epoch["number"] for epoch in epochs] == list(range(1, 31))

@@ -1,0 +1,158 @@
+"""The Ray Tune executor with real worker processes: placement, reuse, deaths, stops."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from helpers_workers import KilledOnce, Poisoned
+
+from nas import searching, workers
+from nas.errors import UsageError
+from nas.jobs import Job
+from nas.progress import Tally
+from nas.records import Epoch
+from nas.run import Run, load_run
+from nas.study import Study
+from nas.workers import Resources, Worker
+
+SPACE = """\
+space: pocket
+stages: 1
+values:
+  stem_width: 4
+  block: basic
+  depth: [1, 2]
+  width: [4, 8, 12, 16]
+"""
+
+
+class Watched(Tally):
+    """Remembers each epoch that a worker reported, and asks for a stop behind the first `limit` of them."""
+
+    def __init__(self, study: Study, limit: int = 10_000) -> None:
+        super().__init__(study)
+        self.epochs: list[tuple[str, int]] = []
+        self.limit = limit
+
+    def epoch(self, job: Job, epoch: Epoch) -> None:
+        super().epoch(job, epoch)
+        self.epochs.append((job.key, epoch.number))
+
+    def stop(self) -> bool:
+        return len(self.epochs) >= self.limit
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    workers.start(None)
+    yield
+    workers.shutdown()
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    path = tmp_path / "pocket.yaml"
+    path.write_text(SPACE)
+    return path
+
+
+def drive(space: Path, folder: Path, trials: int, epochs: int = 3, limit: int = 10_000, worker: type[Worker] = Worker) -> Watched:
+    """Plan a run, or go on with the one in `folder`, and let Ray train it."""
+    request = searching.Request(space=str(space), trials=trials, epochs=epochs, out=folder, max_images=200, precision="fp32")
+    if (folder / "run.yaml").exists():
+        settings = searching.Settings.load(folder)
+        _, _, data = searching.plan(searching.dataclasses.replace(request, out=folder.with_name("unused")), print)
+    else:
+        _, settings, data = searching.plan(request, print)
+        folder.mkdir()
+        settings.save(folder)
+    with Study(folder, settings) as study:
+        watched = Watched(study, limit)
+        workers.run(study, data, watched, watched.stop, Resources.resolve(0, 1.0, None), worker=worker)
+    return watched
+
+
+def check(run: Run, trials: int, epochs: int = 3) -> None:
+    assert run.count("complete") == trials
+    assert run.count("running") == 0
+    assert len({trial.digest for trial in run.complete()}) == trials
+    for trial in run.complete():
+        assert [epoch.number for epoch in trial.epochs] == list(range(1, epochs + 1))
+
+
+def test_each_epoch_runs_once_and_is_reported_once(space: Path, tmp_path: Path) -> None:
+    watched = drive(space, tmp_path / "run", trials=4)
+    run = load_run(tmp_path / "run")
+    check(run, 4)
+    assert sorted(watched.epochs) == sorted((str(trial.number), n) for trial in run.complete() for n in (1, 2, 3))
+    assert not list((tmp_path / "run").rglob("checkpoint.pt"))
+
+
+def test_a_killed_worker_costs_the_epoch_in_flight_at_most(space: Path, tmp_path: Path) -> None:
+    watched = drive(space, tmp_path / "run", trials=4, worker=KilledOnce)
+    assert (tmp_path / "run" / "trials" / "killed").exists()
+    run = load_run(tmp_path / "run")
+    check(run, 4)
+    # Its second epoch was saved before the kill but not reported, so that the next worker begins with the third.
+    assert [number for key, number in watched.epochs if key == "1"] == [1, 3]
+
+
+def test_a_candidate_that_always_kills_its_worker_is_given_up(space: Path, tmp_path: Path) -> None:
+    drive(space, tmp_path / "run", trials=3, worker=Poisoned)
+    run = load_run(tmp_path / "run")
+    check(run, 3)
+    assert run.trial(1).state == "failed"
+    assert "died 3 times" in run.trial(1).reason
+    assert run.count("failed") == 1
+
+
+def test_a_stopped_run_goes_on_where_it_was(space: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = drive(space, folder, trials=5, limit=4)
+    assert load_run(folder).status == "unfinished"
+    second = drive(space, folder, trials=5)
+    check(load_run(folder), 5)
+    assert len(set(first.epochs)) == len(first.epochs)
+    assert not set(first.epochs) & set(second.epochs), "no epoch may run twice"
+
+
+def test_tune_leaves_nothing_in_the_run_folder(space: Path, tmp_path: Path) -> None:
+    drive(space, tmp_path / "run", trials=2, epochs=1)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.yaml", "run.lock", "study.journal", "trials"}
+    for result in (tmp_path / "run").glob("trials/*/*"):
+        assert result.name == "result.json"
+        assert json.loads(result.read_text())["state"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [((0, None, 64.0), "GPUs"), ((0, 4096.0, None), "cores"), ((5000, 1.0, None), "only")],
+)
+def test_more_than_the_cluster_has_is_refused(asked: tuple[int, Any, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Resources.resolve(*asked)
+
+
+def test_shares_of_a_gpu_pack_within_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 64.0, "GPU": 2.0})
+    assert Resources.resolve(0, None, None).slots() == 2
+    assert Resources.resolve(0, 1.0, 0.25).slots() == 8
+    assert Resources.resolve(0, 1.0, 0.3).slots() == 6
+    assert Resources.resolve(0, 16.0, 0.25).slots() == 4
+    assert Resources.resolve(3, None, 0.25).slots() == 3
+
+
+def test_an_address_where_nobody_answers_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+    def refuse(**_: object) -> None:
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UsageError, match="nobody there"):
+        workers.start("127.0.0.1:1")
