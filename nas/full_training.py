@@ -123,7 +123,7 @@ class FullTraining:
 
     @property
     def precision(self) -> str:
-        return self._bench.precision
+        return self._bench.precision(self.architecture)
 
     @property
     def records(self) -> tuple[Epoch, ...]:

@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.architecture import Architecture
 from nas.batches import Batches
 from nas.errors import NasError, UsageError
+from nas.network import costs_by_piece
 from nas.recipe import PRECISIONS, Recipe
 from nas.records import Epoch
+
+BF16_CPU_RESOLUTION = 32  # pixels; below, converting costs more than the arithmetic saves
 
 
 class Diverged(NasError):
@@ -34,16 +38,33 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def pick_precision(name: str, device: torch.device) -> str:
-    """`auto` is bf16 autocast where the hardware multiplies it natively (GPUs from Ampere, CPUs with AVX-512 bf16), else fp32."""
+def pick_precision(name: str, device: torch.device, architecture: Architecture) -> str:
+    """`auto` is bf16 autocast where it is native and faster, else fp32: GPUs from Ampere; CPUs with AVX-512 bf16 from 32 px on.
+
+    On a CPU a network whose strided convolutions see a single pixel gets fp32 whatever is asked: the bf16 weight gradients
+    of such convolutions are garbage there at times (PyTorch 2.15 with oneDNN: 56 of 1,512 shapes tried, up to inf).
+    """
+    if name not in ("auto", *PRECISIONS):
+        raise UsageError(f"precision {name!r}: known are auto, {', '.join(PRECISIONS)}")
+    if device.type == "cpu":
+        native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        fast = native() and architecture.resolution >= BF16_CPU_RESOLUTION
+        return (
+            "bf16"
+            if (name == "bf16" or (name == "auto" and fast)) and not _strides_over_a_pixel(architecture)
+            else "fp32"
+        )
     if name != "auto":
-        if name not in PRECISIONS:
-            raise UsageError(f"precision {name!r}: known are auto, {', '.join(PRECISIONS)}")
         return name
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16" if device.type == "cpu" and native() else "fp32"
+    native_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if native_gpu else "fp32"
+
+
+def _strides_over_a_pixel(architecture: Architecture) -> bool:
+    inputs = costs_by_piece(architecture)  # the stem's output is the first stage's input, and so on
+    return any(
+        stage.stride > 1 and row.output.height == 1 for stage, row in zip(architecture.stages, inputs, strict=False)
+    )
 
 
 class Training:

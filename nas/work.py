@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from nas.architecture import Architecture
 from nas.batches import Augment, Batches
 from nas.errors import NasError
 from nas.files import read_json, write_json, write_with
@@ -37,12 +38,16 @@ class Bench:
         if threads:
             torch.set_num_threads(threads)
         self.device = pick_device(device)
-        self.precision = pick_precision(precision, self.device)
+        self._precision = precision
         if self.device.type == "cuda":
             torch.backends.cudnn.deterministic = True
         self.recipe = recipe
         self.data = data
         self._batches: tuple[int, Batches, Batches] | None = None
+
+    def precision(self, architecture: Architecture) -> str:
+        """The arithmetic that a network is trained in here."""
+        return pick_precision(self._precision, self.device, architecture)
 
     def batches(self, seed: int) -> tuple[Batches, Batches]:
         """Training and validation batches; the images are moved to the device once."""
@@ -111,7 +116,7 @@ class Bench:
 
     def _training(self, job: Job) -> Training:
         network = build(job.architecture, seed=job.seed)
-        return Training(network, *self.batches(job.seed), self.recipe, self.precision)
+        return Training(network, *self.batches(job.seed), self.recipe, self.precision(job.architecture))
 
     def _save(self, training: Training, epochs: list[Epoch], folder: Path) -> None:
         if training.done == self.recipe.epochs:
@@ -129,7 +134,7 @@ class Bench:
             "seconds": sum(epoch.seconds for epoch in epochs),
             "finished": time.time(),
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
-            "precision": self.precision,
+            "precision": self.precision(job.architecture),
             "epochs": [epoch.to_dict() for epoch in epochs],
         }
 

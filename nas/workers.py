@@ -8,6 +8,7 @@ machines the run folder must lie on a file system that all of them see.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -217,6 +218,7 @@ def start(address: str | None) -> bool:
     if ray.is_initialized():
         return False
     common: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a worker's death is said by us, in a line
     if address:
         try:
             ray.init(address=address, **common)

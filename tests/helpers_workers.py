@@ -10,21 +10,21 @@ from nas.workers import Worker
 
 
 class Poisoned(Worker):
-    """Trial 1 takes its process down at its first step, always."""
+    """Trial 0 takes its process down at its first step, always."""
 
     def step(self) -> dict[str, Any]:
-        if self.job.key == "1":
+        if self.job.key == "0":
             os._exit(1)
         return super().step()
 
 
 class KilledOnce(Worker):
-    """Trial 1's process is killed behind its second epoch, the first time."""
+    """Trial 0's process is killed behind its second epoch, the first time."""
 
     def step(self) -> dict[str, Any]:
         result = super().step()
         mark = self.job.folder.parent / "killed"
-        if self.job.key == "1" and '"number": 2' in result["epoch"] and not mark.exists():
+        if self.job.key == "0" and '"number": 2' in result["epoch"] and not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return result

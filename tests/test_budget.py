@@ -95,12 +95,21 @@ def test_merging_replaces_the_bounds_that_are_set():
 
 
 @every_shipped
-@pytest.mark.parametrize("metric", ["params", *(pytest.param(metric, marks=pytest.mark.slow) for metric in METRICS[1:])])
+@pytest.mark.parametrize(
+    "metric", ["params", *(pytest.param(metric, marks=pytest.mark.slow) for metric in METRICS[1:])]
+)
 def test_samples_lie_within_wide_and_narrow_budgets(name, resolution, metric):
     space = load_space(name, resolution=resolution)
     found = survey(space, samples=100)
     low, middle, high = (getattr(cost, metric) for cost in (found.smallest, found.median, found.largest))
-    for bounds in ((None, middle), (middle, None), (0.98 * middle, 1.02 * middle), (None, 1.1 * low), (0.9 * high, None), (low, low)):
+    for bounds in (
+        (None, middle),
+        (middle, None),
+        (0.98 * middle, 1.02 * middle),
+        (None, 1.1 * low),
+        (0.9 * high, None),
+        (low, low),
+    ):
         within = space.within(Budget({metric: bounds}))
         choices = within.sample(4)
         assert within.feasible(choices) and within.sample(4) == choices

@@ -23,7 +23,8 @@ def parsed(text: str) -> object:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("3", 3), ("0.5", 0.5), ("basic", "basic"), ("-1", -1), ("'3'", "3"), ("3x3", "3x3"), ("0x10", 16)]
+    ("text", "value"),
+    [("3", 3), ("0.5", 0.5), ("basic", "basic"), ("-1", -1), ("'3'", "3"), ("3x3", "3x3"), ("0x10", 16)],
 )
 def test_a_scalar_is_fixed(text, value):
     found = parsed(text)
@@ -137,7 +138,11 @@ def test_objects_that_yaml_does_not_make_are_refused(spec):
 
 def test_a_domain_has_a_largest_size():
     assert len(parsed(f"{{from: 1, to: {MAX_VALUES}}}")) == MAX_VALUES
-    for text in (f"{{from: 1, to: {MAX_VALUES + 1}}}", "{from: 1, to: 99999999999999999999}", str(list(range(MAX_VALUES + 1)))):
+    for text in (
+        f"{{from: 1, to: {MAX_VALUES + 1}}}",
+        "{from: 1, to: 99999999999999999999}",
+        str(list(range(MAX_VALUES + 1))),
+    ):
         with pytest.raises(UsageError, match=r"10,000"):
             parsed(text)
 
@@ -151,9 +156,13 @@ def test_a_line_break_in_a_name_stays_out_of_the_message(text):
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates(),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.sampled_from(["values", "from", "to", "step", "factor", "when", "block"]) | st.integers() | st.none(), inner, max_size=4
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["values", "from", "to", "step", "factor", "when", "block"]) | st.integers() | st.none(),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=8,
 )

@@ -43,7 +43,7 @@ TABLE: dict[str, set[str]] = {
     "samplers": {"knobs", "pareto", "space"},
     "settings": {"architecture", "budget", "files", "pareto", "recipe", "space"},
     "jobs": {"architecture", "data"},
-    "train": {"batches", "network", "recipe", "records"},
+    "train": {"architecture", "batches", "network", "recipe", "records"},
     "work": {"architecture", "batches", "data", "files", "jobs", "network", "recipe", "records", "train"},
     "run": {"architecture", "cost", "files", "network", "pareto", "records", "settings"},
     "study": {

@@ -81,8 +81,17 @@ def test_a_proxy_is_the_same_curve_over_fewer_steps():
 def test_the_documented_recipe():
     full = Recipe()
     assert full == Recipe.of(200, 128)
-    assert (full.epochs, full.momentum, full.weight_decay, full.warmup_epochs, full.label_smoothing) == (200, 0.9, 1e-4, 5.0, 0.1)
-    assert Recipe.of(10, 128).warmup_epochs == 1.0 and Recipe.of(50, 128).warmup_epochs == 5.0 == Recipe.of(90, 128).warmup_epochs
+    assert (full.epochs, full.momentum, full.weight_decay, full.warmup_epochs, full.label_smoothing) == (
+        200,
+        0.9,
+        1e-4,
+        5.0,
+        0.1,
+    )
+    assert (
+        Recipe.of(10, 128).warmup_epochs == 1.0
+        and Recipe.of(50, 128).warmup_epochs == 5.0 == Recipe.of(90, 128).warmup_epochs
+    )
     assert Recipe.of(10, 32).learning_rate == pytest.approx(0.025)  # linear in the batch size
     assert Recipe.of(10, 256).learning_rate == pytest.approx(0.2)
     assert Recipe.of(10, 256, 0.05).learning_rate == 0.05
@@ -129,7 +138,8 @@ def test_recipes_that_mean_nothing_are_refused(options, says):
 
 
 @pytest.mark.parametrize(
-    ("images", "size"), [(1, 16), (100, 16), (511, 16), (512, 32), (1023, 32), (1024, 64), (2047, 64), (2048, 128), (10**6, 128)]
+    ("images", "size"),
+    [(1, 16), (100, 16), (511, 16), (512, 32), (1023, 32), (1024, 64), (2047, 64), (2048, 128), (10**6, 128)],
 )
 def test_default_batch_size(images, size):
     assert default_batch_size(images) == size

@@ -108,7 +108,10 @@ def test_suggested_choices_and_only_those_are_accepted(name, resolution):
 
 @pytest.mark.parametrize("name", names())
 def test_a_shipped_space_takes_every_image_size(name):
-    taken = {resolution: load_space(name, resolution=resolution).variant for resolution in (1, 8, 16, 17, 32, 64, 65, 224, 1024)}
+    taken = {
+        resolution: load_space(name, resolution=resolution).variant
+        for resolution in (1, 8, 16, 17, 32, 64, 65, 224, 1024)
+    }
     assert list(taken.values()) == ["tiny"] * 3 + ["cifar"] * 3 + ["imagenet"] * 3
     for resolution in taken:
         space = load_space(name, resolution=resolution)
@@ -139,7 +142,9 @@ COUNTED = {
     "one stage": (text_of(values={"stage2.depth": "[1, 2, 3]"}), 3),
     "both kinds": (text_of(values={"width": "[4, 8]", "stage*.depth": "[1, 2, 3]"}), 18),
     "shared condition": (
-        text_of(values={"block": "[basic, bottleneck]", "cardinality": "{values: [1, 2, 4], when: {block: bottleneck}}"}),
+        text_of(
+            values={"block": "[basic, bottleneck]", "cardinality": "{values: [1, 2, 4], when: {block: bottleneck}}"}
+        ),
         1 + 3,
     ),
     "condition in each stage": (
@@ -153,10 +158,15 @@ COUNTED = {
         (1 + 3) ** 2,
     ),
     "shared block, conditions in each stage": (
-        text_of(values={"block": "[basic, bottleneck]", "stage*.cardinality": "{values: [1, 2], when: {block: bottleneck}}"}),
+        text_of(
+            values={"block": "[basic, bottleneck]", "stage*.cardinality": "{values: [1, 2], when: {block: bottleneck}}"}
+        ),
         1 + 2 * 2,
     ),
-    "an option that only one block has": (text_of(values={"block": "[basic, bottleneck]", "group_width": "[2, 4, 8]"}), 1 + 3),
+    "an option that only one block has": (
+        text_of(values={"block": "[basic, bottleneck]", "group_width": "[2, 4, 8]"}),
+        1 + 3,
+    ),
     "an option that both have": (text_of(values={"block": "[basic, bottleneck]", "order": "[post, pre]"}), 4),
     "a condition on a depth": (
         text_of(values={"depth": "", "stage*.depth": "[1, 2]", "stage*.width": "{values: [4, 8], when: {depth: 2}}"}),
@@ -198,7 +208,9 @@ def domains():
 def test_size_of_any_space_is_what_enumeration_counts(block, where, lines):
     values = {"block": "basic", f"{where}block": block}
     for place, name, words, condition in lines:
-        values[f"{place}{name}"] = f"{{values: {words if '[' in words else [2]}, when: {{{condition}}}}}" if condition else words
+        values[f"{place}{name}"] = (
+            f"{{values: {words if '[' in words else [2]}, when: {{{condition}}}}}" if condition else words
+        )
     try:
         space = space_of(text_of(values=values))
     except UsageError:
@@ -214,7 +226,14 @@ def test_size_of_any_space_is_what_enumeration_counts(block, where, lines):
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_the_narrowest_line_wins_wherever_it_stands(backwards):
-    values = {"depth": "1", "stage*.depth": "2", "stage2.depth": "3", "width": "8", "stage3.width": "16", "block": "basic"}
+    values = {
+        "depth": "1",
+        "stage*.depth": "2",
+        "stage2.depth": "3",
+        "width": "8",
+        "stage3.width": "16",
+        "block": "basic",
+    }
     lines = [f"  {key}: {value}" for key, value in values.items()]
     text = "space: test\nstages: 3\nvalues:\n" + "\n".join(lines[::-1] if backwards else lines) + "\n"
     stages = space_of(text).architecture({}).stages
@@ -338,7 +357,10 @@ def test_all_choices_of_a_small_space_build():
         ({"order": "[post, pro, pre]"}, "order: "),
         ({"shortcut": "identity", "stage2.width": "16"}, "identity can't lead from "),
         ({"cardinality": "{values: [1, 2], when: {blokc: bottleneck}}"}, "names 'blokc'"),
-        ({"stage1.cardinality": "{values: [1, 2], when: {order: pre}}"}, "names 'order', which is not chosen before it"),
+        (
+            {"stage1.cardinality": "{values: [1, 2], when: {order: pre}}"},
+            "names 'order', which is not chosen before it",
+        ),
         ({"group_width": "{values: [4], when: {cardinality: 1}}", "cardinality": "1"}, "which is not chosen before it"),
         ({"stage1.group_width": "{values: [4], when: {stage2.depth: 1}}"}, "names 'stage2.depth'"),
         ({"stage1.width": "{values: [4, 8], when: {width: 4}}"}, "which is not chosen before it"),
@@ -362,13 +384,17 @@ def test_slips_in_values_are_named(values, says):
 
 def test_a_condition_reads_the_choice_of_its_own_stage():
     """A stage's own line that comes after the condition must not leave the shared value to be read in its place."""
-    text = text_of(values={"depth": "[1, 2]", "stage2.width": "{values: [4, 8], when: {depth: 2}}", "stage2.depth": "[1, 3]"})
+    text = text_of(
+        values={"depth": "[1, 2]", "stage2.width": "{values: [4, 8], when: {depth: 2}}", "stage2.depth": "[1, 3]"}
+    )
     assert "stage2.width: its condition names 'depth', which is not chosen before it" in refusal(text)
 
 
 def test_a_conditional_line_may_stand_over_a_shared_one():
     space = space_of(
-        text_of(values={"block": "[basic, bottleneck]", "stage2.width": "{values: [16, 32], when: {block: bottleneck}}"})
+        text_of(
+            values={"block": "[basic, bottleneck]", "stage2.width": "{values: [16, 32], when: {block: bottleneck}}"}
+        )
     )
     assert space.size() == 3
     assert space.architecture({"block": "basic"}).stages[1].width == 8
@@ -451,7 +477,17 @@ def test_files_that_are_no_text_are_refused(tmp_path):
     binary.write_bytes(bytes(range(256)))
     large = tmp_path / "large.yaml"
     large.write_bytes(b"#" * (MAX_BYTES + 1))
-    for path in (binary, large, tmp_path, tmp_path / "missing.yaml", Path(os.devnull), "", "no/such/space.yaml", "a\0b", "x" * 5000):
+    for path in (
+        binary,
+        large,
+        tmp_path,
+        tmp_path / "missing.yaml",
+        Path(os.devnull),
+        "",
+        "no/such/space.yaml",
+        "a\0b",
+        "x" * 5000,
+    ):
         with pytest.raises(UsageError) as error:
             load_space(path)
         assert "\n" not in str(error.value)
@@ -475,23 +511,46 @@ yaml_data = st.recursive(
     | st.integers(-3, 70)
     | st.floats(allow_nan=True)
     | st.sampled_from(["basic", "bottleneck", "pre", "post", "1x1", "projection", "identity", "cifar", "2e6", "a\nb"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["values", "from", "to", "step", "when", "name", "max_resolution", "stages", "budgets", "params", "max", "min"]),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "values",
+                    "from",
+                    "to",
+                    "step",
+                    "when",
+                    "name",
+                    "max_resolution",
+                    "stages",
+                    "budgets",
+                    "params",
+                    "max",
+                    "min",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=6,
 )
 keys = st.sampled_from(
-    [f"{place}{name}" for place in ("", "stage*.", "stage2.") for name in ("depth", "width", "block", "cardinality", "order", "merge")]
+    [
+        f"{place}{name}"
+        for place in ("", "stage*.", "stage2.")
+        for name in ("depth", "width", "block", "cardinality", "order", "merge")
+    ]
     + ["stem", "stem_width", "head", "stage9.width", "wid\nth"]
 )
 
 
 @given(
     st.dictionaries(keys, yaml_data, max_size=5),
-    st.dictionaries(st.sampled_from(["description", "stages", "budgets", "variants", "values", "other"]), yaml_data, max_size=2),
+    st.dictionaries(
+        st.sampled_from(["description", "stages", "budgets", "variants", "values", "other"]), yaml_data, max_size=2
+    ),
 )
 @settings(max_examples=300)
 def test_any_file_is_a_legal_space_or_a_usage_error(values, fields):

@@ -12,6 +12,7 @@ import torch
 from helpers_search import CLASSES, SIZE, images, space_of
 from torch import nn
 
+from nas import zoo
 from nas.batches import Augment, Batches
 from nas.data import Dataset, split
 from nas.errors import UsageError
@@ -40,7 +41,9 @@ values:
 """
 
 
-def batches(count: int = 48, seed: int = 0, device: str = "cpu", size: int = 16, train: bool = True, x=None, y=None) -> Batches:
+def batches(
+    count: int = 48, seed: int = 0, device: str = "cpu", size: int = 16, train: bool = True, x=None, y=None
+) -> Batches:
     if x is None:
         x, y = images(count, seed)
     return Batches(
@@ -94,7 +97,9 @@ def test_a_network_learns_what_can_be_learnt(device, precision):
 
 def test_weights_equal_a_loop_written_out():
     """PyTorch's SGD and LambdaLR, the loss and the schedule written down once more, in the default memory layout."""
-    recipe = Recipe(epochs=3, batch_size=16, learning_rate=0.08, weight_decay=5e-4, warmup_epochs=1.0, label_smoothing=0.1)
+    recipe = Recipe(
+        epochs=3, batch_size=16, learning_rate=0.08, weight_decay=5e-4, warmup_epochs=1.0, label_smoothing=0.1
+    )
     tested = training(recipe)
     epochs = [tested.epoch() for _ in range(recipe.epochs)]
 
@@ -103,7 +108,9 @@ def test_weights_equal_a_loop_written_out():
     total, warmup = 9, 3
 
     def factor(step: int) -> float:
-        return (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+        return (
+            (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+        )
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     for number in range(3):
@@ -234,7 +241,15 @@ def test_test_images_never_reach_the_training_data():
 def test_training_data_are_the_data_sets():
     x, y = images(40)
     dataset = Dataset(
-        name="made", source="Made.", x_train=x, y_train=y, x_test=x, y_test=y, classes=tuple("abcd"), flip=True, crop_padding=2
+        name="made",
+        source="Made.",
+        x_train=x,
+        y_train=y,
+        x_test=x,
+        y_test=y,
+        classes=tuple("abcd"),
+        flip=True,
+        crop_padding=2,
     )
     indices = split(y, 0.25, 1)
     found = TrainingData.of(dataset, *indices)
@@ -301,7 +316,15 @@ def test_bf16_computes_in_bf16_and_keeps_the_weights_in_fp32(device):
 def test_devices():
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
-    for name in ("gpu", "", "cuda:99", "tpu", "cpu:x", "a\nb", *([] if torch.cuda.is_available() else ["cuda", "cuda:0"])):
+    for name in (
+        "gpu",
+        "",
+        "cuda:99",
+        "tpu",
+        "cpu:x",
+        "a\nb",
+        *([] if torch.cuda.is_available() else ["cuda", "cuda:0"]),
+    ):
         with pytest.raises(UsageError) as error:
             pick_device(name)
         assert repr(name) in str(error.value) and "\n" not in str(error.value)
@@ -310,8 +333,18 @@ def test_devices():
 @pytest.mark.parametrize("device", DEVICES)
 def test_precisions(device):
     place = torch.device(device)
-    assert pick_precision("auto", place) in ("fp32", "bf16")
-    assert [pick_precision(name, place) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+    net = zoo.get("resnet20")
+    assert pick_precision("auto", place, net) in ("fp32", "bf16")
+    assert [pick_precision(name, place, net) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
     for name in ("fp16", "", "BF16"):
         with pytest.raises(UsageError, match="known are auto, fp32, bf16"):
-            pick_precision(name, place)
+            pick_precision(name, place, net)
+
+
+def test_no_bf16_on_a_cpu_where_a_stride_sees_one_pixel():
+    cpu, net = torch.device("cpu"), zoo.get("resnet20")
+    assert pick_precision("bf16", cpu, net.adapted(classes=10, resolution=4, channels=1)) == "bf16"  # 4, 2, 1
+    assert (
+        pick_precision("bf16", cpu, net.adapted(classes=10, resolution=2, channels=1)) == "fp32"
+    )  # 2, 1, then a stride
+    assert pick_precision("auto", cpu, net.adapted(classes=10, resolution=8, channels=1)) == "fp32"

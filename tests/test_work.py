@@ -180,13 +180,17 @@ def without_optimizer(folder: Path) -> None:
 
 DAMAGE = {
     "checkpoint cut short": lambda folder: os.truncate(folder / CHECKPOINT, (folder / CHECKPOINT).stat().st_size // 2),
-    "checkpoint without its last byte": lambda folder: os.truncate(folder / CHECKPOINT, (folder / CHECKPOINT).stat().st_size - 1),
+    "checkpoint without its last byte": lambda folder: os.truncate(
+        folder / CHECKPOINT, (folder / CHECKPOINT).stat().st_size - 1
+    ),
     "empty checkpoint": lambda folder: (folder / CHECKPOINT).write_bytes(b""),
     "checkpoint of noise": lambda folder: (folder / CHECKPOINT).write_bytes(bytes(range(256)) * 10),
     "checkpoint of another network": other_network,
     "checkpoint without its optimiser": without_optimizer,
     "checkpoint that is a list": lambda folder: torch.save([1, 2], folder / CHECKPOINT),
-    "checkpoint that runs code": lambda folder: (folder / CHECKPOINT).write_bytes(pickle.dumps(Evil(folder / "evil"), protocol=2)),
+    "checkpoint that runs code": lambda folder: (folder / CHECKPOINT).write_bytes(
+        pickle.dumps(Evil(folder / "evil"), protocol=2)
+    ),
     "no checkpoint": lambda folder: (folder / CHECKPOINT).unlink(),
     "records cut short": lambda folder: os.truncate(folder / EPOCHS, (folder / EPOCHS).stat().st_size // 2),
     "empty records": lambda folder: (folder / EPOCHS).write_bytes(b""),
@@ -245,7 +249,10 @@ def fail_in_epoch(monkeypatch, number: int, error: BaseException) -> None:
     ("error", "reason"),
     [
         (ValueError("a strange shape"), "ValueError: a strange shape"),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore"), "out of memory on cpu: CUDA out of memory. Tried"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore"),
+            "out of memory on cpu: CUDA out of memory. Tried",
+        ),
         (MemoryError(), "MemoryError"),
         (RuntimeError("two\nlines " + "and more " * 200), "RuntimeError: two lines and more"),
         (torch.OutOfMemoryError(), "out of memory on cpu"),
