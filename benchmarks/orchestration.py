@@ -34,7 +34,16 @@ class NoOp(workers.Worker):
         self.job = workers.Job.from_dict(config)
 
     def step(self) -> dict[str, Any]:
-        result = {"key": self.job.key, "state": "complete", "reason": "", "accuracy": 0.5, "seconds": 0.0, "epochs": []}
+        digest = self.job.architecture.digest
+        result = {
+            "key": self.job.key,
+            "digest": digest,
+            "state": "complete",
+            "reason": "",
+            "accuracy": 0.5,
+            "seconds": 0.0,
+            "epochs": [],
+        }
         write_json(self.job.result_path, {**result, "finished": time.time()})
         return {"epoch": "", "done": True}
 

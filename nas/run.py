@@ -213,7 +213,7 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
     for position, entry in enumerate(settings.baselines, 1):
         architecture = Architecture.from_dict(entry["architecture"])
         cost = cost_of(architecture)
-        result = read_json(folder / BASELINES / entry["name"] / "result.json") or {}
+        result = _result(folder / BASELINES / entry["name"], architecture.digest)
         accuracy = result.get("accuracy")
         epochs = tuple(Epoch.from_dict(epoch) for epoch in result.get("epochs", []))
         found.append(
@@ -237,6 +237,12 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
     return found
 
 
+def _result(place: Path, digest: str) -> Mapping[str, Any]:
+    """What the worker left in a trial's folder, if it is of this network; else empty."""
+    result = read_json(place / "result.json")
+    return result if isinstance(result, dict) and result.get("digest") == digest else {}
+
+
 def objective_values(accuracy: float, cost: Cost, objectives: tuple[Objective, ...]) -> tuple[float, ...]:
     """A candidate's values in the order of the objectives, of which the first is accuracy and the others are exact costs."""
     return (accuracy, *(float(getattr(cost, objective.name)) for objective in objectives[1:]))
@@ -246,7 +252,7 @@ def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, A
     place = folder / TRIALS / str(frozen.number)
     state: State = facts.get("outcome") or _STATES[frozen.state.name]
     trained = state in ("complete", "stopped", "failed", "running")
-    result = (read_json(place / "result.json") if trained else None) or {}
+    result = _result(place, facts["digest"]) if trained else {}
     records = result.get("epochs") or (read_json(place / "epochs.json") if state == "running" else None) or []
     epochs = tuple(Epoch.from_dict(record) for record in records)
     values = tuple(frozen.values) if state == "complete" else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -88,6 +89,7 @@ def search(
     request = dataclasses.replace(request or Request(), **options)
     say = say or (lambda text: None)
     folder, settings, data = plan(request, say)
+    say(_about_data(settings.dataset))
     folder.mkdir(parents=True, exist_ok=True)
     settings.save(folder)
     return drive(folder, settings, data, say, display)
@@ -109,6 +111,7 @@ def resume(
     say = say or (lambda text: None)
     folder = Path(path).absolute()
     settings = Settings.load(folder)
+    _check_executor(executor)
     trials = executor.pop("trials", None) or settings.trials
     settings = dataclasses.replace(settings, trials=trials, executor={**settings.executor, **executor})
     facts = settings.dataset
@@ -128,6 +131,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     if request.executor not in EXECUTORS:
         raise UsageError(f"unknown executor {request.executor!r}; known: {', '.join(EXECUTORS)}")
     SAMPLERS.find(request.sampler)
+    _check_executor(dataclasses.asdict(request))
     if request.precision not in ("auto", *PRECISIONS):
         raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
     _check_device(request)
@@ -140,10 +144,10 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     ).within(request.budget)
     space.sample(request.seed)  # UsageError if nothing meets the budget
     data = _training_data(dataset, request.seed)
-    batch_size = request.batch_size or default_batch_size(len(data.train_index))
+    batch_size = default_batch_size(len(data.train_index)) if request.batch_size is None else request.batch_size
     recipe = Recipe.of(request.epochs, min(batch_size, len(data.train_index)), request.learning_rate)
     spans = survey(space, samples=300, seed=request.seed)
-    baselines = [_baseline(name, space, dataset) for name in request.baselines]
+    baselines = [_baseline(name, space, dataset) for name in dict.fromkeys(request.baselines)]
     largest = {m: max([getattr(spans.largest, m), *(getattr(cost_of(b), m) for _, b in baselines)]) for m in METRICS}
     settings = Settings(
         name=folder.name,
@@ -279,6 +283,13 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         self._note("stopping behind the epochs in flight; press Ctrl-C again to stop at once ...")
 
 
+def _check_executor(asked: Mapping[str, Any]) -> None:
+    for name, least in (("workers", 0), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0)):
+        value = asked.get(name)
+        if value is not None and not (math.isfinite(value) and value >= least):
+            raise UsageError(f"--{name.replace('_', '-')} {value:g}: must be at least {least:g}")
+
+
 def _check_device(request: Request) -> None:
     """UsageError for a device that can't be used; workers on other machines are asked when they start."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", request.device):
@@ -334,11 +345,18 @@ def _training_data(dataset: Dataset, seed: int) -> TrainingData:
     return TrainingData.of(dataset, *split(dataset.y_train, fraction, seed))
 
 
+def _about_data(facts: Mapping[str, Any]) -> str:
+    ranked = f"{facts['train_images']:,} images to train on, {facts['validation_images']:,} to rank by"
+    size = f"{facts['resolution']}x{facts['resolution']} pixels, {facts['channels']} channel{'s' if facts['channels'] > 1 else ''}"
+    untouched = f"the {facts['test_images']:,} test images are not touched"
+    return f"Data: {facts['source']}\n{ranked}; {untouched}; {size}, {len(facts['classes'])} classes."
+
+
 def _facts(dataset: Dataset, data: TrainingData, request: Request) -> dict[str, Any]:
     return {
-        "name": request.dataset,
+        "name": dataset.name,
         "source": dataset.source,
-        "root": None if request.data_root is None else str(request.data_root),
+        "root": None if request.data_root is None else str(request.data_root.absolute()),
         "asked_resolution": request.resolution,
         "max_images": request.max_images,
         "resolution": dataset.resolution,

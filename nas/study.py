@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from nas.architecture import Architecture
 from nas.errors import NasError, UsageError
 from nas.files import read_json, write_json
-from nas.jobs import RESULT, Job
+from nas.jobs import Job
 from nas.knobs import Choices
 from nas.network import cost_of
 from nas.run import ATTRIBUTE, BASELINES, JOURNAL, LOCK, STUDY_NAME, TRIALS, journal, objective_values
@@ -65,6 +65,7 @@ class Study:
         self.counts = Counts()
         self.recovered: list[str] = []  # what recovery did, in words
         self.exhausted = False
+        self._failed_before = 0  # whatever it was, a user who resumes may have mended it
         self._last_failure = ""
         self._queue: deque[Job] = deque()  # adopted, retried, and the baselines
         self._flying: dict[str, Job] = {}
@@ -101,9 +102,10 @@ class Study:
         searching = sum(not job.baseline for job in self._flying.values())
         if self.exhausted or self.counts.trained + searching >= self.settings.trials:
             return None
-        if self.counts.failed >= (FAILURES_AT_FIRST if not self.counts.trained else max(20, 2 * self.settings.trials)):
+        failed = self.counts.failed - self._failed_before
+        if failed >= (FAILURES_AT_FIRST if not self.counts.trained else max(20, 2 * self.settings.trials)):
             raise NasError(
-                f"{self.counts.failed} trials failed, the last because: {self._last_failure}; see {self.folder / TRIALS}"
+                f"{failed} trials failed, the last because: {self._last_failure}; see {self.folder / TRIALS}"
             )
         for attempt in range(10 * REJECTIONS_IN_A_ROW):
             if attempt and attempt % REJECTIONS_IN_A_ROW == 0 and not self._enqueue_new():
@@ -174,13 +176,17 @@ class Study:
     def tell(self, key: str) -> Mapping[str, Any]:
         """Record the result that a job's worker wrote, and return it. NasError if there is none."""
         job = self._flying[key]
-        result = read_json(job.result_path)
+        result = _result(job)
         if result is None:
             raise NasError(f"{job.result_path}: missing although the worker said that it was done")
         del self._flying[key]
         if not job.baseline:
             self._record(int(key), job.architecture, result)
-        return dict(result)
+        return result
+
+    def ended(self, key: str) -> bool:
+        """Whether a job's worker left its result, so that it can be told."""
+        return _result(self._flying[key]) is not None
 
     def retry(self, key: str, reason: str) -> bool:
         """A job's worker died. It is queued again, to go on from its checkpoint, or given up after MAX_ATTEMPTS.
@@ -188,7 +194,7 @@ class Study:
         Returns whether it is tried again. A result that the worker wrote before it died is told instead.
         """
         job = self._flying[key]
-        if read_json(job.result_path) is not None:
+        if _result(job) is not None:
             self.tell(key)
             return False
         self._attempts[key] = self._attempts.get(key, 0) + 1
@@ -251,6 +257,7 @@ class Study:
         self._adopt_baselines()
         for trial in trials:
             self._adopt(trial)
+        self._failed_before = self.counts.failed
 
     def _repair(self) -> None:
         """Cut a torn last line off the journal (Optuna would append to it, and could read nothing behind) and stale locks."""
@@ -273,21 +280,21 @@ class Study:
         for entry in self.settings.baselines:
             architecture = Architecture.from_dict(entry["architecture"])
             folder = self.folder / BASELINES / entry["name"]
+            job = Job(f"baseline:{entry['name']}", folder, architecture, self.settings.seed)
             self._digests[architecture.digest] = f"baseline {entry['name']}"
-            if read_json(folder / RESULT) is None:
-                self._queue.append(Job(f"baseline:{entry['name']}", folder, architecture, self.settings.seed))
+            if _result(job) is None:
+                self._queue.append(job)
 
     def _adopt(self, frozen: optuna.trial.FrozenTrial) -> None:
         from optuna.trial import TrialState
 
         facts = frozen.user_attrs.get(ATTRIBUTE)
-        if frozen.state == TrialState.RUNNING and (facts is None or "outcome" in facts):
-            self.study.tell(frozen.number, state=TrialState.FAIL)
+        outcome = None if facts is None else facts.get("outcome")
+        if frozen.state == TrialState.RUNNING and (facts is None or outcome is not None):
+            self.study.tell(frozen.number, state=TrialState.PRUNED if outcome == "rejected" else TrialState.FAIL)
             self.recovered.append(f"closed trial {frozen.number}, which was being asked for when the driver died")
-            return
         if facts is None:
             return
-        outcome = facts.get("outcome")
         if outcome is not None:
             setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
             return
@@ -297,13 +304,19 @@ class Study:
             setattr(self.counts, name, getattr(self.counts, name) + 1)
             return
         job = self._job(frozen.number, Architecture.from_dict(facts["architecture"]))
-        result = read_json(job.result_path)
+        result = _result(job)
         if result is not None:
             self._record(frozen.number, job.architecture, result)
             self.recovered.append(f"took over the result of trial {frozen.number}, which was written but not recorded")
         else:
             self._queue.append(job)
             self.recovered.append(f"goes on with trial {frozen.number}")
+
+
+def _result(job: Job) -> dict[str, Any] | None:
+    """What a worker left at a job's end; None if there is nothing, or it is of a network that had the number before."""
+    result = read_json(job.result_path)
+    return result if isinstance(result, dict) and result.get("digest") == job.architecture.digest else None
 
 
 def _is_json(line: bytes) -> bool:

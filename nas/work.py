@@ -11,7 +11,6 @@ import gc
 import textwrap
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -85,13 +84,13 @@ class Bench:
         reason = ""
         try:
             training = self._training(job)
-            found = _resume(training, folder)
+            found = _resume(training, job)
             if found is None:
                 training = self._training(job)  # what a torn checkpoint may have half overwritten
             epochs = found or []
             while training.done < self.recipe.epochs:
                 epochs.append(training.epoch())
-                self._save(training, epochs, folder)
+                self._save(training, epochs, job)
                 yield epochs[-1]
         except torch.OutOfMemoryError as error:
             reason = _line(f"out of memory on {self.device}: {error}")
@@ -118,11 +117,12 @@ class Bench:
         network = build(job.architecture, seed=job.seed)
         return Training(network, *self.batches(job.seed), self.recipe, self.precision(job.architecture))
 
-    def _save(self, training: Training, epochs: list[Epoch], folder: Path) -> None:
+    def _save(self, training: Training, epochs: list[Epoch], job: Job) -> None:
         if training.done == self.recipe.epochs:
             return  # the result follows at once
-        write_json(folder / EPOCHS, [epoch.to_dict() for epoch in epochs])
-        write_with(folder / CHECKPOINT, lambda file: torch.save(training.state(), file))
+        write_json(job.folder / EPOCHS, [epoch.to_dict() for epoch in epochs])
+        state = {**training.state(), "digest": job.architecture.digest}
+        write_with(job.folder / CHECKPOINT, lambda file: torch.save(state, file))
 
     def _result(self, job: Job, epochs: list[Epoch], reason: str) -> dict[str, Any]:
         return {
@@ -144,17 +144,17 @@ def _line(text: str) -> str:
     return textwrap.shorten(text, MAX_REASON, placeholder=" ...")
 
 
-def _resume(training: Training, folder: Path) -> list[Epoch] | None:
-    """Load the folder's checkpoint; the records of the epochs behind it, or None if it can't be used."""
-    path = folder / CHECKPOINT
-    records = read_json(folder / EPOCHS)
+def _resume(training: Training, job: Job) -> list[Epoch] | None:
+    """Load the job's checkpoint; the records of the epochs behind it, or None if it can't be used."""
+    path = job.folder / CHECKPOINT
+    records = read_json(job.folder / EPOCHS)
     if not path.exists() or not isinstance(records, list):
         return []
     try:
         state = torch.load(path, map_location=training.device, weights_only=True)
         done = int(state["done"])
         epochs = [Epoch.from_dict(record) for record in records[:done]]
-        if len(epochs) != done:
+        if len(epochs) != done or state["digest"] != job.architecture.digest:
             return []
         training.load(state)
     except Exception:  # torn, or of something else: the trial starts over, and nothing of it counts twice

@@ -165,7 +165,7 @@ class Driver(Searcher):
     def _close(self, job: Job, result: Mapping[str, Any] | None, error: bool) -> None:
         if result is not None and not error:
             self._show(job, result)  # Tune gives the last result here only
-        if job.result_path.is_file():
+        if self.study.ended(job.key):
             self.ended += 1
             self.monitor.ended(job, self.study.tell(job.key))
         elif self.stop() or not error:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from make_run import make_settings
+import optuna
+from make_run import make_settings, result_of
 
 from nas.data import split
-from nas.jobs import TrainingData
+from nas.files import write_json
+from nas.jobs import Job, TrainingData
 from nas.knobs import Choices
+from nas.run import JOURNAL
 from nas.settings import Settings
 from nas.space import SearchSpace, space_from_text
+from nas.study import Study
 
 # 2 x 2 x 2 x 2 = 16 networks of a few hundred to a few thousand parameters.
 TINY = """\
@@ -103,3 +108,24 @@ def training_data(count: int = 60) -> TrainingData:
     """What a search on such images gives to its workers."""
     x, y = images(count)
     return TrainingData(x, y, *split(y, 0.2, 0), mean=(0.4,), std=(0.25,), flip=False, crop_padding=1)
+
+
+def finish(study: Study, *, fails: Callable[[Job], bool] = lambda job: False, most: int = 10_000) -> list[Job]:
+    """Ask, leave a result as a worker would, tell; until the study asks for no more. The jobs that were handed out."""
+    jobs: list[Job] = []
+    while len(jobs) < most and (job := study.ask()) is not None:
+        jobs.append(job)
+        write_json(job.result_path, result_of(job, failed=fails(job)))
+        study.tell(job.key)
+    return jobs
+
+
+def open_optuna(folder: Path) -> optuna.Study:
+    """The journal opened by Optuna alone, as anybody might."""
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL)))
+    return optuna.load_study(study_name=None, storage=storage)
+
+
+def environment() -> dict[str, str]:
+    """For a process of Python that imports these helpers."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}

@@ -136,7 +136,7 @@ def _introduce(request: Any, shown: _Shown) -> None:
     )
     if request.dataset == "digits":
         shown.say(
-            "Data: digits, 1,797 real 8x8 images of handwritten digits that come with scikit-learn; nothing is downloaded.\n"
+            "The default data are 1,797 real 8x8 images of handwritten digits that come along; nothing is downloaded.\n"
             "Your own images: --dataset imagefolder:PATH (one folder a class) or npz:FILE; CIFAR-10: --dataset cifar10 --download."
         )
 

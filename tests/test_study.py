@@ -1,0 +1,574 @@
+"""The driver's side of a run without training: what is asked for, what is told, and what a dead driver leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from helpers_search import CONDITIONAL, TINY, environment, every_choice, finish, open_optuna, settings_of, space_of
+from make_run import epochs_of, result_of
+from optuna.trial import TrialState
+
+from nas.errors import NasError, UsageError
+from nas.files import read_json, write_json
+from nas.jobs import EPOCHS, RESULT
+from nas.network import cost_of
+from nas.run import ATTRIBUTE, JOURNAL, LOCK, load_run
+from nas.samplers import SAMPLERS
+from nas.settings import Settings
+from nas.study import FAILURES_AT_FIRST, MAX_ATTEMPTS, Study
+
+ONE = "space: one\nstages: 1\nvalues: {block: basic, depth: 1, width: 4, stem_width: 4}\n"
+
+
+def begin(folder: Path, settings: Settings | None = None, **options) -> Study:
+    """A study on a new run folder, not entered yet."""
+    settings = settings or settings_of(**options)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings.save(folder)
+    return Study(folder, settings)
+
+
+def again(folder: Path) -> Study:
+    return Study(folder, Settings.load(folder))
+
+
+def told(folder: Path) -> dict[int, optuna.trial.FrozenTrial]:
+    """The trials by number, as Optuna alone reads them."""
+    return {trial.number: trial for trial in open_optuna(folder).get_trials()}
+
+
+def digests(trials) -> list[str]:
+    """Of the trials that were handed out."""
+    facts = [trial.user_attrs[ATTRIBUTE] for trial in trials.values() if ATTRIBUTE in trial.user_attrs]
+    return [fact["digest"] for fact in facts if "outcome" not in fact]
+
+
+def baseline_of(text: str, name: str = "known") -> dict:
+    return {"name": name, "architecture": space_of(text).architecture(next(every_choice(space_of(text)))).to_dict()}
+
+
+# -- asking and telling ------------------------------------------------------------------------------------------------
+
+
+def test_it_asks_for_as_many_as_it_was_told_and_waits_for_them(tmp_path):
+    with begin(tmp_path, trials=4) as study:
+        jobs = [study.ask() for _ in range(4)]
+        assert [job.key for job in jobs] == ["0", "1", "2", "3"]
+        assert study.ask() is None and not study.finished and not study.exhausted
+        write_json(jobs[2].result_path, result_of(jobs[2], failed=True))
+        study.tell("2")
+        later = study.ask()
+        assert later.key == "4" and study.ask() is None
+        for job in (jobs[0], jobs[1], jobs[3], later):
+            assert not study.finished
+            write_json(job.result_path, result_of(job))
+            study.tell(job.key)
+        assert study.finished and study.ask() is None
+        assert (study.counts.complete, study.counts.failed, study.counts.trained) == (4, 1, 4)
+    assert len({job.architecture.digest for job in (*jobs, later)}) == 5
+
+
+def test_a_job_says_all_that_a_worker_needs(tmp_path):
+    with begin(tmp_path, trials=2, seed=5) as study:
+        job = study.ask()
+        assert job.folder == tmp_path / "trials" / "0" and job.folder.is_absolute()
+        assert job.result_path == job.folder / RESULT
+        assert job.seed == 5 and not job.baseline
+        assert type(job).from_dict(json.loads(json.dumps(job.to_dict()))) == job
+
+
+def test_states_and_values_in_optuna(tmp_path):
+    space = space_of(TINY)
+    limit = sorted(space.cost(choices).params for choices in every_choice(space))[9]
+    settings = settings_of(trials=6, objectives=("accuracy", "macs", "activations"), budgets={"params": [None, limit]}, seed=3)
+    with begin(tmp_path, settings) as study:
+        finish(study, fails=lambda job: job.key == "0")
+        counts = study.counts
+    trials = told(tmp_path)
+    assert open_optuna(tmp_path).metric_names == ["accuracy", "macs", "activations"]
+    by_outcome = {"complete": 0, "failed": 0, "rejected": 0, "duplicate": 0}
+    for number, trial in trials.items():
+        facts, result = trial.user_attrs[ATTRIBUTE], read_json(tmp_path / "trials" / str(number) / RESULT)
+        cost = space.cost(trial.params)
+        architecture = space.architecture(trial.params)
+        assert facts["cost"] == [cost.params, cost.macs, cost.activations]
+        assert facts["digest"] == architecture.digest and facts["architecture"] == architecture.to_dict()
+        constraint = {key: value for key, value in trial.system_attrs.items() if key.startswith("constraint")}
+        assert list(constraint.values()) == [settings.budget().violation(cost)]
+        outcome = facts.get("outcome") or ("complete" if trial.state == TrialState.COMPLETE else "failed")
+        by_outcome[outcome] += 1
+        if outcome == "complete":
+            assert trial.values == [result["accuracy"], cost.macs, cost.activations]
+            assert cost.params <= limit
+        elif outcome == "failed":
+            assert trial.state == TrialState.FAIL and trial.user_attrs["reason"] == result["reason"]
+        elif outcome == "rejected":
+            assert trial.state == TrialState.PRUNED and result is None and cost.params > limit
+            assert "above the budget" in facts["reason"] and constraint.popitem()[1] > 0
+        else:
+            assert trial.state == TrialState.FAIL and result is None
+            earlier = int(facts["reason"].removeprefix("the same network as trial "))
+            assert earlier < number and trials[earlier].user_attrs[ATTRIBUTE]["digest"] == facts["digest"]
+    assert by_outcome == {
+        "complete": counts.complete, "failed": counts.failed, "rejected": counts.rejected, "duplicate": counts.duplicate
+    }  # fmt: skip
+    assert counts.complete == 6 and counts.failed == 1 and counts.rejected > 0
+
+
+@pytest.mark.parametrize("text", [TINY, CONDITIONAL.replace("[1, 2]", "1")], ids=["tiny", "conditional"])
+def test_a_small_space_is_exhausted_and_no_network_is_trained_twice(tmp_path, text):
+    space = space_of(text)
+    networks = {space.architecture(choices).digest for choices in every_choice(space)}
+    if len(networks) > 40:
+        limit = sorted(space.cost(choices).params for choices in every_choice(space))[20]
+    else:
+        limit = None
+    within = {
+        space.architecture(c).digest for c in every_choice(space) if limit is None or space.cost(c).params <= limit
+    }
+    settings = settings_of(text, trials=1000, budgets={} if limit is None else {"params": [None, limit]})
+    with begin(tmp_path, settings) as study:
+        jobs = finish(study)
+        assert study.exhausted and study.finished and study.ask() is None
+        assert sorted(job.architecture.digest for job in jobs) == sorted(within)
+        assert study.counts.complete == len(within)
+    with again(tmp_path) as study:
+        assert study.ask() is None and study.exhausted
+        assert study.counts.complete == len(within)
+
+
+def test_the_last_trial_of_a_space_is_found_before_it_counts_as_exhausted(tmp_path):
+    """Nothing says exhausted while a candidate is in flight: its number is taken, and the run waits for it."""
+    with begin(tmp_path, settings_of(ONE, trials=3)) as study:
+        job = study.ask()
+        assert study.ask() is None and study.exhausted and not study.finished
+        write_json(job.result_path, result_of(job))
+        study.tell(job.key)
+        assert study.finished
+
+
+def test_a_baseline_is_trained_first_and_not_sampled_again(tmp_path):
+    settings = dataclasses.replace(settings_of(TINY, trials=100), baselines=[baseline_of(TINY)])
+    with begin(tmp_path, settings) as study:
+        jobs = finish(study)
+    assert [job.key for job in jobs[:2]] == ["baseline:known", "0"]
+    assert jobs[0].baseline and jobs[0].folder == tmp_path / "baselines" / "known"
+    found = [job.architecture.digest for job in jobs]
+    assert len(found) == len(set(found)) == 16
+    assert study.counts.complete == 15  # the baseline is not a trial of the search
+    duplicates = [trial.user_attrs[ATTRIBUTE]["reason"] for trial in told(tmp_path).values() if trial.state == TrialState.FAIL]
+    assert "the same network as baseline known" in duplicates
+    with again(tmp_path) as study:
+        assert study.ask() is None  # nor trained again by the next driver
+
+
+def test_baselines_do_not_count_as_trials(tmp_path):
+    settings = dataclasses.replace(settings_of(TINY, trials=2), baselines=[baseline_of(ONE)])
+    with begin(tmp_path, settings) as study:
+        jobs = finish(study, fails=lambda job: job.baseline)
+        assert [job.key for job in jobs] == ["baseline:known", "0", "1"]
+        assert (study.counts.complete, study.counts.failed) == (2, 0)
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+def test_failed_trials_do_not_count(tmp_path):
+    with begin(tmp_path, trials=5) as study:
+        jobs = finish(study, fails=lambda job: int(job.key) % 2 == 0)
+        assert (study.counts.complete, study.counts.failed) == (5, len(jobs) - 5)
+        assert len(jobs) == 10 and len({job.architecture.digest for job in jobs}) == 10
+
+
+def test_a_run_in_which_everything_fails_ends_and_can_go_on(tmp_path):
+    with begin(tmp_path, trials=8) as study:
+        with pytest.raises(NasError, match=r"5 trials failed, the last because: the training loss became nan"):
+            finish(study, fails=lambda job: True)
+        assert study.counts.failed == FAILURES_AT_FIRST
+    with again(tmp_path) as study:  # the user has mended what was wrong
+        assert len(finish(study)) == 8
+
+
+def test_many_failures_among_successes_end_the_run(tmp_path):
+    with (
+        begin(tmp_path, settings_of(CONDITIONAL, trials=30)) as study,
+        pytest.raises(NasError, match="60 trials failed"),
+    ):
+        finish(study, fails=lambda job: int(job.key) > 0)
+
+
+def test_a_dead_workers_job_is_tried_three_times(tmp_path):
+    with begin(tmp_path, trials=2) as study:
+        job = study.ask()
+        for attempt in range(1, MAX_ATTEMPTS):
+            assert study.retry(job.key, f"death {attempt}") is True
+            assert study.ask() == job
+        assert study.retry(job.key, "death 3") is False
+        assert study.counts.failed == 1 and study.counts.trained == 0
+        assert [job.key for job in finish(study)] == ["1", "2"]
+    trial = told(tmp_path)[0]
+    assert trial.state == TrialState.FAIL and trial.user_attrs["reason"] == "the worker died 3 times; last: death 3"
+    assert load_run(tmp_path).trial(0).reason == "the worker died 3 times; last: death 3"
+
+
+def test_a_baseline_whose_worker_dies_is_given_up_too(tmp_path):
+    settings = dataclasses.replace(settings_of(trials=1), baselines=[baseline_of(ONE)])
+    with begin(tmp_path, settings) as study:
+        for _ in range(MAX_ATTEMPTS):
+            study.retry(study.ask().key, "it died")
+        assert [job.key for job in finish(study)] == ["0"]
+    (baseline,) = load_run(tmp_path).baselines()
+    assert baseline.state == "failed" and "it died" in baseline.reason
+
+
+def test_a_result_that_was_written_before_the_worker_died_is_told(tmp_path):
+    with begin(tmp_path, trials=1) as study:
+        job = study.ask()
+        write_json(job.result_path, result_of(job))
+        assert study.retry(job.key, "died a moment later") is False
+        assert study.counts.complete == 1 and study.finished
+
+
+def test_a_job_that_is_put_back_is_the_next_one(tmp_path):
+    with begin(tmp_path, trials=3) as study:
+        first, second = study.ask(), study.ask()
+        study.put_back(second.key)
+        study.put_back(first.key)
+        assert not study.finished
+        assert [study.ask(), study.ask()] == [first, second]
+
+
+def test_telling_without_a_result_is_an_error(tmp_path):
+    with begin(tmp_path, trials=1) as study:
+        job = study.ask()
+        for content in (None, "", '{"state": "compl'):
+            if content is not None:
+                job.result_path.parent.mkdir(parents=True, exist_ok=True)
+                job.result_path.write_text(content)
+            assert not study.ended(job.key)
+            with pytest.raises(NasError, match=r"result\.json: missing"):
+                study.tell(job.key)
+        assert not study.finished
+        write_json(job.result_path, result_of(job))
+        assert study.ended(job.key) and study.tell(job.key)["state"] == "complete"
+
+
+# -- what a dead driver leaves -----------------------------------------------------------------------------------------
+
+
+def test_what_was_in_flight_is_adopted_under_its_number(tmp_path):
+    settings = dataclasses.replace(settings_of(trials=4), baselines=[baseline_of(ONE)])
+    with begin(tmp_path, settings) as study:
+        before = [study.ask() for _ in range(4)]
+    with again(tmp_path) as study:
+        assert study.recovered == ["goes on with trial 0", "goes on with trial 1", "goes on with trial 2"]
+        jobs = finish(study)
+        assert jobs[:4] == before and len(jobs) == 5
+        assert study.counts.complete == 4
+    assert {trial.state for trial in told(tmp_path).values()} == {TrialState.COMPLETE}
+
+
+def test_results_that_were_written_but_not_told_are_told(tmp_path):
+    with begin(tmp_path, trials=3) as study:
+        jobs = [study.ask() for _ in range(3)]
+        for job in jobs[:2]:
+            write_json(job.result_path, result_of(job, failed=job is jobs[1]))
+    with again(tmp_path) as study:
+        assert (study.counts.complete, study.counts.failed) == (1, 1)
+        assert [text for text in study.recovered if "took over" in text] == [
+            f"took over the result of trial {number}, which was written but not recorded" for number in (0, 1)
+        ]
+        assert finish(study)[0] == jobs[2]
+    trials = told(tmp_path)
+    assert trials[0].values[0] == result_of(jobs[0])["accuracy"]
+    assert trials[1].state == TrialState.FAIL and trials[1].user_attrs["reason"]
+
+
+def test_a_result_of_another_network_is_not_taken_over(tmp_path):
+    """Left by a run whose journal was deleted or lost its end: the number is the same, the network is not."""
+    with begin(tmp_path, trials=2, seed=0) as study:
+        old = finish(study)
+    (tmp_path / JOURNAL).unlink()
+    settings_of(trials=2, seed=1).save(tmp_path)
+    with again(tmp_path) as study:
+        job = study.ask()
+        assert job.key == old[0].key and job.architecture != old[0].architecture
+        assert not study.ended(job.key) and study.retry(job.key, "died") is True
+    with again(tmp_path) as study:
+        assert study.counts.complete == 0 and study.recovered == ["goes on with trial 0"]
+        assert load_run(tmp_path).trial(0).epochs == ()
+        finish(study)
+    for trial in load_run(tmp_path).complete():
+        assert trial.accuracy == read_json(tmp_path / "trials" / str(trial.number) / RESULT)["accuracy"]
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b'{"op_code": 5, "worker_id": "abc',
+        b'{"op_code": 5}\x00\x00\x00',
+        b"\x00" * 4096,
+        b'{"op_code": 4, "wor\n',
+        b"not json\nnor this",
+        b"\n\n",
+        b'{"op_code": 6, "worker_id": "x", "trial_id": 0}',  # whole, but the line is not ended
+    ],
+)
+def test_a_torn_tail_of_the_journal_is_cut_and_the_run_goes_on(tmp_path, tail):
+    with begin(tmp_path, trials=4) as study:
+        finish(study, most=2)
+    whole = (tmp_path / JOURNAL).read_bytes()
+    (tmp_path / JOURNAL).write_bytes(whole + tail)
+    with again(tmp_path) as study:
+        assert study.recovered == [f"cut {len(tail)} bytes of a torn line off {JOURNAL}"]
+        assert study.counts.complete == 2
+        assert len(finish(study)) == 2
+    assert (tmp_path / JOURNAL).read_bytes().startswith(whole)
+    assert [trial.state for trial in told(tmp_path).values()] == [TrialState.COMPLETE] * 4
+
+
+def test_an_empty_journal_is_a_new_run(tmp_path):
+    begin(tmp_path, trials=1)
+    (tmp_path / JOURNAL).touch()
+    with again(tmp_path) as study:
+        assert len(finish(study)) == 1
+
+
+def test_stale_locks_of_the_journal_are_removed(tmp_path):
+    with begin(tmp_path, trials=2) as study:
+        finish(study, most=1)
+    for name in (f"{JOURNAL}.lock", f"{JOURNAL}.lock.rename-123"):
+        (tmp_path / name).write_text("")
+    with again(tmp_path) as study:
+        assert len(finish(study)) == 1
+    assert not list(tmp_path.glob(f"{JOURNAL}.lock*"))
+
+
+def test_a_trial_that_was_half_asked_for_is_closed(tmp_path):
+    with begin(tmp_path, trials=2) as study:
+        finish(study, most=1)
+        study.study.ask().suggest_categorical("stage1.depth", (1, 2))
+    with again(tmp_path) as study:
+        assert study.recovered == ["closed trial 1, which was being asked for when the driver died"]
+        assert (study.counts.complete, study.counts.failed) == (1, 0)
+        assert [job.key for job in finish(study)] == ["2"]
+    assert told(tmp_path)[1].state == TrialState.FAIL
+    assert [trial.number for trial in load_run(tmp_path).trials] == [0, 2]
+
+
+@pytest.mark.parametrize(("outcome", "state"), [("rejected", TrialState.PRUNED), ("duplicate", TrialState.FAIL)])
+def test_a_trial_that_was_half_closed_ends_as_it_would_have(tmp_path, outcome, state):
+    with begin(tmp_path, trials=2) as study:
+        finish(study, most=1)
+        facts = study.study.trials[0].user_attrs[ATTRIBUTE]
+        study.study.ask().set_user_attr(ATTRIBUTE, {**facts, "outcome": outcome, "reason": "said so"})
+    for _ in range(2):
+        with again(tmp_path) as study:
+            assert getattr(study.counts, outcome) == 1 and study.counts.complete == 1
+    assert told(tmp_path)[1].state == state
+
+
+def test_a_driver_that_dies_at_any_byte_of_the_journal_loses_no_result(tmp_path):
+    """The journal cut after every few bytes, as by a crash, beside the results that were written until then and after."""
+    with begin(tmp_path / "whole", settings_of(trials=3, budgets={"params": [None, 1500]})) as study:
+        finish(study, fails=lambda job: job.key == "1")
+    data = (tmp_path / "whole" / JOURNAL).read_bytes()
+    ends = [k + 1 for k, byte in enumerate(data) if byte == ord("\n")]
+    cuts = sorted({*ends, *random.Random(0).sample(range(1, len(data)), 25)})
+    for cut in cuts:
+        folder = tmp_path / str(cut)
+        shutil.copytree(tmp_path / "whole", folder)
+        (folder / JOURNAL).write_bytes(data[:cut])
+        with again(folder) as study:
+            finish(study)
+            assert study.counts.trained == 3 and study.finished
+        trials = told(folder)
+        assert len(set(digests(trials))) == len(digests(trials))
+        assert not [trial for trial in trials.values() if not trial.state.is_finished()]
+        for number, trial in trials.items():
+            if trial.state == TrialState.COMPLETE:
+                result = read_json(folder / "trials" / str(number) / RESULT)
+                assert result["digest"] == trial.user_attrs[ATTRIBUTE]["digest"]
+                assert trial.values[0] == result["accuracy"]
+
+
+def test_other_objectives_are_refused(tmp_path):
+    with begin(tmp_path, trials=1) as study:
+        finish(study)
+    settings = dataclasses.replace(Settings.load(tmp_path), objectives=["accuracy", "params"])
+    with pytest.raises(UsageError, match="other objectives"), Study(tmp_path, settings):
+        pass
+    with again(tmp_path):
+        pass  # the refusal left no lock
+
+
+def test_more_trials_can_be_asked_for_later(tmp_path):
+    with begin(tmp_path, trials=2) as study:
+        finish(study)
+    with Study(tmp_path, dataclasses.replace(Settings.load(tmp_path), trials=5)) as study:
+        assert not study.finished and [job.key for job in finish(study)][-1:] != []
+        assert study.counts.complete == 5
+
+
+def test_optuna_alone_opens_the_journal_and_changes_nothing(tmp_path):
+    with begin(tmp_path, trials=4) as study:
+        jobs = finish(study)
+    before = (tmp_path / JOURNAL).read_bytes()
+    trials = open_optuna(tmp_path).get_trials(states=(TrialState.COMPLETE,))
+    assert [trial.number for trial in trials] == [int(job.key) for job in jobs]
+    assert len(open_optuna(tmp_path).best_trials) >= 1
+    load_run(tmp_path)
+    assert (tmp_path / JOURNAL).read_bytes() == before
+
+
+def test_a_resumed_random_search_does_not_repeat_itself(tmp_path):
+    """A sampler that began with the same seed again would propose the first driver's candidates, and only those."""
+    with begin(tmp_path, settings_of(CONDITIONAL, trials=200)) as study:
+        first = [job.architecture.digest for job in finish(study, most=10)]
+        before = study.counts.duplicate
+    with again(tmp_path) as study:
+        second = [job.architecture.digest for job in finish(study, most=10)]
+        assert study.counts.duplicate - before < 8
+    assert not set(first) & set(second)
+    proposed = [json.dumps(trial.params, sort_keys=True) for trial in told(tmp_path).values()]
+    assert proposed[:10] != proposed[10:20]
+
+
+# -- one driver a run, in real processes -------------------------------------------------------------------------------
+
+HOLDER = """\
+    import sys, time
+    from pathlib import Path
+    from nas.settings import Settings
+    from nas.study import Study
+    folder = Path(sys.argv[1])
+    with Study(folder, Settings.load(folder)) as study:
+        study.ask()
+        print("holds", flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that drives the run in `tmp_path`."""
+    with begin(tmp_path, trials=2):
+        pass
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HOLDER), str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment()
+    )
+    try:
+        assert process.stdout.readline() == "holds\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_second_driver_is_refused_until_the_first_is_killed(tmp_path, holder):
+    journal = (tmp_path / JOURNAL).read_bytes()
+    for _ in range(2):
+        with pytest.raises(UsageError, match=rf"another driver works on this run \(process {holder.pid} on "), again(tmp_path):
+            pass
+    assert load_run(tmp_path).status == "running"
+    assert (tmp_path / JOURNAL).read_bytes() == journal
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert load_run(tmp_path).status == "unfinished"
+    with again(tmp_path) as study:
+        assert (tmp_path / LOCK).read_text().startswith(f"process {os.getpid()} on ")
+        assert study.recovered == ["goes on with trial 0"]
+        assert len(finish(study)) == 2
+    assert load_run(tmp_path).status == "done"
+
+
+def test_a_second_driver_in_this_process_is_refused(tmp_path):
+    with begin(tmp_path, trials=1), pytest.raises(UsageError, match=f"process {os.getpid()} on"), again(tmp_path):
+        pass
+
+
+def test_readers_do_not_keep_a_driver_out(tmp_path):
+    """Whoever looks whether a run is active holds its lock for an instant; the driver waits for it."""
+    with begin(tmp_path, trials=1):
+        pass
+    reader = subprocess.Popen(
+        [sys.executable, "-c", "import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH); print(flush=True); time.sleep(0.2)",
+         str(tmp_path / LOCK)], stdout=subprocess.PIPE,
+    )  # fmt: skip
+    reader.stdout.readline()
+    with again(tmp_path) as study:
+        assert len(finish(study)) == 1
+    reader.wait()
+    reader.stdout.close()
+
+
+DRIVER = """\
+    import sys
+    from pathlib import Path
+    from make_run import result_of
+    from nas.files import write_json
+    from nas.settings import Settings
+    from nas.study import Study
+    folder = Path(sys.argv[1])
+    with Study(folder, Settings.load(folder)) as study:
+        print("open", flush=True)
+        while (job := study.ask()) is not None:
+            assert not job.result_path.exists(), f"{job.key} is trained twice"
+            write_json(job.result_path, result_of(job))
+            study.tell(job.key)
+"""
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_at_random_moments_loses_nothing(tmp_path):
+    rng, trials = random.Random(4), 60
+    with begin(tmp_path, settings_of(CONDITIONAL, trials=trials, budgets={"params": [None, 4000]})):
+        pass
+    kills = 0
+    for attempt in range(100):
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(DRIVER), str(tmp_path)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+        )  # fmt: skip
+        assert process.stdout.readline() == "open\n", process.stderr.read()
+        time.sleep(rng.uniform(0, 0.25))
+        if attempt < 10:
+            process.kill()
+        _, errors = process.communicate()
+        assert errors == ""
+        if process.returncode == 0:
+            break
+        kills += 1
+    assert kills >= 5
+    run = load_run(tmp_path)
+    assert run.status == "done" and run.count("complete") == trials and run.count("running") == 0
+    assert len({trial.digest for trial in run.complete()}) == trials
+
+
+def test_every_sampler_is_known_by_its_name():
+    assert {"random", "tpe", "nsga2", "nsga3", "gp", "qmc"} <= set(SAMPLERS)
+    with pytest.raises(UsageError, match="did you mean 'tpe'"):
+        SAMPLERS.find("tpee")
+
+
+def test_running_trials_show_their_epochs(tmp_path):
+    with begin(tmp_path, trials=2) as study:
+        job = study.ask()
+        write_json(job.folder / EPOCHS, [epoch.to_dict() for epoch in epochs_of(job)[:2]])
+        run = load_run(tmp_path)
+        assert run.status == "running" and run.trial(0).state == "running"
+        assert run.trial(0).epochs == tuple(epochs_of(job)[:2])
+        assert run.trial(0).cost == cost_of(job.architecture)
