@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import yaml
 
 from nas.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS, Block, Branch, Head, Merge, Part, Shortcut, Stem
+from nas.blocks.primitives import NORM_EPS
 from nas.blocks.shortcuts import Identity
 from nas.errors import UsageError
 from nas.registry import Registry, did_you_mean
@@ -54,14 +56,25 @@ class Stage:
 
     def canonical(self, width_in: int) -> Stage:
         """The one of all stages that build the same blocks behind `width_in` channels."""
-        shortcut: Shortcut = Identity()
+        shortcut, merge = self.shortcut, self.merge
+        first, _ = next(self.blocks(width_in))
         if self.merge.uses_shortcut:
-            first = self.shortcut.canonical(width_in, self.width, self.stride)
+            around = self.shortcut.canonical(*first.inner)
             others = self.shortcut.canonical(self.width, self.width, 1)
             # What equals the shortcut in the first block may stand for it only if the other blocks stay the same.
-            same = self.depth == 1 or first.canonical(self.width, self.width, 1) == others
-            shortcut = first if same else self.shortcut
-        return replace(self, branch=self.branch.canonical(self.stride), shortcut=shortcut)
+            if self.depth == 1 or around.canonical(self.width, self.width, 1) == others:
+                shortcut = around
+        if not self.merge.uses_shortcut or (self.depth == 1 and not self._leads(first)):
+            shortcut, merge = Identity(), MERGES["none"]()
+        return replace(self, branch=self.branch.canonical(self.stride), shortcut=shortcut, merge=merge)
+
+    @staticmethod
+    def _leads(block: Block) -> bool:
+        """Whether a block has a path around its branch; one that is refused has none to compare."""
+        try:
+            return block.path() is not None
+        except UsageError:
+            return True
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -78,8 +91,8 @@ class Stage:
 class Architecture:
     """A network as data. Frozen, hashable; `digest` names it, `to_yaml` keeps it, `nas.build` makes it.
 
-    `resolution` is the side of the square images in pixels, `channels` theirs (3, or 1 for grey). `name` is a label only:
-    it is not part of the digest.
+    `resolution` is the side of the square images in pixels, `channels` theirs (3, or 1 for grey). `norm_eps` is what batch
+    normalisation adds to the variance. `name` is a label only: it is not part of the digest.
     """
 
     stem: Stem
@@ -88,6 +101,7 @@ class Architecture:
     resolution: int
     channels: int = 3
     name: str = ""
+    norm_eps: float = NORM_EPS
 
     def __post_init__(self) -> None:
         _whole(self.resolution, "resolution", MAX_RESOLUTION)
@@ -96,11 +110,13 @@ class Architecture:
             raise UsageError(f"an architecture has from 1 to {MAX_STAGES} stages, not {len(self.stages)}")
         if not isinstance(self.name, str) or len(self.name) > MAX_NAME or not self.name.isprintable():
             raise UsageError(f"name must be one line of at most {MAX_NAME} characters, not {self.name!r:.300}")
+        if isinstance(self.norm_eps, bool) or not isinstance(self.norm_eps, float) or not 0 < self.norm_eps <= 1:
+            raise UsageError(f"norm_eps must be a number above 0 and at most 1, not {self.norm_eps!r:.80}")
 
     @property
     def raw(self) -> bool:
-        """Whether the trunk ends without norm and activation, because the last branch is pre-activated."""
-        return self.stages[-1].branch.preactivated
+        """Whether the trunk ends without norm and activation, because the last branch leaves it so."""
+        return self.stages[-1].branch.raw
 
     def canonical(self) -> Architecture:
         """The one of all architectures that build this network: options without effect have one fixed value."""
@@ -127,6 +143,8 @@ class Architecture:
             for stage in canonical.stages
         ]
         key = [self.resolution, self.channels, canonical.stem.said(), stages, canonical.head.said()]
+        if self.norm_eps != NORM_EPS:
+            key.append({"norm_eps": self.norm_eps})
         text = json.dumps(key, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -142,6 +160,7 @@ class Architecture:
             **({"name": self.name} if self.name else {}),
             "resolution": self.resolution,
             "channels": self.channels,
+            **({"norm_eps": self.norm_eps} if self.norm_eps != NORM_EPS else {}),
             "stem": self.stem.to_dict(),
             "stages": [stage.to_dict() for stage in self.stages],
             "head": self.head.to_dict(),
@@ -158,7 +177,9 @@ class Architecture:
     def from_dict(cls, data: object, where: str = "architecture") -> Architecture:
         """An architecture from plain data; UsageError that names the place of what is wrong."""
         fields = _mapping(
-            data, where, known=("version", "name", "resolution", "channels", "stem", "stages", "head", "provenance")
+            data,
+            where,
+            known=("version", "name", "resolution", "channels", "norm_eps", "stem", "stages", "head", "provenance"),
         )
         version = fields.get("version", VERSION)
         if isinstance(version, bool) or version != VERSION:
@@ -171,6 +192,7 @@ class Architecture:
                 name=fields.get("name", ""),
                 resolution=_required(fields, "resolution", where),
                 channels=fields.get("channels", 3),
+                norm_eps=fields.get("norm_eps", NORM_EPS),
                 stem=_part(STEMS, fields.get("stem"), f"{where}: stem"),
                 stages=tuple(_stage(stage, f"{where}: stage {k}") for k, stage in enumerate(stages, 1)),
                 head=_part(HEADS, fields.get("head"), f"{where}: head"),
@@ -226,6 +248,10 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+for _kind in (_Loader, _Dumper):  # JSON's 1e-06 is a number, as in YAML 1.2; PyYAML's 1.1 asks for a point before the e
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
 
 
 def _broken(at: Any, problem: str) -> yaml.YAMLError:

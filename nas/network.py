@@ -41,7 +41,7 @@ class Piece:
 
 def walk(architecture: Architecture) -> Iterator[Piece]:
     """The stem, each stage and the head, in the order in which an image passes them."""
-    raw_start = architecture.stages[0].branch.preactivated
+    raw_start = architecture.stages[0].branch.raw
     yield Piece("stem", architecture.channels, layers=architecture.stem.layers(raw_start))
     width = architecture.stem.width
     for number, stage in enumerate(architecture.stages, 1):
@@ -79,6 +79,20 @@ def cost_of(architecture: Architecture, resolution: int | None = None) -> Cost:
     return sum((row.cost for row in costs_by_piece(architecture, resolution)), Cost())
 
 
+def blocks_of(architecture: Architecture, resolution: int | None = None) -> Iterator[tuple[Block, Shape]]:
+    """Every block by itself, in order, with the shape that comes into it."""
+    size = resolution or architecture.resolution
+    shape = Shape(architecture.channels, size, size)
+    for piece in walk(architecture):
+        if piece.blocks:
+            for block, times in piece.blocks:
+                for _ in range(times):
+                    yield block, shape
+                    shape = block.cost(shape)[1]
+        else:
+            shape = piece.cost(shape)[1]
+
+
 def build(architecture: Architecture, seed: int | None = None) -> nn.Module:
     """The network: (b, channels, h, w) float images -> (b, classes) logits, weights initialised (Kaiming normal, fan out).
 
@@ -97,5 +111,18 @@ def build(architecture: Architecture, seed: int | None = None) -> nn.Module:
 
 
 def _assemble(architecture: Architecture, network: type[nn.Module]) -> nn.Module:
+    from torch import nn
+
+    from nas.blocks.dynamic_modules import Skip
+    from nas.blocks.modules import Residual
+
     stem, *stages, head = [piece.module() for piece in walk(architecture)]
-    return network(stem, stages, head)
+    built = network(stem, stages, head)
+    residuals = [module for module in built.modules() if isinstance(module, Residual)]
+    for residual, (block, shape) in zip(residuals, blocks_of(architecture), strict=True):
+        if isinstance(residual.merge, Skip):
+            residual.merge.branch_macs = block.branch_cost(shape).macs
+    for module in built.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = architecture.norm_eps
+    return built

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 from hypothesis import strategies as st
 
@@ -13,20 +12,23 @@ from nas.errors import UsageError
 
 
 def option_values(field: dataclasses.Field) -> tuple:
-    """A few small legal values of one option, from its default and its metadata."""
-    if isinstance(field.default, str):
-        return field.metadata["among"]
+    """A few legal values of one option, from its default and its metadata; the default first."""
+    least, most, among = (field.metadata[key] for key in ("minimum", "maximum", "among"))
+    if among:
+        return (field.default, *(value for value in among if value != field.default))
     if isinstance(field.default, float):
-        return (field.default, field.default / 2 or 0.5)
-    least = field.metadata["minimum"]
+        least, most = (-1.0 if least is None else least), (1.0 if most is None else most)
+        return (field.default, (least + most) / 2 if field.default in (least, most) else (field.default + most) / 2)
     return (field.default,) if least is None else (least, least + 2)
 
 
 def variants(kind: type[Part]) -> list[Part]:
-    """A kind of part with every combination of its options' small values."""
-    fields = dataclasses.fields(kind)
-    names = [field.name for field in fields]
-    return [kind(**dict(zip(names, values, strict=True))) for values in itertools.product(*map(option_values, fields))]
+    """A kind of part with small values, with each of its options changed by itself, and with all of them changed."""
+    values = {field.name: option_values(field) for field in dataclasses.fields(kind)}
+    first = {name: some[0] for name, some in values.items()}
+    singles = [{**first, name: value} for name, some in values.items() for value in some[1:]]
+    last = {name: some[-1] for name, some in values.items()}
+    return list(dict.fromkeys(kind(**options) for options in (first, *singles, last)))
 
 
 def all_variants(registry) -> list[Part]:

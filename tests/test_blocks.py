@@ -33,10 +33,23 @@ STRIDES = (1, 2, 3)
 WIDTHS = ((8, 8), (6, 10), (10, 6))
 SHAPES = ((8, 8), (7, 10), (1, 2))  # height, width: even, odd and smaller than the stride
 
-# Quick: all options of the branches with the usual shortcut, and all shortcuts and merges with one branch of each kind.
-ALL = list(itertools.product(all_variants(BRANCHES), all_variants(SHORTCUTS), all_variants(MERGES)))
+# Quick: all options of the branches with the usual shortcut and merge; one branch of each kind with each shortcut and with
+# each kind of merge; all options of the merges with one branch. Slow: the branches' options and the merges' crossed further.
 FIRST = [variants(kind)[0] for kind in BRANCHES.values()]
-QUICK = [case for case in ALL if case[1:] == (PROJECTION, ADD) or case[0] in FIRST]
+FIRST_MERGES = [variants(kind)[0] for kind in MERGES.values()]
+BRANCH_VARIANTS, SHORTCUT_VARIANTS, MERGE_VARIANTS = map(all_variants, (BRANCHES, SHORTCUTS, MERGES))
+QUICK = {
+    *itertools.product(BRANCH_VARIANTS, [PROJECTION], [ADD]),
+    *itertools.product(FIRST, SHORTCUT_VARIANTS, [ADD]),
+    *itertools.product(FIRST, [PROJECTION], FIRST_MERGES),
+    *itertools.product(FIRST[:1], [PROJECTION], MERGE_VARIANTS),
+}
+ALL = dict.fromkeys(
+    [
+        *itertools.product(FIRST, SHORTCUT_VARIANTS, MERGE_VARIANTS),
+        *itertools.product(BRANCH_VARIANTS, [PROJECTION], FIRST_MERGES),
+    ]
+)
 CASES = [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow) for case in ALL]
 every_block = pytest.mark.parametrize(("branch", "shortcut", "merge"), CASES, ids=label)
 
@@ -125,10 +138,12 @@ def test_head_gives_as_many_logits_as_classes(head, raw):
 
 @given(st.sampled_from(FIRST), st.integers(1, 20), st.integers(1, 20), st.integers(1, 7), st.data())
 def test_shortcut_and_branch_agree_on_every_size(branch, height, width, stride, data):
-    shortcut = data.draw(st.sampled_from([part for part in all_variants(SHORTCUTS) if fits(part, ADD, 4, 6, stride)]))
-    shape = Shape(4, height, width)
-    through_branch = branch.cost(shape, 6, stride)[1]
-    assert cost_of_layers(shortcut.layers(4, 6, stride, True), shape)[1] == through_branch
+    shortcut = data.draw(st.sampled_from([part for part in SHORTCUT_VARIANTS if fits(part, ADD, 4, 6, stride)]))
+    shape, block = Shape(4, height, width), Block(branch, shortcut, ADD, 4, 6, stride)
+    path = block.path()
+    if path is not None:
+        entered = cost_of_layers(block.entry(), shape)[1]
+        assert cost_of_layers(path, entered)[1] == block.cost(shape)[1]
 
 
 # Shortcuts and merges: what each computes, on numbers.
@@ -275,9 +290,11 @@ WRONG = [True, None, [], {}, "", "-1", float("nan"), float("inf")]
 )
 def test_option_refuses_wrong_values(kind, field):
     wrong = [*WRONG, *([1.5] if isinstance(field.default, int) else [])]
-    least = field.metadata["minimum"]
+    least, most, among = (field.metadata[key] for key in ("minimum", "maximum", "among"))
     if least is not None:
-        wrong += [least - 1, MAX_OPTION + 1, 10**400]
+        wrong += [least - 1, (MAX_OPTION if most is None else most) + 1, 10**400]
+    if among and not isinstance(field.default, str):
+        wrong += [min(among) - 1, max(among) + 1]
     for value in wrong:
         with pytest.raises(UsageError, match=f"{kind.kind}: {field.name} must be"):
             kind(**{field.name: value})

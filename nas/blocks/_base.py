@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from nas.blocks.primitives import ACTIVATIONS, NormAct, SqueezeExcitation, squeezed
 from nas.cost import Cost, Shape
 from nas.errors import UsageError
 from nas.knobs import Value
@@ -53,9 +54,16 @@ def module_of_layers(layers: Sequence[Layer], width_in: int) -> nn.Module:
     return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
 
 
-def option(default: Value, *, minimum: int | None = None, among: tuple[str, ...] = ()) -> Any:
-    """A field of a part: its default and what it may be."""
-    return dataclasses.field(default=default, metadata={"minimum": minimum, "among": among})
+def option(
+    default: Value,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    among: tuple[Value, ...] = (),
+) -> Any:
+    """A field of a part: its default, from where to where it goes (ends included), or the values that it may have."""
+    metadata = {"minimum": minimum, "maximum": maximum, "among": among}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +78,23 @@ class Part:
 
     def _check(self, field: dataclasses.Field[Any], value: object) -> None:
         place = f"{self.kind}: {field.name}"
+        among, minimum, maximum = (field.metadata[key] for key in ("among", "minimum", "maximum"))
         if isinstance(field.default, int):
             if isinstance(value, bool) or not isinstance(value, int):
                 raise UsageError(f"{place} must be a whole number, not {value!r}")
-            minimum = field.metadata["minimum"]
-            if minimum is not None and not minimum <= value <= MAX_OPTION:
-                raise UsageError(f"{place} must be from {minimum} to {MAX_OPTION:,}, not {value!r}")
+            maximum = MAX_OPTION if maximum is None else maximum
         elif isinstance(field.default, float):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < math.inf:
                 raise UsageError(f"{place} must be a finite number, not {value!r}")
+            if minimum is None and abs(value) > MAX_OPTION:
+                raise UsageError(f"{place} must be from {-MAX_OPTION:,} to {MAX_OPTION:,}, not {value!r:.80}")
+        if among:
+            if value not in among:
+                raise UsageError(f"{place} must be one of {', '.join(map(str, among))}, not {value!r}")
+        elif minimum is not None and not minimum <= value <= maximum:
+            raise UsageError(f"{place} must be from {minimum} to {maximum:,}, not {value!r:.80}")
+        if isinstance(field.default, float) and isinstance(value, int):
             object.__setattr__(self, field.name, float(value))  # 1 and 1.0 are one value, with one digest
-        elif value not in field.metadata["among"]:
-            raise UsageError(f"{place} must be one of {', '.join(field.metadata['among'])}, not {value!r}")
 
     @classmethod
     def options(cls) -> tuple[str, ...]:
@@ -116,17 +129,31 @@ class Branch(Part):
     """H(x): what a block computes beside its shortcut."""
 
     __slots__ = ()
+    enters_reshaped: ClassVar[bool] = False  # whether the entry already has the block's width and stride (ConvNeXt)
 
     @property
-    def preactivated(self) -> bool:
-        """Whether norm and activation stand before the convolutions, so that the trunk itself stays raw."""
+    def raw(self) -> bool:
+        """Whether the branch reads and leaves a trunk without norm and activation, and so brings its own."""
         return False
+
+    @property
+    def activation(self) -> str:
+        """The activation behind the merge; '' for none."""
+        return ""
+
+    def entry(self, width_in: int, width_out: int, stride: int) -> tuple[Layer, ...]:
+        """Layers that stand before the branch and, where the block changes the shape, before the shortcut too."""
+        return ()
 
     def layers(self, width_in: int, width_out: int, stride: int) -> tuple[Layer, ...]:
         raise NotImplementedError
 
     def canonical(self, stride: int) -> Branch:
         """The one of all options that build the same branch at this stride."""
+        return self
+
+    def scaled(self, scale: Callable[[int], int]) -> Branch:
+        """The branch of a network whose widths w become scale(w): inner widths that options state in channels follow."""
         return self
 
     def cost(self, shape: Shape, width_out: int, stride: int) -> tuple[Cost, Shape]:
@@ -136,12 +163,36 @@ class Branch(Part):
         return module_of_layers(self.layers(width_in, width_out, stride), width_in)
 
 
+@dataclass(frozen=True, slots=True)
+class Convolutional(Branch):
+    """Base of the branches of a classic residual net: an activation behind the sum, and squeeze-excitation if asked.
+
+    se_ratio: squeeze-excitation at the branch's end with se_ratio x width channels in between (0: none; SENet: 1/16).
+    """
+
+    _: KW_ONLY  # so that a branch's own options stand first
+    act: str = option("relu", among=ACTIVATIONS)
+    se_ratio: float = option(0.0, minimum=0, maximum=1)
+
+    @property
+    def activation(self) -> str:
+        return "" if self.raw else self.act
+
+    def entry(self, width_in: int, width_out: int, stride: int) -> tuple[Layer, ...]:
+        return (NormAct(self.act),) if self.raw else ()
+
+    def excitation(self, width: int) -> tuple[Layer, ...]:
+        """The squeeze-excitation on `width` channels; nothing if there is none."""
+        return (SqueezeExcitation(squeezed(width, self.se_ratio), self.act),) if self.se_ratio else ()
+
+
 class Shortcut(Part):
-    """The path around a branch. `norm` is False beside pre-activated branches, whose projections carry no norm."""
+    """The path around a branch. `norm` is False beside branches of a raw trunk, whose projections carry no norm."""
 
     __slots__ = ()
 
-    def layers(self, width_in: int, width_out: int, stride: int, norm: bool) -> tuple[Layer, ...]:
+    def layers(self, width_in: int, width_out: int, stride: int, norm: bool) -> tuple[Layer, ...] | None:
+        """The path's layers: () is the identity, None that there is no path between these shapes."""
         raise NotImplementedError
 
     def canonical(self, width_in: int, width_out: int, stride: int) -> Shortcut:
@@ -150,17 +201,17 @@ class Shortcut(Part):
 
 
 class Merge(Part):
-    """How x, shortcut(x) and branch(x) become the block's output."""
+    """How r, shortcut(r) and branch(a) become the block's output; r is what the shortcut reads."""
 
     __slots__ = ()
     uses_shortcut: ClassVar[bool] = True
 
-    def cost(self, shape: Shape) -> Cost:
-        """Cost beyond the branch's and the shortcut's, on an output of `shape`."""
+    def cost(self, shape: Shape, width_out: int, stride: int) -> Cost:
+        """Cost beyond the branch's and the shortcut's, with r of `shape`."""
         return Cost()
 
-    def module(self, width: int) -> nn.Module:
-        """A module called as `merge(x, shortcut(x), branch(x))`."""
+    def module(self, width_in: int, width_out: int, stride: int) -> nn.Module:
+        """A module called as `merge(r, shortcut(r), branch(a))`."""
         raise NotImplementedError
 
 

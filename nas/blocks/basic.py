@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nas.blocks._base import BRANCHES, Branch, Layer, option
+from nas.blocks._base import BRANCHES, Convolutional, Layer, option
 from nas.blocks.primitives import Conv
 
 
 @BRANCHES.register("basic")
 @dataclass(frozen=True, slots=True)
-class Basic(Branch):
-    """H(x) = W2 * relu(bn(W1 * x)), both 3x3 with `width` channels: 18 C^2 weights at C channels.
+class Basic(Convolutional):
+    """H(x) = W2 * act(bn(W1 * x)), both 3x3 with `width` channels: 18 C^2 weights at C channels.
 
     order: `post` (conv-BN-ReLU, ResNet v1) or `pre` (BN-ReLU-conv, "Identity Mappings in Deep Residual Networks", 2016;
     wide residual networks, Zagoruyko & Komodakis 2016).
@@ -21,9 +21,12 @@ class Basic(Branch):
     order: str = option("post", among=("post", "pre"))
 
     @property
-    def preactivated(self) -> bool:
+    def raw(self) -> bool:
         return self.order == "pre"
 
     def layers(self, width_in: int, width_out: int, stride: int) -> tuple[Layer, ...]:
-        last = self.order == "post"
-        return (Conv(width_out, 3, stride), Conv(width_out, 3, norm=last, act=False))
+        return (
+            Conv(width_out, 3, stride, act=self.act),
+            Conv(width_out, 3, norm=not self.raw, act=""),
+            *self.excitation(width_out),
+        )

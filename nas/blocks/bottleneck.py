@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from nas.blocks._base import BRANCHES, Branch, Layer, option
+from nas.blocks._base import BRANCHES, Branch, Convolutional, Layer, option
 from nas.blocks.primitives import Conv
 
 
 @BRANCHES.register("bottleneck")
 @dataclass(frozen=True, slots=True)
-class Bottleneck(Branch):
-    """H(x) = W3 * relu(bn(W2 * relu(bn(W1 * x)))): 1x1 to cardinality x group_width, grouped 3x3, 1x1 to `width`.
+class Bottleneck(Convolutional):
+    """H(x) = W3 * act(bn(W2 * act(bn(W1 * x)))): 1x1 to cardinality x group_width, grouped 3x3, 1x1 to `width`.
 
     cardinality 1 is ResNet's (He et al. 2015), a larger `group_width` wide ResNet's, cardinality above 1 is ResNeXt's
     ("Aggregated Residual Transformations for Deep Neural Networks", Xie et al., CVPR 2017). Every pair of the two is
@@ -26,17 +27,21 @@ class Bottleneck(Branch):
     order: str = option("post", among=("post", "pre"))
 
     @property
-    def preactivated(self) -> bool:
+    def raw(self) -> bool:
         return self.order == "pre"
 
     def canonical(self, stride: int) -> Branch:
         return replace(self, stride_on="3x3") if stride == 1 else self
 
+    def scaled(self, scale: Callable[[int], int]) -> Branch:
+        return replace(self, group_width=scale(self.group_width))
+
     def layers(self, width_in: int, width_out: int, stride: int) -> tuple[Layer, ...]:
         inner = self.cardinality * self.group_width
         first, second = (stride, 1) if self.stride_on == "1x1" else (1, stride)
         return (
-            Conv(inner, 1, first),
-            Conv(inner, 3, second, groups=self.cardinality),
-            Conv(width_out, 1, norm=self.order == "post", act=False),
+            Conv(inner, 1, first, act=self.act),
+            Conv(inner, 3, second, groups=self.cardinality, act=self.act),
+            Conv(width_out, 1, norm=not self.raw, act=""),
+            *self.excitation(width_out),
         )

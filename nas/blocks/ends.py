@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nas.blocks._base import HEADS, STEMS, Head, Layer, Stem, option
-from nas.blocks.primitives import Conv, Linear, MaxPool, NormAct
+from nas.blocks.primitives import ACTIVATIONS, Conv, LayerNorm, Linear, MaxPool, NormAct, Patch
 
 
 @STEMS.register("imagenet")
@@ -15,10 +15,55 @@ class ImageNetStem(Stem):
 
     kind = "imagenet"
     width: int = option(64, minimum=1)
+    act: str = option("relu", among=ACTIVATIONS)
 
     def layers(self, raw: bool) -> tuple[Layer, ...]:
         # The maximum needs the activation even where the first branch brings its own.
-        return (Conv(self.width, 7, 2), MaxPool())
+        return (Conv(self.width, 7, 2, act=self.act), MaxPool())
+
+
+@STEMS.register("deep")
+@dataclass(frozen=True, slots=True)
+class DeepStem(Stem):
+    """ResNet-D's: three 3x3 convolutions, the first of stride 2 and two with half the width, then a 3x3 maximum of stride 2.
+
+    "Bag of Tricks for Image Classification with Convolutional Neural Networks", He et al., CVPR 2019.
+    """
+
+    kind = "deep"
+    width: int = option(64, minimum=1)
+    act: str = option("relu", among=ACTIVATIONS)
+
+    def layers(self, raw: bool) -> tuple[Layer, ...]:
+        half = max(1, self.width // 2)
+        first, second = Conv(half, 3, 2, act=self.act), Conv(half, 3, act=self.act)
+        return (first, second, Conv(self.width, 3, act=self.act), MaxPool())
+
+
+@STEMS.register("strided")
+@dataclass(frozen=True, slots=True)
+class StridedStem(Stem):
+    """3x3 convolution of stride 2, BN, activation: half of the resolution. MobileNetV2's, EfficientNet's and RegNet's."""
+
+    kind = "strided"
+    width: int = option(32, minimum=1)
+    act: str = option("silu", among=ACTIVATIONS)
+
+    def layers(self, raw: bool) -> tuple[Layer, ...]:
+        return (Conv(self.width, 3, 2, norm=not raw, act="" if raw else self.act),)
+
+
+@STEMS.register("patch")
+@dataclass(frozen=True, slots=True)
+class PatchStem(Stem):
+    """ConvNeXt's: s x s convolution with stride s = `patch`, then a layer norm. "A ConvNet for the 2020s", CVPR 2022."""
+
+    kind = "patch"
+    width: int = option(96, minimum=1)
+    patch: int = option(4, minimum=1, maximum=64)
+
+    def layers(self, raw: bool) -> tuple[Layer, ...]:
+        return (Patch(self.width, self.patch), LayerNorm())
 
 
 @STEMS.register("cifar")
@@ -28,18 +73,53 @@ class CifarStem(Stem):
 
     kind = "cifar"
     width: int = option(16, minimum=1)
+    act: str = option("relu", among=ACTIVATIONS)
 
     def layers(self, raw: bool) -> tuple[Layer, ...]:
-        return (Conv(self.width, 3, norm=not raw, act=not raw),)
+        return (Conv(self.width, 3, norm=not raw, act="" if raw else self.act),)
 
 
 @HEADS.register("linear")
 @dataclass(frozen=True, slots=True)
 class LinearHead(Head):
-    """Global average pooling and a linear layer; BN and ReLU first where the trunk is raw (pre-activated branches)."""
+    """Global average pooling and a linear layer; BN and activation first where the trunk is raw.
+
+    dropout: on the averages, in training (Srivastava et al., JMLR 2014).
+    """
 
     kind = "linear"
     classes: int = option(1000, minimum=1)
+    act: str = option("relu", among=ACTIVATIONS)
+    dropout: float = option(0.0, minimum=0, maximum=0.95)
 
     def layers(self, width_in: int, raw: bool) -> tuple[Layer, ...]:
-        return (NormAct(), Linear(self.classes)) if raw else (Linear(self.classes),)
+        linear = Linear(self.classes, dropout=self.dropout)
+        return (NormAct(self.act), linear) if raw else (linear,)
+
+
+@HEADS.register("expanded")
+@dataclass(frozen=True, slots=True)
+class ExpandedHead(Head):
+    """MobileNetV2's and EfficientNet's: 1x1 convolution to `width`, BN, activation, global average, dropout, linear."""
+
+    kind = "expanded"
+    classes: int = option(1000, minimum=1)
+    width: int = option(1280, minimum=1)
+    act: str = option("silu", among=ACTIVATIONS)
+    dropout: float = option(0.0, minimum=0, maximum=0.95)
+
+    def layers(self, width_in: int, raw: bool) -> tuple[Layer, ...]:
+        return (Conv(self.width, 1, act=self.act), Linear(self.classes, dropout=self.dropout))
+
+
+@HEADS.register("normed")
+@dataclass(frozen=True, slots=True)
+class NormedHead(Head):
+    """ConvNeXt's: global average pooling, a layer norm, a linear layer. "A ConvNet for the 2020s", CVPR 2022."""
+
+    kind = "normed"
+    classes: int = option(1000, minimum=1)
+    dropout: float = option(0.0, minimum=0, maximum=0.95)
+
+    def layers(self, width_in: int, raw: bool) -> tuple[Layer, ...]:
+        return (Linear(self.classes, norm=True, dropout=self.dropout),)

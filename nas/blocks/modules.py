@@ -1,4 +1,4 @@
-"""The few PyTorch modules that are more than a chain of primitives. The only file of `nas.blocks` that imports torch."""
+"""PyTorch modules that are more than a chain of layers. With `dynamic_modules`, what of `nas.blocks` imports torch."""
 
 from __future__ import annotations
 
@@ -14,23 +14,164 @@ class ZeroPadShortcut(nn.Module):
         super().__init__()
         self.extra, self.stride = extra, stride
 
+    def extra_repr(self) -> str:
+        return f"extra={self.extra}, stride={self.stride}"
+
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
 
 
+class Blur(nn.Module):
+    """[1 2 1]^T [1 2 1] / 16 on each channel with `stride`; the image's border is repeated."""
+
+    kernel: Tensor
+
+    def __init__(self, width: int, stride: int) -> None:
+        super().__init__()
+        self.width, self.stride = width, stride
+        line = torch.tensor([1.0, 2.0, 1.0])
+        self.register_buffer("kernel", (line[:, None] * line / 16).expand(width, 1, 3, 3).clone(), persistent=False)
+
+    def extra_repr(self) -> str:
+        return f"{self.width}, stride={self.stride}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        return F.conv2d(padded, self.kernel, stride=self.stride, groups=self.width)
+
+
+class PatchConv(nn.Conv2d):
+    """Convolution whose kernel is its stride, on an input that zeros below and on the right fill up to whole patches."""
+
+    def __init__(self, width_in: int, width_out: int, stride: int) -> None:
+        super().__init__(width_in, width_out, stride, stride)
+
+    def forward(self, input: Tensor) -> Tensor:
+        height, width = -input.shape[2] % self.stride[0], -input.shape[3] % self.stride[1]
+        return super().forward(F.pad(input, (0, width, 0, height)) if height or width else input)
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer normalisation over the channels of each pixel, (b, c, h, w)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__(width, eps=eps)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class SqueezeExcite(nn.Module):
+    """x * sigmoid(fc2(act(fc1(mean(x))))), (b, c, h, w) -> the same."""
+
+    def __init__(self, width: int, squeeze: int, act: nn.Module) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(width, squeeze, 1)
+        self.act = act
+        self.fc2 = nn.Conv2d(squeeze, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean((2, 3), keepdim=True)
+        gate: Tensor = self.fc2(self.act(self.fc1(mean)))
+        return x * gate.sigmoid()
+
+
+class Cascade(nn.Module):
+    """Res2Net's hierarchical convolutions: x split into groups x_1 .. x_s along the channels, y_i = conv_i(x_i + y_{i-1}).
+
+    The last group passes as it is, or through the 3x3 mean `pool` where the convolutions carry a stride or the block
+    changes the width; there the groups are not added (`linked` False).
+    """
+
+    def __init__(self, convs: list[nn.Module], pool: nn.Module | None, linked: bool) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(convs)
+        self.pool = pool
+        self.linked = linked
+
+    def extra_repr(self) -> str:
+        return f"linked={self.linked}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = x.chunk(len(self.convs) + 1, dim=1)
+        outputs: list[Tensor] = []
+        for conv, group in zip(self.convs, groups, strict=False):
+            outputs.append(conv(group + outputs[-1] if self.linked and outputs else group))
+        outputs.append(groups[-1] if self.pool is None else self.pool(groups[-1]))
+        return torch.cat(outputs, dim=1)
+
+
+class Dropped(nn.Module):
+    """Stochastic depth (Huang et al., ECCV 2016): in training an image loses its branch with probability `rate`.
+
+    What remains is divided by 1 - rate, so that evaluation needs no correction. `rate` grows linearly with the block's
+    position: `Network` sets it from the last block's, `final_rate`.
+    """
+
+    def __init__(self, final_rate: float) -> None:
+        super().__init__()
+        self.final_rate = self.rate = final_rate
+
+    def extra_repr(self) -> str:
+        return f"final_rate={self.final_rate}"
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return branch
+        keep = 1 - self.rate
+        kept = torch.rand(len(branch), 1, 1, 1, device=branch.device) < keep
+        return branch * (kept.to(branch.dtype) / keep)
+
+
 class Add(nn.Module):
-    """y = shortcut(x) + branch(x)."""
+    """y = shortcut(x) + scale * branch(x), with stochastic depth if asked.
+
+    `scales` 0: no scale; 1: one number; else one a channel. They start at `start`.
+    """
+
+    def __init__(self, drop: float = 0.0, scales: int = 0, start: float = 1.0) -> None:
+        super().__init__()
+        self.start = start
+        self.scale = nn.Parameter(torch.full((scales, 1, 1), start)) if scales else None
+        self.drop = Dropped(drop) if drop else None
+
+    def extra_repr(self) -> str:
+        return "" if self.scale is None else f"scales={len(self.scale)}, start={self.start}"
 
     def forward(self, x: Tensor, shortcut: Tensor, branch: Tensor) -> Tensor:
+        if self.scale is not None:
+            branch = branch * self.scale
+        if self.drop is not None:
+            branch = self.drop(branch)
         return shortcut + branch
 
 
-class Residual(nn.Module):
-    """y = act(merge(x, shortcut(a), branch(a))), (b, c, h, w) -> (b, c', h', w').
+class Highway(nn.Module):
+    """y = t branch(x) + (1 - t) shortcut(x), t = sigmoid(W x + b): W is 1x1 with the block's stride, b starts at `bias`."""
 
-    Post-activated: a = x and act = ReLU. Pre-activated: a = ReLU(BN(x)) and act is none; the shortcut reads a where it
-    changes the shape and the raw x where it doesn't, as in "Identity Mappings in Deep Residual Networks" (He et al. 2016).
-    `shortcut` None means that the merge uses none.
+    def __init__(self, width_in: int, width_out: int, stride: int, bias: float) -> None:
+        super().__init__()
+        self.gate = nn.Conv2d(width_in, width_out, 1, stride)
+        self.start = bias
+        self.initialise()
+
+    def extra_repr(self) -> str:
+        return f"start={self.start}"
+
+    def initialise(self) -> None:
+        nn.init.constant_(self.gate.bias, self.start)  # type: ignore[arg-type]  # made with a bias
+
+    def forward(self, x: Tensor, shortcut: Tensor, branch: Tensor) -> Tensor:
+        through: Tensor = self.gate(x).sigmoid()
+        return shortcut + through * (branch - shortcut)
+
+
+class Residual(nn.Module):
+    """y = act(merge(r, shortcut(r), branch(a))), (b, c, h, w) -> (b, c', h', w').
+
+    Without an entry a = r = x. With one (the norm and activation of a pre-activated block, the patches of ConvNeXt)
+    a = entry(x), and r = a where the block changes the shape, x where it doesn't ("Identity Mappings in Deep Residual
+    Networks", He et al. 2016). `merge` None: y = act(branch(a)), a block without a path around its branch.
     """
 
     def __init__(
@@ -39,6 +180,7 @@ class Residual(nn.Module):
         shortcut: nn.Module | None,
         merge: nn.Module | None,
         pre: nn.Module | None,
+        act: nn.Module | None,
         reshapes: bool,
     ) -> None:
         super().__init__()
@@ -46,14 +188,15 @@ class Residual(nn.Module):
         self.branch = branch
         self.shortcut = shortcut
         self.merge = merge
-        self.act = nn.ReLU(inplace=True) if pre is None else None
+        self.act = act
         self.reshapes = reshapes
 
     def forward(self, x: Tensor) -> Tensor:
         a = x if self.pre is None else self.pre(x)
         y: Tensor = self.branch(a)
         if self.merge is not None and self.shortcut is not None:
-            y = self.merge(x, self.shortcut(a if self.reshapes else x), y)
+            around = a if self.reshapes else x
+            y = self.merge(around, self.shortcut(around), y)
         return y if self.act is None else self.act(y)
 
 
@@ -66,6 +209,11 @@ class Network(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.head = head
         self.apply(initialise)
+        blocks = [module for module in self.modules() if isinstance(module, Residual)]
+        for number, block in enumerate(blocks, 1):
+            for module in block.modules():
+                if isinstance(module, Dropped):  # Huang et al. 2016, eq. 4
+                    module.rate = module.final_rate * number / len(blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -76,10 +224,15 @@ class Network(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Kaiming normal (fan out, ReLU) for convolutions (He et al., ICCV 2015); norms start as the identity."""
+    """Kaiming normal (fan out, ReLU) for convolutions (He et al., ICCV 2015); norms start as the identity, biases at 0.
+
+    A module with a start of its own has a method `initialise`, called after its children's.
+    """
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    elif isinstance(module, nn.BatchNorm2d):
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
         nn.init.ones_(module.weight)
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear):
@@ -87,3 +240,5 @@ def initialise(module: nn.Module) -> None:
         with torch.no_grad():
             module.weight.uniform_(-bound, bound)
             module.bias.uniform_(-bound, bound)
+    elif callable(own := getattr(module, "initialise", None)):
+        own()

@@ -1,11 +1,11 @@
-"""Shortcuts: identity, zero-padding (A), projection (B, C) and average-pool projection (D)."""
+"""Shortcuts: identity, zero-padding (A), projection (B, C), average-pool (D) and anti-aliased projection, matching."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from nas.blocks._base import SHORTCUTS, Layer, Shortcut
-from nas.blocks.primitives import AvgPool, Conv, ZeroPad
+from nas.blocks.primitives import AvgPool, BlurPool, Conv, ZeroPad
 from nas.errors import UsageError
 
 
@@ -51,7 +51,7 @@ class Projection(Shortcut):
     kind = "projection"
 
     def layers(self, width_in: int, width_out: int, stride: int, norm: bool) -> tuple[Layer, ...]:
-        return (Conv(width_out, 1, stride, norm=norm, act=False),) if _reshapes(width_in, width_out, stride) else ()
+        return (Conv(width_out, 1, stride, norm=norm, act=""),) if _reshapes(width_in, width_out, stride) else ()
 
     def canonical(self, width_in: int, width_out: int, stride: int) -> Shortcut:
         return self if _reshapes(width_in, width_out, stride) else Identity()
@@ -65,7 +65,7 @@ class ProjectionAll(Shortcut):
     kind = "projection_all"
 
     def layers(self, width_in: int, width_out: int, stride: int, norm: bool) -> tuple[Layer, ...]:
-        return (Conv(width_out, 1, stride, norm=norm, act=False),)
+        return (Conv(width_out, 1, stride, norm=norm, act=""),)
 
     def canonical(self, width_in: int, width_out: int, stride: int) -> Shortcut:
         return Projection() if _reshapes(width_in, width_out, stride) else self
@@ -84,8 +84,42 @@ class AvgPoolProjection(Shortcut):
     def layers(self, width_in: int, width_out: int, stride: int, norm: bool) -> tuple[Layer, ...]:
         if not _reshapes(width_in, width_out, stride):
             return ()
-        projection = Conv(width_out, 1, norm=norm, act=False)
+        projection = Conv(width_out, 1, norm=norm, act="")
         return (projection,) if stride == 1 else (AvgPool(stride), projection)
 
     def canonical(self, width_in: int, width_out: int, stride: int) -> Shortcut:
         return self if stride != 1 else Projection().canonical(width_in, width_out, stride)
+
+
+@SHORTCUTS.register("blur_pool")
+@dataclass(frozen=True, slots=True)
+class BlurPoolProjection(Shortcut):
+    """Anti-aliased: y = bn(W blur(x)), a 3x3 binomial filter with the stride before the 1x1; identity between equal shapes.
+
+    "Making Convolutional Networks Shift-Invariant Again", Zhang, ICML 2019.
+    """
+
+    kind = "blur_pool"
+
+    def layers(self, width_in: int, width_out: int, stride: int, norm: bool) -> tuple[Layer, ...]:
+        if not _reshapes(width_in, width_out, stride):
+            return ()
+        projection = Conv(width_out, 1, norm=norm, act="")
+        return (projection,) if stride == 1 else (BlurPool(stride), projection)
+
+    def canonical(self, width_in: int, width_out: int, stride: int) -> Shortcut:
+        return self if stride != 1 else Projection().canonical(width_in, width_out, stride)
+
+
+@SHORTCUTS.register("matching")
+@dataclass(frozen=True, slots=True)
+class Matching(Shortcut):
+    """y = x where the shapes agree; no path, and so a plain block, where they don't. MobileNetV2's and EfficientNet's."""
+
+    kind = "matching"
+
+    def layers(self, width_in: int, width_out: int, stride: int, norm: bool) -> tuple[Layer, ...] | None:
+        return None if _reshapes(width_in, width_out, stride) else ()
+
+    def canonical(self, width_in: int, width_out: int, stride: int) -> Shortcut:
+        return self if _reshapes(width_in, width_out, stride) else Identity()
