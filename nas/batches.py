@@ -6,9 +6,11 @@ uninterrupted one would have seen, and a GPU the same ones as a CPU.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -55,6 +57,8 @@ class Batches:
     With `augment`, for training: each epoch is shuffled and augmented anew. Images are padded before normalisation, as
     in torchvision's reference training: with black. Without, for evaluation: the images as they are, in order.
     drop_last leaves out an epoch's last, smaller batch, so that all have one shape, unless it is the only one.
+    resolution: side in pixels that batches are resized to, bilinear with antialiasing, behind crop and mirroring, so that
+    `crop_padding` scales with them; None, or the images' own size: they stay as they are.
 
     Raises ValueError for arrays or numbers that don't fit together.
     """
@@ -71,6 +75,7 @@ class Batches:
         augment: Augment | None = None,
         seed: int = 0,
         drop_last: bool = False,
+        resolution: int | None = None,
     ) -> None:
         if x.dtype != np.uint8 or x.ndim != 4 or y.shape != (len(x),) or len(x) == 0:
             raise ValueError(
@@ -80,6 +85,9 @@ class Batches:
             raise ValueError(f"{x.shape[3]} channels need as many means and positive stds, not {mean} and {std}")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        if resolution is not None and resolution < 1:
+            raise ValueError(f"resolution is {resolution}; it must be at least 1 pixel")
+        self.resolution = resolution
         self.batch_size = batch_size
         self.augment = augment
         self.seed = seed
@@ -94,6 +102,14 @@ class Batches:
         self._shift = torch.tensor(
             np.tile(-np.asarray(mean, np.float64) * scale, row), dtype=torch.float32, device=device
         )
+
+    def at(self, resolution: int | None) -> Self:
+        """The same batches, of the same images in the same memory, at another resolution in pixels."""
+        if resolution is not None and resolution < 1:
+            raise ValueError(f"resolution is {resolution}; it must be at least 1 pixel")
+        other = copy.copy(self)
+        other.resolution = resolution
+        return other
 
     def __len__(self) -> int:
         """Batches of one epoch."""
@@ -135,7 +151,12 @@ class Batches:
     def _normalised(self, images: Tensor) -> Tensor:
         """(b, h, w, c) uint8 -> (b, c, h, w) float32 in channels-last memory: the pixels stay in their order."""
         rows = images.flatten(2).to(torch.float32).mul_(self._scale).add_(self._shift)
-        return rows.view(images.shape).permute(0, 3, 1, 2)
+        x = rows.view(images.shape).permute(0, 3, 1, 2)
+        if self.resolution is None or x.shape[2:] == (self.resolution, self.resolution):
+            return x
+        size = (self.resolution, self.resolution)
+        resized = functional.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+        return resized.contiguous(memory_format=torch.channels_last)
 
 
 def _crops(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:

@@ -67,8 +67,9 @@ class FullTraining:
     ...         print(epoch.accuracy)
     ...     result = training.result()
 
-    architecture must fit the data (`adapted`). device, precision: as in `nas.train`; a folder that was begun in one
-    precision goes on in it. UsageError if the folder holds another training, or another process works in it.
+    architecture must fit the data's classes and channels (`adapted`); images of another size are resized to its resolution.
+    device, precision: as in `nas.train`; a folder that was begun in one precision goes on in it. UsageError if the folder
+    holds another training, or another process works in it.
     """
 
     def __init__(
@@ -217,7 +218,8 @@ class FullTraining:
     def _open(self) -> Training:
         """The training where the folder's checkpoint left it, or at its start."""
         network = build(self.architecture, seed=self.seed)
-        training = Training(network, *self._bench.batches(self.seed), self.recipe, self.precision)
+        batches = self._bench.batches(self.seed, self.architecture.resolution)
+        training = Training(network, *batches, self.recipe, self.precision)
         path = self.folder / CHECKPOINT
         if path.exists():
             try:
@@ -242,11 +244,13 @@ class FullTraining:
             std=data.std,
             batch_size=4 * self.recipe.batch_size,
             device=training.device,
+            resolution=self.architecture.resolution,
         )
         loss, accuracy = evaluate(training.network, batches, self.precision)
         images = len(dataset.y_test)
         cost = cost_of(self.architecture)
         last = self._records[-1]
+        executed = training.executed()
         return {
             "name": self.architecture.name,
             "digest": self.architecture.digest,
@@ -266,6 +270,7 @@ class FullTraining:
                 "images": images,
             },
             "validation": {"accuracy": last.accuracy, "loss": last.val_loss, "images": len(data.validation_index)},
+            **({"executed": executed.to_dict()} if executed else {}),  # of the validation images
             "train": {"loss": last.train_loss, "images": len(data.train_index)},
             "recipe": self.recipe.to_dict(),
             "seed": self.seed,

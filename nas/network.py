@@ -93,6 +93,13 @@ def blocks_of(architecture: Architecture, resolution: int | None = None) -> Iter
             shape = piece.cost(shape)[1]
 
 
+def places_of(architecture: Architecture) -> Iterator[str]:
+    """Names of the blocks, in order: stage1.block1, stage1.block2, ..."""
+    for number, stage in enumerate(architecture.stages, 1):
+        for position in range(1, stage.depth + 1):
+            yield f"stage{number}.block{position}"
+
+
 def build(architecture: Architecture, seed: int | None = None) -> nn.Module:
     """The network: (b, channels, h, w) float images -> (b, classes) logits, weights initialised (Kaiming normal, fan out).
 
@@ -119,8 +126,12 @@ def _assemble(architecture: Architecture, network: type[nn.Module]) -> nn.Module
     stem, *stages, head = [piece.module() for piece in walk(architecture)]
     built = network(stem, stages, head)
     residuals = [module for module in built.modules() if isinstance(module, Residual)]
-    for residual, (block, shape) in zip(residuals, blocks_of(architecture), strict=True):
+    macs = cost_of(architecture).macs
+    for residual, place, (block, shape) in zip(
+        residuals, places_of(architecture), blocks_of(architecture), strict=True
+    ):
         if isinstance(residual.merge, Skip):
+            residual.merge.place, residual.merge.network_macs = place, macs
             residual.merge.branch_macs = block.branch_cost(shape).macs
     for module in built.modules():
         if isinstance(module, nn.BatchNorm2d):

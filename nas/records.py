@@ -35,6 +35,22 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class Execution:
+    """What a dynamic network has executed on data: a mean over images in evaluation mode."""
+
+    macs: float  # multiply-adds an image, gates included
+    shares: Mapping[str, float]  # of the images for which a gated block's branch ran, by the block's name
+    images: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"macs": self.macs, "shares": dict(self.shares), "images": self.images}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Execution:
+        return cls(float(data["macs"]), dict(data["shares"]), int(data["images"]))
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One candidate of a run.
 
@@ -58,6 +74,7 @@ class Trial:
     started: float | None  # seconds since 1970
     seconds: float  # spent on training and validation
     finished: float | None = None  # seconds since 1970
+    executed: Execution | None = None  # by a trained dynamic network on the validation images; `cost` is its worst case
 
     @property
     def name(self) -> str:

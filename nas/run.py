@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from nas.files import read_json
 from nas.network import cost_of
 from nas.pareto import Objective, hypervolume_history
 from nas.pareto import front as pareto_front
-from nas.records import Epoch, State, Trial
+from nas.records import Epoch, Execution, State, Trial
 from nas.settings import Settings
 
 if TYPE_CHECKING:
@@ -115,7 +116,10 @@ class Run:
         return hypervolume_history(values, reference, self.directions)
 
     def dataframe(self) -> pandas.DataFrame:
-        """One row a trial: number, state, label, accuracy, exact costs, training seconds, reason, digest, and each choice."""
+        """One row a trial: number, state, label, accuracy, exact costs, training seconds, reason, digest, and each choice.
+
+        executed_macs: the mean measured on the validation images for dynamic networks, NaN for static ones.
+        """
         import pandas
 
         rows = []
@@ -128,6 +132,7 @@ class Run:
                 "params": trial.cost.params,
                 "macs": trial.cost.macs,
                 "activations": trial.cost.activations,
+                "executed_macs": trial.executed.macs if trial.executed else math.nan,
                 "epochs": len(trial.epochs),
                 "seconds": trial.seconds,
                 "reason": trial.reason,
@@ -232,6 +237,7 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
                 started=result["finished"] - result["seconds"] if result else None,
                 seconds=result.get("seconds", 0.0),
                 finished=result.get("finished"),
+                executed=_executed(result),
             )
         )
     return found
@@ -241,6 +247,11 @@ def _result(place: Path, digest: str) -> Mapping[str, Any]:
     """What the worker left in a trial's folder, if it is of this network; else empty."""
     result = read_json(place / "result.json")
     return result if isinstance(result, dict) and result.get("digest") == digest else {}
+
+
+def _executed(result: Mapping[str, Any]) -> Execution | None:
+    """What a dynamic network has executed; None for a static one, and in results of releases that did not measure it."""
+    return Execution.from_dict(result["executed"]) if "executed" in result else None
 
 
 def objective_values(accuracy: float, cost: Cost, objectives: tuple[Objective, ...]) -> tuple[float, ...]:
@@ -271,6 +282,7 @@ def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, A
         started=frozen.datetime_start.timestamp() if frozen.datetime_start else None,
         seconds=sum(epoch.seconds for epoch in epochs),
         finished=frozen.datetime_complete.timestamp() if frozen.datetime_complete else None,
+        executed=_executed(result),
     )
 
 

@@ -53,6 +53,9 @@ class Request:
     """What `nas search` was asked for. None means: chosen from the data or the machine."""
 
     space: str = "resnext"
+    overrides: Mapping[str, object] = field(
+        default_factory=dict
+    )  # lines laid over the space's: {"stage*.block": "basic"}
     trials: int = 50
     dataset: str = "digits"
     objectives: str = "accuracy,params,macs"
@@ -136,11 +139,15 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
     _check_device(request)
     objectives = parse_objectives(request.objectives)
-    load_space(request.space)  # a slip in the space should not wait for the data
+    load_space(request.space, overrides=request.overrides)  # a slip in the space should not wait for the data
     folder = _folder(request)
     dataset = _load(request.dataset, request.data_root, request.download, request.resolution, request.max_images, say)
     space = load_space(
-        request.space, resolution=dataset.resolution, channels=dataset.channels, classes=len(dataset.classes)
+        request.space,
+        resolution=dataset.resolution,
+        channels=dataset.channels,
+        classes=len(dataset.classes),
+        overrides=request.overrides,
     ).within(request.budget)
     space.sample(request.seed)  # UsageError if nothing meets the budget
     data = _training_data(dataset, request.seed)

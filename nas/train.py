@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.architecture import Architecture
 from nas.batches import Batches
+from nas.dynamic import computation_loss, counting, gates
 from nas.errors import NasError, UsageError
 from nas.network import costs_by_piece
 from nas.recipe import PRECISIONS, Recipe
-from nas.records import Epoch
+from nas.records import Epoch, Execution
 
 BF16_CPU_RESOLUTION = 32  # pixels; below, converting costs more than the arithmetic saves
 
@@ -70,8 +73,11 @@ def _strides_over_a_pixel(architecture: Architecture) -> bool:
 class Training:
     """A network in training by a recipe. `epoch()` runs the next one; `state()` is all that a later `load()` needs.
 
-    The randomness of an epoch is a function of the seed and the epoch's number alone, so that a training which was
-    stopped and loaded gives the same weights as one that ran through (on one device).
+    The randomness of an epoch, in the batches and in the network (dropout, stochastic depth, gates), is a function of the
+    batches' seed and the epoch's number alone, so that a training which was stopped and loaded gives the same weights as one
+    that ran through (on one device). The loss of a dynamic network has its gates' price of computation
+    (`nas.dynamic.computation_loss`) beside the cross-entropy; the recorded losses are the cross-entropy alone, so that
+    curves of all networks compare.
     """
 
     def __init__(
@@ -89,13 +95,16 @@ class Training:
             weight_decay=recipe.weight_decay,
             nesterov=False,
         )
+        self._gates = gates(self.network)
         self.done = 0  # epochs
+        self.after_backward: Callable[[int], None] | None = None  # told the step, from 0, while its gradients are there
 
     def epoch(self) -> Epoch:
         """Train and validate once more. Diverged if the loss stops being finite."""
         started = time.perf_counter()
         number = self.done + 1
-        train_loss = self._train_one(self.done)
+        with self._randomness(self.done):
+            train_loss = self._train_one(self.done)
         trained = time.perf_counter()
         if not math.isfinite(train_loss):
             raise Diverged(f"the training loss became {train_loss} in epoch {number}")
@@ -124,12 +133,36 @@ class Training:
             with autocast(self.device, self.precision):
                 logits = self.network(images)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+            total += loss.detach() * len(labels)
+            if self._gates:
+                loss = loss + computation_loss(self._gates)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            if self.after_backward is not None:
+                self.after_backward(epoch * steps + step)
             self.optimizer.step()
-            total += loss.detach() * len(labels)
         mean: float = total.item() / self.train_batches.images
         return mean
+
+    @contextmanager
+    def _randomness(self, epoch: int) -> Iterator[None]:
+        """PyTorch's generators, seeded for this epoch; behind it they are as they were."""
+        seed = int(np.random.SeedSequence([self.train_batches.seed, epoch]).generate_state(1, np.uint64)[0])
+        on_gpu = self.device.type == "cuda"
+        with torch.random.fork_rng(devices=[self.device] if on_gpu else []):
+            torch.default_generator.manual_seed(seed)
+            if on_gpu:
+                with torch.cuda.device(self.device):
+                    torch.cuda.manual_seed(seed)
+            yield
+
+    def executed(self) -> Execution | None:
+        """What the network as it stands executes on the validation images, by one pass; None for a static network."""
+        if not self._gates:
+            return None
+        with counting(self.network) as counter:
+            evaluate(self.network, self.validation_batches, self.precision)
+        return counter.execution()
 
     def state(self) -> dict[str, Any]:
         """Network, optimiser and epochs done, as tensors and plain values (`torch.load(weights_only=True)` reads it)."""

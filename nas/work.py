@@ -22,7 +22,7 @@ from nas.files import read_json, write_json, write_with
 from nas.jobs import CHECKPOINT, EPOCHS, RESULT, Job, TrainingData
 from nas.network import build
 from nas.recipe import Recipe
-from nas.records import Epoch
+from nas.records import Epoch, Execution
 from nas.train import Training, pick_device, pick_precision
 
 MAX_REASON = 400  # characters
@@ -42,36 +42,47 @@ class Bench:
             torch.backends.cudnn.deterministic = True
         self.recipe = recipe
         self.data = data
-        self._batches: tuple[int, Batches, Batches] | None = None
+        self._seed: int | None = None  # of the batches below
+        self._batches: dict[int, tuple[Batches, Batches]] = {}  # by resolution; all share one copy of the images
 
     def precision(self, architecture: Architecture) -> str:
         """The arithmetic that a network is trained in here."""
         return pick_precision(self._precision, self.device, architecture)
 
-    def batches(self, seed: int) -> tuple[Batches, Batches]:
-        """Training and validation batches; the images are moved to the device once."""
-        if self._batches is None or self._batches[0] != seed:
-            data, size = self.data, self.recipe.batch_size
-            augment = Augment(crop_padding=data.crop_padding, flip=data.flip)
-            common: dict[str, Any] = {"mean": data.mean, "std": data.std, "device": self.device, "seed": seed}
-            train = Batches(
-                data.x[data.train_index],
-                data.y[data.train_index],
-                batch_size=size,
-                augment=augment,
-                drop_last=True,
-                **common,
-            )
-            validation = Batches(
-                data.x[data.validation_index],
-                data.y[data.validation_index],
-                batch_size=4 * size,
-                augment=None,
-                drop_last=False,
-                **common,
-            )
-            self._batches = (seed, train, validation)
-        return self._batches[1], self._batches[2]
+    def batches(self, seed: int, resolution: int | None = None) -> tuple[Batches, Batches]:
+        """Training and validation batches of `resolution` pixels (None: the images' own); the images move to the device once."""
+        own = self.data.x.shape[1]
+        if self._seed != seed:
+            self._batches = {own: self._moved(seed)}
+            self._seed = seed
+        if resolution is None or resolution == own:
+            return self._batches[own]
+        if resolution not in self._batches:
+            train, validation = self._batches[own]
+            self._batches[resolution] = (train.at(resolution), validation.at(resolution))
+        return self._batches[resolution]
+
+    def _moved(self, seed: int) -> tuple[Batches, Batches]:
+        data, size = self.data, self.recipe.batch_size
+        augment = Augment(crop_padding=data.crop_padding, flip=data.flip)
+        common: dict[str, Any] = {"mean": data.mean, "std": data.std, "device": self.device, "seed": seed}
+        train = Batches(
+            data.x[data.train_index],
+            data.y[data.train_index],
+            batch_size=size,
+            augment=augment,
+            drop_last=True,
+            **common,
+        )
+        validation = Batches(
+            data.x[data.validation_index],
+            data.y[data.validation_index],
+            batch_size=4 * size,
+            augment=None,
+            drop_last=False,
+            **common,
+        )
+        return train, validation
 
     def run(self, job: Job) -> Iterator[Epoch]:
         """Train a job from where its folder stands to the end, yielding each epoch that this attempt trains.
@@ -82,6 +93,7 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         epochs: list[Epoch] = []
         reason = ""
+        executed: Execution | None = None
         try:
             training = self._training(job)
             found = _resume(training, job)
@@ -92,6 +104,7 @@ class Bench:
                 epochs.append(training.epoch())
                 self._save(training, epochs, job)
                 yield epochs[-1]
+            executed = training.executed()
         except torch.OutOfMemoryError as error:
             reason = _line(f"out of memory on {self.device}: {error}")
         except NasError as error:
@@ -103,7 +116,7 @@ class Bench:
         finally:
             training = None  # type: ignore[assignment]  # the next network needs the memory
             self.release()
-        write_json(folder / RESULT, self._result(job, epochs, reason))
+        write_json(folder / RESULT, self._result(job, epochs, reason, executed))
         for name in (CHECKPOINT, EPOCHS):
             (folder / name).unlink(missing_ok=True)
 
@@ -115,7 +128,8 @@ class Bench:
 
     def _training(self, job: Job) -> Training:
         network = build(job.architecture, seed=job.seed)
-        return Training(network, *self.batches(job.seed), self.recipe, self.precision(job.architecture))
+        batches = self.batches(job.seed, job.architecture.resolution)
+        return Training(network, *batches, self.recipe, self.precision(job.architecture))
 
     def _save(self, training: Training, epochs: list[Epoch], job: Job) -> None:
         if training.done == self.recipe.epochs:
@@ -124,7 +138,7 @@ class Bench:
         state = {**training.state(), "digest": job.architecture.digest}
         write_with(job.folder / CHECKPOINT, lambda file: torch.save(state, file))
 
-    def _result(self, job: Job, epochs: list[Epoch], reason: str) -> dict[str, Any]:
+    def _result(self, job: Job, epochs: list[Epoch], reason: str, executed: Execution | None) -> dict[str, Any]:
         return {
             "key": job.key,
             "digest": job.architecture.digest,
@@ -135,6 +149,7 @@ class Bench:
             "finished": time.time(),
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
             "precision": self.precision(job.architecture),
+            **({"executed": executed.to_dict()} if executed else {}),
             "epochs": [epoch.to_dict() for epoch in epochs],
         }
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import random
 import re
+import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
 
-from nas.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
+from nas.attributes import PARTS, known, option_of
+from nas.blocks import BRANCHES, HEADS, MERGES, STEMS
 from nas.errors import UsageError
-from nas.space import DEFAULTS, NETWORK_ATTRIBUTES, STAGE_ATTRIBUTES, SearchSpace, space_from_text
+from nas.space import DEFAULTS, REGNET_ATTRIBUTES, SearchSpace, load_space, space_from_text
+from nas.space_file import parse_overrides
 
 PAGE = Path(__file__).parents[1] / "docs" / "spaces.md"
 if not PAGE.exists():
@@ -34,10 +38,10 @@ def with_lines(lines: str) -> SearchSpace:
 
 
 def test_every_example_is_checked():
-    assert len(SPACES) == 4
-    assert len(LINES) == 2
+    assert len(SPACES) == 6
+    assert len(LINES) == 4
     assert len(SPACES) + len(LINES) == len(EXAMPLES)
-    assert len(REFUSED) == 14
+    assert len(REFUSED) == 18
 
 
 @pytest.mark.parametrize("text", SPACES, ids=lambda text: text.split()[1])
@@ -51,7 +55,7 @@ def test_whole_spaces_can_be_sampled(text, resolution):
         assert space.feasible(space.sample(0))
 
 
-@pytest.mark.parametrize("text", LINES, ids=["domains", "conditions"])
+@pytest.mark.parametrize("text", LINES, ids=["options", "resolution", "domains", "conditions"])
 def test_lines_can_be_sampled(text):
     space = with_lines(text)
     rng = random.Random(0)
@@ -61,7 +65,7 @@ def test_lines_can_be_sampled(text):
 
 def test_figures_of_the_text():
     assert load(SPACES[0]).size() == 6**3 * 3**3 == 5832
-    knobs = with_lines(LINES[0]).knobs
+    knobs = with_lines(LINES[2]).knobs
     assert knobs["stage1.depth"].values == (1, 2, 3, 4, 5, 6)
     assert knobs["stage2.width"].values == (32, 64, 96, 128)
     assert knobs["stage3.width"].values == (32, 64, 128, 256)
@@ -71,8 +75,48 @@ def test_figures_of_the_text():
     assert [load(SPACES[3], resolution).variant for resolution in (64, 65)] == ["thumbnails", "photos"]
 
 
+def test_options_of_the_text():
+    space = with_lines(LINES[0])
+    assert set(space.knobs) >= {"act", "se_ratio", "merge", "merge_bias", "merge_drop", "stem_width"}
+    rng = random.Random(2)
+    for _ in range(50):
+        choices = space.any(rng)
+        assert ("merge_bias" in choices) == (choices["merge"] == "highway") != ("merge_drop" in choices)
+        architecture = space.architecture(choices)
+        assert architecture.stem.act == choices["act"] and architecture.head.act == "relu"
+    sides = with_lines(LINES[1])
+    assert {sides.architecture(sides.any(rng)).resolution for _ in range(50)} == {24, 28, 32}
+
+
+def test_the_extending_space_of_the_text():
+    space, base = load(SPACES[4]), load_space("resnext", resolution=32)
+    assert space.variant == base.variant == "cifar"
+    assert {key for key in space.knobs if "depth" in key} == {"stage2.depth", "stage3.depth"}
+    assert not {"block", "stem_width"} & set(space.knobs)
+    assert space.size() < base.size() and space.budget.bounds == {"params": (None, 2e6)}
+
+
+def test_the_regnet_of_the_text():
+    space = load(SPACES[5])
+    assert space.size() == 15 * 7 * 4 * 5 * 3 * 2 == 12600
+    assert {name for name in REGNET_ATTRIBUTES if not re.search(rf"`{name}`", TEXT)} == set()
+    rng = random.Random(3)
+    for _ in range(50):
+        stages = space.architecture(space.any(rng)).stages
+        assert [stage.stride for stage in stages] == ([1, 2, 2] + [1] * len(stages))[: len(stages)]
+
+
+@pytest.mark.parametrize("line", re.findall(r"^nas .*--set.*$", TEXT, flags=re.MULTILINE))
+def test_settings_of_the_text(line):
+    words = shlex.split(line)
+    overrides = parse_overrides([value for flag, value in pairwise(words) if flag == "--set"])
+    for resolution in (8, 32, 224):
+        space, base = (load_space("resnext", resolution=resolution, overrides=found) for found in (overrides, {}))
+        assert space.size() < base.size()
+
+
 def test_conditions_of_the_text():
-    space = with_lines(LINES[1])
+    space = with_lines(LINES[3])
     rng = random.Random(1)
     for _ in range(100):
         choices = space.any(rng)
@@ -81,7 +125,7 @@ def test_conditions_of_the_text():
         architecture = space.architecture(choices)
         assert [stage.depth for stage in architecture.stages[:2]] == [2, 2]
         assert architecture.stages[2].depth in (4, 6)  # the shortcut is a projection in this base
-    zero_pad = with_lines(LINES[1] + "shortcut: zero_pad\n")
+    zero_pad = with_lines(LINES[3] + "shortcut: zero_pad\n")
     assert {zero_pad.architecture(zero_pad.any(rng)).stages[2].depth for _ in range(20)} == {2}
 
 
@@ -93,21 +137,38 @@ def test_refusals_say_what_the_page_says(line, message):
 
 
 def test_page_names_every_attribute_kind_and_option():
-    kinds = [kind for registry in (BRANCHES, SHORTCUTS, MERGES, STEMS, HEADS) for kind in registry]
-    options = [option for branch in BRANCHES.values() for option in branch.options()]
-    missing = [
-        name for name in (*STAGE_ATTRIBUTES, *NETWORK_ATTRIBUTES, *kinds, *options) if not re.search(rf"`{name}`", TEXT)
-    ]
+    kinds = [kind for registry, _ in PARTS.values() for kind in registry]
+    shared, _ = known("stages")
+    missing = [name for name in sorted({*shared, *kinds}) if not re.search(rf"`{name}`", TEXT)]
     assert missing == []
 
 
 def test_defaults_of_the_tables():
-    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| `?(\w+)`? \|$", TEXT, flags=re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| `?([\w.-]+)`? \|$", TEXT, flags=re.MULTILINE))
     assert {name: str(value) for name, value in DEFAULTS.items()}.items() <= rows.items()
-    bottleneck = BRANCHES["bottleneck"]()
-    assert {name: rows[name] for name in ("cardinality", "group_width", "stride_on", "order")} == {
-        name: str(getattr(bottleneck, name)) for name in bottleneck.options()
-    }
+    for name, kind in (
+        ("cardinality", "bottleneck"),
+        ("stride_on", "bottleneck"),
+        ("order", "basic"),
+        ("scale", "res2net"),
+    ):
+        assert rows[name] == str(getattr(BRANCHES[kind](), name))
+    for name, kinds in re.findall(r"^\| `(\w+)` \|.*\| the block's: ([\d, ]+) \|$", TEXT, flags=re.MULTILINE):
+        row = next(line for line in TEXT.splitlines() if line.startswith(f"| `{name}` |"))
+        blocks = re.findall(r"`(\w+)`", row.split("|")[2])
+        assert [getattr(BRANCHES[block](), name) for block in blocks] == [int(value) for value in kinds.split(",")]
+    assert MERGES["highway"]().bias == float(rows["merge_bias"])
+    assert HEADS["expanded"]().width == int(rows["head_width"])
     widths = re.search(r"^\| `stem_width` .*\| (\d+) for `cifar`, (\d+) for `imagenet` \|$", TEXT, flags=re.MULTILINE)
     assert widths is not None
     assert [int(width) for width in widths.groups()] == [STEMS[kind]().width for kind in ("cifar", "imagenet")]
+
+
+def test_blocks_of_the_options_are_those_that_have_them():
+    for name, blocks in re.findall(r"^\| `(\w+)` \| ((?:`\w+`(?:, )?)+) \|", TEXT, flags=re.MULTILINE):
+        found = option_of(name)
+        if found is None:
+            continue
+        part, option = found
+        having = {kind for kind, cls in PARTS[part][0].items() if option in cls.options()}
+        assert set(re.findall(r"`(\w+)`", blocks)) == having, name

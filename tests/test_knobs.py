@@ -98,7 +98,7 @@ def test_conditions(text, when):
         ("{from: -4, to: 6}", "from must be a whole number of at least 1, not -4"),
         ("{from: 1.0, to: 6}", "from must be a whole number of at least 1, not 1.0"),
         ("{from: true, to: 6}", "from must be a whole number of at least 1, not True"),
-        ("{from: 1, to: 2e6}", "to must be a whole number of at least 1, not '2e6'"),
+        ("{from: 1, to: 2e6}", "to must be a whole number of at least 1, not 2000000.0"),
         ("{from: 1, to: 6, step: 0}", "step must be a whole number of at least 1, not 0"),
         ("{from: 1, to: 6, step: null}", "step must be a whole number of at least 1, not None"),
         ("{from: 1, to: 6, factor: 1}", "factor must be at least 2"),

@@ -36,14 +36,21 @@ TABLE: dict[str, set[str]] = {
     "blocks": {"cost", "knobs"},
     "architecture": {"blocks", "cost", "knobs"},
     "network": {"architecture", "blocks", "cost"},
-    "zoo": {"architecture"},
+    "regnet": set(),
+    "zoo": {"architecture", "regnet"},
+    "scaling": {"architecture", "cost", "network"},
     "records": {"architecture", "cost", "knobs"},
     "budget": {"cost", "knobs"},
-    "space": {"architecture", "blocks", "budget", "cost", "knobs", "network"},
+    "attributes": {"architecture", "blocks", "knobs", "regnet"},
+    "space_file": {"architecture", "attributes", "budget", "knobs"},
+    "space": {"architecture", "attributes", "budget", "cost", "knobs", "network", "regnet", "space_file"},
     "samplers": {"knobs", "pareto", "space"},
     "settings": {"architecture", "budget", "files", "pareto", "recipe", "space"},
     "jobs": {"architecture", "data"},
-    "train": {"architecture", "batches", "network", "recipe", "records"},
+    "dynamic": {"architecture", "batches", "blocks", "cost", "network"},
+    "train": {"architecture", "batches", "dynamic", "network", "recipe", "records"},
+    "findings": {"architecture", "cost", "network", "recipe", "records"},
+    "gradients": {"blocks", "findings"},
     "work": {"architecture", "batches", "data", "files", "jobs", "network", "recipe", "records", "train"},
     "run": {"architecture", "cost", "files", "network", "pareto", "records", "settings"},
     "study": {
@@ -64,7 +71,7 @@ TABLE: dict[str, set[str]] = {
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
     "local": {"jobs", "progress", "records", "stopping", "study", "work"},
     "workers": {"files", "jobs", "progress", "records", "stopping", "study", "work"},
-    "report": {"architecture", "files", "network", "pareto", "records", "run", "text"},
+    "report": {"architecture", "files", "findings", "network", "pareto", "records", "run", "text"},
     "export": {"architecture", "files", "network", "records", "run", "text"},
     "full_training": {
         *(
@@ -81,6 +88,10 @@ TABLE: dict[str, set[str]] = {
             "work",
         ),
     },
+}
+TABLE["comparison"] = {
+    *TABLE["full_training"],
+    *("findings", "full_training", "gradients"),
 }
 TABLE["searching"] = set(TABLE)
 TABLE["commands"] = set(TABLE)

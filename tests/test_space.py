@@ -1,44 +1,28 @@
-"""Search spaces: every sample of the shipped ones is legal, counts are exact, and slips in a file are named."""
+"""Search spaces: every sample of the shipped ones is legal, counts are exact, and every option of every part is a knob."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import random
-from pathlib import Path
 
 import pytest
-import yaml
 from helpers_search import CONDITIONAL, TINY, every_choice, space_of, write_space
+from helpers_space import refusal, text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import option_values
 
-from nas.architecture import MAX_BYTES, Architecture
-from nas.blocks import BRANCHES
+from nas.architecture import Architecture
+from nas.attributes import PARTS, known, option_of, pixels
 from nas.budget import Budget
 from nas.errors import UsageError
 from nas.network import cost_of
-from nas.space import MAX_STAGES, load_space, names, space_from_text
+from nas.space import load_space, names, space_from_text
 
 RESOLUTIONS = (8, 32, 224)
 SHIPPED = [(name, resolution) for name in names() for resolution in RESOLUTIONS]
 every_shipped = pytest.mark.parametrize(("name", "resolution"), SHIPPED)
-
-
-def text_of(*lines: str, stages: int = 2, values: dict[str, str] | None = None) -> str:
-    """A small space with some lines of `values` replaced or added, and other lines at the end."""
-    found = {"block": "basic", "depth": "1", "width": "8", **(values or {})}
-    body = "".join(f"  {key}: {value}\n" for key, value in found.items() if value)
-    return f"space: test\nstages: {stages}\nvalues:\n{body}" + "".join(f"{line}\n" for line in lines)
-
-
-def refusal(text: str, **options) -> str:
-    with pytest.raises(UsageError) as error:
-        space_of(text, **options)
-    message = str(error.value)
-    assert "\n" not in message
-    return message
 
 
 # -- the shipped spaces ------------------------------------------------------------------------------------------------
@@ -54,7 +38,8 @@ def test_a_thousand_samples_are_all_legal(name, resolution):
         architecture = space.architecture(choices)
         cost = cost_of(architecture)
         assert min(cost.params, cost.macs, cost.activations) > 0
-        assert (architecture.resolution, architecture.channels, architecture.head.classes) == (resolution, 3, 7)
+        own = pixels(choices.get("resolution", resolution), resolution)
+        assert (architecture.resolution, architecture.channels, architecture.head.classes) == (own, 3, 7)
         assert architecture == architecture.canonical()
         assert all(type(key) is str and type(value) in (int, float, str) for key, value in choices.items())
         again = json.loads(json.dumps(choices))
@@ -320,254 +305,198 @@ def test_all_choices_of_a_small_space_build():
     assert all(space.cost(choices).params > 0 for choices in every_choice(space))
 
 
-# -- what a file may not say -------------------------------------------------------------------------------------------
+# -- options of every part ---------------------------------------------------------------------------------------------
+
+ONE_OF_EACH = {"block": "basic", "shortcut": "projection", "merge": "add", "stem": "cifar", "head": "linear"}
+OPTIONS = [
+    (part, kind, field)
+    for part, (registry, prefix) in PARTS.items()
+    for kind in registry
+    for field in dataclasses.fields(registry[kind])
+    if f"{prefix}{field.name}" != "head_classes"
+]
 
 
-@pytest.mark.parametrize(
-    ("values", "says"),
-    [
-        ({"widht": "8"}, "unknown attribute 'widht' (did you mean 'width'?)"),
-        ({"stage1.widht": "8"}, "unknown attribute 'stage1.widht' (did you mean 'width'?)"),
-        ({"stages.width": "8"}, "unknown attribute 'stages.width' (did you mean 'width'?)"),
-        ({"stage1.stem": "cifar"}, "unknown attribute 'stage1.stem'"),
-        ({"stage*.stem_width": "8"}, "unknown attribute 'stage*.stem_width'"),
-        ({"stage1": "8"}, "unknown attribute 'stage1'"),
-        ({"1": "8"}, "unknown attribute '1'"),
-        ({"stage3.width": "8"}, "stage3.width: there are 2 stages"),
-        ({"stage0.width": "8"}, "stage0.width: there are 2 stages"),
-        ({"block": ""}, "stage 1 has no block"),
-        ({"depth": ""}, "stage 1 has no depth"),
-        ({"width": "", "stage1.width": "8"}, "stage 2 has no width; write width, stage*.width or stage2.width"),
-        ({"block": "bottelneck"}, "block: unknown block 'bottelneck' (did you mean 'bottleneck'?)"),
-        ({"block": "[basic, bottelneck]"}, "block: unknown block 'bottelneck'"),
-        ({"block": "3"}, "block: unknown block 3"),
-        ({"stage2.shortcut": "projektion"}, "stage2.shortcut: unknown shortcut 'projektion'"),
-        ({"merge": "multiply"}, "merge: unknown merge 'multiply'"),
-        ({"stem": "[cifar, imagnet]"}, "stem: unknown stem 'imagnet'"),
-        ({"head": "conv"}, "head: unknown head 'conv'"),
-        ({"depth": "0"}, "depth: "),
-        ({"depth": "[1, 2, 2.5, 3]"}, "depth: depth must be a whole number from 1 to 1,024, not 2.5"),
-        ({"depth": "{values: [1, 5000, 6000]}"}, "depth: depth must be"),
-        ({"depth": "shallow"}, "depth: depth must be a whole number"),
-        ({"stage2.width": "[-8, 8]"}, "stage2.width: width must be"),
-        ({"stage2.stride": "17"}, "stage2.stride: stride must be"),
-        ({"stem_width": "[8, 0.5]"}, "stem_width: the numbers"),
-        ({"stem_width": "[0, 8, 16]"}, "stem_width: "),
-        ({"cardinality": "[0, 1, 2]", "block": "[basic, bottleneck]"}, "cardinality: "),
-        ({"order": "[post, pro, pre]"}, "order: "),
-        ({"shortcut": "identity", "stage2.width": "16"}, "identity can't lead from "),
-        ({"cardinality": "{values: [1, 2], when: {blokc: bottleneck}}"}, "names 'blokc'"),
-        (
-            {"stage1.cardinality": "{values: [1, 2], when: {order: pre}}"},
-            "names 'order', which is not chosen before it",
-        ),
-        ({"group_width": "{values: [4], when: {cardinality: 1}}", "cardinality": "1"}, "which is not chosen before it"),
-        ({"stage1.group_width": "{values: [4], when: {stage2.depth: 1}}"}, "names 'stage2.depth'"),
-        ({"stage1.width": "{values: [4, 8], when: {width: 4}}"}, "which is not chosen before it"),
-        ({"cardinality": "{values: [1, 2], when: {block: bottelneck}}", "block": "[basic, bottleneck]"}, "bottelneck"),
-        ({"stage1.width": "{values: [4, 8], when: {stem: imagnet}}"}, "stage1.width: unknown stem 'imagnet'"),
-        ({"depth": "{values: [1, 2], when: {block: bottleneck}}", "block": "[basic, bottleneck]"}, "depth"),
-        ({"block": "{values: [basic], when: {stem: imagenet}}", "stem": "[cifar, imagenet]"}, "block"),
-        ({"shortcut": "{values: [projection], when: {block: bottleneck}}", "block": "[basic, bottleneck]"}, "shortcut"),
-        ({"stem": "{values: [cifar], when: {head: linear}}"}, "stem"),
-        ({"width": "true"}, "width: True is neither"),
-        ({"width": "null"}, "width: None is neither"),
-        ({"width": "[]"}, "width: an empty list"),
-        ({"width": "[8, 8]"}, "width: [8, 8] names a value twice"),
-        ({"width": "{from: 8, to: 4}"}, "width: from 8 to 4 is empty"),
-    ],
-)
-def test_slips_in_values_are_named(values, says):
-    message = refusal(text_of(values=values))
-    assert message.startswith("space: ") and says in message
+# Kinds with options that have no effect beside the defaults of others: one digest, by design.
+WITHOUT_EFFECT = {"skip", "none", "mbconv", "condconv"}
 
 
-def test_a_condition_reads_the_choice_of_its_own_stage():
-    """A stage's own line that comes after the condition must not leave the shared value to be read in its place."""
-    text = text_of(
-        values={"depth": "[1, 2]", "stage2.width": "{values: [4, 8], when: {depth: 2}}", "stage2.depth": "[1, 3]"}
-    )
-    assert "stage2.width: its condition names 'depth', which is not chosen before it" in refusal(text)
+@pytest.mark.parametrize(("part", "kind", "field"), OPTIONS, ids=lambda value: getattr(value, "name", value))
+def test_every_option_of_every_part_can_be_searched(part, kind, field):
+    """A space knows the options of a part that is registered tomorrow."""
+    name = f"{PARTS[part][1]}{field.name}"
+    assert option_of(name) == (part, field.name)
+    assert name in known("stages")[0] and (name in known("stages")[1]) == (part not in ("stem", "head"))
+    values = sorted({*option_values(field), field.default})
+    space = space_of(text_of(values={**ONE_OF_EACH, "stride": "2", part: kind, name: json.dumps(values)}))
+    assert set(space.knobs) == {name}
+    assert space.size() == len(values)
+    networks = {space.architecture({name: value}).digest for value in values}
+    assert len(networks) > 1 or len(values) == 1 or kind in WITHOUT_EFFECT
 
 
-def test_a_conditional_line_may_stand_over_a_shared_one():
+def accepted(kinds, option: str, value: object) -> bool:
+    try:
+        return all(kind.make({option: value}) is not None for kind in kinds if option in kind.options())
+    except UsageError:
+        return False
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_an_option_exists_only_for_the_kinds_that_have_it(part):
+    registry, prefix = PARTS[part]
+    rng = random.Random(0)
+    for option in sorted({option for kind in registry.values() for option in kind.options()} - {"classes", "act"}):
+        fields = [f for kind in registry.values() for f in dataclasses.fields(kind) if f.name == option]
+        value = next(v for f in fields for v in option_values(f) if accepted(registry.values(), option, v))
+        kinds, name = json.dumps(sorted(registry)), f"{prefix}{option}"
+        lines = {**ONE_OF_EACH, "shortcut": "matching", "stage1.width": "16", part: kinds, name: json.dumps([value])}
+        space = space_of(text_of(values=lines))
+        having = {kind for kind in registry if option in registry[kind].options()}
+        for _ in range(40):
+            choices = space.any(rng)
+            assert (name in choices) == (choices[part] in having)
+        (slot,) = (slot for slot in space.slots if slot.key == name)
+        assert {of: set(found) for of, found in slot.readers} == ({} if having == set(registry) else {part: having})
+
+
+def test_a_part_is_chosen_before_its_options_wherever_they_stand():
     space = space_of(
         text_of(
-            values={"block": "[basic, bottleneck]", "stage2.width": "{values: [16, 32], when: {block: bottleneck}}"}
+            values={
+                "merge_bias": "[-6.0, 0.0]",
+                "stem_width": "[4, 8]",
+                "merge": "[add, highway]",
+                "stem": "[cifar, imagenet]",
+                "stage2.group_width": "[2, 4]",
+                "stage2.block": "[basic, bottleneck]",
+            }
         )
     )
-    assert space.size() == 3
-    assert space.architecture({"block": "basic"}).stages[1].width == 8
+    keys = [slot.key for slot in space.slots]
+    for first, then in (("merge", "merge_bias"), ("stem", "stem_width"), ("stage2.block", "stage2.group_width")):
+        assert keys.index(first) < keys.index(then)
+    assert space.size() == (1 + 2) * (2 * 2) * (1 + 2)
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "no search space"),
-        ("[]", "no search space"),
-        ("resnet", "no search space"),
-        ("42", "no search space"),
-        ("values: {}", "the key `space` with its name is missing"),
-        ("space: 3\nstages: 1", "the key `space` with its name is missing"),
-        ("space: a\nvaluse: {}", "unknown key 'valuse' (did you mean 'values'?)"),
-        ("space: a", "stages must be a whole number from 1 to 16, not None"),
-        ("space: a\nstages: 0", "not 0"),
-        (f"space: a\nstages: {MAX_STAGES + 1}", "not 17"),
-        ("space: a\nstages: true", "not True"),
-        ("space: a\nstages: 2.0", "not 2.0"),
-        ("space: a\nstages: [1, 2]", r"not [1, 2]"),
-        ("space: a\nstages: 1\nvalues: [1]", "values must be a mapping"),
-        ("space: a\nstages: 1\nvalues:", "values must be a mapping"),
-        ("space: a\nstages: 1\nvalues: {}", "stage 1 has no depth"),
-        (text_of("variants: {name: a}"), "variants must be a list"),
-        (text_of("variants:"), "variants must be a list"),
-        (text_of("variants: [small]"), "variant 1: expected a mapping"),
-        (text_of("variants: [{name: a, resolution: 3}]"), "variant 1: unknown key 'resolution'"),
-        (text_of("variants: [{max_resolution: 2e6}]"), "max_resolution must be a whole number of pixels"),
-        (text_of("variants: [{max_resolution: true}]"), "max_resolution must be a whole number of pixels"),
-        (text_of("variants: [{max_resolution: 4}, {max_resolution: 7}]"), "no variant takes images of 8 px"),
-        (text_of("budgets: 3"), "budgets: expected a mapping of params"),
-        (text_of("budgets: {parms: {max: 3}}"), "'parms' (did you mean 'params'?)"),
-        (text_of("budgets: {params: 3}"), "budgets: params"),
-        (text_of("budgets: {params: {most: 3}}"), "budgets: params: unknown key 'most'"),
-        (text_of("budgets: {params: {max: 2e6}}"), "budgets: params: max must be a number, not '2e6'"),
-        (text_of("budgets: {params: {max: true}}"), "budgets: params: max must be a number"),
-        (text_of("budgets: {params: {max: [1]}}"), "budgets: params: max must be a number"),
-        (text_of("budgets: {params: {max: -1}}"), "params"),
-        (text_of("budgets: {params: {max: .nan}}"), "params"),
-        (text_of("budgets: {params: {max: .inf}}"), "params"),
-        (text_of("budgets: {params: {min: 3, max: 2}}"), "the lower bound 3 is above the upper bound 2"),
-        (text_of("budgets: {flops: {max: 3}, macs: {min: 2}}"), "flops"),
-    ],
-)
-def test_slips_outside_of_values_are_named(text, says):
-    message = refusal(text)
-    assert says in message and message.startswith("space")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "space: &a name\nstages: *a",
-        "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]",
-        "space: !!python/object/apply:os.system ['true']",
-        "space: !!binary aGVsbG8=",
-        "!!set {a, b}",
-        "space: a\nspace: b",
-        "? [a, b]\n: c",
-        "[" * 100_000,
-        "{a: " * 5_000,
-        "space: 'unclosed",
-        "space: a\n\tstages: 1",
-        "space: \x00",
-        "space: a\nstages: " + "9" * 5000,
-        "space: a\nstages: 2020-99-99",
-        "# " + "x" * MAX_BYTES,
-        "%YAML 9.9\n---\nspace: a",
-        "--- a\n--- b",
-    ],
-    ids=range(17),
-)
-def test_hostile_yaml_is_refused(text):
-    refusal(text)
-
-
-def test_files_that_are_no_text_are_refused(tmp_path):
-    binary = tmp_path / "weights.pt"
-    binary.write_bytes(bytes(range(256)))
-    large = tmp_path / "large.yaml"
-    large.write_bytes(b"#" * (MAX_BYTES + 1))
-    for path in (
-        binary,
-        large,
-        tmp_path,
-        tmp_path / "missing.yaml",
-        Path(os.devnull),
-        "",
-        "no/such/space.yaml",
-        "a\0b",
-        "x" * 5000,
-    ):
-        with pytest.raises(UsageError) as error:
-            load_space(path)
-        assert "\n" not in str(error.value)
-
-
-def test_names_with_line_breaks_stay_on_one_line():
-    for text in (
-        text_of(values={'"de\\npth"': "[]"}),
-        text_of(values={'"de\\npth"': "3"}),
-        'space: "a\\nb"\n"x\\ny": 1',
-        text_of(values={"block": '"ba\\nsic"'}),
-        text_of(values={"cardinality": '{values: [1], when: {"x\\ny": 1}}'}),
-        text_of('budgets: {"a\\nb": {max: x}}'),
-    ):
-        refusal(text)
-
-
-yaml_data = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-3, 70)
-    | st.floats(allow_nan=True)
-    | st.sampled_from(["basic", "bottleneck", "pre", "post", "1x1", "projection", "identity", "cifar", "2e6", "a\nb"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    "values",
-                    "from",
-                    "to",
-                    "step",
-                    "when",
-                    "name",
-                    "max_resolution",
-                    "stages",
-                    "budgets",
-                    "params",
-                    "max",
-                    "min",
-                ]
-            ),
-            inner,
-            max_size=4,
+def test_options_of_a_stage_s_own_parts():
+    space = space_of(
+        text_of(
+            values={
+                "merge": "add",
+                "stage2.merge": "[add, highway]",
+                "stage*.merge_drop": "[0.0, 0.5]",
+                "merge_bias": "[-6.0, 0.0]",
+            }
         )
-    ),
-    max_leaves=6,
-)
-keys = st.sampled_from(
-    [
-        f"{place}{name}"
-        for place in ("", "stage*.", "stage2.")
-        for name in ("depth", "width", "block", "cardinality", "order", "merge")
-    ]
-    + ["stem", "stem_width", "head", "stage9.width", "wid\nth"]
-)
+    )
+    assert space.size() == 2 * 2 * (2 + 1)  # the shared bias may be stage 2's
+    architecture = space.architecture(
+        {"merge_bias": -6.0, "stage1.merge_drop": 0.5, "stage2.merge": "highway"},
+    )
+    assert (architecture.stages[0].merge.drop, architecture.stages[1].merge.bias) == (0.5, -6.0)
 
 
-@given(
-    st.dictionaries(keys, yaml_data, max_size=5),
-    st.dictionaries(
-        st.sampled_from(["description", "stages", "budgets", "variants", "values", "other"]), yaml_data, max_size=2
-    ),
-)
-@settings(max_examples=300)
-def test_any_file_is_a_legal_space_or_a_usage_error(values, fields):
-    data = {"space": "any", "stages": 2, "values": {"block": "bottleneck", "depth": 1, "width": 8, **values}, **fields}
+def test_a_shared_activation_is_the_ends_too():
+    both = space_of(text_of(values={"act": "[relu, silu]"}))
+    architecture = both.architecture({"act": "silu"})
+    assert {architecture.stem.act, architecture.head.act, architecture.stages[0].branch.act} == {"silu"}
+    own = space_of(text_of(values={"act": "[relu, silu]", "stem_act": "gelu"})).architecture({"act": "silu"})
+    assert (own.stem.act, own.head.act) == ("gelu", "silu")
+    staged = space_of(text_of(values={"stage*.act": "[relu, silu]"}))
+    assert set(staged.knobs) == {"stage1.act", "stage2.act"}
+    assert staged.architecture({"stage1.act": "silu", "stage2.act": "silu"}).stem.act == "relu"
+    ends = space_of(text_of(values={"act": "[relu, silu]", "stage*.act": "gelu"}))
+    assert set(ends.knobs) == {"act"}
+    assert ends.architecture({"act": "silu"}).stem.act == "silu"
+    silent = space_of(
+        text_of(values={"act": "[relu, silu]", "stage*.act": "gelu", "stem_act": "elu", "head_act": "elu"})
+    )
+    assert not silent.knobs
+
+
+def test_classes_are_the_data_s():
+    assert "unknown attribute 'head_classes'" in refusal(text_of(values={"head_classes": "10"}))
+
+
+@st.composite
+def any_parts(draw):
+    """Lines that search kinds of parts and options of any of them, for all stages or for one."""
+    values = {}
+    for part, (registry, _) in PARTS.items():
+        kinds = draw(st.lists(st.sampled_from(sorted(registry)), max_size=3, unique=True))
+        place = draw(st.sampled_from(["", "stage*.", "stage2."])) if part not in ("stem", "head") else ""
+        if kinds and part != "shortcut":
+            values[f"{place}{part}"] = json.dumps(kinds)
+    for part, _, field in draw(st.lists(st.sampled_from(OPTIONS), max_size=4)):
+        place = draw(st.sampled_from(["", "stage*.", "stage2."])) if part not in ("stem", "head") else ""
+        values[f"{place}{PARTS[part][1]}{field.name}"] = json.dumps(sorted({*option_values(field), field.default})[:2])
+    return values
+
+
+@given(any_parts())
+@settings(max_examples=60)
+def test_size_of_spaces_of_any_parts(values):
     try:
-        space = space_of(yaml.safe_dump(data))
+        space = space_of(text_of(values={"shortcut": "matching", **values}))
     except UsageError as error:
         assert "\n" not in str(error)
         return
-    assert space.size() >= 1
-    space.cost(space.any(random.Random(0)))
+    if space.size() > 3000:
+        return
+    listed = [json.dumps(choices) for choices in every_choice(space)]
+    assert space.size() == len(listed) == len(set(listed))
+    for choices in map(json.loads, listed[:10]):
+        space.cost(choices)
 
 
-def test_every_option_of_every_block_can_be_searched():
-    """A space knows the options of a block that is registered tomorrow."""
-    for kind, branch in BRANCHES.items():
-        for name in branch.options():
-            default = getattr(branch(), name)
-            space = space_of(text_of(values={"block": kind, f"stage*.{name}": f"[{default!r}]"}))
-            assert set(space.knobs) == {f"stage1.{name}", f"stage2.{name}"}
+# -- the resolution ----------------------------------------------------------------------------------------------------
+
+
+def test_resolution_in_pixels_and_as_a_share():
+    text = text_of(values={"resolution": "[0.5, 0.75, 1.0, 20]"})
+    space = space_of(text, resolution=32)
+    assert space.resolution == 32
+    assert [space.architecture({"resolution": value}).resolution for value in (0.5, 0.75, 1.0, 20)] == [16, 24, 32, 20]
+    assert space.cost({"resolution": 0.5}).macs < space.cost({"resolution": 1.0}).macs
+    assert space.cost({"resolution": 0.5}).params == space.cost({"resolution": 1.0}).params
+    fixed = space_of(text_of(values={"resolution": "0.75"}), resolution=32)
+    assert fixed.architecture({}).resolution == 24 and fixed.size() == 1
+
+
+def test_shares_that_round_to_one_size_are_one_network():
+    space = space_of(text_of(values={"resolution": "[0.1, 0.2, 0.9, 1.0]"}), resolution=10)
+    networks = {share: space.architecture({"resolution": share}) for share in (0.1, 0.2, 0.9, 1.0)}
+    assert [network.resolution for network in networks.values()] == [4, 4, 9, 10]
+    assert networks[0.1].digest == networks[0.2].digest != networks[0.9].digest
+
+
+@given(st.floats(1e-6, 16), st.integers(1, 4096))
+def test_any_share_is_a_whole_number_of_pixels(share, side):
+    found = pixels(share, side)
+    assert type(found) is int and found >= 4
+    assert found == 4 or abs(found - share * side) <= 0.5
+
+
+def test_the_share_1_is_no_pixel():
+    """JSON of other programs may write 1.0 as 1."""
+    space = space_of(text_of(values={"resolution": "[0.5, 1.0]"}), resolution=32)
+    assert space.architecture({"resolution": 1}).resolution == 32
+    with pytest.raises(UsageError, match="resolution can't be True"):
+        space.architecture({"resolution": True})
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("1", "from 4 to 16,384 pixels, not 1; the data's own size is 1.0"),
+        ("[3, 8]", "from 4 to 16,384 pixels, not 3"),
+        ("0.0", "above 0 and at most 16, not 0.0"),
+        ("[-0.5, 1.0]", "above 0 and at most 16, not -0.5"),
+        ("17.0", "above 0 and at most 16, not 17.0"),
+        ("large", "resolution must be pixels (a whole number) or a share of the data's side (as 0.75), not 'large'"),
+    ],
+)
+def test_wrong_resolutions(value, says):
+    assert says in refusal(text_of(values={"resolution": value}))
+    assert "resolution is the network's" in refusal(text_of(values={"stage1.resolution": value}))

@@ -232,6 +232,10 @@ class Head(Part):
 
     classes: int = option(1000, minimum=1)
 
+    def scaled(self, scale: Callable[[int], int]) -> Head:
+        """The head of a network whose widths w become scale(w); classes stay."""
+        return self
+
     def layers(self, width_in: int, raw: bool) -> tuple[Layer, ...]:
         """`raw`: the trunk ends without norm and activation."""
         raise NotImplementedError

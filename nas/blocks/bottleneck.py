@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nas.blocks._base import BRANCHES, Branch, Convolutional, Layer, option
-from nas.blocks.primitives import Conv
+from nas.blocks.primitives import Conv, scaled_group
 
 
 @BRANCHES.register("bottleneck")
@@ -34,7 +34,7 @@ class Bottleneck(Convolutional):
         return replace(self, stride_on="3x3") if stride == 1 else self
 
     def scaled(self, scale: Callable[[int], int]) -> Branch:
-        return replace(self, group_width=scale(self.group_width))
+        return replace(self, group_width=scaled_group(scale, self.cardinality, self.group_width))
 
     def layers(self, width_in: int, width_out: int, stride: int) -> tuple[Layer, ...]:
         inner = self.cardinality * self.group_width

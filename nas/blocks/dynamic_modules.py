@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,28 +13,30 @@ from nas.blocks.primitives import NORM_EPS, NORM_MOMENTUM, activation
 
 
 class ConditionalConv2d(nn.Module):
-    """(sum_e r_e W_e) * x: (b, c, h, w) and routing (b, experts) -> (b, c', h', w'). weight (experts, c', c / groups, k, k).
+    """(sum_e r_e W_e) * x: (b, c, h, w) and routing (b, experts) -> (b, c', h', w').
 
-    The images' kernels stand in one grouped convolution over the whole batch.
+    weight (experts, c' (c / groups) k k), an expert a row: a network that holds tensors of five axes can't be moved to
+    channels-last memory. The images' kernels stand in one grouped convolution over the whole batch.
     """
 
     def __init__(self, width_in: int, width_out: int, kernel: int, stride: int, groups: int, experts: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(experts, width_out, width_in // groups, kernel, kernel))
+        self.shape = (width_out, width_in // groups, kernel, kernel)  # of an expert
+        self.weight = nn.Parameter(torch.empty(experts, math.prod(self.shape)))
         self.stride, self.groups = stride, groups
         self.initialise()
 
     def extra_repr(self) -> str:
-        return f"{tuple(self.weight.shape)}, stride={self.stride}, groups={self.groups}"
+        return f"{len(self.weight)} x {self.shape}, stride={self.stride}, groups={self.groups}"
 
     def initialise(self) -> None:
-        for expert in self.weight:
-            nn.init.kaiming_normal_(expert, mode="fan_out", nonlinearity="relu")
+        for expert in self.weight.detach():
+            nn.init.kaiming_normal_(expert.view(self.shape), mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor, routing: Tensor) -> Tensor:
         images, channels, height, width = x.shape
-        out, kernel = self.weight.shape[1], self.weight.shape[3]
-        weights = (routing @ self.weight.flatten(1)).view(-1, *self.weight.shape[2:])
+        out, _, _, kernel = self.shape
+        weights = (routing @ self.weight).view(images * out, *self.shape[1:])
         y = F.conv2d(
             x.reshape(1, images * channels, height, width),
             weights.to(x.dtype),
@@ -78,31 +81,52 @@ class RoutedLayers(nn.Module):
 class Skip(nn.Module):
     """shortcut + g branch with g in {0, 1} for each image; in training the gradient of p = sigmoid(gate(x)) passes as g's.
 
-    After a call `executed` holds g, (b,), with p's gradient in training. `branch_macs`: multiply-adds of the branch for one
-    image at the network's resolution, set where the network is built.
+    After a call `executed` holds g, (b,), with p's gradient in training. Where the network is built, `place` is set to the
+    block's name, `branch_macs` to the multiply-adds of its branch for one image, and `network_macs` to those of the network.
     """
 
     def __init__(self, gate: nn.Sequential, price: float, start: float) -> None:
         super().__init__()
         self.gate = gate
         self.price, self.start = price, start
-        self.branch_macs = 0
+        self.place, self.branch_macs, self.network_macs = "", 0, 0
+        self.selects = False  # whether evaluation runs the branch for the images alone that execute it
         self.executed: Tensor | None = None
         self.initialise()
 
     def extra_repr(self) -> str:
         return f"price={self.price}, start={self.start}"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "executed": None}  # of one batch; within a graph it can't be copied
+
     def initialise(self) -> None:
         last = self.gate[-1]
         assert isinstance(last, nn.Linear)
         nn.init.constant_(last.bias, math.log(self.start / (1 - self.start)))
 
-    def forward(self, x: Tensor, shortcut: Tensor, branch: Tensor) -> Tensor:
+    def decide(self, x: Tensor) -> Tensor:
+        """g, (b,) float32, for what the shortcut reads."""
         p: Tensor = self.gate(x).float().sigmoid().view(-1)
         executed = (p >= 0.5).to(p.dtype)
         if self.training:
             executed = executed + p - p.detach()
-        self.executed = executed
-        mask = executed.view(-1, 1, 1, 1).to(branch.dtype)
+        if not torch.compiler.is_exporting():  # an exported graph has no place for it
+            self.executed = executed
+        return executed
+
+    def forward(self, x: Tensor, shortcut: Tensor, branch: Tensor) -> Tensor:
+        mask = self.decide(x).view(-1, 1, 1, 1).to(branch.dtype)
         return shortcut + mask * branch
+
+    def select(self, x: Tensor, shortcut: Tensor, branch: nn.Module, a: Tensor) -> Tensor:
+        """What `forward(x, shortcut, branch(a))` gives in evaluation, with the branch run on the images that execute it."""
+        chosen = self.decide(x).nonzero().view(-1)
+        if len(chosen) == len(a):
+            whole: Tensor = branch(a)
+            return shortcut + whole
+        if len(chosen) == 0:
+            return shortcut.clone()  # an activation behind may overwrite it, and it may be x itself
+        some: Tensor = branch(a.index_select(0, chosen))
+        dtype = torch.result_type(shortcut, some)
+        return shortcut.to(dtype).index_add(0, chosen, some.to(dtype))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from nas.blocks._base import HEADS, STEMS, Head, Layer, Stem, option
 from nas.blocks.primitives import ACTIVATIONS, Conv, LayerNorm, Linear, MaxPool, NormAct, Patch
@@ -107,6 +108,9 @@ class ExpandedHead(Head):
     width: int = option(1280, minimum=1)
     act: str = option("silu", among=ACTIVATIONS)
     dropout: float = option(0.0, minimum=0, maximum=0.95)
+
+    def scaled(self, scale: Callable[[int], int]) -> Head:
+        return replace(self, width=scale(self.width))
 
     def layers(self, width_in: int, raw: bool) -> tuple[Layer, ...]:
         return (Conv(self.width, 1, act=self.act), Linear(self.classes, dropout=self.dropout))

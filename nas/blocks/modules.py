@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.blocks.dynamic_modules import Skip
+
 
 class ZeroPadShortcut(nn.Module):
     """Option A of He et al. 2015: subsample by `stride`, append `extra` zero channels (crop if negative)."""
@@ -193,10 +195,16 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         a = x if self.pre is None else self.pre(x)
-        y: Tensor = self.branch(a)
-        if self.merge is not None and self.shortcut is not None:
+        y: Tensor
+        if self.merge is None or self.shortcut is None:
+            y = self.branch(a)
+        else:
             around = a if self.reshapes else x
-            y = self.merge(around, self.shortcut(around), y)
+            if isinstance(self.merge, Skip) and self.merge.selects and not self.training:
+                y = self.merge.select(around, self.shortcut(around), self.branch, a)
+            else:
+                y = self.branch(a)
+                y = self.merge(around, self.shortcut(around), y)
         return y if self.act is None else self.act(y)
 
 

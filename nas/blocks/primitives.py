@@ -41,6 +41,12 @@ def squeezed(width: int, ratio: float) -> int:
     return max(1, round(width * ratio))
 
 
+def scaled_group(scale: Callable[[int], int], cardinality: int, group_width: int) -> int:
+    """Channels of a group for which `cardinality` of them come nearest to scale(cardinality x group_width), at least one."""
+    inner = scale(cardinality * group_width)
+    return max(1, (2 * inner + cardinality) // (2 * cardinality))
+
+
 @dataclass(frozen=True, slots=True)
 class Conv:
     """k x k convolution padded by (k - 1) / 2, then norm and activation (a name of `ACTIVATIONS`, or '') as asked."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from nas.blocks._base import BRANCHES, Branch, Convolutional, Layer, option
 from nas.blocks.bottleneck import Bottleneck
-from nas.blocks.primitives import Conv, SqueezeExcitation, squeezed
+from nas.blocks.primitives import Conv, SqueezeExcitation, scaled_group, squeezed
 
 
 @BRANCHES.register("regnet")
@@ -16,7 +16,8 @@ class RegNet(Convolutional):
     """H(x) = W3 * se(act(bn(W2 * act(bn(W1 * x))))): 1x1 to cardinality x group_width, grouped 3x3, 1x1 to `width`.
 
     In the paper's networks cardinality x group_width is the width itself (bottleneck ratio 1). X: se_ratio 0, which builds a
-    `bottleneck`; Y: 1/4. Unlike SENet's, the squeeze-excitation stands behind the 3x3, and its inner width is se_ratio x the block's *input*.
+    `bottleneck`; Y: 1/4. Unlike SENet's, the squeeze-excitation stands behind the 3x3, and its inner width is se_ratio x
+    the block's *input*.
     """
 
     kind = "regnet"
@@ -27,7 +28,7 @@ class RegNet(Convolutional):
         return self if self.se_ratio else Bottleneck(self.cardinality, self.group_width, act=self.act)
 
     def scaled(self, scale: Callable[[int], int]) -> Branch:
-        return replace(self, group_width=scale(self.group_width))
+        return replace(self, group_width=scaled_group(scale, self.cardinality, self.group_width))
 
     def layers(self, width_in: int, width_out: int, stride: int) -> tuple[Layer, ...]:
         inner = self.cardinality * self.group_width

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nas.blocks._base import BRANCHES, Branch, Convolutional, Layer, option
 from nas.blocks.bottleneck import Bottleneck
-from nas.blocks.primitives import Conv
+from nas.blocks.primitives import Conv, scaled_group
 from nas.cost import Cost, Shape, strided
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Res2Net(Convolutional):
         return Bottleneck(self.cardinality, self.group_width, act=self.act, se_ratio=self.se_ratio)
 
     def scaled(self, scale: Callable[[int], int]) -> Branch:
-        return replace(self, group_width=scale(self.group_width))
+        return replace(self, group_width=scaled_group(scale, self.cardinality, self.group_width))
 
     def layers(self, width_in: int, width_out: int, stride: int) -> tuple[Layer, ...]:
         group = self.cardinality * self.group_width

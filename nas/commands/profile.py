@@ -32,7 +32,8 @@ def profile(networks: tuple[str, ...], resolution: int | None, as_json: bool) ->
     """Exact params, multiply-adds and activations of networks, piece by piece.
 
     NAME is a published network (resnet50, resnext50_32x4d, wrn-28-10, ...), CONFIG the path of a YAML or JSON config. Several
-    are set side by side. Costs are per image, by closed forms; nothing is built.
+    are set side by side. Costs are per image, by closed forms; nothing is built. Of a dynamic network they are the worst
+    case, and a line says how few multiply-adds an image takes for which every gate is closed.
     """
     from nas.commands.inputs import read_architecture
     from nas.commands.output import MACS_NOTE, print_json, say
@@ -47,6 +48,9 @@ def profile(networks: tuple[str, ...], resolution: int | None, as_json: bool) ->
         _print_one(*profiles[0], resolution)
     else:
         _print_several(profiles, resolution)
+    for architecture, _ in profiles:
+        if note := _range(architecture, resolution):
+            say(f"\n{architecture.name + ': ' if len(profiles) > 1 else ''}{note}")
     say(f"\n{MACS_NOTE}")
 
 
@@ -56,7 +60,23 @@ def _total(rows: list[PieceCost]) -> Cost:
     return sum((row.cost for row in rows), Cost())
 
 
+def _range(architecture: Architecture, resolution: int | None) -> str:
+    """From where to where a dynamic network's multiply-adds go; empty for a static one."""
+    from nas.dynamic import expected_cost, gated_branches
+    from nas.text import format_count
+
+    if not (gated := len(gated_branches(architecture, resolution))):
+        return ""
+    least, half, most = (expected_cost(architecture, share, resolution).macs for share in (0.0, 0.5, 1.0))
+    return (
+        f"{_plural(gated, 'block')} with a gate: {format_count(least)} MACs (all skipped) ... "
+        f"{format_count(most)} (all executed, as counted above); {format_count(half)} with each open for half of the images."
+    )
+
+
 def _as_json(architecture: Architecture, rows: list[PieceCost], resolution: int | None) -> dict[str, Any]:
+    from nas.dynamic import expected_cost
+
     return {
         "name": architecture.name,
         "digest": architecture.digest,
@@ -64,6 +84,7 @@ def _as_json(architecture: Architecture, rows: list[PieceCost], resolution: int 
         "channels": architecture.channels,
         "classes": architecture.head.classes,
         **{metric: getattr(_total(rows), metric) for metric, _ in METRICS},
+        "least_macs": expected_cost(architecture, 0.0, resolution).macs,
         "pieces": [
             {
                 "name": row.name,

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from nas.commands.options import METRICS, budget_of, budget_options, examples, json_option, run_argument
+from nas.commands.spaces import SET_HELP
 from nas.errors import UsageError
 
 DATASETS = "digits, cifar10, cifar100, svhn, fashion_mnist, mnist"
@@ -21,7 +22,7 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
     epilog=examples(
         "nas search --space resnext --trials 20",
         "nas search --space resnext --trials 200 --dataset cifar10 --download --gpus-per-trial 0.25",
-        "nas search --space resnet --dataset imagefolder:photos --max-params 2M --baseline resnet20",
+        "nas search --space resnet --set block=basic --dataset imagefolder:photos --max-params 2M --baseline resnet20",
         "nas search --space my-space.yaml --dataset npz:images.npz --executor local --device cuda",
     )
 )
@@ -31,6 +32,7 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
     show_default=True,
     help="A shipped space (see `nas spaces`) or the path of a YAML file.",
 )
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help=SET_HELP)
 @click.option("--trials", default=50, show_default=True, help="Candidates to train.")
 @click.option("--dataset", default="digits", show_default=True, help=f"{DATASETS}, imagefolder:PATH or npz:PATH.")
 @click.option(
@@ -66,14 +68,18 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder. Default: results/SPACE-DATASET-TIME.")
 @quiet_option
 @json_option
-def search(quiet: bool, as_json: bool, baseline: str, out: Path | None, **options: Any) -> None:
+def search(
+    quiet: bool, as_json: bool, baseline: str, out: Path | None, settings: tuple[str, ...], **options: Any
+) -> None:
     """Search a space: train candidates, rank accuracy against exact costs, leave a report and the best networks' configs."""
     from nas.searching import Request
     from nas.searching import search as run_search
+    from nas.space_file import parse_overrides
 
     budget = budget_of(*(options.pop(f"{end}_{metric}") for metric in METRICS for end in ("min", "max")))
     request = Request(
         **options,
+        overrides=parse_overrides(settings),
         budget=budget,
         baselines=tuple(name.strip() for name in baseline.split(",") if name.strip()),
         out=out,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from nas.knobs import Choices, Knob
     from nas.space import SearchSpace, Slot
 
+DRAWN = 200  # samples that the number of stages is read from
 LARGE = 256  # pixels; a variant without a limit is listed as it is for images of this size
+SET_HELP = "A line laid over the space's, as 'stage*.block=bottleneck' or 'depth=[1, 2]'; again for more."
 NAMES = {"params": "params", "macs": "MACs", "activations": "activations"}
 
 
@@ -23,27 +26,39 @@ NAMES = {"params": "params", "macs": "MACs", "activations": "activations"}
     epilog=examples(
         "nas spaces",
         "nas spaces resnext --resolution 32 --max-params 2M",
+        "nas spaces resnext --set 'stage*.block=bottleneck' --set cardinality=1,2,4",
         "nas spaces my-space.yaml --resolution 224 --classes 1000 --json",
     )
 )
 @click.argument("name", metavar="[NAME|PATH]", required=False)
 @click.option("--resolution", type=click.IntRange(4, 1 << 14), help="Side of the images in pixels.  [default: 32]")
 @click.option("--classes", type=click.IntRange(2), help="Number of classes.  [default: 10]")
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help=SET_HELP)
 @budget_options
 @json_option
-def spaces(name: str | None, resolution: int | None, classes: int | None, as_json: bool, **bounds: int | None) -> None:
+def spaces(
+    name: str | None,
+    resolution: int | None,
+    classes: int | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+    **bounds: int | None,
+) -> None:
     """List the search spaces, or describe one.
 
     Without a name: all that ship, their variants for small and large images, and how many configurations each has. With a
     name or the path of a YAML file: the knobs, what they may be and when they exist, the exact costs that the space spans,
     and whether a budget can be met.
     """
-    budget = budget_of(**bounds)
+    from nas.space_file import parse_overrides
+
+    budget, overrides = budget_of(**bounds), parse_overrides(settings)
     if name is not None:
-        _describe(name, resolution or 32, classes or 10, budget, as_json)
-    elif budget.bounds or resolution or classes:
+        _describe(name, resolution or 32, classes or 10, overrides, budget, as_json)
+    elif budget.bounds or resolution or classes or overrides:
         raise click.UsageError(
-            "--resolution, --classes and budgets go with a space: nas spaces NAME ...", click.get_current_context()
+            "--resolution, --classes, --set and budgets go with a space: nas spaces NAME ...",
+            click.get_current_context(),
         )
     else:
         _list(as_json)
@@ -89,12 +104,14 @@ def _variants(name: str) -> list[tuple[int | None, SearchSpace]]:
     ]
 
 
-def _describe(name: str, resolution: int, classes: int, budget: Budget, as_json: bool) -> None:
+def _describe(
+    name: str, resolution: int, classes: int, overrides: Mapping[str, object], budget: Budget, as_json: bool
+) -> None:
     from nas.budget import survey
     from nas.commands.output import print_json
     from nas.space import load_space
 
-    space = load_space(name, resolution=resolution, classes=classes).within(budget)
+    space = load_space(name, resolution=resolution, classes=classes, overrides=overrides).within(budget)
     example = space.sample(0) if space.budget.bounds else None  # a budget that can't be met ends the command here
     found = survey(space)
     if as_json:
@@ -120,14 +137,9 @@ def _as_json(space: SearchSpace, found: Survey, example: Choices | None) -> dict
         "channels": space.channels,
         "classes": space.classes,
         "size": space.size(),
+        "design": space.design,
         "stages": space.stages,
-        "knobs": {
-            slot.key: {
-                "values": list(knob.values),
-                "when": {key: list(values) for key, values in _conditions(space, slot, knob).items()},
-            }
-            for slot, knob in _knobs(space)
-        },
+        "knobs": {slot.key: {"values": list(knob.values), **_conditions(slot, knob)} for slot, knob in _knobs(space)},
         "fixed": _fixed(space),
         "costs": costs,
         "samples": found.samples,
@@ -142,6 +154,7 @@ def _cost_dict(cost: Cost) -> dict[str, int]:
 
 
 def _print(space: SearchSpace, found: Survey, example: Choices | None) -> None:
+    from nas.attributes import REGNET_ATTRIBUTES
     from nas.commands.output import MACS_NOTE, print_table, say
     from nas.text import format_count, format_percent
 
@@ -150,13 +163,20 @@ def _print(space: SearchSpace, found: Survey, example: Choices | None) -> None:
     say(f"{space.size():,} configurations, for images of {space.resolution} px and {space.classes} classes\n")
     rows = []
     for slot, knob in _knobs(space):
-        when = "; ".join(
-            f"{key} is {' or '.join(map(str, values))}" for key, values in _conditions(space, slot, knob).items()
-        )
-        rows.append((slot.key, _domain(knob), when))
+        found_when = _conditions(slot, knob)
+        clauses = [_said([clause]) for clause in found_when["when"].items()]
+        if "when_any" in found_when:
+            clauses.append(_said(found_when["when_any"].items()))
+        rows.append((slot.key, _domain(knob), "; ".join(clauses)))
     print_table(("Knob", "Values", "Exists where"), rows)
     fixed = ", ".join(f"{key} {value}" for key, value in _fixed(space).items())
     say(f"\nFixed: {fixed or 'nothing'}\n")
+    if space.design == "regnet":
+        few, many = _stages(space)
+        sources = ", ".join(name for name in REGNET_ATTRIBUTES if name != "group_width")
+        say(
+            f"Depths and widths of the stages follow from {sources} and group_width: {few} to {many} stages in {DRAWN} samples.\n"
+        )
     costs = [
         (noun, *(format_count(getattr(cost, metric)) for cost in (found.smallest, found.median, found.largest)))
         for metric, noun in NAMES.items()
@@ -172,6 +192,13 @@ def _print(space: SearchSpace, found: Survey, example: Choices | None) -> None:
         )
 
 
+def _stages(space: SearchSpace) -> tuple[int, int]:
+    """Fewest and most stages of uniform samples."""
+    rng = random.Random(0)
+    counts = [len(space.architecture(space.any(rng)).stages) for _ in range(DRAWN)]
+    return min(counts), max(counts)
+
+
 def _knobs(space: SearchSpace) -> list[tuple[Slot, Knob]]:
     knobs = space.knobs
     return [(slot, knobs[slot.key]) for slot in _in_order(space) if slot.key in knobs]
@@ -183,31 +210,37 @@ def _fixed(space: SearchSpace) -> dict[str, Any]:
 
 
 def _in_order(space: SearchSpace) -> list[Slot]:
-    """The slots as one reads them: the network's, what all stages share, stage by stage; options of the block last."""
-    from nas.space import NETWORK_ATTRIBUTES, STAGE_ATTRIBUTES
+    """The slots as one reads them: the network's, what all stages share, stage by stage; a part before its options."""
+    from nas.attributes import NETWORK_ATTRIBUTES, REGNET_ATTRIBUTES, STAGE_ATTRIBUTES, option_of
 
-    order = [*NETWORK_ATTRIBUTES, "block", *STAGE_ATTRIBUTES]
-    return sorted(
-        space.slots,
-        key=lambda slot: (slot.stage, order.index(slot.attribute) if slot.attribute in order else len(order)),
-    )
+    order = ["stem", "head", *NETWORK_ATTRIBUTES, *REGNET_ATTRIBUTES, "block", *STAGE_ATTRIBUTES]
+
+    def place(slot: Slot) -> tuple[int, int, int]:
+        part = option_of(slot.attribute)
+        if slot.attribute in order:
+            return slot.stage, order.index(slot.attribute), 0
+        # A block's options, of which there are many, stand behind all else; other parts' behind their part.
+        return slot.stage, len(order) if part is None or part[0] == "block" else order.index(part[0]), 1
+
+    return sorted(space.slots, key=place)
 
 
-def _conditions(space: SearchSpace, slot: Slot, knob: Knob) -> Mapping[str, tuple[Any, ...]]:
-    """When a knob exists: what its `when` says and, for an option that only some of the blocks have, those blocks."""
-    from nas.blocks import BRANCHES
-    from nas.knobs import Knob
-    from nas.space import NETWORK_ATTRIBUTES, STAGE_ATTRIBUTES
+def _conditions(slot: Slot, knob: Knob) -> dict[str, dict[str, list[Any]]]:
+    """When a knob exists. `when`: all of it holds, be it said or since only some kinds of a part have that option.
 
-    conditions = dict(knob.when)
-    if slot.attribute in (*STAGE_ATTRIBUTES, *NETWORK_ATTRIBUTES) or "block" in conditions:
-        return conditions
-    for place in space.slots:
-        if place.attribute == "block" and place.stage in (0, slot.stage) and isinstance(place.domain, Knob):
-            having = tuple(kind for kind in place.domain.values if slot.attribute in BRANCHES[str(kind)].options())
-            if having != place.domain.values:
-                conditions["block"] = having
-    return conditions
+    `when_any`, only where several parts read one option: one of it holds.
+    """
+    found: dict[str, dict[str, list[Any]]] = {"when": {key: list(values) for key, values in knob.when}}
+    readers = {part: list(kinds) for part, kinds in slot.readers}
+    if len(readers) > 1:
+        return {**found, "when_any": readers}
+    for part, kinds in readers.items():
+        found["when"][part] = [kind for kind in found["when"].get(part, kinds) if kind in kinds]
+    return found
+
+
+def _said(clause: Iterable[tuple[str, Iterable[Any]]]) -> str:
+    return " or ".join(f"{key} is {' or '.join(map(str, values))}" for key, values in clause)
 
 
 def _domain(knob: Knob) -> str:

@@ -38,11 +38,11 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
         raise UsageError(f"accuracy_against: unknown cost {cost!r}; known: {', '.join(COSTS)}")
     trials = run.complete()
     stopped = [trial for trial in run.trials if trial.state == "stopped" and trial.epochs]
-    figure = _figure(f"{NOUNS[cost]} (log scale)", "validation accuracy")
+    figure = blank(f"{NOUNS[cost]} (log scale)", "validation accuracy")
     figure.update_xaxes(type="log", tickformat="~s", minor={"ticks": "outside", "ticklen": 3})
     figure.update_yaxes(tickformat="~%")
     if not trials and not stopped:
-        return _say(figure, "no trial has been trained yet")
+        return say(figure, "no trial has been trained yet")
     costs = [math.log10(getattr(trial.cost, cost)) for trial in (*trials, *stopped)]
     low, high = _padded(costs, least=0.1)
     # Plotly labels 1, 2, 5 where a tick is 0.3 to 0.7 decades, powers of 10 above; below 0.3, all nine digits, which overlap.
@@ -102,12 +102,12 @@ def learning_curves(run: Run) -> go.Figure:
     """Validation accuracy by epoch: the run's front in colour, baselines dashed, all other trials faint."""
     import plotly.graph_objects as go
 
-    figure = _figure("epoch", "validation accuracy")
+    figure = blank("epoch", "validation accuracy")
     figure.update_yaxes(tickformat="~%")
     curves = [trial for trial in run.trials if trial.epochs]
     if not curves:
-        return _say(figure, "no epoch has been trained yet")
-    _count(figure, 1, max(trial.epochs[-1].number for trial in curves))
+        return say(figure, "no epoch has been trained yet")
+    whole_numbers(figure, 1, max(trial.epochs[-1].number for trial in curves))
     on_front = {trial.number for trial in run.front()}
 
     def lines(shown: Sequence[Trial], role: str, name: str, **line: Any) -> None:
@@ -152,12 +152,12 @@ def hypervolume(run: Run) -> go.Figure:
     """Hypervolume of what was found, after each completed trial: costs on log10 axes, from the run's reference point."""
     import plotly.graph_objects as go
 
-    figure = _figure("completed trials", "hypervolume")
+    figure = blank("completed trials", "hypervolume")
     figure.update_yaxes(rangemode="tozero")
     history = [float(volume) for volume in run.hypervolume_history()]
     if not history:
-        return _say(figure, "no trial has been completed yet")
-    _count(figure, 0, len(history))
+        return say(figure, "no trial has been completed yet")
+    whole_numbers(figure, 0, len(history))
     figure.add_trace(
         go.Scatter(
             x=list(range(1, len(history) + 1)),
@@ -174,7 +174,8 @@ def hypervolume(run: Run) -> go.Figure:
     return figure
 
 
-def _figure(x: str, y: str) -> go.Figure:
+def blank(x: str, y: str) -> go.Figure:
+    """A figure with nothing but its look and its axes' titles."""
     import plotly.graph_objects as go
 
     return go.Figure(
@@ -182,12 +183,13 @@ def _figure(x: str, y: str) -> go.Figure:
     )
 
 
-def _say(figure: go.Figure, words: str) -> go.Figure:
+def say(figure: go.Figure, words: str) -> go.Figure:
+    """Words in place of a plot that has nothing to show."""
     figure.update_xaxes(visible=False).update_yaxes(visible=False)
     return figure.add_annotation(text=words, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
 
 
-def _count(figure: go.Figure, first: int, last: int) -> None:
+def whole_numbers(figure: go.Figure, first: int, last: int) -> None:
     """An axis of whole numbers, without ticks between them."""
     pad = 0.02 * max(last - first, 1)
     figure.update_xaxes(range=[first - pad, last + pad], dtick=1 if last - first <= 10 else None)

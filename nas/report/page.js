@@ -34,6 +34,11 @@
     look.hoverlabel.bgcolor = colour("raised");
     look.hoverlabel.bordercolor = look.modebar.color = colour("muted");
     for (const axis of [look.xaxis, look.yaxis]) axis.gridcolor = axis.linecolor = colour("rule");
+    for (const slider of layout.sliders ?? []) {
+      slider.bgcolor = colour("raised");
+      slider.activebgcolor = colour("link");
+      slider.bordercolor = slider.tickcolor = colour("muted");
+    }
     look.font.size = narrow.matches ? 12 : 13;
     if (layout.xaxis.type === "log") layout.xaxis.dtick = narrow.matches ? steps(layout.xaxis.range) : null;
     layout.dragmode = touch ? false : "zoom"; // a finger on a chart scrolls the page

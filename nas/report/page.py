@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -42,10 +43,15 @@ class Chart:
 
 def page(run: Run) -> str:
     """The whole page. What can be seen of a run that is still going, or died, is on it; what can't is said in words."""
-    from plotly.offline import get_plotlyjs
-
     charts: list[Chart] = []
     main = tag("main", *_sections(run, charts))
+    return document(f"{run.config['name']}: architecture search", main, charts)
+
+
+def document(title: str, main: Html, charts: Sequence[Chart]) -> str:
+    """A page that needs no other file and no network: `main`, in which the charts have their places, and what draws them."""
+    from plotly.offline import get_plotlyjs
+
     # No "<" is left in the data: a name like "</script>" must not end the element.
     data = f"[{','.join(chart.json() for chart in charts)}]".replace("<", "\\u003c")
     scripts = [Html(get_plotlyjs()), Html(_resource("page.js"))] if charts else []
@@ -56,7 +62,7 @@ def page(run: Run) -> str:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("link", rel="icon", href="data:,"),
-        tag("title", f"{run.config['name']}: architecture search"),
+        tag("title", title),
         tag("style", Html(theme.css() + _resource("page.css"))),
     )
     drawing = [

@@ -30,8 +30,8 @@ MAX_LIST = 20
 
 def opening(run: Run) -> Html:
     """Title and answer."""
-    facts = [tag("p", _tied(text)) for text in (answer.searched(run), answer.progress(run))]
-    found = [tag("p", _tied(text)) for text in answer.comparisons(run)]
+    facts = [tag("p", tied(text)) for text in (answer.searched(run), answer.progress(run))]
+    found = [tag("p", tied(text)) for text in answer.comparisons(run)]
     if len(run.front()) > 2 and answer.knee(run) is None:
         found.append(
             tag("p", "The front has no knee: it bends nowhere so much that one network stands out as a compromise.")
@@ -41,7 +41,7 @@ def opening(run: Run) -> Html:
             tag("p", "No trial has been trained to the end yet, so there is no front and no network to recommend.")
         ]
     resume = [] if run.status != "unfinished" else [tag("p", "To go on: ", tag("code", f"nas resume {_path(run)}"))]
-    notes = tag("p", _tied(f"{answer.caveat(run)} {MACS} {NETWORKS}"), class_="quiet")
+    notes = tag("p", tied(f"{answer.caveat(run)} {MACS} {NETWORKS}"), class_="quiet")
     return tag("header", tag("h1", str(run.config["name"])), *facts, *resume, _picks(run), *found, notes)
 
 
@@ -55,7 +55,7 @@ def _picks(run: Run) -> Html:
         card = tag(
             "li",
             tag("h3", pick.title),
-            tag("p", _tied(f"{trial.name}: {_percent(trial)} %"), class_="name"),
+            tag("p", tied(f"{trial.name}: {_percent(trial)} %"), class_="name"),
             tag(
                 "p",
                 ", ".join(f"{format_count(getattr(trial.cost, name))} {NOUNS[name]}" for name in COUNTS[:2]),
@@ -192,10 +192,10 @@ def provenance(run: Run) -> Html:
         "folder": str(run.path),
     }
     tables = [
-        _facts("Recipe of the proxies", config["recipe"]),
-        _facts("Data", data),
-        _facts("Search", search),
-        _facts("Versions", config["versions"]),
+        facts("Recipe of the proxies", config["recipe"]),
+        facts("Data", data),
+        facts("Search", search),
+        facts("Versions", config["versions"]),
     ]
     return tag(
         "section",
@@ -210,7 +210,7 @@ def provenance(run: Run) -> Html:
     )
 
 
-def _facts(caption: str, facts: Mapping[str, object]) -> Html:
+def facts(caption: str, facts: Mapping[str, object]) -> Html:
     return table(caption, ("What", "Value"), ((key.replace("_", " "), _value(value)) for key, value in facts.items()))
 
 
@@ -242,7 +242,7 @@ def _path(run: Run) -> str:
     return shlex.quote(shown(run.path))
 
 
-def _tied(text: str) -> str:
+def tied(text: str) -> str:
     """The text with numbers tied to their units, so that no line breaks between them."""
     return re.sub(r"(?<=\d) (?=[%kMGT]\b|%)", "\u00a0", text)
 

@@ -25,6 +25,12 @@ LIGHT: Mapping[str, str] = {
     "stopped": "#7b858f",
     "baseline": "#d55e00",
     "knee": "#009e73",
+    "series1": "#0072b2",
+    "series2": "#d55e00",
+    "series3": "#007a59",
+    "series4": "#a8498a",
+    "series5": "#806600",
+    "series6": "#59636e",
 }
 DARK: Mapping[str, str] = {
     "page": "#14181c",
@@ -38,6 +44,12 @@ DARK: Mapping[str, str] = {
     "stopped": "#8d97a1",
     "baseline": "#e69f00",
     "knee": "#009e73",
+    "series1": "#56b4e9",
+    "series2": "#e69f00",
+    "series3": "#2fc39b",
+    "series4": "#e09ac2",
+    "series5": "#f0e442",
+    "series6": "#a3adb7",
 }
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif'
 

@@ -1,0 +1,429 @@
+"""Comparisons: the same training for all, resumable, with diverged networks as results, and a page of what was found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_full_training import NETWORK, SIDE, make_dataset
+from test_report_browser import CHROMIUM, IS_LIGHT, OPTIONS
+
+from nas.architecture import Architecture
+from nas.comparison import Comparison
+from nas.data import Dataset
+from nas.errors import UsageError
+from nas.findings import Compared, Findings, Layer, Moment, Outcome, Point
+from nas.full_training import FullTraining, held_out
+from nas.jobs import CHECKPOINT, RESULT
+from nas.network import build
+from nas.recipe import Recipe
+from nas.records import Epoch
+from nas.report.comparison import degradations, page, spread, troubles, write
+from nas.report.comparison_figures import errors, first_layer, gradients
+from nas.train import Diverged, Training
+from nas.work import Bench
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+DATA = make_dataset()
+RECIPE = Recipe.of(3, 16)
+
+
+def deeper(depth: int, name: str, merge: str = "add") -> Architecture:
+    first, *rest = NETWORK.stages
+    stage = Architecture.from_dict(
+        {**NETWORK.to_dict(), "stages": [{**first.to_dict(), "depth": depth, "merge": {"kind": merge}}]}
+    ).stages[0]
+    return dataclasses.replace(NETWORK, stages=(stage, *rest), name=name)
+
+
+SMALL, DEEP, PLAIN = deeper(1, "small"), deeper(2, "deep"), deeper(2, "plain", "none")
+
+
+def comparison(folder: Path, networks=(SMALL, DEEP), dataset: Dataset = DATA, recipe: Recipe = RECIPE, **options):
+    return Comparison(folder, networks, dataset, recipe, **{"device": "cpu", "precision": "fp32", **options})
+
+
+def finish(folder: Path, *arguments, **options) -> Findings:
+    with comparison(folder, *arguments, **options) as job:
+        for _ in job.train():
+            pass
+        return job.findings()
+
+
+def timeless(findings: Findings) -> list:
+    """What was found, without what a clock has measured."""
+    found = []
+    for network in findings.networks:
+        for outcome in network.outcomes:
+            points = [
+                dataclasses.replace(point, epoch=dataclasses.replace(point.epoch, seconds=0.0, images_per_second=0.0))
+                for point in outcome.points
+            ]
+            found.append((network.name, outcome.seed, outcome.state, points, outcome.moments))
+    return found
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> tuple[Path, Findings]:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("done")
+    return folder, finish(folder, gradient_steps=2)
+
+
+# -- what is trained --------------------------------------------------------------------------------------------------
+
+
+def test_every_network_is_trained_as_by_full_training(done, tmp_path):
+    """The epochs are those of `nas train` with the same recipe and seed: nothing is done to the networks beside it."""
+    for network in done[1].networks:
+        (outcome,) = network.outcomes
+        folder = tmp_path / network.name
+        with FullTraining(folder, network.architecture, DATA, RECIPE, device="cpu", precision="fp32") as training:
+            alone = list(training.epochs())
+        own = [point.epoch for point in outcome.points]
+        assert outcome.state == "complete"
+        for one, other in zip(own, alone, strict=True):
+            assert dataclasses.replace(one, seconds=other.seconds, images_per_second=other.images_per_second) == other
+
+
+def test_training_error_is_that_of_the_unaugmented_images_trained_on(done):
+    """Computed with numpy and the network alone, on weights trained anew."""
+    data = held_out(DATA, 0)
+    x, y = DATA.x_train[data.train_index], DATA.y_train[data.train_index]
+    images = torch.from_numpy(((x / 255 - DATA.mean) / DATA.std).astype(np.float32)).permute(0, 3, 1, 2)
+    job = Training(build(SMALL, seed=0), *Bench(data, RECIPE, device="cpu", precision="fp32").batches(0), RECIPE)
+    for point in done[1].networks[0].outcomes[0].points:
+        job.epoch()
+        with torch.inference_mode():
+            wrong = (job.network.eval()(images).argmax(1).numpy() != y).mean()
+        assert point.train_error == pytest.approx(wrong, abs=1e-6)
+    assert done[1].dataset["measured_train_images"] == len(y) == 108
+
+
+def test_the_training_error_of_large_data_is_measured_on_a_fixed_part(tmp_path, monkeypatch):
+    monkeypatch.setattr("nas.comparison.MEASURED", 30)
+    findings = finish(tmp_path, [SMALL], recipe=Recipe.of(1, 16))
+    assert findings.dataset["measured_train_images"] == 30
+    assert "a fixed 30 of the 108 images" in page(findings)
+    accuracy = findings.networks[0].outcomes[0].points[-1].train_accuracy
+    assert accuracy * 30 == pytest.approx(round(accuracy * 30), abs=1e-4)
+
+
+def test_watching_gradients_changes_no_result(done, tmp_path):
+    unwatched = timeless(finish(tmp_path))
+    assert [(*rest, ()) for *rest, moments in timeless(done[1]) if moments] == unwatched
+
+
+def test_the_test_split_is_not_touched(done, tmp_path):
+    other = make_dataset(test_seed=7)
+    assert not np.array_equal(other.x_test, DATA.x_test)
+    assert timeless(finish(tmp_path, dataset=other, gradient_steps=2)) == timeless(done[1])
+
+
+def test_all_repeats_share_the_split_and_each_has_its_own_seed(tmp_path):
+    findings = finish(tmp_path, [SMALL], repeats=3, seed=4)
+    (network,) = findings.networks
+    assert [outcome.seed for outcome in network.outcomes] == [4, 5, 6]
+    assert len({outcome.points[0].epoch.train_loss for outcome in network.outcomes}) == 3
+    data = held_out(DATA, 4)
+    job = Training(build(SMALL, seed=6), *Bench(data, RECIPE, device="cpu", precision="fp32").batches(6), RECIPE)
+    assert job.epoch().train_loss == network.outcomes[2].points[0].epoch.train_loss
+
+
+def test_a_network_of_another_resolution_sees_resized_images(tmp_path):
+    large = dataclasses.replace(SMALL, resolution=2 * SIDE, name="large")
+    small, other = finish(tmp_path, [SMALL, large], recipe=Recipe.of(1, 16)).networks
+    assert other.cost.macs > 3 * small.cost.macs
+    assert small.outcomes[0].points != other.outcomes[0].points
+
+
+# -- the folder -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4, 5])
+def test_a_comparison_that_died_goes_on_to_the_same_result(done, tmp_path, stop):
+    """Stopped behind so many epochs over both networks, as by a kill: with what is on the disk then, and no more."""
+    with comparison(tmp_path, gradient_steps=2) as job:
+        seen = 0
+        for _, news in job.train():
+            seen += isinstance(news, Point)
+            if seen == stop:
+                break
+    with comparison(tmp_path, gradient_steps=2) as job:
+        news = [item for _, item in job.train() if isinstance(item, Point)]
+        assert len(news) == 6 - stop + (stop == 3)
+        assert timeless(job.findings()) == timeless(done[1])
+
+
+def test_a_done_comparison_is_read_and_not_trained_again(done):
+    folder, findings = done
+    with comparison(folder, gradient_steps=2) as job:
+        assert job.missing() == ()
+        assert list(job.train()) == []
+        assert job.findings() == findings
+    assert sorted(path.name for path in (folder / "small/seed0").iterdir()) == ["config.yaml", RESULT]
+
+
+def test_networks_and_repeats_join_a_comparison(tmp_path):
+    first = finish(tmp_path, [SMALL])
+    with comparison(tmp_path, [SMALL, DEEP], repeats=2) as job:
+        assert [(entry.name, entry.seed) for entry in job.missing()] == [("deep", 0), ("small", 1), ("deep", 1)]
+        for _ in job.train():
+            pass
+        assert job.findings().networks[0].outcomes[0] == first.networks[0].outcomes[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recipe": Recipe.of(3, 32)}, "batch_size is 16, not 32"),
+        ({"seed": 1}, "seed is 0, not 1"),
+        ({"dataset": make_dataset(seed=5)}, "fingerprint is"),
+        ({"gradient_steps": 0}, "gradient_steps is 2, not 0"),
+        ({"networks": [dataclasses.replace(PLAIN, name="small")]}, "holds another network"),
+    ],
+)
+def test_a_folder_of_another_comparison_is_refused(done, options, message):
+    with pytest.raises(UsageError, match=message) as refused, comparison(done[0], **{"gradient_steps": 2, **options}):
+        pass
+    assert "choose another folder with --out" in str(refused.value)
+
+
+def test_a_folder_of_something_else_or_in_use_is_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / RESULT).write_text("{}")
+    with pytest.raises(UsageError, match=f"holds a {RESULT} that is no comparison's"), comparison(tmp_path / "a"):
+        pass
+    with (
+        comparison(tmp_path / "b"),
+        pytest.raises(UsageError, match="another process trains here"),
+        comparison(tmp_path / "b"),
+    ):
+        pass
+
+
+def test_a_network_stands_once_and_names_are_told_apart(tmp_path):
+    with pytest.raises(UsageError, match="small and twin are the same network"):
+        comparison(tmp_path, [SMALL, dataclasses.replace(SMALL, name="twin")])
+    two = comparison(tmp_path, [SMALL, dataclasses.replace(DEEP, name="Small")])
+    assert list(two.networks) == [f"small {SMALL.digest[:6]}", f"Small {DEEP.digest[:6]}"]
+    assert len({entry.folder.name.lower() + entry.folder.parent.name.lower() for entry in two.entries}) == 2
+    assert all(entry.folder.parent.parent == tmp_path for entry in two.entries)
+
+
+# -- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def failing(monkeypatch, error: Exception, behind: int = 1) -> None:
+    """The network `deep` raises the error behind so many epochs."""
+    epoch = Training.epoch
+
+    def fails(self: Training) -> Epoch:
+        if len(self.network.stages[0]) == 2 and self.done >= behind:
+            raise error
+        return epoch(self)
+
+    monkeypatch.setattr(Training, "epoch", fails)
+
+
+def test_a_network_that_diverges_is_a_result(tmp_path, monkeypatch):
+    failing(monkeypatch, Diverged("the training loss became nan in epoch 2"))
+    findings = finish(tmp_path, [DEEP, SMALL])
+    deep, small = findings.networks
+    assert (deep.outcomes[0].state, len(deep.outcomes[0].points)) == ("diverged", 1)
+    assert small.outcomes[0].state == "complete"
+    assert deep.train_errors == ()
+    assert finish(tmp_path, [DEEP, SMALL]) == findings, "it is known, and not tried again"
+    html = page(findings)
+    assert "the training loss became nan in epoch 2" in html
+    assert "ends in a cross diverged there" in html
+
+
+def test_a_loss_that_is_really_not_finite_is_told(tmp_path):
+    (network,) = finish(tmp_path, [PLAIN], recipe=dataclasses.replace(RECIPE, learning_rate=100.0)).networks
+    (outcome,) = network.outcomes
+    assert outcome.state in ("diverged", "complete")
+    assert all(np.isfinite(point.train_loss) for point in outcome.points)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (torch.OutOfMemoryError("no more\ndetails"), "out of memory on cpu: no more"),
+        (RuntimeError("shapes\ndon't fit"), "shapes"),
+    ],
+)
+def test_what_failed_for_the_machines_sake_is_tried_again(tmp_path, monkeypatch, error, reason):
+    with monkeypatch.context() as patched:
+        failing(patched, error)
+        (outcome,) = finish(tmp_path, [DEEP]).networks[0].outcomes
+    assert (outcome.state, outcome.reason) == ("failed", reason)
+    assert (tmp_path / "deep/seed0" / CHECKPOINT).exists()
+    (again,) = finish(tmp_path, [DEEP]).networks[0].outcomes
+    assert again.state == "complete"
+    assert again.points[0] == outcome.points[0], "it goes on behind the epoch that was saved"
+
+
+def test_json_of_the_findings_says_what_was_found(done):
+    data = json.loads(json.dumps(done[1].to_dict(), allow_nan=False))
+    small = data["networks"][0]
+    assert (small["name"], small["digest"]) == ("small", SMALL.digest)
+    assert small["train_error"] == 1 - small["trainings"][0]["points"][-1]["training_images"]["accuracy"]
+    assert Outcome.from_dict(small["trainings"][0]) == done[1].networks[0].outcomes[0]
+    assert data["recipe"]["epochs"] == 3
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+
+def outcome_of(
+    errors_: list[float], seed: int = 0, state: str = "complete", reason: str = "", gradients_=()
+) -> Outcome:
+    points = tuple(
+        Point(Epoch(number, 1.0, 1.0, 1 - error - 0.01, 0.1, 2.0, 100.0), 1.0, 1 - error)
+        for number, error in enumerate(errors_, 1)
+    )
+    layers_ = tuple(Layer(f"layer{k}", "linear", k, True) for k in (1, 2, 3)) if gradients_ else ()
+    moments = tuple(Moment(epoch, 10, tuple(norms), tuple(norms)) for epoch, norms in enumerate(gradients_))
+    return Outcome(seed, state, reason, points, layers_, moments)
+
+
+def findings_of(*networks: tuple[Architecture, list[Outcome]], repeats: int = 1, epochs: int = 2) -> Findings:
+    data = {"name": "digits", "source": "x", "train_images": 90, "measured_train_images": 90, "validation_images": 10}
+    compared = tuple(Compared(network.name, network, tuple(outcomes)) for network, outcomes in networks)
+    return Findings(data, Recipe.of(epochs, 16), 0, repeats, 10, "cpu", "fp32", {}, compared)
+
+
+def test_degradation_is_said_of_networks_that_differ_in_depth_alone():
+    def said(small: float, deep: float) -> list[str]:
+        return degradations(
+            findings_of(
+                (DEEP, [outcome_of([0.9, deep])]),
+                (SMALL, [outcome_of([0.9, small])]),
+                (PLAIN, [outcome_of([0.9, 0.5])]),
+            )
+        )
+
+    worse, seed = said(0.1, 0.3)
+    assert "higher in the deeper network: deep at 30.00 %, small at 10.00 %" in worse
+    assert "degradation" in worse
+    assert "one seed" in seed
+    assert "lower in the deeper network: deep at 10.00 %, small at 30.00 %" in said(0.3, 0.1)[0]
+    assert "the same in the deeper network" in said(0.3, 0.3)[0]
+    assert degradations(findings_of((DEEP, [outcome_of([0.1])]), (PLAIN, [outcome_of([0.1])]))) == []
+    assert degradations(findings_of((DEEP, [outcome_of([0.1], state="diverged")]), (SMALL, [outcome_of([0.1])]))) == []
+
+
+def test_means_and_spreads_are_over_complete_trainings():
+    trainings = [outcome_of([0.5, 0.2], 0), outcome_of([0.5, 0.4], 1), outcome_of([0.9], 2, "diverged", "nan")]
+    findings = findings_of((SMALL, trainings), repeats=4)
+    (network,) = findings.networks
+    assert spread(network.train_errors) == f"30.00 ± {100 * statistics.stdev([0.2, 0.4]):.2f}"
+    assert spread([0.2]) == "20.00"
+    assert spread([]) == "–"
+    assert troubles(network, 4) == "seed 2: nan; 1 of 4 not trained yet"
+    thin, bold, cross = errors(findings, "training").data
+    assert list(bold.y) == pytest.approx([0.5, 0.3])
+    assert bold.name == "small, mean of 2"
+    assert list(thin.y)[:2] == pytest.approx([0.5, 0.2])
+    assert (list(cross.x), list(cross.y)) == ([1], pytest.approx([0.9]))
+    assert "2 of 4" in page(findings)
+
+
+def test_curves_are_the_errors(done):
+    for which in ("training", "validation"):
+        for trace, network in zip(errors(done[1], which).data, done[1].networks, strict=True):
+            points = network.outcomes[0].points
+            assert trace.name == network.name
+            assert list(trace.x) == [1, 2, 3]
+            assert list(trace.y) == [
+                getattr(point, f"{'train' if which == 'training' else which}_error") for point in points
+            ]
+
+
+def test_the_slider_goes_through_the_recorded_norms():
+    steps = [[4.0, 2.0, 1.0], [0.1, None, 1.0], [0.01, 0.0, 1.0]]
+    findings = findings_of((SMALL, [outcome_of([0.5, 0.4], gradients_=steps)]))
+    figure = gradients(findings, "outputs")
+    (trace,) = figure.data
+    assert list(trace.x) == [1, 2, 3]
+    assert list(trace.y) == steps[0]
+    (slider,) = figure.layout.sliders
+    assert [step.label for step in slider.steps] == ["first steps", "1", "2"]
+    assert [list(step.args[0]["y"][0]) for step in slider.steps] == steps
+    assert figure.layout.yaxis.range[0] < -2
+    assert figure.layout.yaxis.range[1] > np.log10(4)
+    (history,) = first_layer(findings, "outputs").data
+    assert (list(history.x), list(history.y)) == ([0, 1, 2], [4.0, 0.1, 0.01])
+    row = re.search(r">small</th>(<td[^>]*>[^<]*</td>){7}</tr>", page(findings).split("‖∂L/∂y‖ at the first")[-1])
+    assert re.findall(r">([^<]*)</td>", row[0]) == ["3", "4", "2", "2", "0.01", "0", "–"]
+
+
+def test_many_epochs_have_few_steps_of_the_slider():
+    norms = [[1.0, 1.0, 1.0]] * 201
+    figure = gradients(findings_of((SMALL, [outcome_of([0.1] * 200, gradients_=norms)]), epochs=200), "weights")
+    labels = [step.label for step in figure.layout.sliders[0].steps]
+    assert len(labels) <= 25
+    assert (labels[0], labels[-1]) == ("first steps", "200")
+
+
+def test_the_page_of_a_comparison_that_has_just_begun():
+    html = page(findings_of((SMALL, []), (DEEP, [])))
+    assert html.count("not trained yet") == 2
+    assert "<figure" not in html
+
+
+def test_names_are_text(tmp_path):
+    hostile = dataclasses.replace(SMALL, name='</script><script>alert(1)</script><img src=x onerror="alert(2)">')
+    html = page(findings_of((hostile, [outcome_of([0.5, 0.4], gradients_=[[1.0] * 3] * 3)])))
+    assert "<script>alert" not in html
+    assert "<img" not in html
+
+
+@pytest.mark.browser
+def test_the_page_in_a_browser(done, tmp_path):
+    """Every network is drawn, the slider moves the lines, a change of scheme keeps it there, and nothing complains."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Python's playwright")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"needs {CHROMIUM} (Debian's package chromium)")
+    file, findings = tmp_path / "page.html", done[1]
+    write(findings, file)
+    lines = "#gradients-outputs .scatterlayer .trace path.js-line"
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
+        context = browser.new_context(viewport={"width": 390, "height": 844}, offline=True, color_scheme="light")
+        view, troubles_ = context.new_page(), []
+        view.on("console", lambda message: troubles_.append(message.text))
+        view.on("pageerror", lambda error: troubles_.append(str(error)))
+        view.goto(file.as_uri())
+        drawn = "() => document.querySelectorAll('.chart svg[role=img]').length === 6"
+        view.wait_for_function(drawn)
+        assert view.evaluate("document.documentElement.scrollWidth") <= 390
+        for chart in ("training-error", "validation-error", "first-layer-outputs", "gradients-weights"):
+            names = view.locator(f"#{chart} .legendtext").all_text_contents()
+            assert names == [network.name for network in findings.networks]
+        assert view.locator(lines).count() == 2
+        before = view.locator(lines).first.get_attribute("d")
+        view.locator("#gradients-outputs").scroll_into_view_if_needed()
+        rail = view.locator("#gradients-outputs .slider-rail-touch-rect").bounding_box()
+        view.mouse.click(rail["x"] + rail["width"] - 4, rail["y"] + rail["height"] / 2)
+        view.wait_for_function(
+            "([lines, before]) => document.querySelector(lines).getAttribute('d') !== before", arg=[lines, before]
+        )
+        assert "epoch: 3" in view.locator("#gradients-outputs .slider-label").first.text_content()
+        shown = "() => document.getElementById('gradients-outputs').data[0].y"
+        last = findings.networks[0].outcomes[0].moments[-1].outputs
+        own = [x for x, layer in zip(last, findings.networks[0].outcomes[0].layers, strict=True) if layer.on_path]
+        assert view.evaluate(shown) == pytest.approx(own)
+        view.emulate_media(color_scheme="dark")
+        view.wait_for_function(IS_LIGHT, arg=["#gradients-outputs .main-svg", False])
+        assert view.evaluate(shown) == pytest.approx(own)
+        browser.close()
+    assert troubles_ == []

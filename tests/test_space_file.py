@@ -1,0 +1,601 @@
+"""Files of search spaces: slips are named, spaces extend one another, and lines of the user are laid over them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers_search import CONDITIONAL, TINY, space_of, write_space
+from helpers_space import refusal, text_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.architecture import MAX_BYTES
+from nas.errors import UsageError
+from nas.space import MAX_STAGES, SearchSpace, load_space, names, space_from_text
+from nas.space_file import MAX_CHAIN, laid, parse_overrides
+
+# -- what a file may not say -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"widht": "8"}, "unknown attribute 'widht' (did you mean 'width'?)"),
+        ({"stage1.widht": "8"}, "unknown attribute 'stage1.widht' (did you mean 'width'?)"),
+        ({"stages.width": "8"}, "unknown attribute 'stages.width' (did you mean 'width'?)"),
+        ({"stage1.stem": "cifar"}, "unknown attribute 'stage1.stem'"),
+        ({"stage*.stem_width": "8"}, "unknown attribute 'stage*.stem_width'"),
+        ({"stage1": "8"}, "unknown attribute 'stage1'"),
+        ({"1": "8"}, "unknown attribute '1'"),
+        ({"stage3.width": "8"}, "stage3.width: there are 2 stages"),
+        ({"stage0.width": "8"}, "stage0.width: there are 2 stages"),
+        ({"block": ""}, "stage 1 has no block"),
+        ({"depth": ""}, "stage 1 has no depth"),
+        ({"width": "", "stage1.width": "8"}, "stage 2 has no width; write width, stage*.width or stage2.width"),
+        ({"block": "bottelneck"}, "block: unknown block 'bottelneck' (did you mean 'bottleneck'?)"),
+        ({"block": "[basic, bottelneck]"}, "block: unknown block 'bottelneck'"),
+        ({"block": "3"}, "block: unknown block 3"),
+        ({"stage2.shortcut": "projektion"}, "stage2.shortcut: unknown shortcut 'projektion'"),
+        ({"merge": "multiply"}, "merge: unknown merge 'multiply'"),
+        ({"stem": "[cifar, imagnet]"}, "stem: unknown stem 'imagnet'"),
+        ({"head": "conv"}, "head: unknown head 'conv'"),
+        ({"depth": "0"}, "depth: "),
+        ({"depth": "[1, 2, 2.5, 3]"}, "depth: depth must be a whole number from 1 to 1,024, not 2.5"),
+        ({"depth": "{values: [1, 5000, 6000]}"}, "depth: depth must be"),
+        ({"depth": "shallow"}, "depth: depth must be a whole number"),
+        ({"stage2.width": "[-8, 8]"}, "stage2.width: width must be"),
+        ({"stage2.stride": "17"}, "stage2.stride: stride must be"),
+        ({"stem_width": "[8, 0.5]"}, "stem_width: the numbers"),
+        ({"stem_width": "[0, 8, 16]"}, "stem_width: "),
+        ({"cardinality": "[0, 1, 2]", "block": "[basic, bottleneck]"}, "cardinality: "),
+        ({"order": "[post, pro, pre]"}, "order: "),
+        ({"shortcut": "identity", "stage2.width": "16"}, "identity can't lead from "),
+        ({"cardinality": "{values: [1, 2], when: {blokc: bottleneck}}"}, "names 'blokc'"),
+        (
+            {"stage1.cardinality": "{values: [1, 2], when: {order: pre}}"},
+            "names 'order', which is not chosen before it",
+        ),
+        (
+            {
+                "group_width": "{values: [4], when: {cardinality: 1}}",
+                "cardinality": "{values: [1], when: {group_width: 4}}",
+            },
+            "which is not chosen before it",
+        ),
+        ({"stage1.group_width": "{values: [4], when: {stage2.depth: 1}}"}, "names 'stage2.depth'"),
+        ({"stage1.width": "{values: [4, 8], when: {width: 4}}"}, "which is not chosen before it"),
+        ({"cardinality": "{values: [1, 2], when: {block: bottelneck}}", "block": "[basic, bottleneck]"}, "bottelneck"),
+        ({"stage1.width": "{values: [4, 8], when: {stem: imagnet}}"}, "stage1.width: unknown stem 'imagnet'"),
+        ({"depth": "{values: [1, 2], when: {block: bottleneck}}", "block": "[basic, bottleneck]"}, "depth"),
+        ({"block": "{values: [basic], when: {stem: imagenet}}", "stem": "[cifar, imagenet]"}, "block"),
+        ({"shortcut": "{values: [projection], when: {block: bottleneck}}", "block": "[basic, bottleneck]"}, "shortcut"),
+        (
+            {"stem": "{values: [cifar], when: {head: linear}}", "head": "[linear, expanded]"},
+            "stem: where its condition",
+        ),
+        (
+            {"depth": "{values: [1, 2], when: {block: bottleneck}}"},
+            "depth: where its condition doesn't hold there is no",
+        ),
+        ({"width": "true"}, "width: True is neither"),
+        ({"width": "null"}, "width: None is neither"),
+        ({"width": "[]"}, "width: an empty list"),
+        ({"width": "[8, 8]"}, "width: [8, 8] names a value twice"),
+        ({"width": "{from: 8, to: 4}"}, "width: from 8 to 4 is empty"),
+    ],
+)
+def test_slips_in_values_are_named(values, says):
+    message = refusal(text_of(values=values))
+    assert message.startswith("space: ") and says in message
+
+
+def test_a_condition_reads_the_choice_of_its_own_stage():
+    """A stage's own line that comes after the condition must not leave the shared value to be read in its place."""
+    text = text_of(
+        values={"depth": "[1, 2]", "stage2.width": "{values: [4, 16], when: {depth: 3}}", "stage2.depth": "[1, 3]"}
+    )
+    space = space_of(text)
+    assert space.size() == 2 * (1 + 2)
+    choices = {"depth": 1, "stage2.depth": 3, "stage2.width": 16}
+    assert [(stage.depth, stage.width) for stage in space.architecture(choices).stages] == [(1, 8), (3, 16)]
+
+
+def test_conditions_that_always_or_never_hold():
+    """They are no conditions, and no knobs: what a narrowed space shows is what it searches."""
+    lines = {"cardinality": "{values: [1, 2], when: {block: bottleneck}}", "group_width": "[2, 4]"}
+    grouped = space_of(text_of(values={"block": "bottleneck", **lines}))
+    assert [knob.when for knob in grouped.knobs.values()] == [(), ()]
+    assert all(slot.readers == () for slot in grouped.slots)
+    assert not space_of(text_of(values={"block": "basic", **lines})).knobs
+
+
+def test_a_conditional_line_may_stand_over_a_shared_one():
+    space = space_of(
+        text_of(
+            values={"block": "[basic, bottleneck]", "stage2.width": "{values: [16, 32], when: {block: bottleneck}}"}
+        )
+    )
+    assert space.size() == 3
+    assert space.architecture({"block": "basic"}).stages[1].width == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no search space"),
+        ("[]", "no search space"),
+        ("resnet", "no search space"),
+        ("42", "no search space"),
+        ("values: {}", "the key `space` with its name is missing"),
+        ("space: 3\nstages: 1", "the key `space` with its name is missing"),
+        ("space: a\nvaluse: {}", "unknown key 'valuse' (did you mean 'values'?)"),
+        ("space: a", "stages must be a whole number from 1 to 16, not None"),
+        ("space: a\nstages: 0", "not 0"),
+        (f"space: a\nstages: {MAX_STAGES + 1}", "not 17"),
+        ("space: a\nstages: true", "not True"),
+        ("space: a\nstages: 2.0", "not 2.0"),
+        ("space: a\nstages: [1, 2]", r"not [1, 2]"),
+        ("space: a\nstages: 1\nvalues: [1]", "values must be a mapping"),
+        ("space: a\nstages: 1\nvalues:", "values must be a mapping"),
+        ("space: a\nstages: 1\nvalues: {}", "stage 1 has no depth"),
+        (text_of("variants: {name: a}"), "variants must be a list"),
+        (text_of("variants:"), "variants must be a list"),
+        (text_of("variants: [small]"), "variant 1: expected a mapping"),
+        (text_of("variants: [{name: a, resolution: 3}]"), "variant 1: unknown key 'resolution'"),
+        (text_of("variants: [{max_resolution: 2e6}]"), "max_resolution must be a whole number of pixels"),
+        (text_of("variants: [{max_resolution: true}]"), "max_resolution must be a whole number of pixels"),
+        (text_of("variants: [{max_resolution: 4}, {max_resolution: 7}]"), "no variant takes images of 8 px"),
+        (text_of("budgets: 3"), "budgets: expected a mapping of params"),
+        (text_of("budgets: {parms: {max: 3}}"), "'parms' (did you mean 'params'?)"),
+        (text_of("budgets: {params: 3}"), "budgets: params"),
+        (text_of("budgets: {params: {most: 3}}"), "budgets: params: unknown key 'most'"),
+        (text_of("budgets: {params: {max: 2M}}"), "budgets: params: max must be a number, not '2M'"),
+        (text_of("budgets: {params: {max: true}}"), "budgets: params: max must be a number"),
+        (text_of("budgets: {params: {max: [1]}}"), "budgets: params: max must be a number"),
+        (text_of("budgets: {params: {max: -1}}"), "params"),
+        (text_of("budgets: {params: {max: .nan}}"), "params"),
+        (text_of("budgets: {params: {max: .inf}}"), "params"),
+        (text_of("budgets: {params: {min: 3, max: 2}}"), "the lower bound 3 is above the upper bound 2"),
+        (text_of("budgets: {flops: {max: 3}, macs: {min: 2}}"), "flops"),
+    ],
+)
+def test_slips_outside_of_values_are_named(text, says):
+    message = refusal(text)
+    assert says in message and message.startswith("space")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "space: &a name\nstages: *a",
+        "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]",
+        "space: !!python/object/apply:os.system ['true']",
+        "space: !!binary aGVsbG8=",
+        "!!set {a, b}",
+        "space: a\nspace: b",
+        "? [a, b]\n: c",
+        "[" * 100_000,
+        "{a: " * 5_000,
+        "space: 'unclosed",
+        "space: a\n\tstages: 1",
+        "space: \x00",
+        "space: a\nstages: " + "9" * 5000,
+        "space: a\nstages: 2020-99-99",
+        "# " + "x" * MAX_BYTES,
+        "%YAML 9.9\n---\nspace: a",
+        "--- a\n--- b",
+    ],
+    ids=range(17),
+)
+def test_hostile_yaml_is_refused(text):
+    refusal(text)
+
+
+def test_files_that_are_no_text_are_refused(tmp_path):
+    binary = tmp_path / "weights.pt"
+    binary.write_bytes(bytes(range(256)))
+    large = tmp_path / "large.yaml"
+    large.write_bytes(b"#" * (MAX_BYTES + 1))
+    for path in (
+        binary,
+        large,
+        tmp_path,
+        tmp_path / "missing.yaml",
+        Path(os.devnull),
+        "",
+        "no/such/space.yaml",
+        "a\0b",
+        "x" * 5000,
+    ):
+        with pytest.raises(UsageError) as error:
+            load_space(path)
+        assert "\n" not in str(error.value)
+
+
+def test_names_with_line_breaks_stay_on_one_line():
+    for text in (
+        text_of(values={'"de\\npth"': "[]"}),
+        text_of(values={'"de\\npth"': "3"}),
+        'space: "a\\nb"\n"x\\ny": 1',
+        text_of(values={"block": '"ba\\nsic"'}),
+        text_of(values={"cardinality": '{values: [1], when: {"x\\ny": 1}}'}),
+        text_of('budgets: {"a\\nb": {max: x}}'),
+    ):
+        refusal(text)
+
+
+yaml_data = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 70)
+    | st.floats(allow_nan=True)
+    | st.sampled_from(["basic", "bottleneck", "pre", "post", "1x1", "projection", "identity", "cifar", "2e6", "a\nb"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "values",
+                    "from",
+                    "to",
+                    "step",
+                    "when",
+                    "name",
+                    "max_resolution",
+                    "stages",
+                    "budgets",
+                    "params",
+                    "max",
+                    "min",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=6,
+)
+keys = st.sampled_from(
+    [
+        f"{place}{name}"
+        for place in ("", "stage*.", "stage2.")
+        for name in ("depth", "width", "block", "cardinality", "order", "merge")
+    ]
+    + ["stem", "stem_width", "head", "stage9.width", "wid\nth"]
+)
+
+
+@given(
+    st.dictionaries(keys, yaml_data, max_size=5),
+    st.dictionaries(
+        st.sampled_from(["description", "stages", "budgets", "variants", "values", "other"]), yaml_data, max_size=2
+    ),
+)
+@settings(max_examples=300)
+def test_any_file_is_a_legal_space_or_a_usage_error(values, fields):
+    data = {"space": "any", "stages": 2, "values": {"block": "bottleneck", "depth": 1, "width": 8, **values}, **fields}
+    try:
+        space = space_of(yaml.safe_dump(data))
+    except UsageError as error:
+        assert "\n" not in str(error)
+        return
+    assert space.size() >= 1
+    space.cost(space.any(random.Random(0)))
+
+
+# -- lines laid over a space -------------------------------------------------------------------------------------------
+
+LINES = {"block": 1, "stage*.block": 2, "stage2.block": 3, "blocks": 4, "stage1.depth": 5}
+
+
+@pytest.mark.parametrize(
+    ("over", "kept"),
+    [
+        ("block", ["blocks", "stage1.depth"]),
+        ("stage*.block", ["block", "blocks", "stage1.depth"]),
+        ("stage2.block", ["block", "stage*.block", "blocks", "stage1.depth"]),
+        ("stage1.block", [*LINES]),
+        ("depth", ["block", "stage*.block", "stage2.block", "blocks"]),
+    ],
+)
+def test_a_line_replaces_what_it_covers(over, kept):
+    assert laid(LINES, {over: 9}) == {**{key: LINES[key] for key in kept}, over: 9}
+
+
+layers = st.dictionaries(
+    st.sampled_from(
+        [f"{place}{name}" for place in ("", "stage*.", "stage1.", "stage2.") for name in ("depth", "width")]
+    ),
+    st.integers(1, 9),
+)
+
+
+@given(layers, layers, layers)
+def test_laws_of_laying(a, b, c):
+    assert laid(a, {}) == laid({}, a) == a
+    assert laid(laid(a, b), c) == laid(a, laid(b, c))
+    assert laid(laid(a, b), b) == laid(a, b)
+    assert b.items() <= laid(a, b).items()
+
+
+def facts(space: SearchSpace) -> dict:
+    """What a space is, whatever the order of its lines."""
+    return {slot.key: slot for slot in space.slots}
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("resolution", [8, 32, 224])
+def test_setting_nothing_changes_nothing(name, resolution):
+    space = load_space(name, resolution=resolution)
+    assert load_space(name, resolution=resolution, overrides={}) == space
+    assert space.narrowed({}) is space
+    extended = space_from_text(f"space: mine\nextends: {name}\n", resolution=resolution, channels=3, classes=10)
+    assert extended.slots == space.slots
+    assert (extended.variant, extended.budget, extended.design) == (space.variant, space.budget, space.design)
+    assert extended.name == "mine" and extended.description == space.description
+    assert [extended.sample(seed) for seed in range(5)] == [space.sample(seed) for seed in range(5)]
+
+
+OVERRIDES = {
+    "stage*.block": "bottleneck",
+    "depth": [1, 2],
+    "stage2.width": {"from": 8, "to": 16, "step": 8},
+    "cardinality": [1, 2],
+    "shortcut": "projection",
+    "stem_width": 4,
+}
+
+
+@given(st.dictionaries(st.sampled_from(sorted(OVERRIDES)), st.none()))
+@settings(max_examples=40)
+def test_what_is_set_is_what_is_searched(chosen):
+    overrides = {key: OVERRIDES[key] for key in chosen}
+    base = space_of(CONDITIONAL)
+    try:
+        space = base.narrowed(overrides)
+    except UsageError as error:
+        # The shared conditional lines of the space need a shared block.
+        assert "block" in str(error)
+        return
+    assert (space.name, space.resolution, space.classes) == (base.name, base.resolution, base.classes)
+    assert facts(space_of(space.source)) == facts(space)  # a run keeps the text, and needs nothing else
+    assert space.narrowed(overrides).slots == space.slots
+    rng = random.Random(0)
+    for _ in range(20):
+        stages = space.architecture(space.any(rng)).stages
+        if "depth" in overrides:
+            assert len({stage.depth for stage in stages}) == 1
+        if "stage2.width" in overrides:
+            assert stages[1].width in (8, 16)
+        if "stage*.block" in overrides:
+            assert {stage.branch.kind for stage in stages} == {"bottleneck"}
+
+
+@given(st.data())
+@settings(max_examples=40)
+def test_a_narrowed_space_is_a_part_of_the_whole(data):
+    """Fewer values of some knobs: not larger, and every network of it is one of the whole space."""
+    space = space_of(CONDITIONAL)
+    keys = data.draw(st.lists(st.sampled_from(sorted(space.knobs)), min_size=1, max_size=3, unique=True))
+    overrides = {}
+    for key in keys:
+        knob = space.knobs[key]
+        values = data.draw(st.lists(st.sampled_from(knob.values), min_size=1, unique=True).map(lambda v: sorted(v)))
+        when = {name: list(met) for name, met in knob.when}
+        overrides[key] = {"values": values, **({"when": when} if when else {})}
+    narrow = space.narrowed(overrides)
+    assert narrow.size() <= space.size()
+    rng = random.Random(1)
+    for _ in range(20):
+        choices = narrow.any(rng)
+        assert narrow.architecture(choices) == space.architecture(choices)
+
+
+def test_overrides_go_over_base_file_and_variant():
+    text = """\
+space: both
+stages: 2
+values: {block: basic, width: 8, stage*.depth: [1, 2]}
+variants:
+  - {name: small, max_resolution: 16, values: {stage1.depth: [1, 2, 3]}}
+  - {name: large, values: {stage2.width: [8, 16]}}
+"""
+    for resolution in (8, 32):
+        space = space_from_text(text, resolution=resolution, channels=3, classes=10, overrides={"depth": [4, 5]})
+        assert [stage.depth for stage in space.architecture({**_first(space), "depth": 5}).stages] == [5, 5]
+        assert {key for key in space.knobs if "depth" in key} == {"depth"}
+        other = space.for_data(resolution=40 - resolution, channels=1, classes=3)
+        assert {key for key in other.knobs if "depth" in key} == {"depth"}
+    fewer = space_from_text(text, resolution=32, channels=3, classes=10, overrides={"stages": 1})
+    assert len(fewer.architecture(_first(fewer)).stages) == 1 and fewer.size() == 2
+
+
+def _first(space: SearchSpace) -> dict:
+    return space.suggest(lambda key, knob: knob.values[0])
+
+
+@pytest.mark.parametrize(
+    ("setting", "key", "value"),
+    [
+        ("stage*.block=bottleneck", "stage*.block", "bottleneck"),
+        ("depth=3", "depth", 3),
+        ("depth=[1,2]", "depth", [1, 2]),
+        ("cardinality=1,2,4", "cardinality", [1, 2, 4]),
+        ("block=basic, bottleneck", "block", ["basic", "bottleneck"]),
+        ("stage1.width={from: 16, to: 64, step: 16}", "stage1.width", {"from": 16, "to": 64, "step": 16}),
+        (" se_ratio = 0.25 ", "se_ratio", 0.25),
+        ("stride_on=3x3", "stride_on", "3x3"),
+        ("stages=3", "stages", 3),
+        ("wm=2.0,2.5", "wm", [2.0, 2.5]),
+    ],
+)
+def test_settings_of_a_command_line(setting, key, value):
+    assert parse_overrides([setting]) == {key: value}
+
+
+@pytest.mark.parametrize(
+    ("settings_", "says"),
+    [
+        (["depth"], "--set 'depth': write KEY=VALUE"),
+        (["=3"], "--set '=3': write KEY=VALUE"),
+        (["depth="], "--set 'depth=': write KEY=VALUE"),
+        (["dpth=3"], "--set dpth: unknown attribute 'dpth' (did you mean 'depth'?)"),
+        (["stage*.blok=basic"], "--set stage*.blok: unknown attribute 'stage*.blok' (did you mean 'block'?)"),
+        (["stage1.stem=cifar"], "--set stage1.stem: unknown attribute 'stage1.stem': stem is the network's"),
+        (["block=botleneck"], "--set block: unknown block 'botleneck' (did you mean 'bottleneck'?)"),
+        (["depth=0,1"], "--set depth: depth must be a whole number from 1"),
+        (["depth=2,1"], "--set depth: the numbers [2, 1] don't rise"),
+        (["depth=[1"], "--set depth: line 1: not readable as YAML"),
+        (["depth=1,,2"], "--set depth: None is neither"),
+        (["depth={from: 4, to: 2}"], "--set depth: from 4 to 2 is empty"),
+        (["depth=1", "depth=2"], "--set depth: is said twice"),
+        (["stages=0"], "--set stages: stages must be a whole number from 1 to 16, not 0"),
+        (["merge_bais=1.0"], "did you mean 'merge_bias'?"),
+        (["block=!!str basic"], "tags"),
+        (["depth=*a"], "aliases"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_loaded(settings_, says):
+    with pytest.raises(UsageError) as error:
+        parse_overrides(settings_)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_wrong_overrides():
+    for overrides, says in (
+        ({"dpth": 1}, "overrides: dpth: unknown attribute 'dpth' (did you mean 'depth'?)"),
+        ({"depth": 0}, "overrides: depth: depth must be a whole number"),
+        ({3: 1}, "overrides: 3: a key is a word"),
+        ({"stage9.depth": 1}, "resnext.yaml: stage9.depth: there are 3 stages"),
+        ({"depth": None}, "overrides: depth: None is neither"),
+        ({"w0": 8}, "resnext.yaml: unknown attribute 'w0'"),
+    ):
+        with pytest.raises(UsageError) as error:
+            load_space("resnext", overrides=overrides)
+        assert says in str(error.value)
+
+
+# -- extends -----------------------------------------------------------------------------------------------------------
+
+BASE = """\
+space: base
+description: the base
+stages: 3
+values:
+  block: [basic, bottleneck]
+  width: 8
+  stage*.depth: [1, 2]
+  stage3.depth: [3, 4]
+  stage2.block: basic
+budgets: {params: {max: 100000}, flops: {max: 5000000}}
+variants:
+  - {name: small, max_resolution: 16, stages: 2, values: {stage1.block: bottleneck, stem_width: 4}}
+  - {name: large, values: {stem: imagenet}}
+"""
+
+
+def extended(tmp_path: Path, text: str, resolution: int = 32, base: str = BASE) -> SearchSpace:
+    (tmp_path / "parts").mkdir(exist_ok=True)
+    write_space(tmp_path / "parts", base.replace("\n  stage3.depth: [3, 4]", ""), "base.yaml")
+    return load_space(write_space(tmp_path, text, "child.yaml"), resolution=resolution)
+
+
+@pytest.mark.parametrize(("resolution", "variant"), [(8, "small"), (32, "large")])
+def test_a_line_of_the_extending_file_covers_the_base_and_its_variants(tmp_path, resolution, variant):
+    space = extended(tmp_path, "space: child\nextends: parts/base.yaml\nvalues: {block: basic}\n", resolution)
+    assert (space.name, space.description, space.variant) == ("child", "the base", variant)
+    assert not [key for key in space.knobs if "block" in key]
+    assert {stage.branch.kind for stage in space.architecture(_first(space)).stages} == {"basic"}
+    assert space.architecture(_first(space)).stem.kind == ("cifar" if variant == "small" else "imagenet")
+    one = extended(tmp_path, "space: child\nextends: parts/base.yaml\nvalues: {stage2.block: bottleneck}\n", resolution)
+    kinds = [stage.branch.kind for stage in one.architecture(_first(one)).stages]
+    assert kinds == (["bottleneck", "bottleneck"] if variant == "small" else ["basic", "bottleneck", "basic"])
+
+
+def test_variants_are_merged_by_name(tmp_path):
+    text = """\
+space: child
+extends: parts/base.yaml
+stages: 1
+budgets: {params: {min: 10}, macs: {max: 400000}}
+variants:
+  - {name: large, values: {depth: 3}, budgets: {params: {max: 50000}}}
+  - {name: middle, max_resolution: 20, values: {width: 4}}
+  - {name: huge, stages: 2}
+"""
+    spaces = {resolution: extended(tmp_path, text, resolution) for resolution in (8, 18, 32)}
+    assert {resolution: space.variant for resolution, space in spaces.items()} == {
+        8: "small",
+        18: "middle",
+        32: "large",
+    }
+    assert [space.stages for space in spaces.values()] == [1, 1, 1]
+    assert spaces[8].budget.bounds == {"params": (10, 100000), "macs": (None, 400000)}
+    assert spaces[32].budget.bounds == {"params": (10, 50000), "macs": (None, 400000)}
+    assert [stage.depth for stage in spaces[32].architecture(_first(spaces[32])).stages] == [3]
+    assert [stage.width for stage in spaces[18].architecture(_first(spaces[18])).stages] == [4]
+    huge = load_space(tmp_path / "child.yaml", variant="huge")
+    assert huge.stages == 2 and "stem_width" not in {slot.key for slot in huge.slots}
+
+
+def test_the_source_stands_by_itself(tmp_path):
+    space = extended(tmp_path, "space: child\nextends: parts/base.yaml\nvalues: {stage1.width: [4, 8]}\n")
+    assert "extends" not in yaml.safe_load(space.source)
+    (tmp_path / "parts" / "base.yaml").unlink()
+    for resolution in (8, 32):
+        kept = space_from_text(space.source, resolution=resolution, channels=3, classes=10)
+        other = space.for_data(resolution=resolution, channels=3, classes=10)
+        assert kept.slots == other.slots and kept.budget == other.budget
+    plain = write_space(tmp_path, TINY)
+    assert load_space(plain).source == plain.read_text()
+
+
+def test_chains(tmp_path):
+    for k in range(MAX_CHAIN + 1):
+        body = f"extends: s{k - 1}.yaml\nvalues: {{stage1.depth: {k}}}" if k else f"{TINY[12:].strip()}"
+        write_space(tmp_path, f"space: s{k}\n{body}\n", f"s{k}.yaml")
+    last = load_space(tmp_path / f"s{MAX_CHAIN - 1}.yaml")
+    assert last.architecture(_first(last)).stages[0].depth == MAX_CHAIN - 1
+    with pytest.raises(
+        UsageError, match=rf"s1.yaml: extends 's0.yaml': more than {MAX_CHAIN} spaces extend one another"
+    ):
+        load_space(tmp_path / f"s{MAX_CHAIN}.yaml")
+
+
+@pytest.mark.parametrize(
+    ("base", "says"),
+    [
+        ("child.yaml", "child.yaml: extends 'child.yaml': goes round in a circle: child.yaml extends child.yaml"),
+        ("round.yaml", "round.yaml: extends './child.yaml': goes round in a circle: child.yaml extends round.yaml"),
+        ("missing.yaml", "missing.yaml: can't be read: No such file"),
+        ("resnxt", "child.yaml: extends 'resnxt': unknown space 'resnxt' (did you mean 'resnext'?)"),
+        ("broken.yaml", "broken.yaml: line 1: not readable as YAML"),
+        ("list.yaml", "list.yaml: no search space"),
+        ("misspelt.yaml", "misspelt.yaml: unknown attribute 'stage*.dpth' (did you mean 'depth'?)"),
+        (".", "can't be read"),
+        ("3", "child.yaml: extends must be the name of a space"),
+        ("[resnet]", "child.yaml: extends must be the name of a space"),
+        ('"a\\0b"', "child.yaml: extends"),
+    ],
+)
+def test_bases_that_can_t_be(tmp_path, base, says):
+    write_space(tmp_path, "space: round\nextends: ./child.yaml\n", "round.yaml")
+    write_space(tmp_path, "[", "broken.yaml")
+    write_space(tmp_path, "[]", "list.yaml")
+    write_space(tmp_path, TINY.replace("depth", "dpth"), "misspelt.yaml")
+    path = write_space(tmp_path, f"space: child\nextends: {base}\n", "child.yaml")
+    with pytest.raises(UsageError) as error:
+        load_space(path)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_name_is_a_shipped_space_s_before_it_is_a_path(tmp_path):
+    path = write_space(tmp_path, "space: mine\nextends: resnext\nvalues: {stage*.depth: 1}\n", "resnext")
+    space = load_space(path, resolution=32)
+    assert space.name == "mine" and {stage.depth for stage in space.architecture(_first(space)).stages} == {1}
+    assert json.dumps(_first(space))
