@@ -119,7 +119,8 @@ def _matters(branch: Branch, field: dataclasses.Field[Any], stride: int) -> bool
 def _option(name: str, value: Value, default: object) -> str:
     if (name, value) == ("order", "pre"):
         return "pre-activated"
-    return "" if isinstance(value, str) and value == default else f"{name.replace('_', ' ')} {value}"
+    plain = value == default and (isinstance(value, (str, float)) or name == "experts")
+    return "" if plain else f"{name.replace('_', ' ')} {value}"
 
 
 def shown(path: Path) -> str:

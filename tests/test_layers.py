@@ -47,7 +47,7 @@ TABLE: dict[str, set[str]] = {
     "samplers": {"knobs", "pareto", "space"},
     "settings": {"architecture", "budget", "files", "pareto", "recipe", "space"},
     "jobs": {"architecture", "data"},
-    "dynamic": {"architecture", "batches", "blocks", "cost", "network"},
+    "dynamic": {"architecture", "batches", "blocks", "cost", "network", "records"},
     "train": {"architecture", "batches", "dynamic", "network", "recipe", "records"},
     "findings": {"architecture", "cost", "network", "recipe", "records"},
     "gradients": {"blocks", "findings"},
