@@ -124,7 +124,8 @@ class Architecture:
         for stage in self.stages:
             stages.append(stage.canonical(width))
             width = stage.width
-        return replace(self, stages=tuple(stages))
+        stem, head = self.stem.canonical(self.stages[0].branch.raw), self.head.canonical(self.raw)
+        return replace(self, stem=stem, stages=tuple(stages), head=head)
 
     @property
     def digest(self) -> str:

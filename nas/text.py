@@ -65,8 +65,18 @@ def describe(architecture: Architecture) -> str:
         stride = "" if stage.stride == (2 if number else 1) else f"/{stage.stride}"
         own = ", ".join(filter(None, (text for key, text in found.items() if key not in shared)))
         stages.append(f"{stage.depth}×{stage.width}{stride}" + (f" ({own})" if own else ""))
-    stem = f"{network.stem.kind} stem {network.stem.width}"
-    return "; ".join((", ".join(stages), ", ".join(filter(None, shared.values())), stem))
+    ends = [_end(network.stem, f"stem {network.stem.width}", {"width"})]
+    if (head := _end(network.head, "head", {"classes"})) != "linear head":
+        ends.append(head)
+    if "norm_eps" in (data := network.to_dict()):  # only where it is not the usual one
+        ends.append(f"norm eps {data['norm_eps']:g}")
+    return "; ".join((", ".join(stages), ", ".join(filter(None, shared.values())), *ends))
+
+
+def _end(part: Part, noun: str, aside: set[str]) -> str:
+    """A stem or a head by its kind and the options that are not at their defaults."""
+    said = (f"{name} {value}" for name, value in part.said().items() if name not in {"kind", *aside})
+    return " ".join(filter(None, (part.kind, noun, *said)))
 
 
 def _aspects(stage: Stage, mixed: bool) -> dict[str, str]:

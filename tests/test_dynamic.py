@@ -8,7 +8,7 @@ import math
 
 import pytest
 import torch
-from click.testing import CliRunner
+from helpers_cli import output
 from helpers_search import CLASSES, SIZE, images, training_data
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +21,6 @@ from nas import zoo
 from nas.architecture import Architecture, Stage
 from nas.batches import Augment, Batches
 from nas.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
-from nas.cli import main
 from nas.dynamic import computation_loss, counting, expected_cost, gated_branches, gates, skipping
 from nas.errors import UsageError
 from nas.files import read_json, write_json
@@ -143,14 +142,13 @@ def test_shares_that_can_not_be_are_refused(executed, message):
 def test_profile_shows_the_worst_case_and_the_range(tmp_path):
     architecture, config = dynamic(), tmp_path / "dynamic.yaml"
     config.write_text(architecture.to_yaml())
-    shown = CliRunner().invoke(main, ["profile", str(config)])
-    assert shown.exit_code == 0, shown.output
-    assert "4 blocks with a gate" in shown.output and "(all skipped)" in shown.output
-    facts = json.loads(CliRunner().invoke(main, ["profile", str(config), "resnet18", "--json"]).output)
+    shown = output("profile", config)
+    assert "4 blocks with a gate" in shown and "(all skipped)" in shown
+    facts = json.loads(output("profile", config, "resnet18", "--json"))
     assert facts[0]["macs"] == cost_of(architecture).macs
     assert facts[0]["least_macs"] == expected_cost(architecture, 0.0).macs < facts[0]["macs"]
     assert facts[1]["least_macs"] == facts[1]["macs"]
-    assert "gate" not in CliRunner().invoke(main, ["profile", "resnet18"]).output
+    assert "gate" not in output("profile", "resnet18")
 
 
 # -- the loss ----------------------------------------------------------------------------------------------------------
@@ -272,10 +270,11 @@ def test_runs_show_what_was_executed_and_read_results_without_it(tmp_path):
 # -- real skipping -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("branch", ["basic", "bottleneck", "condconv", "convnext", "mbconv"])
-def test_skipping_gives_the_logits_of_masks(branch):
-    network = build(dynamic(branch), seed=0).train()
-    x = torch.randn(32, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+def test_skipping_gives_the_logits_of_masks(branch, memory_format):
+    network = build(dynamic(branch), seed=0).train().to(memory_format=memory_format)
+    x = torch.randn(32, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0)).to(memory_format=memory_format)
     network(x)
     split_gates(network)
     network.eval()
@@ -312,6 +311,7 @@ def test_masks_can_be_exported():
     network = build(dynamic(), seed=0).eval()
     x = torch.randn(4, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     exported = torch.export.export(network, (x,)).module()
+    assert all(merge.executed is None for merge in gates(network))
     torch.testing.assert_close(exported(x), network(x))
 
 

@@ -105,7 +105,7 @@ def test_a_shipped_space_takes_every_image_size(name):
 
 @pytest.mark.parametrize("name", names())
 def test_a_variant_can_be_asked_for(name):
-    assert load_space(name, resolution=32, variant="imagenet").stages == 4
+    assert load_space(name, resolution=32, variant="imagenet").variant == "imagenet"
     with pytest.raises(UsageError, match="no variant 'huge'; it has: tiny, cifar, imagenet"):
         load_space(name, variant="huge")
 
@@ -318,7 +318,7 @@ OPTIONS = [
 
 
 # Kinds with options that have no effect beside the defaults of others: one digest, by design.
-WITHOUT_EFFECT = {"skip", "none", "mbconv", "condconv"}
+WITHOUT_EFFECT = {"skip", "none", "mbconv", "condconv", "linear"}
 
 
 @pytest.mark.parametrize(("part", "kind", "field"), OPTIONS, ids=lambda value: getattr(value, "name", value))
@@ -398,10 +398,12 @@ def test_options_of_a_stage_s_own_parts():
 
 
 def test_a_shared_activation_is_the_ends_too():
-    both = space_of(text_of(values={"act": "[relu, silu]"}))
+    both = space_of(text_of(values={"act": "[relu, silu]", "head": "expanded"}))
     architecture = both.architecture({"act": "silu"})
     assert {architecture.stem.act, architecture.head.act, architecture.stages[0].branch.act} == {"silu"}
-    own = space_of(text_of(values={"act": "[relu, silu]", "stem_act": "gelu"})).architecture({"act": "silu"})
+    own = space_of(text_of(values={"act": "[relu, silu]", "head": "expanded", "stem_act": "gelu"})).architecture(
+        {"act": "silu"}
+    )
     assert (own.stem.act, own.head.act) == ("gelu", "silu")
     staged = space_of(text_of(values={"stage*.act": "[relu, silu]"}))
     assert set(staged.knobs) == {"stage1.act", "stage2.act"}

@@ -225,6 +225,10 @@ class Stem(Part):
         """`raw`: the first branch brings its own norm and activation."""
         raise NotImplementedError
 
+    def canonical(self, raw: bool) -> Stem:
+        """The one of all options that build the same stem."""
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Head(Part):
@@ -239,6 +243,10 @@ class Head(Part):
     def layers(self, width_in: int, raw: bool) -> tuple[Layer, ...]:
         """`raw`: the trunk ends without norm and activation."""
         raise NotImplementedError
+
+    def canonical(self, raw: bool) -> Head:
+        """The one of all options that build the same head."""
+        return self
 
 
 BRANCHES: Registry[type[Branch]] = Registry("block")

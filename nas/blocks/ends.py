@@ -50,6 +50,9 @@ class StridedStem(Stem):
     width: int = option(32, minimum=1)
     act: str = option("silu", among=ACTIVATIONS)
 
+    def canonical(self, raw: bool) -> Stem:
+        return replace(self, act="silu") if raw else self
+
     def layers(self, raw: bool) -> tuple[Layer, ...]:
         return (Conv(self.width, 3, 2, norm=not raw, act="" if raw else self.act),)
 
@@ -76,6 +79,9 @@ class CifarStem(Stem):
     width: int = option(16, minimum=1)
     act: str = option("relu", among=ACTIVATIONS)
 
+    def canonical(self, raw: bool) -> Stem:
+        return replace(self, act="relu") if raw else self
+
     def layers(self, raw: bool) -> tuple[Layer, ...]:
         return (Conv(self.width, 3, norm=not raw, act="" if raw else self.act),)
 
@@ -92,6 +98,9 @@ class LinearHead(Head):
     classes: int = option(1000, minimum=1)
     act: str = option("relu", among=ACTIVATIONS)
     dropout: float = option(0.0, minimum=0, maximum=0.95)
+
+    def canonical(self, raw: bool) -> Head:
+        return self if raw else replace(self, act="relu")
 
     def layers(self, width_in: int, raw: bool) -> tuple[Layer, ...]:
         linear = Linear(self.classes, dropout=self.dropout)
