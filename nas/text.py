@@ -70,7 +70,7 @@ def describe(architecture: Architecture) -> str:
         ends.append(head)
     if "norm_eps" in (data := network.to_dict()):  # only where it is not the usual one
         ends.append(f"norm eps {data['norm_eps']:g}")
-    return "; ".join((", ".join(stages), ", ".join(filter(None, shared.values())), *ends))
+    return "; ".join(filter(None, (", ".join(stages), ", ".join(filter(None, shared.values())), *ends)))
 
 
 def _end(part: Part, noun: str, aside: set[str]) -> str:

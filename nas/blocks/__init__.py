@@ -1,20 +1,20 @@
-"""Parts of residual networks by name: `BRANCHES`, `SHORTCUTS`, `MERGES`, `STEMS`, `HEADS`; and the block made of them."""
+"""Parts of residual networks by name: `BRANCHES`, `SHORTCUTS`, `MERGES`, `STEMS`, `HEADS`; and the block made of them.
 
-from nas.blocks import (
-    basic,
-    bottleneck,
-    conditional,
-    convnext,
-    ends,
-    mbconv,
-    merges,
-    regnet,
-    res2net,
-    shortcuts,
-    skipnet,
-)
+Every file of this folder is imported, so that a part is there by its file being there. The two that hold PyTorch modules
+are not: torch is loaded when a module is made.
+"""
+
+import importlib
+import pkgutil
+
 from nas.blocks._base import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS, Branch, Head, Merge, Part, Shortcut, Stem
 from nas.blocks.block import Block
+
+TORCH = {"modules", "dynamic_modules"}
+
+for _file in sorted(found.name for found in pkgutil.iter_modules(__path__)):
+    if _file not in TORCH:
+        importlib.import_module(f"{__name__}.{_file}")
 
 __all__ = [
     "BRANCHES",
@@ -29,15 +29,4 @@ __all__ = [
     "Part",
     "Shortcut",
     "Stem",
-    "basic",
-    "bottleneck",
-    "conditional",
-    "convnext",
-    "ends",
-    "mbconv",
-    "merges",
-    "regnet",
-    "res2net",
-    "shortcuts",
-    "skipnet",
 ]

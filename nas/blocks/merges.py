@@ -82,8 +82,8 @@ class Highway(Merge):
     """y = t branch(x) + (1 - t) shortcut(x), t = sigmoid(W x + b), a 1x1 convolution to a gate a channel and pixel.
 
     "Highway Networks", Srivastava et al. 2015; as "exclusive gating" of a residual network in He et al., ECCV 2016. bias:
-    where b starts. At -6 the block starts as its shortcut and a deep network trains; at 0 the signal is halved in each
-    block and one of 110 layers does not.
+    where b starts. At -6 the block starts as its shortcut, which is how He et al. trained 110 layers; at 0 the two paths
+    are halved in each block, and there they could not.
     """
 
     kind = "highway"

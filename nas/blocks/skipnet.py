@@ -28,8 +28,8 @@ class Skip(Merge):
     stride 2, norm, ReLU, mean, linear; one logit in place of two). Training passes p's gradient through the step, on whole
     batches with masks, so that closed gates learn too. price: weight in the loss of the share of the network's multiply-adds
     that this branch executes (`nas.dynamic.computation_loss`). start: p where training begins, for an image whose features
-    say nothing; the branch learns only from images that run it, and so a gate should begin open. The cost counts the branch as executed, always: the
-    worst case; `nas.dynamic` gives the expected and the executed one.
+    say nothing; the branch learns only from images that run it, and so a gate should begin open. The cost counts the branch
+    as executed, always: the worst case; `nas.dynamic` gives the expected and the executed one.
     """
 
     kind = "skip"
