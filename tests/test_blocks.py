@@ -75,21 +75,32 @@ def test_cost_is_what_pytorch_counts(branch, shortcut, merge):
 
 @every_block
 def test_every_parameter_receives_a_gradient(branch, shortcut, merge):
-    generator = torch.Generator().manual_seed(0)
-    random = partial(torch.randn, generator=generator)
     for block in blocks(branch, shortcut, merge, strides=(1, 2), widths=((8, 8), (6, 10))):
-        torch.manual_seed(0)
-        module = block.module().train()
-        with torch.no_grad():
-            for parameter in module.parameters():  # norms start at a point where some gradients vanish by symmetry
-                parameter += 0.3 * random(parameter.shape)
-        x = random(4, block.width_in, 8, 7).requires_grad_()
-        y = module(x * 1.0)  # not a leaf, so that an in-place first operation is as legal as inside a network
-        (y * random(y.shape)).sum().backward()
-        for name, tensor in [("x", x), *module.named_parameters()]:
-            assert tensor.grad is not None, (block, name)
-            assert tensor.grad.isfinite().all(), (block, name)
-            assert tensor.grad.count_nonzero() > 0, (block, name)
+        missing = None
+        for seed in range(6):  # a rectifier of one or two channels may be shut at one point, not at all of them
+            without = without_gradient(block, seed)
+            missing = without if missing is None else missing & without
+            if not missing:
+                break
+        assert not missing, block
+
+
+def without_gradient(block, seed):
+    """Names of what gets no gradient at a random point; a gradient that is missing or not finite fails at once."""
+    random = partial(torch.randn, generator=torch.Generator().manual_seed(seed))
+    torch.manual_seed(seed)
+    module = block.module().train()
+    with torch.no_grad():
+        for parameter in module.parameters():  # norms start at a point where some gradients vanish by symmetry
+            parameter += 0.3 * random(parameter.shape)
+    x = random(4, block.width_in, 8, 7).requires_grad_()
+    y = module(x * 1.0)  # not a leaf, so that an in-place first operation is as legal as inside a network
+    (y * random(y.shape)).sum().backward()
+    named = [("x", x), *module.named_parameters()]
+    for name, tensor in named:
+        assert tensor.grad is not None, (block, name)
+        assert tensor.grad.isfinite().all(), (block, name)
+    return {name for name, tensor in named if tensor.grad.count_nonzero() == 0}
 
 
 @every_block
