@@ -14,6 +14,7 @@ from nas.architecture import Architecture
 from nas.cost import Cost
 from nas.network import build, cost_of
 from nas.space import load_space
+from nas.space_file import names
 
 
 def counted(architecture: Architecture) -> Cost:
@@ -42,7 +43,7 @@ def main() -> None:
     print(
         f"{'space':>10} {'pixels':>6} {'formula, new blocks':>20} {'formula':>10} {'build + count':>14} {'ratio':>7} {'costs/s':>8}"
     )
-    for name in ("resnet", "resnext"):
+    for name in names():
         for resolution in (8, 32, 224):
             space = load_space(name, resolution=resolution)
             networks = [space.architecture(space.any(rng)) for _ in range(args.networks)]

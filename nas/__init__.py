@@ -17,11 +17,23 @@ _PUBLIC = {
     "cost_of": "nas.network",
     "load_run": "nas.run",
     "load_space": "nas.space",
+    "load_weights": "nas.weights",
     "search": "nas.searching",
 }
-_MODULES = ("blocks", "cost", "export", "pareto", "report", "samplers", "zoo")
+_MODULES = ("blocks", "cost", "export", "pareto", "report", "samplers", "weights", "zoo")
 
-__all__ = ["Architecture", "Cost", "Run", "SearchSpace", "build", "cost_of", "load_run", "load_space", "search"]
+__all__ = [
+    "Architecture",
+    "Cost",
+    "Run",
+    "SearchSpace",
+    "build",
+    "cost_of",
+    "load_run",
+    "load_space",
+    "load_weights",
+    "search",
+]
 
 if TYPE_CHECKING:
     from nas.architecture import Architecture
@@ -30,6 +42,7 @@ if TYPE_CHECKING:
     from nas.run import Run, load_run
     from nas.searching import search
     from nas.space import SearchSpace, load_space
+    from nas.weights import load_weights
 
 
 def __getattr__(name: str) -> Any:

@@ -33,6 +33,7 @@ from nas.recipe import Recipe
 from nas.records import Epoch
 from nas.settings import versions
 from nas.train import Training, evaluate
+from nas.weights import Fitted, Weights, fit
 from nas.work import Bench
 
 VALIDATION = 0.1  # share of the training images
@@ -68,8 +69,9 @@ class FullTraining:
     ...     result = training.result()
 
     architecture must fit the data's classes and channels (`adapted`); images of another size are resized to its resolution.
-    device, precision: as in `nas.train`; a folder that was begun in one precision goes on in it. UsageError if the folder
-    holds another training, or another process works in it.
+    device, precision: as in `nas.train`; a folder that was begun in one precision goes on in it. weights: what the network
+    starts from in place of random ones (`nas.weights.read`). UsageError if they are another network's, if the folder holds
+    another training, or if another process works in it.
     """
 
     def __init__(
@@ -82,9 +84,12 @@ class FullTraining:
         seed: int = 0,
         device: str = "auto",
         precision: str = "auto",
+        weights: Weights | None = None,
     ) -> None:
         self.folder = folder
         self.architecture = architecture
+        self.weights = weights
+        self.fitted: Fitted | None = None if weights is None else fit(weights, architecture)
         self.dataset = dataset
         self.recipe = recipe
         self.seed = seed
@@ -178,6 +183,7 @@ class FullTraining:
             "validation": VALIDATION,
             "seed": self.seed,
             "precision": self.precision,
+            "weights": self.weights.described() if self.weights else None,
         }
 
     def _begin(self) -> None:
@@ -218,6 +224,8 @@ class FullTraining:
     def _open(self) -> Training:
         """The training where the folder's checkpoint left it, or at its start."""
         network = build(self.architecture, seed=self.seed)
+        if self.fitted is not None:
+            network.load_state_dict(self.fitted.state, strict=False)  # but for a fresh head, which `fit` has checked
         batches = self._bench.batches(self.seed, self.architecture.resolution)
         training = Training(network, *batches, self.recipe, self.precision)
         path = self.folder / CHECKPOINT
@@ -276,6 +284,7 @@ class FullTraining:
             "seed": self.seed,
             "device": self.device,
             "precision": self.precision,
+            "weights": self.weights.described() if self.weights else None,
             "seconds": sum(epoch.seconds for epoch in self._records),
             "finished": time.time(),
             "versions": versions(),
@@ -309,6 +318,11 @@ def _differences(begun: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]
         found.append(f"the network is {begun.get('digest')}, not {plan['digest']}")
     if begun.get("fingerprint") != plan["fingerprint"]:
         found.append(f"the data are others, of {begun.get('dataset')}")
+    first, now = ((p.get("weights") or {}) for p in (begun, plan))
+    if first.get("fingerprint") != now.get("fingerprint"):
+        found.append(
+            f"it started from {first.get('source', 'random weights')}, not {now.get('source', 'random weights')}"
+        )
     old, new = ({"seed": p.get("seed"), "precision": p.get("precision"), **p.get("recipe", {})} for p in (begun, plan))
     found += [f"{name} is {old.get(name)}, not {value}" for name, value in new.items() if old.get(name) != value]
     if begun.get("validation") != plan["validation"]:

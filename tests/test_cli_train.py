@@ -169,3 +169,27 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     assert re.search(rf"^goes on behind epoch {done}$", gone_on.stderr, flags=re.MULTILINE)
     epochs = json.loads((tmp_path / "t" / "result.json").read_text())["epochs"]
     assert [epoch["number"] for epoch in epochs] == list(range(1, 31))
+
+
+def test_train_from_weights(train):
+    assert train("--out", "first").exit_code == 0
+    source = "first/weights.safetensors"
+    result = train("--weights", source)
+    assert result.exit_code == 0, result.output
+    assert f"weights: {source}, by our names" in result.stderr
+    folder = Path("results/train-small-digits-2epochs-seed0-from-first-weights.safetensors")
+    assert json.loads((folder / "result.json").read_text())["weights"]["source"] == source
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("missing.safetensors", "weights missing.safetensors: no such file"),
+        ("torchvision:resnet5", "did you mean 'resnet50'"),
+    ],
+)
+def test_train_refuses_weights_that_are_not_there(train, source, message):
+    result = train("--weights", source)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not Path("results").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from nas.full_training import CONFIG, PLAN, WEIGHTS, FullTraining, adapted, held
 from nas.jobs import CHECKPOINT, RESULT
 from nas.network import build, cost_of
 from nas.recipe import Recipe
+from nas.weights import Weights, read
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -285,3 +287,42 @@ def test_a_network_is_adapted_to_the_data():
     network, changes = adapted(foreign, DATA)
     assert network.digest == NETWORK.digest
     assert changes == ["classes 1000 → 3", "pixels 224 → 8", "channels 3 → 1"]
+
+
+# -- started from weights ---------------------------------------------------------------------------------------------
+
+
+def test_training_starts_from_the_given_weights(done, tmp_path):
+    """With a learning rate of 0 the weights of the end are those of the start."""
+    source, _ = done
+    weights = read(str(source / WEIGHTS))
+    still = replace(RECIPE, epochs=1, learning_rate=0.0)
+    result = finish(tmp_path / "still", recipe=still, weights=weights)
+    begun, ended = load_file(source / WEIGHTS), load_file(tmp_path / "still" / WEIGHTS)
+    learnt = [name for name in begun if name.endswith((".weight", ".bias"))]
+    assert learnt
+    assert all(torch.equal(begun[name], ended[name]) for name in learnt)
+    assert result["weights"] == {"source": str(source / WEIGHTS), "fingerprint": weights.fingerprint}
+
+
+def test_a_folder_goes_on_with_its_own_first_weights_only(done, tmp_path):
+    source, _ = done
+    weights = read(str(source / WEIGHTS))
+    stop_after(tmp_path, 1, weights=weights)
+    others = Weights.of("others.pth", {k: v + 1 if v.is_floating_point() else v for k, v in weights.tensors.items()})
+    for given, name in ((None, "random weights"), (others, "others.pth")):
+        with (
+            pytest.raises(UsageError, match=f"it started from .*{WEIGHTS}, not {name}; choose another"),
+            training(tmp_path, weights=given),
+        ):
+            pass
+    moved = Weights.of("elsewhere.safetensors", weights.tensors)
+    with training(tmp_path, weights=moved) as job:
+        assert len(job.records) == 1
+
+
+def test_weights_of_another_network_are_refused_before_the_folder_is_made(tmp_path):
+    weights = Weights.of("others.pth", {"stem.0.weight": torch.zeros(4, 1, 3, 3)})
+    with pytest.raises(UsageError, match=r"others\.pth"):
+        training(tmp_path / "new", weights=weights)
+    assert not (tmp_path / "new").exists()

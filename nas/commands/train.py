@@ -29,6 +29,7 @@ LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no
     epilog=examples(
         "nas train results/my-run/front/01-trial12-97.50acc-54.2kparams.yaml --dataset digits",
         "nas train resnet20 --dataset cifar10 --download --device cuda",
+        "nas train resnet50 --dataset imagefolder:photos --resolution 224 --weights torchvision:resnet50 --lr 0.01",
         "nas train config.yaml --dataset imagefolder:photos --resolution 64 --epochs 100 --out trained",
     )
 )
@@ -50,6 +51,11 @@ LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no
     show_default=True,
     help="auto: bf16 where the hardware has it.",
 )
+@click.option(
+    "--weights",
+    metavar="SOURCE",
+    help="Start from these: FILE.safetensors or FILE.pth, ours, torchvision's or timm's, or torchvision:NAME.",
+)
 @click.option("--resolution", type=int, help="Resize the images to this side, in pixels.")
 @click.option(
     "--out",
@@ -70,6 +76,7 @@ def train(
     seed: int,
     device: str,
     precision: str,
+    weights: str | None,
     resolution: int | None,
     out: Path | None,
     as_json: bool,
@@ -95,8 +102,16 @@ def train(
     architecture = read_architecture(config)
     # What is wrong with a number, or with the folder, is said before the data are read.
     Recipe.of(epochs, BASE_BATCH if batch_size is None else batch_size, lr)
-    folder = out or Path("results") / f"train-{slug(architecture.name)}-{slug(dataset)}-{epochs}epochs-seed{seed}"
+    begun_from = "" if weights is None else f"-from-{slug(weights)}"
+    name = f"train-{slug(architecture.name)}-{slug(dataset)}-{epochs}epochs-seed{seed}{begun_from}"
+    folder = out or Path("results") / name
     check_folder(folder)
+
+    start = None
+    if weights is not None:
+        from nas.weights import read
+
+        start = read(weights, progress=not quiet)
 
     from nas.data import load
 
@@ -107,7 +122,9 @@ def train(
     images = len(held_out(data, seed).train_index)
     recipe = Recipe.of(epochs, default_batch_size(images) if batch_size is None else batch_size, lr)
     network, changes = adapted(architecture, data)
-    with FullTraining(folder, network, data, recipe, seed=seed, device=device, precision=precision) as training:
+    with FullTraining(
+        folder, network, data, recipe, seed=seed, device=device, precision=precision, weights=start
+    ) as training:
         if training.finished:
             say(f"{shown(folder.absolute())}: trained and tested already; this is its result")
         else:
@@ -137,6 +154,12 @@ def _introduce(training: FullTraining, changes: list[str]) -> None:
         note(f"adapted to the data: {', '.join(changes)}")
     if warning := _shrunk(network):
         note(warning)
+    if training.weights is not None and training.fitted is not None:
+        note(
+            "; ".join(
+                (f"weights: {training.weights.source}, by {training.fitted.family} names", *training.fitted.notes)
+            )
+        )
     note(f"data: {training.dataset.source}")
     note(
         f"images: {len(data.train_index):,} to train on, {len(data.validation_index):,} for validation, "

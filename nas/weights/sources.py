@@ -1,0 +1,141 @@
+"""Where weights come from: files of safetensors or of `torch.save`, and torchvision's downloads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nas import zoo
+from nas.architecture import Architecture
+from nas.errors import NasError, UsageError
+from nas.registry import did_you_mean
+
+TORCHVISION = "torchvision:"
+PICKLED = (".pt", ".pth", ".bin", ".tar")
+WRAPPERS = ("state_dict", "model", "model_state_dict")  # under which training scripts keep the weights of a checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Named tensors, where they are from, and the network that they were trained in if that is known.
+
+    fingerprint: SHA-256 over names, shapes, types and bytes; equal weights have equal ones, whatever file they lie in.
+    """
+
+    source: str
+    tensors: Mapping[str, Tensor]
+    fingerprint: str
+    architecture: Architecture | None = None
+
+    @classmethod
+    def of(cls, source: str, tensors: Mapping[str, Any], architecture: Architecture | None = None) -> Weights:
+        """UsageError unless `tensors` are tensors by name, all of them finite."""
+        if not tensors:
+            raise UsageError(f"{source}: holds no weights")
+        digest = hashlib.sha256()
+        for name in sorted(tensors, key=str):
+            tensor = tensors[name]
+            if not isinstance(tensor, Tensor):
+                raise UsageError(f"{source}: {name!r} is no tensor; weights are a state_dict, tensors by name")
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise UsageError(f"{source}: {name} holds NaN or infinite values")
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return cls(source, dict(tensors), digest.hexdigest(), architecture)
+
+    def described(self) -> dict[str, str]:
+        """Plain data that say which weights these are, without the numbers."""
+        return {"source": self.source, "fingerprint": self.fingerprint}
+
+
+def read(source: str, *, progress: bool = False) -> Weights:
+    """The weights that `source` names.
+
+    `torchvision:resnet50`: torchvision's best ImageNet weights of the network of this name, or those of one name
+    ("torchvision:ResNet50_Weights.IMAGENET1K_V1"), downloaded into PyTorch's cache if they aren't there. Else the path of a
+    file: .safetensors, or what `torch.save` wrote (.pt, .pth, .bin, .tar), of which nothing but tensors is loaded.
+
+    progress: whether a download draws a bar. UsageError if there are no such weights; NasError if they can't be downloaded or read.
+    """
+    if source.startswith(TORCHVISION):
+        return _torchvision(source, progress)
+    path = Path(source)
+    if not path.is_file():
+        what = "a folder, not a file" if path.is_dir() else "no such file"
+        raise UsageError(f"weights {source}: {what}; a .safetensors or .pth file, or torchvision:NAME")
+    if path.suffix == ".safetensors":
+        return _safetensors(path)
+    if path.suffix in PICKLED:
+        return _pickled(path)
+    raise UsageError(f"weights {source}: unknown kind of file; known: .safetensors, {', '.join(PICKLED)}")
+
+
+def _torchvision(source: str, progress: bool) -> Weights:
+    from torchvision import models
+
+    wanted = source.removeprefix(TORCHVISION)
+    known = [name for name in models.list_models(models) if name in zoo.names()]
+    if "." in wanted:
+        name = next((name for name in known if wanted.startswith(models.get_model_weights(name).__name__ + ".")), "")
+        entry = (
+            next((entry for entry in models.get_model_weights(name) if str(entry) == wanted), None) if name else None
+        )
+    else:
+        name = wanted.lower().replace("-", "_")
+        entry = models.get_model_weights(name).DEFAULT if name in known else None
+    if entry is None:
+        raise UsageError(
+            f"weights {source}: torchvision has no such weights of a network that we have{did_you_mean(name, known)}; "
+            f"known: {', '.join(known)}"
+        )
+    try:
+        tensors = entry.get_state_dict(progress=progress, check_hash=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
+        raise NasError(f"weights {source}: can't be downloaded from {entry.url}: {error}") from error
+    return Weights.of(f"{TORCHVISION}{entry}", tensors, zoo.get(name))
+
+
+def _safetensors(path: Path) -> Weights:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise NasError(f"{path}: can't be read as safetensors: {error}") from error
+    return Weights.of(str(path), tensors, _trained_in(metadata, path))
+
+
+def _trained_in(metadata: Mapping[str, str], path: Path) -> Architecture | None:
+    """The architecture that our own files carry."""
+    if "architecture" not in metadata:
+        return None
+    try:
+        return Architecture.from_dict(json.loads(metadata["architecture"]), str(path))
+    except (ValueError, UsageError):
+        return None  # another program's entry of that name
+
+
+def _pickled(path: Path) -> Weights:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises nearly every type on bytes that it didn't write
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise NasError(f"{path}: can't be read as weights: {first}") from error
+    for wrapper in WRAPPERS:
+        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
+            loaded = loaded[wrapper]
+            break
+    if not isinstance(loaded, dict):
+        raise UsageError(f"{path}: holds a {type(loaded).__name__}, not a state_dict")
+    # DistributedDataParallel names all tensors "module. ...".
+    parallel = bool(loaded) and all(str(name).startswith("module.") for name in loaded)
+    return Weights.of(str(path), {str(k).removeprefix("module.") if parallel else k: v for k, v in loaded.items()})
