@@ -34,11 +34,11 @@ class Layer(Protocol):
 
 def cost_of_layers(layers: Sequence[Layer], shape: Shape) -> tuple[Cost, Shape]:
     """Sum of the layers' costs, each applied to what the one before gives."""
-    total = Cost()
+    params = macs = activations = 0  # summed as integers, since this is most of what an exact cost takes
     for layer in layers:
         cost, shape = layer.cost(shape)
-        total += cost
-    return total, shape
+        params, macs, activations = params + cost.params, macs + cost.macs, activations + cost.activations
+    return Cost(params, macs, activations), shape
 
 
 def module_of_layers(layers: Sequence[Layer], width_in: int) -> nn.Module:
