@@ -14,6 +14,7 @@ FULL_EPOCHS = 200
 PROXY_EPOCHS = 10
 WARMUP_EPOCHS = 5.0
 PRECISIONS = ("fp32", "bf16")  # of the arithmetic; the recipe itself does not depend on it
+DECAYS = ("all", "weights")
 WARMUP_SHARE = 0.1  # of a proxy too short for five epochs of warm-up
 BASE_RATE = 0.1  # at BASE_BATCH images a step; other batch sizes scale it linearly (Goyal et al. 2017)
 BASE_BATCH = 128
@@ -26,7 +27,9 @@ class Recipe:
     With T steps in all, W of them warm-up, and peak rate r, step t (from 0) has the learning rate
     r (t + 1) / W for t < W, and r/2 (1 + cos(pi (t - W) / (T - W))) after it ("SGDR", Loshchilov & Hutter 2017; warm-up
     of Goyal et al. 2017). Loss: cross-entropy with label smoothing (Szegedy et al. 2016). Weights start Kaiming normal,
-    fan out; BN eps 1e-5, momentum 0.1. The schedule always runs to its end: a proxy is the same recipe, shorter.
+    fan out; BN eps 1e-5, momentum 0.1. decay: which parameters have weight decay, "all" or "weights" (of convolutions and
+    linear layers, not norms, biases and scales). ema: decay of an exponential moving average of the weights, which is then
+    what is validated and kept (0: none). The schedule always runs to its end: a proxy is the same recipe, shorter.
     """
 
     epochs: int = FULL_EPOCHS
@@ -36,6 +39,8 @@ class Recipe:
     weight_decay: float = 1e-4
     warmup_epochs: float = WARMUP_EPOCHS
     label_smoothing: float = 0.1
+    decay: str = "all"
+    ema: float = 0.0
 
     def __post_init__(self) -> None:
         for name, low, high in (("epochs", 1, 100_000), ("batch_size", 1, 1 << 16)):
@@ -47,6 +52,7 @@ class Recipe:
             "momentum": 0.9999,
             "weight_decay": 1.0,
             "label_smoothing": 0.999,
+            "ema": 0.999999,
             "warmup_epochs": math.inf,
         }
         for name, most in spans.items():
@@ -59,6 +65,8 @@ class Recipe:
                 raise UsageError(
                     f"recipe: {name} must be a number from 0{f' to {most}' if most < math.inf else ''}, not {value!r}"
                 )
+        if self.decay not in DECAYS:
+            raise UsageError(f"recipe: decay {self.decay!r}: known are {', '.join(DECAYS)}")
         if self.warmup_epochs > self.epochs:
             raise UsageError(f"recipe: {self.warmup_epochs} epochs of warm-up don't fit into {self.epochs} epochs")
 
@@ -83,7 +91,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
-        return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls)})
+        return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls) if field.name in data})
 
 
 def default_batch_size(images: int) -> int:

@@ -18,6 +18,7 @@ from nas.batches import Batches
 from nas.dynamic import computation_loss, counting, gates
 from nas.errors import NasError, UsageError
 from nas.network import costs_by_piece
+from nas.optimiser import Optimiser, Rates, averaged
 from nas.recipe import PRECISIONS, Recipe
 from nas.records import Epoch, Execution
 
@@ -78,26 +79,39 @@ class Training:
     that ran through (on one device). The loss of a dynamic network has its gates' price of computation
     (`nas.dynamic.computation_loss`) beside the cross-entropy; the recorded losses are the cross-entropy alone, so that
     curves of all networks compare.
+
+    rates: a factor of the learning rate for each piece of the network (`nas.optimiser.Rates`). micro_batch: at most so many
+    images pass the network at once; a step still is of the recipe's batch, whose gradients are summed. Only batch norms
+    see the difference: their statistics are a micro-batch's.
     """
 
     def __init__(
-        self, network: nn.Module, train: Batches, validation: Batches, recipe: Recipe, precision: str = "fp32"
+        self,
+        network: nn.Module,
+        train: Batches,
+        validation: Batches,
+        recipe: Recipe,
+        precision: str = "fp32",
+        *,
+        rates: Rates | None = None,
+        micro_batch: int | None = None,
     ) -> None:
         self.device = train.device
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.train_batches, self.validation_batches = train, validation
         self.recipe = recipe
         self.precision = precision
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=False,
-        )
+        self.micro_batch = micro_batch
+        self.optimiser = Optimiser(self.network, recipe, rates)
+        self._average = averaged(self.network, recipe.ema) if recipe.ema else None
         self._gates = gates(self.network)
         self.done = 0  # epochs
         self.after_backward: Callable[[int], None] | None = None  # told the step, from 0, while its gradients are there
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that is validated and kept: the average of the weights if the recipe has one."""
+        return self.network if self._average is None else self._average.module
 
     def epoch(self) -> Epoch:
         """Train and validate once more. Diverged if the loss stops being finite."""
@@ -108,41 +122,47 @@ class Training:
         trained = time.perf_counter()
         if not math.isfinite(train_loss):
             raise Diverged(f"the training loss became {train_loss} in epoch {number}")
-        val_loss, accuracy = evaluate(self.network, self.validation_batches, self.precision)
+        val_loss, accuracy = evaluate(self.result, self.validation_batches, self.precision, self.micro_batch)
         if not math.isfinite(val_loss):
             raise Diverged(f"the validation loss became {val_loss} in epoch {number}")
         self.done = number
+        steps = len(self.train_batches)
         return Epoch(
             number=number,
             train_loss=train_loss,
             val_loss=val_loss,
             accuracy=accuracy,
-            learning_rate=self.optimizer.param_groups[0]["lr"],
+            learning_rate=self.recipe.learning_rate_at(number * steps - 1, steps),
             seconds=time.perf_counter() - started,
             images_per_second=self.train_batches.images / max(trained - started, 1e-9),
         )
 
     def _train_one(self, epoch: int) -> float:
-        self.network.train()
+        self.optimiser.begin(epoch)
         steps = len(self.train_batches)
         total = torch.zeros((), device=self.device)  # summed on the device: reading it each step would stall a GPU
-        for step, (images, labels) in enumerate(self.train_batches.epoch(epoch)):
-            rate = self.recipe.learning_rate_at(epoch * steps + step, steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            with autocast(self.device, self.precision):
-                logits = self.network(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
-            total += loss.detach() * len(labels)
-            if self._gates:
-                loss = loss + computation_loss(self._gates)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+        for step, (images, labels) in enumerate(self.train_batches.epoch(epoch), epoch * steps):
+            size = self.micro_batch or len(labels)
+            for part, classes in _parts(images, labels, size):
+                total += self._backward(part, classes, len(classes) / len(labels)) * len(classes)
             if self.after_backward is not None:
-                self.after_backward(epoch * steps + step)
-            self.optimizer.step()
+                self.after_backward(step)
+            self.optimiser.step(self.recipe.learning_rate_at(step, steps))
+            if self._average is not None:
+                self._average.update_parameters(self.network)
         mean: float = total.item() / self.train_batches.images
         return mean
+
+    def _backward(self, images: Tensor, labels: Tensor, share: float) -> Tensor:
+        """Add the gradients of `share` times the mean loss of these images; the mean cross-entropy."""
+        with autocast(self.device, self.precision):
+            logits = self.network(images)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+        entropy = loss.detach()
+        if self._gates:
+            loss = loss + computation_loss(self._gates)
+        (loss if share == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
+        return entropy
 
     @contextmanager
     def _randomness(self, epoch: int) -> Iterator[None]:
@@ -160,17 +180,24 @@ class Training:
         """What the network as it stands executes on the validation images, by one pass; None for a static network."""
         if not self._gates:
             return None
-        with counting(self.network) as counter:
-            evaluate(self.network, self.validation_batches, self.precision)
+        with counting(self.result) as counter:
+            evaluate(self.result, self.validation_batches, self.precision, self.micro_batch)
         return counter.execution()
 
     def state(self) -> dict[str, Any]:
         """Network, optimiser and epochs done, as tensors and plain values (`torch.load(weights_only=True)` reads it)."""
-        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "done": self.done}
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimiser.state_dict(),
+            "done": self.done,
+            **({} if self._average is None else {"average": self._average.state_dict()}),
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimiser.load_state_dict(state["optimizer"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
         self.done = int(state["done"])
 
 
@@ -183,19 +210,29 @@ def train(
         yield training.epoch()
 
 
-def evaluate(network: nn.Module, batches: Batches, precision: str = "fp32") -> tuple[float, float]:
+def evaluate(
+    network: nn.Module, batches: Batches, precision: str = "fp32", micro_batch: int | None = None
+) -> tuple[float, float]:
     """Mean cross-entropy (no smoothing) and top-1 accuracy in [0, 1] over all images, in evaluation mode."""
     network.eval()
     device = batches.device
     loss, correct, count = torch.zeros((), device=device), torch.zeros((), device=device), 0
     with torch.inference_mode():
-        for images, labels in batches.epoch(0):
-            with autocast(device, precision):
-                logits: Tensor = network(images)
-            loss += F.cross_entropy(logits.float(), labels, reduction="sum")
-            correct += (logits.argmax(1) == labels).sum()
-            count += len(labels)
+        for batch, targets in batches.epoch(0):
+            size = micro_batch or len(targets)
+            for images, labels in _parts(batch, targets, size):
+                with autocast(device, precision):
+                    logits: Tensor = network(images)
+                loss += F.cross_entropy(logits.float(), labels, reduction="sum")
+                correct += (logits.argmax(1) == labels).sum()
+            count += len(targets)
     return float(loss) / count, float(correct) / count
+
+
+def _parts(images: Tensor, labels: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """A batch in parts of `size` images, the last one maybe smaller; views."""
+    for start in range(0, len(labels), size):
+        yield images[start : start + size], labels[start : start + size]
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

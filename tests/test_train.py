@@ -190,7 +190,7 @@ def test_a_training_that_was_stopped_and_loaded_equals_one_that_ran_through(stop
 
     assert equal(weights(second.network), weights(through.network))
     for mine, expected in itertools.zip_longest(
-        second.optimizer.state_dict()["state"].values(), through.optimizer.state_dict()["state"].values()
+        second.optimiser.state_dict()["state"].values(), through.optimiser.state_dict()["state"].values()
     ):
         assert torch.equal(mine["momentum_buffer"], expected["momentum_buffer"])
 

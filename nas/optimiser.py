@@ -1,0 +1,102 @@
+"""SGD over a network's parameters, in groups with a learning rate and a weight decay of their own; averaged weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from nas.recipe import Recipe
+
+# (piece: stem, stage1, ..., head; epoch from 0) -> factor of the learning rate. 0 freezes the piece for that epoch: its
+# weights get no gradient, and its norms keep their statistics.
+Rates = Callable[[str, int], float]
+
+
+def pieces(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """stem, stage1, stage2, ..., head with their modules; another network than `nas.build`'s is one piece, "network"."""
+    stages = getattr(network, "stages", None)
+    if not isinstance(stages, nn.ModuleList):
+        yield "network", network
+        return
+    for name, module in network.named_children():
+        if module is stages:
+            yield from ((f"stage{number}", stage) for number, stage in enumerate(stages, 1))
+        else:
+            yield name, module
+
+
+class Optimiser:
+    """SGD with momentum by `recipe`: weight decay where the recipe has it, each piece at its own rate if `rates` is given."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe, rates: Rates | None = None) -> None:
+        self._network, self._recipe, self._rates = network, recipe, rates
+        self._sgd = torch.optim.SGD(
+            list(_groups(network, recipe, by_piece=rates is not None)),
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=False,
+            fused=_fusable(network),  # one pass over the weights instead of three
+        )
+        self._factors: dict[str, float] = {}
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The pieces that the current epoch leaves as they are."""
+        return tuple(piece for piece, factor in self._factors.items() if factor == 0)
+
+    def begin(self, epoch: int) -> None:
+        """Put the network in training mode for an epoch, counted from 0; its frozen pieces stay in evaluation mode."""
+        self._network.train()
+        if self._rates is None:
+            return
+        for piece, module in pieces(self._network):
+            factor = self._factors[piece] = self._rates(piece, epoch)
+            module.requires_grad_(factor != 0)
+            if factor == 0:
+                module.eval()
+
+    def step(self, rate: float) -> None:
+        """One step at this learning rate, times the pieces' factors; gradients are dropped behind it."""
+        for group in self._sgd.param_groups:
+            group["lr"] = rate * self._factors.get(group["piece"], 1.0)
+        self._sgd.step()
+        self._sgd.zero_grad(set_to_none=True)
+
+    def drop_gradients(self) -> None:
+        self._sgd.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._sgd.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._sgd.load_state_dict(state)
+
+
+def _groups(network: nn.Module, recipe: Recipe, by_piece: bool) -> Iterator[dict[str, Any]]:
+    """Parameter groups: one, or one a piece; each in two where norms and biases have no weight decay."""
+    for piece, module in pieces(network) if by_piece else [("", network)]:
+        parameters = list(module.parameters())
+        if recipe.decay == "all":
+            split = [(parameters, recipe.weight_decay)]
+        else:
+            split = [
+                ([p for p in parameters if p.ndim > 1], recipe.weight_decay),
+                ([p for p in parameters if p.ndim <= 1], 0.0),
+            ]
+        yield from ({"params": own, "weight_decay": decay, "piece": piece} for own, decay in split if own)
+
+
+def _fusable(network: nn.Module) -> bool:
+    """Whether PyTorch has a fused SGD for all the parameters."""
+    return all(p.device.type in ("cpu", "cuda") and p.dtype == torch.float32 for p in network.parameters())
+
+
+def averaged(network: nn.Module, decay: float) -> AveragedModel:
+    """Exponential moving average a <- d a + (1 - d) w of weights and buffers, updated by `update_parameters` after a step."""
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
