@@ -44,7 +44,7 @@ def test_it_drives_a_study_to_its_end(tmp_path, sampler, space):
 @every_sampler
 def test_it_keeps_to_a_budget(tmp_path, sampler):
     space = space_of(CONDITIONAL)
-    limit = sorted(space.cost(choices).macs for choices in every_choice(space))[200]
+    limit = sorted(space.cost(choices).macs for choices in every_choice(space))[600]
     settings = settings_of(CONDITIONAL, trials=TRIALS, sampler=sampler, budgets={"macs": [None, limit]})
     with Study(tmp_path, settings) as study:
         jobs = finish(study)
