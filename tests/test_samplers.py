@@ -41,6 +41,7 @@ def test_it_drives_a_study_to_its_end(tmp_path, sampler, space):
         assert study.space.architecture(dict(trial.choices)) == trial.architecture
 
 
+@pytest.mark.timeout(900)  # the Gaussian process takes more than a minute of a core of its own
 @every_sampler
 def test_it_keeps_to_a_budget(tmp_path, sampler):
     space = space_of(CONDITIONAL)
