@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +15,8 @@ from nas.errors import NasError
 
 def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a temporary file beside `path`, fsync it and rename it; NasError if the disk won't take it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Not the process alone: threads write too, and containers that share a folder have equal process numbers.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, TypeVar
 
+import numpy as np
 import torch
 
 from nas.architecture import Architecture
@@ -29,16 +29,20 @@ from nas.errors import NasError, UsageError
 from nas.files import read_json, write_json, write_text, write_with
 from nas.jobs import CHECKPOINT, RESULT, TrainingData
 from nas.network import build, cost_of
+from nas.optimiser import Rates
+from nas.predictions import Predictions
 from nas.recipe import Recipe
 from nas.records import Epoch
 from nas.settings import versions
-from nas.train import Training, evaluate
+from nas.train import Training
 from nas.weights import Fitted, Weights, fit
-from nas.work import Bench
+from nas.work import Bench, device_name, measured, smaller
 
 VALIDATION = 0.1  # share of the training images
 PLAN, CONFIG, WEIGHTS, LOCK = "plan.json", "config.yaml", "weights.safetensors", "train.lock"
 VERSION = 1
+
+T = TypeVar("T")
 
 
 def adapted(architecture: Architecture, dataset: Dataset) -> tuple[Architecture, list[str]]:
@@ -69,9 +73,12 @@ class FullTraining:
     ...     result = training.result()
 
     architecture must fit the data's classes and channels (`adapted`); images of another size are resized to its resolution.
-    device, precision: as in `nas.train`; a folder that was begun in one precision goes on in it. weights: what the network
-    starts from in place of random ones (`nas.weights.read`). UsageError if they are another network's, if the folder holds
-    another training, or if another process works in it.
+    device, precision: as in `nas.train`; a folder that was begun in one precision, or with one engine, goes on in it.
+    weights: what the network starts from in place of random ones (`nas.weights.read`); fresh_head: but for its classifier.
+    rates: `nas.optimiser.Rates`, which `policy` says in plain data, for the plan. micro_batch: images at once, as in
+    `nas.train.Training`; where memory is too short for them it is halved, and the epoch begun again.
+
+    UsageError if the weights are another network's, if the folder holds another training, or if another process works in it.
     """
 
     def __init__(
@@ -85,19 +92,30 @@ class FullTraining:
         device: str = "auto",
         precision: str = "auto",
         weights: Weights | None = None,
+        fresh_head: bool = False,
+        rates: Rates | None = None,
+        policy: Mapping[str, Any] | None = None,
+        micro_batch: int | None = None,
     ) -> None:
         self.folder = folder
         self.architecture = architecture
         self.weights = weights
-        self.fitted: Fitted | None = None if weights is None else fit(weights, architecture)
+        self.fitted: Fitted | None = None if weights is None else fit(weights, architecture, fresh_head=fresh_head)
         self.dataset = dataset
         self.recipe = recipe
         self.seed = seed
         self.data = held_out(dataset, seed)
+        self.rates = rates
+        self.policy = dict(policy) if policy else None
+        self.micro_batch = micro_batch
         begun = read_json(folder / PLAN)
-        if precision == "auto" and isinstance(begun, dict):
-            precision = begun.get("precision", "auto")
-        self._bench = Bench(self.data, recipe, device=device, precision=precision)
+        if isinstance(begun, dict):
+            precision = begun.get("precision", "auto") if precision == "auto" else precision
+            engines = begun.get("engine") or {}
+        else:
+            engines = measured(device, precision, architecture.resolution)
+        self._engines: dict[str, dict[str, Any]] = engines
+        self._bench = Bench(self.data, recipe, device=device, precision=precision, engines=engines)
         self._records: list[Epoch] = []
         self._training: Training | None = None
         self._lock: BinaryIO | None = None
@@ -124,8 +142,7 @@ class FullTraining:
 
     @property
     def device(self) -> str:
-        device = self._bench.device
-        return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return device_name(self._bench.device)
 
     @property
     def precision(self) -> str:
@@ -143,12 +160,10 @@ class FullTraining:
 
     def epochs(self) -> Iterator[Epoch]:
         """Train the epochs that are missing, yielding each after its checkpoint is written."""
-        training = self._training
-        while training is not None and training.done < self.recipe.epochs:
-            with self._memory():
-                record = training.epoch()
+        while self._training is not None and self._training.done < self.recipe.epochs:
+            record = self._with_memory(Training.epoch)
             self._records.append(record)
-            self._save(training)
+            self._save(self._training)
             yield record
 
     def result(self) -> dict[str, Any]:
@@ -163,9 +178,8 @@ class FullTraining:
             raise NasError(
                 f"{self.folder}: {training.done} of {self.recipe.epochs} epochs are trained; the test comes behind the last"
             )
-        with self._memory():
-            result = self._test(training)
-        self._write_weights(training, result)
+        result = self._with_memory(self._test)
+        self._write_weights(self._training or training, result)
         write_json(self.folder / RESULT, result)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
         self._training = None
@@ -184,6 +198,8 @@ class FullTraining:
             "seed": self.seed,
             "precision": self.precision,
             "weights": self.weights.described() if self.weights else None,
+            "policy": self.policy,
+            "engine": self._engines,
         }
 
     def _begin(self) -> None:
@@ -212,14 +228,35 @@ class FullTraining:
         result = read_json(self.folder / RESULT)
         return result if isinstance(result, dict) else {}
 
+    def _with_memory(self, work: Callable[[Training], T]) -> T:
+        """work(the training), again from the checkpoint with half the images at once for as long as memory is too short."""
+        while True:
+            assert self._training is not None
+            try:
+                return work(self._training)
+            except torch.OutOfMemoryError as error:
+                size = smaller(self.micro_batch, self.recipe.batch_size)
+                if not size:
+                    raise self._short(error) from error
+            self._training = None  # behind the handler, whose traceback held what was computed
+            self._bench.release()
+            self.micro_batch = size
+            with self._memory():
+                self._training = self._open()
+
     @contextmanager
     def _memory(self) -> Iterator[None]:
         """Says in one line that the device's memory is too small."""
         try:
             yield
         except torch.OutOfMemoryError as error:
-            text = f"out of memory on {self.device}; a smaller batch size needs less: {_first_line(error)}"
-            raise NasError(text) from error
+            raise self._short(error) from error
+
+    def _short(self, error: BaseException) -> NasError:
+        return NasError(
+            f"out of memory on {self.device}, with one image at a time: a smaller resolution or network needs less: "
+            f"{_first_line(error)}"
+        )
 
     def _open(self) -> Training:
         """The training where the folder's checkpoint left it, or at its start."""
@@ -227,20 +264,42 @@ class FullTraining:
         if self.fitted is not None:
             network.load_state_dict(self.fitted.state, strict=False)  # but for a fresh head, which `fit` has checked
         batches = self._bench.batches(self.seed, self.architecture.resolution)
-        training = Training(network, *batches, self.recipe, self.precision)
         path = self.folder / CHECKPOINT
+        state = None
         if path.exists():
             try:
-                state = torch.load(path, map_location=training.device, weights_only=True)
+                state = torch.load(path, map_location=self._bench.device, weights_only=True)
+                self.micro_batch = min(filter(None, (self.micro_batch, state.get("micro_batch"))), default=None)
+            except Exception as error:  # torch raises nearly every type on bytes that are no checkpoint
+                raise self._unread(path, error) from error
+        training = Training(
+            network,
+            *batches,
+            self.recipe,
+            self.precision,
+            rates=self.rates,
+            micro_batch=self.micro_batch,
+            engine=self._bench.engine,
+        )
+        if state is not None:
+            try:
                 records = [Epoch.from_dict(record) for record in state["epochs"]]
                 training.load(state["training"])
-            except Exception as error:  # torch raises nearly every type on bytes that are no checkpoint
-                raise NasError(f"{path}: can't be read ({_first_line(error)}); remove it to start over") from error
+            except Exception as error:
+                raise self._unread(path, error) from error
             self._records = records
         return training
 
+    @staticmethod
+    def _unread(path: Path, error: Exception) -> NasError:
+        return NasError(f"{path}: can't be read ({_first_line(error)}); remove it to start over")
+
     def _save(self, training: Training) -> None:
-        state = {"training": training.state(), "epochs": [epoch.to_dict() for epoch in self._records]}
+        state = {
+            "training": training.state(),
+            "epochs": [epoch.to_dict() for epoch in self._records],
+            "micro_batch": self.micro_batch,
+        }
         write_with(self.folder / CHECKPOINT, lambda file: torch.save(state, file))
 
     def _test(self, training: Training) -> dict[str, Any]:
@@ -254,8 +313,8 @@ class FullTraining:
             device=training.device,
             resolution=self.architecture.resolution,
         )
-        loss, accuracy = evaluate(training.network, batches, self.precision)
-        images = len(dataset.y_test)
+        predictions = Predictions.of(training.result, batches, self.precision, dataset.classes, self.micro_batch)
+        by_class = np.bincount(dataset.y_train[data.train_index], minlength=len(dataset.classes))
         cost = cost_of(self.architecture)
         last = self._records[-1]
         executed = training.executed()
@@ -271,20 +330,22 @@ class FullTraining:
                 "mean": list(data.mean),
                 "std": list(data.std),
             },
-            "test": {
-                "accuracy": accuracy,
-                "standard_error": math.sqrt(accuracy * (1 - accuracy) / images),
-                "loss": loss,
-                "images": images,
-            },
+            "test": predictions.to_dict(),
             "validation": {"accuracy": last.accuracy, "loss": last.val_loss, "images": len(data.validation_index)},
             **({"executed": executed.to_dict()} if executed else {}),  # of the validation images
-            "train": {"loss": last.train_loss, "images": len(data.train_index)},
+            "train": {
+                "loss": last.train_loss,
+                "images": len(data.train_index),
+                "images_by_class": [int(count) for count in by_class],
+            },
             "recipe": self.recipe.to_dict(),
             "seed": self.seed,
             "device": self.device,
             "precision": self.precision,
             "weights": self.weights.described() if self.weights else None,
+            "policy": self.policy,
+            "micro_batch": self.micro_batch,
+            "engine": self._bench.engine.to_dict(),
             "seconds": sum(epoch.seconds for epoch in self._records),
             "finished": time.time(),
             "versions": versions(),
@@ -294,7 +355,7 @@ class FullTraining:
     def _write_weights(self, training: Training, result: Mapping[str, Any]) -> None:
         from safetensors.torch import save
 
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in training.network.state_dict().items()}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in training.result.state_dict().items()}
         dataset = result["dataset"]
         metadata = {
             "format": "pt",
@@ -325,6 +386,8 @@ def _differences(begun: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]
         )
     old, new = ({"seed": p.get("seed"), "precision": p.get("precision"), **p.get("recipe", {})} for p in (begun, plan))
     found += [f"{name} is {old.get(name)}, not {value}" for name, value in new.items() if old.get(name) != value]
+    if begun.get("policy") != plan["policy"]:
+        found.append(f"its pieces learn as {begun.get('policy') or 'one'}, not {plan['policy'] or 'one'}")
     if begun.get("validation") != plan["validation"]:
         found.append("the validation split is another")
     return found

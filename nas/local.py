@@ -14,7 +14,12 @@ def run(study: Study, data: TrainingData, monitor: Monitor, stop: Callable[[], b
     """Train what `study` asks for until it is finished, or `stop()` says so: then the trial in hand stays resumable."""
     settings = study.settings
     bench = Bench(
-        data, settings.training_recipe(), device=settings.device, precision=settings.precision, threads=threads
+        data,
+        settings.training_recipe(),
+        device=settings.device,
+        precision=settings.precision,
+        threads=threads,
+        engines=settings.engine,
     )
     while not stop():
         job = study.ask()

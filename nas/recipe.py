@@ -13,6 +13,7 @@ from nas.errors import UsageError
 FULL_EPOCHS = 200
 PROXY_EPOCHS = 10
 WARMUP_EPOCHS = 5.0
+BF16_CPU_RESOLUTION = 32  # pixels; below, on a CPU, converting costs more than the arithmetic saves
 PRECISIONS = ("fp32", "bf16")  # of the arithmetic; the recipe itself does not depend on it
 DECAYS = ("all", "weights")
 WARMUP_SHARE = 0.1  # of a proxy too short for five epochs of warm-up

@@ -30,7 +30,7 @@ from nas.jobs import TrainingData
 from nas.network import cost_of
 from nas.pareto import objectives as parse_objectives
 from nas.progress import Tally
-from nas.recipe import PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
+from nas.recipe import BF16_CPU_RESOLUTION, PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
 from nas.run import SESSIONS, Run, load_run
 from nas.samplers import SAMPLERS
 from nas.settings import FILE, Settings, versions
@@ -66,6 +66,7 @@ class Request:
     learning_rate: float | None = None
     resolution: int | None = None  # pixels
     max_images: int | None = None
+    skip_corrupt: bool = False
     data_root: Path | None = None
     download: bool = False
     seed: int = 0
@@ -118,7 +119,11 @@ def resume(
     trials = executor.pop("trials", None) or settings.trials
     settings = dataclasses.replace(settings, trials=trials, executor={**settings.executor, **executor})
     facts = settings.dataset
-    dataset = _load(facts["name"], facts["root"], download, facts["asked_resolution"], facts["max_images"], say)
+    # Whether files were left out, not whether they might be: one that breaks later is an error.
+    skip_corrupt = facts.get("skipped_images", 0) > 0
+    dataset = _load(
+        facts["name"], facts["root"], download, facts["asked_resolution"], facts["max_images"], skip_corrupt, say
+    )
     if dataset.fingerprint != facts["fingerprint"]:
         raise UsageError(
             f"{folder}: the data set {facts['name']} has changed since the run began (fingerprint {dataset.fingerprint[:12]}, "
@@ -141,7 +146,15 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     objectives = parse_objectives(request.objectives)
     load_space(request.space, overrides=request.overrides)  # a slip in the space should not wait for the data
     folder = _folder(request)
-    dataset = _load(request.dataset, request.data_root, request.download, request.resolution, request.max_images, say)
+    dataset = _load(
+        request.dataset,
+        request.data_root,
+        request.download,
+        request.resolution,
+        request.max_images,
+        request.skip_corrupt,
+        say,
+    )
     space = load_space(
         request.space,
         resolution=dataset.resolution,
@@ -219,7 +232,7 @@ def _execute(study: Study, data: TrainingData, say: Say, display: Callable[[Stud
     monitor = display(study)
     monitor.load(_known(study.folder))
     with Interrupts(monitor.note) as interrupts, contextlib.ExitStack() as ending:
-        slots, train = 1, functools.partial(_train_here, study, data, monitor, interrupts.asked)
+        slots, train, probe = 1, functools.partial(_train_here, study, data, monitor, interrupts.asked), _measured_here
         if executor["kind"] == "ray":
             from nas import workers
 
@@ -236,13 +249,30 @@ def _execute(study: Study, data: TrainingData, say: Say, display: Callable[[Stud
                 )
             slots = resources.slots()
             train = functools.partial(workers.run, study, data, monitor, interrupts.asked, resources)
+            probe = functools.partial(workers.measured, resources=resources)
             say(f"{slots} trials at once, with {resources.cpus:g} cores and {resources.gpus:g} GPUs each")
+        _choose_engine(study, probe)
         started = time.monotonic()
         try:
             with monitor:
                 train()
         finally:
             _account(study, begun, started - clock, time.monotonic() - started, monitor.training_seconds, slots)
+
+
+def _choose_engine(study: Study, probe: Callable[[Settings], dict[str, dict[str, Any]]]) -> None:
+    """Measure, before the first trial, which forms of operations are the fastest, and keep that in the run's settings."""
+    settings = study.settings
+    if settings.engine or study.counts.trained or settings.dataset["resolution"] < BF16_CPU_RESOLUTION:
+        return  # a run goes on with what it began with; small images are trained in fp32, where nothing is to be chosen
+    study.settings = dataclasses.replace(settings, engine=probe(settings))
+    study.settings.save(study.folder)
+
+
+def _measured_here(settings: Settings) -> dict[str, dict[str, Any]]:
+    from nas.work import measured  # imports torch
+
+    return measured(settings.device, settings.precision, settings.dataset["resolution"])
 
 
 def _train_here(study: Study, data: TrainingData, monitor: Tally, stop: Callable[[], bool]) -> None:
@@ -335,7 +365,13 @@ def _folder(request: Request) -> Path:
 
 
 def _load(
-    name: str, root: str | Path | None, download: bool, resolution: int | None, max_images: int | None, say: Say
+    name: str,
+    root: str | Path | None,
+    download: bool,
+    resolution: int | None,
+    max_images: int | None,
+    skip_corrupt: bool,
+    say: Say,
 ) -> Dataset:
     return load_data(
         name,
@@ -343,6 +379,7 @@ def _load(
         download=download,
         resolution=resolution,
         max_images=max_images,
+        skip_corrupt=skip_corrupt,
         progress=say,
     )
 
@@ -372,6 +409,7 @@ def _facts(dataset: Dataset, data: TrainingData, request: Request) -> dict[str, 
         "train_images": len(data.train_index),
         "validation_images": len(data.validation_index),
         "test_images": len(dataset.y_test),
+        "skipped_images": dataset.skipped,
         "flip": dataset.flip,
         "crop_padding": dataset.crop_padding,
         "fingerprint": dataset.fingerprint,

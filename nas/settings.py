@@ -46,6 +46,7 @@ class Settings:
     device: str
     precision: str
     versions: Mapping[str, str]
+    engine: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)  # measured, by device
     version: int = VERSION
 
     def search_space(self) -> SearchSpace:
@@ -79,12 +80,12 @@ class Settings:
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(data, dict) or data.get("version") != VERSION:
             raise UsageError(f"{folder / FILE}: not a run of this version (it should say version: {VERSION})")
-        missing = names - set(data)
+        missing = names - set(data) - {"engine"}  # which came later
         if missing:
             raise UsageError(
                 f"{folder / FILE}: {', '.join(sorted(missing))} is missing; the file was changed or cut off"
             )
-        return cls(**{name: data[name] for name in names})
+        return cls(**{name: data[name] for name in names & set(data)})
 
 
 class _Dumper(yaml.SafeDumper):

@@ -16,13 +16,12 @@ from torch.nn import functional as F
 from nas.architecture import Architecture
 from nas.batches import Batches
 from nas.dynamic import computation_loss, counting, gates
+from nas.engine import Engine, probe
 from nas.errors import NasError, UsageError
 from nas.network import costs_by_piece
 from nas.optimiser import Optimiser, Rates, averaged
-from nas.recipe import PRECISIONS, Recipe
+from nas.recipe import BF16_CPU_RESOLUTION, PRECISIONS, Recipe
 from nas.records import Epoch, Execution
-
-BF16_CPU_RESOLUTION = 32  # pixels; below, converting costs more than the arithmetic saves
 
 
 class Diverged(NasError):
@@ -50,18 +49,20 @@ def pick_precision(name: str, device: torch.device, architecture: Architecture) 
     """
     if name not in ("auto", *PRECISIONS):
         raise UsageError(f"precision {name!r}: known are auto, {', '.join(PRECISIONS)}")
+    chosen = _fast_precision(device, architecture.resolution) if name == "auto" else name
+    return "fp32" if device.type == "cpu" and _strides_over_a_pixel(architecture) else chosen
+
+
+def probe_engine(device: torch.device, precision: str, resolution: int) -> Engine:
+    """`nas.engine.probe` for networks of this resolution in pixels; precision as in `pick_precision`."""
+    return probe(device, _fast_precision(device, resolution) if precision == "auto" else precision)
+
+
+def _fast_precision(device: torch.device, resolution: int) -> str:
     if device.type == "cpu":
-        native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-        fast = native() and architecture.resolution >= BF16_CPU_RESOLUTION
-        return (
-            "bf16"
-            if (name == "bf16" or (name == "auto" and fast)) and not _strides_over_a_pixel(architecture)
-            else "fp32"
-        )
-    if name != "auto":
-        return name
-    native_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if native_gpu else "fp32"
+        native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        return "bf16" if native and resolution >= BF16_CPU_RESOLUTION else "fp32"
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
 def _strides_over_a_pixel(architecture: Architecture) -> bool:
@@ -82,7 +83,7 @@ class Training:
 
     rates: a factor of the learning rate for each piece of the network (`nas.optimiser.Rates`). micro_batch: at most so many
     images pass the network at once; a step still is of the recipe's batch, whose gradients are summed. Only batch norms
-    see the difference: their statistics are a micro-batch's.
+    see the difference: their statistics are a micro-batch's. engine: in which of its equal forms an operation is computed.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Training:
         *,
         rates: Rates | None = None,
         micro_batch: int | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.device = train.device
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -102,6 +104,7 @@ class Training:
         self.recipe = recipe
         self.precision = precision
         self.micro_batch = micro_batch
+        (engine or Engine()).prepare(self.network, precision)
         self.optimiser = Optimiser(self.network, recipe, rates)
         self._average = averaged(self.network, recipe.ema) if recipe.ema else None
         self._gates = gates(self.network)

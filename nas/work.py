@@ -10,29 +10,40 @@ from __future__ import annotations
 import gc
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 from nas.architecture import Architecture
 from nas.batches import Augment, Batches
+from nas.engine import Engine
 from nas.errors import NasError
 from nas.files import read_json, write_json, write_with
 from nas.jobs import CHECKPOINT, EPOCHS, RESULT, Job, TrainingData
 from nas.network import build
 from nas.recipe import Recipe
 from nas.records import Epoch, Execution
-from nas.train import Training, pick_device, pick_precision
+from nas.train import Training, pick_device, pick_precision, probe_engine
 
 MAX_REASON = 400  # characters
 
 
 class Bench:
-    """A place to train at: the device, and the data on it, kept from trial to trial."""
+    """A place to train at: the device, and the data on it, kept from trial to trial.
+
+    engines: what was measured of devices, by their names (`measured`); one that is not among them computes in plain forms.
+    """
 
     def __init__(
-        self, data: TrainingData, recipe: Recipe, *, device: str = "auto", precision: str = "auto", threads: int = 0
+        self,
+        data: TrainingData,
+        recipe: Recipe,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int = 0,
+        engines: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         if threads:
             torch.set_num_threads(threads)
@@ -42,6 +53,7 @@ class Bench:
             torch.backends.cudnn.deterministic = True
         self.recipe = recipe
         self.data = data
+        self.engine = Engine.from_dict((engines or {}).get(device_name(self.device), {}))
         self._seed: int | None = None  # of the batches below
         self._batches: dict[int, tuple[Batches, Batches]] = {}  # by resolution; all share one copy of the images
 
@@ -94,29 +106,35 @@ class Bench:
         epochs: list[Epoch] = []
         reason = ""
         executed: Execution | None = None
-        try:
-            training = self._training(job)
-            found = _resume(training, job)
-            if found is None:
-                training = self._training(job)  # what a torn checkpoint may have half overwritten
-            epochs = found or []
-            while training.done < self.recipe.epochs:
-                epochs.append(training.epoch())
-                self._save(training, epochs, job)
-                yield epochs[-1]
-            executed = training.executed()
-        except torch.OutOfMemoryError as error:
-            reason = _line(f"out of memory on {self.device}: {error}")
-        except NasError as error:
-            reason = _line(str(error))
-        except Exception as error:
-            if "CUDA error" in str(error):
-                raise  # the CUDA context is lost with such an error: only a new process can go on
-            reason = _line(f"{type(error).__name__}: {error}")
-        finally:
-            training = None  # type: ignore[assignment]  # the next network needs the memory
-            self.release()
-        write_json(folder / RESULT, self._result(job, epochs, reason, executed))
+        micro_batch: int | None = None
+        while True:
+            try:
+                training = self._training(job, micro_batch)
+                found = _resume(training, job)
+                if found is None:
+                    training = self._training(job, micro_batch)  # what a torn checkpoint may have half overwritten
+                epochs = found or []
+                while training.done < self.recipe.epochs:
+                    epochs.append(training.epoch())
+                    self._save(training, epochs, job)
+                    yield epochs[-1]
+                executed = training.executed()
+            except torch.OutOfMemoryError as error:
+                micro_batch = smaller(micro_batch, self.recipe.batch_size)
+                if micro_batch:
+                    continue  # from the last checkpoint
+                reason = _line(f"out of memory on {self.device} with a single image: {error}")
+            except NasError as error:
+                reason = _line(str(error))
+            except Exception as error:
+                if "CUDA error" in str(error):
+                    raise  # the CUDA context is lost with such an error: only a new process can go on
+                reason = _line(f"{type(error).__name__}: {error}")
+            finally:
+                training = None  # type: ignore[assignment]  # the next network needs the memory
+                self.release()
+            break
+        write_json(folder / RESULT, self._result(job, epochs, reason, executed, micro_batch))
         for name in (CHECKPOINT, EPOCHS):
             (folder / name).unlink(missing_ok=True)
 
@@ -126,10 +144,11 @@ class Bench:
             gc.collect()
             torch.cuda.empty_cache()
 
-    def _training(self, job: Job) -> Training:
+    def _training(self, job: Job, micro_batch: int | None = None) -> Training:
         network = build(job.architecture, seed=job.seed)
         batches = self.batches(job.seed, job.architecture.resolution)
-        return Training(network, *batches, self.recipe, self.precision(job.architecture))
+        precision = self.precision(job.architecture)
+        return Training(network, *batches, self.recipe, precision, micro_batch=micro_batch, engine=self.engine)
 
     def _save(self, training: Training, epochs: list[Epoch], job: Job) -> None:
         if training.done == self.recipe.epochs:
@@ -138,7 +157,9 @@ class Bench:
         state = {**training.state(), "digest": job.architecture.digest}
         write_with(job.folder / CHECKPOINT, lambda file: torch.save(state, file))
 
-    def _result(self, job: Job, epochs: list[Epoch], reason: str, executed: Execution | None) -> dict[str, Any]:
+    def _result(
+        self, job: Job, epochs: list[Epoch], reason: str, executed: Execution | None, micro_batch: int | None
+    ) -> dict[str, Any]:
         return {
             "key": job.key,
             "digest": job.architecture.digest,
@@ -147,11 +168,30 @@ class Bench:
             "accuracy": None if reason else epochs[-1].accuracy,
             "seconds": sum(epoch.seconds for epoch in epochs),
             "finished": time.time(),
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            "device": device_name(self.device),
             "precision": self.precision(job.architecture),
+            **({"micro_batch": micro_batch} if micro_batch else {}),
             **({"executed": executed.to_dict()} if executed else {}),
             "epochs": [epoch.to_dict() for epoch in epochs],
         }
+
+
+def device_name(device: torch.device) -> str:
+    """What kind of device it is: "cpu", or a GPU's product name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def measured(device: str, precision: str, resolution: int, threads: int = 0) -> dict[str, dict[str, Any]]:
+    """The engine that is the fastest on this process's device, by the device's name, as `Bench` takes it."""
+    if threads:
+        torch.set_num_threads(threads)
+    own = pick_device(device)
+    return {device_name(own): probe_engine(own, precision, resolution).to_dict()}
+
+
+def smaller(micro_batch: int | None, batch_size: int) -> int:
+    """Half of the micro-batch that was too large (None: the whole batch); 0 below one image."""
+    return (micro_batch or batch_size) // 2
 
 
 def _line(text: str) -> str:

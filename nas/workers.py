@@ -31,6 +31,7 @@ from nas.records import Epoch
 from nas.study import Study
 
 if TYPE_CHECKING:
+    from nas.settings import Settings
     from nas.work import Bench
 
 # No callbacks, no log files, no warnings about them: 0.05 s a trial instead of 4 s (see benchmarks/).
@@ -268,6 +269,7 @@ def run(
         "device": settings.device,
         "precision": settings.precision,
         "threads": max(1, int(resources.cpus)),
+        "engines": settings.engine,
     }
     trainable = tune.with_resources(
         tune.with_parameters(worker, data=data, options=options), {"CPU": resources.cpus, "GPU": resources.gpus}
@@ -283,6 +285,16 @@ def run(
         idle = 0 if driver.ended else idle + 1
         if idle >= RESTARTS:
             raise NasError(f"Ray Tune ended {idle} times without finishing a trial: {problem or 'no reason given'}")
+
+
+def measured(settings: Settings, resources: Resources) -> dict[str, dict[str, Any]]:
+    """`nas.work.measured`, where a trial would run."""
+    from nas.work import measured as probe
+
+    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(probe)
+    resolution, threads = settings.dataset["resolution"], max(1, int(resources.cpus))
+    found: dict[str, dict[str, Any]] = ray.get(task.remote(settings.device, settings.precision, resolution, threads))
+    return found
 
 
 def _fit(trainable: Any, driver: Driver, scheduler: Stopper) -> str:

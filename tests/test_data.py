@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import nas.data
-import nas.data.files
+import nas.data.decoded
 import nas.data.images
 from nas.data import DATASETS, Dataset, load, split, subset
 from nas.errors import NasError, UsageError
@@ -381,7 +381,7 @@ def test_resolution_of_a_folder(tmp_path: Path) -> None:
     assert load(f"imagefolder:{tmp_path}").resolution == 20  # squares of one size stay as they are
     assert load(f"imagefolder:{tmp_path}", resolution=12).resolution == 12
     save_image(tmp_path / "cat" / "wide.png", random_images(1, 40, height=30)[0])
-    assert load(f"imagefolder:{tmp_path}").resolution == nas.data.files.FOLDER_RESOLUTION == 64
+    assert load(f"imagefolder:{tmp_path}").resolution == nas.data.decoded.DEFAULT_RESOLUTION == 64
 
 
 def test_a_folder_of_large_squares_is_not_kept_at_their_size(tmp_path: Path) -> None:
@@ -419,7 +419,7 @@ def test_a_large_jpeg_decoded_at_a_fraction_of_its_size_looks_the_same(tmp_path:
     y, x = np.mgrid[0:512, 0:512] / 512
     picture = np.stack([255 * x, 255 * y, 127 + 120 * np.sin(20 * x * y)], axis=2).astype(np.uint8)
     save_image(tmp_path / "a.jpg", picture, quality=95)
-    decoded = nas.data.images.decode([tmp_path / "a.jpg"], tmp_path, 32, lambda _: None)[0]
+    decoded = nas.data.images.decode([tmp_path / "a.jpg"], tmp_path, 32, say=lambda _: None)[0][0]
     averaged = picture.reshape(32, 16, 32, 16, 3).mean(axis=(1, 3))
     assert np.abs(decoded[1:-1, 1:-1] - averaged[1:-1, 1:-1]).mean() < 2
 
@@ -439,7 +439,8 @@ def test_progress_is_reported_while_images_are_decoded(tmp_path: Path, monkeypat
     monkeypatch.setattr("nas.data.images._QUIET_SECONDS", 0.0)
     load(f"imagefolder:{tmp_path}", progress=said.append)
     assert said[0].endswith("100 images of 2 classes")
-    assert [line.rpartition(": ")[2] for line in said[1:]] == ["64 of 100 images", "100 of 100 images"]
+    assert [line.rpartition(": ")[2] for line in said[1:-1]] == ["64 of 100 images", "100 of 100 images"]
+    assert said[-1] == "images of 8 px: they keep their size; gray ones are made RGB"
 
 
 # ---- the npz file
@@ -544,7 +545,10 @@ def broken_folder(problem: str, root: Path) -> str:
 @pytest.mark.parametrize(
     ("problem", "said"),
     [
-        ("corrupt", r"5 of 12 images in .*set can't be read: cat/000.png \(.*; cat/001.png .*; and 2 more; replace or"),
+        (
+            "corrupt",
+            r"5 of 12 images in .*set can't be read: cat/000.png \(.*; cat/005.png .*; replace or remove.*--skip-corrupt",
+        ),
         (
             "truncated",
             r"2 of 13 images .*: cat/001.png \(.*; cat/photo.jpg \(image file is truncated.*replace or remove",
@@ -652,7 +656,10 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
     path = npz(tmp_path / "a.npz")
     need = 12 * 1024 * 1024 * 3
     monkeypatch.setattr("nas.data.images.available_memory", lambda: need - 1)
-    with pytest.raises(UsageError, match=r"12 images .* at 1024 px need 0\.0 GiB, and 0\.0 GiB .*smaller resolution"):
+    with pytest.raises(
+        UsageError,
+        match=r"12 images .* at 1024 px need 0\.0 GiB, and 0\.0 GiB .*smaller resolution \(--resolution\).*--max-images",
+    ):
         load(f"imagefolder:{tmp_path / 'set'}", resolution=1024)
     monkeypatch.setattr("nas.data.images.available_memory", lambda: need)
     with pytest.raises(UsageError, match="12 of 12 images"):

@@ -20,6 +20,7 @@ from nas.full_training import CONFIG, PLAN, WEIGHTS, FullTraining, adapted, held
 from nas.jobs import CHECKPOINT, RESULT
 from nas.network import build, cost_of
 from nas.recipe import Recipe
+from nas.train import Training
 from nas.weights import Weights, read
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -132,8 +133,8 @@ def test_weights_say_what_they_are(done):
 
 def test_the_test_split_is_looked_at_once(tmp_path, monkeypatch):
     seen = []
-    real = full_training.evaluate
-    monkeypatch.setattr(full_training, "evaluate", lambda *args: seen.append(args) or real(*args))
+    real = full_training.Predictions.of
+    monkeypatch.setattr(full_training.Predictions, "of", lambda *args: seen.append(args) or real(*args))
     with training(tmp_path) as job:
         for _ in job.epochs():
             assert seen == []
@@ -326,3 +327,57 @@ def test_weights_of_another_network_are_refused_before_the_folder_is_made(tmp_pa
     with pytest.raises(UsageError, match=r"others\.pth"):
         training(tmp_path / "new", weights=weights)
     assert not (tmp_path / "new").exists()
+
+
+# -- memory, averages, rates by piece ----------------------------------------------------------------------------------
+
+
+def test_memory_that_is_short_halves_what_is_computed_at_once(tmp_path, monkeypatch):
+    with training(tmp_path / "whole", micro_batch=4) as job:
+        list(job.epochs())
+        whole = job.result()
+    epoch = Training.epoch
+
+    def short(self):
+        if (self.micro_batch or RECIPE.batch_size) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return epoch(self)
+
+    monkeypatch.setattr(Training, "epoch", short)
+    with training(tmp_path / "short") as job:
+        for number, _ in enumerate(job.epochs(), 1):
+            assert job.micro_batch == 4
+            if number == 1:
+                break
+    with training(tmp_path / "short") as job:  # a new process knows
+        assert job.micro_batch == 4
+        list(job.epochs())
+        result = job.result()
+    assert result["micro_batch"] == 4
+    assert result["test"] == whole["test"] and len(result["epochs"]) == RECIPE.epochs
+
+
+def test_the_average_of_the_weights_is_kept_where_the_recipe_has_one(tmp_path):
+    averaged = replace(RECIPE, ema=0.9)
+    with training(tmp_path / "plain") as job:
+        list(job.epochs())
+        job.result()
+    with training(tmp_path / "average", recipe=averaged) as job:
+        list(job.epochs())
+        job.result()
+    plain, average = (load_file(tmp_path / name / WEIGHTS) for name in ("plain", "average"))
+    assert plain.keys() == average.keys()
+    assert any(not torch.equal(plain[name], average[name]) for name in plain)
+
+
+def test_pieces_without_a_rate_stay_as_they_were(tmp_path):
+    policy = {"kind": "head"}
+    with training(tmp_path, rates=lambda piece, epoch: float(piece == "head"), policy=policy) as job:
+        begun = {name: tensor.clone() for name, tensor in build(job.architecture, seed=job.seed).state_dict().items()}
+        list(job.epochs())
+        assert job.result()["policy"] == policy
+    trained = load_file(tmp_path / WEIGHTS)
+    changed = {name for name in begun if not torch.equal(begun[name], trained[name])}
+    assert changed and all(name.startswith("head.") for name in changed)
+    with pytest.raises(UsageError, match="learn as"), training(tmp_path):
+        pass

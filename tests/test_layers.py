@@ -29,7 +29,7 @@ TABLE: dict[str, set[str]] = {
     "pareto": set(),
     "files": set(),
     "text": set(),
-    "data": set(),
+    "data": {"files"},
     "batches": set(),
     "recipe": set(),
     "stopping": {"pareto"},
@@ -50,10 +50,13 @@ TABLE: dict[str, set[str]] = {
     "jobs": {"architecture", "data"},
     "dynamic": {"architecture", "batches", "blocks", "cost", "network", "records"},
     "optimiser": {"recipe"},
-    "train": {"architecture", "batches", "dynamic", "network", "optimiser", "recipe", "records"},
+    "predictions": {"batches", "train"},
+    "engine": {"blocks"},
+    "transfer": {"recipe"},
+    "train": {"architecture", "batches", "dynamic", "engine", "network", "optimiser", "recipe", "records"},
     "findings": {"architecture", "cost", "network", "recipe", "records"},
     "gradients": {"blocks", "findings"},
-    "work": {"architecture", "batches", "data", "files", "jobs", "network", "recipe", "records", "train"},
+    "work": {"architecture", "batches", "data", "engine", "files", "jobs", "network", "recipe", "records", "train"},
     "run": {"architecture", "cost", "files", "network", "pareto", "records", "settings"},
     "study": {
         *(
@@ -83,6 +86,8 @@ TABLE: dict[str, set[str]] = {
             "files",
             "jobs",
             "network",
+            "optimiser",
+            "predictions",
             "recipe",
             "records",
             "settings",
@@ -104,6 +109,7 @@ TABLE["__init__"] = set()
 
 # What else may be imported under `if TYPE_CHECKING`, for annotations only.
 FOR_TYPES: dict[str, set[str]] = {
+    "workers": {"settings"},
     "text": {"architecture", "blocks", "knobs"},
     "batches": {"data"},
     "budget": {"space"},

@@ -183,7 +183,7 @@ def copy_weights(theirs: nn.Module, ours: nn.Module) -> None:
         return [module for module in network.modules() if any(True for _ in module.parameters(recurse=False))]
 
     for source, target in zip(own(theirs), own(ours), strict=True):
-        assert type(source) is type(target)
+        assert isinstance(target, type(source))
         target.load_state_dict(source.state_dict())
 
 

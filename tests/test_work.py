@@ -251,7 +251,7 @@ def fail_in_epoch(monkeypatch, number: int, error: BaseException) -> None:
         (ValueError("a strange shape"), "ValueError: a strange shape"),
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore"),
-            "out of memory on cpu: CUDA out of memory. Tried",
+            "out of memory on cpu with a single image: CUDA out of memory. Tried",
         ),
         (MemoryError(), "MemoryError"),
         (RuntimeError("two\nlines " + "and more " * 200), "RuntimeError: two lines and more"),
@@ -268,6 +268,39 @@ def test_a_failure_leaves_its_reason(tmp_path, monkeypatch, error, reason, whole
     assert result["state"] == "failed" and result["accuracy"] is None
     assert result["reason"].startswith(reason) and "\n" not in result["reason"] and len(result["reason"]) <= 400
     assert timeless(result["epochs"]) == whole[:2]
+
+
+@pytest.mark.parametrize("fits", [7, 3, 1])
+def test_memory_that_is_short_halves_what_is_computed_at_once(tmp_path, monkeypatch, fits):
+    from nas.blocks.modules import Residual
+
+    forward = Residual.forward
+
+    def short(self, x):
+        if self.training and len(x) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(self, x)
+
+    monkeypatch.setattr(Residual, "forward", short)
+    epochs = list(bench().run(job(tmp_path)))
+    result = read_json(tmp_path / RESULT)
+    assert len(epochs) == RECIPE.epochs and result["state"] == "complete"
+    assert result["micro_batch"] == max(b for b in (RECIPE.batch_size // 2**k for k in range(9)) if 0 < b <= fits)
+
+
+def test_memory_that_becomes_short_goes_on_from_the_last_epoch(tmp_path, monkeypatch, whole):
+    epoch, failed = Training.epoch, []
+
+    def short(self) -> Epoch:
+        if self.done == 2 and not failed:
+            failed.append(self.micro_batch)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return epoch(self)
+
+    monkeypatch.setattr(Training, "epoch", short)
+    epochs = list(bench().run(job(tmp_path)))
+    assert timeless(epochs)[:2] == whole[:2] and [epoch.number for epoch in epochs] == [1, 2, 3, 4]
+    assert failed == [None] and read_json(tmp_path / RESULT)["micro_batch"] == RECIPE.batch_size // 2
 
 
 def test_a_network_that_diverges_leaves_its_reason(tmp_path):

@@ -75,9 +75,14 @@ class Conv:
     def module(self, width_in: int) -> nn.Module:
         from torch import nn
 
-        conv = nn.Conv2d(
-            width_in, self.out, self.kernel, self.stride, self.kernel // 2, groups=self.groups, bias=self.bias
-        )
+        padding = self.kernel // 2
+        conv: nn.Module
+        if self.groups > 1 and not self.bias:
+            from nas.blocks.modules import GroupedConv2d
+
+            conv = GroupedConv2d(width_in, self.out, self.kernel, self.stride, padding, self.groups)
+        else:
+            conv = nn.Conv2d(width_in, self.out, self.kernel, self.stride, padding, groups=self.groups, bias=self.bias)
         layers: list[nn.Module] = [conv]
         if self.norm:
             layers.append(nn.BatchNorm2d(self.out, eps=NORM_EPS, momentum=NORM_MOMENTUM))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nas.commands.options import examples, json_option
+from nas.commands.options import examples, json_option, skip_corrupt_option
 from nas.recipe import FULL_EPOCHS
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ PAGE = "comparison.html"
 @click.option("--download", is_flag=True, help="Download the data set if it isn't there.")
 @click.option("--max-images", type=int, help="Use so many of the training images, an even share of each class.")
 @click.option("--resolution", type=int, help="Resize the images to this side, in pixels.")
+@skip_corrupt_option
 @click.option("--epochs", type=int, default=FULL_EPOCHS, show_default=True, help="Epochs of the recipe.")
 @click.option("--batch-size", type=int, help="Images a step.  [default: 128, less for small data]")
 @click.option("--lr", type=float, help="Peak learning rate.  [default: 0.1 at 128 images a step, in proportion]")
@@ -75,6 +76,7 @@ def compare(
     download: bool,
     max_images: int | None,
     resolution: int | None,
+    skip_corrupt: bool,
     epochs: int,
     batch_size: int | None,
     lr: float | None,
@@ -114,7 +116,15 @@ def compare(
 
     from nas.data import load
 
-    data = load(dataset, root=data_root, download=download, max_images=max_images, resolution=resolution, progress=say)
+    data = load(
+        dataset,
+        root=data_root,
+        download=download,
+        max_images=max_images,
+        resolution=resolution,
+        skip_corrupt=skip_corrupt,
+        progress=say,
+    )
 
     from nas.comparison import Comparison
     from nas.full_training import adapted, held_out

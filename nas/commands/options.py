@@ -50,6 +50,11 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for a script.")(command)
 
 
+def skip_corrupt_option(command: F) -> F:
+    about = "Leave out image files that can't be decoded, and list them. Default: they are an error."
+    return click.option("--skip-corrupt", is_flag=True, help=about)(command)
+
+
 def run_argument(command: F) -> F:
     return click.argument("run", metavar="RUN", type=click.Path(path_type=Path))(command)
 

@@ -9,7 +9,15 @@ from typing import Any
 
 import click
 
-from nas.commands.options import METRICS, budget_of, budget_options, examples, json_option, run_argument
+from nas.commands.options import (
+    METRICS,
+    budget_of,
+    budget_options,
+    examples,
+    json_option,
+    run_argument,
+    skip_corrupt_option,
+)
 from nas.commands.spaces import SET_HELP
 from nas.errors import UsageError
 
@@ -48,6 +56,7 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
 @click.option("--lr", "learning_rate", type=float, help="Peak learning rate. Default: 0.1 x batch size / 128.")
 @click.option("--resolution", type=int, help="Resize images to this many pixels. Default: as they are.")
 @click.option("--max-images", type=int, help="Use so many of the training images, an even share of each class.")
+@skip_corrupt_option
 @click.option(
     "--data-root",
     type=click.Path(path_type=Path),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nas.data.dataset import Dataset
+from nas.data.dataset import Dataset, Imbalance
 from nas.data.files import read_folder, read_npz
 from nas.data.images import Say
 from nas.data.published import PUBLISHED, read_digits
@@ -14,7 +14,7 @@ from nas.data.splits import split, subset
 from nas.errors import UsageError
 from nas.registry import Registry
 
-__all__ = ["DATASETS", "Dataset", "Source", "load", "split", "subset"]
+__all__ = ["DATASETS", "Dataset", "Imbalance", "Source", "load", "split", "subset"]
 
 DATASETS: Registry[Source] = Registry("dataset")
 DATASETS.register("digits")(Source("1,797 handwritten digits, 8 px; comes with scikit-learn", read_digits))
@@ -33,6 +33,7 @@ def load(
     download: bool = False,
     resolution: int | None = None,
     max_images: int | None = None,
+    skip_corrupt: bool = False,
     progress: Say | None = None,
 ) -> Dataset:
     """The data set called `name`: a key of `DATASETS`; with its path, imagefolder:PATH or npz:PATH.
@@ -40,7 +41,8 @@ def load(
     root: where published data sets lie or go; otherwise $NAS_DATA, then ~/.cache/nas/data. download: whether to get one
     that is not there. resolution: side in pixels to which all images are centre-cropped and resized (bilinear,
     antialiased). max_images: how many train images to keep, with the class shares kept; the test part stays whole.
-    progress: called with a line of text now and then while something takes seconds.
+    skip_corrupt: whether image files that can't be decoded are left out instead of refused. progress: called with a line
+    of text for what a person should know of the data, and now and then while something takes seconds.
 
     Raises UsageError, before anything is trained, if the data can't be used as asked; NasError if a download fails.
     """
@@ -57,4 +59,8 @@ def load(
     if max_images is not None and max_images < 1:
         raise UsageError(f"max_images is {max_images}; it must be at least 1")
     folder = Path(root or os.environ.get("NAS_DATA") or "~/.cache/nas/data").expanduser().absolute()
-    return source.read(Request(path, folder, download, resolution, max_images, progress or (lambda _: None)))
+    say = progress or (lambda _: None)
+    dataset = source.read(Request(path, folder, download, resolution, max_images, skip_corrupt, say))
+    if dataset.imbalance.notable:
+        say(str(dataset.imbalance))
+    return dataset

@@ -19,13 +19,43 @@ Labels = NDArray[np.int64]
 _GREY_LEVEL = 1.0 / 255.0
 
 
+# From this ratio of the largest to the smallest class on, people are told.
+NOTABLE_RATIO = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Imbalance:
+    """The classes with the most and the fewest train images (the first such by label), and these numbers of images."""
+
+    largest: str
+    largest_images: int
+    smallest: str
+    smallest_images: int
+
+    @property
+    def ratio(self) -> float:
+        """largest_images / smallest_images: 1 when all the classes are of one size."""
+        return self.largest_images / self.smallest_images
+
+    @property
+    def notable(self) -> bool:
+        return self.ratio >= NOTABLE_RATIO
+
+    def __str__(self) -> str:
+        return (
+            f"uneven classes: {self.largest!r} has {self.largest_images:,} train images, {self.smallest!r} has "
+            f"{self.smallest_images:,} ({self.ratio:.1f} to 1); accuracy is over images, so it says little of small classes"
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """Square images `x` (n, height, width, channels) uint8 and labels `y` (n,) int64, in a train and a test part.
 
     name: what `nas.data.load` was asked for. source: one sentence that says what data this is and where it comes from.
     classes: class names; a label is an index into them. flip: whether a mirrored image is still of its class.
-    crop_padding: zero pixels on each side for random crops, round(resolution / 8) by convention (4 at 32).
+    crop_padding: zero pixels on each side for random crops, round(resolution / 8) by convention (4 at 32). skipped: files
+    that were left out, since they can't be decoded.
 
     Validation is carved from the train part (`nas.data.split`); the test part is for the last word on a final choice.
     The arrays are read-only views. Raises UsageError naming the array when the parts don't make a data set.
@@ -40,6 +70,7 @@ class Dataset:
     classes: tuple[str, ...]
     flip: bool
     crop_padding: int
+    skipped: int = 0
     # Derived values are kept after their first use: hashing and averaging 180 MB takes a second.
     _fingerprint: str = field(default="", init=False, repr=False)
     _moments: tuple[tuple[float, ...], tuple[float, ...]] = field(default=((), ()), init=False, repr=False)
@@ -70,6 +101,13 @@ class Dataset:
     @property
     def channels(self) -> int:
         return int(self.x_train.shape[3])
+
+    @property
+    def imbalance(self) -> Imbalance:
+        """How unevenly the train images are shared out over the classes."""
+        counts = np.bincount(self.y_train, minlength=len(self.classes))
+        most, fewest = int(counts.argmax()), int(counts.argmin())
+        return Imbalance(self.classes[most], int(counts[most]), self.classes[fewest], int(counts[fewest]))
 
     @property
     def fingerprint(self) -> str:

@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.dataset import Dataset, Labels, check_classes, check_counts, crop_padding_at
-from nas.data.images import SUFFIXES, common_square, decode, require_memory
+from nas.data.decoded import decode_once
+from nas.data.images import SUFFIXES, require_memory, skipped
+from nas.data.layout import layout_of, visible
 from nas.data.sources import LEAST_PER_CLASS, SEED, TEST_FRACTION, Request, assemble
 from nas.data.splits import split, subset
 from nas.errors import UsageError
-
-FOLDER_RESOLUTION = 64
-_HELD_OUT_NAMES = ("test", "val", "valid", "validation")
 
 
 def read_folder(request: Request) -> Dataset:
@@ -27,44 +26,68 @@ def read_folder(request: Request) -> Dataset:
 
     Class folders may nest. Hidden files, `__MACOSX` and files that are no images by their suffix don't count. Without a
     resolution, images that are all squares of one size up to 64 px stay as they are; all others are centre-cropped to a
-    square and resized to 64 px.
+    square and resized to 64 px. Decoded images are kept for the next time (`nas.data.decoded`).
     """
     root = _existing(request.path, "imagefolder")
     if not root.is_dir():
         raise UsageError(f"{root} is not a folder; imagefolder:PATH takes a folder with one folder of images per class")
-    train_root, test_root = _layout(root)
-    files, labels, classes = _listing(train_root)
-    check_classes(str(train_root), classes)
-    check_counts(str(train_root), labels, classes, least=LEAST_PER_CLASS)
+    layout = layout_of(root)
+    files, labels, classes = _listing(layout.train)
+    check_classes(str(layout.train), classes)
+    check_counts(str(layout.train), labels, classes, least=LEAST_PER_CLASS)
     source = f"The images of {root}"
-    if test_root is None:
+    if layout.test is None:
         kept, held_out = split(labels, TEST_FRACTION, SEED)
         test_files, test_labels = [files[index] for index in held_out], labels[held_out]
         files, labels = [files[index] for index in kept], labels[kept]
         source += f", {len(held_out):,} of them held out for the test"
     else:
-        test_files, test_labels, test_classes = _listing(test_root)
-        _require_same_classes(train_root, classes, test_root, test_classes)
-        source += f", trained on {train_root.name}/ and tested on {test_root.name}/"
+        test_files, test_labels, test_classes = _listing(layout.test)
+        _require_same_classes(layout.train, classes, layout.test, test_classes)
+        source += f", trained on {layout.train.name}/ and tested on {layout.test.name}/"
+    if layout.unused:
+        unused = " and ".join(f"{folder.name}/" for folder in layout.unused)
+        source += f", without {unused}"
+        request.say(f"{unused} of {root} is not read: what networks are ranked by is carved from {layout.train.name}/")
     if request.max_images is not None and request.max_images < len(files):
         source += f", {request.max_images:,} of the {len(files):,} train images"
         kept = subset(labels, request.max_images, SEED)
         files, labels = [files[index] for index in kept], labels[kept]
 
-    request.say(f"reading {root}: {len(files) + len(test_files):,} images of {len(classes)} classes")
-    resolution = request.resolution or common_square([*files, *test_files], FOLDER_RESOLUTION) or FOLDER_RESOLUTION
+    every = [*files, *test_files]
+    request.say(f"reading {root}: {len(every):,} images of {len(classes)} classes")
     # One array, decoded once; the parts are views of it.
-    images = decode([*files, *test_files], root, resolution, request.say)
+    decoded = decode_once(
+        every,
+        root,
+        request.resolution,
+        kept_in=request.root / "decoded",
+        skip_corrupt=request.skip_corrupt,
+        say=request.say,
+    )
+    images, corrupt, resolution = decoded.images, decoded.corrupt, decoded.images.shape[1]
+    resized = "keep their size" if decoded.own_size else "were centre-cropped to squares and resized (--resolution)"
+    request.say(f"images of {resolution} px: they {resized}; gray ones are made RGB")
+    train_images = len(files)
+    if corrupt:
+        whole = np.ones(len(every), np.bool_)
+        whole[[place.index for place in corrupt]] = False
+        labels, test_labels = labels[whole[: len(files)]], test_labels[whole[len(files) :]]
+        train_images = len(labels)
+        source += f", without {len(corrupt):,} that can't be decoded"
+        request.say(skipped(corrupt, len(every), root))
+        check_counts(f"{root} without the images that can't be decoded", labels, classes, least=2)
     return Dataset(
         name=f"imagefolder:{root}",
         source=f"{source}, as RGB squares of {resolution} px.",
-        x_train=images[: len(files)],
+        x_train=images[:train_images],
         y_train=labels,
-        x_test=images[len(files) :],
+        x_test=images[train_images:],
         y_test=test_labels,
         classes=classes,
         flip=True,
         crop_padding=crop_padding_at(resolution),
+        skipped=len(corrupt),
     )
 
 
@@ -109,20 +132,10 @@ def _existing(path: str, kind: str) -> Path:
     return found
 
 
-def _layout(root: Path) -> tuple[Path, Path | None]:
-    """(train folder, test folder or None when the test part is to be carved)."""
-    held_out = [root / name for name in _HELD_OUT_NAMES if (root / name).is_dir()]
-    if (root / "train").is_dir():
-        return root / "train", held_out[0] if held_out else None
-    if (root / "test").is_dir():
-        raise UsageError(f"{root} has test/ but no train/; it needs train/CLASS/ and test/CLASS/, or CLASS/ alone")
-    return root, None
-
-
 def _listing(root: Path) -> tuple[list[Path], Labels, tuple[str, ...]]:
     """(files, labels, classes) of root/CLASS/**: the classes sorted by name, the files by path."""
     try:
-        folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and _visible(entry.name))
+        folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and visible(entry.name))
         images = [_images_under(folder) for folder in folders]
         loose = next((entry for entry in sorted(root.iterdir()) if _is_image(entry.name)), None)
     except OSError as error:
@@ -144,17 +157,13 @@ def _images_under(folder: Path) -> list[Path]:
 
     found = []
     for directory, names, files in os.walk(folder, onerror=refuse):
-        names[:] = filter(_visible, names)
+        names[:] = filter(visible, names)
         found += [Path(directory, file) for file in files if _is_image(file)]
     return sorted(found)
 
 
-def _visible(name: str) -> bool:
-    return not name.startswith(".") and name != "__MACOSX"
-
-
 def _is_image(name: str) -> bool:
-    return _visible(name) and Path(name).suffix.lower() in SUFFIXES
+    return visible(name) and Path(name).suffix.lower() in SUFFIXES
 
 
 def _require_same_classes(train_root: Path, train: tuple[str, ...], test_root: Path, test: tuple[str, ...]) -> None:
@@ -185,7 +194,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                 )
             needed += math.prod(shape) * dtype.itemsize
         # Carving copies the images once more.
-        require_memory(f"the arrays of {path}", needed if "x_test" in names else 2 * needed)
+        require_memory(f"the arrays of {path}", 1, needed if "x_test" in names else 2 * needed)
         return {name: archive[name] for name in wanted}
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -19,48 +22,96 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Say = Callable[[str], None]
+Done = TypeVar("Done")
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # Named so that Pillow never hands a renamed file to a format that runs other programs (EPS) or reads other files.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _CHUNK = 64
+# Corrupt files that an error names: enough to see what they have in common.
+LISTED = 20
 _QUIET_SECONDS = 2.0
 
 
-def decode(files: Sequence[Path], root: Path, resolution: int, say: Say) -> Images:
-    """(n, resolution, resolution, 3) RGB of the image files: turned as EXIF says, centre-cropped to a square, resized.
+@dataclass(frozen=True, slots=True)
+class Corrupt:
+    """A file that can't be decoded: its place in the list, why, and whether the system rather than its bytes is to blame."""
+
+    index: int
+    reason: str
+    file: Path
+    unreachable: bool = False
+
+
+def decode(
+    files: Sequence[Path], root: Path, resolution: int, *, skip_corrupt: bool = False, say: Say
+) -> tuple[Images, list[Corrupt]]:
+    """(m, resolution, resolution, 3) RGB of the image files: turned as EXIF says, centre-cropped to a square, resized.
 
     Resizing is bilinear with antialiasing (an output pixel averages all the input pixels under it). Gray, palette, CMYK
     and 16-bit images become 8-bit RGB; what is transparent is laid on white; of an animation, the first frame counts.
+    With skip_corrupt, files that can't be decoded are left out, m is smaller than their number, and they are returned.
 
-    Raises UsageError when files can't be decoded, with the first names (relative to `root`) and the number of all, and,
-    before any is decoded, when the result would not fit into memory.
+    Raises UsageError when files can't be decoded, as `refuse_corrupt` does.
+    """
+    images = np.empty((len(files), resolution, resolution, 3), np.uint8)
+    corrupt: list[Corrupt] = []
+    done = 0
+    with contextlib.closing(decoded_chunks(files, root, resolution, say)) as chunks:
+        for chunk, broken in chunks:
+            images[done : done + len(chunk)] = chunk
+            done += len(chunk)
+            corrupt += broken
+    refuse_corrupt(corrupt, len(files), root, skip=skip_corrupt)
+    return images[:done], corrupt
+
+
+def decoded_chunks(
+    files: Sequence[Path], root: Path, resolution: int, say: Say
+) -> Generator[tuple[Images, list[Corrupt]], None, None]:
+    """The images that `decode` returns, some at a time and in their order, with the files among them that have none.
+
+    To be closed by who doesn't take them all: threads work ahead.
     """
     from PIL import Image
 
-    require_memory(f"{len(files):,} images of {root} at {resolution} px", len(files) * resolution * resolution * 3)
-    images = np.empty((len(files), resolution, resolution, 3), np.uint8)
-    broken: list[tuple[Path, str]] = []
-
-    def decode_range(start: int, stop: int) -> None:
+    def decode_range(start: int, stop: int) -> tuple[Images, list[Corrupt]]:
+        images = np.empty((stop - start, resolution, resolution, 3), np.uint8)
+        corrupt: list[Corrupt] = []
         for index in range(start, stop):
             try:
-                images[index] = _read_rgb(files[index], resolution)
+                images[index - start - len(corrupt)] = _read_rgb(files[index], resolution)
             except Exception as error:  # Pillow raises nearly every type on broken bytes; all of them are reported
-                broken.append((files[index], _reason(error)))
+                unreachable = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
+                corrupt.append(Corrupt(index, _reason(error), files[index], unreachable))
+        return images[: stop - start - len(corrupt)], corrupt
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        _in_threads(decode_range, len(files), f"decoding {root}", say)
-    if broken:
-        broken.sort()
-        first = "; ".join(f"{file.relative_to(root)} ({reason})" for file, reason in broken[:3])
-        more = f"; and {len(broken) - 3:,} more" if len(broken) > 3 else ""
-        raise UsageError(
-            f"{len(broken):,} of {len(files):,} images in {root} can't be read: {first}{more}; replace or remove them"
-        )
-    return images
+        yield from _in_threads(decode_range, len(files), f"decoding {root}", say)
+
+
+def refuse_corrupt(corrupt: Sequence[Corrupt], count: int, root: Path, *, skip: bool = False) -> None:
+    """UsageError that lists the files that can't be decoded, if there are any, up to `LISTED` of them with the number of all.
+
+    With `skip`, only for those that the system would not hand over (permissions, a disk that fails, memory): these may well be
+    whole, and a data set that depends on the weather is none.
+    """
+    if skip:
+        corrupt = [place for place in corrupt if place.unreachable]
+    if not corrupt:
+        return
+    remedy = "make them readable" if skip else "replace or remove them, or leave them out with --skip-corrupt"
+    raise UsageError(
+        f"{len(corrupt):,} of {count:,} images in {root} can't be read: {_listed(corrupt, root)}; {remedy}"
+    )
+
+
+def skipped(corrupt: Sequence[Corrupt], count: int, root: Path) -> str:
+    """A line that says which files were left out."""
+    listed = _listed(corrupt, root)
+    return f"{len(corrupt):,} of {count:,} images in {root} can't be decoded and are left out: {listed}"
 
 
 def common_square(files: Sequence[Path], largest: int) -> int | None:
@@ -90,7 +141,7 @@ def fit(images: Images, resolution: int, what: str, say: Say) -> Images:
     count, height, width, channels = images.shape
     if height == width == resolution:
         return images
-    require_memory(f"{what} at {resolution} px", count * resolution * resolution * channels)
+    require_memory(f"{what} at {resolution} px", count, resolution * resolution * channels)
     from PIL import Image
 
     resized = np.empty((count, resolution, resolution, channels), np.uint8)
@@ -104,17 +155,22 @@ def fit(images: Images, resolution: int, what: str, say: Say) -> Images:
                 plane = Image.fromarray(images[index, :, :, channel])
                 resized[index, :, :, channel] = np.asarray(_square(plane, resolution))
 
-    _in_threads(fit_range, count, f"resizing {what} to {resolution} px", say)
+    for _ in _in_threads(fit_range, count, f"resizing {what} to {resolution} px", say):
+        pass
     return resized
 
 
-def require_memory(what: str, needed: int) -> None:
-    """UsageError when `needed` bytes exceed the memory that this process can still get."""
+def require_memory(what: str, count: int, size: int) -> None:
+    """UsageError when `count` images of `size` bytes exceed the memory that this process can still get.
+
+    Mapped images count like others: training picks them in a random order, each one in every epoch.
+    """
     available = available_memory()
-    if available is not None and needed > available:
+    if available is not None and count * size > available:
+        fitting = f"; {available // size:,} of these would fit" if 0 < available // size < count else ""
         raise UsageError(
-            f"{what} need {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB of memory are available; "
-            "choose a smaller resolution or fewer images"
+            f"{what} need {count * size / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB of memory are available; "
+            f"choose a smaller resolution (--resolution) or fewer images (--max-images){fitting}"
         )
 
 
@@ -172,22 +228,37 @@ def _square(image: Image.Image, resolution: int) -> Image.Image:
     return image.resize((resolution, resolution), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
 
 
-def _in_threads(work: Callable[[int, int], None], total: int, what: str, say: Say) -> None:
-    """work(start, stop) over chunks of 0 .. total, on all cores: Pillow works without the interpreter lock."""
+def _in_threads(work: Callable[[int, int], Done], total: int, what: str, say: Say) -> Generator[Done, None, None]:
+    """work(start, stop) over chunks of 0 .. total, in order, on all cores: Pillow works without the interpreter lock.
+
+    No further ahead of who takes the results than keeps the cores busy.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    starts = range(0, total, _CHUNK)
+    threads = min(cores, 32)
+    stops = iter(range(_CHUNK, total + _CHUNK, _CHUNK))
     spoken = time.monotonic()
-    pool = ThreadPoolExecutor(min(cores, 32))
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[tuple[int, Future[Done]]] = deque()
     try:
-        jobs = [pool.submit(work, start, min(start + _CHUNK, total)) for start in starts]
-        for start, job in zip(starts, jobs, strict=True):
-            job.result()
+        while True:
+            while len(waiting) < 2 * threads and (stop := next(stops, None)) is not None:
+                end = min(stop, total)
+                waiting.append((end, pool.submit(work, stop - _CHUNK, end)))
+            if not waiting:
+                return
+            end, job = waiting.popleft()
+            yield job.result()
             if time.monotonic() - spoken > _QUIET_SECONDS:
                 spoken = time.monotonic()
-                say(f"{what}: {min(start + _CHUNK, total):,} of {total:,} images")
+                say(f"{what}: {end:,} of {total:,} images")
     finally:
         # After Ctrl-C or an error, what has not begun is dropped instead of finished.
         pool.shutdown(cancel_futures=True)
+
+
+def _listed(corrupt: Sequence[Corrupt], root: Path) -> str:
+    listed = "; ".join(f"{place.file.relative_to(root)} ({place.reason})" for place in corrupt[:LISTED])
+    return listed + (f"; and {len(corrupt) - LISTED:,} more" if len(corrupt) > LISTED else "")
 
 
 def _reason(error: Exception) -> str:

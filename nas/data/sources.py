@@ -24,13 +24,18 @@ Part = tuple[NDArray[Any], NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What `nas.data.load` was asked for, its defaults resolved. path: what follows the colon of name:PATH."""
+    """What `nas.data.load` was asked for, its defaults resolved.
+
+    path: what follows the colon of name:PATH. skip_corrupt: whether files that can't be decoded are left out, and said,
+    instead of refused.
+    """
 
     path: str
     root: Path
     download: bool
     resolution: int | None
     max_images: int | None
+    skip_corrupt: bool
     say: Say
 
 

@@ -31,11 +31,12 @@ class Fitted:
     notes: tuple[str, ...] = ()
 
 
-def fit(weights: Weights, architecture: Architecture) -> Fitted:
+def fit(weights: Weights, architecture: Architecture, *, fresh_head: bool = False) -> Fitted:
     """`weights` as a state_dict of `build(architecture)`, float32.
 
     The names may be ours, torchvision's or timm's (`nas.weights.names`). A 1x1 convolution and a linear layer, a scale of
-    shape (c,) and one of (c, 1, 1) are the same numbers. A head of other classes stays out. Where the network sees one
+    shape (c,) and one of (c, 1, 1) are the same numbers. A head of other classes stays out, with fresh_head
+    any head. Where the network sees one
     channel and the weights three, the first convolution's are summed: what three equal channels would give.
 
     UsageError, with the tensors' names and shapes, if the weights are another network's.
@@ -55,7 +56,7 @@ def fit(weights: Weights, architecture: Architecture) -> Fitted:
         raise UsageError(_strangers(weights, family, missing, extra))
     for ours, theirs in mapping.items():
         shape = wanted[ours].shape
-        if ours in head and (headless or tensors[theirs].shape[:1] != shape[:1]):
+        if ours in head and (fresh_head or headless or tensors[theirs].shape[:1] != shape[:1]):
             fresh.append(ours)
             continue
         if theirs not in tensors:
