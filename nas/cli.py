@@ -29,6 +29,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("report", "nas.commands.report", "A run as one interactive HTML page."),
     ("export", "nas.commands.export", "Write the networks of a run's front as configs."),
     ("train", "nas.commands.train", "Train a config with the full recipe and test it once."),
+    ("finetune", "nas.commands.finetune", "Go on training a network, or a run's front, on other images."),
     ("scale", "nas.commands.scale", "Make a network larger or smaller, by factors or to meet a cost."),
     ("compare", "nas.commands.compare", "Train networks by one recipe; draw their errors and gradients."),
 )

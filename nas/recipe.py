@@ -72,11 +72,19 @@ class Recipe:
             raise UsageError(f"recipe: {self.warmup_epochs} epochs of warm-up don't fit into {self.epochs} epochs")
 
     @classmethod
-    def of(cls, epochs: int, batch_size: int, learning_rate: float | None = None) -> Recipe:
+    def of(
+        cls,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float | None = None,
+        *,
+        decay: str = DECAYS[0],
+        ema: float = 0.0,
+    ) -> Recipe:
         """The documented recipe for so many epochs: 5 of warm-up, or a tenth of a run that is shorter than 50."""
         rate = BASE_RATE * batch_size / BASE_BATCH if learning_rate is None else learning_rate
         warmup = min(WARMUP_EPOCHS, WARMUP_SHARE * max(epochs, 1))
-        return cls(epochs=epochs, batch_size=batch_size, learning_rate=rate, warmup_epochs=warmup)
+        return cls(epochs=epochs, batch_size=batch_size, learning_rate=rate, warmup_epochs=warmup, decay=decay, ema=ema)
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of a step, counted from 0 over the whole run."""

@@ -22,8 +22,7 @@ EPOCHS = 30
 LEAST_STEPS = 500  # as BiT's shortest schedule has (Kolesnikov et al. 2020)
 BACKBONE_SCALE = 0.3  # as good as 0.1 on CIFAR-10, better on digits: docs/transfer.md
 
-# Thresholds of `choose`, in training images a class. docs/transfer.md has what was measured.
-HEAD_BELOW, LAST_STAGES_BELOW = 2, 4
+FULL_FROM = 4  # training images a class: docs/transfer.md has what was measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +97,16 @@ class Policy:
 
 
 def choose(images: int, classes: int) -> tuple[str, str]:
-    """(kind of policy, why) for so many training images of so many classes.
+    """(kind of policy, why) for so many training images of so many classes: "last-stages" below 4 a class, else "full".
 
-    "head" below 2 images a class, "last-stages" below 4, "full" from there on: the fewer the images, the fewer weights they
-    can say anything about. Small networks on digits and on CIFAR-10 gained nothing by freezing more.
+    The fewer the images, the fewer weights they can say anything about. Never "head": small networks on digits and on
+    CIFAR-10 gained nothing by it at any number of images.
     """
     each = images / classes
-    have = f"{images:,} training images, {each:.3g} a class"
-    if each < HEAD_BELOW:
-        return HEAD, f"{have}: fewer than {HEAD_BELOW}"
-    if each < LAST_STAGES_BELOW:
-        return LAST_STAGES, f"{have}: fewer than {LAST_STAGES_BELOW}"
-    return FULL, f"{have}: {LAST_STAGES_BELOW} or more"
+    have = f"{images:,} training images, {each:,.4g} a class"
+    if each < FULL_FROM:
+        return LAST_STAGES, f"{have}: fewer than {FULL_FROM}"
+    return FULL, f"{have}: {FULL_FROM} or more"
 
 
 def recipe(

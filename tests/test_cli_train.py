@@ -113,7 +113,7 @@ def test_a_training_that_fails_is_an_error_of_the_work(train, monkeypatch):
         (Diverged("the training loss became nan in epoch 1"), "error: the training loss became nan in epoch 1"),
         (
             torch.OutOfMemoryError("no more\nwith details"),
-            "error: out of memory on cpu; a smaller batch size needs less: no more",
+            "error: out of memory on cpu, with one image at a time: a smaller resolution or network needs less: no more",
         ),
     ):
 
@@ -124,6 +124,38 @@ def test_a_training_that_fails_is_an_error_of_the_work(train, monkeypatch):
         result = train("--out", "here")
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr.splitlines()[-1] == message
+
+
+def test_a_log_and_a_page_are_left_and_made_again(train):
+    options = ("--out", "here", "--micro-batch", "16", "--ema", "0.9", "--decay", "weights")
+    assert train(*options).exit_code == 0
+    folder = Path("here")
+    result = json.loads((folder / "result.json").read_text())
+    assert result["micro_batch"] == 16 and (result["recipe"]["ema"], result["recipe"]["decay"]) == (0.9, "weights")
+    assert len((folder / "log.csv").read_text().splitlines()) == 1 + len(result["epochs"])
+    (folder / "report.html").unlink()
+    assert train(*options).exit_code == 0
+    assert "<html" in (folder / "report.html").read_text()
+    other = train("--out", "here")
+    assert other.exit_code == 2 and "ema is 0.9, not 0.0" in other.stderr
+
+
+def test_memory_that_is_short_is_said(train, monkeypatch):
+    import torch
+
+    from nas.train import Training
+
+    epoch = Training.epoch
+
+    def short(self):
+        if (self.micro_batch or 99) > 8:
+            raise torch.OutOfMemoryError("no more")
+        return epoch(self)
+
+    monkeypatch.setattr(Training, "epoch", short)
+    result = train("--out", "here")
+    assert result.exit_code == 0
+    assert "memory of cpu is short: 8 images at once from here on" in result.stderr
 
 
 def test_precisions_are_those_of_training():

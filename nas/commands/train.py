@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from nas.commands.options import examples, json_option
-from nas.recipe import FULL_EPOCHS
+from nas.commands.options import examples, json_option, skip_corrupt_option
+from nas.recipe import DECAYS, FULL_EPOCHS
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -41,6 +41,25 @@ LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no
 @click.option("--batch-size", type=int, help="Images a step.  [default: 128, less for small data]")
 @click.option("--lr", type=float, help="Peak learning rate.  [default: 0.1 at 128 images a step, in proportion]")
 @click.option(
+    "--decay",
+    type=click.Choice(DECAYS),
+    default=DECAYS[0],
+    show_default=True,
+    help="Weight decay of all parameters, or not of norms, biases and scales.",
+)
+@click.option(
+    "--ema",
+    type=float,
+    default=0.0,
+    help="Keep the moving average of the weights, with this decay, as 0.999.  [default: none]",
+)
+@click.option(
+    "--micro-batch",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Images in memory at once; gradients are summed to a step's batch.  [default: all, fewer where memory is short]",
+)
+@click.option(
     "--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True, help="Of weights, batches and split."
 )
 @click.option("--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
@@ -63,6 +82,8 @@ LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no
     type=click.Path(path_type=Path),
     help="Folder of the training.  [default: results/train-...]",
 )
+@skip_corrupt_option
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard's event files, too.")
 @json_option
 @click.option("--quiet", is_flag=True, help="No progress.")
 def train(
@@ -73,12 +94,17 @@ def train(
     epochs: int,
     batch_size: int | None,
     lr: float | None,
+    decay: str,
+    ema: float,
+    micro_batch: int | None,
     seed: int,
     device: str,
     precision: str,
     weights: str | None,
     resolution: int | None,
     out: Path | None,
+    skip_corrupt: bool,
+    tensorboard: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -88,7 +114,8 @@ def train(
     size of the data's images. A tenth of the training images is held out and shown as validation accuracy; the test
     images are used once, at the end. After an interruption the same command goes on behind the last epoch.
 
-    DIR then holds weights.safetensors, config.yaml and result.json.
+    DIR then holds weights.safetensors, config.yaml, result.json, log.csv and report.html: the curves, the accuracy of each
+    class and what is taken for what.
     """
     from nas.commands.inputs import check_folder, read_architecture, slug
     from nas.commands.output import note, print_json
@@ -101,7 +128,7 @@ def train(
 
     architecture = read_architecture(config)
     # What is wrong with a number, or with the folder, is said before the data are read.
-    Recipe.of(epochs, BASE_BATCH if batch_size is None else batch_size, lr)
+    Recipe.of(epochs, BASE_BATCH if batch_size is None else batch_size, lr, decay=decay, ema=ema)
     begun_from = "" if weights is None else f"-from-{slug(weights)}"
     name = f"train-{slug(architecture.name)}-{slug(dataset)}-{epochs}epochs-seed{seed}{begun_from}"
     folder = out or Path("results") / name
@@ -115,30 +142,43 @@ def train(
 
     from nas.data import load
 
-    data = load(dataset, root=data_root, download=download, resolution=resolution, progress=say)
+    data = load(
+        dataset, root=data_root, download=download, resolution=resolution, skip_corrupt=skip_corrupt, progress=say
+    )
 
     from nas.full_training import FullTraining, adapted, held_out
 
     images = len(held_out(data, seed).train_index)
-    recipe = Recipe.of(epochs, default_batch_size(images) if batch_size is None else batch_size, lr)
+    recipe = Recipe.of(
+        epochs, default_batch_size(images) if batch_size is None else batch_size, lr, decay=decay, ema=ema
+    )
     network, changes = adapted(architecture, data)
     with FullTraining(
-        folder, network, data, recipe, seed=seed, device=device, precision=precision, weights=start
+        folder,
+        network,
+        data,
+        recipe,
+        seed=seed,
+        device=device,
+        precision=precision,
+        weights=start,
+        micro_batch=micro_batch,
     ) as training:
         if training.finished:
             say(f"{shown(folder.absolute())}: trained and tested already; this is its result")
         else:
             if not quiet:
-                _introduce(training, changes)
-            _train(training, quiet)
+                introduce(training, changes)
+            run_epochs(training, quiet, tensorboard)
         result = training.result()
+    leave(folder)
     if as_json:
         print_json(result)
     else:
-        _conclude(result, shown(folder.absolute()))
+        conclude(result, shown(folder.absolute()))
 
 
-def _introduce(training: FullTraining, changes: list[str]) -> None:
+def introduce(training: FullTraining, changes: list[str]) -> None:
     from nas.commands.output import note
     from nas.network import cost_of
     from nas.text import describe, format_count
@@ -182,20 +222,42 @@ def _shrunk(network: Architecture) -> str:
     return f"note: behind its {single[0]} the features are 1 × 1 px; this network is made for larger images (see --resolution)"
 
 
-def _train(training: FullTraining, quiet: bool) -> None:
-    from nas.commands.output import console
+def run_epochs(training: FullTraining, quiet: bool, tensorboard: bool = False) -> None:
+    """The epochs that are missing, each with its line of progress and its row of the log."""
+    from nas.commands.output import console, note
+    from nas.report.training import write_csv, write_tensorboard
 
     terminal = not quiet and console(stderr=True).is_terminal
     display = _Bar(training) if terminal else _Lines(training, quiet)
+    at_once = training.micro_batch
+    if tensorboard:
+        write_tensorboard(training.folder, training.records)  # says before the first epoch that the package is missing
     try:
         with display:
             for epoch in training.epochs():
+                if training.micro_batch != at_once and not quiet:
+                    note(
+                        f"memory of {training.device} is short: {training.micro_batch} images at once from here on, "
+                        f"gradients summed to steps of {training.recipe.batch_size}"
+                    )
+                at_once = training.micro_batch
+                write_csv(training.folder, training.records)
+                if tensorboard:
+                    write_tensorboard(training.folder, training.records[-1:])
                 display.show(epoch)
     except KeyboardInterrupt:
         done, epochs = len(training.records), training.recipe.epochs
         raise KeyboardInterrupt(
             f"interrupted after epoch {done} of {epochs}; the same command goes on from there"
         ) from None
+
+
+def leave(folder: Path) -> None:
+    """The log and the page of a training that came to its end; they follow from its result, and replace older ones."""
+    from nas.report.training import write, write_csv
+
+    write_csv(folder)
+    write(folder)
 
 
 class _Pace:
@@ -281,7 +343,7 @@ def _progress() -> Progress:
     return Progress(*columns, console=console(stderr=True))
 
 
-def _conclude(result: dict[str, Any], folder: str) -> None:
+def conclude(result: dict[str, Any], folder: str) -> None:
     from nas.text import format_percent, format_seconds
 
     test, validation = result["test"], result["validation"]
@@ -290,4 +352,4 @@ def _conclude(result: dict[str, Any], folder: str) -> None:
         f"(standard error {format_percent(test['standard_error'])}; validation {format_percent(validation['accuracy'])} %), "
         f"after {result['recipe']['epochs']} epochs in {format_seconds(result['seconds'])}"
     )
-    click.echo(f"weights, config and figures: {folder}")
+    click.echo(f"weights, config, log.csv and report.html: {folder}")

@@ -1,0 +1,370 @@
+"""`nas finetune`: trained networks trained on, on other data: one, or each of a run's front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nas.commands.options import examples, json_option, skip_corrupt_option
+from nas.commands.train import PRECISIONS
+from nas.errors import NasError, UsageError
+
+if TYPE_CHECKING:
+    from nas.architecture import Architecture
+    from nas.data import Dataset
+    from nas.full_training import FullTraining
+    from nas.run import Run
+    from nas.transfer import Policy
+
+POLICIES = ("auto", "full", "last-stages", "head")  # nas.transfer's
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A network to fine-tune, its weights as `nas.weights.read` takes them, and the folder that it is fine-tuned in."""
+
+    architecture: Architecture
+    weights: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What all the networks of one command have in common."""
+
+    keep_head: bool
+    backbone_lr_scale: float | None
+    stage_decay: float | None
+    policy: str
+    unfreeze_every: int
+    epochs: int | None
+    batch_size: int | None
+    lr: float | None
+    seed: int
+    device: str
+    precision: str
+    quiet: bool
+
+    def policy_of(self, stages: int, kind: str) -> Policy:
+        from nas.transfer import BACKBONE_SCALE, Policy
+
+        scale = BACKBONE_SCALE if self.backbone_lr_scale is None else self.backbone_lr_scale
+        return Policy(stages, kind, scale, self.stage_decay, self.unfreeze_every)
+
+
+@click.command(
+    epilog=examples(
+        "nas finetune resnet50 --weights torchvision:resnet50 --dataset imagefolder:photos --resolution 224",
+        "nas finetune trained --dataset imagefolder:photos --resolution 32",
+        "nas finetune trained --dataset digits --policy last-stages --stage-decay 0.5 --unfreeze-every 5",
+        "nas finetune results/my-run --weights trained-front --dataset imagefolder:photos --resolution 32",
+    )
+)
+@click.argument("source", metavar="CONFIG|TRAINED|RUN")
+@click.option("--dataset", metavar="NAME", required=True, help="digits, cifar10, ..., imagefolder:PATH or npz:PATH.")
+@click.option(
+    "--weights",
+    metavar="SOURCE",
+    help="FILE.safetensors or FILE.pth, ours, torchvision's or timm's, torchvision:NAME, or a folder of `nas train`; for a "
+    "RUN a folder that holds those of its front.  [default: the weights in TRAINED]",
+)
+@click.option("--policy", type=click.Choice(POLICIES), default="auto", show_default=True, help="What is trained.")
+@click.option(
+    "--backbone-lr-scale", metavar="X", type=float, help="Learning rate below the head, times.  [default: 0.3]"
+)
+@click.option("--stage-decay", metavar="X", type=float, help="Instead: times X for each stage away from the head.")
+@click.option(
+    "--unfreeze-every",
+    metavar="EPOCHS",
+    type=int,
+    default=0,
+    help="Begin with the head, and add a stage each so many epochs.  [default: all at once]",
+)
+@click.option("--keep-head", is_flag=True, help="Go on with the trained classifier; the classes must be the same.")
+@click.option("--epochs", type=int, help="Epochs of the recipe.  [default: 30, more for few images]")
+@click.option("--batch-size", type=int, help="Images a step.  [default: 128, less for small data]")
+@click.option(
+    "--lr", type=float, help="Peak learning rate of the head.  [default: 0.1 at 128 images a step, in proportion]"
+)
+@click.option(
+    "--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True, help="Of head, batches and split."
+)
+@click.option("--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="auto: bf16 where the hardware has it.",
+)
+@click.option("--resolution", type=int, help="Resize the images to this side, in pixels.")
+@click.option("--data-root", metavar="DIR", type=click.Path(path_type=Path), help="Where published data sets lie.")
+@click.option("--download", is_flag=True, help="Download the data set if it isn't there.")
+@skip_corrupt_option
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of the results.  [default: results/finetune-...]",
+)
+@json_option
+@click.option("--quiet", is_flag=True, help="No progress.")
+def finetune(
+    source: str,
+    dataset: str,
+    weights: str | None,
+    data_root: Path | None,
+    download: bool,
+    skip_corrupt: bool,
+    resolution: int | None,
+    out: Path | None,
+    as_json: bool,
+    **rest: Any,
+) -> None:
+    """Train a trained network on, on other data, and test it once.
+
+    CONFIG is what `nas train` takes; TRAINED a folder in which it has trained. The network is adapted to the data, its
+    classifier starts fresh, and all its other weights must fit. Policy full trains all of it, last-stages the head and the
+    last half of the stages, head the head alone; auto goes by the number of images, and says what it chose and why. What is
+    not trained keeps its weights and its norms' statistics.
+
+    RUN is a search's folder: each network of its front is fine-tuned in a folder of its own. A search keeps no weights, so
+    train the networks of the front first (`nas export`, `nas train`), and give the folder of the trainings as --weights.
+
+    After an interruption the same command goes on behind the last epoch.
+    """
+    from nas.commands.inputs import check_folder, read_run
+    from nas.commands.output import note, print_json
+    from nas.recipe import BASE_BATCH, Recipe
+    from nas.settings import FILE
+
+    options = Options(**rest)
+    if options.backbone_lr_scale is not None and options.stage_decay is not None:
+        raise click.UsageError("--backbone-lr-scale and --stage-decay: choose one", click.get_current_context())
+    # What is wrong with a number, or with the weights of a front, is said before the data are read.
+    options.policy_of(1, "full" if options.policy == "auto" else options.policy)
+    Recipe.of(1 if options.epochs is None else options.epochs, options.batch_size or BASE_BATCH, options.lr)
+    run = read_run(Path(source)) if (Path(source) / FILE).is_file() else None
+    folder = out or Path("results") / _default_name(source, weights, dataset, options.seed)
+    check_folder(folder)
+    starts = [_start(source, weights, folder)] if run is None else _front(run, weights, folder)
+
+    from nas.data import load
+
+    def say(text: str) -> None:
+        if not options.quiet:
+            note(text)
+
+    data = load(
+        dataset, root=data_root, download=download, resolution=resolution, skip_corrupt=skip_corrupt, progress=say
+    )
+    if run is None:
+        result = _finetune(starts[0], data, options)
+        if as_json:
+            print_json(result)
+        else:
+            _conclude(starts[0], result)
+        return
+    results: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for number, start in enumerate(starts, 1):
+        say(f"\n{start.folder.name} ({number} of {len(starts)})")
+        try:
+            result = _finetune(start, data, options)
+        except UsageError:
+            raise
+        except NasError as error:  # one that diverges doesn't keep the others from being trained
+            note(f"{start.folder.name}: {error}")
+            failed.append(start.folder.name)
+            continue
+        results.append({"folder": str(start.folder), **result})
+        if not as_json:
+            _conclude(start, result)
+    if as_json:
+        print_json(results)
+    elif results:
+        _compare(results)
+    if failed:
+        raise NasError(f"{len(failed)} of {len(starts)} networks failed: {', '.join(failed)}")
+
+
+def _default_name(source: str, weights: str | None, dataset: str, seed: int) -> str:
+    from nas.commands.inputs import slug
+
+    begun_from = "" if weights is None else f"-from-{slug(weights)}"
+    return f"finetune-{slug(Path(source).stem)}-{slug(dataset)}-seed{seed}{begun_from}"
+
+
+# -- where networks and weights come from -----------------------------------------------------------------------------
+
+
+def _start(source: str, weights: str | None, folder: Path) -> Start:
+    """The one network that is named, with the weights that are named or lie beside it."""
+    from nas.commands.inputs import read_architecture
+    from nas.full_training import CONFIG, WEIGHTS
+
+    path = Path(source)
+    trained = (path / CONFIG).is_file()
+    if weights is None:
+        if not trained:
+            raise UsageError(
+                f"{source}: fine-tuning starts from trained weights; name them with --weights, or give a folder in which "
+                "`nas train` has trained"
+            )
+        weights = source
+    if Path(weights).is_dir():
+        file = Path(weights) / WEIGHTS
+        if not file.is_file():
+            ended = " yet: the training there has not ended" if (Path(weights) / CONFIG).is_file() else ""
+            raise UsageError(f"{weights}: holds no {WEIGHTS}{ended}")
+        weights = str(file)
+    return Start(read_architecture(str(path / CONFIG) if trained else source), weights, folder)
+
+
+def _front(run: Run, weights: str | None, folder: Path) -> list[Start]:
+    """The networks of a run's front, each with the weights of the one training of it below `weights`."""
+    from nas.export.trials import file_name
+    from nas.text import shown
+
+    trials = run.front()
+    if not trials:
+        raise NasError(f"{run.path}: no trial is complete yet, so that there is no front")
+    how = (
+        f"`nas export {shown(run.path)}`, then `nas train CONFIG --dataset {run.config['dataset']['name']} "
+        "--out FOLDER/NAME` for each config, then --weights FOLDER"
+    )
+    if weights is None:
+        raise UsageError(f"{run.path}: a search keeps no weights; train its front first: {how}")
+    if not Path(weights).is_dir():
+        raise UsageError(f"--weights {weights}: for a run, the folder that holds the trainings of its front: {how}")
+    found = _trainings(Path(weights))
+    digits = max(2, len(str(len(trials))))
+    starts, missing = [], []
+    for rank, trial in enumerate(trials, 1):
+        name = file_name(trial, rank, digits)
+        files = found.get(_design(trial.architecture), [])
+        if len(files) > 1:
+            both = " and ".join(str(file.parent) for file, _ in files[:2])
+            raise UsageError(f"{both}: both hold weights of {name}; leave one of them in {weights}")
+        if files:
+            file, architecture = files[0]
+            starts.append(Start(architecture, str(file), folder / name))
+        else:
+            missing.append(name)
+    if missing:
+        some = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise UsageError(
+            f"{weights}: holds no trained weights of {some}, {len(missing)} of {len(trials)} on the front: {how}"
+        )
+    return starts
+
+
+def _trainings(folder: Path) -> Mapping[str, list[tuple[Path, Architecture]]]:
+    """The weights, and the networks they are of, in `folder` and in the folders in it that `nas train` left, by design."""
+    from nas.architecture import Architecture
+    from nas.full_training import CONFIG, WEIGHTS
+
+    found: dict[str, list[tuple[Path, Architecture]]] = {}
+    for file in sorted([folder / WEIGHTS, *folder.glob(f"*/{WEIGHTS}")]):
+        if file.is_file() and (file.parent / CONFIG).is_file():
+            architecture = Architecture.from_yaml(file.parent / CONFIG)
+            found.setdefault(_design(architecture), []).append((file, architecture))
+    return found
+
+
+def _design(architecture: Architecture) -> str:
+    """A network's digest, whatever images and classes it is adapted to."""
+    return architecture.adapted(classes=2, resolution=224, channels=1).digest
+
+
+# -- one network -------------------------------------------------------------------------------------------------------
+
+
+def _finetune(start: Start, data: Dataset, options: Options) -> dict[str, Any]:
+    """Fine-tune one network, or go on with it; its result."""
+    from nas.commands.output import note
+    from nas.commands.train import introduce, leave, run_epochs
+    from nas.full_training import FullTraining, adapted, held_out
+    from nas.text import shown
+    from nas.transfer import choose, recipe
+    from nas.weights import read
+
+    weights = read(start.weights, progress=not options.quiet)
+    network, changes = adapted(start.architecture, data)
+    images, classes = len(held_out(data, options.seed).train_index), len(data.classes)
+    chosen, why = (options.policy, "as asked") if options.policy != "auto" else choose(images, classes)
+    policy = options.policy_of(len(network.stages), chosen)
+    used = recipe(images, epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.lr)
+    training = FullTraining(
+        start.folder,
+        network,
+        data,
+        used,
+        seed=options.seed,
+        device=options.device,
+        precision=options.precision,
+        weights=weights,
+        rates=policy.rates,
+        policy={**policy.described(), "head": "kept" if options.keep_head else "fresh"},
+        fresh_head=not options.keep_head,
+    )
+    if options.keep_head:
+        _check_classes(training, start.weights)
+    with training:
+        if training.finished:
+            if not options.quiet:
+                note(f"{shown(start.folder.absolute())}: fine-tuned and tested already; this is its result")
+        else:
+            if not options.quiet:
+                introduce(training, changes)
+                note(f"policy: {policy.kind} ({why}); {policy.told(used.epochs)}")
+            run_epochs(training, options.quiet)
+        result = training.result()
+    leave(start.folder)
+    return result
+
+
+def _check_classes(training: FullTraining, source: str) -> None:
+    """UsageError if the head that is to be kept tells other classes apart than the data's."""
+    from nas.transfer import trained_classes
+
+    have, want = trained_classes(source), training.dataset.classes
+    if (training.fitted is not None and training.fitted.fresh) or (have is not None and have != want):
+        known = f"{len(have)} classes ({_some(have)})" if have else "another number of classes"
+        raise UsageError(
+            f"--keep-head: {source} tells {known} apart, {training.dataset.name} has {len(want)} ({_some(want)}); "
+            "without --keep-head the classifier starts fresh"
+        )
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _conclude(start: Start, result: Mapping[str, Any]) -> None:
+    from nas.commands.train import conclude
+    from nas.text import shown
+
+    conclude(dict(result), shown(start.folder.absolute()))
+
+
+def _compare(results: list[dict[str, Any]]) -> None:
+    """The networks of a front, as fine-tuned, in a table."""
+    from nas.commands.output import print_table, say
+    from nas.text import format_count, format_percent
+
+    say()
+    rows = [
+        (
+            Path(result["folder"]).name,
+            format_percent(result["test"]["accuracy"]),
+            format_percent(result["test"]["standard_error"]),
+            *(format_count(result["cost"][metric]) for metric in ("params", "macs")),
+        )
+        for result in results
+    ]
+    print_table(("Network", ">Test acc. %", ">± s.e.", ">Params", ">MACs"), rows)
