@@ -18,20 +18,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from nas.augmentation import GEOMETRY, LIGHT, MOST, cut_out, rand_augment
+
 
 @dataclass(frozen=True, slots=True)
 class Augment:
     """A random crop of the image with `crop_padding` black pixels around it; if `flip`, mirrored with probability 1/2.
+
+    randaugment: magnitude, 0 (none) to 30, of `nas.augmentation.rand_augment`, behind both. cutout: side in pixels, of the
+    images' own, of a square around a random pixel that then gets the mean colour, rounded to a grey level; 0: none.
 
     Augment(0, flip=False) changes no image; an epoch is shuffled all the same.
     """
 
     crop_padding: int
     flip: bool
+    cutout: int = 0
+    randaugment: int = 0
 
     def __post_init__(self) -> None:
         if self.crop_padding < 0:
             raise ValueError(f"crop_padding is {self.crop_padding}; it can't be negative")
+        if self.cutout < 0 or not 0 <= self.randaugment <= MOST:
+            raise ValueError(f"cutout is {self.cutout}, randaugment {self.randaugment}; they are from 0, and to {MOST}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +48,16 @@ class Plan:
     """What one epoch shows, image by image: arrays of one length.
 
     order: index of the image, (n,) int64. top, left: corner of the crop in the padded image, (n,) int64 in
-    0 .. 2 crop_padding. mirrored: (n,) bool.
+    0 .. 2 crop_padding. mirrored: (n,) bool. operations: (n, 2) int64 as `rand_augment` takes them. centre: (n, 2) int64, of
+    the squares that are cut out. The last two are None where there is no such augmentation.
     """
 
     order: NDArray[np.int64]
     top: NDArray[np.int64]
     left: NDArray[np.int64]
     mirrored: NDArray[np.bool_]
+    operations: NDArray[np.int64] | None = None
+    centre: NDArray[np.int64] | None = None
 
 
 class Batches:
@@ -95,6 +107,7 @@ class Batches:
         self.device = torch.device(device)
         self._x = _tensor(x).to(device)
         self._y = _tensor(y).to(device, torch.int64)
+        self._mean_level = torch.tensor([round(255 * part) for part in mean], device=device)
         # x / 255 / std - mean / std, for a row of pixels at once: a last axis of 3 channels is 3 times slower on a CPU.
         scale = 1.0 / np.asarray(std, np.float64)
         row = x.shape[2]
@@ -125,7 +138,15 @@ class Batches:
         order = random.permutation(count)
         top, left = random.integers(0, 2 * self.augment.crop_padding + 1, (2, count))
         mirrored = random.integers(0, 2, count).astype(np.bool_) & self.augment.flip
-        return Plan(order[: self.images], top[: self.images], left[: self.images], mirrored[: self.images])
+        operations = centre = None  # drawn last: what is drawn above does not depend on them
+        if self.augment.randaugment:
+            kinds = random.integers(0, (1 + len(GEOMETRY), 1 + len(LIGHT)), (count, 2))
+            operations = (kinds * random.choice((-1, 1), (count, 2)))[: self.images]
+        if self.augment.cutout:
+            centre = random.integers(0, self._x.shape[1:3], (count, 2))[: self.images]
+        return Plan(
+            order[: self.images], top[: self.images], left[: self.images], mirrored[: self.images], operations, centre
+        )
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch `number`, counted from 0: as many as len(self), with self.images images."""
@@ -135,9 +156,11 @@ class Batches:
                 yield self._normalised(self._x[start:stop]), self._y[start:stop]
             return
         plan = self.plan(number)
-        order, top, left, mirrored = (
-            _tensor(part).to(self._x.device) for part in (plan.order, plan.top, plan.left, plan.mirrored)
+        order, top, left, mirrored, operations, centre = (
+            None if part is None else _tensor(part).to(self._x.device)
+            for part in (plan.order, plan.top, plan.left, plan.mirrored, plan.operations, plan.centre)
         )
+        assert order is not None and top is not None and left is not None and mirrored is not None
         for start in range(0, self.images, self.batch_size):
             batch = slice(start, start + self.batch_size)
             chosen = order[batch]
@@ -146,6 +169,10 @@ class Batches:
                 images = _crops(images, self.augment.crop_padding, top[batch], left[batch])
             if self.augment.flip:
                 images = torch.where(mirrored[batch, None, None, None], images.flip(2), images)
+            if operations is not None:
+                images = rand_augment(images, operations[batch], self.augment.randaugment)
+            if centre is not None:
+                images = cut_out(images, centre[batch], self.augment.cutout, self._mean_level.to(images.dtype))
             yield self._normalised(images), self._y.index_select(0, chosen)
 
     def _normalised(self, images: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ def run(study: Study, data: TrainingData, monitor: Monitor, stop: Callable[[], b
         device=settings.device,
         precision=settings.precision,
         threads=threads,
+        proxy=settings.training_proxy(),
         engines=settings.engine,
     )
     while not stop():

@@ -30,7 +30,9 @@ class Recipe:
     of Goyal et al. 2017). Loss: cross-entropy with label smoothing (Szegedy et al. 2016). Weights start Kaiming normal,
     fan out; BN eps 1e-5, momentum 0.1. decay: which parameters have weight decay, "all" or "weights" (of convolutions and
     linear layers, not norms, biases and scales). ema: decay of an exponential moving average of the weights, which is then
-    what is validated and kept (0: none). The schedule always runs to its end: a proxy is the same recipe, shorter.
+    what is validated and kept (0: none). cutout: side in pixels of a square that each training image misses (0: none).
+    randaugment: magnitude, 0 (none) to 30, of the light RandAugment of `nas.augmentation`.
+    The schedule always runs to its end: a proxy is the same recipe, shorter.
     """
 
     epochs: int = FULL_EPOCHS
@@ -42,9 +44,16 @@ class Recipe:
     label_smoothing: float = 0.1
     decay: str = "all"
     ema: float = 0.0
+    cutout: int = 0
+    randaugment: int = 0
 
     def __post_init__(self) -> None:
-        for name, low, high in (("epochs", 1, 100_000), ("batch_size", 1, 1 << 16)):
+        for name, low, high in (
+            ("epochs", 1, 100_000),
+            ("batch_size", 1, 1 << 16),
+            ("cutout", 0, 1 << 14),
+            ("randaugment", 0, 30),
+        ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise UsageError(f"recipe: {name} must be a whole number from {low} to {high:,}, not {value!r}")
@@ -77,14 +86,15 @@ class Recipe:
         epochs: int,
         batch_size: int,
         learning_rate: float | None = None,
-        *,
-        decay: str = DECAYS[0],
-        ema: float = 0.0,
+        **options: Any,
     ) -> Recipe:
-        """The documented recipe for so many epochs: 5 of warm-up, or a tenth of a run that is shorter than 50."""
+        """The documented recipe for so many epochs: 5 of warm-up, or a tenth of a run that is shorter than 50.
+
+        options: decay, ema, cutout and randaugment, as fields of the recipe.
+        """
         rate = BASE_RATE * batch_size / BASE_BATCH if learning_rate is None else learning_rate
         warmup = min(WARMUP_EPOCHS, WARMUP_SHARE * max(epochs, 1))
-        return cls(epochs=epochs, batch_size=batch_size, learning_rate=rate, warmup_epochs=warmup, decay=decay, ema=ema)
+        return cls(epochs=epochs, batch_size=batch_size, learning_rate=rate, warmup_epochs=warmup, **options)
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of a step, counted from 0 over the whole run."""

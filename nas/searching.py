@@ -30,7 +30,8 @@ from nas.jobs import TrainingData
 from nas.network import cost_of
 from nas.pareto import objectives as parse_objectives
 from nas.progress import Tally
-from nas.recipe import BF16_CPU_RESOLUTION, PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
+from nas.proxy import Proxy
+from nas.recipe import BF16_CPU_RESOLUTION, DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
 from nas.run import SESSIONS, Run, load_run
 from nas.samplers import SAMPLERS
 from nas.settings import FILE, Settings, versions
@@ -69,6 +70,13 @@ class Request:
     skip_corrupt: bool = False
     data_root: Path | None = None
     download: bool = False
+    decay: str = DECAYS[0]
+    ema: float = 0.0
+    cutout: int = 0
+    randaugment: int = 0
+    proxy_resolution: int | None = None
+    proxy_width: float = 1.0
+    train_fraction: float = 1.0
     seed: int = 0
     baselines: tuple[str, ...] = ()
     executor: str = "ray"
@@ -129,7 +137,9 @@ def resume(
             f"{folder}: the data set {facts['name']} has changed since the run began (fingerprint {dataset.fingerprint[:12]}, "
             f"not {facts['fingerprint'][:12]}); results would not be comparable, so start a new search"
         )
-    return drive(folder, settings, _training_data(dataset, settings.seed), say, display, changed=True)
+    return drive(
+        folder, settings, _training_data(dataset, settings.seed, settings.training_proxy()), say, display, changed=True
+    )
 
 
 def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
@@ -144,6 +154,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
     _check_device(request)
     objectives = parse_objectives(request.objectives)
+    proxy = Proxy(request.proxy_resolution, request.proxy_width, request.train_fraction)
     load_space(request.space, overrides=request.overrides)  # a slip in the space should not wait for the data
     folder = _folder(request)
     dataset = _load(
@@ -163,9 +174,14 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         overrides=request.overrides,
     ).within(request.budget)
     space.sample(request.seed)  # UsageError if nothing meets the budget
-    data = _training_data(dataset, request.seed)
+    if proxy.resolution and proxy.resolution > dataset.resolution:
+        raise UsageError(
+            f"--proxy-resolution {proxy.resolution}: the images have {dataset.resolution} pixels; fewer are a proxy"
+        )
+    data = _training_data(dataset, request.seed, proxy)
     batch_size = default_batch_size(len(data.train_index)) if request.batch_size is None else request.batch_size
-    recipe = Recipe.of(request.epochs, min(batch_size, len(data.train_index)), request.learning_rate)
+    options = {name: getattr(request, name) for name in ("decay", "ema", "cutout", "randaugment")}
+    recipe = Recipe.of(request.epochs, min(batch_size, len(data.train_index)), request.learning_rate, **options)
     spans = survey(space, samples=300, seed=request.seed)
     baselines = [_baseline(name, space, dataset) for name in dict.fromkeys(request.baselines)]
     largest = {m: max([getattr(spans.largest, m), *(getattr(cost_of(b), m) for _, b in baselines)]) for m in METRICS}
@@ -193,6 +209,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         device=request.device,
         precision=request.precision,
         versions=versions(),
+        proxy=proxy.to_dict(),
     )
     return folder, settings, data
 
@@ -263,7 +280,7 @@ def _execute(study: Study, data: TrainingData, say: Say, display: Callable[[Stud
 def _choose_engine(study: Study, probe: Callable[[Settings], dict[str, dict[str, Any]]]) -> None:
     """Measure, before the first trial, which forms of operations are the fastest, and keep that in the run's settings."""
     settings = study.settings
-    if settings.engine or study.counts.trained or settings.dataset["resolution"] < BF16_CPU_RESOLUTION:
+    if settings.engine or study.counts.trained or settings.trained_resolution() < BF16_CPU_RESOLUTION:
         return  # a run goes on with what it began with; small images are trained in fp32, where nothing is to be chosen
     study.settings = dataclasses.replace(settings, engine=probe(settings))
     study.settings.save(study.folder)
@@ -272,7 +289,7 @@ def _choose_engine(study: Study, probe: Callable[[Settings], dict[str, dict[str,
 def _measured_here(settings: Settings) -> dict[str, dict[str, Any]]:
     from nas.work import measured  # imports torch
 
-    return measured(settings.device, settings.precision, settings.dataset["resolution"])
+    return measured(settings.device, settings.precision, settings.trained_resolution())
 
 
 def _train_here(study: Study, data: TrainingData, monitor: Tally, stop: Callable[[], bool]) -> None:
@@ -384,9 +401,10 @@ def _load(
     )
 
 
-def _training_data(dataset: Dataset, seed: int) -> TrainingData:
+def _training_data(dataset: Dataset, seed: int, proxy: Proxy) -> TrainingData:
     fraction = 0.2 if len(dataset.y_train) < SMALL else 0.1
-    return TrainingData.of(dataset, *split(dataset.y_train, fraction, seed))
+    train, validation = split(dataset.y_train, fraction, seed)
+    return TrainingData.of(dataset, proxy.images(dataset.y_train, train, seed), validation)
 
 
 def _about_data(facts: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from nas.errors import UsageError
 from nas.files import write_text
 from nas.pareto import Objective
 from nas.pareto import objectives as parse_objectives
+from nas.proxy import Proxy
 from nas.recipe import Recipe
 from nas.space import SearchSpace, space_from_text
 
@@ -47,6 +48,7 @@ class Settings:
     precision: str
     versions: Mapping[str, str]
     engine: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)  # measured, by device
+    proxy: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # resolution, width, train_fraction
     version: int = VERSION
 
     def search_space(self) -> SearchSpace:
@@ -65,6 +67,14 @@ class Settings:
     def training_recipe(self) -> Recipe:
         return Recipe.from_dict(self.recipe)
 
+    def training_proxy(self) -> Proxy:
+        return Proxy.from_dict(self.proxy)
+
+    def trained_resolution(self) -> int:
+        """Pixels of the images that networks are trained on."""
+        pixels: int = self.proxy.get("resolution") or self.dataset["resolution"]
+        return pixels
+
     def save(self, folder: Path) -> None:
         text = yaml.dump(dataclasses.asdict(self), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
         write_text(folder / FILE, text)
@@ -80,7 +90,7 @@ class Settings:
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(data, dict) or data.get("version") != VERSION:
             raise UsageError(f"{folder / FILE}: not a run of this version (it should say version: {VERSION})")
-        missing = names - set(data) - {"engine"}  # which came later
+        missing = names - set(data) - {"engine", "proxy"}  # which came later
         if missing:
             raise UsageError(
                 f"{folder / FILE}: {', '.join(sorted(missing))} is missing; the file was changed or cut off"

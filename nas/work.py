@@ -22,6 +22,7 @@ from nas.errors import NasError
 from nas.files import read_json, write_json, write_with
 from nas.jobs import CHECKPOINT, EPOCHS, RESULT, Job, TrainingData
 from nas.network import build
+from nas.proxy import Proxy
 from nas.recipe import Recipe
 from nas.records import Epoch, Execution
 from nas.train import Training, pick_device, pick_precision, probe_engine
@@ -32,6 +33,7 @@ MAX_REASON = 400  # characters
 class Bench:
     """A place to train at: the device, and the data on it, kept from trial to trial.
 
+    proxy: what is trained in place of each candidate.
     engines: what was measured of devices, by their names (`measured`); one that is not among them computes in plain forms.
     """
 
@@ -43,6 +45,7 @@ class Bench:
         device: str = "auto",
         precision: str = "auto",
         threads: int = 0,
+        proxy: Proxy | None = None,
         engines: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         if threads:
@@ -52,6 +55,7 @@ class Bench:
         if self.device.type == "cuda":
             torch.backends.cudnn.deterministic = True
         self.recipe = recipe
+        self.proxy = proxy or Proxy()
         self.data = data
         self.engine = Engine.from_dict((engines or {}).get(device_name(self.device), {}))
         self._seed: int | None = None  # of the batches below
@@ -76,7 +80,7 @@ class Bench:
 
     def _moved(self, seed: int) -> tuple[Batches, Batches]:
         data, size = self.data, self.recipe.batch_size
-        augment = Augment(crop_padding=data.crop_padding, flip=data.flip)
+        augment = Augment(data.crop_padding, data.flip, self.recipe.cutout, self.recipe.randaugment)
         common: dict[str, Any] = {"mean": data.mean, "std": data.std, "device": self.device, "seed": seed}
         train = Batches(
             data.x[data.train_index],
@@ -145,9 +149,10 @@ class Bench:
             torch.cuda.empty_cache()
 
     def _training(self, job: Job, micro_batch: int | None = None) -> Training:
-        network = build(job.architecture, seed=job.seed)
-        batches = self.batches(job.seed, job.architecture.resolution)
-        precision = self.precision(job.architecture)
+        trained = self.proxy.of(job.architecture)
+        network = build(trained, seed=job.seed)
+        batches = self.batches(job.seed, trained.resolution)
+        precision = self.precision(trained)
         return Training(network, *batches, self.recipe, precision, micro_batch=micro_batch, engine=self.engine)
 
     def _save(self, training: Training, epochs: list[Epoch], job: Job) -> None:
@@ -169,7 +174,7 @@ class Bench:
             "seconds": sum(epoch.seconds for epoch in epochs),
             "finished": time.time(),
             "device": device_name(self.device),
-            "precision": self.precision(job.architecture),
+            "precision": self.precision(self.proxy.of(job.architecture)),
             **({"micro_batch": micro_batch} if micro_batch else {}),
             **({"executed": executed.to_dict()} if executed else {}),
             "epochs": [epoch.to_dict() for epoch in epochs],

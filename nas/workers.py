@@ -269,6 +269,7 @@ def run(
         "device": settings.device,
         "precision": settings.precision,
         "threads": max(1, int(resources.cpus)),
+        "proxy": settings.training_proxy(),
         "engines": settings.engine,
     }
     trainable = tune.with_resources(
@@ -292,7 +293,7 @@ def measured(settings: Settings, resources: Resources) -> dict[str, dict[str, An
     from nas.work import measured as probe
 
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(probe)
-    resolution, threads = settings.dataset["resolution"], max(1, int(resources.cpus))
+    resolution, threads = settings.trained_resolution(), max(1, int(resources.cpus))
     found: dict[str, dict[str, Any]] = ray.get(task.remote(settings.device, settings.precision, resolution, threads))
     return found
 

@@ -12,6 +12,7 @@ import ray
 from helpers_workers import KilledOnce, Poisoned
 
 from nas import searching, workers
+from nas.engine import MERGED
 from nas.errors import UsageError
 from nas.jobs import Job
 from nas.progress import Tally
@@ -162,3 +163,33 @@ def test_an_address_where_nobody_answers_is_said(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(UsageError, match="nobody there"):
         workers.start("127.0.0.1:1")
+
+
+def test_executors_train_the_same_networks_to_the_same_numbers(space: Path, tmp_path: Path, one_thread: None) -> None:
+    options = {
+        "space": str(space), "trials": 3, "epochs": 2, "max_images": 200, "sampler": "random", "seed": 5, "precision": "fp32",
+        "device": "cpu",
+    }  # fmt: skip
+    by_ray = searching.search(out=tmp_path / "ray", executor="ray", workers=1, cpus_per_trial=1, **options)
+    here = searching.search(out=tmp_path / "local", executor="local", **options)
+    for one, other in zip(by_ray.complete(), here.complete(), strict=True):
+        assert one.digest == other.digest
+        for first, second in zip(one.epochs, other.epochs, strict=True):
+            for name in ("train_loss", "val_loss", "accuracy", "learning_rate"):
+                assert getattr(first, name) == getattr(second, name), name
+
+
+def test_the_engine_is_measured_where_a_trial_would_run_and_recorded(space: Path, tmp_path: Path) -> None:
+    request = searching.Request(
+        space=str(space), trials=1, epochs=1, out=tmp_path / "run", max_images=40, resolution=32, precision="bf16"
+    )
+    run = searching.search(request, cpus_per_trial=1)
+    (device, engine), *others = run.config["engine"].items()
+    assert device == "cpu" and not others
+    assert set(engine) == {"grouped", "depthwise"} and all(engine[name] in MERGED for name in engine)
+    (tmp_path / "run" / "run.yaml").write_text(
+        (tmp_path / "run" / "run.yaml").read_text().replace(f"grouped: {engine['grouped']}", "grouped: 64")
+    )
+    # What a run began with stays, whatever another measurement would say.
+    again = searching.resume(tmp_path / "run", trials=2)
+    assert again.config["engine"]["cpu"]["grouped"] == 64

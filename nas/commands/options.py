@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nas.recipe import DECAYS
+
 if TYPE_CHECKING:
     from nas.budget import Budget
 
@@ -53,6 +55,39 @@ def json_option(command: F) -> F:
 def skip_corrupt_option(command: F) -> F:
     about = "Leave out image files that can't be decoded, and list them. Default: they are an error."
     return click.option("--skip-corrupt", is_flag=True, help=about)(command)
+
+
+def recipe_options(command: F) -> F:
+    """--decay, --ema, --cutout and --randaugment: what of the recipe may be chosen, as keywords of `Recipe.of`."""
+    for option in (
+        click.option(
+            "--randaugment",
+            type=click.IntRange(0, 30),
+            default=0,
+            help="Light RandAugment of this magnitude, as 9.  [default: none]",
+        ),
+        click.option(
+            "--cutout",
+            type=click.IntRange(min=0),
+            default=0,
+            help="Cut a square of so many pixels out of each training image.  [default: none]",
+        ),
+        click.option(
+            "--ema",
+            type=float,
+            default=0.0,
+            help="Keep the moving average of the weights, with this decay, as 0.999.  [default: none]",
+        ),
+        click.option(
+            "--decay",
+            type=click.Choice(DECAYS),
+            default=DECAYS[0],
+            show_default=True,
+            help="Weight decay of all parameters, or not of norms, biases and scales.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def run_argument(command: F) -> F:

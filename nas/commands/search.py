@@ -15,6 +15,7 @@ from nas.commands.options import (
     budget_options,
     examples,
     json_option,
+    recipe_options,
     run_argument,
     skip_corrupt_option,
 )
@@ -54,6 +55,12 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
 @click.option("--epochs", default=10, show_default=True, help="Epochs of each proxy: the whole recipe, shorter.")
 @click.option("--batch-size", type=int, help="Default: 128, fewer for small data sets.")
 @click.option("--lr", "learning_rate", type=float, help="Peak learning rate. Default: 0.1 x batch size / 128.")
+@recipe_options
+@click.option(
+    "--proxy-resolution", type=int, help="Train at this many pixels; costs and configs stay at the images' own."
+)
+@click.option("--proxy-width", default=1.0, help="Train at this share of all widths, as 0.5; costs and configs stay.")
+@click.option("--train-fraction", default=1.0, help="Train on this share of the training images; validate on all.")
 @click.option("--resolution", type=int, help="Resize images to this many pixels. Default: as they are.")
 @click.option("--max-images", type=int, help="Use so many of the training images, an even share of each class.")
 @skip_corrupt_option
@@ -146,8 +153,12 @@ class _Shown:
 
 
 def _introduce(request: Any, shown: _Shown) -> None:
+    from nas.proxy import Proxy
+
+    proxy = Proxy(request.proxy_resolution, request.proxy_width, request.train_fraction)
+    smaller = f", at {proxy}" if str(proxy) else ""
     shown.say(
-        f"Searching space {request.space!r} on {request.dataset}: {request.trials} trials of {request.epochs} epochs."
+        f"Searching space {request.space!r} on {request.dataset}: {request.trials} trials of {request.epochs} epochs{smaller}."
     )
     if request.dataset == "digits":
         shown.say(

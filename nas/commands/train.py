@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from nas.commands.options import examples, json_option, skip_corrupt_option
-from nas.recipe import DECAYS, FULL_EPOCHS
+from nas.commands.options import examples, json_option, recipe_options, skip_corrupt_option
+from nas.recipe import FULL_EPOCHS
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -40,19 +40,7 @@ LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no
 @click.option("--epochs", type=int, default=FULL_EPOCHS, show_default=True, help="Epochs of the recipe.")
 @click.option("--batch-size", type=int, help="Images a step.  [default: 128, less for small data]")
 @click.option("--lr", type=float, help="Peak learning rate.  [default: 0.1 at 128 images a step, in proportion]")
-@click.option(
-    "--decay",
-    type=click.Choice(DECAYS),
-    default=DECAYS[0],
-    show_default=True,
-    help="Weight decay of all parameters, or not of norms, biases and scales.",
-)
-@click.option(
-    "--ema",
-    type=float,
-    default=0.0,
-    help="Keep the moving average of the weights, with this decay, as 0.999.  [default: none]",
-)
+@recipe_options
 @click.option(
     "--micro-batch",
     metavar="N",
@@ -94,8 +82,6 @@ def train(
     epochs: int,
     batch_size: int | None,
     lr: float | None,
-    decay: str,
-    ema: float,
     micro_batch: int | None,
     seed: int,
     device: str,
@@ -107,6 +93,7 @@ def train(
     tensorboard: bool,
     as_json: bool,
     quiet: bool,
+    **options: Any,
 ) -> None:
     """Train a network with the full recipe, and test it once.
 
@@ -128,7 +115,7 @@ def train(
 
     architecture = read_architecture(config)
     # What is wrong with a number, or with the folder, is said before the data are read.
-    Recipe.of(epochs, BASE_BATCH if batch_size is None else batch_size, lr, decay=decay, ema=ema)
+    Recipe.of(epochs, BASE_BATCH if batch_size is None else batch_size, lr, **options)
     begun_from = "" if weights is None else f"-from-{slug(weights)}"
     name = f"train-{slug(architecture.name)}-{slug(dataset)}-{epochs}epochs-seed{seed}{begun_from}"
     folder = out or Path("results") / name
@@ -149,9 +136,7 @@ def train(
     from nas.full_training import FullTraining, adapted, held_out
 
     images = len(held_out(data, seed).train_index)
-    recipe = Recipe.of(
-        epochs, default_batch_size(images) if batch_size is None else batch_size, lr, decay=decay, ema=ema
-    )
+    recipe = Recipe.of(epochs, default_batch_size(images) if batch_size is None else batch_size, lr, **options)
     network, changes = adapted(architecture, data)
     with FullTraining(
         folder,

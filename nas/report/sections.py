@@ -192,7 +192,7 @@ def provenance(run: Run) -> Html:
         "folder": str(run.path),
     }
     tables = [
-        facts("Recipe of the proxies", config["recipe"]),
+        facts("Recipe of the proxies", {**config["recipe"], **(config.get("proxy") or {})}),
         facts("Data", data),
         facts("Search", search),
         facts("Versions", config["versions"]),
