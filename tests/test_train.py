@@ -20,6 +20,7 @@ from nas.jobs import TrainingData
 from nas.network import build
 from nas.recipe import Recipe
 from nas.records import Epoch
+from nas.proxy import Proxy
 from nas.searching import _training_data
 from nas.train import Diverged, Training, evaluate, pick_device, pick_precision, train
 
@@ -228,7 +229,7 @@ def test_test_images_never_reach_the_training_data():
             name="made", source="Made.", x_train=x, y_train=y, x_test=np.full_like(test_x, poison), y_test=np.arange(12) % CLASSES,
             classes=tuple("abcd"), flip=False, crop_padding=1,
         )  # fmt: skip
-        data.append((_training_data(dataset, 0), dataset))
+        data.append((_training_data(dataset, 0, Proxy()), dataset))
     for found, dataset in data:
         assert np.array_equal(found.x, x) and np.array_equal(found.y, y)
         assert not np.shares_memory(found.x, dataset.x_test)
