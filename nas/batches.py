@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
@@ -19,6 +21,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas.augmentation import GEOMETRY, LIGHT, MOST, cut_out, rand_augment
+
+AHEAD = 4  # batches
+WHOLE = (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,12 @@ class Plan:
 class Batches:
     """(x / 255 - mean) / std of uint8 images: float32 (b, c, h, w) in channels-last memory, with labels (b,) int64.
 
-    x: (n, h, w, c) uint8, held on `device` as it is (on the CPU without a copy) and never written to. y: (n,) integers.
+    x: (m, h, w, c) uint8, never written to. y: (m,) integers. index: (n,), the images that these batches are of; None: all.
     mean, std: c numbers in units of [0, 1].
+
+    The images are copied to `device` once; on the CPU they stay where they are, without a copy. With `resident` false they
+    stay in the host's memory, or in the file that is mapped there: batches are gathered by a thread, `AHEAD` of the one that
+    is being trained on, and give the same numbers.
 
     With `augment`, for training: each epoch is shuffled and augmented anew. Images are padded before normalisation, as
     in torchvision's reference training: with black. Without, for evaluation: the images as they are, in order.
@@ -88,6 +97,8 @@ class Batches:
         seed: int = 0,
         drop_last: bool = False,
         resolution: int | None = None,
+        index: NDArray[np.int64] | None = None,
+        resident: bool = True,
     ) -> None:
         if x.dtype != np.uint8 or x.ndim != 4 or y.shape != (len(x),) or len(x) == 0:
             raise ValueError(
@@ -103,10 +114,18 @@ class Batches:
         self.batch_size = batch_size
         self.augment = augment
         self.seed = seed
-        self.images = len(x) // batch_size * batch_size if drop_last and len(x) >= batch_size else len(x)
+        count = len(x) if index is None else len(index)
+        if not count:
+            raise ValueError("index is empty; there is no image to make batches of")
+        self.count = count
+        self.images = count // batch_size * batch_size if drop_last and count >= batch_size else count
         self.device = torch.device(device)
-        self._x = _tensor(x).to(device)
-        self._y = _tensor(y).to(device, torch.int64)
+        self._index = index
+        self._resident = resident
+        if resident and index is not None and self.device.type != "cpu":  # no more of them than are needed
+            x, y, self._index = x[index], y[index], None
+        self._x = _tensor(x) if not resident else _tensor(x).to(device)
+        self._y = _tensor(y).to(self._x.device, torch.int64)
         self._mean_level = torch.tensor([round(255 * part) for part in mean], device=device)
         # x / 255 / std - mean / std, for a row of pixels at once: a last axis of 3 channels is 3 times slower on a CPU.
         scale = 1.0 / np.asarray(std, np.float64)
@@ -130,7 +149,7 @@ class Batches:
 
     def plan(self, number: int) -> Plan:
         """What epoch `number`, counted from 0, shows: a function of the seed, the number and the count of images."""
-        count = len(self._x)
+        count = self.count
         if self.augment is None:
             nothing = np.zeros(self.images, np.int64)
             return Plan(np.arange(self.images), nothing, nothing, nothing.astype(np.bool_))
@@ -148,32 +167,82 @@ class Batches:
             order[: self.images], top[: self.images], left[: self.images], mirrored[: self.images], operations, centre
         )
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of epoch `number`, counted from 0: as many as len(self), with self.images images."""
-        if self.augment is None:
-            for start in range(0, self.images, self.batch_size):
-                stop = min(start + self.batch_size, self.images)
-                yield self._normalised(self._x[start:stop]), self._y[start:stop]
-            return
+    def size(self, step: int) -> int:
+        """Images of batch `step`, counted from 0 in each epoch, over all its parts."""
+        return min(self.batch_size, self.images - step * self.batch_size)
+
+    def epoch(self, number: int, part: tuple[int, int] = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of epoch `number`, counted from 0: as many as len(self), with self.images images.
+
+        part: (k, m) gives the k-th of m equal parts of each batch, from 0; its images are those that it has in the whole.
+        """
         plan = self.plan(number)
-        order, top, left, mirrored, operations, centre = (
-            None if part is None else _tensor(part).to(self._x.device)
-            for part in (plan.order, plan.top, plan.left, plan.mirrored, plan.operations, plan.centre)
-        )
-        assert order is not None and top is not None and left is not None and mirrored is not None
-        for start in range(0, self.images, self.batch_size):
-            batch = slice(start, start + self.batch_size)
-            chosen = order[batch]
-            images = self._x.index_select(0, chosen)
-            if self.augment.crop_padding:
-                images = _crops(images, self.augment.crop_padding, top[batch], left[batch])
-            if self.augment.flip:
-                images = torch.where(mirrored[batch, None, None, None], images.flip(2), images)
-            if operations is not None:
-                images = rand_augment(images, operations[batch], self.augment.randaugment)
-            if centre is not None:
-                images = cut_out(images, centre[batch], self.augment.cutout, self._mean_level.to(images.dtype))
-            yield self._normalised(images), self._y.index_select(0, chosen)
+        spans = [self._span(step, part) for step in range(len(self))]
+        # All at once: a small copy before each batch would stall a GPU.
+        drawn = [
+            None if of_epoch is None else _tensor(of_epoch).to(self.device)
+            for of_epoch in (plan.top, plan.left, plan.mirrored, plan.operations, plan.centre)
+        ]
+        for span, (images, labels) in zip(spans, self._gathered(plan.order, spans), strict=True):
+            if self.augment is not None:
+                images = self._augmented(images, *(None if of_epoch is None else of_epoch[span] for of_epoch in drawn))
+            yield self._normalised(images), labels
+
+    def _span(self, step: int, part: tuple[int, int]) -> slice:
+        """Where a part of a batch begins and ends in the epoch."""
+        number, parts = part
+        begin, size = step * self.batch_size, self.size(step)
+        return slice(begin + size * number // parts, begin + size * (number + 1) // parts)
+
+    def _gathered(self, order: NDArray[np.int64], spans: Sequence[slice]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images (b, h, w, c) uint8 and labels of each span of the order, on the device."""
+        rows = _tensor(order if self._index is None else self._index[order])
+        in_order = self.augment is None and self._index is None
+        if self._resident:
+            rows = rows.to(self.device)
+            for span in spans:
+                if in_order:  # views
+                    yield self._x[span], self._y[span]
+                else:
+                    yield self._x.index_select(0, rows[span]), self._y.index_select(0, rows[span])
+            return
+
+        def gather(span: slice) -> tuple[Tensor, Tensor]:
+            images, labels = self._x.index_select(0, rows[span]), self._y.index_select(0, rows[span])
+            return (images.pin_memory(), labels.pin_memory()) if self.device.type == "cuda" else (images, labels)
+
+        with ThreadPoolExecutor(1) as pool:
+            waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
+            try:
+                for number in range(len(spans) + AHEAD):
+                    if number < len(spans):
+                        waiting.append(pool.submit(gather, spans[number]))
+                    if number >= AHEAD:
+                        images, labels = waiting.popleft().result()
+                        yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _augmented(
+        self,
+        images: Tensor,
+        top: Tensor | None,
+        left: Tensor | None,
+        mirrored: Tensor | None,
+        operations: Tensor | None,
+        centre: Tensor | None,
+    ) -> Tensor:
+        """The images as a plan shows them, of which the rest is these images' part; (b, h, w, c) uint8."""
+        assert self.augment is not None and top is not None and left is not None and mirrored is not None
+        if self.augment.crop_padding:
+            images = _crops(images, self.augment.crop_padding, top, left)
+        if self.augment.flip:
+            images = torch.where(mirrored[:, None, None, None], images.flip(2), images)
+        if operations is not None:
+            images = rand_augment(images, operations, self.augment.randaugment)
+        if centre is not None:
+            images = cut_out(images, centre, self.augment.cutout, self._mean_level.to(images.dtype))
+        return images
 
     def _normalised(self, images: Tensor) -> Tensor:
         """(b, h, w, c) uint8 -> (b, c, h, w) float32 in channels-last memory: the pixels stay in their order."""

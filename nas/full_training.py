@@ -25,6 +25,7 @@ import torch
 from nas.architecture import Architecture
 from nas.batches import Batches
 from nas.data import Dataset, split
+from nas.distributed import ALONE, Group
 from nas.errors import NasError, UsageError
 from nas.files import read_json, write_json, write_text, write_with
 from nas.jobs import CHECKPOINT, RESULT, TrainingData
@@ -76,7 +77,8 @@ class FullTraining:
     device, precision: as in `nas.train`; a folder that was begun in one precision, or with one engine, goes on in it.
     weights: what the network starts from in place of random ones (`nas.weights.read`); fresh_head: but for its classifier.
     rates: `nas.optimiser.Rates`, which `policy` says in plain data, for the plan. micro_batch: images at once, as in
-    `nas.train.Training`; where memory is too short for them it is halved, and the epoch begun again.
+    `nas.train.Training`; where memory is too short for them it is halved, and the epoch begun again. group: the processes
+    that train it together, each with these arguments; only the first one writes, tests and knows the result.
 
     UsageError if the weights are another network's, if the folder holds another training, or if another process works in it.
     """
@@ -96,8 +98,10 @@ class FullTraining:
         rates: Rates | None = None,
         policy: Mapping[str, Any] | None = None,
         micro_batch: int | None = None,
+        group: Group = ALONE,
     ) -> None:
         self.folder = folder
+        self.group = group
         self.architecture = architecture
         self.weights = weights
         self.fitted: Fitted | None = None if weights is None else fit(weights, architecture, fresh_head=fresh_head)
@@ -108,28 +112,28 @@ class FullTraining:
         self.rates = rates
         self.policy = dict(policy) if policy else None
         self.micro_batch = micro_batch
-        begun = read_json(folder / PLAN)
-        if isinstance(begun, dict):
-            precision = begun.get("precision", "auto") if precision == "auto" else precision
-            engines = begun.get("engine") or {}
-        else:
-            engines = measured(device, precision, architecture.resolution)
-        self._engines: dict[str, dict[str, Any]] = engines
-        self._bench = Bench(self.data, recipe, device=device, precision=precision, engines=engines)
+        self._device, self._precision = device, precision
+        self._engines: dict[str, dict[str, Any]] = {}
+        self._bench: Bench
         self._records: list[Epoch] = []
         self._training: Training | None = None
         self._lock: BinaryIO | None = None
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _take(self.folder)
         try:
-            self._begin()
+            with self.group.in_turn():
+                if self.group.first:
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    self._lock = _take(self.folder)
+                self._equip()
+                if self.group.first:
+                    self._begin()
             if not self.finished:
                 with self._memory():
                     self._training = self._open()
         except BaseException:
-            self._lock.close()
+            if self._lock is not None:
+                self._lock.close()
             raise
         return self
 
@@ -163,14 +167,17 @@ class FullTraining:
         while self._training is not None and self._training.done < self.recipe.epochs:
             record = self._with_memory(Training.epoch)
             self._records.append(record)
-            self._save(self._training)
+            if self.group.first:
+                self._save(self._training)
             yield record
 
     def result(self) -> dict[str, Any]:
         """What the folder's `result.json` says; the first call, behind the last epoch, tests the network and writes it.
 
-        NasError if epochs are missing.
+        NasError if epochs are missing. In a process that is not the first of its group: nothing, and nothing is done.
         """
+        if not self.group.first:
+            return {}
         training = self._training
         if training is None:
             return self._written()
@@ -201,6 +208,17 @@ class FullTraining:
             "policy": self.policy,
             "engine": self._engines,
         }
+
+    def _equip(self) -> None:
+        """Take device, precision and engine: those that the folder was begun with, if it was."""
+        begun = read_json(self.folder / PLAN)
+        precision = self._precision
+        if isinstance(begun, dict):
+            precision = begun.get("precision", "auto") if precision == "auto" else precision
+            self._engines = begun.get("engine") or {}
+        else:
+            self._engines = measured(self._device, precision, self.architecture.resolution)
+        self._bench = Bench(self.data, self.recipe, device=self._device, precision=precision, engines=self._engines)
 
     def _begin(self) -> None:
         """Write the plan, or hold it against the one that is there."""
@@ -235,6 +253,8 @@ class FullTraining:
             try:
                 return work(self._training)
             except torch.OutOfMemoryError as error:
+                if self.group.size > 1:  # the others don't know of it, and wait
+                    raise self._short(error) from error
                 size = smaller(self.micro_batch, self.recipe.batch_size)
                 if not size:
                     raise self._short(error) from error
@@ -253,6 +273,12 @@ class FullTraining:
             raise self._short(error) from error
 
     def _short(self, error: BaseException) -> NasError:
+        if self.group.size > 1:
+            at_once = self.micro_batch or -(-self.recipe.batch_size // self.group.size)
+            return NasError(
+                f"out of memory on {self.device}, with {at_once} images at a time in each of {self.group.size} processes; "
+                f"give --micro-batch {max(at_once // 2, 1)} or less: {_first_line(error)}"
+            )
         return NasError(
             f"out of memory on {self.device}, with one image at a time: a smaller resolution or network needs less: "
             f"{_first_line(error)}"
@@ -280,6 +306,7 @@ class FullTraining:
             rates=self.rates,
             micro_batch=self.micro_batch,
             engine=self._bench.engine,
+            group=self.group,
         )
         if state is not None:
             try:
@@ -345,6 +372,7 @@ class FullTraining:
             "weights": self.weights.described() if self.weights else None,
             "policy": self.policy,
             "micro_batch": self.micro_batch,
+            "processes": self.group.size,
             "engine": self._bench.engine.to_dict(),
             "seconds": sum(epoch.seconds for epoch in self._records),
             "finished": time.time(),

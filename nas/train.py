@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from nas.architecture import Architecture
 from nas.batches import Batches
+from nas.distributed import ALONE, Group, unsynchronised
 from nas.dynamic import computation_loss, counting, gates
 from nas.engine import Engine, probe
 from nas.errors import NasError, UsageError
@@ -84,6 +85,7 @@ class Training:
     rates: a factor of the learning rate for each piece of the network (`nas.optimiser.Rates`). micro_batch: at most so many
     images pass the network at once; a step still is of the recipe's batch, whose gradients are summed. Only batch norms
     see the difference: their statistics are a micro-batch's. engine: in which of its equal forms an operation is computed.
+    group: the processes that share each batch (`nas.distributed`), all with the same arguments.
     """
 
     def __init__(
@@ -97,7 +99,11 @@ class Training:
         rates: Rates | None = None,
         micro_batch: int | None = None,
         engine: Engine | None = None,
+        group: Group = ALONE,
     ) -> None:
+        if min(train.size(step) for step in {0, len(train) - 1}) < group.size:
+            raise UsageError(f"a batch of {train.size(len(train) - 1)} images is too small for {group.size} processes")
+        self.group = group
         self.device = train.device
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.train_batches, self.validation_batches = train, validation
@@ -125,7 +131,10 @@ class Training:
         trained = time.perf_counter()
         if not math.isfinite(train_loss):
             raise Diverged(f"the training loss became {train_loss} in epoch {number}")
-        val_loss, accuracy = evaluate(self.result, self.validation_batches, self.precision, self.micro_batch)
+        self.group.average_buffers([self.network] if self._average is None else [self.network, self._average])
+        val_loss, accuracy = evaluate(
+            self.result, self.validation_batches, self.precision, self.micro_batch, self.group
+        )
         if not math.isfinite(val_loss):
             raise Diverged(f"the validation loss became {val_loss} in epoch {number}")
         self.done = number
@@ -142,24 +151,29 @@ class Training:
 
     def _train_one(self, epoch: int) -> float:
         self.optimiser.begin(epoch)
+        # Anew for each epoch, since the last line has frozen and released pieces.
+        network = self.group.wrap(self.network, unused=bool(self._gates))
         steps = len(self.train_batches)
         total = torch.zeros((), device=self.device)  # summed on the device: reading it each step would stall a GPU
-        for step, (images, labels) in enumerate(self.train_batches.epoch(epoch), epoch * steps):
-            size = self.micro_batch or len(labels)
-            for part, classes in _parts(images, labels, size):
-                total += self._backward(part, classes, len(classes) / len(labels)) * len(classes)
+        for step, (images, labels) in enumerate(self.train_batches.epoch(epoch, (self.group.rank, self.group.size))):
+            whole = self.train_batches.size(step) / self.group.size  # the mean over processes divides once more
+            parts = list(_parts(images, labels, self.micro_batch or len(labels)))
+            for number, (part, classes) in enumerate(parts, 1):
+                with nullcontext() if number == len(parts) else unsynchronised(network):
+                    total += self._backward(network, part, classes, len(classes) / whole) * len(classes)
             if self.after_backward is not None:
-                self.after_backward(step)
-            self.optimiser.step(self.recipe.learning_rate_at(step, steps))
+                self.after_backward(epoch * steps + step)
+            self.optimiser.step(self.recipe.learning_rate_at(epoch * steps + step, steps))
             if self._average is not None:
                 self._average.update_parameters(self.network)
+        self.group.sum(total)
         mean: float = total.item() / self.train_batches.images
         return mean
 
-    def _backward(self, images: Tensor, labels: Tensor, share: float) -> Tensor:
+    def _backward(self, network: nn.Module, images: Tensor, labels: Tensor, share: float) -> Tensor:
         """Add the gradients of `share` times the mean loss of these images; the mean cross-entropy."""
         with autocast(self.device, self.precision):
-            logits = self.network(images)
+            logits = network(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
         entropy = loss.detach()
         if self._gates:
@@ -170,7 +184,8 @@ class Training:
     @contextmanager
     def _randomness(self, epoch: int) -> Iterator[None]:
         """PyTorch's generators, seeded for this epoch; behind it they are as they were."""
-        seed = int(np.random.SeedSequence([self.train_batches.seed, epoch]).generate_state(1, np.uint64)[0])
+        entropy = [self.train_batches.seed, epoch, *([self.group.rank] if self.group.rank else [])]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
         on_gpu = self.device.type == "cuda"
         with torch.random.fork_rng(devices=[self.device] if on_gpu else []):
             torch.default_generator.manual_seed(seed)
@@ -214,27 +229,33 @@ def train(
 
 
 def evaluate(
-    network: nn.Module, batches: Batches, precision: str = "fp32", micro_batch: int | None = None
+    network: nn.Module,
+    batches: Batches,
+    precision: str = "fp32",
+    micro_batch: int | None = None,
+    group: Group = ALONE,
 ) -> tuple[float, float]:
-    """Mean cross-entropy (no smoothing) and top-1 accuracy in [0, 1] over all images, in evaluation mode."""
+    """Mean cross-entropy (no smoothing) and top-1 accuracy in [0, 1] over all images, in evaluation mode.
+
+    group: processes that share the images; all get the same numbers.
+    """
     network.eval()
     device = batches.device
-    loss, correct, count = torch.zeros((), device=device), torch.zeros((), device=device), 0
+    loss, correct = torch.zeros((), device=device), torch.zeros((), device=device)
     with torch.inference_mode():
-        for batch, targets in batches.epoch(0):
-            size = micro_batch or len(targets)
-            for images, labels in _parts(batch, targets, size):
+        for batch, targets in batches.epoch(0, (group.rank, group.size)):
+            for images, labels in _parts(batch, targets, micro_batch or len(targets)):
                 with autocast(device, precision):
                     logits: Tensor = network(images)
                 loss += F.cross_entropy(logits.float(), labels, reduction="sum")
                 correct += (logits.argmax(1) == labels).sum()
-            count += len(targets)
-    return float(loss) / count, float(correct) / count
+        group.sum(loss, correct)
+    return float(loss) / batches.images, float(correct) / batches.images
 
 
 def _parts(images: Tensor, labels: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """A batch in parts of `size` images, the last one maybe smaller; views."""
-    for start in range(0, len(labels), size):
+    for start in range(0, len(labels), max(size, 1)):
         yield images[start : start + size], labels[start : start + size]
 
 

@@ -82,17 +82,20 @@ class Bench:
         data, size = self.data, self.recipe.batch_size
         augment = Augment(data.crop_padding, data.flip, self.recipe.cutout, self.recipe.randaugment)
         common: dict[str, Any] = {"mean": data.mean, "std": data.std, "device": self.device, "seed": seed}
+        common["resident"] = fits(data.x.nbytes, self.device)
         train = Batches(
-            data.x[data.train_index],
-            data.y[data.train_index],
+            data.x,
+            data.y,
+            index=data.train_index,
             batch_size=size,
             augment=augment,
             drop_last=True,
             **common,
         )
         validation = Batches(
-            data.x[data.validation_index],
-            data.y[data.validation_index],
+            data.x,
+            data.y,
+            index=data.validation_index,
             batch_size=4 * size,
             augment=None,
             drop_last=False,
@@ -192,6 +195,14 @@ def measured(device: str, precision: str, resolution: int, threads: int = 0) -> 
         torch.set_num_threads(threads)
     own = pick_device(device)
     return {device_name(own): probe_engine(own, precision, resolution).to_dict()}
+
+
+def fits(size: int, device: torch.device) -> bool:
+    """Whether images of so many bytes should live on the device: up to half of what it has free; the rest is for training."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return size <= free // 2
 
 
 def smaller(micro_batch: int | None, batch_size: int) -> int:

@@ -18,9 +18,9 @@ from nas.data import Dataset, split
 from nas.errors import UsageError
 from nas.jobs import TrainingData
 from nas.network import build
+from nas.proxy import Proxy
 from nas.recipe import Recipe
 from nas.records import Epoch
-from nas.proxy import Proxy
 from nas.searching import _training_data
 from nas.train import Diverged, Training, evaluate, pick_device, pick_precision, train
 

@@ -116,8 +116,9 @@ def test_the_images_are_moved_once(tmp_path):
 def test_a_bench_shows_training_images_for_training_and_the_others_for_validation():
     place, data = bench(), training_data()
     train, validation = place.batches(0)
-    assert train._x.numpy().tolist() == data.x[data.train_index].tolist()
-    assert validation._x.numpy().tolist() == data.x[data.validation_index].tolist()
+    for batches, index in ((train, data.train_index), (validation, data.validation_index)):
+        ((images, labels),) = batches._gathered(np.arange(len(index)), [slice(0, len(index))])
+        assert np.array_equal(images, data.x[index]) and np.array_equal(labels, data.y[index])
     assert train.augment is not None and validation.augment is None
     assert sum(len(y) for _, y in validation.epoch(0)) == len(data.validation_index)
 

@@ -121,41 +121,54 @@ def train(
     folder = out or Path("results") / name
     check_folder(folder)
 
-    start = None
-    if weights is not None:
-        from nas.weights import read
+    from nas.distributed import joined
 
-        start = read(weights, progress=not quiet)
+    with joined(device) as (group, own):
+        quiet = quiet or not group.first
+        with group.in_turn():  # what the first one downloads or decodes is there for the others
+            start = None
+            if weights is not None:
+                from nas.weights import read
 
-    from nas.data import load
+                start = read(weights, progress=not quiet)
 
-    data = load(
-        dataset, root=data_root, download=download, resolution=resolution, skip_corrupt=skip_corrupt, progress=say
-    )
+            from nas.data import load
 
-    from nas.full_training import FullTraining, adapted, held_out
+            data = load(
+                dataset,
+                root=data_root,
+                download=download,
+                resolution=resolution,
+                skip_corrupt=skip_corrupt,
+                progress=None if quiet else say,
+            )
 
-    images = len(held_out(data, seed).train_index)
-    recipe = Recipe.of(epochs, default_batch_size(images) if batch_size is None else batch_size, lr, **options)
-    network, changes = adapted(architecture, data)
-    with FullTraining(
-        folder,
-        network,
-        data,
-        recipe,
-        seed=seed,
-        device=device,
-        precision=precision,
-        weights=start,
-        micro_batch=micro_batch,
-    ) as training:
-        if training.finished:
-            say(f"{shown(folder.absolute())}: trained and tested already; this is its result")
-        else:
-            if not quiet:
-                introduce(training, changes)
-            run_epochs(training, quiet, tensorboard)
-        result = training.result()
+        from nas.full_training import FullTraining, adapted, held_out
+
+        images = len(held_out(data, seed).train_index)
+        recipe = Recipe.of(epochs, default_batch_size(images) if batch_size is None else batch_size, lr, **options)
+        network, changes = adapted(architecture, data)
+        with FullTraining(
+            folder,
+            network,
+            data,
+            recipe,
+            seed=seed,
+            device=own,
+            precision=precision,
+            weights=start,
+            micro_batch=micro_batch,
+            group=group,
+        ) as training:
+            if not training.finished:
+                if not quiet:
+                    introduce(training, changes)
+                run_epochs(training, quiet, tensorboard)
+            elif not quiet:
+                say(f"{shown(folder.absolute())}: trained and tested already; this is its result")
+            result = training.result()
+        if not group.first:
+            return
     leave(folder)
     if as_json:
         print_json(result)
@@ -193,6 +206,7 @@ def introduce(training: FullTraining, changes: list[str]) -> None:
     note(
         f"recipe: {recipe.epochs} epochs, {recipe.batch_size} images a step, learning rate {recipe.learning_rate:g}, "
         f"{training.precision} on {training.device}"
+        + (f", {training.group.size} processes with a part of each step's images" if training.group.size > 1 else "")
     )
 
 
@@ -215,6 +229,7 @@ def run_epochs(training: FullTraining, quiet: bool, tensorboard: bool = False) -
     terminal = not quiet and console(stderr=True).is_terminal
     display = _Bar(training) if terminal else _Lines(training, quiet)
     at_once = training.micro_batch
+    tensorboard = tensorboard and training.group.first
     if tensorboard:
         write_tensorboard(training.folder, training.records)  # says before the first epoch that the package is missing
     try:
@@ -226,6 +241,8 @@ def run_epochs(training: FullTraining, quiet: bool, tensorboard: bool = False) -
                         f"gradients summed to steps of {training.recipe.batch_size}"
                     )
                 at_once = training.micro_batch
+                if not training.group.first:
+                    continue
                 write_csv(training.folder, training.records)
                 if tensorboard:
                     write_tensorboard(training.folder, training.records[-1:])

@@ -1,0 +1,136 @@
+"""Several processes, one a GPU, that train one network together, as `torchrun` starts them.
+
+Each takes an equal part of every batch; gradients are averaged over all images of the batch, so that the effective batch, the
+learning rate and the number of steps don't depend on how many processes there are. Batch norms see a process's own images, as
+they do with micro-batches of that size; their running statistics are averaged over the processes before each validation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from nas.errors import UsageError
+
+if TYPE_CHECKING:  # a process on its own does without
+    from torch import Tensor, nn
+
+# The first process alone reads data, tests and writes, while the others wait for it.
+PATIENCE = timedelta(hours=6)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Process `rank` of `size`; the default is a process on its own, for which nothing here costs anything."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    def wrap(self, network: nn.Module, *, unused: bool = False) -> nn.Module:
+        """The network whose backward passes average the gradients over the processes; they must have the same weights.
+
+        unused: whether a forward pass may leave parameters out, as one does that skips blocks.
+        """
+        if self.size == 1:
+            return network
+        from torch.nn.parallel import DistributedDataParallel
+
+        return DistributedDataParallel(
+            network, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=unused
+        )
+
+    def sum(self, *tensors: Tensor) -> None:
+        """Each tensor's sum over the processes, in place."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            for tensor in tensors:
+                dist.all_reduce(tensor)
+
+    def average_buffers(self, networks: Iterable[nn.Module]) -> None:
+        """The mean over the processes of the networks' floating-point buffers, running statistics above all, in place."""
+        if self.size == 1:
+            return
+        import torch.distributed as dist
+
+        for network in networks:
+            for buffer in network.buffers():
+                if buffer.is_floating_point():
+                    dist.all_reduce(buffer)
+                    buffer /= self.size
+
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            dist.barrier()
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """The block, in the first process before the others begin with it: these find what the first has left on the disk."""
+        if not self.first:
+            self.barrier()
+        yield
+        if self.first:
+            self.barrier()
+
+
+ALONE = Group()
+
+
+def unsynchronised(network: nn.Module) -> AbstractContextManager[None]:
+    """For backward passes whose gradients are only added up here, since another one follows before the step."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+
+def started_together(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether `torchrun`, or another launcher with its variables, started this process as one of several."""
+    return int(environment.get("WORLD_SIZE", "1")) > 1 and "RANK" in environment
+
+
+@contextmanager
+def joined(device: str) -> Iterator[tuple[Group, str]]:
+    """The group that this process was started in, and its device: of "auto" or "cuda", the GPU of its place on the machine.
+
+    NCCL between GPUs, Gloo between CPUs. A process on its own gets `ALONE` and the device as it is. UsageError where the
+    machine has fewer GPUs than processes, or where all would share a GPU that was named.
+    """
+    if not started_together():
+        yield ALONE, device
+        return
+    import torch
+    import torch.distributed as dist
+
+    place = int(os.environ.get("LOCAL_RANK", "0"))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
+        if torch.cuda.device_count() < here:
+            raise UsageError(
+                f"{here} processes on a machine with {torch.cuda.device_count()} GPUs; start one a GPU: "
+                f"torchrun --nproc-per-node {max(torch.cuda.device_count(), 1)}"
+            )
+        device = f"cuda:{place}"
+        torch.cuda.set_device(place)
+    elif device.startswith("cuda"):
+        raise UsageError(
+            f"--device {device} names one GPU for {here} processes; give --device cuda, and each takes its own"
+        )
+    else:
+        device = "cpu"
+    dist.init_process_group("nccl" if device != "cpu" else "gloo", timeout=PATIENCE)
+    try:
+        yield Group(dist.get_rank(), dist.get_world_size()), device
+    finally:
+        dist.destroy_process_group()
