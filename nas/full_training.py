@@ -374,6 +374,7 @@ class FullTraining:
             "micro_batch": self.micro_batch,
             "processes": self.group.size,
             "engine": self._bench.engine.to_dict(),
+            **({"singly": training.singly} if training.singly else {}),
             "seconds": sum(epoch.seconds for epoch in self._records),
             "finished": time.time(),
             "versions": versions(),
