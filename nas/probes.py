@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,16 +51,16 @@ def probe_engine(device: torch.device, precision: str, resolution: int, *, repea
 
 
 def choose(plain: Engine, train: Callable[[Engine], Short], *, repeatable: bool) -> Engine:
-    """`plain`, with those of cuDNN's benchmark and graphs that make a short training faster; a trial that fails is none."""
-    best, reference = plain, train(plain)
-    for option in ("graphs",) if repeatable else ("benchmark", "graphs"):
-        tried = dataclasses.replace(best, **{option: True})
-        try:
-            found = train(tried)
-        except Exception:  # whatever it is that doesn't work here: it is not needed
-            continue
-        if better(found, reference):
-            best, reference = tried, found
+    """`plain`, with those of cuDNN's benchmark and graphs that make a short training faster; what raises is left out."""
+    best = plain
+    with suppress(Exception):  # whatever it is that doesn't work here: it is not needed
+        reference = train(plain)
+        for option in ("graphs",) if repeatable else ("benchmark", "graphs"):
+            tried = dataclasses.replace(best, **{option: True})
+            with suppress(Exception):
+                found = train(tried)
+                if better(found, reference):
+                    best, reference = tried, found
     return best
 
 
@@ -104,4 +104,4 @@ def cudnn(engine: Engine) -> Iterator[None]:
 
 
 def _flat(network: torch.nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().double().cpu().view(-1) for parameter in network.parameters()])
+    return torch.cat([parameter.detach().double().cpu().reshape(-1) for parameter in network.parameters()])

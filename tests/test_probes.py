@@ -53,6 +53,13 @@ def test_what_raises_is_not_chosen():
     assert choose(Engine(), train, repeatable=False) == Engine(benchmark=True)
 
 
+def test_where_no_training_runs_the_engine_stays_plain():
+    def train(engine: Engine) -> Short:
+        raise torch.OutOfMemoryError("none left")
+
+    assert choose(Engine(grouped=16), train, repeatable=False) == Engine(grouped=16)
+
+
 def test_short_trainings_are_equal_and_differ_with_the_weights():
     cpu = torch.device("cpu")
     one, two = (short_training(Engine(), cpu, "fp32", 8, steps=1) for _ in range(2))
