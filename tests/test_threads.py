@@ -28,7 +28,7 @@ command({arguments}, standalone_mode=False)
 """
 
 
-@pytest.mark.parametrize(("arguments", "threads"), [(["--threads", "1"], "1"), (["--threads", "3"], "3")])
+@pytest.mark.parametrize(("arguments", "threads"), [(["--threads", "1"], "1")])
 def test_before_torch_is_loaded(python, arguments, threads):
     assert python(CODE.format(arguments=arguments)).split() == [threads]
 
