@@ -7,12 +7,13 @@ they do with micro-batches of that size; their running statistics are averaged o
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas.errors import NasError, UsageError
 
@@ -44,9 +45,11 @@ class Group:
             return network
         from torch.nn.parallel import DistributedDataParallel
 
-        return DistributedDataParallel(
-            network, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=unused
-        )
+        # Statistics of norms are a process's own until `average_buffers`. torch 2.15 has a new name for that.
+        known = inspect.signature(DistributedDataParallel).parameters
+        synchronised = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        options: dict[str, Any] = {synchronised: False}
+        return DistributedDataParallel(network, gradient_as_bucket_view=True, find_unused_parameters=unused, **options)
 
     def sum(self, *tensors: Tensor) -> None:
         """Each tensor's sum over the processes, in place."""

@@ -31,7 +31,18 @@ TRAINING = ["--dataset", "digits", "--device", "cpu", "--precision", "fp32", "--
 def together(*arguments: object, processes: int = 2) -> list[str]:
     """The command that runs `nas ARGUMENTS` in several processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    return [*launcher, "--master-addr", "127.0.0.1", "--master-port", "0", "-m", "nas", *map(str, arguments)]
+    return [
+        *launcher,
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "127.0.0.1:0",
+        "--local-addr",
+        "127.0.0.1",
+        "-m",
+        "nas",
+        *map(str, arguments),
+    ]
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
