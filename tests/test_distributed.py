@@ -31,18 +31,8 @@ TRAINING = ["--dataset", "digits", "--device", "cpu", "--precision", "fp32", "--
 def together(*arguments: object, processes: int = 2) -> list[str]:
     """The command that runs `nas ARGUMENTS` in several processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    return [
-        *launcher,
-        "--rdzv-backend",
-        "c10d",
-        "--rdzv-endpoint",
-        "127.0.0.1:0",
-        "--local-addr",
-        "127.0.0.1",
-        "-m",
-        "nas",
-        *map(str, arguments),
-    ]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
+    return [*launcher, *meeting, "-m", "nas", *map(str, arguments)]
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -142,7 +132,7 @@ def test_what_is_wrong_is_said_once_and_nobody_waits(place):
         done = run(together(*arguments), place)
         assert done.returncode != 0
         assert done.stderr.count(message) == 1, done.stderr
-        assert "Traceback" not in done.stderr.split("torch.distributed")[0]
+        assert "nas/commands" not in done.stderr  # the traceback that there is is torchrun's own
 
 
 def test_a_process_on_its_own_has_no_group():
