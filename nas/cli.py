@@ -94,7 +94,10 @@ class Commands(click.Group):
 def _fail(message: str, status: int) -> int:
     if os.environ.get("NAS_DEBUG"):
         traceback.print_exc()
-    click.echo(f"error: {message}", err=True)
+    if (
+        status != 2 or os.environ.get("RANK", "0") == "0"
+    ):  # of processes that train together one says what is wrong with all
+        click.echo(f"error: {message}", err=True)
     return status
 
 
