@@ -218,11 +218,14 @@ METHODS = {"ours": ours, "torchvision": torchvision, "timm": timm}
 
 
 def packed(arguments: list[str], count: int, images: int) -> float:
-    """Images/s of so many processes of our method together, each with these arguments."""
+    """Images/s of so many processes of our method together, each with these arguments and its share of the cores."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // count))}
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{number}.json" for number in range(count)]
         command = [sys.executable, __file__, *arguments, "--methods", "ours", "--seeds", "1", "--out"]
-        processes = [subprocess.Popen([*command, str(file)], stdout=subprocess.DEVNULL) for file in files]
+        processes = [
+            subprocess.Popen([*command, str(file)], stdout=subprocess.DEVNULL, env=environment) for file in files
+        ]
         codes = [process.wait() for process in processes]
         if any(codes):
             raise SystemExit("a packed process failed")
@@ -266,7 +269,7 @@ def main() -> None:
         "machine": machine(device), "command": command, "dataset": dataset.name, "images": images,
         "validation": validation, "batch_size": args.batch_size, "runs": [],
     }  # fmt: skip
-    floors, rates = [], dict[str, Rates]()
+    floors, notes, rates = [], [], dict[str, Rates]()
     for name in args.nets:
         architecture = NETS[name]().adapted(
             classes=len(dataset.classes), resolution=dataset.resolution, channels=dataset.channels
@@ -298,11 +301,11 @@ def main() -> None:
             common = ["--dataset", args.dataset, "--epochs", str(args.epochs), "--batch-size", str(args.batch_size)]
             together = packed([*common, "--nets", name, "--device", args.device], args.pack, images)
             kept.setdefault("packed", {})[title] = {"processes": args.pack, "images_per_second": together}
-            floors.append(f"\n{title}: {args.pack} processes at once, {together:,.0f} images/s together\n")
+            notes.append(f"{title}: {args.pack} processes at once, {together:,.0f} images/s together")
+    for precision, found in rates.items():
+        notes.append(f"{precision}: {found.operations / 1e12:.3f} Tflop/s, {found.bytes / 1e9:.1f} GB/s")
     if floors:
-        print(f"\n{FLOOR}\n" + "\n".join(floors))
-        for precision, found in rates.items():
-            print(f"\n{precision}: {found.operations / 1e12:.3f} Tflop/s, {found.bytes / 1e9:.1f} GB/s")
+        print("\n".join(["", FLOOR, *floors, "", *notes]))
     kept["rates"] = {precision: dataclasses.asdict(found) for precision, found in rates.items()}
     if args.out:
         args.out.write_text(json.dumps(kept, indent=1), encoding="utf-8")
