@@ -1,6 +1,8 @@
 """Training: our engine beside what a user would do instead, on the same networks, data and recipe, in one run.
 
 uv run python benchmarks/train.py --dataset npz:cifar10.npz [--epochs 6] [--seeds 3] [--nets resnet20 mbconv] [--device cpu]
+    [--out raw.json] [--pack 2]
+uv run python benchmarks/train.py --merge raw.json more.json
 
 - ours: `nas.train.Training`: images resident as uint8, augmented in batches, channels-last, the precision and the forms of
   convolutions that `nas search` would choose.
@@ -10,22 +12,29 @@ uv run python benchmarks/train.py --dataset npz:cifar10.npz [--epochs 6] [--seed
 
 All build the same network with the same seed, and hold out the same tenth of the training images, whose accuracy is shown.
 The methods alternate within a seed, so that what else the machine does hits all of them. Seconds are of whole epochs, with
-validation, the first epoch left out of images/s. The floor on a GPU is not computed yet.
+validation, the first epoch left out of images/s. For our method a second table holds each net against the floor of a training
+step on this device (`floor.py`), and counts the trials of 10 epochs of CIFAR-10 in an hour. --pack k adds what k processes of
+our method do together on the device. --out keeps every epoch; --merge makes the tables of several such files.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import os
 import platform
-import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from floor import Rates, measured_rates
+from tables import FLOOR, HEADER, Epoch, floor_row, merged, speed, table
 from torch import nn
 from torch.nn import functional as F
 
@@ -35,7 +44,7 @@ from nas.data import load, split
 from nas.jobs import TrainingData
 from nas.network import build, cost_of
 from nas.recipe import Recipe
-from nas.train import Training
+from nas.train import Training, pick_device, pick_precision
 from nas.work import Bench, measured
 
 LOADER_WORKERS = 2
@@ -77,13 +86,6 @@ NETS: dict[str, Callable[[], Architecture]] = {
     "resnext": lambda: Architecture.from_yaml(RESNEXT),
     "mbconv": lambda: Architecture.from_yaml(MBCONV),
 }
-
-
-@dataclass(frozen=True)
-class Epoch:
-    train_seconds: float
-    seconds: float  # with validation
-    accuracy: float
 
 
 def ours(architecture: Architecture, data: TrainingData, recipe: Recipe, seed: int, device: str) -> Iterator[Epoch]:
@@ -215,73 +217,67 @@ def loop(
 METHODS = {"ours": ours, "torchvision": torchvision, "timm": timm}
 
 
-def table(name: str, runs: dict[str, list[list[Epoch]]], images: int) -> str:
-    """Means and standard deviations over the seeds; ratios of our images/s and of our time to a common accuracy."""
-
-    def spread(values: list[float], digits: int = 1) -> str:
-        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-        return f"{statistics.mean(values):,.{digits}f} ± {deviation:.{digits}f}"
-
-    def speed(run: list[Epoch]) -> float:
-        return images * len(run[1:]) / sum(epoch.train_seconds for epoch in run[1:])
-
-    def until(run: list[Epoch], accuracy: float) -> float:
-        seconds = 0.0
-        for epoch in run:
-            seconds += epoch.seconds
-            if epoch.accuracy >= accuracy:
-                return seconds
-        return float("nan")
-
-    rows = []
-    for method, all_runs in runs.items():
-        common = [min(max(e.accuracy for e in runs[m][s]) for m in runs) for s in range(len(all_runs))]
-        total = [sum(e.seconds for e in run) for run in all_runs]
-        to = [until(run, goal) for run, goal in zip(all_runs, common, strict=True)]
-        pairs = list(zip(all_runs, runs["ours"], strict=True))
-        ratios = [
-            [speed(o) / speed(r) for r, o in pairs],
-            [sum(e.seconds for e in r) / sum(e.seconds for e in o) for r, o in pairs],
-            [until(r, goal) / until(o, goal) for (r, o), goal in zip(pairs, common, strict=True)],
+def packed(arguments: list[str], count: int, images: int) -> float:
+    """Images/s of so many processes of our method together, each with these arguments and its share of the cores."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // count))}
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{number}.json" for number in range(count)]
+        command = [sys.executable, __file__, *arguments, "--methods", "ours", "--seeds", "1", "--out"]
+        processes = [
+            subprocess.Popen([*command, str(file)], stdout=subprocess.DEVNULL, env=environment) for file in files
         ]
-        cells = [name, method, spread([speed(run) for run in all_runs], 0), spread(total), spread(to)]
-        cells += [spread([100 * run[-1].accuracy for run in all_runs]), *(spread(ratio, 2) for ratio in ratios)]
-        rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        codes = [process.wait() for process in processes]
+        if any(codes):
+            raise SystemExit("a packed process failed")
+        found = [json.loads(file.read_text(encoding="utf-8"))["runs"] for file in files]
+    return sum(speed([Epoch(**epoch) for epoch in run["epochs"]], images) for runs in found for run in runs)
 
 
-HEADER = (
-    "| network | method | images/s | seconds | seconds to the common accuracy | accuracy, % | ours/it: images/s | end to end | "
-    "to accuracy |\n|---|---|---:|---:|---:|---:|---:|---:|---:|"
-)
+def machine(device: torch.device) -> str:
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return f"{where}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; torch {torch.__version__}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--dataset")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--pack", type=int, default=0, help="processes of our method at once")
+    parser.add_argument("--out", type=Path, help="file for every epoch, as JSON")
+    parser.add_argument("--merge", nargs="+", type=Path, help="make the table of such files, and train nothing")
     args = parser.parse_args()
+    if args.merge:
+        print(merged(args.merge))
+        return
+    if not args.dataset:
+        parser.error("--dataset or --merge")
     dataset = load(args.dataset)
     data = TrainingData.of(dataset, *split(dataset.y_train, 0.1, 0))
     recipe = Recipe.of(args.epochs, args.batch_size)
-    images = len(data.train_index)
-    cores, threads = os.cpu_count(), torch.get_num_threads()
-    print(f"{platform.machine()}, {cores} cores, {threads} threads; torch {torch.__version__}; {' '.join(sys.argv)}")
-    print(
-        f"{dataset.name}: {images:,} images to train on, {len(data.validation_index):,} for validation\n\n{HEADER}",
-        flush=True,
-    )
+    images, validation = len(data.train_index), len(data.validation_index)
+    device = pick_device(args.device)
+    command = " ".join(Path(word).name if number == 0 else word for number, word in enumerate(sys.argv))
+    print(f"{machine(device)}; {command}")
+    print(f"{dataset.name}: {images:,} images to train on, {validation:,} for validation\n\n{HEADER}", flush=True)
+    kept: dict[str, Any] = {
+        "machine": machine(device), "command": command, "dataset": dataset.name, "images": images,
+        "validation": validation, "batch_size": args.batch_size, "runs": [],
+    }  # fmt: skip
+    floors, notes, rates = [], [], dict[str, Rates]()
     for name in args.nets:
         architecture = NETS[name]().adapted(
             classes=len(dataset.classes), resolution=dataset.resolution, channels=dataset.channels
         )
-        runs: dict[str, list[list[Epoch]]] = {method: [] for method in args.methods}
-        for seed in range(args.seeds):
+        cost = cost_of(architecture)
+        title = f"{name} ({cost.macs / 1e6:.1f} M MACs)"
+        runs: dict[str, dict[int, list[Epoch]]] = {method: {} for method in args.methods}
+        for seed in range(args.first_seed, args.first_seed + args.seeds):
             for method in args.methods:
                 torch.manual_seed(seed)
                 done = []
@@ -289,9 +285,30 @@ def main() -> None:
                     done.append(epoch)
                     text = f"{name} seed {seed} {method} epoch {len(done)}: {epoch.seconds:.1f} s, {epoch.accuracy:.3f}"
                     print(text, file=sys.stderr, flush=True)
-                runs[method].append(done)
-        cost = cost_of(architecture)
-        print(table(f"{name} ({cost.macs / 1e6:.1f} M MACs)", runs, images), flush=True)
+                runs[method][seed] = done
+                epochs = [dataclasses.asdict(epoch) for epoch in done]
+                kept["runs"].append({"net": title, "method": method, "seed": seed, "epochs": epochs})
+        print(table(title, runs, images), flush=True)
+        if "ours" in runs:
+            precision = pick_precision("auto", device, architecture)
+            if precision not in rates:
+                rates[precision] = measured_rates(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+            ours = list(runs["ours"].values())
+            floors.append(
+                floor_row(title, cost, args.batch_size, precision, rates[precision], ours, (images, validation))
+            )
+        if args.pack > 1:
+            common = ["--dataset", args.dataset, "--epochs", str(args.epochs), "--batch-size", str(args.batch_size)]
+            together = packed([*common, "--nets", name, "--device", args.device], args.pack, images)
+            kept.setdefault("packed", {})[title] = {"processes": args.pack, "images_per_second": together}
+            notes.append(f"{title}: {args.pack} processes at once, {together:,.0f} images/s together")
+    for precision, found in rates.items():
+        notes.append(f"{precision}: {found.operations / 1e12:.3f} Tflop/s, {found.bytes / 1e9:.1f} GB/s")
+    if floors:
+        print("\n".join(["", FLOOR, *floors, "", *notes]))
+    kept["rates"] = {precision: dataclasses.asdict(found) for precision, found in rates.items()}
+    if args.out:
+        args.out.write_text(json.dumps(kept, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

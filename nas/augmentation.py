@@ -84,4 +84,5 @@ def _lit(x: Tensor, operation: Tensor, share: float) -> Tensor:
 
 
 def _weighted(x: Tensor, weights: Sequence[float]) -> Tensor:
-    return (x * torch.tensor(weights, device=x.device)[:, None, None]).sum(1, keepdim=True)
+    factors = torch.stack([x.new_full((1, 1), weight) for weight in weights])  # filled where they are, not copied there
+    return (x * factors).sum(1, keepdim=True)

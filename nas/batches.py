@@ -180,7 +180,7 @@ class Batches:
         spans = [self._span(step, part) for step in range(len(self))]
         # All at once: a small copy before each batch would stall a GPU.
         drawn = [
-            None if of_epoch is None else _tensor(of_epoch).to(self.device)
+            None if of_epoch is None else _sent(_tensor(of_epoch), self.device)
             for of_epoch in (plan.top, plan.left, plan.mirrored, plan.operations, plan.centre)
         ]
         for span, (images, labels) in zip(spans, self._gathered(plan.order, spans), strict=True):
@@ -199,12 +199,12 @@ class Batches:
         rows = _tensor(order if self._index is None else self._index[order])
         in_order = self.augment is None and self._index is None
         if self._resident:
-            rows = rows.to(self.device)
+            if in_order:  # views
+                yield from ((self._x[span], self._y[span]) for span in spans)
+                return
+            rows = _sent(rows, self.device)
             for span in spans:
-                if in_order:  # views
-                    yield self._x[span], self._y[span]
-                else:
-                    yield self._x.index_select(0, rows[span]), self._y.index_select(0, rows[span])
+                yield self._x.index_select(0, rows[span]), self._y.index_select(0, rows[span])
             return
 
         def gather(span: slice) -> tuple[Tensor, Tensor]:
@@ -262,6 +262,11 @@ def _crops(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
     # All (2 padding + 1)^2 windows of all images, as a view; picking one of each copies nothing else.
     windows = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
     return windows[torch.arange(count, device=images.device), top, left]
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device. To a GPU it goes from pinned memory, so that the host need not wait until it is there."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _tensor(array: NDArray[np.generic]) -> Tensor:

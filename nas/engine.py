@@ -27,11 +27,15 @@ REPEATS = 3
 class Engine:
     """Channels up to which the groups of a convolution in bf16 are merged: `grouped`, and `depthwise` for groups of one.
 
-    0: computed as they are. Weights, gradients and results are the same but for rounding; so are memory and parameters.
+    0: computed as they are. graphs: whether a step of training is one CUDA graph (`nas.graphs`), where it can be. benchmark:
+    whether cuDNN chooses among its deterministic kernels by timing them. Weights, gradients and results are the same but for
+    rounding; so are parameters.
     """
 
     grouped: int = 0
     depthwise: int = 0
+    graphs: bool = False
+    benchmark: bool = False
 
     def prepare(self, network: nn.Module, precision: str) -> None:
         """Set the form of each grouped convolution of the network, in place."""

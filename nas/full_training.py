@@ -35,7 +35,7 @@ from nas.predictions import Predictions
 from nas.recipe import Recipe
 from nas.records import Epoch
 from nas.settings import versions
-from nas.train import Training
+from nas.train import Training, pick_device
 from nas.weights import Fitted, Weights, fit
 from nas.work import Bench, device_name, measured, smaller
 
@@ -120,6 +120,7 @@ class FullTraining:
         self._lock: BinaryIO | None = None
 
     def __enter__(self) -> Self:
+        pick_device(self._device)  # one that can't be used is refused before anything is made
         try:
             with self.group.in_turn():
                 if self.group.first:
@@ -374,6 +375,7 @@ class FullTraining:
             "micro_batch": self.micro_batch,
             "processes": self.group.size,
             "engine": self._bench.engine.to_dict(),
+            **({"singly": training.singly} if training.singly else {}),
             "seconds": sum(epoch.seconds for epoch in self._records),
             "finished": time.time(),
             "versions": versions(),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from nas.recipe import Recipe
 
@@ -60,12 +61,19 @@ class Optimiser:
             if factor == 0:
                 module.eval()
 
-    def step(self, rate: float) -> None:
-        """One step at this learning rate, times the pieces' factors; gradients are dropped behind it."""
-        for group in self._sgd.param_groups:
-            group["lr"] = rate * self._factors.get(group["piece"], 1.0)
+    def step(self, rate: float | Tensor) -> None:
+        """One step at this learning rate, times the pieces' factors; gradients are dropped behind it.
+
+        A rate that is a tensor, of one float32 on the weights' device, is read there when the step is taken.
+        """
+        self.at(rate)
         self._sgd.step()
         self._sgd.zero_grad(set_to_none=True)
+
+    def at(self, rate: float | Tensor) -> None:
+        """Set the learning rate; what `state_dict` holds of it is that of the last step."""
+        for group in self._sgd.param_groups:
+            group["lr"] = rate * self._factors[group["piece"]] if self._factors else rate
 
     def drop_gradients(self) -> None:
         self._sgd.zero_grad(set_to_none=True)
@@ -96,7 +104,28 @@ def _fusable(network: nn.Module) -> bool:
     return all(p.device.type in ("cpu", "cuda") and p.dtype == torch.float32 for p in network.parameters())
 
 
-def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average a <- d a + (1 - d) w of weights and buffers, updated by `update_parameters` after a step."""
-    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+class Average(AveragedModel):
+    """Exponential moving average a <- d a + (1 - d) w of weights and buffers by each `update_parameters`; the first sets a = w.
+
+    The numbers and the state of PyTorch's `AveragedModel` with `get_ema_multi_avg_fn(d)`, without its copy to a GPU in each
+    step, for which the host would wait.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__(network, use_buffers=True)
+        self._decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        own, new = ([*network.parameters(), *network.buffers()] for network in (self.module, model))
+        if int(self.n_averaged) == 0:  # in the host's memory
+            torch._foreach_copy_(own, new)
+        else:
+            smooth = [average.is_floating_point() for average in own]
+            torch._foreach_lerp_(
+                list(itertools.compress(own, smooth)), list(itertools.compress(new, smooth)), 1 - self._decay
+            )
+            for average, value, floating in zip(own, new, smooth, strict=True):
+                if not floating:
+                    average.copy_(average * self._decay + value * (1 - self._decay))
+        self.n_averaged += 1

@@ -256,6 +256,7 @@ def _execute(study: Study, data: TrainingData, say: Say, display: Callable[[Stud
     monitor.load(_known(study.folder))
     with Interrupts(monitor.note) as interrupts, contextlib.ExitStack() as ending:
         slots, train, probe = 1, functools.partial(_train_here, study, data, monitor, interrupts.asked), _measured_here
+        gpu = executor["kind"] != "ray" and _gpu_here(study.settings.device)
         if executor["kind"] == "ray":
             from nas import workers
 
@@ -270,11 +271,11 @@ def _execute(study: Study, data: TrainingData, say: Say, display: Callable[[Stud
                 raise UsageError(
                     f"--device {study.settings.device}: no GPU is given to the trials; the cluster has none, or --gpus-per-trial is 0"
                 )
-            slots = resources.slots()
+            slots, gpu = resources.slots(), bool(resources.gpus)
             train = functools.partial(workers.run, study, data, monitor, interrupts.asked, resources)
             probe = functools.partial(workers.measured, resources=resources)
             say(f"{slots} trials at once, with {resources.cpus:g} cores and {resources.gpus:g} GPUs each")
-        _choose_engine(study, probe)
+        _choose_engine(study, probe, gpu)
         started = time.monotonic()
         try:
             with monitor:
@@ -283,19 +284,29 @@ def _execute(study: Study, data: TrainingData, say: Say, display: Callable[[Stud
             _account(study, begun, started - clock, time.monotonic() - started, monitor.training_seconds, slots)
 
 
-def _choose_engine(study: Study, probe: Callable[[Settings], dict[str, dict[str, Any]]]) -> None:
+def _choose_engine(study: Study, probe: Callable[[Settings], dict[str, dict[str, Any]]], gpu: bool) -> None:
     """Measure, before the first trial, which forms of operations are the fastest, and keep that in the run's settings."""
     settings = study.settings
-    if settings.engine or study.counts.trained or settings.trained_resolution() < BF16_CPU_RESOLUTION:
-        return  # a run goes on with what it began with; small images are trained in fp32, where nothing is to be chosen
+    if settings.engine or study.counts.trained:
+        return  # a run goes on with what it began with
+    if not gpu and settings.trained_resolution() < BF16_CPU_RESOLUTION:
+        return  # a CPU trains small images in fp32, where nothing is to be chosen
     study.settings = dataclasses.replace(settings, engine=probe(settings))
     study.settings.save(study.folder)
+
+
+def _gpu_here(device: str) -> bool:
+    if device == "cpu":
+        return False
+    from nas.train import pick_device
+
+    return pick_device(device).type == "cuda"
 
 
 def _measured_here(settings: Settings) -> dict[str, dict[str, Any]]:
     from nas.work import measured  # imports torch
 
-    return measured(settings.device, settings.precision, settings.trained_resolution())
+    return measured(settings.device, settings.precision, settings.trained_resolution(), repeatable=False)
 
 
 def _train_here(study: Study, data: TrainingData, monitor: Tally, stop: Callable[[], bool]) -> None:

@@ -17,10 +17,11 @@ from nas.architecture import Architecture
 from nas.batches import Batches
 from nas.distributed import ALONE, Group, unsynchronised
 from nas.dynamic import computation_loss, counting, gates
-from nas.engine import Engine, probe
+from nas.engine import Engine
 from nas.errors import NasError, UsageError
+from nas.graphs import Cuda, Recorder, Step, draws
 from nas.network import costs_by_piece
-from nas.optimiser import Optimiser, Rates, averaged
+from nas.optimiser import Average, Optimiser, Rates
 from nas.recipe import BF16_CPU_RESOLUTION, PRECISIONS, Recipe
 from nas.records import Epoch, Execution
 
@@ -50,16 +51,12 @@ def pick_precision(name: str, device: torch.device, architecture: Architecture) 
     """
     if name not in ("auto", *PRECISIONS):
         raise UsageError(f"precision {name!r}: known are auto, {', '.join(PRECISIONS)}")
-    chosen = _fast_precision(device, architecture.resolution) if name == "auto" else name
+    chosen = fast_precision(device, architecture.resolution) if name == "auto" else name
     return "fp32" if device.type == "cpu" and _strides_over_a_pixel(architecture) else chosen
 
 
-def probe_engine(device: torch.device, precision: str, resolution: int) -> Engine:
-    """`nas.engine.probe` for networks of this resolution in pixels; precision as in `pick_precision`."""
-    return probe(device, _fast_precision(device, resolution) if precision == "auto" else precision)
-
-
-def _fast_precision(device: torch.device, resolution: int) -> str:
+def fast_precision(device: torch.device, resolution: int) -> str:
+    """What `auto` is for networks of this resolution in pixels."""
     if device.type == "cpu":
         native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
         return "bf16" if native and resolution >= BF16_CPU_RESOLUTION else "fp32"
@@ -85,7 +82,8 @@ class Training:
     rates: a factor of the learning rate for each piece of the network (`nas.optimiser.Rates`). micro_batch: at most so many
     images pass the network at once; a step still is of the recipe's batch, whose gradients are summed. Only batch norms
     see the difference: their statistics are a micro-batch's. engine: in which of its equal forms an operation is computed.
-    group: the processes that share each batch (`nas.distributed`), all with the same arguments.
+    group: the processes that share each batch (`nas.distributed`), all with the same arguments. recorder: what makes graphs of
+    steps (`nas.graphs`), of those that can be one; by default CUDA, if the engine says so.
     """
 
     def __init__(
@@ -100,6 +98,7 @@ class Training:
         micro_batch: int | None = None,
         engine: Engine | None = None,
         group: Group = ALONE,
+        recorder: Recorder | None = None,
     ) -> None:
         if min(train.size(step) for step in {0, len(train) - 1}) < group.size:
             raise UsageError(f"a batch of {train.size(len(train) - 1)} images is too small for {group.size} processes")
@@ -110,10 +109,17 @@ class Training:
         self.recipe = recipe
         self.precision = precision
         self.micro_batch = micro_batch
-        (engine or Engine()).prepare(self.network, precision)
+        engine = engine or Engine()
+        engine.prepare(self.network, precision)
+        if recorder is None and engine.graphs and self.device.type == "cuda":
+            recorder = Cuda(self.device)
+        self._recorder = recorder
         self.optimiser = Optimiser(self.network, recipe, rates)
-        self._average = averaged(self.network, recipe.ema) if recipe.ema else None
+        self._average = Average(self.network, recipe.ema) if recipe.ema else None
         self._gates = gates(self.network)
+        self._changing = rates is not None
+        self._loss = torch.zeros((), device=self.device)  # summed on the device: reading it each step would stall a GPU
+        self._step = self._whole_step()
         self.done = 0  # epochs
         self.after_backward: Callable[[int], None] | None = None  # told the step, from 0, while its gradients are there
 
@@ -149,26 +155,57 @@ class Training:
             images_per_second=self.train_batches.images / max(trained - started, 1e-9),
         )
 
+    @property
+    def singly(self) -> str:
+        """Why steps are computed kernel by kernel although graphs of them were asked for; empty where none were, or none is."""
+        if self._recorder is None:
+            return ""
+        return self._obstacle() if self._step is None else self._step.failure
+
+    def _obstacle(self) -> str:
+        """Why no step of this training can be a graph, if so."""
+        obstacles = {
+            "gates decide what a step computes": bool(self._gates),
+            "the learning rate differs between pieces, some of which may be frozen": self._changing,
+            "a batch passes in parts": self.micro_batch is not None,
+            "several processes share a batch": self.group.size > 1,
+            "the network draws at random": draws(self.network),
+        }
+        return next((reason for reason, holds in obstacles.items() if holds), "")
+
+    def _whole_step(self) -> Step | None:
+        return None if self._recorder is None or self._obstacle() else Step(self.optimiser, self._recorder)
+
+    def _gradients(self, images: Tensor, labels: Tensor) -> None:
+        self._loss += self._backward(self.network, images, labels, 1.0) * len(labels)
+
     def _train_one(self, epoch: int) -> float:
         self.optimiser.begin(epoch)
         # Anew for each epoch, since the last line has frozen and released pieces.
         network = self.group.wrap(self.network, unused=bool(self._gates))
         steps = len(self.train_batches)
-        total = torch.zeros((), device=self.device)  # summed on the device: reading it each step would stall a GPU
+        self._loss.zero_()
         for step, (images, labels) in enumerate(self.train_batches.epoch(epoch, (self.group.rank, self.group.size))):
-            whole = self.train_batches.size(step) / self.group.size  # the mean over processes divides once more
-            parts = list(_parts(images, labels, self.micro_batch or len(labels)))
-            for number, (part, classes) in enumerate(parts, 1):
-                with nullcontext() if number == len(parts) else unsynchronised(network):
-                    total += self._backward(network, part, classes, len(classes) / whole) * len(classes)
-            if self.after_backward is not None:
-                self.after_backward(epoch * steps + step)
-            self.optimiser.step(self.recipe.learning_rate_at(epoch * steps + step, steps))
+            rate = self.recipe.learning_rate_at(epoch * steps + step, steps)
+            watched = self.after_backward is not None  # whose gradients a graph would not show
+            if watched or self._step is None or not self._step.take(self._gradients, images, labels, rate):
+                self._take(network, images, labels, epoch * steps + step, rate)
             if self._average is not None:
                 self._average.update_parameters(self.network)
-        self.group.sum(total)
-        mean: float = total.item() / self.train_batches.images
+        self.group.sum(self._loss)
+        mean: float = self._loss.item() / self.train_batches.images
         return mean
+
+    def _take(self, network: nn.Module, images: Tensor, labels: Tensor, step: int, rate: float) -> None:
+        """A step, counted over the whole training, kernel by kernel."""
+        whole = self.train_batches.size(step % len(self.train_batches)) / self.group.size  # the mean divides once more
+        parts = list(_parts(images, labels, self.micro_batch or len(labels)))
+        for number, (part, classes) in enumerate(parts, 1):
+            with nullcontext() if number == len(parts) else unsynchronised(network):
+                self._loss += self._backward(network, part, classes, len(classes) / whole) * len(classes)
+        if self.after_backward is not None:
+            self.after_backward(step)
+        self.optimiser.step(rate)
 
     def _backward(self, network: nn.Module, images: Tensor, labels: Tensor, share: float) -> Tensor:
         """Add the gradients of `share` times the mean loss of these images; the mean cross-entropy."""
@@ -217,6 +254,7 @@ class Training:
         if self._average is not None:
             self._average.load_state_dict(state["average"])
         self.done = int(state["done"])
+        self._step = self._whole_step()  # a graph would go on with the momenta that were
 
 
 def train(
@@ -250,7 +288,8 @@ def evaluate(
                 loss += F.cross_entropy(logits.float(), labels, reduction="sum")
                 correct += (logits.argmax(1) == labels).sum()
         group.sum(loss, correct)
-    return float(loss) / batches.images, float(correct) / batches.images
+        total, right = torch.stack((loss, correct)).tolist()  # read at once
+    return total / batches.images, right / batches.images
 
 
 def _parts(images: Tensor, labels: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -22,10 +22,11 @@ from nas.errors import NasError
 from nas.files import read_json, write_json, write_with
 from nas.jobs import CHECKPOINT, EPOCHS, RESULT, Job, TrainingData
 from nas.network import build
+from nas.probes import probe_engine
 from nas.proxy import Proxy
 from nas.recipe import Recipe
 from nas.records import Epoch, Execution
-from nas.train import Training, pick_device, pick_precision, probe_engine
+from nas.train import Training, pick_device, pick_precision
 
 MAX_REASON = 400  # characters
 
@@ -52,12 +53,12 @@ class Bench:
             torch.set_num_threads(threads)
         self.device = pick_device(device)
         self._precision = precision
-        if self.device.type == "cuda":
-            torch.backends.cudnn.deterministic = True
         self.recipe = recipe
         self.proxy = proxy or Proxy()
         self.data = data
         self.engine = Engine.from_dict((engines or {}).get(device_name(self.device), {}))
+        if self.device.type == "cuda":
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, self.engine.benchmark
         self._seed: int | None = None  # of the batches below
         self._batches: dict[int, tuple[Batches, Batches]] = {}  # by resolution; all share one copy of the images
 
@@ -114,6 +115,7 @@ class Bench:
         reason = ""
         executed: Execution | None = None
         micro_batch: int | None = None
+        singly = ""
         while True:
             try:
                 training = self._training(job, micro_batch)
@@ -123,6 +125,7 @@ class Bench:
                 epochs = found or []
                 while training.done < self.recipe.epochs:
                     epochs.append(training.epoch())
+                    singly = training.singly
                     self._save(training, epochs, job)
                     yield epochs[-1]
                 executed = training.executed()
@@ -141,7 +144,7 @@ class Bench:
                 training = None  # type: ignore[assignment]  # the next network needs the memory
                 self.release()
             break
-        write_json(folder / RESULT, self._result(job, epochs, reason, executed, micro_batch))
+        write_json(folder / RESULT, self._result(job, epochs, reason, executed, micro_batch, singly))
         for name in (CHECKPOINT, EPOCHS):
             (folder / name).unlink(missing_ok=True)
 
@@ -166,7 +169,13 @@ class Bench:
         write_with(job.folder / CHECKPOINT, lambda file: torch.save(state, file))
 
     def _result(
-        self, job: Job, epochs: list[Epoch], reason: str, executed: Execution | None, micro_batch: int | None
+        self,
+        job: Job,
+        epochs: list[Epoch],
+        reason: str,
+        executed: Execution | None,
+        micro_batch: int | None,
+        singly: str,
     ) -> dict[str, Any]:
         return {
             "key": job.key,
@@ -179,6 +188,7 @@ class Bench:
             "device": device_name(self.device),
             "precision": self.precision(self.proxy.of(job.architecture)),
             **({"micro_batch": micro_batch} if micro_batch else {}),
+            **({"singly": singly} if singly else {}),
             **({"executed": executed.to_dict()} if executed else {}),
             "epochs": [epoch.to_dict() for epoch in epochs],
         }
@@ -189,12 +199,14 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def measured(device: str, precision: str, resolution: int, threads: int = 0) -> dict[str, dict[str, Any]]:
-    """The engine that is the fastest on this process's device, by the device's name, as `Bench` takes it."""
+def measured(
+    device: str, precision: str, resolution: int, threads: int = 0, *, repeatable: bool = True
+) -> dict[str, dict[str, Any]]:
+    """The engine that is the fastest on this process's device, by the device's name, as `Bench` takes it: `probe_engine`."""
     if threads:
         torch.set_num_threads(threads)
     own = pick_device(device)
-    return {device_name(own): probe_engine(own, precision, resolution).to_dict()}
+    return {device_name(own): probe_engine(own, precision, resolution, repeatable=repeatable).to_dict()}
 
 
 def fits(size: int, device: torch.device) -> bool:

@@ -294,7 +294,8 @@ def measured(settings: Settings, resources: Resources) -> dict[str, dict[str, An
 
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(probe)
     resolution, threads = settings.trained_resolution(), max(1, int(resources.cpus))
-    found: dict[str, dict[str, Any]] = ray.get(task.remote(settings.device, settings.precision, resolution, threads))
+    asked = task.remote(settings.device, settings.precision, resolution, threads, repeatable=False)
+    found: dict[str, dict[str, Any]] = ray.get(asked)
     return found
 
 

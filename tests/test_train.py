@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
-from helpers_search import CLASSES, SIZE, images, space_of
+from helpers_search import CLASSES, SIZE, images
+from helpers_train import batches, equal, network, saved, training, weights
 from torch import nn
 
 from nas import zoo
-from nas.batches import Augment, Batches
 from nas.data import Dataset, split
 from nas.errors import UsageError
 from nas.jobs import TrainingData
-from nas.network import build
 from nas.proxy import Proxy
 from nas.recipe import Recipe
 from nas.records import Epoch
@@ -27,56 +25,6 @@ from nas.train import Diverged, Training, evaluate, pick_device, pick_precision,
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-CHOICES = {"stage1.depth": 1, "stage1.width": 4, "stage2.depth": 2, "stage2.width": 8}
-SPACE = """\
-space: two stages
-stages: 2
-values:
-  block: bottleneck
-  cardinality: 2
-  group_width: 4
-  stem_width: 4
-  stage*.depth: [1, 2]
-  stage*.width: [4, 8]
-  stage2.stride: 2
-"""
-
-
-def batches(
-    count: int = 48, seed: int = 0, device: str = "cpu", size: int = 16, train: bool = True, x=None, y=None
-) -> Batches:
-    if x is None:
-        x, y = images(count, seed)
-    return Batches(
-        x, y, mean=(0.4,), std=(0.25,), batch_size=size, device=device, seed=3, drop_last=train,
-        augment=Augment(crop_padding=1, flip=False) if train else None,
-    )  # fmt: skip
-
-
-def network(seed: int = 0) -> nn.Module:
-    return build(space_of(SPACE, resolution=SIZE, classes=CLASSES).architecture(CHOICES), seed=seed)
-
-
-def training(recipe: Recipe, seed: int = 0, device: str = "cpu", **options) -> Training:
-    return Training(network(seed), batches(device=device), batches(32, 1, device, 64, train=False), recipe, **options)
-
-
-def weights(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-
-
-def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def saved(state: dict) -> dict:
-    """What a checkpoint file keeps of a state."""
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
-
-
 RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=0.1, warmup_epochs=0.5)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nas.commands.options import examples, json_option, skip_corrupt_option
+from nas.commands.options import examples, json_option, skip_corrupt_option, threads_option
 from nas.recipe import FULL_EPOCHS
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ PAGE = "comparison.html"
 )
 @click.option("--gradients", is_flag=True, help="Record and draw each layer's gradient norms.")
 @click.option("--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@threads_option
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),

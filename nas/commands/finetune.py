@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas.commands.fronts import Start, front_starts, train_front
-from nas.commands.options import examples, json_option, skip_corrupt_option
+from nas.commands.options import examples, json_option, skip_corrupt_option, threads_option
 from nas.commands.train import PRECISIONS
 from nas.errors import NasError, UsageError
 from nas.recipe import FULL_EPOCHS
@@ -96,6 +96,7 @@ class Options:
     "--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True, help="Of head, batches and split."
 )
 @click.option("--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@threads_option
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -55,6 +57,23 @@ def json_option(command: F) -> F:
 def skip_corrupt_option(command: F) -> F:
     about = "Leave out image files that can't be decoded, and list them. Default: they are an error."
     return click.option("--skip-corrupt", is_flag=True, help=about)(command)
+
+
+def threads_option(command: F) -> F:
+    """--threads, for commands that train in this process: taken as it is read, before PyTorch is loaded."""
+    about = "Cores to use on a CPU; of several commands at once, give each its share.  [default: all]"
+
+    def take(ctx: click.Context, param: click.Parameter, value: int | None) -> None:
+        if value is None:
+            return
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(value)
+        if torch := sys.modules.get("torch"):  # loaded already, by who called the command from Python
+            torch.set_num_threads(value)
+
+    option = click.option(
+        "--threads", metavar="N", type=click.IntRange(min=1), expose_value=False, callback=take, help=about
+    )
+    return option(command)
 
 
 def recipe_options(command: F) -> F:

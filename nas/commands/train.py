@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from nas.commands.options import examples, json_option, recipe_options, skip_corrupt_option
+from nas.commands.options import examples, json_option, recipe_options, skip_corrupt_option, threads_option
 from nas.recipe import FULL_EPOCHS
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no
     "--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True, help="Of weights, batches and split."
 )
 @click.option("--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@threads_option
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),

@@ -1,0 +1,57 @@
+"""`--threads` reaches PyTorch, whether it is loaded already or not."""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+import click
+import pytest
+import torch
+from click.testing import CliRunner
+
+from nas.commands.options import threads_option
+
+CODE = """
+import sys
+import click
+from nas.commands.options import threads_option
+
+@click.command()
+@threads_option
+def command():
+    assert "torch" not in sys.modules
+    import torch
+    print(torch.get_num_threads())
+
+command({arguments}, standalone_mode=False)
+"""
+
+
+@pytest.mark.parametrize(("arguments", "threads"), [(["--threads", "1"], "1")])
+def test_before_torch_is_loaded(python, arguments, threads):
+    assert python(CODE.format(arguments=arguments)).split() == [threads]
+
+
+def test_after_torch_is_loaded(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "5")
+
+    @click.command()
+    @threads_option
+    def command() -> None:
+        click.echo(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    try:
+        assert CliRunner().invoke(command, ["--threads", "1"]).output == "1\n"
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+        assert CliRunner().invoke(command, ["--threads", "0"]).exit_code == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["train", "compare", "finetune"])
+def test_commands_that_train_here_have_it(name):
+    command = getattr(importlib.import_module(f"nas.commands.{name}"), name)
+    assert "--threads" in [option for parameter in command.params for option in parameter.opts]
