@@ -34,6 +34,7 @@ def load(
     resolution: int | None = None,
     max_images: int | None = None,
     skip_corrupt: bool = False,
+    paged: bool = False,
     progress: Say | None = None,
 ) -> Dataset:
     """The data set called `name`: a key of `DATASETS`; with its path, imagefolder:PATH or npz:PATH.
@@ -41,8 +42,9 @@ def load(
     root: where published data sets lie or go; otherwise $NAS_DATA, then ~/.cache/nas/data. download: whether to get one
     that is not there. resolution: side in pixels to which all images are centre-cropped and resized (bilinear,
     antialiased). max_images: how many train images to keep, with the class shares kept; the test part stays whole.
-    skip_corrupt: whether image files that can't be decoded are left out instead of refused. progress: called with a line
-    of text for what a person should know of the data, and now and then while something takes seconds.
+    skip_corrupt: whether image files that can't be decoded are left out instead of refused. paged: whether decoded images
+    of a folder that exceed the memory may stay on the disk, mapped; for those who look at a batch at a time. progress: called
+    with a line of text for what a person should know of the data, and now and then while something takes seconds.
 
     Raises UsageError, before anything is trained, if the data can't be used as asked; NasError if a download fails.
     """

@@ -160,11 +160,14 @@ def fit(images: Images, resolution: int, what: str, say: Say) -> Images:
     return resized
 
 
-def require_memory(what: str, count: int, size: int) -> None:
-    """UsageError when `count` images of `size` bytes exceed the memory that this process can still get.
+def memory_holds(size: int) -> bool:
+    """Whether this process can get so many bytes."""
+    available = available_memory()
+    return available is None or size <= available
 
-    Mapped images count like others: training picks them in a random order, each one in every epoch.
-    """
+
+def require_memory(what: str, count: int, size: int) -> None:
+    """UsageError when `count` images of `size` bytes exceed the memory that this process can still get."""
     available = available_memory()
     if available is not None and count * size > available:
         fitting = f"; {available // size:,} of these would fit" if 0 < available // size < count else ""
