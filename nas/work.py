@@ -17,6 +17,7 @@ import torch
 
 from nas.architecture import Architecture
 from nas.batches import Augment, Batches
+from nas.data import Dataset
 from nas.engine import Engine
 from nas.errors import NasError
 from nas.files import read_json, write_json, write_with
@@ -30,22 +31,19 @@ from nas.train import Training, pick_device, pick_precision, probe_engine
 MAX_REASON = 400  # characters
 
 
-class Bench:
-    """A place to train at: the device, and the data on it, kept from trial to trial.
+class Place:
+    """A place to train at: a device, and how it computes.
 
-    proxy: what is trained in place of each candidate.
     engines: what was measured of devices, by their names (`measured`); one that is not among them computes in plain forms.
     """
 
     def __init__(
         self,
-        data: TrainingData,
         recipe: Recipe,
         *,
         device: str = "auto",
         precision: str = "auto",
         threads: int = 0,
-        proxy: Proxy | None = None,
         engines: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         if threads:
@@ -55,15 +53,28 @@ class Bench:
         if self.device.type == "cuda":
             torch.backends.cudnn.deterministic = True
         self.recipe = recipe
-        self.proxy = proxy or Proxy()
-        self.data = data
         self.engine = Engine.from_dict((engines or {}).get(device_name(self.device), {}))
-        self._seed: int | None = None  # of the batches below
-        self._batches: dict[int, tuple[Batches, Batches]] = {}  # by resolution; all share one copy of the images
 
     def precision(self, architecture: Architecture) -> str:
         """The arithmetic that a network is trained in here."""
         return pick_precision(self._precision, self.device, architecture)
+
+    def release(self) -> None:
+        """Give the memory of the last network back."""
+        if self.device.type == "cuda":
+            gc.collect()
+            torch.cuda.empty_cache()
+
+
+class Bench(Place):
+    """A place to train at with the data on its device, kept from trial to trial. proxy: what is trained in place of each candidate."""
+
+    def __init__(self, data: TrainingData, recipe: Recipe, *, proxy: Proxy | None = None, **options: Any) -> None:
+        super().__init__(recipe, **options)
+        self.proxy = proxy or Proxy()
+        self.data = data
+        self._seed: int | None = None  # of the batches below
+        self._batches: dict[int, tuple[Batches, Batches]] = {}  # by resolution; all share one copy of the images
 
     def batches(self, seed: int, resolution: int | None = None) -> tuple[Batches, Batches]:
         """Training and validation batches of `resolution` pixels (None: the images' own); the images move to the device once."""
@@ -77,6 +88,19 @@ class Bench:
             train, validation = self._batches[own]
             self._batches[resolution] = (train.at(resolution), validation.at(resolution))
         return self._batches[resolution]
+
+    def test(self, dataset: Dataset, resolution: int | None = None) -> Batches:
+        """All the test images, in order; they are on the device for as long as these batches are kept."""
+        return Batches(
+            dataset.x_test,
+            dataset.y_test,
+            mean=self.data.mean,
+            std=self.data.std,
+            batch_size=4 * self.recipe.batch_size,
+            device=self.device,
+            resolution=resolution,
+            resident=fits(dataset.x_test.nbytes, self.device),
+        )
 
     def _moved(self, seed: int) -> tuple[Batches, Batches]:
         data, size = self.data, self.recipe.batch_size
@@ -144,12 +168,6 @@ class Bench:
         write_json(folder / RESULT, self._result(job, epochs, reason, executed, micro_batch))
         for name in (CHECKPOINT, EPOCHS):
             (folder / name).unlink(missing_ok=True)
-
-    def release(self) -> None:
-        """Give the memory of the last network back."""
-        if self.device.type == "cuda":
-            gc.collect()
-            torch.cuda.empty_cache()
 
     def _training(self, job: Job, micro_batch: int | None = None) -> Training:
         trained = self.proxy.of(job.architecture)

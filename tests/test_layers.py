@@ -82,6 +82,7 @@ TABLE: dict[str, set[str]] = {
         "records",
         "train",
     },
+    "streaming": {"augmentation", "batches", "data", "jobs", "recipe", "work"},
     "run": {"architecture", "cost", "files", "network", "pareto", "records", "settings"},
     "study": {
         *(
@@ -117,6 +118,7 @@ TABLE: dict[str, set[str]] = {
             "recipe",
             "records",
             "settings",
+            "streaming",
             "train",
             "weights",
             "work",

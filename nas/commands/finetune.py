@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.commands.options import examples, json_option, skip_corrupt_option
+from nas.commands.options import examples, json_option, skip_corrupt_option, stream_options
 from nas.commands.train import PRECISIONS
 from nas.errors import NasError, UsageError
 
 if TYPE_CHECKING:
     from nas.architecture import Architecture
-    from nas.data import Dataset
+    from nas.data import Dataset, Streamed
     from nas.full_training import FullTraining
     from nas.run import Run
     from nas.transfer import Policy
@@ -105,6 +105,7 @@ class Options:
 @click.option("--data-root", metavar="DIR", type=click.Path(path_type=Path), help="Where published data sets lie.")
 @click.option("--download", is_flag=True, help="Download the data set if it isn't there.")
 @skip_corrupt_option
+@stream_options
 @click.option(
     "--out",
     metavar="DIR",
@@ -120,6 +121,8 @@ def finetune(
     data_root: Path | None,
     download: bool,
     skip_corrupt: bool,
+    stream: bool,
+    workers: int | None,
     resolution: int | None,
     out: Path | None,
     as_json: bool,
@@ -137,7 +140,7 @@ def finetune(
 
     After an interruption the same command goes on behind the last epoch.
     """
-    from nas.commands.inputs import check_folder, read_run
+    from nas.commands.inputs import check_folder, read_images, read_run
     from nas.commands.output import note, print_json
     from nas.recipe import BASE_BATCH, Recipe
     from nas.settings import FILE
@@ -153,17 +156,22 @@ def finetune(
     check_folder(folder)
     starts = [_start(source, weights, folder)] if run is None else _front(run, weights, folder)
 
-    from nas.data import load
-
     def say(text: str) -> None:
         if not options.quiet:
             note(text)
 
-    data = load(
-        dataset, root=data_root, download=download, resolution=resolution, skip_corrupt=skip_corrupt, progress=say
+    data = read_images(
+        dataset,
+        stream=stream,
+        workers=workers,
+        root=data_root,
+        download=download,
+        resolution=resolution,
+        skip_corrupt=skip_corrupt,
+        progress=say,
     )
     if run is None:
-        result = _finetune(starts[0], data, options)
+        result = _finetune(starts[0], data, options, workers)
         if as_json:
             print_json(result)
         else:
@@ -174,7 +182,7 @@ def finetune(
     for number, start in enumerate(starts, 1):
         say(f"\n{start.folder.name} ({number} of {len(starts)})")
         try:
-            result = _finetune(start, data, options)
+            result = _finetune(start, data, options, workers)
         except UsageError:
             raise
         except NasError as error:  # one that diverges doesn't keep the others from being trained
@@ -284,7 +292,7 @@ def _design(architecture: Architecture) -> str:
 # -- one network -------------------------------------------------------------------------------------------------------
 
 
-def _finetune(start: Start, data: Dataset, options: Options) -> dict[str, Any]:
+def _finetune(start: Start, data: Dataset | Streamed, options: Options, workers: int | None) -> dict[str, Any]:
     """Fine-tune one network, or go on with it; its result."""
     from nas.commands.output import note
     from nas.commands.train import introduce, leave, run_epochs
@@ -311,6 +319,7 @@ def _finetune(start: Start, data: Dataset, options: Options) -> dict[str, Any]:
         rates=policy.rates,
         policy={**policy.described(), "head": "kept" if options.keep_head else "fresh"},
         fresh_head=not options.keep_head,
+        workers=workers,
     )
     if options.keep_head:
         _check_classes(training, start.weights)

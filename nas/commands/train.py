@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from nas.commands.options import examples, json_option, recipe_options, skip_corrupt_option
+from nas.commands.options import examples, json_option, recipe_options, skip_corrupt_option, stream_options
 from nas.recipe import FULL_EPOCHS
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no
         "nas train resnet20 --dataset cifar10 --download --device cuda",
         "nas train resnet50 --dataset imagefolder:photos --resolution 224 --weights torchvision:resnet50 --lr 0.01",
         "nas train config.yaml --dataset imagefolder:photos --resolution 64 --epochs 100 --out trained",
+        "nas train resnet50 --dataset imagefolder:imagenet --stream --workers 16 --epochs 100 --batch-size 256",
     )
 )
 @click.argument("config", metavar="CONFIG|NAME")
@@ -71,6 +72,7 @@ LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no
     help="Folder of the training.  [default: results/train-...]",
 )
 @skip_corrupt_option
+@stream_options
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's event files, too.")
 @json_option
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -90,6 +92,8 @@ def train(
     resolution: int | None,
     out: Path | None,
     skip_corrupt: bool,
+    stream: bool,
+    workers: int | None,
     tensorboard: bool,
     as_json: bool,
     quiet: bool,
@@ -104,7 +108,7 @@ def train(
     DIR then holds weights.safetensors, config.yaml, result.json, log.csv and report.html: the curves, the accuracy of each
     class and what is taken for what.
     """
-    from nas.commands.inputs import check_folder, read_architecture, slug
+    from nas.commands.inputs import check_folder, read_architecture, read_images, slug
     from nas.commands.output import note, print_json
     from nas.recipe import BASE_BATCH, Recipe, default_batch_size
     from nas.text import shown
@@ -132,10 +136,10 @@ def train(
 
                 start = read(weights, progress=not quiet)
 
-            from nas.data import load
-
-            data = load(
+            data = read_images(
                 dataset,
+                stream=stream,
+                workers=workers,
                 root=data_root,
                 download=download,
                 resolution=resolution,
@@ -158,6 +162,7 @@ def train(
             precision=precision,
             weights=start,
             micro_batch=micro_batch,
+            workers=workers,
             group=group,
         ) as training:
             if not training.finished:
@@ -178,6 +183,7 @@ def train(
 
 def introduce(training: FullTraining, changes: list[str]) -> None:
     from nas.commands.output import note
+    from nas.data import Streamed
     from nas.network import cost_of
     from nas.text import describe, format_count
 
@@ -199,6 +205,8 @@ def introduce(training: FullTraining, changes: list[str]) -> None:
             )
         )
     note(f"data: {training.dataset.source}")
+    if isinstance(training.dataset, Streamed):
+        note(f"crops: boxes of 8 to 100 % of an image, centres for evaluation; decoded by {training.workers} processes")
     note(
         f"images: {len(data.train_index):,} to train on, {len(data.validation_index):,} for validation, "
         f"{len(training.dataset.y_test):,} for the test at the end"
