@@ -37,7 +37,7 @@ from nas.records import Epoch
 from nas.settings import versions
 from nas.streaming import LAW as STREAMED
 from nas.streaming import StreamPlace
-from nas.train import Training
+from nas.train import Training, pick_device
 from nas.weights import Fitted, Weights, fit
 from nas.work import Bench, device_name, measured, smaller
 
@@ -132,6 +132,7 @@ class FullTraining:
         self._lock: BinaryIO | None = None
 
     def __enter__(self) -> Self:
+        pick_device(self._device)  # one that is not here is said before the folder is made
         try:
             with self.group.in_turn():
                 if self.group.first:

@@ -592,6 +592,8 @@ IMAGES = random_images(20)
         ({"y_train": np.arange(20) % 3}, "y_train holds 0 to 2; labels of 2 classes go from 0 to 1"),
         ({"y_train": np.arange(20) % 2 - 1}, "y_train holds -1 to 0"),
         ({"y_test": np.full(6, 2)}, "y_test holds 2 to 2"),
+        ({"y_train": np.arange(20) % 2 + 1, "classes": None}, "begin at 1; they count from 0: subtract 1"),
+        ({"y_train": np.eye(2)[np.arange(20) % 2]}, "y_train is float64; .*of one-hot rows, they are y.argmax"),
         ({"y_train": np.arange(20) % 2 * 1.0}, "y_train is float64; labels must be integers"),
         ({"y_train": np.arange(20) % 2 == 0}, "y_train is bool; labels must be integers"),
         ({"y_train": np.arange(19) % 2}, r"y_train has shape \(19,\).*\(20,\)"),

@@ -150,6 +150,30 @@ def test_a_strip_is_not_resized_to_a_banner(tmp_path: Path) -> None:
     assert nas.streaming._bounded(Image.new("RGB", (3000, 2))).size == (32, 2)
 
 
+def test_every_kind_of_file_is_decoded_as_elsewhere(tmp_path: Path) -> None:
+    """Gray, CMYK, 16 bits, transparent, turned: squares of the size that is shown are the same as in a decoded folder."""
+    turned = Image.Exif()
+    turned[274] = 6
+    random = np.random.default_rng(1)
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for copy in range(4):
+            stem = tmp_path / "set" / name / str(copy)
+            pixels = random.integers(0, 256, (9, 9, 4), dtype=np.uint8)
+            Image.fromarray(pixels[..., 0]).save(f"{stem}-gray.png")
+            Image.fromarray(pixels).save(f"{stem}-rgba.png")
+            Image.fromarray(pixels, "CMYK").save(f"{stem}-cmyk.jpg")
+            Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(f"{stem}-sixteen.png")
+            Image.fromarray(pixels[..., :3]).save(f"{stem}-turned.jpg", exif=turned)
+    name = f"imagefolder:{tmp_path / 'set'}"
+    files = stream(name, root=tmp_path / "home", resolution=8)
+    decoded = load(name, root=tmp_path / "home", resolution=9)
+    batches = make(files, shown=None)
+    centres = decoded.x_train[:, :8, :8]  # resized to 9, which they are, then the centre of 8
+    corner = torch.from_numpy(((centres / 255 - np.array(files.mean)) / np.array(files.std)).astype(np.float32))
+    torch.testing.assert_close(shown(batches, 0)[0].permute(0, 2, 3, 1), corner, atol=2e-5, rtol=2e-5)
+
+
 # -- the data ---------------------------------------------------------------------------------------------------------
 
 

@@ -180,7 +180,8 @@ def check_square(what: str, shape: tuple[int, ...]) -> None:
 def check_labels(what: str, labels: NDArray[np.generic], count: int, classes: Sequence[str]) -> None:
     """UsageError unless `labels` is a (count,) array of integers in 0 .. len(classes) - 1."""
     if not np.issubdtype(labels.dtype, np.integer):
-        raise UsageError(f"{what} is {labels.dtype}; labels must be integers, 0 for the first class")
+        hint = "; of one-hot rows, they are y.argmax(1)" if labels.ndim == 2 else ""
+        raise UsageError(f"{what} is {labels.dtype}; labels must be integers, 0 for the first class{hint}")
     if labels.shape != (count,):
         raise UsageError(f"{what} has shape {labels.shape}; with one label for each image it would be ({count},)")
     low, high = int(labels.min()), int(labels.max())

@@ -124,6 +124,8 @@ def _class_names(path: Path, arrays: dict[str, NDArray[Any]]) -> tuple[str, ...]
         return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names)
     labels = arrays["y_train"]
     countable = labels.size > 0 and np.issubdtype(labels.dtype, np.integer)
+    if countable and (least := int(labels.min())) > 0:
+        raise UsageError(f"{path}: the labels of y_train begin at {least}; they count from 0: subtract {least}")
     # No further than there are images, lest one stray label makes a billion names; `assemble` reports it.
     count = min(max(int(labels.max()) + 1, 2), len(labels)) if countable else 2
     return tuple(str(label) for label in range(count))
