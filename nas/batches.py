@@ -65,7 +65,7 @@ class Plan:
     centre: NDArray[np.int64] | None = None
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Batches of labelled images, epoch after epoch, as training and evaluation take them: `Batches`, or a stream of files.
 
     images: of one epoch. batch_size: of all batches but the last. device: where the batches are. seed: which all that is random

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from nas.architecture import Architecture
-from nas.batches import Source
+from nas.batches import BatchSource
 from nas.data import Dataset, Streamed, split
 from nas.distributed import ALONE, Group
 from nas.errors import NasError, UsageError
@@ -130,6 +130,7 @@ class FullTraining:
         self._records: list[Epoch] = []
         self._training: Training | None = None
         self._lock: BinaryIO | None = None
+        self.on_step: Callable[[int, int], None] | None = None  # told the epoch's steps that are done, and all of them
 
     def __enter__(self) -> Self:
         pick_device(self._device)  # one that is not here is said before the folder is made
@@ -313,7 +314,7 @@ class FullTraining:
         network = build(self.architecture, seed=self.seed)
         if self.fitted is not None:
             network.load_state_dict(self.fitted.state, strict=False)  # but for a fresh head, which `fit` has checked
-        batches: tuple[Source, Source] = self._place.batches(self.seed, self.architecture.resolution)
+        batches: tuple[BatchSource, BatchSource] = self._place.batches(self.seed, self.architecture.resolution)
         path = self.folder / CHECKPOINT
         state = None
         if path.exists():
@@ -332,6 +333,8 @@ class FullTraining:
             engine=self._place.engine,
             group=self.group,
         )
+        steps = len(training.train_batches)
+        training.after_backward = lambda step: self.on_step(step % steps + 1, steps) if self.on_step else None
         if state is not None:
             try:
                 records = [Epoch.from_dict(record) for record in state["epochs"]]
@@ -353,7 +356,7 @@ class FullTraining:
         }
         write_with(self.folder / CHECKPOINT, lambda file: torch.save(state, file))
 
-    def _test_batches(self) -> Source:
+    def _test_batches(self) -> BatchSource:
         place, dataset, resolution = self._place, self.dataset, self.architecture.resolution
         if isinstance(place, StreamPlace):
             assert isinstance(dataset, Streamed)

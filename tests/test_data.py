@@ -439,7 +439,10 @@ def test_progress_is_reported_while_images_are_decoded(tmp_path: Path, monkeypat
     monkeypatch.setattr("nas.data.images._QUIET_SECONDS", 0.0)
     load(f"imagefolder:{tmp_path}", progress=said.append)
     assert said[0].endswith("100 images of 2 classes")
-    assert [line.rpartition(": ")[2] for line in said[1:-1]] == ["64 of 100 images", "100 of 100 images"]
+    told = [line.rpartition(": ")[2].rpartition(", ") for line in said[1:-1]]
+    assert [line[0] for line in told] == ["64 of 100 images", "100 of 100 images"]
+    assert told[0][2].endswith(" s left")
+    assert told[1][2] == "0 s left"
     assert said[-1] == "images of 8 px: they keep their size; gray ones are made RGB"
 
 

@@ -29,7 +29,7 @@ TABLE: dict[str, set[str]] = {
     "pareto": set(),
     "files": set(),
     "text": set(),
-    "data": {"files"},
+    "data": {"files", "text"},
     "augmentation": set(),
     "batches": {"augmentation"},
     "distributed": set(),

@@ -17,6 +17,7 @@ import numpy as np
 
 from nas.data.dataset import Images
 from nas.errors import UsageError
+from nas.text import format_seconds
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -261,7 +262,7 @@ def in_threads(work: Callable[[int, int], Done], total: int, what: str, say: Say
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = min(cores, 32)
     stops = iter(range(_CHUNK, total + _CHUNK, _CHUNK))
-    spoken = time.monotonic()
+    begun = spoken = time.monotonic()
     pool = ThreadPoolExecutor(threads)
     waiting: deque[tuple[int, Future[Done]]] = deque()
     try:
@@ -273,9 +274,9 @@ def in_threads(work: Callable[[int, int], Done], total: int, what: str, say: Say
                 return
             end, job = waiting.popleft()
             yield job.result()
-            if time.monotonic() - spoken > _QUIET_SECONDS:
-                spoken = time.monotonic()
-                say(f"{what}: {end:,} of {total:,} images")
+            if (now := time.monotonic()) - spoken > _QUIET_SECONDS:
+                spoken = now
+                say(f"{what}: {end:,} of {total:,} images, {format_seconds((now - begun) * (total - end) / end)} left")
     finally:
         # After Ctrl-C or an error, what has not begun is dropped instead of finished.
         pool.shutdown(cancel_futures=True)
