@@ -18,6 +18,7 @@ import torch
 from nas.architecture import Architecture
 from nas.batches import Augment, Batches
 from nas.data import Dataset
+from nas.data.images import memory_holds
 from nas.engine import Engine
 from nas.errors import NasError
 from nas.files import read_json, write_json, write_with
@@ -216,9 +217,12 @@ def measured(device: str, precision: str, resolution: int, threads: int = 0) -> 
 
 
 def fits(size: int, device: torch.device) -> bool:
-    """Whether images of so many bytes should live on the device: up to half of what it has free; the rest is for training."""
+    """Whether images of so many bytes should live on the device: up to half of what it has free; the rest is for training.
+
+    On the CPU they are in memory anyway, unless it is too small for them and they are mapped: then they come from the disk.
+    """
     if device.type != "cuda":
-        return True
+        return memory_holds(size)
     free, _ = torch.cuda.mem_get_info(device)
     return size <= free // 2
 

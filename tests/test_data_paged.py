@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tracemalloc
 from pathlib import Path
 
@@ -37,12 +36,6 @@ def links(root: Path, count: int = COUNT) -> Path:
     return root
 
 
-def anonymous() -> int:
-    """Bytes of this process that are not pages of files."""
-    found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) * 1024 if found else 0
-
-
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas.data.images.available_memory", lambda: WHOLE // 3)
@@ -53,7 +46,6 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_images_beyond_memory_are_trained_on_without_ever_being_held(tmp_path: Path) -> None:
     root = links(tmp_path / "set")
     said: list[str] = []
-    before = anonymous()
     tracemalloc.start()
     try:
         data = load(f"imagefolder:{root}", root=tmp_path / "home", resolution=SIDE, paged=True, progress=said.append)
@@ -62,16 +54,19 @@ def test_images_beyond_memory_are_trained_on_without_ever_being_held(tmp_path: P
         assert data.std == pytest.approx((50 / 255,) * 3)
         bench = Bench(held_out(data, 0), Recipe.of(1, 16), device="cpu", precision="fp32")
         train, validation = bench.batches(0)
-        images = [len(labels) for _, labels in train.epoch(0)]
+        seen = [len(labels) for _, labels in train.epoch(0)]
         network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2))
         evaluate(network, validation)
-        evaluate(network, bench.test(data))
+        test = bench.test(data)
+        evaluate(network, test)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert sum(images) == 432
+    assert sum(seen) == 432
     assert peak < WHOLE // 2, "NumPy's memory: some chunks of decoded images, but not all"
-    assert anonymous() - before < WHOLE, "PyTorch's memory"
+    for batches, images in ((train, data.x_train), (validation, data.x_train), (test, data.x_test)):
+        assert batches._x.data_ptr() == images.ctypes.data, "PyTorch's memory: that of the mapped file"
+    assert not train._resident, "gathered ahead of training"
     assert any("more than memory holds: they are read from the disk in each epoch" in line for line in said)
     assert any(line.startswith("decoded images are kept in") for line in said)
     said.clear()

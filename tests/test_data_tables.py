@@ -245,6 +245,15 @@ def test_parquet_of_one_part_has_a_fifth_carved(place: str, root: Path, home: Pa
     assert (len(data.y_train), len(data.y_test)) == (16, 4)
 
 
+def test_class_folders_count_beside_parquet_of_something_else(root: Path, home: Path) -> None:
+    for word in WORDS:
+        images(root / word)
+    pyarrow.parquet.write_table(arrow.table({"price": [1.0]}), root / "notes.parquet")
+    said: list[str] = []
+    assert read(root, home, progress=said.append).classes == WORDS
+    assert said[0].startswith("notes.parquet of") and "no column of images" in said[0]
+
+
 def test_labels_without_names_are_their_own(root: Path, home: Path) -> None:
     parquet(root / "train.parquet", range(20), names=None)
     assert read(root, home).classes == ("0", "1")
@@ -316,7 +325,7 @@ def wrong(problem: str, root: Path) -> None:
     ("problem", "said"),
     [
         ("cut short", "is no parquet file, or is cut short"),
-        ("no images", "has 0 columns of images, and it needs one"),
+        ("no images", r"has no class folders with images \(there are no images\)"),
         ("no label", "has no column label; it has image, text"),
         ("beside", "row 1: image holds no bytes"),
         ("beyond", "row 1: label is '2'; there are 2 classes"),

@@ -208,7 +208,7 @@ def introduce(training: FullTraining, changes: list[str]) -> None:
         )
     note(f"data: {training.dataset.source}")
     if isinstance(training.dataset, Streamed):
-        note(f"crops: boxes of 8 to 100 % of an image, centres for evaluation; decoded by {training.workers} processes")
+        note(f"crops: boxes of 8 to 100 % of an image, centres for evaluation; workers that decode: {training.workers}")
     note(
         f"images: {len(data.train_index):,} to train on, {len(data.validation_index):,} for validation, "
         f"{len(training.dataset.y_test):,} for the test at the end"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nas.data.dataset import Labels, check_classes, check_counts
 from nas.data.images import SUFFIXES, Corrupt, Say, skipped
-from nas.data.layout import layout_of, visible
+from nas.data.layout import folders_in, layout_of, visible
 from nas.data.metadata import read_metadata
 from nas.data.parquet import unpacked
 from nas.data.sources import LEAST_PER_CLASS, SEED, TEST_FRACTION, Request
@@ -129,7 +129,7 @@ def _class_folders(root: Path, request: Request) -> Found:
 def _listing(root: Path) -> tuple[Samples, tuple[str, ...]]:
     """The samples and classes of root/CLASS/**: the classes sorted by name, the files by path."""
     try:
-        folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and visible(entry.name))
+        folders = folders_in(root)
         images = [_images_under(folder) for folder in folders]
         loose = next((entry for entry in sorted(root.iterdir()) if _is_image(entry.name)), None)
     except OSError as error:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nas.data.images import Say
-from nas.data.layout import visible
+from nas.data.layout import folders_in
 from nas.data.parquet import parquet_rows
 from nas.data.tables import Found, Samples, choose_parts, label_column, label_text, part_named, some, sorted_names
 from nas.errors import UsageError
@@ -43,10 +43,7 @@ def read_metadata(root: Path, say: Say) -> Found | None:
     A table without file names, or one without labels where there are folders of classes, is not meant: that is said, and the
     folders of classes count. Raises UsageError for a table that is meant and wrong.
     """
-    try:
-        folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and visible(entry.name))
-    except OSError as error:
-        raise UsageError(f"{error.filename} can't be listed: {error.strerror}") from error
+    folders = folders_in(root)
     parts: dict[str, _Rows] = {}
     if (table := _table(root)) is not None:
         if (rows := _read(table, root, say, classes=_class_folders(folders))) is None:
@@ -56,9 +53,8 @@ def read_metadata(root: Path, say: Say) -> Found | None:
         for folder in folders:
             part = part_named(folder.name)
             if part and part not in parts and (table := _table(folder)) is not None:
-                inner = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and visible(entry.name)]
-                if (rows := _read(table, root, say, classes=bool(inner))) is not None:
-                    parts[part] = rows
+                rows = _read(table, root, say, classes=bool(folders_in(folder)))
+                parts |= {} if rows is None else {part: rows}
         if not parts:
             return None
     train, test, about, unread = choose_parts(parts, str(root))
@@ -85,8 +81,7 @@ def _table(folder: Path) -> Path | None:
 
 def _class_folders(folders: list[Path]) -> bool:
     """Whether folders may be those of classes, or of parts that hold these."""
-    inner = (entry for folder in folders if part_named(folder.name) for entry in folder.iterdir())
-    return any(not part_named(folder.name) for folder in folders) or any(entry.is_dir() for entry in inner)
+    return any(not part_named(folder.name) or folders_in(folder) for folder in folders)
 
 
 def _by_part(rows: _Rows, root: Path) -> dict[str, _Rows]:

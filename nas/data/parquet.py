@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from nas.data.images import SUFFIXES, Say, available_memory
-from nas.data.layout import visible
+from nas.data.layout import folders_in, visible
 from nas.data.tables import Found, Samples, choose_parts, label_column, label_text, part_named, sorted_names
 from nas.errors import UsageError
 from nas.files import read_json, write_json
@@ -54,6 +54,9 @@ def unpacked(root: Path, kept_in: Path, say: Say) -> Found | None:
     """
     files = _parquet_files(root)
     if not files:
+        return None
+    if not any(_image_columns(_open(file).schema_arrow) for file in files):
+        say(f"{', '.join(file.name for file in files[:3])} of {root} is not read: it has no column of images")
         return None
     parts: dict[str, list[Path]] = {}
     for file in files:
@@ -99,9 +102,7 @@ def _parquet_files(root: Path) -> list[Path]:
             raise UsageError(f"{error.filename} can't be listed: {error.strerror}") from error
         return [entry for entry in names if entry.suffix == ".parquet" and entry.name != "metadata.parquet"]
 
-    folders = (
-        [entry for entry in sorted(root.iterdir()) if entry.is_dir() and visible(entry.name)] if root.is_dir() else []
-    )
+    folders = folders_in(root)
     usual = [folder for folder in folders if folder.name == "data" or part_named(folder.name)]
     found = [file for folder in (root, *usual) for file in inside(folder)]
     if not found and len(folders) <= _MOST_CONFIGURATIONS:
@@ -149,32 +150,39 @@ def _batches(parquet: Any, file: Path, names: list[str]) -> Iterator[list[dict[s
         raise UsageError(f"{file} can't be read: {_line(error)}") from error
 
 
-def _columns(file: Path) -> _Columns:
-    """Which columns hold images and labels: by the features that Hugging Face notes in the file, or by their types."""
-    schema = _open(file).schema_arrow
-    import pyarrow as arrow
+def _image_columns(schema: Any) -> list[str]:
+    """Those of type Image by the features that Hugging Face notes in the file; without any, structures with bytes."""
+    import pyarrow
 
-    features: dict[str, Any] = {}
+    kinds = {name: fact.get("_type") for name, fact in _features(schema).items()}
+    return [name for name in schema.names if kinds.get(name) == "Image"] or [
+        field.name
+        for field in schema
+        if pyarrow.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
+    ]
+
+
+def _features(schema: Any) -> dict[str, dict[str, Any]]:
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    kinds = (
-        {name: fact.get("_type") for name, fact in features.items() if isinstance(fact, dict)}
-        if isinstance(features, dict)
-        else {}
-    )
-    images = [name for name in schema.names if kinds.get(name) == "Image"] or [
-        field.name for field in schema if arrow.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
-    ]
+        return {name: fact for name, fact in features.items() if isinstance(fact, dict)}
+    return {}
+
+
+def _columns(file: Path) -> _Columns:
+    """Which columns hold images and labels. UsageError if that is unclear."""
+    schema = _open(file).schema_arrow
+    features, images = _features(schema), _image_columns(schema)
     if len(images) != 1:
         has = ", ".join(schema.names)
         raise UsageError(
             f"{file} has {len(images)} columns of images, and it needs one, of {{bytes, path}}; it has {has}"
         )
-    typed = [name for name in schema.names if kinds.get(name) == "ClassLabel"]
+    typed = [name for name in schema.names if features.get(name, {}).get("_type") == "ClassLabel"]
     label = label_column(schema.names, str(file), typed=typed)
-    names = features.get(label, {}).get("names") if label in typed else None
+    names = features[label].get("names") if label in typed else None
     given = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return _Columns(images[0], label, tuple(names) if given and names else ())
+    return _Columns(images[0], label, tuple(names) if names and given else ())
 
 
 def _unlabelled(files: Sequence[Path], columns: dict[Path, _Columns]) -> bool:
