@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -63,6 +63,51 @@ class Plan:
     mirrored: NDArray[np.bool_]
     operations: NDArray[np.int64] | None = None
     centre: NDArray[np.int64] | None = None
+
+
+class BatchSource(Protocol):
+    """Batches of labelled images, epoch after epoch, as training and evaluation take them: `Batches`, or a stream of files.
+
+    images: of one epoch. batch_size: of all batches but the last. device: where the batches are. seed: which all that is random
+    in an epoch follows from, together with its number.
+    """
+
+    images: int
+    batch_size: int
+    device: torch.device
+    seed: int
+
+    def __len__(self) -> int: ...
+    def size(self, step: int) -> int: ...
+    def epoch(self, number: int, part: tuple[int, int] = WHOLE) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+class Normalisation:
+    """(x / 255 - mean) / std of images (b, h, w, c), uint8 or in these units, as float32 (b, c, h, w) in channels-last memory.
+
+    mean, std: c numbers in [0, 1]. width: w in pixels. mean_level: the mean colour as whole grey levels, (c,) int64.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], width: int, device: torch.device | str) -> None:
+        self.mean_level = torch.tensor([round(255 * part) for part in mean], device=device)
+        # x / 255 / std - mean / std, for a row of pixels at once: a last axis of 3 channels is 3 times slower on a CPU.
+        scale = 1.0 / np.asarray(std, np.float64)
+        self._scale = torch.tensor(np.tile(scale / 255.0, width), dtype=torch.float32, device=device)
+        self._shift = torch.tensor(
+            np.tile(-np.asarray(mean, np.float64) * scale, width), dtype=torch.float32, device=device
+        )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        # The pixels stay in their order.
+        rows = images.flatten(2).to(torch.float32).mul_(self._scale).add_(self._shift)
+        return rows.view(images.shape).permute(0, 3, 1, 2)
+
+
+def span(step: int, batch_size: int, size: int, part: tuple[int, int]) -> slice:
+    """Where part (k, m) of batch `step`, which has `size` images, begins and ends in its epoch."""
+    number, parts = part
+    begin = step * batch_size
+    return slice(begin + size * number // parts, begin + size * (number + 1) // parts)
 
 
 class Batches:
@@ -126,14 +171,7 @@ class Batches:
             x, y, self._index = x[index], y[index], None
         self._x = _tensor(x) if not resident else _tensor(x).to(device)
         self._y = _tensor(y).to(self._x.device, torch.int64)
-        self._mean_level = torch.tensor([round(255 * part) for part in mean], device=device)
-        # x / 255 / std - mean / std, for a row of pixels at once: a last axis of 3 channels is 3 times slower on a CPU.
-        scale = 1.0 / np.asarray(std, np.float64)
-        row = x.shape[2]
-        self._scale = torch.tensor(np.tile(scale / 255.0, row), dtype=torch.float32, device=device)
-        self._shift = torch.tensor(
-            np.tile(-np.asarray(mean, np.float64) * scale, row), dtype=torch.float32, device=device
-        )
+        self._normalisation = Normalisation(mean, std, x.shape[2], device)
 
     def at(self, resolution: int | None) -> Self:
         """The same batches, of the same images in the same memory, at another resolution in pixels."""
@@ -177,22 +215,16 @@ class Batches:
         part: (k, m) gives the k-th of m equal parts of each batch, from 0; its images are those that it has in the whole.
         """
         plan = self.plan(number)
-        spans = [self._span(step, part) for step in range(len(self))]
+        spans = [span(step, self.batch_size, self.size(step), part) for step in range(len(self))]
         # All at once: a small copy before each batch would stall a GPU.
         drawn = [
             None if of_epoch is None else _sent(_tensor(of_epoch), self.device)
             for of_epoch in (plan.top, plan.left, plan.mirrored, plan.operations, plan.centre)
         ]
-        for span, (images, labels) in zip(spans, self._gathered(plan.order, spans), strict=True):
+        for place, (images, labels) in zip(spans, self._gathered(plan.order, spans), strict=True):
             if self.augment is not None and len(images):  # a small batch has empty parts
-                images = self._augmented(images, *(None if of_epoch is None else of_epoch[span] for of_epoch in drawn))
+                images = self._augmented(images, *(None if of_epoch is None else of_epoch[place] for of_epoch in drawn))
             yield self._normalised(images), labels
-
-    def _span(self, step: int, part: tuple[int, int]) -> slice:
-        """Where a part of a batch begins and ends in the epoch."""
-        number, parts = part
-        begin, size = step * self.batch_size, self.size(step)
-        return slice(begin + size * number // parts, begin + size * (number + 1) // parts)
 
     def _gathered(self, order: NDArray[np.int64], spans: Sequence[slice]) -> Iterator[tuple[Tensor, Tensor]]:
         """The images (b, h, w, c) uint8 and labels of each span of the order, on the device."""
@@ -200,15 +232,15 @@ class Batches:
         in_order = self.augment is None and self._index is None
         if self._resident:
             if in_order:  # views
-                yield from ((self._x[span], self._y[span]) for span in spans)
+                yield from ((self._x[place], self._y[place]) for place in spans)
                 return
             rows = _sent(rows, self.device)
-            for span in spans:
-                yield self._x.index_select(0, rows[span]), self._y.index_select(0, rows[span])
+            for place in spans:
+                yield self._x.index_select(0, rows[place]), self._y.index_select(0, rows[place])
             return
 
-        def gather(span: slice) -> tuple[Tensor, Tensor]:
-            images, labels = self._x.index_select(0, rows[span]), self._y.index_select(0, rows[span])
+        def gather(place: slice) -> tuple[Tensor, Tensor]:
+            images, labels = self._x.index_select(0, rows[place]), self._y.index_select(0, rows[place])
             return (images.pin_memory(), labels.pin_memory()) if self.device.type == "cuda" else (images, labels)
 
         with ThreadPoolExecutor(1) as pool:
@@ -241,13 +273,12 @@ class Batches:
         if operations is not None:
             images = rand_augment(images, operations, self.augment.randaugment)
         if centre is not None:
-            images = cut_out(images, centre, self.augment.cutout, self._mean_level.to(images.dtype))
+            images = cut_out(images, centre, self.augment.cutout, self._normalisation.mean_level.to(images.dtype))
         return images
 
     def _normalised(self, images: Tensor) -> Tensor:
         """(b, h, w, c) uint8 -> (b, c, h, w) float32 in channels-last memory: the pixels stay in their order."""
-        rows = images.flatten(2).to(torch.float32).mul_(self._scale).add_(self._shift)
-        x = rows.view(images.shape).permute(0, 3, 1, 2)
+        x = self._normalisation(images)
         if self.resolution is None or x.shape[2:] == (self.resolution, self.resolution):
             return x
         size = (self.resolution, self.resolution)

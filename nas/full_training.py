@@ -17,24 +17,26 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar, overload
 
 import numpy as np
 import torch
 
 from nas.architecture import Architecture
-from nas.batches import Batches
-from nas.data import Dataset, split
+from nas.batches import BatchSource
+from nas.data import Dataset, Streamed, split
 from nas.distributed import ALONE, Group
 from nas.errors import NasError, UsageError
 from nas.files import read_json, write_json, write_text, write_with
-from nas.jobs import CHECKPOINT, RESULT, TrainingData
+from nas.jobs import CHECKPOINT, RESULT, StreamedData, TrainingData
 from nas.network import build, cost_of
 from nas.optimiser import Rates
 from nas.predictions import Predictions
 from nas.recipe import Recipe
 from nas.records import Epoch
 from nas.settings import versions
+from nas.streaming import LAW as STREAMED
+from nas.streaming import StreamPlace
 from nas.train import Training, pick_device
 from nas.weights import Fitted, Weights, fit
 from nas.work import Bench, device_name, measured, smaller
@@ -42,11 +44,13 @@ from nas.work import Bench, device_name, measured, smaller
 VALIDATION = 0.1  # share of the training images
 PLAN, CONFIG, WEIGHTS, LOCK = "plan.json", "config.yaml", "weights.safetensors", "train.lock"
 VERSION = 1
+PADDED = "padded-crop"  # of decoded images
+_HOW = {PADDED: "padding them (without --stream)", STREAMED: "resizing boxes of them (--stream)"}
 
 T = TypeVar("T")
 
 
-def adapted(architecture: Architecture, dataset: Dataset) -> tuple[Architecture, list[str]]:
+def adapted(architecture: Architecture, dataset: Dataset | Streamed) -> tuple[Architecture, list[str]]:
     """The same design for the data's images and classes, and what had to change for it: "classes 1000 → 10"."""
     facts = (
         ("classes", architecture.head.classes, len(dataset.classes)),
@@ -60,9 +64,14 @@ def adapted(architecture: Architecture, dataset: Dataset) -> tuple[Architecture,
     return changed, changes
 
 
-def held_out(dataset: Dataset, seed: int) -> TrainingData:
+@overload
+def held_out(dataset: Dataset, seed: int) -> TrainingData: ...
+@overload
+def held_out(dataset: Dataset | Streamed, seed: int) -> TrainingData | StreamedData: ...
+def held_out(dataset: Dataset | Streamed, seed: int) -> TrainingData | StreamedData:
     """The data's training images, split by `seed` into those to train on and the validation split."""
-    return TrainingData.of(dataset, *split(dataset.y_train, VALIDATION, seed))
+    parts = split(dataset.y_train, VALIDATION, seed)
+    return StreamedData(dataset, *parts) if isinstance(dataset, Streamed) else TrainingData.of(dataset, *parts)
 
 
 class FullTraining:
@@ -77,8 +86,9 @@ class FullTraining:
     device, precision: as in `nas.train`; a folder that was begun in one precision, or with one engine, goes on in it.
     weights: what the network starts from in place of random ones (`nas.weights.read`); fresh_head: but for its classifier.
     rates: `nas.optimiser.Rates`, which `policy` says in plain data, for the plan. micro_batch: images at once, as in
-    `nas.train.Training`; where memory is too short for them it is halved, and the epoch begun again. group: the processes
-    that train it together, each with these arguments; only the first one writes, tests and knows the result.
+    `nas.train.Training`; where memory is too short for them it is halved, and the epoch begun again. workers: processes that decode
+    the images of a `Streamed` (None: one a core). group: the processes that train it together, each with these arguments; only
+    the first one writes, tests and knows the result.
 
     UsageError if the weights are another network's, if the folder holds another training, or if another process works in it.
     """
@@ -87,7 +97,7 @@ class FullTraining:
         self,
         folder: Path,
         architecture: Architecture,
-        dataset: Dataset,
+        dataset: Dataset | Streamed,
         recipe: Recipe,
         *,
         seed: int = 0,
@@ -98,6 +108,7 @@ class FullTraining:
         rates: Rates | None = None,
         policy: Mapping[str, Any] | None = None,
         micro_batch: int | None = None,
+        workers: int | None = None,
         group: Group = ALONE,
     ) -> None:
         self.folder = folder
@@ -112,12 +123,14 @@ class FullTraining:
         self.rates = rates
         self.policy = dict(policy) if policy else None
         self.micro_batch = micro_batch
+        self.workers = workers
         self._device, self._precision = device, precision
         self._engines: dict[str, dict[str, Any]] = {}
-        self._bench: Bench
+        self._place: Bench | StreamPlace
         self._records: list[Epoch] = []
         self._training: Training | None = None
         self._lock: BinaryIO | None = None
+        self.on_step: Callable[[int, int], None] | None = None  # told the epoch's steps that are done, and all of them
 
     def __enter__(self) -> Self:
         pick_device(self._device)  # one that can't be used is refused before anything is made
@@ -147,11 +160,16 @@ class FullTraining:
 
     @property
     def device(self) -> str:
-        return device_name(self._bench.device)
+        return device_name(self._place.device)
 
     @property
     def precision(self) -> str:
-        return self._bench.precision(self.architecture)
+        return self._place.precision(self.architecture)
+
+    @property
+    def crops(self) -> str:
+        """The law by which training images are cropped: that of `nas.batches`, or of `nas.streaming`."""
+        return STREAMED if isinstance(self.dataset, Streamed) else PADDED
 
     @property
     def records(self) -> tuple[Epoch, ...]:
@@ -202,6 +220,7 @@ class FullTraining:
             "dataset": self.dataset.name,
             "fingerprint": self.dataset.fingerprint,
             "recipe": self.recipe.to_dict(),
+            "crops": self.crops,
             "validation": VALIDATION,
             "seed": self.seed,
             "precision": self.precision,
@@ -219,7 +238,12 @@ class FullTraining:
             self._engines = begun.get("engine") or {}
         else:
             self._engines = measured(self._device, precision, self.architecture.resolution)
-        self._bench = Bench(self.data, self.recipe, device=self._device, precision=precision, engines=self._engines)
+        options: dict[str, Any] = {"device": self._device, "precision": precision, "engines": self._engines}
+        if isinstance(self.data, StreamedData):
+            self._place = StreamPlace(self.data, self.recipe, workers=self.workers, **options)
+            self.workers = self._place.workers
+        else:
+            self._place = Bench(self.data, self.recipe, **options)
 
     def _begin(self) -> None:
         """Write the plan, or hold it against the one that is there."""
@@ -260,7 +284,7 @@ class FullTraining:
                 if not size:
                     raise self._short(error) from error
             self._training = None  # behind the handler, whose traceback held what was computed
-            self._bench.release()
+            self._place.release()
             self.micro_batch = size
             with self._memory():
                 self._training = self._open()
@@ -290,12 +314,12 @@ class FullTraining:
         network = build(self.architecture, seed=self.seed)
         if self.fitted is not None:
             network.load_state_dict(self.fitted.state, strict=False)  # but for a fresh head, which `fit` has checked
-        batches = self._bench.batches(self.seed, self.architecture.resolution)
+        batches: tuple[BatchSource, BatchSource] = self._place.batches(self.seed, self.architecture.resolution)
         path = self.folder / CHECKPOINT
         state = None
         if path.exists():
             try:
-                state = torch.load(path, map_location=self._bench.device, weights_only=True)
+                state = torch.load(path, map_location=self._place.device, weights_only=True)
                 self.micro_batch = min(filter(None, (self.micro_batch, state.get("micro_batch"))), default=None)
             except Exception as error:  # torch raises nearly every type on bytes that are no checkpoint
                 raise self._unread(path, error) from error
@@ -306,9 +330,11 @@ class FullTraining:
             self.precision,
             rates=self.rates,
             micro_batch=self.micro_batch,
-            engine=self._bench.engine,
+            engine=self._place.engine,
             group=self.group,
         )
+        steps = len(training.train_batches)
+        training.after_backward = lambda step: self.on_step(step % steps + 1, steps) if self.on_step else None
         if state is not None:
             try:
                 records = [Epoch.from_dict(record) for record in state["epochs"]]
@@ -330,17 +356,17 @@ class FullTraining:
         }
         write_with(self.folder / CHECKPOINT, lambda file: torch.save(state, file))
 
+    def _test_batches(self) -> BatchSource:
+        place, dataset, resolution = self._place, self.dataset, self.architecture.resolution
+        if isinstance(place, StreamPlace):
+            assert isinstance(dataset, Streamed)
+            return place.test(dataset, resolution)
+        assert isinstance(dataset, Dataset)
+        return place.test(dataset, resolution)
+
     def _test(self, training: Training) -> dict[str, Any]:
         data, dataset = self.data, self.dataset
-        batches = Batches(
-            dataset.x_test,
-            dataset.y_test,
-            mean=data.mean,
-            std=data.std,
-            batch_size=4 * self.recipe.batch_size,
-            device=training.device,
-            resolution=self.architecture.resolution,
-        )
+        batches = self._test_batches()
         predictions = Predictions.of(training.result, batches, self.precision, dataset.classes, self.micro_batch)
         by_class = np.bincount(dataset.y_train[data.train_index], minlength=len(dataset.classes))
         cost = cost_of(self.architecture)
@@ -367,6 +393,7 @@ class FullTraining:
                 "images_by_class": [int(count) for count in by_class],
             },
             "recipe": self.recipe.to_dict(),
+            "crops": self.crops,
             "seed": self.seed,
             "device": self.device,
             "precision": self.precision,
@@ -374,7 +401,7 @@ class FullTraining:
             "policy": self.policy,
             "micro_batch": self.micro_batch,
             "processes": self.group.size,
-            "engine": self._bench.engine.to_dict(),
+            "engine": self._place.engine.to_dict(),
             **({"singly": training.singly} if training.singly else {}),
             "seconds": sum(epoch.seconds for epoch in self._records),
             "finished": time.time(),
@@ -407,7 +434,10 @@ def _differences(begun: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]
     found = []
     if begun.get("digest") != plan["digest"]:
         found.append(f"the network is {begun.get('digest')}, not {plan['digest']}")
-    if begun.get("fingerprint") != plan["fingerprint"]:
+    law = begun.get("crops", PADDED)  # the only one that earlier versions knew
+    if law != plan["crops"]:  # and the data's fingerprint is of other bytes
+        found.append(f"its images are cropped by {_HOW.get(law, law)}, not by {_HOW[plan['crops']]}")
+    elif begun.get("fingerprint") != plan["fingerprint"]:
         found.append(f"the data are others, of {begun.get('dataset')}")
     first, now = ((p.get("weights") or {}) for p in (begun, plan))
     if first.get("fingerprint") != now.get("fingerprint"):

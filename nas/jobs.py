@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.architecture import Architecture
-from nas.data import Dataset
+from nas.data import Dataset, Streamed
 
 CHECKPOINT, EPOCHS, RESULT = "checkpoint.pt", "epochs.json", "result.json"
 
@@ -36,6 +36,23 @@ class TrainingData:
     def of(cls, dataset: Dataset, train_index: NDArray[np.int64], validation_index: NDArray[np.int64]) -> Self:
         d = dataset
         return cls(d.x_train, d.y_train, train_index, validation_index, d.mean, d.std, d.flip, d.crop_padding)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedData:
+    """The same of images in files: which of the training images are trained on, and which are for validation."""
+
+    streamed: Streamed
+    train_index: NDArray[np.int64]
+    validation_index: NDArray[np.int64]
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        return self.streamed.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        return self.streamed.std
 
 
 @dataclass(frozen=True, slots=True)

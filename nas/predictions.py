@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.batches import Batches
+from nas.batches import BatchSource
 from nas.train import autocast
 
 
@@ -45,7 +45,7 @@ class Predictions:
     def of(
         cls,
         network: nn.Module,
-        batches: Batches,
+        batches: BatchSource,
         precision: str,
         classes: Sequence[str],
         micro_batch: int | None = None,

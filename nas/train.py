@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.architecture import Architecture
-from nas.batches import Batches
+from nas.batches import BatchSource
 from nas.distributed import ALONE, Group, unsynchronised
 from nas.dynamic import computation_loss, counting, gates
 from nas.engine import Engine
@@ -89,8 +89,8 @@ class Training:
     def __init__(
         self,
         network: nn.Module,
-        train: Batches,
-        validation: Batches,
+        train: BatchSource,
+        validation: BatchSource,
         recipe: Recipe,
         precision: str = "fp32",
         *,
@@ -258,7 +258,7 @@ class Training:
 
 
 def train(
-    network: nn.Module, train: Batches, validation: Batches, recipe: Recipe, precision: str = "fp32"
+    network: nn.Module, train: BatchSource, validation: BatchSource, recipe: Recipe, precision: str = "fp32"
 ) -> Iterator[Epoch]:
     """Train `network` in place by `recipe`, yielding each epoch's record as it ends."""
     training = Training(network, train, validation, recipe, precision)
@@ -268,7 +268,7 @@ def train(
 
 def evaluate(
     network: nn.Module,
-    batches: Batches,
+    batches: BatchSource,
     precision: str = "fp32",
     micro_batch: int | None = None,
     group: Group = ALONE,

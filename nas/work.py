@@ -17,6 +17,8 @@ import torch
 
 from nas.architecture import Architecture
 from nas.batches import Augment, Batches
+from nas.data import Dataset
+from nas.data.images import memory_holds
 from nas.engine import Engine
 from nas.errors import NasError
 from nas.files import read_json, write_json, write_with
@@ -31,22 +33,19 @@ from nas.train import Training, pick_device, pick_precision
 MAX_REASON = 400  # characters
 
 
-class Bench:
-    """A place to train at: the device, and the data on it, kept from trial to trial.
+class Place:
+    """A place to train at: a device, and how it computes.
 
-    proxy: what is trained in place of each candidate.
     engines: what was measured of devices, by their names (`measured`); one that is not among them computes in plain forms.
     """
 
     def __init__(
         self,
-        data: TrainingData,
         recipe: Recipe,
         *,
         device: str = "auto",
         precision: str = "auto",
         threads: int = 0,
-        proxy: Proxy | None = None,
         engines: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         if threads:
@@ -54,17 +53,30 @@ class Bench:
         self.device = pick_device(device)
         self._precision = precision
         self.recipe = recipe
-        self.proxy = proxy or Proxy()
-        self.data = data
         self.engine = Engine.from_dict((engines or {}).get(device_name(self.device), {}))
         if self.device.type == "cuda":
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, self.engine.benchmark
-        self._seed: int | None = None  # of the batches below
-        self._batches: dict[int, tuple[Batches, Batches]] = {}  # by resolution; all share one copy of the images
 
     def precision(self, architecture: Architecture) -> str:
         """The arithmetic that a network is trained in here."""
         return pick_precision(self._precision, self.device, architecture)
+
+    def release(self) -> None:
+        """Give the memory of the last network back."""
+        if self.device.type == "cuda":
+            gc.collect()
+            torch.cuda.empty_cache()
+
+
+class Bench(Place):
+    """A place to train at with the data on its device, kept from trial to trial. proxy: what is trained in place of each candidate."""
+
+    def __init__(self, data: TrainingData, recipe: Recipe, *, proxy: Proxy | None = None, **options: Any) -> None:
+        super().__init__(recipe, **options)
+        self.proxy = proxy or Proxy()
+        self.data = data
+        self._seed: int | None = None  # of the batches below
+        self._batches: dict[int, tuple[Batches, Batches]] = {}  # by resolution; all share one copy of the images
 
     def batches(self, seed: int, resolution: int | None = None) -> tuple[Batches, Batches]:
         """Training and validation batches of `resolution` pixels (None: the images' own); the images move to the device once."""
@@ -78,6 +90,19 @@ class Bench:
             train, validation = self._batches[own]
             self._batches[resolution] = (train.at(resolution), validation.at(resolution))
         return self._batches[resolution]
+
+    def test(self, dataset: Dataset, resolution: int | None = None) -> Batches:
+        """All the test images, in order; they are on the device for as long as these batches are kept."""
+        return Batches(
+            dataset.x_test,
+            dataset.y_test,
+            mean=self.data.mean,
+            std=self.data.std,
+            batch_size=4 * self.recipe.batch_size,
+            device=self.device,
+            resolution=resolution,
+            resident=fits(dataset.x_test.nbytes, self.device),
+        )
 
     def _moved(self, seed: int) -> tuple[Batches, Batches]:
         data, size = self.data, self.recipe.batch_size
@@ -148,12 +173,6 @@ class Bench:
         for name in (CHECKPOINT, EPOCHS):
             (folder / name).unlink(missing_ok=True)
 
-    def release(self) -> None:
-        """Give the memory of the last network back."""
-        if self.device.type == "cuda":
-            gc.collect()
-            torch.cuda.empty_cache()
-
     def _training(self, job: Job, micro_batch: int | None = None) -> Training:
         trained = self.proxy.of(job.architecture)
         network = build(trained, seed=job.seed)
@@ -210,9 +229,12 @@ def measured(
 
 
 def fits(size: int, device: torch.device) -> bool:
-    """Whether images of so many bytes should live on the device: up to half of what it has free; the rest is for training."""
+    """Whether images of so many bytes should live on the device: up to half of what it has free; the rest is for training.
+
+    On the CPU they are in memory anyway, unless it is too small for them and they are mapped: then they come from the disk.
+    """
     if device.type != "cuda":
-        return True
+        return memory_holds(size)
     free, _ = torch.cuda.mem_get_info(device)
     return size <= free // 2
 

@@ -47,6 +47,16 @@ def test_train_writes_weights_and_reports_the_test_once(train):
     assert json.loads(again.stdout) == result
 
 
+def test_steps_are_told_within_slow_epochs(train, monkeypatch):
+    from nas.commands import train as command
+
+    monkeypatch.setattr(command, "STEP_LINE_SECONDS", 0.0)
+    result = train("--batch-size", 128)
+    assert result.exit_code == 0
+    for epoch in (1, 2):
+        assert re.search(rf"^epoch {epoch}/2: 4 of 10 steps, [\d.]+ \w+( \d+ s)? left$", result.stderr, re.MULTILINE)
+
+
 def test_train_quietly_as_json(train):
     result = train("--json", "--quiet", "--out", "here")
     assert result.exit_code == 0

@@ -439,7 +439,10 @@ def test_progress_is_reported_while_images_are_decoded(tmp_path: Path, monkeypat
     monkeypatch.setattr("nas.data.images._QUIET_SECONDS", 0.0)
     load(f"imagefolder:{tmp_path}", progress=said.append)
     assert said[0].endswith("100 images of 2 classes")
-    assert [line.rpartition(": ")[2] for line in said[1:-1]] == ["64 of 100 images", "100 of 100 images"]
+    told = [line.rpartition(": ")[2].rpartition(", ") for line in said[1:-1]]
+    assert [line[0] for line in told] == ["64 of 100 images", "100 of 100 images"]
+    assert told[0][2].endswith(" s left")
+    assert told[1][2] == "0 s left"
     assert said[-1] == "images of 8 px: they keep their size; gray ones are made RGB"
 
 
@@ -592,6 +595,8 @@ IMAGES = random_images(20)
         ({"y_train": np.arange(20) % 3}, "y_train holds 0 to 2; labels of 2 classes go from 0 to 1"),
         ({"y_train": np.arange(20) % 2 - 1}, "y_train holds -1 to 0"),
         ({"y_test": np.full(6, 2)}, "y_test holds 2 to 2"),
+        ({"y_train": np.arange(20) % 2 + 1, "classes": None}, "begin at 1; they count from 0: subtract 1"),
+        ({"y_train": np.eye(2)[np.arange(20) % 2]}, "y_train is float64; .*of one-hot rows, they are y.argmax"),
         ({"y_train": np.arange(20) % 2 * 1.0}, "y_train is float64; labels must be integers"),
         ({"y_train": np.arange(20) % 2 == 0}, "y_train is bool; labels must be integers"),
         ({"y_train": np.arange(19) % 2}, r"y_train has shape \(19,\).*\(20,\)"),

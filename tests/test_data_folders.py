@@ -57,8 +57,8 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def decoding(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were decoded."""
     seen: list[Path] = []
-    read = nas.data.images._read_rgb
-    monkeypatch.setattr(nas.data.images, "_read_rgb", lambda file, side: (seen.append(file), read(file, side))[1])
+    read = nas.data.images.square_rgb
+    monkeypatch.setattr(nas.data.images, "square_rgb", lambda file, side: (seen.append(file), read(file, side))[1])
     return seen
 
 
@@ -180,14 +180,14 @@ def test_what_the_system_withholds_is_never_skipped(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder(tmp_path)
-    read = nas.data.images._read_rgb
+    read = nas.data.images.square_rgb
 
     def refuse(file: Path, side: int) -> np.ndarray:
         if file.name == "002.png":
             raise error
         return read(file, side)
 
-    monkeypatch.setattr(nas.data.images, "_read_rgb", refuse)
+    monkeypatch.setattr(nas.data.images, "square_rgb", refuse)
     with pytest.raises(UsageError, match=r"2 of 12 images .*Permission denied.*make them readable"):
         load(f"imagefolder:{tmp_path}", skip_corrupt=True)
 

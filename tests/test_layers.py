@@ -29,7 +29,7 @@ TABLE: dict[str, set[str]] = {
     "pareto": set(),
     "files": set(),
     "text": set(),
-    "data": {"files"},
+    "data": {"files", "text"},
     "augmentation": set(),
     "batches": {"augmentation"},
     "distributed": set(),
@@ -86,6 +86,7 @@ TABLE: dict[str, set[str]] = {
         "records",
         "train",
     },
+    "streaming": {"augmentation", "batches", "data", "jobs", "recipe", "work"},
     "run": {"architecture", "cost", "files", "network", "pareto", "records", "settings"},
     "study": {
         *(
@@ -121,6 +122,7 @@ TABLE: dict[str, set[str]] = {
             "recipe",
             "records",
             "settings",
+            "streaming",
             "train",
             "weights",
             "work",

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas.commands.fronts import Start, front_starts, train_front
-from nas.commands.options import examples, json_option, skip_corrupt_option, threads_option
+from nas.commands.options import examples, json_option, skip_corrupt_option, stream_options, threads_option
 from nas.commands.train import PRECISIONS
 from nas.errors import NasError, UsageError
 from nas.recipe import FULL_EPOCHS
 
 if TYPE_CHECKING:
-    from nas.data import Dataset
+    from nas.data import Dataset, Streamed
     from nas.distributed import Group
     from nas.full_training import FullTraining
     from nas.transfer import Policy
@@ -108,6 +108,7 @@ class Options:
 @click.option("--data-root", metavar="DIR", type=click.Path(path_type=Path), help="Where published data sets lie.")
 @click.option("--download", is_flag=True, help="Download the data set if it isn't there.")
 @skip_corrupt_option
+@stream_options
 @click.option(
     "--out",
     metavar="DIR",
@@ -123,6 +124,8 @@ def finetune(
     data_root: Path | None,
     download: bool,
     skip_corrupt: bool,
+    stream: bool,
+    workers: int | None,
     resolution: int | None,
     out: Path | None,
     as_json: bool,
@@ -141,7 +144,7 @@ def finetune(
 
     After an interruption the same command goes on behind the last epoch.
     """
-    from nas.commands.inputs import check_folder, read_run
+    from nas.commands.inputs import check_folder, read_images, read_run
     from nas.commands.output import note, print_json
     from nas.recipe import BASE_BATCH, Recipe
     from nas.settings import FILE
@@ -168,11 +171,11 @@ def finetune(
             if not options.quiet:
                 note(text)
 
-        from nas.data import load
-
         with group.in_turn():  # what the first one downloads or decodes is there for the others
-            data = load(
+            data = read_images(
                 dataset,
+                stream=stream,
+                workers=workers,
                 root=data_root,
                 download=download,
                 resolution=resolution,
@@ -197,7 +200,7 @@ def finetune(
             if run is not None:
                 say(f"\n{start.folder.name} ({number} of {len(starts)})")
             try:
-                result = _finetune(start, data, options, group)
+                result = _finetune(start, data, options, workers, group)
             except UsageError:
                 raise
             except NasError as error:  # one that diverges doesn't keep the others from being trained
@@ -253,7 +256,9 @@ def _start(source: str, weights: str | None, folder: Path) -> Start:
 # -- one network -------------------------------------------------------------------------------------------------------
 
 
-def _finetune(start: Start, data: Dataset, options: Options, group: Group) -> dict[str, Any]:
+def _finetune(
+    start: Start, data: Dataset | Streamed, options: Options, workers: int | None, group: Group
+) -> dict[str, Any]:
     """Fine-tune one network, or go on with it; its result, which the first process of a group has."""
     from nas.commands.output import note
     from nas.commands.train import introduce, leave, run_epochs
@@ -282,6 +287,7 @@ def _finetune(start: Start, data: Dataset, options: Options, group: Group) -> di
         policy={**policy.described(), "head": "kept" if options.keep_head else "fresh"},
         fresh_head=not options.keep_head,
         group=group,
+        workers=workers,
     )
     if options.keep_head:
         _check_classes(training, start.weights)

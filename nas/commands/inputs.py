@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from nas.registry import did_you_mean
 
 if TYPE_CHECKING:
     from nas.architecture import Architecture
+    from nas.data import Dataset, Streamed
     from nas.run import Run
 
 
@@ -55,6 +57,35 @@ def read_run(path: Path) -> Run:
                 shown = ", ".join(runs[:5]) + (f" and {len(runs) - 5} more" if len(runs) > 5 else "")
                 raise UsageError(f"{path}: not a run folder{did_you_mean(path.name, runs)}; runs in {folder}: {shown}")
     return load_run(path)
+
+
+def read_images(
+    dataset: str,
+    *,
+    stream: bool,
+    workers: int | None,
+    root: Path | None,
+    download: bool,
+    resolution: int | None,
+    skip_corrupt: bool,
+    progress: Callable[[str], None] | None,
+) -> Dataset | Streamed:
+    """The data to train on, decoded, or with `stream` as files; of the former, more than memory holds stay on the disk."""
+    from nas import data
+
+    if stream:
+        return data.stream(dataset, root=root, resolution=resolution, skip_corrupt=skip_corrupt, progress=progress)
+    if workers is not None:
+        raise UsageError("--workers says how many processes decode with --stream; without it, images are decoded once")
+    return data.load(
+        dataset,
+        root=root,
+        download=download,
+        resolution=resolution,
+        skip_corrupt=skip_corrupt,
+        paged=True,
+        progress=progress,
+    )
 
 
 def check_folder(folder: Path, what: str = "--out") -> None:

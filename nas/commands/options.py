@@ -76,6 +76,25 @@ def threads_option(command: F) -> F:
     return option(command)
 
 
+def stream_options(command: F) -> F:
+    """--stream and --workers: images that are decoded while a network trains."""
+    for option in (
+        click.option(
+            "--workers",
+            metavar="N",
+            type=click.IntRange(min=0),
+            help="With --stream, processes that decode.  [default: one a core]",
+        ),
+        click.option(
+            "--stream",
+            is_flag=True,
+            help="Decode the files of imagefolder:PATH anew in each epoch, with ImageNet's crops: for large data.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def recipe_options(command: F) -> F:
     """--decay, --ema, --cutout and --randaugment: what of the recipe may be chosen, as keywords of `Recipe.of`."""
     for option in (

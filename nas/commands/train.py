@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from nas.commands.options import examples, json_option, recipe_options, skip_corrupt_option, threads_option
+from nas.commands.options import (
+    examples,
+    json_option,
+    recipe_options,
+    skip_corrupt_option,
+    stream_options,
+    threads_option,
+)
 from nas.recipe import FULL_EPOCHS
 
 if TYPE_CHECKING:
@@ -23,6 +30,8 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("auto", "fp32", "bf16")  # nas.train's, which torch would have to be imported for
 LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no terminal
+STEP_LINE_SECONDS = 60.0  # within an epoch
+REFRESH_SECONDS = 0.5  # of a terminal
 
 
 @click.command(
@@ -31,6 +40,7 @@ LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no
         "nas train resnet20 --dataset cifar10 --download --device cuda",
         "nas train resnet50 --dataset imagefolder:photos --resolution 224 --weights torchvision:resnet50 --lr 0.01",
         "nas train config.yaml --dataset imagefolder:photos --resolution 64 --epochs 100 --out trained",
+        "nas train resnet50 --dataset imagefolder:imagenet --stream --workers 16 --epochs 100 --batch-size 256",
     )
 )
 @click.argument("config", metavar="CONFIG|NAME")
@@ -72,6 +82,7 @@ LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no
     help="Folder of the training.  [default: results/train-...]",
 )
 @skip_corrupt_option
+@stream_options
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's event files, too.")
 @json_option
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -91,6 +102,8 @@ def train(
     resolution: int | None,
     out: Path | None,
     skip_corrupt: bool,
+    stream: bool,
+    workers: int | None,
     tensorboard: bool,
     as_json: bool,
     quiet: bool,
@@ -105,7 +118,7 @@ def train(
     DIR then holds weights.safetensors, config.yaml, result.json, log.csv and report.html: the curves, the accuracy of each
     class and what is taken for what.
     """
-    from nas.commands.inputs import check_folder, read_architecture, slug
+    from nas.commands.inputs import check_folder, read_architecture, read_images, slug
     from nas.commands.output import note, print_json
     from nas.recipe import BASE_BATCH, Recipe, default_batch_size
     from nas.text import shown
@@ -133,10 +146,10 @@ def train(
 
                 start = read(weights, progress=not quiet)
 
-            from nas.data import load
-
-            data = load(
+            data = read_images(
                 dataset,
+                stream=stream,
+                workers=workers,
                 root=data_root,
                 download=download,
                 resolution=resolution,
@@ -159,6 +172,7 @@ def train(
             precision=precision,
             weights=start,
             micro_batch=micro_batch,
+            workers=workers,
             group=group,
         ) as training:
             if not training.finished:
@@ -179,6 +193,7 @@ def train(
 
 def introduce(training: FullTraining, changes: list[str]) -> None:
     from nas.commands.output import note
+    from nas.data import Streamed
     from nas.network import cost_of
     from nas.text import describe, format_count
 
@@ -200,6 +215,8 @@ def introduce(training: FullTraining, changes: list[str]) -> None:
             )
         )
     note(f"data: {training.dataset.source}")
+    if isinstance(training.dataset, Streamed):
+        note(f"crops: boxes of 8 to 100 % of an image, centres for evaluation; workers that decode: {training.workers}")
     note(
         f"images: {len(data.train_index):,} to train on, {len(data.validation_index):,} for validation, "
         f"{len(training.dataset.y_test):,} for the test at the end"
@@ -229,6 +246,7 @@ def run_epochs(training: FullTraining, quiet: bool, tensorboard: bool = False) -
 
     terminal = not quiet and console(stderr=True).is_terminal
     display = _Bar(training) if terminal else _Lines(training, quiet)
+    training.on_step = display.step
     at_once = training.micro_batch
     tensorboard = tensorboard and training.group.first
     if tensorboard:
@@ -264,17 +282,32 @@ def leave(folder: Path) -> None:
 
 
 class _Pace:
-    """Seconds that are left, by the mean of the last epochs."""
+    """Seconds that are left, by the mean of the last epochs; within the first one, by its steps.
 
-    def __init__(self, epochs: int) -> None:
+    begun: the epoch that is under way, from 1.
+    """
+
+    def __init__(self, epochs: int, done: int) -> None:
         self.epochs = epochs
+        self.begun = done + 1
         self._recent: deque[float] = deque(maxlen=20)
+        self._started = time.monotonic()
 
     def left(self, epoch: Epoch) -> str:
         from nas.text import format_seconds
 
+        self.begun = epoch.number + 1
+        self._started = time.monotonic()
         self._recent.append(epoch.seconds)
         return format_seconds((self.epochs - epoch.number) * sum(self._recent) / len(self._recent))
+
+    def left_within(self, step: int, steps: int) -> str:
+        """The same behind a step of an epoch."""
+        from nas.text import format_seconds
+
+        so_far = time.monotonic() - self._started
+        whole = sum(self._recent) / len(self._recent) if self._recent else so_far * steps / step
+        return format_seconds((self.epochs - self.begun) * whole + max(whole * (1 - step / steps), 0))
 
 
 class _Lines(AbstractContextManager["_Lines"]):
@@ -282,8 +315,9 @@ class _Lines(AbstractContextManager["_Lines"]):
 
     def __init__(self, training: FullTraining, quiet: bool) -> None:
         self._training, self._quiet = training, quiet
-        self._pace = _Pace(training.recipe.epochs)
+        self._pace = _Pace(training.recipe.epochs, len(training.records))
         self._last = 0.0
+        self._last_step = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -293,12 +327,23 @@ class _Lines(AbstractContextManager["_Lines"]):
     ) -> None:
         return None
 
+    def step(self, step: int, steps: int) -> None:
+        """A line a minute, within epochs that take longer."""
+        from nas.commands.output import note
+
+        now = time.monotonic()
+        if self._quiet or now - self._last_step < STEP_LINE_SECONDS:
+            return
+        self._last_step = now
+        left = self._pace.left_within(step, steps)
+        note(f"epoch {self._pace.begun}/{self._pace.epochs}: {step:,} of {steps:,} steps, {left} left")
+
     def show(self, epoch: Epoch) -> None:
         from nas.commands.output import note
         from nas.text import format_percent
 
         left = self._pace.left(epoch)
-        now = time.monotonic()
+        now = self._last_step = time.monotonic()
         last = epoch.number == self._pace.epochs
         if self._quiet or (now - self._last < LINE_SECONDS and not last):
             return
@@ -313,9 +358,11 @@ class _Bar(AbstractContextManager["_Bar"]):
     """Progress on a terminal: one line that changes."""
 
     def __init__(self, training: FullTraining) -> None:
-        self._pace = _Pace(training.recipe.epochs)
+        self._pace = _Pace(training.recipe.epochs, len(training.records))
         self._progress = _progress()
         self._task = self._progress.add_task("", total=self._pace.epochs, figures="the first epoch is under way")
+        self._figures = ""
+        self._last = time.monotonic()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -326,10 +373,18 @@ class _Bar(AbstractContextManager["_Bar"]):
     ) -> None:
         self._progress.stop()
 
+    def step(self, step: int, steps: int) -> None:
+        """The steps of an epoch that is slow enough to have them seen."""
+        if (now := time.monotonic()) - self._last < REFRESH_SECONDS:
+            return
+        self._last = now
+        figures = f"{step:,}/{steps:,} steps  {self._pace.left_within(step, steps)} left"
+        self._progress.update(self._task, figures=f"{self._figures}  {figures}" if self._figures else figures)
+
     def show(self, epoch: Epoch) -> None:
         from nas.text import format_percent
 
-        figures = (
+        figures = self._figures = (
             f"loss {epoch.train_loss:.3f}  val {format_percent(epoch.accuracy)} %  {epoch.images_per_second:,.0f} img/s"
         )
         if epoch.number < self._pace.epochs:

@@ -11,10 +11,11 @@ from nas.data.images import Say
 from nas.data.published import PUBLISHED, read_digits
 from nas.data.sources import Request, Source
 from nas.data.splits import split, subset
+from nas.data.streamed import Streamed, read_streamed
 from nas.errors import UsageError
 from nas.registry import Registry
 
-__all__ = ["DATASETS", "Dataset", "Imbalance", "Source", "load", "split", "subset"]
+__all__ = ["DATASETS", "Dataset", "Imbalance", "Source", "Streamed", "load", "split", "stream", "subset"]
 
 DATASETS: Registry[Source] = Registry("dataset")
 DATASETS.register("digits")(Source("1,797 handwritten digits, 8 px; comes with scikit-learn", read_digits))
@@ -22,7 +23,9 @@ for _published in PUBLISHED:
     DATASETS.register(_published.name)(
         Source(f"{_published.about}; a download of {_published.megabytes} MB", _published.read)
     )
-DATASETS.register("imagefolder")(Source("your images, one folder per class", read_folder, takes_path=True))
+DATASETS.register("imagefolder")(
+    Source("your images: folders of classes, Hugging Face's metadata or parquet", read_folder, takes_path=True)
+)
 DATASETS.register("npz")(Source("your arrays x_train, y_train, ... in one file", read_npz, takes_path=True))
 
 
@@ -34,6 +37,7 @@ def load(
     resolution: int | None = None,
     max_images: int | None = None,
     skip_corrupt: bool = False,
+    paged: bool = False,
     progress: Say | None = None,
 ) -> Dataset:
     """The data set called `name`: a key of `DATASETS`; with its path, imagefolder:PATH or npz:PATH.
@@ -41,11 +45,52 @@ def load(
     root: where published data sets lie or go; otherwise $NAS_DATA, then ~/.cache/nas/data. download: whether to get one
     that is not there. resolution: side in pixels to which all images are centre-cropped and resized (bilinear,
     antialiased). max_images: how many train images to keep, with the class shares kept; the test part stays whole.
-    skip_corrupt: whether image files that can't be decoded are left out instead of refused. progress: called with a line
-    of text for what a person should know of the data, and now and then while something takes seconds.
+    skip_corrupt: whether image files that can't be decoded are left out instead of refused. paged: whether decoded images
+    of a folder that exceed the memory may stay on the disk, mapped; for those who look at a batch at a time. progress: called
+    with a line of text for what a person should know of the data, and now and then while something takes seconds.
 
     Raises UsageError, before anything is trained, if the data can't be used as asked; NasError if a download fails.
     """
+    source, request = _asked(name, root, download, resolution, max_images, skip_corrupt, paged, progress)
+    dataset = source.read(request)
+    if dataset.imbalance.notable:
+        request.say(str(dataset.imbalance))
+    return dataset
+
+
+def stream(
+    name: str,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    resolution: int | None = None,
+    max_images: int | None = None,
+    skip_corrupt: bool = False,
+    progress: Say | None = None,
+) -> Streamed:
+    """The image files of imagefolder:PATH, to be decoded while a network is trained; arguments as in `load`.
+
+    resolution: of what networks are shown; 224 unless given. Raises UsageError as `load`, and for data that are no files.
+    """
+    source, request = _asked(name, root, False, resolution, max_images, skip_corrupt, False, progress)
+    if source is not DATASETS["imagefolder"]:
+        raise UsageError(f"{name} comes as arrays; only the images of imagefolder:PATH can be streamed")
+    streamed = read_streamed(request)
+    if streamed.imbalance.notable:
+        request.say(str(streamed.imbalance))
+    return streamed
+
+
+def _asked(
+    name: str,
+    root: str | os.PathLike[str] | None,
+    download: bool,
+    resolution: int | None,
+    max_images: int | None,
+    skip_corrupt: bool,
+    paged: bool,
+    progress: Say | None,
+) -> tuple[Source, Request]:
+    """The source of this name and what it is asked, checked."""
     kind, colon, path = name.partition(":")
     if kind not in DATASETS and (found := Path(name).expanduser()).exists():
         raise UsageError(
@@ -60,7 +105,4 @@ def load(
         raise UsageError(f"max_images is {max_images}; it must be at least 1")
     folder = Path(root or os.environ.get("NAS_DATA") or "~/.cache/nas/data").expanduser().absolute()
     say = progress or (lambda _: None)
-    dataset = source.read(Request(path, folder, download, resolution, max_images, skip_corrupt, say))
-    if dataset.imbalance.notable:
-        say(str(dataset.imbalance))
-    return dataset
+    return source, Request(path, folder, download, resolution, max_images, skip_corrupt, say, paged)

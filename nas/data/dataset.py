@@ -16,7 +16,7 @@ from nas.errors import UsageError
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
-_GREY_LEVEL = 1.0 / 255.0
+GREY_LEVEL = 1.0 / 255.0
 
 
 # From this ratio of the largest to the smallest class on, people are told.
@@ -105,9 +105,7 @@ class Dataset:
     @property
     def imbalance(self) -> Imbalance:
         """How unevenly the train images are shared out over the classes."""
-        counts = np.bincount(self.y_train, minlength=len(self.classes))
-        most, fewest = int(counts.argmax()), int(counts.argmin())
-        return Imbalance(self.classes[most], int(counts[most]), self.classes[fewest], int(counts[fewest]))
+        return imbalance_of(self.y_train, self.classes)
 
     @property
     def fingerprint(self) -> str:
@@ -140,9 +138,16 @@ class Dataset:
                 share = histogram / histogram.sum()
                 mean = float(share @ levels)
                 means.append(mean)
-                stds.append(max(float(share @ (levels - mean) ** 2) ** 0.5, _GREY_LEVEL))
+                stds.append(max(float(share @ (levels - mean) ** 2) ** 0.5, GREY_LEVEL))
             object.__setattr__(self, "_moments", (tuple(means), tuple(stds)))
         return self._moments
+
+
+def imbalance_of(labels: NDArray[np.integer], classes: Sequence[str]) -> Imbalance:
+    """How unevenly images are shared out over the classes that `labels` (n,) index."""
+    counts = np.bincount(labels, minlength=len(classes))
+    most, fewest = int(counts.argmax()), int(counts.argmin())
+    return Imbalance(classes[most], int(counts[most]), classes[fewest], int(counts[fewest]))
 
 
 def crop_padding_at(resolution: int) -> int:
@@ -175,7 +180,8 @@ def check_square(what: str, shape: tuple[int, ...]) -> None:
 def check_labels(what: str, labels: NDArray[np.generic], count: int, classes: Sequence[str]) -> None:
     """UsageError unless `labels` is a (count,) array of integers in 0 .. len(classes) - 1."""
     if not np.issubdtype(labels.dtype, np.integer):
-        raise UsageError(f"{what} is {labels.dtype}; labels must be integers, 0 for the first class")
+        hint = "; of one-hot rows, they are y.argmax(1)" if labels.ndim == 2 else ""
+        raise UsageError(f"{what} is {labels.dtype}; labels must be integers, 0 for the first class{hint}")
     if labels.shape != (count,):
         raise UsageError(f"{what} has shape {labels.shape}; with one label for each image it would be ({count},)")
     low, high = int(labels.min()), int(labels.max())

@@ -22,7 +22,17 @@ from typing import BinaryIO
 import numpy as np
 
 from nas.data.dataset import Images
-from nas.data.images import Corrupt, Say, common_square, decode, decoded_chunks, refuse_corrupt, require_memory
+from nas.data.images import (
+    Corrupt,
+    Say,
+    available_memory,
+    common_square,
+    decode,
+    decoded_chunks,
+    memory_holds,
+    refuse_corrupt,
+    require_memory,
+)
 from nas.errors import NasError, UsageError
 from nas.files import read_json, write_json, write_with
 
@@ -48,7 +58,14 @@ class Decoded:
 
 
 def decode_once(
-    files: Sequence[Path], root: Path, asked: int | None, *, kept_in: Path, skip_corrupt: bool, say: Say
+    files: Sequence[Path],
+    root: Path,
+    asked: int | None,
+    *,
+    kept_in: Path,
+    skip_corrupt: bool,
+    paged: bool = False,
+    say: Say,
 ) -> Decoded:
     """What `nas.data.images.decode` gives of these files, read from `kept_in` if it was kept there, else kept for later.
 
@@ -57,27 +74,38 @@ def decode_once(
     gives it back when others need it. A folder that can't be written to, or has no room, costs a line and nothing else.
     Inside of `root` nothing is kept: a folder there would be a class.
 
-    Raises UsageError for files that can't be decoded, and when the images would not fit into memory.
+    paged: whether images that exceed the memory may be mapped all the same, to be read from the disk again and again. If not,
+    they are refused even where they are kept: training picks them in a random order, each one in every epoch.
+
+    Raises UsageError for files that can't be decoded, and when the images would fit neither into memory nor, if paged, on the
+    disk.
     """
     entry = None if kept_in.resolve().is_relative_to(root.resolve()) else _Entry.of(files, root, asked, kept_in)
     if entry is not None and (found := entry.read(files)) is not None:
         refuse_corrupt(found.corrupt, len(files), root, skip=skip_corrupt)
-        _require_memory(files, root, found.images.shape[1])
+        _held(files, root, found.images.shape[1], paged, say)
         say(f"decoded before: {len(found.images):,} images, mapped from {entry.array}")
         entry.touch()
         return found
     own = common_square(files, DEFAULT_RESOLUTION) if asked is None else None
     resolution = asked or own or DEFAULT_RESOLUTION
-    _require_memory(files, root, resolution)
-    if entry is not None and entry.source_bytes >= LEAST_BYTES:
+    held = _held(files, root, resolution, paged and entry is not None, say)
+    if entry is not None and (entry.source_bytes >= LEAST_BYTES or not held):
         try:
-            entry.require_room(resolution)
+            entry.require_room(resolution, needed=not held)
             entry.write(files, root, resolution, own_size=own is not None, skip_corrupt=skip_corrupt, say=say)
             if (found := entry.read(files)) is None:
                 raise NasError(f"{entry.array} does not read as it was written")
         except UsageError:
             raise
         except NasError as error:
+            if not held:
+                memory = available_memory()
+                raise UsageError(
+                    f"{len(files):,} images of {root} at {resolution} px fit neither into the memory, of which "
+                    f"{_size(memory or 0)} are available, nor on the disk: {error}; choose a smaller resolution (--resolution), "
+                    "another place (--data-root), or have them decoded anew in each epoch (--stream)"
+                ) from error
             say(f"the decoded images can't be kept for the next time: {error}")
         else:
             say(f"decoded images are kept in {kept_in} ({_size(found.images.nbytes)}), to be read from there next time")
@@ -106,22 +134,10 @@ class _Entry:
     @classmethod
     def of(cls, files: Sequence[Path], root: Path, asked: int | None, kept_in: Path) -> _Entry | None:
         """The entry of these files; None when one of them can't be looked up, which `decode` explains."""
-        import PIL
-
-        digest = hashlib.sha256(f"{FORMAT} Pillow {PIL.__version__} RGB {asked}\n".encode())
-        total = 0
         try:
-            for file in files:
-                status = file.stat()
-                total += status.st_size
-                name = os.fsencode(file.relative_to(root))
-                # Archives restore the time of modification, which may then be the same for other bytes; of the time of
-                # change, the system itself takes care.
-                times = (status.st_mtime_ns, status.st_ctime_ns)
-                digest.update(b"%d %d %d %d " % (len(name), status.st_size, *times) + name)
+            key, total = key_of(files, root, f"{FORMAT} RGB {asked}")
         except OSError:
             return None
-        key = digest.hexdigest()
         facts: dict[str, object] = {"format": FORMAT, "key": key, "files": len(files), "asked": asked}
         return cls(kept_in / f"{key}.npy", facts, len(files), total)
 
@@ -164,15 +180,18 @@ class _Entry:
         about = {"root": str(root), "resolution": resolution, "own_size": own_size, "corrupt": left_out}
         write_json(self.about, self.facts | about)
 
-    def require_room(self, resolution: int) -> None:
-        """NasError unless twice the bytes are free: a full disk hurts more than decoding again."""
+    def require_room(self, resolution: int, *, needed: bool = False) -> None:
+        """NasError unless twice the bytes are free: a full disk hurts more than decoding again.
+
+        needed: a tenth more than the bytes are enough, and may be more than is kept otherwise, since nothing else would do.
+        """
         need = self.count * resolution * resolution * 3
-        if need > MOST_BYTES:
+        if need > MOST_BYTES and not needed:
             raise NasError(f"they take {_size(need)}, and {_size(MOST_BYTES)} are kept at most")
         folder = next((parent for parent in self.array.parents if parent.exists()), self.array.parent)
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(folder).free
-            if free < 2 * need:
+            if free < (1.1 if needed else 2) * need:
                 raise NasError(f"they take {_size(need)}, and {folder} has {_size(free)} left")
 
     def touch(self) -> None:
@@ -206,8 +225,33 @@ def _write_header(file: BinaryIO, count: int, resolution: int) -> int:
     return file.tell()
 
 
-def _require_memory(files: Sequence[Path], root: Path, resolution: int) -> None:
-    require_memory(f"{len(files):,} images of {root} at {resolution} px", len(files), resolution * resolution * 3)
+def key_of(files: Sequence[Path], root: Path, what: str) -> tuple[str, int]:
+    """A SHA-256, in hex, that another one follows from when a file, Pillow or `what` changes; and the bytes of all files."""
+    import PIL
+
+    digest = hashlib.sha256(f"{what} Pillow {PIL.__version__}\n".encode())
+    total = 0
+    for file in files:
+        status = file.stat()
+        total += status.st_size
+        name = os.fsencode(file.relative_to(root))
+        # Archives restore the time of modification, which may then be the same for other bytes; of the time of change, the
+        # system itself takes care.
+        digest.update(b"%d %d %d %d " % (len(name), status.st_size, status.st_mtime_ns, status.st_ctime_ns) + name)
+    return digest.hexdigest(), total
+
+
+def _held(files: Sequence[Path], root: Path, resolution: int, paged: bool, say: Say) -> bool:
+    """Whether memory holds the decoded images; if not, UsageError unless they may be paged, which is said."""
+    what, size = f"{len(files):,} images of {root} at {resolution} px", resolution * resolution * 3
+    if not paged:
+        require_memory(what, len(files), size)
+    elif not memory_holds(len(files) * size):
+        say(
+            f"{what} take {_size(len(files) * size)}, more than memory holds: they are read from the disk in each epoch"
+        )
+        return False
+    return True
 
 
 def _size(count: int) -> str:

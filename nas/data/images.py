@@ -7,16 +7,17 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 
 from nas.data.dataset import Images
 from nas.errors import UsageError
+from nas.text import format_seconds
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -73,23 +74,36 @@ def decoded_chunks(
 
     To be closed by who doesn't take them all: threads work ahead.
     """
-    from PIL import Image
 
     def decode_range(start: int, stop: int) -> tuple[Images, list[Corrupt]]:
         images = np.empty((stop - start, resolution, resolution, 3), np.uint8)
         corrupt: list[Corrupt] = []
         for index in range(start, stop):
             try:
-                images[index - start - len(corrupt)] = _read_rgb(files[index], resolution)
+                images[index - start - len(corrupt)] = square_rgb(files[index], resolution)
             except Exception as error:  # Pillow raises nearly every type on broken bytes; all of them are reported
-                unreachable = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
-                corrupt.append(Corrupt(index, _reason(error), files[index], unreachable))
+                corrupt.append(corrupt_from(error, index, files[index]))
         return images[: stop - start - len(corrupt)], corrupt
+
+    with quiet_pillow():
+        yield from in_threads(decode_range, len(files), f"decoding {root}", say)
+
+
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Pillow's warnings are not shown, but for images of so many pixels that they are refused: these are errors."""
+    from PIL import Image
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield from _in_threads(decode_range, len(files), f"decoding {root}", say)
+        yield
+
+
+def corrupt_from(error: Exception, index: int, file: Path) -> Corrupt:
+    """What to report of a file whose reading raised `error`."""
+    unreachable = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
+    return Corrupt(index, _reason(error), file, unreachable)
 
 
 def refuse_corrupt(corrupt: Sequence[Corrupt], count: int, root: Path, *, skip: bool = False) -> None:
@@ -155,16 +169,19 @@ def fit(images: Images, resolution: int, what: str, say: Say) -> Images:
                 plane = Image.fromarray(images[index, :, :, channel])
                 resized[index, :, :, channel] = np.asarray(_square(plane, resolution))
 
-    for _ in _in_threads(fit_range, count, f"resizing {what} to {resolution} px", say):
+    for _ in in_threads(fit_range, count, f"resizing {what} to {resolution} px", say):
         pass
     return resized
 
 
-def require_memory(what: str, count: int, size: int) -> None:
-    """UsageError when `count` images of `size` bytes exceed the memory that this process can still get.
+def memory_holds(size: int) -> bool:
+    """Whether this process can get so many bytes."""
+    available = available_memory()
+    return available is None or size <= available
 
-    Mapped images count like others: training picks them in a random order, each one in every epoch.
-    """
+
+def require_memory(what: str, count: int, size: int) -> None:
+    """UsageError when `count` images of `size` bytes exceed the memory that this process can still get."""
     available = available_memory()
     if available is not None and count * size > available:
         fitting = f"; {available // size:,} of these would fit" if 0 < available // size < count else ""
@@ -195,13 +212,22 @@ def available_memory() -> int | None:
     return min(bounds) if bounds else None
 
 
-def _read_rgb(file: Path, resolution: int) -> Images:
+def square_rgb(file: Path | BinaryIO, resolution: int) -> Images:
+    """One image as `decode` gives it, (resolution, resolution, 3); raises nearly anything for what is none."""
     from PIL import Image, ImageOps
 
     with Image.open(file, formats=_FORMATS) as image:
         # A JPEG decodes at 1/2, 1/4 or 1/8 of its size in a fraction of the time.
         image.draft(None, (2 * resolution, 2 * resolution))
         return np.asarray(_square(_rgb(ImageOps.exif_transpose(image)), resolution))
+
+
+def whole_rgb(file: Path) -> Image.Image:
+    """One image at its own size, turned and coloured as `decode` does it; raises nearly anything for what is none."""
+    from PIL import Image, ImageOps
+
+    with Image.open(file, formats=_FORMATS) as image:
+        return _rgb(ImageOps.exif_transpose(image))
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -228,7 +254,7 @@ def _square(image: Image.Image, resolution: int) -> Image.Image:
     return image.resize((resolution, resolution), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
 
 
-def _in_threads(work: Callable[[int, int], Done], total: int, what: str, say: Say) -> Generator[Done, None, None]:
+def in_threads(work: Callable[[int, int], Done], total: int, what: str, say: Say) -> Generator[Done, None, None]:
     """work(start, stop) over chunks of 0 .. total, in order, on all cores: Pillow works without the interpreter lock.
 
     No further ahead of who takes the results than keeps the cores busy.
@@ -236,7 +262,7 @@ def _in_threads(work: Callable[[int, int], Done], total: int, what: str, say: Sa
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = min(cores, 32)
     stops = iter(range(_CHUNK, total + _CHUNK, _CHUNK))
-    spoken = time.monotonic()
+    begun = spoken = time.monotonic()
     pool = ThreadPoolExecutor(threads)
     waiting: deque[tuple[int, Future[Done]]] = deque()
     try:
@@ -248,9 +274,9 @@ def _in_threads(work: Callable[[int, int], Done], total: int, what: str, say: Sa
                 return
             end, job = waiting.popleft()
             yield job.result()
-            if time.monotonic() - spoken > _QUIET_SECONDS:
-                spoken = time.monotonic()
-                say(f"{what}: {end:,} of {total:,} images")
+            if (now := time.monotonic()) - spoken > _QUIET_SECONDS:
+                spoken = now
+                say(f"{what}: {end:,} of {total:,} images, {format_seconds((now - begun) * (total - end) / end)} left")
     finally:
         # After Ctrl-C or an error, what has not begun is dropped instead of finished.
         pool.shutdown(cancel_futures=True)

@@ -28,17 +28,17 @@ def layout_of(root: Path) -> Layout:
     A train/ without folders, beside other folders than those of parts, is a class of trains. Raises UsageError for a
     test/ without train/, and for a root that only holds the folder that was meant.
     """
-    folders = _folders(root)
+    folders = folders_in(root)
     train, test, validation = (_named(folders, names) for names in (TRAIN_NAMES, TEST_NAMES, VALIDATION_NAMES))
     parts = {*train, *test, *validation}
-    if train and (_folders(train[0]) or not set(folders) - parts):
+    if train and (folders_in(train[0]) or not set(folders) - parts):
         held_out = [*test, *validation]
         return Layout(train[0], held_out[0] if held_out else None, (*train[1:], *held_out[1:]))
     if test and not train:
         raise UsageError(
             f"{root} has {test[0].name}/ but no train/; it needs train/CLASS/ and {test[0].name}/CLASS/, or CLASS/ alone"
         )
-    if len(folders) == 1 and (inner := _named(_folders(folders[0]), TRAIN_NAMES)):
+    if len(folders) == 1 and (inner := _named(folders_in(folders[0]), TRAIN_NAMES)):
         raise UsageError(f"{inner[0]} is a folder deeper than imagefolder expects; write imagefolder:{folders[0]}")
     return Layout(root, None)
 
@@ -47,7 +47,8 @@ def visible(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"
 
 
-def _folders(root: Path) -> list[Path]:
+def folders_in(root: Path) -> list[Path]:
+    """The visible folders of a folder, by name; UsageError if it can't be listed."""
     try:
         return sorted(entry for entry in root.iterdir() if entry.is_dir() and visible(entry.name))
     except OSError as error:

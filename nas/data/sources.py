@@ -27,7 +27,7 @@ class Request:
     """What `nas.data.load` was asked for, its defaults resolved.
 
     path: what follows the colon of name:PATH. skip_corrupt: whether files that can't be decoded are left out, and said,
-    instead of refused.
+    instead of refused. paged: whether images that exceed the memory may stay on the disk and be read as they are needed.
     """
 
     path: str
@@ -37,6 +37,7 @@ class Request:
     max_images: int | None
     skip_corrupt: bool
     say: Say
+    paged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
