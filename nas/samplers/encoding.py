@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.samplers.domain import Dimension, Domain, Params
 from nas.samplers.process import Floats, Layout
@@ -74,6 +73,7 @@ class Axes:
     centre: Floats
     spread: Floats
     reference: Floats
+    middle: Floats  # medians, not yet on the axes
 
     @staticmethod
     def of(costs: Floats) -> Axes:
@@ -87,12 +87,15 @@ class Axes:
             else:
                 kinds.append("log")
                 shifts.append(float(positive.min()) if (column == 0).any() else 0.0)
-        axes = Axes(tuple(kinds), np.array(shifts), np.zeros(costs.shape[1]), np.ones(costs.shape[1]), np.zeros(0))
+        axes = Axes(
+            tuple(kinds), np.array(shifts), np.zeros(costs.shape[1]), np.ones(costs.shape[1]), np.zeros(0), np.zeros(0)
+        )
         placed = axes.place(costs)
         spread = placed.std(axis=0)
         top, bottom = placed.max(axis=0), placed.min(axis=0)
         reference = top + 0.02 * np.where(top > bottom, top - bottom, 1.0)
-        return Axes(axes.kind, axes.shift, placed.mean(axis=0), np.where(spread > 1e-12, spread, 1.0), reference)
+        spread = np.where(spread > 1e-12, spread, 1.0)
+        return Axes(axes.kind, axes.shift, placed.mean(axis=0), spread, reference, np.median(costs, axis=0))
 
     def place(self, costs: Floats) -> Floats:
         """Costs on their axes, (n, k); what lies below a log axis's reach is put at its end."""
@@ -107,21 +110,14 @@ class Axes:
         return (placed - self.centre) / self.spread
 
 
-def warped(values: Floats) -> tuple[Floats, float, float]:
-    """Qualities with the lowest drawn in, so that the unlearnable do not set the scale; and the centre and scale they came from.
+def warped(values: Floats, sample: Floats) -> Floats:
+    """Qualities with the lowest drawn in, so that the unlearnable do not set the scale.
 
-    (y - median) / scale with the scale of the better half; below -2, -2 - log(1 - (z + 2)). Ranks are kept, and the better
-    part stays linear, so that volumes are in the unit of the objective there.
+    z = (y - median) / scale of the sample, with the scale of its better half; below -2, -2 - log(-1 - z). Ranks are kept, and
+    the better part stays linear, so that volumes are in the unit of the objective there.
     """
-    centre = float(np.median(values))
-    upper = np.quantile(values, 0.9) - centre
-    scale = float(upper) / 1.28 if upper > 1e-12 else float(values.std())
-    if not scale > 1e-12:
-        scale = 1.0
-    z = (values - centre) / scale
-    low = z < -2.0
-    z[low] = -2.0 - np.log1p(-2.0 - z[low])
-    return z, centre, scale
-
-
-Rows = NDArray[np.intp]
+    centre = float(np.median(sample))
+    upper = float(np.quantile(sample, 0.9)) - centre
+    scale = upper / 1.28 if upper > 1e-12 else float(sample.std())
+    z = (values - centre) / (scale if scale > 1e-12 else 1.0)
+    return np.where(z < -2.0, -2.0 - np.log1p(np.maximum(-2.0 - z, 0.0)), z)

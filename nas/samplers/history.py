@@ -11,7 +11,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers.domain import Domain, Inferred, Params
 from nas.samplers.oracle import Oracle
-from nas.samplers.process import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +70,6 @@ class History:
         if np.isfinite(trial.values).all():
             quality = self._sign * trial.values[0]
             self.observations.append(Observation(params, identity, quality, tuple(trial.values[1:])))
-
-    def qualities(self) -> Floats:
-        return np.array([own.quality for own in self.observations])
 
 
 def distinct(observations: Sequence[Observation]) -> list[int]:
