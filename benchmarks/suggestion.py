@@ -1,6 +1,7 @@
 """Suggestion time: seconds until a sampler's next candidate, with the trials so far in memory and in the run's journal.
 
-uv run python benchmarks/suggestion.py [--samplers tpe,nsga2,random] [--at 50,200,1000]
+uv run python benchmarks/suggestion.py [--samplers tpe,nsga2,random] [--at 50,200,1000] [--places memory,journal]
+uv run python benchmarks/suggestion.py --samplers known-cost --at 200,2000,10000 --places memory
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samplers", default=",".join(SAMPLERS))
     parser.add_argument("--at", default="50,200,1000")
+    parser.add_argument("--places", default="memory,journal")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -41,7 +43,7 @@ def main() -> None:
         for count in map(int, args.at.split(",")):
             if name == "gp" and count > 200:
                 continue  # tens of seconds each
-            for place in ("memory", "journal"):
+            for place in args.places.split(","):
                 with tempfile.TemporaryDirectory() as folder:
                     storage = journal(Path(folder)) if place == "journal" else None
                     study = optuna.create_study(

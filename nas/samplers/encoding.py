@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
 from nas.samplers.domain import Dimension, Domain, Params
 from nas.samplers.process import Floats, Layout
@@ -111,13 +112,10 @@ class Axes:
 
 
 def warped(values: Floats, sample: Floats) -> Floats:
-    """Qualities with the lowest drawn in, so that the unlearnable do not set the scale.
+    """Normal scores of the values' ranks in a sample: Phi^-1((rank + 1/2) / (n + 1)), ties at their mean rank.
 
-    z = (y - median) / scale of the sample, with the scale of its better half; below -2, -2 - log(-1 - z). Ranks are kept, and
-    the better part stays linear, so that volumes are in the unit of the objective there.
+    Nothing that did not learn sets the scale then, and no monotone change of the objective changes a search.
     """
-    centre = float(np.median(sample))
-    upper = float(np.quantile(sample, 0.9)) - centre
-    scale = upper / 1.28 if upper > 1e-12 else float(sample.std())
-    z = (values - centre) / (scale if scale > 1e-12 else 1.0)
-    return np.where(z < -2.0, -2.0 - np.log1p(np.maximum(-2.0 - z, 0.0)), z)
+    order = np.sort(sample)
+    rank = (np.searchsorted(order, values, "left") + np.searchsorted(order, values, "right")) / 2.0
+    return np.asarray(ndtri((rank + 0.5) / (len(order) + 1.0)), dtype=np.float64)

@@ -9,7 +9,7 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.samplers.domain import Domain, Inferred, Params
+from nas.samplers.domain import Domain, Inferred, Key, Params, key_of
 from nas.samplers.oracle import Oracle
 
 
@@ -29,6 +29,7 @@ class History:
     def __init__(self, declared: Domain | None, oracle: Oracle, sign: float) -> None:
         self.domain: Domain = declared or Inferred()
         self.observations: list[Observation] = []
+        self.keys: set[Key] = set()  # of the params of all observations
         self.seen: set[Hashable] = set()  # identities of all that ever got params, whatever became of them
         self.pending: dict[int, Params] = {}  # running trials by number
         self._oracle, self._sign = oracle, sign
@@ -68,6 +69,7 @@ class History:
         if trial.state != TrialState.COMPLETE or not trial.values:
             return
         if np.isfinite(trial.values).all():
+            self.keys.add(key_of(params))
             quality = self._sign * trial.values[0]
             self.observations.append(Observation(params, identity, quality, tuple(trial.values[1:])))
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.pareto import front as pareto_front
-from nas.samplers.domain import Key, Params, key_of
+from nas.samplers.domain import Key, Params
 from nas.samplers.encoding import Axes, Encoder, warped
 from nas.samplers.history import History, Observation, distinct
 from nas.samplers.improvement import Cells, cells, ehvi
@@ -101,18 +101,17 @@ class Search:
             views = [other.process.at(rows) for other in others]
             return scenes.improvement(model.process.at(rows), self._pool.placed(candidates), views)
 
-        seen = {key_of(own.params) for own in observations}
         candidates = priced(self._pool.members)
         if not self._pool.whole:
             candidates = candidates + self._pool.children(parents, CHILDREN, rng)
-        candidates = _unseen(candidates, seen)
+        candidates = _unseen(candidates, self._history.keys)
         if not candidates:
             return None
         scores = score(candidates)
         if not self._pool.whole:
             best = [candidates[k].params for k in np.argsort(-scores, kind="stable")[:8].tolist()]
-            seen |= {own.facts.key for own in candidates}
-            more = _unseen(self._pool.children(best, GRANDCHILDREN, rng), seen)
+            known = {own.facts.key for own in candidates}
+            more = _unseen(self._pool.children(best, GRANDCHILDREN, rng), self._history.keys | known)
             if more:
                 candidates, scores = candidates + more, np.concatenate([scores, score(more)])
         for k in np.argsort(-scores, kind="stable").tolist():
