@@ -38,7 +38,7 @@ class History:
 
     def propose(self, number: int, params: Params) -> None:
         """Remember what a running trial was given, which may not have asked for all of it yet."""
-        self._proposed[number] = params
+        self._proposed[number] = self.pending[number] = params
 
     def proposed(self, number: int) -> Params:
         return self._proposed.get(number, {})

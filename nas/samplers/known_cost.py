@@ -85,11 +85,13 @@ class KnownCostSampler(BaseSampler):
             return {}
         with self._lock:
             history, search = self._of(study)
+            history.pending.pop(trial.number, None)
             rng = random.Random(f"{self._seed}:{trial.number}")
             fixed = trial.system_attrs.get("fixed_params")
             params = completed(history.domain, fixed, rng) if fixed else search.propose(rng)
             history.propose(trial.number, params)
-            return params
+            # Another thread may have learnt of parameters since this trial's space was inferred.
+            return {name: value for name, value in params.items() if name in search_space}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
