@@ -1,6 +1,7 @@
 """Suggestion time: seconds until a sampler's next candidate, with the trials so far in memory and in the run's journal.
 
-uv run python benchmarks/suggestion.py [--samplers tpe,nsga2,random] [--at 50,200,1000]
+uv run python benchmarks/suggestion.py [--samplers tpe,nsga2,random] [--at 50,200,1000] [--places memory,journal]
+uv run python benchmarks/suggestion.py --samplers known-cost --at 200,2000,10000 --places memory
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import optuna
 
 from nas.pareto import objectives as parse_objectives
 from nas.run import journal, objective_values
-from nas.samplers import SAMPLERS, suggest
+from nas.samplers import SAMPLERS, Problem, suggest
 from nas.space import load_space
 
 REPEATS = 15
@@ -27,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samplers", default=",".join(SAMPLERS))
     parser.add_argument("--at", default="50,200,1000")
+    parser.add_argument("--places", default="memory,journal")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -41,10 +43,12 @@ def main() -> None:
         for count in map(int, args.at.split(",")):
             if name == "gp" and count > 200:
                 continue  # tens of seconds each
-            for place in ("memory", "journal"):
+            for place in args.places.split(","):
                 with tempfile.TemporaryDirectory() as folder:
                     storage = journal(Path(folder)) if place == "journal" else None
-                    study = optuna.create_study(storage=storage, directions=directions, sampler=SAMPLERS[name](0))
+                    study = optuna.create_study(
+                        storage=storage, directions=directions, sampler=SAMPLERS[name](Problem(space, objectives, 0))
+                    )
                     done = []
                     for _ in range(count):
                         choices = space.any(rng)

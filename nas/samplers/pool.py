@@ -1,0 +1,162 @@
+"""Random candidates that are kept between proposals, with their exact costs; the start of a search is drawn from them."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas.samplers.candidates import offspring, randoms
+from nas.samplers.domain import Inferred, Params, enumerate_all
+from nas.samplers.encoding import Axes
+from nas.samplers.history import History
+from nas.samplers.oracle import Facts, Oracle
+from nas.samplers.process import Floats
+
+SIZE, FRESH = 256, 16  # candidates that are kept, and how many random ones join them at each proposal
+ENUMERATED = 1024  # domains of at most so many candidates are looked at as a whole
+RESCUES, ENOUGH = 16, 32  # rounds of looking for feasible candidates, until there are so many
+CLIMBS, CLIMBERS = 6, 8  # steps towards the extremes of each cost, and children at each
+
+
+@dataclass(slots=True)
+class Candidate:
+    params: Params
+    facts: Facts
+
+
+class Pool:
+    """Candidates of a history's domain that may be proposed. `refresh` before use.
+
+    axes: of the `exact` costs, from the candidates at the time when the domain became known; None while no costs are. extra:
+    the same of the caller's further features.
+    """
+
+    def __init__(self, history: History, oracle: Oracle, exact: int) -> None:
+        self._history, self._oracle, self._exact = history, oracle, exact
+        self._version = -1
+        self._warned = False
+        self.whole = False  # whether the pool is all that there is
+        self.members: list[Candidate] = []
+        self.axes: Axes | None = None
+        self.extra: Axes | None = None
+
+    def refresh(self, rng: random.Random) -> bool:
+        """A few new candidates; all new if the domain has changed. Whether it has."""
+        domain = self._history.domain
+        version = domain.version if isinstance(domain, Inferred) else 0
+        if version == self._version:
+            if not self.whole:
+                self.members = (self.members + self.allowed(randoms(domain, FRESH, rng)))[-SIZE:]
+            return False
+        self._version = version
+        everything = enumerate_all(domain, ENUMERATED)
+        self.whole = everything is not None
+        if everything is not None:
+            self.members = self.allowed(everything)
+        else:
+            self.members = self._rescued(self.allowed(randoms(domain, SIZE, rng)), rng)
+            self.members += self._extremes(rng)
+        known = [own.facts for own in priced(self.members)]
+        self.axes = self.extra = None
+        if known:
+            self.axes = Axes.of(np.array([facts.costs for facts in known]).reshape(len(known), -1))
+            if known[0].features.size:
+                self.extra = Axes.of(np.array([facts.features for facts in known]))
+        return True
+
+    def allowed(self, params: Sequence[Params]) -> list[Candidate]:
+        """Those that may be proposed."""
+        found = [Candidate(own, self._oracle.facts(own, self._exact)) for own in params]
+        return [own for own in found if own.facts.allowed]
+
+    def children(self, parents: Sequence[Params], count: int, rng: random.Random) -> list[Candidate]:
+        """Offspring that may be proposed and whose costs are known."""
+        return priced(self.allowed(offspring(self._history.domain, parents, count, rng)))
+
+    def is_new(self, own: Candidate, taken: set[Hashable]) -> bool:
+        return self._oracle.identity(own.params) not in taken
+
+    def stratified(self, turn: int, taken: set[Hashable], rng: random.Random) -> Params:
+        """A new random candidate near the turn's point of a low-discrepancy sequence over the axes of the costs."""
+        members = list(self.members)
+        rng.shuffle(members)
+        unknown = [own for own in members if own.facts.costs is None]
+        known = priced(members)
+        if unknown and rng.random() * len(members) < len(unknown):
+            known = unknown + known  # to learn what else there is to ask for
+        elif self.axes is not None and self._exact:
+            axis = turn % self._exact
+            placed = self.placed(known)[:, axis]
+            low, high = placed.min(), placed.max()
+            target = low + (high - low) * van_der_corput(turn // self._exact + 1)
+            known = [known[k] for k in np.argsort(np.abs(placed - target), kind="stable").tolist()] + unknown
+        for own in known:
+            if self.is_new(own, taken):
+                return own.params
+        return self._last_resort(taken, rng)
+
+    def placed(self, candidates: Sequence[Candidate]) -> Floats:
+        """Their costs on the axes, (n, exact)."""
+        assert self.axes is not None
+        return self.axes.place(np.array([own.facts.costs for own in candidates]).reshape(len(candidates), -1))
+
+    def _rescued(self, found: list[Candidate], rng: random.Random) -> list[Candidate]:
+        """Where hardly anything random may be proposed: more draws, and children of what was found or observed."""
+        domain = self._history.domain
+        for _ in range(RESCUES):
+            if len(found) >= ENOUGH:
+                break
+            parents = [own.params for own in found] + [own.params for own in self._history.observations[-ENOUGH:]]
+            found += self.allowed(offspring(domain, parents, SIZE // 2, rng) + randoms(domain, SIZE // 2, rng))
+        return found
+
+    def _extremes(self, rng: random.Random) -> list[Candidate]:
+        """The dearest and the cheapest candidates that a few steps uphill and downhill lead to, on each axis of costs."""
+        found: list[Candidate] = []
+        for axis in range(self._exact):
+            for sign in (1.0, -1.0):
+
+                def height(own: Candidate, axis: int = axis, sign: float = sign) -> float:
+                    assert own.facts.costs is not None
+                    return sign * float(own.facts.costs[axis])
+
+                best = sorted(priced(self.members), key=height)[-2:]
+                for _ in range(CLIMBS):
+                    best += self.children([own.params for own in best], CLIMBERS, rng)
+                    best = sorted(best, key=height)[-2:]
+                found += best
+        return found
+
+    def _last_resort(self, taken: set[Hashable], rng: random.Random) -> Params:
+        """All that is known of was tried: more draws; else a candidate again, which tells how noisy it is."""
+        domain = self._history.domain
+        if not self.whole:
+            parents = [own.params for own in self._history.observations]
+            for own in self.allowed(randoms(domain, SIZE, rng) + offspring(domain, parents, SIZE, rng)):
+                if self.is_new(own, taken):
+                    return own.params
+        if self.members:
+            return rng.choice(self.members).params
+        if not self._warned:
+            self._warned = True
+            warnings.warn("KnownCostSampler: found no feasible candidate; proposing others", stacklevel=2)
+        return randoms(domain, 1, rng)[0]
+
+
+def priced(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those whose costs are known."""
+    return [own for own in candidates if own.facts.costs is not None]
+
+
+def van_der_corput(n: int) -> float:
+    """n-th point of the sequence 1/2, 1/4, 3/4, 1/8, ... in (0, 1)."""
+    value, scale = 0.0, 0.5
+    while n:
+        value += scale * (n & 1)
+        n >>= 1
+        scale /= 2
+    return value

@@ -1,0 +1,252 @@
+"""One proposal of the known-cost sampler: from what was observed to the candidate of the highest expected improvement."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.pareto import front as pareto_front
+from nas.samplers.domain import Key, Params
+from nas.samplers.encoding import Axes, Encoder, warped
+from nas.samplers.history import History, Observation, distinct
+from nas.samplers.improvement import Cells, cells, ehvi
+from nas.samplers.oracle import Oracle
+from nas.samplers.pool import Candidate, Pool, priced
+from nas.samplers.process import EXACT, FIT, INDUCING, Floats, Kernel, Posterior, View
+
+CHILDREN, GRANDCHILDREN = 240, 80  # of the front, and of the best of those
+LEAST = 4  # observations below which nothing is modelled
+FANTASIES = 8  # draws of what the running trials will give, and of measured costs
+MOST_PENDING = 128  # running trials that are filled in; of a study that was left with more, the latest
+FLOOR = 0.1  # quantile of the first qualities, below which nothing counts as an improvement
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A process of one objective and the unit of its targets: (value - centre) / spread."""
+
+    process: Posterior
+    centre: float
+    spread: float
+
+
+class Search:
+    """Proposals for one study. `exact` and `measured` are the places of its costs among the objectives."""
+
+    def __init__(
+        self,
+        history: History,
+        oracle: Oracle,
+        exact: Sequence[int],
+        measured: Sequence[int],
+        startup: int | None,
+        exploration: float,
+    ) -> None:
+        self._history, self._oracle = history, oracle
+        self._exact, self._measured = list(exact), list(measured)
+        self._startup, self._exploration = startup, exploration
+        self._pool = Pool(history, oracle, len(self._exact))
+        self._encoder: Encoder | None = None
+        self._rows: Floats = np.zeros((0, 0))
+        self._theta: dict[int, Floats] = {}  # hyperparameters by objective
+        self._fitted_at: dict[int, int] = {}
+
+    def propose(self, rng: random.Random) -> Params:
+        """A candidate, whole. Deterministic given the history, the proposals before it and `rng`."""
+        if self._pool.refresh(rng):
+            width = 0 if self._pool.extra is None else len(self._pool.extra.kind)
+            self._encoder = Encoder(self._history.domain, len(self._exact) + width)
+            self._rows = np.zeros((0, self._encoder.width))
+            self._theta, self._fitted_at = {}, {}
+        taken = self._history.seen | {self._oracle.identity(own) for own in self._history.pending.values()}
+        begun = len(self._history.seen) + len(self._history.pending)
+        starting = len(self._history.observations) < LEAST or begun < self._initial
+        if self._pool.axes is None or starting or rng.random() < self._exploration:
+            return self._pool.stratified(begun, taken, rng)
+        return self._modelled(taken, rng) or self._pool.stratified(begun, taken, rng)
+
+    @property
+    def _initial(self) -> int:
+        """Candidates before the model takes over."""
+        if self._startup is not None:
+            return self._startup
+        return min(20, 8 + len(self._history.domain.dimensions) // 2)
+
+    def _modelled(self, taken: set[Hashable], rng: random.Random) -> Params | None:
+        observations = self._history.observations
+        inputs, placed = self._observed()
+        raw = np.array([own.quality for own in observations])
+        model = self._model(0, inputs, warped(raw, raw), placed)
+        floor = (warped(np.quantile(raw[: self._initial], FLOOR, keepdims=True), raw)[0] - model.centre) / model.spread
+        firsts = np.array(distinct(observations))
+        quality, costs = model.process.fitted[firsts], placed[firsts]
+        assert self._pool.axes is not None
+        reference = self._pool.axes.reference
+        others = [self._measured_model(place, inputs, placed) for place in self._measured]
+        for other in others:
+            fitted = other.process.fitted
+            costs = np.column_stack([costs, fitted[firsts]])
+            first = fitted[: self._initial]
+            reference = np.append(reference, first.max() + 0.1 * (np.ptp(first) or 1.0))
+        on_front = pareto_front(np.column_stack([quality, costs]), ["maximize"] + ["minimize"] * costs.shape[1])
+        parents = [observations[k].params for k in firsts[on_front].tolist()]
+        scenes = self._scenes(model, others, quality, costs, reference, floor, rng)
+
+        def score(candidates: list[Candidate]) -> Floats:
+            rows = self._encode(candidates)
+            views = [other.process.at(rows) for other in others]
+            return scenes.improvement(model.process.at(rows), self._pool.placed(candidates), views)
+
+        candidates = priced(self._pool.members)
+        if not self._pool.whole:
+            candidates = candidates + self._pool.children(parents, CHILDREN, rng)
+        candidates = _unseen(candidates, self._history.keys)
+        if not candidates:
+            return None
+        scores = score(candidates)
+        if not self._pool.whole:
+            best = [candidates[k].params for k in np.argsort(-scores, kind="stable")[:8].tolist()]
+            known = {own.facts.key for own in candidates}
+            more = _unseen(self._pool.children(best, GRANDCHILDREN, rng), self._history.keys | known)
+            if more:
+                candidates, scores = candidates + more, np.concatenate([scores, score(more)])
+        for k in np.argsort(-scores, kind="stable").tolist():
+            if scores[k] <= 0.0:
+                break
+            chosen: Candidate = candidates[k]
+            if self._pool.is_new(chosen, taken):
+                return chosen.params
+        return None
+
+    def _model(self, objective: int, inputs: Floats, values: Floats, placed: Floats) -> Model:
+        """The model of one objective, its hyperparameters refitted whenever there is a tenth more to learn from."""
+        assert self._encoder is not None
+        centre, spread = float(values.mean()), float(values.std())
+        spread = spread if spread > 1e-12 else 1.0
+        targets = (values - centre) / spread
+        kernel, n = Kernel(self._encoder.layout), len(values)
+        if objective not in self._theta or n >= self._fitted_at[objective] + max(1, self._fitted_at[objective] // 10):
+            rows = _telling(targets, placed, FIT)
+            self._theta[objective] = kernel.fit(inputs[rows], targets[rows], self._theta.get(objective))
+            self._fitted_at[objective] = n
+        inducing = None if n <= EXACT else inputs[_telling(targets, placed, INDUCING)]
+        return Model(Posterior(kernel, self._theta[objective], inputs, targets, inducing), centre, spread)
+
+    def _measured_model(self, place: int, inputs: Floats, placed: Floats) -> Model:
+        """A cost that has to be measured, on its axis, modelled like the quality."""
+        values = np.array([[own.costs[place - 1]] for own in self._history.observations])
+        return self._model(place, inputs, Axes.of(values).place(values)[:, 0], -placed)
+
+    # -- rows for the model ------------------------------------------------------------------------------------------
+
+    def _observed(self) -> tuple[Floats, Floats]:
+        """Inputs and exact costs on their axes, of all observations; the inputs of the earlier ones are kept."""
+        assert self._pool.axes is not None and self._encoder is not None
+        observations = self._history.observations
+        costs = np.array([[own.costs[k - 1] for k in self._exact] for own in observations])
+        placed = self._pool.axes.place(costs.reshape(len(observations), -1))
+        fresh = observations[len(self._rows) :]
+        if fresh:
+            features = self._pool.axes.scaled(placed[len(self._rows) :])
+            if self._pool.extra is not None:
+                more = np.array([self._features(own, self._pool.extra) for own in fresh])
+                features = np.hstack([features, self._pool.extra.scaled(self._pool.extra.place(more))])
+            self._rows = np.vstack([self._rows, self._encoder.encode([own.params for own in fresh], features)])
+        return self._rows, placed
+
+    def _features(self, own: Observation, extra: Axes) -> Floats:
+        found = self._oracle.facts(own.params, len(self._exact)).features
+        return found if found.size == len(extra.kind) and np.isfinite(found).all() else extra.middle
+
+    def _encode(self, candidates: Sequence[Candidate]) -> Floats:
+        assert self._pool.axes is not None and self._encoder is not None
+        features = self._pool.axes.scaled(self._pool.placed(candidates))
+        if self._pool.extra is not None:
+            more = np.array([own.facts.features for own in candidates])
+            features = np.hstack([features, self._pool.extra.scaled(self._pool.extra.place(more))])
+        return self._encoder.encode([own.params for own in candidates], features)
+
+    # -- what may become of the running trials -----------------------------------------------------------------------
+
+    def _scenes(
+        self,
+        model: Model,
+        others: Sequence[Model],
+        quality: Floats,
+        costs: Floats,
+        reference: Floats,
+        floor: float,
+        rng: random.Random,
+    ) -> Scenes:
+        random_numbers = np.random.default_rng(rng.getrandbits(63))
+        tosses = random_numbers.standard_normal((FANTASIES, len(others)))
+        running = priced(self._pool.allowed(list(self._history.pending.values())[-MOST_PENDING:]))
+        if not running:
+            parts = cells(quality, costs, reference, floor)
+            return Scenes(
+                None, np.zeros((0, 0)), np.zeros((FANTASIES, 0)), tosses, [parts] * (FANTASIES if others else 1)
+            )
+        rows = self._encode(running)
+        view = model.process.at(rows)
+        places = np.column_stack([self._pool.placed(running), *(other.process.at(rows).mean for other in others)])
+        joint = view.covariance(view)
+        noisy = joint + (np.exp(model.process.theta[2]) + 1e-6) * np.eye(len(joint))
+        draws = random_numbers.standard_normal((FANTASIES, len(joint)))
+        surprises: Floats = draws @ np.linalg.cholesky(noisy).T  # results over their means, (d, p)
+        gain: Floats = np.asarray(np.linalg.inv(noisy), dtype=np.float64)
+        fronts = view.mean + surprises @ gain @ joint
+        parts_of = [cells(np.append(quality, own), np.vstack([costs, places]), reference, floor) for own in fronts]
+        return Scenes(view, gain, surprises, tosses, parts_of)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenes:
+    """Equally likely states of affairs when the running trials are done, each with the front's cells: one if none is running.
+
+    surprises (d, p) are the running trials' results over their means, gain (p, p) the inverse of their covariance, noise
+    included; tosses (d, m) are standard normal, for the measured costs.
+    """
+
+    view: View | None
+    gain: Floats
+    surprises: Floats
+    tosses: Floats
+    parts: Sequence[Cells]
+
+    def improvement(self, at: View, placed: Floats, measured: Sequence[View]) -> Floats:
+        """EHVI averaged over the scenes, (n,). placed: (n, exact) costs on their axes."""
+        mean, variance = at.mean, at.variance
+        pull = np.zeros((len(mean), 0))
+        if self.view is not None:
+            cross = at.covariance(self.view)
+            pull = cross @ self.gain
+            variance = np.maximum(variance - (pull * cross).sum(axis=1), 1e-10)
+        deviation = np.sqrt(variance)
+        total = np.zeros(len(mean))
+        for scene, parts in enumerate(self.parts):
+            drawn = [v.mean + np.sqrt(v.variance) * toss for v, toss in zip(measured, self.tosses[scene], strict=True)]
+            costs = np.column_stack([placed, *drawn])
+            total += ehvi(mean + pull @ self.surprises[scene], deviation, costs, parts)
+        return total / len(self.parts)
+
+
+def _unseen(candidates: Sequence[Candidate], seen: set[Key]) -> list[Candidate]:
+    """Those not in `seen`, each once."""
+    return list({own.facts.key: own for own in candidates if own.facts.key not in seen}.values())
+
+
+def _telling(targets: Floats, placed: Floats, most: int) -> NDArray[np.intp]:
+    """At most `most` observations to learn from: half of them those that are best for their costs, half spread over time."""
+    n = len(targets)
+    if n <= most:
+        return np.arange(n)
+    design = np.column_stack([np.ones(n), placed])
+    surplus = targets - design @ np.linalg.lstsq(design, targets, rcond=None)[0]
+    best = np.argsort(-surplus, kind="stable")[: most // 2]
+    rest = np.setdiff1d(np.arange(n), best)
+    spread = rest[np.unique(np.linspace(0, len(rest) - 1, most - len(best)).round().astype(int))]
+    return np.sort(np.concatenate([best, spread]))
