@@ -17,7 +17,7 @@ import optuna
 
 from nas.pareto import objectives as parse_objectives
 from nas.run import journal, objective_values
-from nas.samplers import SAMPLERS, suggest
+from nas.samplers import SAMPLERS, Problem, suggest
 from nas.space import load_space
 
 REPEATS = 15
@@ -44,7 +44,9 @@ def main() -> None:
             for place in ("memory", "journal"):
                 with tempfile.TemporaryDirectory() as folder:
                     storage = journal(Path(folder)) if place == "journal" else None
-                    study = optuna.create_study(storage=storage, directions=directions, sampler=SAMPLERS[name](0))
+                    study = optuna.create_study(
+                        storage=storage, directions=directions, sampler=SAMPLERS[name](Problem(space, objectives, 0))
+                    )
                     done = []
                     for _ in range(count):
                         choices = space.any(rng)

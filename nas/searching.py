@@ -60,7 +60,7 @@ class Request:
     trials: int = 50
     dataset: str = "digits"
     objectives: str = "accuracy,params,macs"
-    sampler: str = "tpe"
+    sampler: str = "known-cost"
     budget: Budget = field(default_factory=Budget)
     epochs: int = PROXY_EPOCHS
     batch_size: int | None = None

@@ -27,7 +27,7 @@ from nas.jobs import Job
 from nas.knobs import Choices
 from nas.network import cost_of
 from nas.run import ATTRIBUTE, BASELINES, JOURNAL, LOCK, STUDY_NAME, TRIALS, journal, objective_values
-from nas.samplers import SAMPLERS, suggest
+from nas.samplers import SAMPLERS, Problem, suggest
 from nas.settings import Settings
 
 if TYPE_CHECKING:
@@ -251,9 +251,8 @@ class Study:
         self._study.set_metric_names([objective.name for objective in self.objectives])
         trials = self._study.get_trials(deepcopy=False)
         # A resumed sampler must not repeat the random numbers of the first start.
-        self._study.sampler = SAMPLERS.find(self.settings.sampler)(
-            (self.settings.seed + 7919 * len(trials)) % (1 << 31)
-        )
+        seed = (self.settings.seed + 7919 * len(trials)) % (1 << 31)
+        self._study.sampler = SAMPLERS.find(self.settings.sampler)(Problem(self.space, self.objectives, seed))
         self._adopt_baselines()
         for trial in trials:
             self._adopt(trial)

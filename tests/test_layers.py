@@ -140,6 +140,7 @@ FOR_TYPES: dict[str, set[str]] = {
     "batches": {"data"},
     "budget": {"space"},
     "progress": {"study"},
+    "samplers": {"cost"},
     "__init__": set(TABLE),
 }
 

@@ -581,7 +581,7 @@ def test_a_driver_that_is_killed_at_random_moments_loses_nothing(tmp_path):
 
 
 def test_every_sampler_is_known_by_its_name():
-    assert {"random", "tpe", "nsga2", "nsga3", "gp", "qmc"} <= set(SAMPLERS)
+    assert {"known-cost", "random", "tpe", "nsga2", "nsga3", "gp", "qmc"} <= set(SAMPLERS)
     with pytest.raises(UsageError, match="did you mean 'tpe'"):
         SAMPLERS.find("tpee")
 

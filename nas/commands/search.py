@@ -50,7 +50,12 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
     show_default=True,
     help="Accuracy, then costs: params, macs (or flops), activations.",
 )
-@click.option("--sampler", default="tpe", show_default=True, help="random, tpe, nsga2, nsga3, gp or qmc.")
+@click.option(
+    "--sampler",
+    default="known-cost",
+    show_default=True,
+    help="known-cost, tpe, nsga2, nsga3, gp, qmc or random: see docs/samplers.md.",
+)
 @budget_options
 @click.option("--epochs", default=10, show_default=True, help="Epochs of each proxy: the whole recipe, shorter.")
 @click.option("--batch-size", type=int, help="Default: 128, fewer for small data sets.")

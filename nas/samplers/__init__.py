@@ -1,6 +1,21 @@
-"""Samplers by name (`SAMPLERS`): what proposes the next candidate."""
+"""Samplers by name (`SAMPLERS`): what proposes the next candidate. `KnownCostSampler` works in any Optuna study."""
 
-from nas.samplers import stock
-from nas.samplers._base import SAMPLERS, Factory, suggest
+from __future__ import annotations
 
-__all__ = ["SAMPLERS", "Factory", "stock", "suggest"]
+from typing import TYPE_CHECKING, Any
+
+from nas.samplers import ours, stock
+from nas.samplers._base import SAMPLERS, Factory, Problem, suggest
+
+if TYPE_CHECKING:
+    from nas.samplers.known_cost import KnownCostSampler
+
+__all__ = ["SAMPLERS", "Factory", "KnownCostSampler", "Problem", "ours", "stock", "suggest"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "KnownCostSampler":  # lazy: it is an Optuna sampler, and names and help must not wait for Optuna
+        from nas.samplers.known_cost import KnownCostSampler
+
+        return KnownCostSampler
+    raise AttributeError(f"module 'nas.samplers' has no attribute {name!r}")

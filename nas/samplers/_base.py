@@ -1,18 +1,31 @@
-"""Samplers by name, and how a knob is put to an Optuna trial."""
+"""Samplers by name, what they are told of a search, and how a knob is put to an Optuna trial."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from nas.knobs import Knob, Value
+from nas.pareto import Objective
 from nas.registry import Registry
+from nas.space import SearchSpace
 
 if TYPE_CHECKING:
     import optuna
 
-Factory: TypeAlias = "Callable[[int], optuna.samplers.BaseSampler]"
-"""From a seed to a sampler. Optuna is imported inside, so that listing the names costs nothing."""
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a sampler may know before the first trial. The first objective is expensive; the others are fields of `Cost`."""
+
+    space: SearchSpace
+    objectives: tuple[Objective, ...]
+    seed: int
+
+
+Factory: TypeAlias = "Callable[[Problem], optuna.samplers.BaseSampler]"
+"""From a problem to a sampler. Optuna is imported inside, so that listing the names costs nothing."""
 
 SAMPLERS: Registry[Factory] = Registry("sampler")
 

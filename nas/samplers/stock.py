@@ -4,55 +4,55 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nas.samplers._base import SAMPLERS
+from nas.samplers._base import SAMPLERS, Problem
 
 if TYPE_CHECKING:
     import optuna
 
 
 @SAMPLERS.register("tpe")
-def tpe(seed: int) -> optuna.samplers.BaseSampler:
+def tpe(problem: Problem) -> optuna.samplers.BaseSampler:
     """Multi-objective tree-structured Parzen estimator (Ozaki et al., GECCO 2020), multivariate, in groups of knobs."""
     import optuna
 
-    return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+    return optuna.samplers.TPESampler(seed=problem.seed, multivariate=True, group=True, constant_liar=True)
 
 
 @SAMPLERS.register("random")
-def uniform(seed: int) -> optuna.samplers.BaseSampler:
+def uniform(problem: Problem) -> optuna.samplers.BaseSampler:
     """Uniform, knob by knob: the baseline of every comparison."""
     import optuna
 
-    return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.RandomSampler(seed=problem.seed)
 
 
 @SAMPLERS.register("nsga2")
-def nsga2(seed: int) -> optuna.samplers.BaseSampler:
+def nsga2(problem: Problem) -> optuna.samplers.BaseSampler:
     """NSGA-II (Deb et al., 2002). Knobs that exist for some choices only are drawn at random."""
     import optuna
 
-    return optuna.samplers.NSGAIISampler(seed=seed)
+    return optuna.samplers.NSGAIISampler(seed=problem.seed)
 
 
 @SAMPLERS.register("nsga3")
-def nsga3(seed: int) -> optuna.samplers.BaseSampler:
+def nsga3(problem: Problem) -> optuna.samplers.BaseSampler:
     """NSGA-III (Deb & Jain, 2014). Knobs that exist for some choices only are drawn at random."""
     import optuna
 
-    return optuna.samplers.NSGAIIISampler(seed=seed)
+    return optuna.samplers.NSGAIIISampler(seed=problem.seed)
 
 
 @SAMPLERS.register("gp")
-def gp(seed: int) -> optuna.samplers.BaseSampler:
+def gp(problem: Problem) -> optuna.samplers.BaseSampler:
     """Gaussian process with expected hypervolume improvement; slow beyond a few hundred trials (seconds a suggestion)."""
     import optuna
 
-    return optuna.samplers.GPSampler(seed=seed)
+    return optuna.samplers.GPSampler(seed=problem.seed)
 
 
 @SAMPLERS.register("qmc")
-def qmc(seed: int) -> optuna.samplers.BaseSampler:
+def qmc(problem: Problem) -> optuna.samplers.BaseSampler:
     """Scrambled Sobol sequence: covers the space more evenly than random sampling."""
     import optuna
 
-    return optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_asynchronous_seeding=False)
+    return optuna.samplers.QMCSampler(seed=problem.seed, scramble=True, warn_asynchronous_seeding=False)

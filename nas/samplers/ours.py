@@ -1,0 +1,49 @@
+"""Our own sampler, told all that a search space knows of its networks before any is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from nas.samplers._base import SAMPLERS, Problem
+
+if TYPE_CHECKING:
+    import optuna
+
+    from nas.cost import Cost
+
+COSTS = ("params", "macs", "activations")
+REMEMBERED = 4096  # candidates; costs, budget and features ask for the same one in a row
+
+
+@SAMPLERS.register("known-cost")
+def known_cost(problem: Problem) -> optuna.samplers.BaseSampler:
+    """Gaussian process of accuracy over choices and exact costs, expected hypervolume improvement with costs known."""
+    from nas.samplers.known_cost import KnownCostSampler
+
+    space, names = problem.space, [objective.name for objective in problem.objectives[1:]]
+
+    @lru_cache(maxsize=REMEMBERED)
+    def cost(choices: tuple[tuple[str, Any], ...]) -> Cost:
+        return space.cost(dict(choices))
+
+    def costs(choices: dict[str, Any]) -> Sequence[float]:
+        return [getattr(cost(tuple(choices.items())), name) for name in names]
+
+    def features(choices: dict[str, Any]) -> Sequence[float]:
+        found = cost(tuple(choices.items()))
+        depth = sum(value for key, value in choices.items() if key.split(".")[-1] in ("depth", "network_depth"))
+        return [*(getattr(found, name) for name in COSTS if name not in names), 1 + depth]
+
+    def feasible(choices: dict[str, Any]) -> bool:
+        return space.budget.violation(cost(tuple(choices.items()))) == 0
+
+    return KnownCostSampler(
+        costs,
+        feasible=feasible if space.budget.bounds else None,
+        seed=problem.seed,
+        space=space,
+        identity=lambda choices: space.architecture(choices).digest,
+        features=features,
+    )
