@@ -42,6 +42,7 @@ TABLE: dict[str, set[str]] = {
     "zoo": {"architecture", "regnet"},
     "weights": {"architecture", "blocks", "network", "zoo"},
     "scaling": {"architecture", "cost", "network"},
+    "memory": {"architecture", "blocks", "cost", "network"},
     "records": {"architecture", "cost", "knobs"},
     "budget": {"cost", "knobs"},
     "attributes": {"architecture", "blocks", "knobs", "regnet"},
