@@ -107,7 +107,9 @@ def main() -> None:
                 print(row(name, architecture, batch, precision)[0], flush=True)
     if not args.random:
         return
-    print("\n| space | precision | n | ratio: lowest | median | highest | within 25 % |\n|---|---|---:|---:|---:|---:|---:|")
+    print(
+        "\n| space | precision | n | ratio: lowest | median | highest | within 25 % |\n|---|---|---:|---:|---:|---:|---:|"
+    )
     batch = min(args.batches)
     for space in args.spaces:
         for precision in args.precisions:

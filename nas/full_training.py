@@ -298,6 +298,8 @@ class FullTraining:
                 self.micro_batch = min(filter(None, (self.micro_batch, state.get("micro_batch"))), default=None)
             except Exception as error:  # torch raises nearly every type on bytes that are no checkpoint
                 raise self._unread(path, error) from error
+        elif self.micro_batch is None and self.group.size == 1:
+            self.micro_batch = self._bench.first_micro_batch(self.architecture, self.seed)
         training = Training(
             network,
             *batches,

@@ -137,7 +137,7 @@ def largest_micro_batch(
     size = batch
     while size > 1:
         step = training_memory(architecture, batch, precision, micro_batch=size, ema=ema)
-        if FRAGMENTATION * step.total <= free:
+        if step.total <= free:
             break
         size //= 2
     return size
@@ -163,7 +163,9 @@ def _steps(architecture: Architecture, resolution: int | None = None) -> list[St
     return steps
 
 
-def _chain(layers: Sequence[Layer], shape: Shape, *, last_is_kept: bool = True, beside: int = 0) -> tuple[list[Step], Shape]:
+def _chain(
+    layers: Sequence[Layer], shape: Shape, *, last_is_kept: bool = True, beside: int = 0
+) -> tuple[list[Step], Shape]:
     """Steps of layers one after another, with `beside` elements alive all the while."""
     steps = []
     for number, layer in enumerate(layers):
@@ -187,7 +189,12 @@ def _of_block(block: Block, shape: Shape) -> Iterator[Step]:
     yield from _chain(layers, entered, last_is_kept=alone, beside=0 if alone else size)[0]
     if path is not None:
         yield from _chain(path, entered, last_is_kept=False, beside=size)[0]
-        yield Step(block.merge.cost(entered, width_out, stride).params, size * OF_MERGE.get(block.merge.kind, 2), 2 * size, 3 * size)
+        yield Step(
+            block.merge.cost(entered, width_out, stride).params,
+            size * OF_MERGE.get(block.merge.kind, 2),
+            2 * size,
+            3 * size,
+        )
     if block.branch.activation in COPIED:
         yield Step(0, size, 2 * size, 2 * size)
 

@@ -21,6 +21,7 @@ from nas.engine import Engine
 from nas.errors import NasError
 from nas.files import read_json, write_json, write_with
 from nas.jobs import CHECKPOINT, EPOCHS, RESULT, Job, TrainingData
+from nas.memory import largest_micro_batch
 from nas.network import build
 from nas.proxy import Proxy
 from nas.recipe import Recipe
@@ -114,8 +115,12 @@ class Bench:
         reason = ""
         executed: Execution | None = None
         micro_batch: int | None = None
+        planned = False
         while True:
             try:
+                if not planned:
+                    planned = True
+                    micro_batch = self.first_micro_batch(self.proxy.of(job.architecture), job.seed)
                 training = self._training(job, micro_batch)
                 found = _resume(training, job)
                 if found is None:
@@ -144,6 +149,19 @@ class Bench:
         write_json(folder / RESULT, self._result(job, epochs, reason, executed, micro_batch))
         for name in (CHECKPOINT, EPOCHS):
             (folder / name).unlink(missing_ok=True)
+
+    def first_micro_batch(self, architecture: Architecture, seed: int) -> int | None:
+        """Images at once of which a step is predicted to fit into what the device has free; None: the whole batch.
+
+        A prediction without allowances, so that only what is sure to be too much is spared a failure.
+        """
+        self.batches(seed, architecture.resolution)  # the images come first
+        free = free_bytes(self.device)
+        if free is None:
+            return None
+        whole, precision = self.recipe.batch_size, self.precision(architecture)
+        size = largest_micro_batch(architecture, whole, free, precision, ema=bool(self.recipe.ema))
+        return size if size < whole else None
 
     def release(self) -> None:
         """Give the memory of the last network back."""
@@ -199,10 +217,16 @@ def measured(device: str, precision: str, resolution: int, threads: int = 0) -> 
 
 def fits(size: int, device: torch.device) -> bool:
     """Whether images of so many bytes should live on the device: up to half of what it has free; the rest is for training."""
+    free = free_bytes(device)
+    return free is None or size <= free // 2
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """What tensors may still take of a GPU: free, or reserved by this process and unused. None for other devices."""
     if device.type != "cuda":
-        return True
+        return None
     free, _ = torch.cuda.mem_get_info(device)
-    return size <= free // 2
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def smaller(micro_batch: int | None, batch_size: int) -> int:

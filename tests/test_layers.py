@@ -77,12 +77,15 @@ TABLE: dict[str, set[str]] = {
         "engine",
         "files",
         "jobs",
+        "memory",
         "network",
         "proxy",
         "recipe",
         "records",
         "train",
     },
+    "throughput": {"architecture", "batches", "network", "recipe", "train"},
+    "packing": {"architecture", "budget", "jobs", "memory", "proxy", "recipe", "space", "throughput", "train", "work"},
     "run": {"architecture", "cost", "files", "network", "pareto", "records", "settings"},
     "study": {
         *(
@@ -101,7 +104,7 @@ TABLE: dict[str, set[str]] = {
     },
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
     "local": {"jobs", "progress", "records", "stopping", "study", "work"},
-    "workers": {"files", "jobs", "progress", "records", "stopping", "study", "work"},
+    "workers": {"files", "jobs", "packing", "progress", "records", "stopping", "study", "work"},
     "report": {"architecture", "files", "findings", "network", "pareto", "records", "run", "text"},
     "export": {"architecture", "files", "network", "records", "run", "text"},
     "full_training": {
