@@ -134,10 +134,10 @@ def decided(measure: Callable[[int], float], fits: int) -> tuple[int, dict[int, 
     rates = {1: measure(1)}
     best = 1
     for size in SIZES[1:]:
-        if size > fits:
+        if size > fits or not rates[best]:
             break
         rates[size] = measure(size)
-        if rates[size] < GAIN * rates[best] or not rates[size]:
+        if rates[size] < GAIN * rates[best]:
             break
         best = size
     return best, rates

@@ -89,7 +89,9 @@ def test_predictions_hold_for_most_of_each_space(space, precision):
 
 def test_resnet20_keeps_two_tensors_for_each_convolution():
     found = training_memory(RESNET20, 128)
-    assert found.activations / (128 * cost_of(RESNET20).activations) == pytest.approx(2 * ELEMENT_BYTES["fp32"], rel=0.05)
+    assert found.activations / (128 * cost_of(RESNET20).activations) == pytest.approx(
+        2 * ELEMENT_BYTES["fp32"], rel=0.05
+    )
     assert found.weights == found.optimiser == 4 * sum(p.numel() for p in build(RESNET20).parameters())
 
 
@@ -136,5 +138,8 @@ def test_allowances_of_a_gpu_are_added():
 
 
 def test_no_torch_is_needed(python):
-    code = "import sys, nas.zoo\nfrom nas.memory import training_memory\ntraining_memory(nas.zoo.get('resnet20'), 2)\nprint('torch' in sys.modules)"
+    code = (
+        "import sys, nas.zoo\nfrom nas.memory import training_memory\n"
+        "training_memory(nas.zoo.get('resnet20'), 2)\nprint('torch' in sys.modules)"
+    )
     assert python(code).strip() == "False"

@@ -50,8 +50,9 @@ def profile(networks: tuple[str, ...], resolution: int | None, as_json: bool) ->
         _print_one(*profiles[0], resolution)
     else:
         _print_several(profiles, resolution)
+    say()
     for architecture, _ in profiles:
-        say(f"\n{architecture.name + ': ' if len(profiles) > 1 else ''}{_memory(architecture, resolution)}")
+        say(f"{architecture.name + ': ' if len(profiles) > 1 else ''}{_memory(architecture, resolution)}")
     for architecture, _ in profiles:
         if note := _range(architecture, resolution):
             say(f"\n{architecture.name + ': ' if len(profiles) > 1 else ''}{note}")
@@ -84,7 +85,7 @@ def _memory(architecture: Architecture, resolution: int | None) -> str:
     from nas.text import format_bytes
 
     said = " or ".join(f"{format_bytes(_step(architecture, name, resolution))} in {name}" for name in PRECISIONS)
-    return f"A training step on {BATCH} images takes about {said} of memory."
+    return f"A training step on {BATCH} images takes about {said} (predicted)."
 
 
 def _step(architecture: Architecture, precision: str, resolution: int | None) -> int:
