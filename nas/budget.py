@@ -124,6 +124,16 @@ def sample(space: SearchSpace, rng: random.Random) -> Choices:
     raise UsageError(_impossible(space))
 
 
+def largest(space: SearchSpace, start: Choices, metric: str, rng: random.Random) -> Choices:
+    """The largest cost within the budget that coordinate ascent finds from `start`, which is within it."""
+
+    def score(cost: Cost) -> float:
+        outside = space.budget.violation(cost)
+        return 2 + outside if outside else math.pow(max(getattr(cost, metric), 1), -1 / 8)
+
+    return descend(space, start, score, rng)
+
+
 def _impossible(space: SearchSpace) -> str:
     found = survey(space, samples=200)
     spans = ", ".join(

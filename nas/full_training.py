@@ -323,6 +323,8 @@ class FullTraining:
                 self.micro_batch = min(filter(None, (self.micro_batch, state.get("micro_batch"))), default=None)
             except Exception as error:  # torch raises nearly every type on bytes that are no checkpoint
                 raise self._unread(path, error) from error
+        elif self.micro_batch is None and self.group.size == 1:
+            self.micro_batch = self._place.first_micro_batch(self.architecture)  # the images are there by now
         training = Training(
             network,
             *batches,
@@ -334,7 +336,7 @@ class FullTraining:
             group=self.group,
         )
         steps = len(training.train_batches)
-        training.after_backward = lambda step: self.on_step(step % steps + 1, steps) if self.on_step else None
+        training.on_step = lambda step: self.on_step(step % steps + 1, steps) if self.on_step else None
         if state is not None:
             try:
                 records = [Epoch.from_dict(record) for record in state["epochs"]]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from nas import zoo
 from nas.architecture import Architecture
@@ -39,7 +39,11 @@ from nas.space import SearchSpace, load_space
 from nas.study import Study
 from nas.text import shown
 
+if TYPE_CHECKING:
+    from nas import workers
+
 EXECUTORS = ("ray", "local")
+AUTO = "auto"
 SMALL = 10_000  # training images, below which a fifth instead of a tenth is kept for validation
 SMALL_IMAGE = 64  # pixels up to which a baseline's ImageNet stem is replaced by the CIFAR one
 Say = Callable[[str], None]
@@ -82,7 +86,7 @@ class Request:
     executor: str = "ray"
     workers: int = 0
     cpus_per_trial: float | None = None
-    gpus_per_trial: float | None = None
+    gpus_per_trial: float | str | None = None  # a number or "auto" (`nas.packing`), which None is where there are GPUs
     address: str | None = None
     device: str = "auto"
     precision: str = "auto"
@@ -264,9 +268,7 @@ def _execute(study: Study, data: TrainingData, say: Say, display: Callable[[Stud
             if workers.start(executor["address"]):
                 ending.callback(workers.shutdown)
             interrupts.install()  # Ray puts a handler of its own for SIGTERM
-            resources = workers.Resources.resolve(
-                executor["workers"], executor["cpus_per_trial"], executor["gpus_per_trial"]
-            )
+            resources = _resources(study, data, say)
             if study.settings.device.startswith("cuda") and not resources.gpus:
                 raise UsageError(
                     f"--device {study.settings.device}: no GPU is given to the trials; the cluster has none, or --gpus-per-trial is 0"
@@ -282,6 +284,43 @@ def _execute(study: Study, data: TrainingData, say: Say, display: Callable[[Stud
                 train()
         finally:
             _account(study, begun, started - clock, time.monotonic() - started, monitor.training_seconds, slots)
+
+
+def _resources(study: Study, data: TrainingData, say: Say) -> workers.Resources:
+    """What each trial takes, with as many trials on a GPU as a probe finds worth it where that is asked or left open.
+
+    Left open, a probe is spared a run that could not use its answer, and a run that has begun without one goes on so.
+    """
+    from nas import packing, workers
+
+    settings = study.settings
+    asked, cpus, gpus = (settings.executor[name] for name in ("workers", "cpus_per_trial", "gpus_per_trial"))
+    if gpus not in (None, AUTO):
+        return workers.Resources.resolve(asked, cpus, gpus)
+    plain = workers.Resources.resolve(asked, cpus, None)
+    spared = settings.device == "cpu" or study.counts.trained > 0 or settings.trials <= plain.slots()
+    if not settings.packing and plain.gpus and not (gpus is None and spared):
+        proxy = settings.training_proxy()
+        found = packing.candidates(settings.search_space(), proxy, settings.seed)
+        found += [proxy.of(Architecture.from_dict(baseline["architecture"])) for baseline in settings.baselines]
+        say("measuring how many trials to train on each GPU at once ...")
+        answer = workers.packed(
+            packing.question(
+                found,
+                settings.training_recipe(),
+                data,
+                settings.device,
+                settings.precision,
+                workers.most_per_gpu(asked, cpus),
+            )
+        )
+        study.settings = dataclasses.replace(settings, packing=answer.to_dict())
+        study.settings.save(study.folder)
+    if not (plain.gpus and study.settings.packing):
+        return plain
+    answer = packing.Packing.from_dict(study.settings.packing)
+    say(f"{answer}")
+    return workers.Resources.resolve(asked, cpus, answer.gpus_per_trial)
 
 
 def _choose_engine(study: Study, probe: Callable[[Settings], dict[str, dict[str, Any]]], gpu: bool) -> None:
@@ -357,6 +396,12 @@ class Interrupts(AbstractContextManager["Interrupts"]):
 def _check_executor(asked: Mapping[str, Any]) -> None:
     for name, least in (("workers", 0), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0)):
         value = asked.get(name)
+        if name == "gpus_per_trial" and value == AUTO:
+            continue
+        if isinstance(value, str):
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value}: a number{' or auto' if name.startswith('gpus') else ''}"
+            )
         if value is not None and not (math.isfinite(value) and value >= least):
             raise UsageError(f"--{name.replace('_', '-')} {value:g}: must be at least {least:g}")
 

@@ -43,12 +43,13 @@ class Settings:
     trials: int
     seed: int
     baselines: list[Mapping[str, Any]]  # name, architecture
-    executor: Mapping[str, Any]  # kind, workers, cpus_per_trial, gpus_per_trial, address
+    executor: Mapping[str, Any]  # kind, workers, cpus_per_trial, gpus_per_trial (a number, auto or none), address
     device: str
     precision: str
     versions: Mapping[str, str]
     engine: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)  # measured, by device
     proxy: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # resolution, width, train_fraction
+    packing: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # trials on a GPU, as `nas.packing` decided
     version: int = VERSION
 
     def search_space(self) -> SearchSpace:
@@ -90,7 +91,7 @@ class Settings:
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(data, dict) or data.get("version") != VERSION:
             raise UsageError(f"{folder / FILE}: not a run of this version (it should say version: {VERSION})")
-        missing = names - set(data) - {"engine", "proxy"}  # which came later
+        missing = names - set(data) - {"engine", "packing", "proxy"}  # which came later
         if missing:
             raise UsageError(
                 f"{folder / FILE}: {', '.join(sorted(missing))} is missing; the file was changed or cut off"

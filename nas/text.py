@@ -25,6 +25,16 @@ def format_count(n: int) -> str:
     return f"{float(mantissa) * 10**shift:.{max(3 - shift, 0)}f} {_PREFIXES[group]}"
 
 
+def format_bytes(n: int) -> str:
+    """1536 -> "1.5 KiB": three significant digits or more, binary prefixes."""
+    size, unit = float(n), "bytes"
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1000 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{size:.{0 if size >= 100 or unit == 'bytes' else 1}f} {unit}"
+
+
 def format_percent(share: float) -> str:
     """A share in [0, 1] in percent, two decimals, without the sign: 0.9312 is `93.12`."""
     return f"{100 * share:.2f}"

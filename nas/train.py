@@ -122,6 +122,7 @@ class Training:
         self._step = self._whole_step()
         self.done = 0  # epochs
         self.after_backward: Callable[[int], None] | None = None  # told the step, from 0, while its gradients are there
+        self.on_step: Callable[[int], None] | None = None  # told the step, from 0, behind it
 
     @property
     def result(self) -> nn.Module:
@@ -192,6 +193,8 @@ class Training:
                 self._take(network, images, labels, epoch * steps + step, rate)
             if self._average is not None:
                 self._average.update_parameters(self.network)
+            if self.on_step is not None:
+                self.on_step(epoch * steps + step)
         self.group.sum(self._loss)
         mean: float = self._loss.item() / self.train_batches.images
         return mean

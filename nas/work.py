@@ -23,6 +23,7 @@ from nas.engine import Engine
 from nas.errors import NasError
 from nas.files import read_json, write_json, write_with
 from nas.jobs import CHECKPOINT, EPOCHS, RESULT, Job, TrainingData
+from nas.memory import largest_micro_batch
 from nas.network import build
 from nas.probes import probe_engine
 from nas.proxy import Proxy
@@ -60,6 +61,18 @@ class Place:
     def precision(self, architecture: Architecture) -> str:
         """The arithmetic that a network is trained in here."""
         return pick_precision(self._precision, self.device, architecture)
+
+    def first_micro_batch(self, architecture: Architecture) -> int | None:
+        """Images at once of which a step is predicted to fit into what the device has free beside the images; None: the whole batch.
+
+        A prediction without allowances, so that only what is sure to be too much is spared a failure.
+        """
+        free = free_bytes(self.device)
+        if free is None:
+            return None
+        whole, precision = self.recipe.batch_size, self.precision(architecture)
+        size = largest_micro_batch(architecture, whole, free, precision, ema=bool(self.recipe.ema))
+        return size if size < whole else None
 
     def release(self) -> None:
         """Give the memory of the last network back."""
@@ -141,8 +154,14 @@ class Bench(Place):
         executed: Execution | None = None
         micro_batch: int | None = None
         singly = ""
+        planned = False
         while True:
             try:
+                if not planned:
+                    planned = True
+                    trained = self.proxy.of(job.architecture)
+                    self.batches(job.seed, trained.resolution)  # the images come first
+                    micro_batch = self.first_micro_batch(trained)
                 training = self._training(job, micro_batch)
                 found = _resume(training, job)
                 if found is None:
@@ -233,10 +252,16 @@ def fits(size: int, device: torch.device) -> bool:
 
     On the CPU they are in memory anyway, unless it is too small for them and they are mapped: then they come from the disk.
     """
+    free = free_bytes(device)
+    return memory_holds(size) if free is None else size <= free // 2
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """What tensors may still take of a GPU: free, or reserved by this process and unused. None for other devices."""
     if device.type != "cuda":
-        return memory_holds(size)
+        return None
     free, _ = torch.cuda.mem_get_info(device)
-    return size <= free // 2
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def smaller(micro_batch: int | None, batch_size: int) -> int:

@@ -26,6 +26,7 @@ from ray.tune.search import Searcher
 from nas.errors import NasError, UsageError
 from nas.files import read_json
 from nas.jobs import Job, TrainingData
+from nas.packing import Packing, Question
 from nas.progress import Monitor
 from nas.records import Epoch
 from nas.study import Study
@@ -47,6 +48,7 @@ ENVIRONMENT = {
     "TUNE_RESULT_BUFFER_LENGTH": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+PACKING_SECONDS = 600.0  # until the probe of how many trials share a GPU is given up
 RESTARTS = 5  # of Tune itself, in a row, without a trial that ended in between
 CAPACITY_SECONDS = 2.0  # how long the cluster's size is believed
 
@@ -62,6 +64,8 @@ class Resources:
     @classmethod
     def resolve(cls, workers: int, cpus: float | None, gpus: float | None) -> Resources:
         """Fill in from the cluster: a GPU each where there are GPUs; cores shared evenly between as many as fit.
+
+        How many trials share a GPU is not decided here, but by `packed`.
 
         UsageError if not even one trial fits.
         """
@@ -296,6 +300,30 @@ def measured(settings: Settings, resources: Resources) -> dict[str, dict[str, An
     resolution, threads = settings.trained_resolution(), max(1, int(resources.cpus))
     asked = task.remote(settings.device, settings.precision, resolution, threads, repeatable=False)
     found: dict[str, dict[str, Any]] = ray.get(asked)
+    return found
+
+
+def most_per_gpu(workers: int, cpus: float | None) -> int:
+    """Trials on one GPU for which the cluster has cores, one each if not said, and that `workers` (0: any number) allows."""
+    total = ray.cluster_resources()
+    gpus = max(int(total.get("GPU", 0.0)), 1)
+    most = int(total.get("CPU", 1.0) / gpus / (cpus or 1.0))
+    return max(1, min(most, -(-workers // gpus)) if workers else most)
+
+
+def packed(question: Question, seconds: float = PACKING_SECONDS) -> Packing:
+    """`nas.packing.measured` on a worker that has one whole GPU to itself; one trial a GPU if that fails or takes too long."""
+    from nas.packing import measured as probe
+
+    task = ray.remote(num_cpus=1, num_gpus=1, max_retries=0)(probe)
+    answer = task.remote(question)
+    try:
+        found: Packing = ray.get(answer, timeout=seconds)
+    except Exception as error:  # whatever it is, a search can go on without
+        ray.cancel(answer, force=True)
+        return Packing(
+            reason=f"the probe failed: {str(error).splitlines()[-1] if str(error) else type(error).__name__}"
+        )
     return found
 
 

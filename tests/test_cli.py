@@ -19,6 +19,7 @@ from nas import zoo
 from nas.architecture import Architecture
 from nas.cli import COMMANDS, cli
 from nas.commands.options import COUNT
+from nas.memory import training_memory
 from nas.network import costs_by_piece
 from nas.registry import did_you_mean
 from nas.space import load_space, names
@@ -264,6 +265,11 @@ def test_profile_of_one_network():
     assert "25,557,032 params, 4,089,184,256 MACs" in text
     assert re.search(r"^stage4 +2048 × 7 × 7 +14\.96 M", text, flags=re.MULTILINE)
     assert text.count("what the ResNet paper calls FLOPs") == 1
+    assert re.search(
+        r"^A training step on 128 images takes about \d+\.\d GiB in fp32 or \d\.\d GiB in bf16",
+        text,
+        flags=re.MULTILINE,
+    )
 
 
 def test_profile_of_several_side_by_side():
@@ -273,6 +279,7 @@ def test_profile_of_several_side_by_side():
         assert sum(line.endswith(total) for line in lines) == 1
     assert "resnet18 224, resnet50 224, wrn_28_10 32" in text
     assert text.count("what the ResNet paper calls FLOPs") == 1
+    assert text.count("A training step on 128 images") == 3
     assert "Images of 64 px." in output("profile", "resnet18", "wrn-28-10", "--resolution", 64)
 
 
@@ -284,6 +291,11 @@ def test_profile_as_json_adds_up(resolution):
         assert found["digest"] == architecture.digest
         assert found["resolution"] == (resolution or architecture.resolution)
         expected = costs_by_piece(architecture, resolution)
+        assert found["training_memory"] == {
+            "batch": 128,
+            "fp32_bytes": training_memory(architecture, 128, "fp32", resolution=resolution).total,
+            "bf16_bytes": training_memory(architecture, 128, "bf16", resolution=resolution).total,
+        }
         assert [(piece["name"], tuple(piece["output"])) for piece in found["pieces"]] == [
             (row.name, tuple(row.output)) for row in expected
         ]

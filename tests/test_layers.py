@@ -42,6 +42,7 @@ TABLE: dict[str, set[str]] = {
     "zoo": {"architecture", "regnet"},
     "weights": {"architecture", "blocks", "network", "zoo"},
     "scaling": {"architecture", "cost", "network"},
+    "memory": {"architecture", "blocks", "cost", "network"},
     "records": {"architecture", "cost", "knobs"},
     "budget": {"cost", "knobs"},
     "attributes": {"architecture", "blocks", "knobs", "regnet"},
@@ -79,6 +80,7 @@ TABLE: dict[str, set[str]] = {
         "engine",
         "files",
         "jobs",
+        "memory",
         "network",
         "probes",
         "proxy",
@@ -87,6 +89,8 @@ TABLE: dict[str, set[str]] = {
         "train",
     },
     "streaming": {"augmentation", "batches", "data", "jobs", "recipe", "work"},
+    "throughput": {"architecture", "batches", "network", "recipe", "train"},
+    "packing": {"architecture", "budget", "jobs", "memory", "proxy", "recipe", "space", "throughput", "train", "work"},
     "run": {"architecture", "cost", "files", "network", "pareto", "records", "settings"},
     "study": {
         *(
@@ -105,7 +109,7 @@ TABLE: dict[str, set[str]] = {
     },
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
     "local": {"jobs", "progress", "records", "stopping", "study", "work"},
-    "workers": {"files", "jobs", "progress", "records", "stopping", "study", "work"},
+    "workers": {"files", "jobs", "packing", "progress", "records", "stopping", "study", "work"},
     "report": {"architecture", "files", "findings", "network", "pareto", "records", "run", "text"},
     "export": {"architecture", "files", "network", "records", "run", "text"},
     "full_training": {

@@ -17,6 +17,7 @@ from nas import work
 from nas.errors import NasError
 from nas.files import read_json, write_json, write_with
 from nas.jobs import CHECKPOINT, EPOCHS, RESULT, Job
+from nas.memory import training_memory
 from nas.recipe import Recipe
 from nas.records import Epoch
 from nas.train import Training
@@ -288,6 +289,27 @@ def test_memory_that_is_short_halves_what_is_computed_at_once(tmp_path, monkeypa
     result = read_json(tmp_path / RESULT)
     assert len(epochs) == RECIPE.epochs and result["state"] == "complete"
     assert result["micro_batch"] == max(b for b in (RECIPE.batch_size // 2**k for k in range(9)) if 0 < b <= fits)
+
+
+def test_the_first_micro_batch_is_what_is_predicted_to_fit(tmp_path, monkeypatch):
+    architecture = job(tmp_path).architecture
+    quarter = training_memory(architecture, RECIPE.batch_size, micro_batch=RECIPE.batch_size // 4).total
+    monkeypatch.setattr(work, "free_bytes", lambda device: quarter)
+    sizes = []
+    begin = Training.__init__
+
+    def watched(self, *args, **options):
+        sizes.append(options["micro_batch"])
+        begin(self, *args, **options)
+
+    monkeypatch.setattr(Training, "__init__", watched)
+    epochs = list(bench().run(job(tmp_path)))
+    assert len(epochs) == RECIPE.epochs and sizes == [RECIPE.batch_size // 4]
+    result = read_json(tmp_path / RESULT)
+    assert result["state"] == "complete" and result["micro_batch"] == RECIPE.batch_size // 4
+    assert bench().first_micro_batch(architecture) == RECIPE.batch_size // 4
+    monkeypatch.setattr(work, "free_bytes", lambda device: 1 << 40)
+    assert bench().first_micro_batch(architecture) is None
 
 
 def test_memory_that_becomes_short_goes_on_from_the_last_epoch(tmp_path, monkeypatch, whole):

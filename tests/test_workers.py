@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 from helpers_workers import KilledOnce, Poisoned
 
 from nas import searching, workers
 from nas.engine import MERGED
 from nas.errors import UsageError
-from nas.jobs import Job
+from nas.jobs import Job, TrainingData
+from nas.packing import Packing, Question
 from nas.progress import Tally
 from nas.records import Epoch
 from nas.run import Run, load_run
+from nas.space import load_space
 from nas.study import Study
 from nas.workers import Resources, Worker
 
@@ -193,3 +196,108 @@ def test_the_engine_is_measured_where_a_trial_would_run_and_recorded(space: Path
     # What a run began with stays, whatever another measurement would say.
     again = searching.resume(tmp_path / "run", trials=2)
     assert again.config["engine"]["cpu"]["grouped"] == 64
+
+
+@pytest.fixture
+def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster that says it has one GPU and 8 cores; tasks that ask for the GPU run all the same."""
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 1.0})
+    remote = ray.remote
+    monkeypatch.setattr(ray, "remote", lambda **options: remote(**{**options, "num_gpus": 0}))
+
+
+def planned(space: Path, folder: Path, **options: Any) -> tuple[Study, TrainingData]:
+    request = searching.Request(space=str(space), out=folder, max_images=40, precision="fp32", **options)
+    _, settings, data = searching.plan(request, print)
+    folder.mkdir()
+    settings.save(folder)
+    return Study(folder, settings), data
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, trials: int) -> list[Question]:
+    """Workers' answers from now on, in place of a measurement; the questions."""
+    asked: list[Question] = []
+
+    def packed(question: Question) -> Packing:
+        asked.append(question)
+        return Packing(trials, trials, reason="so it was measured")
+
+    monkeypatch.setattr(workers, "packed", packed)
+    return asked
+
+
+def test_trials_share_a_gpu_as_was_measured_once(
+    one_gpu: None, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, said = answers(monkeypatch, 4), []
+    study, data = planned(space, tmp_path / "run", trials=20)
+    with study:
+        resources = searching._resources(study, data, said.append)
+        assert (resources.gpus, resources.cpus, resources.slots()) == (0.25, 2.0, 4)
+        assert len(asked) == 1 and asked[0].most == 8 and asked[0].trial_bytes["fp32"] > data.x.nbytes
+        assert said[-1] == "4 trials on each GPU: so it was measured"
+    kept = searching.Settings.load(tmp_path / "run")
+    assert kept.packing["trials_per_gpu"] == 4
+    with Study(tmp_path / "run", kept) as study:  # a resume does not measure again
+        assert searching._resources(study, data, said.append).gpus == 0.25
+    changed = searching.dataclasses.replace(kept, executor={**kept.executor, "gpus_per_trial": 1.0})
+    with Study(tmp_path / "run", changed) as study:  # nor does a number that is given
+        assert searching._resources(study, data, said.append).gpus == 1.0
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"trials": 1}, {"device": "cpu", "trials": 20}, {"gpus_per_trial": 0.5, "trials": 20}], ids=str
+)
+def test_a_search_that_could_not_use_the_answer_is_spared_the_probe(
+    one_gpu: None, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    asked = answers(monkeypatch, 4)
+    study, data = planned(space, tmp_path / "run", **options)
+    with study:
+        assert searching._resources(study, data, print).gpus == options.get("gpus_per_trial", 1.0)
+        assert not asked and not study.settings.packing
+    study, data = planned(space, tmp_path / "other", **{**options, "gpus_per_trial": "auto"})
+    with study:
+        assert searching._resources(study, data, print).gpus == 0.25
+        assert len(asked) == 1
+
+
+def test_no_gpu_is_no_question(space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0})
+    asked = answers(monkeypatch, 4)
+    study, data = planned(space, tmp_path / "run", trials=20, gpus_per_trial="auto")
+    with study:
+        assert searching._resources(study, data, print) == Resources(1.0, 0.0, 0)
+    assert not asked
+
+
+def test_a_worker_without_a_visible_gpu_keeps_one_trial_on_each(one_gpu: None, space: Path, tmp_path: Path) -> None:
+    study, data = planned(space, tmp_path / "run", trials=20)
+    with study:
+        resources = searching._resources(study, data, print)
+        if torch.cuda.is_available():
+            assert study.settings.packing["images_per_second"][1] > 0
+        else:
+            assert resources.gpus == 1.0 and "sees none" in study.settings.packing["reason"]
+
+
+@pytest.mark.slow
+def test_a_worker_measures_with_processes_of_its_own(one_gpu: None) -> None:
+    small = load_space("resnet", resolution=8, channels=1, classes=10)
+    network = small.architecture(small.sample(0)).to_dict()
+    answer = workers.packed(Question(network, {"fp32": 1 << 20}, 8, "cpu", "fp32", most=2, threads=2))
+    assert answer.fits == 2 and set(answer.images_per_second) == {1, 2} and answer.images_per_second[1] > 0
+
+
+def test_a_probe_that_raises_or_hangs_leaves_one_trial_on_a_gpu(one_gpu: None) -> None:
+    answer = workers.packed(Question({}, {"fp32": 0}, 8))
+    assert answer.trials_per_gpu == 1 and answer.reason.startswith("the probe failed")
+
+
+def test_trials_on_a_gpu_are_bounded_by_cores_and_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 64.0, "GPU": 4.0})
+    assert workers.most_per_gpu(0, None) == 16
+    assert workers.most_per_gpu(0, 4.0) == 4
+    assert workers.most_per_gpu(6, None) == 2
+    assert workers.most_per_gpu(0, 64.0) == 1

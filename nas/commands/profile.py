@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nas.cost import Cost
     from nas.network import PieceCost
 
+BATCH = 128  # images of the training step whose memory is shown
 METRICS = (("params", "params"), ("macs", "MACs"), ("activations", "activations"))
 
 
@@ -33,7 +34,8 @@ def profile(networks: tuple[str, ...], resolution: int | None, as_json: bool) ->
 
     NAME is a published network (resnet50, resnext50_32x4d, wrn-28-10, ...), CONFIG the path of a YAML or JSON config. Several
     are set side by side. Costs are per image, by closed forms; nothing is built. Of a dynamic network they are the worst
-    case, and a line says how few multiply-adds an image takes for which every gate is closed.
+    case, and a line says how few multiply-adds an image takes for which every gate is closed. The memory that a training
+    step takes is predicted, not exact (docs/gpus.md).
     """
     from nas.commands.inputs import read_architecture
     from nas.commands.output import MACS_NOTE, print_json, say
@@ -48,6 +50,9 @@ def profile(networks: tuple[str, ...], resolution: int | None, as_json: bool) ->
         _print_one(*profiles[0], resolution)
     else:
         _print_several(profiles, resolution)
+    say()
+    for architecture, _ in profiles:
+        say(f"{architecture.name + ': ' if len(profiles) > 1 else ''}{_memory(architecture, resolution)}")
     for architecture, _ in profiles:
         if note := _range(architecture, resolution):
             say(f"\n{architecture.name + ': ' if len(profiles) > 1 else ''}{note}")
@@ -74,8 +79,24 @@ def _range(architecture: Architecture, resolution: int | None) -> str:
     )
 
 
+def _memory(architecture: Architecture, resolution: int | None) -> str:
+    """Predicted memory of a training step, in both precisions."""
+    from nas.recipe import PRECISIONS
+    from nas.text import format_bytes
+
+    said = " or ".join(f"{format_bytes(_step(architecture, name, resolution))} in {name}" for name in PRECISIONS)
+    return f"A training step on {BATCH} images takes about {said} (predicted)."
+
+
+def _step(architecture: Architecture, precision: str, resolution: int | None) -> int:
+    from nas.memory import training_memory
+
+    return training_memory(architecture, BATCH, precision, resolution=resolution).total
+
+
 def _as_json(architecture: Architecture, rows: list[PieceCost], resolution: int | None) -> dict[str, Any]:
     from nas.dynamic import expected_cost
+    from nas.recipe import PRECISIONS
 
     return {
         "name": architecture.name,
@@ -84,6 +105,10 @@ def _as_json(architecture: Architecture, rows: list[PieceCost], resolution: int 
         "channels": architecture.channels,
         "classes": architecture.head.classes,
         **{metric: getattr(_total(rows), metric) for metric, _ in METRICS},
+        "training_memory": {
+            "batch": BATCH,
+            **{f"{name}_bytes": _step(architecture, name, resolution) for name in PRECISIONS},
+        },
         "least_macs": expected_cost(architecture, 0.0, resolution).macs,
         "pieces": [
             {

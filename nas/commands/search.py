@@ -24,6 +24,19 @@ from nas.errors import UsageError
 
 DATASETS = "digits, cifar10, cifar100, svhn, fashion_mnist, mnist"
 
+
+class GpuShare(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
+    """A number of GPUs, or "auto"."""
+
+    name = "number|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        try:
+            return value if value == "auto" else float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor auto", param, ctx)
+
+
 quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but errors and, at the end, the run's folder.")
 
 
@@ -81,7 +94,12 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
     "--executor", default="ray", show_default=True, help="ray (a cluster, or this machine) or local (this process)."
 )
 @click.option("--workers", default=0, help="Trials at once. Default: as many as fit.")
-@click.option("--gpus-per-trial", type=float, help="May be a share, as 0.25. Default: one where there are GPUs.")
+@click.option(
+    "--gpus-per-trial",
+    type=GpuShare(),
+    help="May be a share, as 0.25, or auto: as many trials on a GPU as its memory holds and a short measurement finds worth it. "
+    "Default: auto where there are GPUs.",
+)
 @click.option("--cpus-per-trial", type=float, help="Default: the cores shared evenly.")
 @click.option("--address", help="Of a running Ray cluster, or auto.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
@@ -116,7 +134,7 @@ def search(
 @run_argument
 @click.option("--trials", type=int, help="New total number of trials. Default: what the run was asked for.")
 @click.option("--workers", type=int, help="Trials at once, in place of the run's setting; 0: as many as fit.")
-@click.option("--gpus-per-trial", type=float, help="In place of the run's setting.")
+@click.option("--gpus-per-trial", type=GpuShare(), help="In place of the run's setting; a number or auto.")
 @click.option("--cpus-per-trial", type=float, help="In place of the run's setting.")
 @click.option("--address", help="Of a running Ray cluster, in place of the run's setting.")
 @click.option("--executor", "kind", type=click.Choice(["ray", "local"]), help="In place of the run's setting.")
