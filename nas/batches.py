@@ -184,7 +184,7 @@ class Batches:
             for of_epoch in (plan.top, plan.left, plan.mirrored, plan.operations, plan.centre)
         ]
         for span, (images, labels) in zip(spans, self._gathered(plan.order, spans), strict=True):
-            if self.augment is not None:
+            if self.augment is not None and len(images):  # a small batch has empty parts
                 images = self._augmented(images, *(None if of_epoch is None else of_epoch[span] for of_epoch in drawn))
             yield self._normalised(images), labels
 

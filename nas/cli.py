@@ -32,6 +32,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("finetune", "nas.commands.finetune", "Go on training a network, or a run's front, on other images."),
     ("scale", "nas.commands.scale", "Make a network larger or smaller, by factors or to meet a cost."),
     ("compare", "nas.commands.compare", "Train networks by one recipe; draw their errors and gradients."),
+    ("bench", "nas.commands.bench", "Compare samplers on a table of networks that were trained already."),
 )
 
 INTERRUPTED = 130
@@ -94,7 +95,10 @@ class Commands(click.Group):
 def _fail(message: str, status: int) -> int:
     if os.environ.get("NAS_DEBUG"):
         traceback.print_exc()
-    click.echo(f"error: {message}", err=True)
+    if (
+        status != 2 or os.environ.get("RANK", "0") == "0"
+    ):  # of processes that train together one says what is wrong with all
+        click.echo(f"error: {message}", err=True)
     return status
 
 

@@ -7,14 +7,15 @@ they do with micro-batches of that size; their running statistics are averaged o
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nas.errors import UsageError
+from nas.errors import NasError, UsageError
 
 if TYPE_CHECKING:  # a process on its own does without
     from torch import Tensor, nn
@@ -44,9 +45,11 @@ class Group:
             return network
         from torch.nn.parallel import DistributedDataParallel
 
-        return DistributedDataParallel(
-            network, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=unused
-        )
+        # Statistics of norms are a process's own until `average_buffers`. torch 2.15 has a new name for that.
+        known = inspect.signature(DistributedDataParallel).parameters
+        synchronised = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        options: dict[str, Any] = {synchronised: False}
+        return DistributedDataParallel(network, gradient_as_bucket_view=True, find_unused_parameters=unused, **options)
 
     def sum(self, *tensors: Tensor) -> None:
         """Each tensor's sum over the processes, in place."""
@@ -68,21 +71,33 @@ class Group:
                     dist.all_reduce(buffer)
                     buffer /= self.size
 
-    def barrier(self) -> None:
-        """Wait until all processes are here."""
-        if self.size > 1:
-            import torch.distributed as dist
-
-            dist.barrier()
-
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """The block, in the first process before the others begin with it: these find what the first has left on the disk."""
-        if not self.first:
-            self.barrier()
-        yield
-        if self.first:
-            self.barrier()
+        """The block, in the first process before the others begin with it: these find what the first has left on the disk.
+
+        NasError in the others if it fails there, so that they don't wait for it.
+        """
+        if self.size == 1:
+            yield
+        elif self.first:
+            try:
+                yield
+            except BaseException:
+                self._tell(False)
+                raise
+            self._tell(True)
+        else:
+            if not self._tell(None):
+                raise NasError("the first process of the training failed; what it says is why")
+            yield
+
+    def _tell(self, went_well: bool | None) -> bool | None:
+        """What the first process says, in all of them."""
+        import torch.distributed as dist
+
+        said = [went_well]
+        dist.broadcast_object_list(said, src=0)
+        return said[0]
 
 
 ALONE = Group()
@@ -105,7 +120,7 @@ def joined(device: str) -> Iterator[tuple[Group, str]]:
     """The group that this process was started in, and its device: of "auto" or "cuda", the GPU of its place on the machine.
 
     NCCL between GPUs, Gloo between CPUs. A process on its own gets `ALONE` and the device as it is. UsageError where the
-    machine has fewer GPUs than processes, or where all would share a GPU that was named.
+    machine has fewer GPUs than processes, or where all would share a GPU that was named; NasError where another process is gone.
     """
     if not started_together():
         yield ALONE, device
@@ -132,5 +147,12 @@ def joined(device: str) -> Iterator[tuple[Group, str]]:
     dist.init_process_group("nccl" if device != "cpu" else "gloo", timeout=PATIENCE)
     try:
         yield Group(dist.get_rank(), dist.get_world_size()), device
+    except RuntimeError as error:
+        if "gloo" not in str(error) and "NCCL" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise NasError(
+            f"another process of the training is gone; the same command goes on behind the last epoch: {reason}"
+        ) from error
     finally:
         dist.destroy_process_group()

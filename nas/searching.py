@@ -126,6 +126,14 @@ def resume(
     _check_executor(executor)
     trials = executor.pop("trials", None) or settings.trials
     settings = dataclasses.replace(settings, trials=trials, executor={**settings.executor, **executor})
+    dataset = load_again(folder, settings, say, download=download)
+    return drive(
+        folder, settings, _training_data(dataset, settings.seed, settings.training_proxy()), say, display, changed=True
+    )
+
+
+def load_again(folder: Path, settings: Settings, say: Say, *, download: bool = False) -> Dataset:
+    """The data of a run. UsageError if they are no longer those that it began with."""
     facts = settings.dataset
     # Whether files were left out, not whether they might be: one that breaks later is an error.
     skip_corrupt = facts.get("skipped_images", 0) > 0
@@ -137,9 +145,7 @@ def resume(
             f"{folder}: the data set {facts['name']} has changed since the run began (fingerprint {dataset.fingerprint[:12]}, "
             f"not {facts['fingerprint'][:12]}); results would not be comparable, so start a new search"
         )
-    return drive(
-        folder, settings, _training_data(dataset, settings.seed, settings.training_proxy()), say, display, changed=True
-    )
+    return dataset
 
 
 def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:

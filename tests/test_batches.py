@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from typing import Any
 
@@ -208,3 +209,47 @@ def test_a_gpu_shows_what_a_cpu_shows() -> None:
     for (ours, labels), (theirs, other_labels) in zip(here.epoch(2), there.epoch(2), strict=True):
         torch.testing.assert_close(ours, theirs.cpu())
         assert torch.equal(labels, other_labels.cpu())
+
+
+@pytest.mark.parametrize("augment", [None, Augment(1, True), Augment(1, True, cutout=3, randaugment=9)])
+@pytest.mark.parametrize("index", [None, np.array([3, 1, 17, 8, 9, 2, 11, 5, 6])])
+def test_images_that_stay_with_the_host_give_the_same_batches(augment, index) -> None:
+    options = {"augment": augment, "index": index, "batch_size": 4}
+    here, _, y = make(20, **options)
+    ahead, _, _ = make(20, **options, resident=False)
+    for epoch in range(2):
+        for one, other in zip(here.epoch(epoch), ahead.epoch(epoch), strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    chosen = np.arange(20) if index is None else index
+    assert here.images == ahead.images == len(chosen)
+    assert sorted(images_and_labels(ahead, 0)[1].tolist()) == sorted(y[chosen].tolist())
+
+
+def test_batches_that_are_gathered_ahead_may_be_left_in_the_middle() -> None:
+    batches, _, _ = make(200, batch_size=4, resident=False)
+    before = threading.active_count()
+    for _ in zip(range(3), batches.epoch(0), strict=False):
+        pass
+    epoch = batches.epoch(0)
+    next(epoch)
+    epoch.close()
+    assert threading.active_count() == before
+
+
+@given(st.integers(1, 30), st.integers(1, 9), st.integers(1, 4), st.booleans(), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_the_parts_of_a_batch_are_the_batch(count, size, parts, augmented, resident) -> None:
+    augment = Augment(1, True, cutout=2, randaugment=5) if augmented else None
+    batches, _, _ = make(count, batch_size=size, augment=augment, resident=resident)
+    every = [list(batches.epoch(1, (number, parts))) for number in range(parts)]
+    for step, (images, labels) in enumerate(batches.epoch(1)):
+        assert len(labels) == batches.size(step)
+        assert torch.equal(torch.cat([part[step][0] for part in every]), images)
+        assert torch.equal(torch.cat([part[step][1] for part in every]), labels)
+        sizes = [len(part[step][1]) for part in every]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_an_empty_index_is_refused() -> None:
+    with pytest.raises(ValueError, match="index is empty"):
+        make(5, index=np.array([], np.int64))

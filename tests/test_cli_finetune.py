@@ -285,12 +285,9 @@ def test_a_network_that_diverges_does_not_keep_the_others(finetune, place, searc
     assert len(list(Path("out").glob("*/result.json"))) == networks - 1
 
 
-def test_a_run_without_trainings_says_how_to_make_them(finetune, place, searched, tmp_path):
-    line = last_line(finetune(searched))
-    assert "a search keeps no weights; train its front first: `nas export " in line
-    assert "`nas train CONFIG --dataset digits --out FOLDER/NAME`" in line
+def test_trainings_that_a_front_needs_are_named(finetune, place, searched, tmp_path):
     line = last_line(finetune(searched, "--weights", "torchvision:resnet50"))
-    assert "for a run, the folder that holds the trainings of its front" in line
+    assert "for a run, the folder that holds the trainings of its front; without --weights they are made" in line
     some = sorted((place / "front").iterdir())
     (tmp_path / "some").mkdir()
     for folder in some[1:]:
@@ -301,6 +298,33 @@ def test_a_run_without_trainings_says_how_to_make_them(finetune, place, searched
         (tmp_path / "some" / name).symlink_to(some[0])
     line = last_line(finetune(searched, "--weights", "some"))
     assert f"both hold weights of {some[0].name}" in line
+
+
+def test_a_front_is_trained_and_fine_tuned_by_one_command(finetune, place, monkeypatch):
+    monkeypatch.chdir(place)
+    searched = nas_("search", "--dataset", "npz:old.npz", "--trials", 2, "--epochs", 1, "--executor", "local", "--set",
+                    "block=basic", "--max-params", "20k", "--out", "found", "--seed", 3, "--objectives", "accuracy,params",
+                    *CPU)  # fmt: skip
+    assert searched.exit_code == 0, searched.output
+    arguments = ("found", "--train-epochs", 2, "--out", "both")
+    result = finetune(*arguments, epochs=1)
+    assert result.exit_code == 0, result.output
+    front = load_run("found").front()
+    assert result.stderr.count("since a search keeps no weights") == len(front)
+    for folder in Path("both/trained").iterdir():
+        before, after = (
+            json.loads((place / folder / "result.json").read_text()) for folder in (folder, Path("both", folder.name))
+        )
+        assert len(before["epochs"]) == 2 and len(after["epochs"]) == 1
+        assert before["dataset"]["name"].endswith("old.npz") and after["dataset"]["name"].endswith("new.npz")
+        assert after["weights"]["source"] == str(folder / "weights.safetensors")
+    assert len(list(Path("both/trained").iterdir())) == len(front)
+    assert "epoch 1/" not in finetune(*arguments, epochs=1).stderr  # all of it is there
+    with np.load("old.npz") as arrays:
+        changed = dict(arrays)
+    changed["x_train"] = 255 - changed["x_train"]
+    np.savez("old.npz", **changed)
+    assert "has changed since the run began" in last_line(finetune("found", "--out", "other", epochs=1))
 
 
 def test_a_run_without_a_front_has_nothing_to_fine_tune(finetune, place):

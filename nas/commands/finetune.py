@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,27 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nas.commands.fronts import Start, front_starts, train_front
 from nas.commands.options import examples, json_option, skip_corrupt_option
 from nas.commands.train import PRECISIONS
 from nas.errors import NasError, UsageError
+from nas.recipe import FULL_EPOCHS
 
 if TYPE_CHECKING:
-    from nas.architecture import Architecture
     from nas.data import Dataset
+    from nas.distributed import Group
     from nas.full_training import FullTraining
-    from nas.run import Run
     from nas.transfer import Policy
 
 POLICIES = ("auto", "full", "last-stages", "head")  # nas.transfer's
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """A network to fine-tune, its weights as `nas.weights.read` takes them, and the folder that it is fine-tuned in."""
-
-    architecture: Architecture
-    weights: str
-    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +35,7 @@ class Options:
     policy: str
     unfreeze_every: int
     epochs: int | None
+    train_epochs: int
     batch_size: int | None
     lr: float | None
     seed: int
@@ -86,6 +80,14 @@ class Options:
 )
 @click.option("--keep-head", is_flag=True, help="Go on with the trained classifier; the classes must be the same.")
 @click.option("--epochs", type=int, help="Epochs of the recipe.  [default: 30, more for few images]")
+@click.option(
+    "--train-epochs",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=FULL_EPOCHS,
+    show_default=True,
+    help="For a RUN without --weights: epochs of training before.",
+)
 @click.option("--batch-size", type=int, help="Images a step.  [default: 128, less for small data]")
 @click.option(
     "--lr", type=float, help="Peak learning rate of the head.  [default: 0.1 at 128 images a step, in proportion]"
@@ -132,8 +134,9 @@ def finetune(
     last half of the stages, head the head alone; auto goes by the number of images, and says what it chose and why. What is
     not trained keeps its weights and its norms' statistics.
 
-    RUN is a search's folder: each network of its front is fine-tuned in a folder of its own. A search keeps no weights, so
-    train the networks of the front first (`nas export`, `nas train`), and give the folder of the trainings as --weights.
+    RUN is a search's folder: each network of its front is fine-tuned in a folder of its own. A search keeps no weights: the
+    networks of the front are trained first, on the data of the search, by its recipe in --train-epochs, in DIR/trained; or
+    give a folder of such trainings as --weights.
 
     After an interruption the same command goes on behind the last epoch.
     """
@@ -151,42 +154,63 @@ def finetune(
     run = read_run(Path(source)) if (Path(source) / FILE).is_file() else None
     folder = out or Path("results") / _default_name(source, weights, dataset, options.seed)
     check_folder(folder)
-    starts = [_start(source, weights, folder)] if run is None else _front(run, weights, folder)
+    starts = [_start(source, weights, folder)] if run is None else []
+    if run is not None:
+        starts = [] if weights is None and run.front() else front_starts(run, weights, folder)
 
-    from nas.data import load
+    from nas.distributed import joined
 
-    def say(text: str) -> None:
-        if not options.quiet:
-            note(text)
+    with joined(options.device) as (group, own):
+        options = dataclasses.replace(options, device=own, quiet=options.quiet or not group.first)
 
-    data = load(
-        dataset, root=data_root, download=download, resolution=resolution, skip_corrupt=skip_corrupt, progress=say
-    )
-    if run is None:
-        result = _finetune(starts[0], data, options)
-        if as_json:
-            print_json(result)
-        else:
-            _conclude(starts[0], result)
-        return
-    results: list[dict[str, Any]] = []
-    failed: list[str] = []
-    for number, start in enumerate(starts, 1):
-        say(f"\n{start.folder.name} ({number} of {len(starts)})")
-        try:
-            result = _finetune(start, data, options)
-        except UsageError:
-            raise
-        except NasError as error:  # one that diverges doesn't keep the others from being trained
-            note(f"{start.folder.name}: {error}")
-            failed.append(start.folder.name)
-            continue
-        results.append({"folder": str(start.folder), **result})
-        if not as_json:
-            _conclude(start, result)
-    if as_json:
-        print_json(results)
-    elif results:
+        def say(text: str) -> None:
+            if not options.quiet:
+                note(text)
+
+        from nas.data import load
+
+        with group.in_turn():  # what the first one downloads or decodes is there for the others
+            data = load(
+                dataset,
+                root=data_root,
+                download=download,
+                resolution=resolution,
+                skip_corrupt=skip_corrupt,
+                progress=say,
+            )
+        if run is not None and not starts:
+            trained = train_front(
+                run,
+                folder / "trained",
+                epochs=options.train_epochs,
+                download=download,
+                device=own,
+                precision=options.precision,
+                quiet=options.quiet,
+                group=group,
+            )
+            starts = front_starts(run, str(trained), folder)
+        results: list[dict[str, Any]] = []
+        failed: list[str] = []
+        for number, start in enumerate(starts, 1):
+            if run is not None:
+                say(f"\n{start.folder.name} ({number} of {len(starts)})")
+            try:
+                result = _finetune(start, data, options, group)
+            except UsageError:
+                raise
+            except NasError as error:  # one that diverges doesn't keep the others from being trained
+                if run is None:
+                    raise
+                note(f"{start.folder.name}: {error}")
+                failed.append(start.folder.name)
+                continue
+            results.append(result if run is None else {"folder": str(start.folder), **result})
+            if group.first and not as_json:
+                _conclude(start, result)
+    if group.first and as_json:
+        print_json(results[0] if run is None else results)
+    elif group.first and results and run is not None:
         _compare(results)
     if failed:
         raise NasError(f"{len(failed)} of {len(starts)} networks failed: {', '.join(failed)}")
@@ -225,67 +249,11 @@ def _start(source: str, weights: str | None, folder: Path) -> Start:
     return Start(read_architecture(str(path / CONFIG) if trained else source), weights, folder)
 
 
-def _front(run: Run, weights: str | None, folder: Path) -> list[Start]:
-    """The networks of a run's front, each with the weights of the one training of it below `weights`."""
-    from nas.export.trials import file_name
-    from nas.text import shown
-
-    trials = run.front()
-    if not trials:
-        raise NasError(f"{run.path}: no trial is complete yet, so that there is no front")
-    how = (
-        f"`nas export {shown(run.path)}`, then `nas train CONFIG --dataset {run.config['dataset']['name']} "
-        "--out FOLDER/NAME` for each config, then --weights FOLDER"
-    )
-    if weights is None:
-        raise UsageError(f"{run.path}: a search keeps no weights; train its front first: {how}")
-    if not Path(weights).is_dir():
-        raise UsageError(f"--weights {weights}: for a run, the folder that holds the trainings of its front: {how}")
-    found = _trainings(Path(weights))
-    digits = max(2, len(str(len(trials))))
-    starts, missing = [], []
-    for rank, trial in enumerate(trials, 1):
-        name = file_name(trial, rank, digits)
-        files = found.get(_design(trial.architecture), [])
-        if len(files) > 1:
-            both = " and ".join(str(file.parent) for file, _ in files[:2])
-            raise UsageError(f"{both}: both hold weights of {name}; leave one of them in {weights}")
-        if files:
-            file, architecture = files[0]
-            starts.append(Start(architecture, str(file), folder / name))
-        else:
-            missing.append(name)
-    if missing:
-        some = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise UsageError(
-            f"{weights}: holds no trained weights of {some}, {len(missing)} of {len(trials)} on the front: {how}"
-        )
-    return starts
-
-
-def _trainings(folder: Path) -> Mapping[str, list[tuple[Path, Architecture]]]:
-    """The weights, and the networks they are of, in `folder` and in the folders in it that `nas train` left, by design."""
-    from nas.architecture import Architecture
-    from nas.full_training import CONFIG, WEIGHTS
-
-    found: dict[str, list[tuple[Path, Architecture]]] = {}
-    for file in sorted([folder / WEIGHTS, *folder.glob(f"*/{WEIGHTS}")]):
-        if file.is_file() and (file.parent / CONFIG).is_file():
-            architecture = Architecture.from_yaml(file.parent / CONFIG)
-            found.setdefault(_design(architecture), []).append((file, architecture))
-    return found
-
-
-def _design(architecture: Architecture) -> str:
-    """A network's digest, whatever images and classes it is adapted to."""
-    return architecture.adapted(classes=2, resolution=224, channels=1).digest
-
-
 # -- one network -------------------------------------------------------------------------------------------------------
 
 
-def _finetune(start: Start, data: Dataset, options: Options) -> dict[str, Any]:
-    """Fine-tune one network, or go on with it; its result."""
+def _finetune(start: Start, data: Dataset, options: Options, group: Group) -> dict[str, Any]:
+    """Fine-tune one network, or go on with it; its result, which the first process of a group has."""
     from nas.commands.output import note
     from nas.commands.train import introduce, leave, run_epochs
     from nas.full_training import FullTraining, adapted, held_out
@@ -293,7 +261,8 @@ def _finetune(start: Start, data: Dataset, options: Options) -> dict[str, Any]:
     from nas.transfer import choose, recipe
     from nas.weights import read
 
-    weights = read(start.weights, progress=not options.quiet)
+    with group.in_turn():
+        weights = read(start.weights, progress=not options.quiet)
     network, changes = adapted(start.architecture, data)
     images, classes = len(held_out(data, options.seed).train_index), len(data.classes)
     chosen, why = (options.policy, "as asked") if options.policy != "auto" else choose(images, classes)
@@ -311,6 +280,7 @@ def _finetune(start: Start, data: Dataset, options: Options) -> dict[str, Any]:
         rates=policy.rates,
         policy={**policy.described(), "head": "kept" if options.keep_head else "fresh"},
         fresh_head=not options.keep_head,
+        group=group,
     )
     if options.keep_head:
         _check_classes(training, start.weights)
@@ -324,7 +294,8 @@ def _finetune(start: Start, data: Dataset, options: Options) -> dict[str, Any]:
                 note(f"policy: {policy.kind} ({why}); {policy.told(used.epochs)}")
             run_epochs(training, options.quiet)
         result = training.result()
-    leave(start.folder)
+    if group.first:
+        leave(start.folder)
     return result
 
 

@@ -1,0 +1,1 @@
+"""Tabular benchmarks replayed through Optuna studies: a table of trained networks stands in for training them."""

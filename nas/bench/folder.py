@@ -1,0 +1,190 @@
+"""A benchmark on disk: settings.json, and repeats.jsonl, to which each repeat is added when it is done.
+
+A folder goes on where it ended: only repeats that are missing are run, and more samplers or repeats may be asked for later.
+Repeats are run by processes of one BLAS thread each, so that seconds are a sampler's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from nas.bench import samplers
+from nas.bench.replay import Protocol, Repeat, replay
+from nas.bench.score import Scale
+from nas.bench.table import Table
+from nas.errors import NasError, UsageError
+from nas.files import read_json, write_json
+
+SETTINGS, REPEATS, LOCK = "settings.json", "repeats.jsonl", ".lock"
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+class Folder:
+    """`with Folder(...) as folder`: holds the lock. folder None: nothing is written, for a look in passing.
+
+    UsageError for unknown samplers, a budget beyond the table, or a folder of another benchmark.
+    """
+
+    def __init__(self, path: Path | None, table: Table, protocol: Protocol, names: Sequence[str], repeats: int) -> None:
+        for name in names:
+            samplers.parse(name)
+            if list(names).count(name) > 1:
+                raise UsageError(f"sampler {name!r} is named twice")
+        if protocol.budget > table.networks:
+            raise UsageError(f"--budget {protocol.budget}: {table.name} has only {table.networks} distinct networks")
+        self.path, self.table, self.protocol = path, table, protocol
+        self.names, self.repeats = tuple(names), repeats
+        self.scale = Scale(table, protocol.floor)
+        self.done: list[Repeat] = []
+        self._lock: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        if self.path is not None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = _take_lock(self.path)
+            try:
+                self._open(self.path)
+            except BaseException:
+                self._lock.close()
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def missing(self) -> list[tuple[str, int]]:
+        """Samplers and repeats still to be run, repeat by repeat, so that what is there can be compared at any time."""
+        have = {(own.sampler, own.repeat) for own in self.done}
+        every = ((name, repeat) for repeat in range(self.repeats) for name in self.names)
+        return [own for own in every if own not in have]
+
+    def run(self, jobs: int) -> Iterator[Repeat]:
+        """Run what is missing by `jobs` processes (0: in this one), in the order in which they end."""
+        if jobs == 0:
+            for name, repeat in self.missing():
+                yield self._keep(replay(self.table, self.scale, self.protocol, name, repeat))
+            return
+        with contextlib.closing(_by_processes(self.table, self.protocol, self.missing(), jobs)) as ended:
+            for own in ended:
+                yield self._keep(own)
+
+    def settings(self) -> dict[str, Any]:
+        """What must be equal for repeats to be comparable."""
+        columns = asdict(self.table.columns)
+        about = {"name": self.table.name, "sha256": self.table.digest, **columns}
+        return json.loads(json.dumps({"table": about, "protocol": asdict(self.protocol)}))  # type: ignore[no-any-return]
+
+    def _keep(self, own: Repeat) -> Repeat:
+        self.done.append(own)
+        if self.path is not None:
+            with (self.path / REPEATS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(own.to_dict(), separators=(",", ":")) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        return own
+
+    def _open(self, path: Path) -> None:
+        before, now = read_json(path / SETTINGS), self.settings()
+        if (path / SETTINGS).exists() and before is None:
+            raise UsageError(f"{path / SETTINGS}: is no JSON; give another --out")
+        if before is not None:
+            for part, values in now.items():
+                theirs = before.get(part, {})
+                for name, value in values.items():
+                    if theirs.get(name) != value and name != "name":
+                        raise UsageError(
+                            f"{path}: holds another benchmark: {name} is {theirs.get(name)!r}, not {value!r}"
+                        )
+        self.done = read_repeats(path / REPEATS)
+        write_json(path / SETTINGS, now)
+
+
+def read_repeats(path: Path) -> list[Repeat]:
+    """All whole lines; a torn last one, of a driver that was killed, is cut off. UsageError for anything else."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+    known = {field.name for field in fields(Repeat)}
+    found: dict[tuple[str, int], Repeat] = {}
+    for number, line in enumerate(data[:whole].splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            own = Repeat(**{name: value for name, value in entry.items() if name in known})
+        except (ValueError, TypeError, AttributeError):
+            raise UsageError(f"{path}: line {number} is no repeat of a benchmark; remove the line") from None
+        found[own.sampler, own.repeat] = own
+    return list(found.values())
+
+
+def _take_lock(folder: Path) -> BinaryIO:
+    file = (folder / LOCK).open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise UsageError(f"{folder}: another nas bench is writing to this folder") from None
+    return file
+
+
+# -- processes -----------------------------------------------------------------------------------------------------------
+
+_given: tuple[Table, Scale, Protocol] | None = None  # of a worker process, set once when it starts
+
+
+def _by_processes(table: Table, protocol: Protocol, todo: Sequence[tuple[str, int]], jobs: int) -> Generator[Repeat]:
+    if not todo:
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would inherit BLAS threads and their number
+    before = {name: os.environ.get(name) for name in THREADS}
+    others = set(multiprocessing.active_children())
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # read when a child loads NumPy
+    pool = ProcessPoolExecutor(min(jobs, len(todo)), context, _begin, (table, protocol))
+    try:
+        waiting: set[Future[Repeat]] = {pool.submit(_one, *own) for own in todo}
+        while waiting:
+            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in ended:
+                yield future.result()
+    except BrokenProcessPool:
+        raise NasError(
+            "a process of the benchmark died (out of memory?); the same command goes on from there"
+        ) from None
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - others:
+            child.terminate()
+
+
+def _begin(table: Table, protocol: Protocol) -> None:
+    global _given
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver is told, and ends us
+    _given = (table, Scale(table, protocol.floor), protocol)
+
+
+def _one(sampler: str, repeat: int) -> Repeat:
+    assert _given is not None
+    return replay(*_given, sampler, repeat)

@@ -1,0 +1,352 @@
+"""A table of trained networks: choices -> accuracies (a column a seed) and costs, read from CSV and checked.
+
+Every wrong table is a UsageError of one line. Rows of equal choices and equal values are one row. Rows in which all but the
+choices agree are one *network* under several names (an identity layer here or there); a network is what counts as trained.
+Combinations that the table lacks are infeasible.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import math
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.errors import UsageError
+from nas.registry import did_you_mean
+
+Floats: TypeAlias = NDArray[np.float64]
+Value: TypeAlias = int | float | str
+
+SHIPPED: Mapping[str, str] = {"nas-bench-macro": "nas_bench_macro.csv.gz"}
+
+MAX_BYTES = 256 << 20  # of text; a table is held in memory as a whole
+MAX_ROWS = 1_000_000
+MAX_LEVELS = 256  # values of a choice
+_ACCURACY = re.compile(r"(val(id(ation)?)?_?|test_?)?acc(uracy)?_?\d*", re.IGNORECASE)
+_SCORE = re.compile(r"(mean_?acc(uracy)?|acc(uracy)?_?mean)", re.IGNORECASE)
+_COST = re.compile(r"(n?_?params|parameters|macs|flops|activations|latency\w*|energy\w*|memory\w*)", re.IGNORECASE)
+_ENCODED = ("arch", "architecture", "ops", "cell", "code")  # columns that hold all choices, a character each
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is chosen, in rising order of its values where that means something."""
+
+    name: str
+    values: tuple[Value, ...]
+    ordered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns are what; empty: inferred by `read`. `split` holds choices, one a character; `categorical` are numbers that
+    are codes, not amounts."""
+
+    choices: tuple[str, ...] = ()
+    split: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    accuracy: tuple[str, ...] = ()
+    score: str = ""
+    costs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """n networks by number. accuracy (n, seeds): observations. score (n,): what a network is worth. costs (n, k), minimised,
+    all > 0. more_costs (n, e): known too, and no objectives. network_of: places of a combination's values -> its network."""
+
+    name: str
+    digest: str
+    columns: Columns
+    choices: tuple[Choice, ...]
+    accuracy: Floats
+    score: Floats
+    costs: Floats
+    more_costs: Floats
+    network_of: Mapping[tuple[int, ...], int]
+    examples: tuple[tuple[int, ...], ...]  # a combination of each network
+    ignored: tuple[str, ...]  # columns that nothing is made of
+
+    @property
+    def networks(self) -> int:
+        return len(self.score)
+
+    @property
+    def combinations(self) -> int:
+        return math.prod(len(choice.values) for choice in self.choices)
+
+    def describe(self) -> str:
+        """`nas-bench-macro: 8 choices, 6,561 combinations, 3,969 of them in the table, ...` in one line."""
+        rows, seeds = len(self.network_of), self.accuracy.shape[1]
+        said = [f"{len(self.choices)} choices, {self.combinations:,} combinations"]
+        if rows < self.combinations:
+            said.append(f"{rows:,} of them in the table and the others infeasible")
+        if self.networks < rows:
+            said.append(f"{self.networks:,} distinct networks (rows that agree in all but the choices are one)")
+        noun = "column" if seeds == 1 else "columns"
+        said.append(f"{seeds} accuracy {noun} ({', '.join(self.columns.accuracy)})")
+        said.append(f"costs {', '.join(self.columns.costs)}")
+        if self.ignored:
+            said.append(f"not used: {', '.join(self.ignored)}")
+        return f"{self.name}: {'; '.join(said)}"
+
+
+def read(source: str, columns: Columns | None = None) -> Table:
+    """The shipped table of this name, or the CSV file (.csv, .csv.gz) at this path; `columns` says what is not to be inferred.
+
+    Inferred are: accuracies from columns called accuracy, acc0, val_acc, ...; the score from mean_acc, else the mean of the
+    accuracies; costs from params, macs, flops, latency_ms, ...; choices from a column called arch or ops, split into its
+    characters, else from all columns left that hold words or whole numbers.
+    """
+    data = _bytes(source)
+    name = source if source in SHIPPED else Path(source).name
+    head, rows = _rows(name, data)
+    cells = {column: [row[place] for row in rows] for place, column in enumerate(head)}
+    chosen = _infer(name, cells, columns or Columns())
+    return _table(name, hashlib.sha256(data).hexdigest(), cells, chosen)
+
+
+# -- the file ------------------------------------------------------------------------------------------------------------
+
+
+def _bytes(source: str) -> bytes:
+    """The text of a table, unpacked."""
+    if source in SHIPPED:
+        with (files("nas.bench") / "tables" / SHIPPED[source]).open("rb") as packed:
+            return gzip.decompress(packed.read())
+    path = Path(source)
+    try:
+        if not path.is_file():
+            near = did_you_mean(source, list(SHIPPED))
+            raise UsageError(f"--table {source}: no such file{near}; tables that come with nas: {', '.join(SHIPPED)}")
+        with path.open("rb") as file:
+            packed_too = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.GzipFile(fileobj=file) if packed_too else file as text:
+                data = text.read(MAX_BYTES + 1)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"--table {source}: can't be read: {reason}") from None
+    if len(data) > MAX_BYTES:
+        raise UsageError(f"--table {source}: more than {MAX_BYTES >> 20} MiB of text; leave columns or rows out")
+    return data
+
+
+def _rows(name: str, data: bytes) -> tuple[list[str], list[list[str]]]:
+    """Names of the columns, and rows of as many cells."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name}: not UTF-8 text (byte {error.start})") from None
+    reader = csv.reader(io.StringIO(text, newline=""))
+    rows: list[list[str]] = []
+    try:
+        head = [cell.strip() for cell in next(reader, [])]
+        if not any(head):
+            raise UsageError(f"{name}: is empty; the first line must name the columns")
+        if "" in head:
+            raise UsageError(f"{name}: column {head.index('') + 1} has no name")
+        for column in head:
+            if head.count(column) > 1:
+                raise UsageError(f"{name}: two columns are called {column!r}")
+        for row in reader:
+            if not any(row):
+                continue
+            if len(row) != len(head):
+                raise UsageError(
+                    f"{name}: line {reader.line_num} has {len(row)} cells; the first line names {len(head)}"
+                )
+            rows.append([cell.strip() for cell in row])
+            if len(rows) > MAX_ROWS:
+                raise UsageError(f"{name}: more than {MAX_ROWS:,} rows")
+    except csv.Error as error:
+        raise UsageError(f"{name}: line {reader.line_num} is no CSV: {error}") from None
+    if not rows:
+        raise UsageError(f"{name}: has no rows")
+    return head, rows
+
+
+# -- which columns are what ----------------------------------------------------------------------------------------------
+
+
+def _infer(name: str, cells: Mapping[str, Sequence[str]], told: Columns) -> Columns:
+    for option, wanted in (
+        ("--choices", told.choices),
+        ("--split", told.split),
+        ("--categorical", told.categorical),
+        ("--accuracy", told.accuracy),
+        ("--score", (told.score,) if told.score else ()),
+        ("--costs", told.costs),
+    ):
+        for column in wanted:
+            if column not in cells:
+                near = did_you_mean(column, list(cells))
+                raise UsageError(f"{option}: {name} has no column {column!r}{near}; it has {_listed(cells)}")
+            if wanted.count(column) > 1:
+                raise UsageError(f"{option}: column {column!r} is named twice")
+    used = {*told.choices, *told.split, *told.accuracy, *told.costs, told.score}
+    left = [column for column in cells if column not in used]
+    accuracy = told.accuracy or tuple(column for column in left if _ACCURACY.fullmatch(column))
+    costs = told.costs or tuple(column for column in left if _COST.fullmatch(column))
+    if not accuracy:
+        raise UsageError(
+            f"{name}: no column is called accuracy; name those that are by --accuracy; it has {_listed(cells)}"
+        )
+    if not costs:
+        raise UsageError(f"{name}: no column is a known cost; name those that are by --costs; it has {_listed(cells)}")
+    means = [column for column in left if _SCORE.fullmatch(column)] if not told.accuracy else []
+    score = told.score or (means[0] if means else "")
+    used |= {*accuracy, *costs, score}
+    left = [column for column in left if column not in used and not _COST.fullmatch(column)]
+    choices, split = told.choices, told.split
+    if not choices and not split:
+        split = tuple(column for column in left if column.lower() in _ENCODED and _is_code(cells[column]))
+    if not choices and not split:
+        choices = tuple(column for column in left if _is_choice(cells[column]))
+    if not choices and not split:
+        raise UsageError(f"{name}: no column is left to choose from; name them by --choices; it has {_listed(cells)}")
+    roles = [*choices, *split, *accuracy, *costs]
+    for column in roles:
+        if roles.count(column) > 1:
+            raise UsageError(f"{name}: column {column!r} can't be two things at once")
+    return Columns(choices, split, told.categorical, accuracy, score, costs)
+
+
+def _is_code(values: Sequence[str]) -> bool:
+    """Whether these are words of one length, of characters that each stand for a choice."""
+    return len(values[0]) > 1 and all(len(value) == len(values[0]) and value.isalnum() for value in values)
+
+
+def _is_choice(values: Sequence[str]) -> bool:
+    distinct = set(values)
+    fractions = any(isinstance(value, float) for value in map(_number, distinct))
+    return len(distinct) <= min(MAX_LEVELS, max(2, len(values) // 2)) and not fractions
+
+
+def _listed(cells: Iterable[str]) -> str:
+    names = list(cells)
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def _number(text: str) -> Value | None:
+    """An int, a finite float, or None."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _same(text: str) -> Value:
+    """Equal for equal numbers, however they are written, and for equal words."""
+    number = _number(text)
+    return text if number is None else number
+
+
+# -- the table -----------------------------------------------------------------------------------------------------------
+
+
+def _table(name: str, digest: str, cells: Mapping[str, Sequence[str]], columns: Columns) -> Table:
+    choices: list[Choice] = []
+    picks: list[Sequence[Value]] = []
+    for column in columns.choices:
+        values = _levels(cells[column], column in columns.categorical)
+        choices.append(_choice(name, column, values))
+        picks.append(values)
+    for column in columns.split:
+        if not _is_code(cells[column]):
+            raise UsageError(f"--split {column}: its values must be words of one length, of letters and digits")
+        for place, characters in enumerate(zip(*cells[column], strict=True), 1):
+            choices.append(_choice(name, f"{column}.{place}", characters))
+            picks.append(characters)
+    more = [column for column in cells if _COST.fullmatch(column) and column not in columns.costs]
+    more = [c for c in more if c not in {*columns.choices, *columns.split, *columns.accuracy, columns.score}]
+    accuracy = np.column_stack([_numbers(name, column, cells[column]) for column in columns.accuracy])
+    score = _numbers(name, columns.score, cells[columns.score]) if columns.score else accuracy.mean(axis=1)
+    costs = np.column_stack([_numbers(name, column, cells[column], positive=True) for column in columns.costs])
+    known = [_numbers(name, column, cells[column], positive=True) for column in more]
+    more_costs = np.column_stack(known) if known else np.zeros((len(score), 0))
+
+    levels = [{value: place for place, value in enumerate(choice.values)} for choice in choices]
+    combinations = list(zip(*([level[v] for v in own] for level, own in zip(levels, picks, strict=True)), strict=True))
+    used = {*columns.choices, *columns.split}
+    rest = [column for column in cells if column not in used]
+    # A column that differs in every row names the rows; of accuracies and costs all must agree nevertheless.
+    measured = {*columns.accuracy, *columns.costs, columns.score, *more}
+    rest = [column for column in rest if column in measured or len(set(cells[column])) < len(score)]
+    number_of: dict[tuple[object, ...], int] = {}
+    network_of: dict[tuple[int, ...], int] = {}
+    first: list[int] = []
+    for row, combination in enumerate(combinations):
+        key = tuple(_same(cells[column][row]) for column in rest)
+        network = number_of.setdefault(key, len(number_of))
+        if network == len(first):
+            first.append(row)
+        if network_of.setdefault(combination, network) != network:
+            said = ", ".join(f"{c.name}={c.values[k]}" for c, k in zip(choices, combination, strict=True))
+            raise UsageError(f"{name}: two rows have the same choices ({said[:200]}) but different values")
+    if len(first) < 2:
+        raise UsageError(f"{name}: holds a single network; there is nothing to search")
+    ignored = tuple(c for c in cells if c not in {*used, *measured})
+    return Table(
+        name,
+        digest,
+        columns,
+        tuple(choices),
+        accuracy[first],
+        score[first],
+        costs[first],
+        more_costs[first],
+        network_of,
+        tuple(combinations[row] for row in first),
+        ignored,
+    )
+
+
+def _levels(values: Sequence[str], categorical: bool) -> Sequence[Value]:
+    """As numbers where all are, unless they are codes."""
+    if categorical:
+        return values
+    numbers = {value: _number(value) for value in set(values)}
+    if any(number is None for number in numbers.values()):
+        return values
+    found = [numbers[value] for value in values]
+    whole = all(isinstance(number, int) for number in found)
+    return [number if whole else float(number) for number in found if number is not None]
+
+
+def _choice(name: str, column: str, values: Sequence[Value]) -> Choice:
+    distinct = sorted(set(values))  # of one type each
+    if len(distinct) > MAX_LEVELS:
+        raise UsageError(f"{name}: column {column!r} has {len(distinct):,} values; a choice may have {MAX_LEVELS}")
+    return Choice(column, tuple(distinct), not isinstance(distinct[0], str))
+
+
+def _numbers(name: str, column: str, values: Sequence[str], positive: bool = False) -> Floats:
+    found = np.empty(len(values))
+    for row, text in enumerate(values):
+        number = _number(text)
+        if number is None:
+            raise UsageError(f"{name}: row {row + 1}: {column} is {text[:40]!r}, not a finite number")
+        if positive and float(number) <= 0:
+            raise UsageError(
+                f"{name}: row {row + 1}: {column} is {text[:40]}; a cost must be above 0 (its axis is logarithmic)"
+            )
+        found[row] = float(number)
+    return found

@@ -1,0 +1,155 @@
+"""Trainings by several processes, started by torchrun as users do (Gloo, on cores), held against trainings by one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_cli import SMALL, process
+from helpers_search import images
+from safetensors.torch import load_file
+
+from nas.architecture import Architecture
+from nas.batches import Batches
+from nas.distributed import ALONE, Group, joined, started_together
+from nas.errors import UsageError
+from nas.network import build
+from nas.recipe import Recipe
+from nas.train import Training
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+TRAINING = ["--dataset", "digits", "--device", "cpu", "--precision", "fp32", "--batch-size", "32"]
+
+
+def together(*arguments: object, processes: int = 2) -> list[str]:
+    """The command that runs `nas ARGUMENTS` in several processes."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
+    return [*launcher, *meeting, "-m", "nas", *map(str, arguments)]
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=250, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with a network, in which two processes have trained it for three epochs: "pair"."""
+    folder = tmp_path_factory.mktemp("together")
+    (folder / "small.yaml").write_text(SMALL)
+    done = run(together("train", "small.yaml", *TRAINING, "--epochs", 3, "--out", "pair", "--json"), folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout").write_text(done.stdout)
+    (folder / "stderr").write_text(done.stderr)
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "weights.safetensors")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_micro_batches_of_their_size(place):
+    options = [*TRAINING, "--epochs", 3, "--micro-batch", 16, "--out", "alone"]
+    done = process("train", "small.yaml", *options, cwd=place, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    alone, pair = weights(place / "alone"), weights(place / "pair")
+    assert alone.keys() == pair.keys()
+    for name, tensor in alone.items():
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(
+                pair[name], tensor, rtol=2e-3, atol=2e-4, msg=lambda text, name=name: f"{name}: {text}"
+            )
+    losses = [
+        [epoch["train_loss"] for epoch in json.loads((place / name / "result.json").read_text())["epochs"]]
+        for name in ("alone", "pair")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_one_of_the_processes_speaks_and_writes(place):
+    result = json.loads((place / "stdout").read_text())
+    assert result["processes"] == 2
+    assert result == json.loads((place / "pair" / "result.json").read_text())
+    said = (place / "stderr").read_text()
+    assert said.count("2 processes with a part of each step's images") == 1
+    assert said.count("epoch 3/3") == 1
+    assert {path.name for path in (place / "pair").iterdir()} >= {"config.yaml", "log.csv", "report.html", "plan.json"}
+
+
+@pytest.mark.slow
+def test_killed_processes_go_on_to_equal_weights(place):
+    command = together("train", "small.yaml", *TRAINING, "--epochs", 3, "--out", "killed")
+    with subprocess.Popen(
+        command, cwd=place, env=ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True
+    ) as started:
+        deadline = time.monotonic() + 120
+        while not (place / "killed" / "checkpoint.pt").exists():
+            assert started.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        os.killpg(started.pid, signal.SIGKILL)
+    for _ in range(2):  # the workers have sessions of their own, and end when they notice
+        done = run(command, place)
+        if done.returncode == 0:
+            break
+        time.sleep(5)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/3" not in done.stderr
+    whole, again = weights(place / "pair"), weights(place / "killed")
+    assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
+
+
+@pytest.mark.slow
+def test_a_front_s_network_is_fine_tuned_by_several(place):
+    done = run(
+        together("finetune", "pair", "--dataset", "digits", "--device", "cpu", "--epochs", 1, "--out", "tuned"), place
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test accuracy") == 1
+    assert json.loads((place / "tuned" / "result.json").read_text())["processes"] == 2
+
+
+@pytest.mark.slow
+def test_what_is_wrong_is_said_once_and_nobody_waits(place):
+    for arguments, message in (
+        (["train", "small.yaml", "--dataset", "digit"], "did you mean 'digits'?"),
+        (["train", "small.yaml", *TRAINING, "--out", "pair", "--epochs", 2], "holds another training"),
+        (
+            ["train", "small.yaml", "--dataset", "digits", "--device", "cuda:0"],
+            "--device cuda:0 names one GPU for 2 processes",
+        ),
+    ):
+        done = run(together(*arguments), place)
+        assert done.returncode != 0
+        assert done.stderr.count(message) == 1, done.stderr
+        assert "nas/commands" not in done.stderr  # the traceback that there is is torchrun's own
+
+
+def test_a_process_on_its_own_has_no_group():
+    assert not started_together({})
+    assert not started_together({"WORLD_SIZE": "1", "RANK": "0"})
+    assert started_together({"WORLD_SIZE": "2", "RANK": "1"})
+    with joined("cpu") as (group, device):
+        assert (group, device) == (ALONE, "cpu")
+    network = torch.nn.Linear(2, 2)
+    assert ALONE.wrap(network) is network
+    with ALONE.in_turn():
+        ALONE.sum(torch.ones(1))
+
+
+def test_a_batch_smaller_than_the_group_is_refused():
+    x, y = images(12)
+    batches = Batches(x, y, mean=(0.4,), std=(0.25,), batch_size=4, device="cpu")
+    network, recipe = build(Architecture.from_yaml(SMALL)), Recipe.of(1, 4)
+    with pytest.raises(UsageError, match="a batch of 4 images is too small for 5 processes"):
+        Training(network, batches, batches, recipe, group=Group(0, 5))
