@@ -39,7 +39,7 @@ class Folder:
 
     def __init__(self, path: Path | None, table: Table, protocol: Protocol, names: Sequence[str], repeats: int) -> None:
         for name in names:
-            samplers.parse(name)
+            samplers.check(name)
             if list(names).count(name) > 1:
                 raise UsageError(f"sampler {name!r} is named twice")
         if protocol.budget > table.networks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nas.errors import UsageError
@@ -114,6 +115,22 @@ def local(problem: Problem, seed: int, **options: Any) -> BaseSampler:
     from nas.bench.baselines import LocalSearch
 
     return LocalSearch(dict(problem.distributions), seed=seed, **options)
+
+
+@CONTESTANTS.register("qlognehvi")
+def qlognehvi(problem: Problem, seed: int, **options: Any) -> BaseSampler:
+    """BoTorch's qLogNEHVI, costs as deterministic models. Needs BoTorch; slow: about a second an ask."""
+    check("qlognehvi")
+    from nas.bench.qlognehvi import QLogNEHVI
+
+    return QLogNEHVI(dict(problem.distributions), problem.costs, feasible=problem.feasible, seed=seed, **options)
+
+
+def check(text: str) -> None:
+    """UsageError if a sampler is unknown, or needs a library that is not installed."""
+    name, _ = parse(text)
+    if name == "qlognehvi" and not all(find_spec(library) for library in ("botorch", "gpytorch")):
+        raise UsageError(f"sampler {name!r} needs BoTorch; install nas[bench], or leave the sampler out")
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:

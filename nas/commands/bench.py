@@ -69,7 +69,7 @@ NAMES, SHARES = Names(), Shares()
     "--samplers",
     type=NAMES,
     metavar="NAMES",
-    help="Of those below; NAME:option=value changes one.  [default: all but gp]",
+    help="Of those below; NAME:option=value changes one.  [default: all but gp and qlognehvi]",
 )
 @click.option(
     "--budget", type=click.IntRange(1, 100_000), default=150, show_default=True, help="Networks that a study trains."
@@ -145,7 +145,8 @@ def bench(
     """Compare samplers on a table of networks that were trained already.
 
     Each sampler's studies are replayed with rows of the table for trainings: no GPU, a few seconds a study. Samplers:
-    known-cost, random, tpe, nsga2-20, nsga2-50, nsga3, gp, evolution, local. docs/bench.md says how it is measured.
+    known-cost, random, tpe, nsga2-20, nsga2-50, nsga3, gp, evolution, local, qlognehvi (needs
+    BoTorch). docs/bench.md says how it is measured.
 
     DIR then holds repeats.jsonl, summary.json and bench.html. The same command goes on after an interruption, and with more
     samplers or repeats runs those.
