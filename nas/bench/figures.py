@@ -100,7 +100,7 @@ def _look(place: int) -> dict[str, Any]:
     return {
         "role": role,
         "colour": theme.LIGHT[role],
-        "dash": DASHES[place % len(DASHES)],
+        "dash": DASHES[(place + place // len(ROLES)) % len(ROLES)],  # another one when the colours begin anew
         "symbol": SYMBOLS[place % len(SYMBOLS)],
     }
 

@@ -28,6 +28,7 @@ from nas.errors import NasError, UsageError
 from nas.files import read_json, write_json
 
 SETTINGS, REPEATS, LOCK = "settings.json", "repeats.jsonl", ".lock"
+WARM_UP = 24  # networks: beyond what samplers begin with at random
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -148,9 +149,12 @@ def _take_lock(folder: Path) -> BinaryIO:
 # -- processes -----------------------------------------------------------------------------------------------------------
 
 _given: tuple[Table, Scale, Protocol] | None = None  # of a worker process, set once when it starts
+_warm: set[str] = set()  # samplers that it has run
 
 
-def _by_processes(table: Table, protocol: Protocol, todo: Sequence[tuple[str, int]], jobs: int) -> Generator[Repeat]:
+def _by_processes(
+    table: Table, protocol: Protocol, todo: Sequence[tuple[str, int]], jobs: int
+) -> Generator[Repeat, None, None]:
     if not todo:
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit BLAS threads and their number
@@ -187,4 +191,8 @@ def _begin(table: Table, protocol: Protocol) -> None:
 
 def _one(sampler: str, repeat: int) -> Repeat:
     assert _given is not None
-    return replay(*_given, sampler, repeat)
+    table, scale, protocol = _given
+    if sampler not in _warm:  # what a library loads at its first ask is not the seconds of an ask
+        _warm.add(sampler)
+        replay(table, scale, Protocol(min(WARM_UP, table.networks)), sampler, repeat)
+    return replay(table, scale, protocol, sampler, repeat)

@@ -21,7 +21,8 @@ class Scale:
     def __init__(self, table: Table, floor: float) -> None:
         """floor: the quantile of the scores, in [0, 1], at which volumes end."""
         self.log_costs = np.log10(table.costs)
-        self.directions: list[Direction] = ["maximize", *("minimize" for _ in table.columns.costs)]
+        costs: list[Direction] = ["minimize"] * table.costs.shape[1]
+        self.directions: list[Direction] = ["maximize", *costs]
         self.values = np.column_stack([table.score, self.log_costs])
         self.floor = float(np.quantile(table.score, floor))
         self.reference = np.array([self.floor, *self.log_costs.max(axis=0)])

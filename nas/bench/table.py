@@ -230,9 +230,10 @@ def _is_code(values: Sequence[str]) -> bool:
 
 
 def _is_choice(values: Sequence[str]) -> bool:
+    """Whether these are words or whole numbers, not too many of them, that do not name the rows."""
     distinct = set(values)
     fractions = any(isinstance(value, float) for value in map(_number, distinct))
-    return len(distinct) <= min(MAX_LEVELS, max(2, len(values) // 2)) and not fractions
+    return len(distinct) <= MAX_LEVELS and len(distinct) < len(values) and not fractions
 
 
 def _listed(cells: Iterable[str]) -> str:
