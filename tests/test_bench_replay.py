@@ -120,7 +120,7 @@ def test_curves_follow_from_the_networks(table, scale):
 
 def test_names_are_registered():
     assert {*OPTUNA, *KNOWS_COSTS, *DEFAULT} <= set(CONTESTANTS)
-    assert set(CONTESTANTS) - set(DEFAULT) == {"gp"}
+    assert set(CONTESTANTS) - set(DEFAULT) == {"gp", "qlognehvi"}
 
 
 def test_options_reach_the_sampler(table, scale):

@@ -81,7 +81,7 @@ def test_packed_and_plain_files_are_the_same_table(written):
 
 def test_the_shipped_table_needs_no_options():
     table = read("nas-bench-macro")
-    assert table.networks == len(table.network_of) == 3969 and table.combinations == 3**8
+    assert table.networks == 3969 and len(table.network_of) == table.combinations == 3**8
     assert [len(own.values) for own in table.choices] == [3] * 8
     assert table.columns.accuracy == ("acc0", "acc1", "acc2") and table.columns.costs == ("params", "flops")
     best = int(table.score.argmax())
