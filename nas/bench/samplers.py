@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -151,9 +152,13 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
 
 def build(text: str, problem: Problem, seed: int) -> BaseSampler:
     """The sampler that `text` names. UsageError for options that it doesn't take."""
+    from optuna.exceptions import ExperimentalWarning
+
     name, options = parse(text)
     try:
-        return CONTESTANTS[name](problem, seed, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # says nothing that a user could act on
+            return CONTESTANTS[name](problem, seed, **options)
     except (TypeError, ValueError) as error:
         if not options:
             raise
