@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.bench.baselines import Neighbourly, Params, complete, directions, key, neighbours
+from nas.bench.baselines import Neighbourly, Params, complete, directions, neighbours
 from nas.pareto import front
 
 Floats = NDArray[np.float64]
@@ -39,8 +39,9 @@ class QLogNEHVI(Neighbourly):
     """`startup` random trials, then the candidate of the highest qLogNEHVI among a pool of untried ones.
 
     costs(params): the minimised objectives after the first, above 0. feasible(params): which candidates may be proposed.
-    The pool holds the neighbours (one parameter changed) of the front and random candidates, `pool` in all. The reference
-    is the largest cost so far, and the quality that a tenth of the first trials stay below. `samples`: of the Monte Carlo.
+    identity(params): equal for equal networks, of which one is enough; by default the values of the parameters. The pool
+    holds the neighbours (one parameter changed) of the front and random candidates, `pool` in all. The reference is the
+    largest cost so far, and the quality that a tenth of the first trials stay below. `samples`: of the Monte Carlo.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class QLogNEHVI(Neighbourly):
         costs: Callable[[Params], Sequence[float]],
         *,
         feasible: Callable[[Params], bool] | None = None,
+        identity: Callable[[Params], Hashable] | None = None,
         seed: int | None = None,
         startup: int = 10,
         pool: int = 512,
@@ -60,6 +62,7 @@ class QLogNEHVI(Neighbourly):
                 raise ValueError(f"{name} must be at least {least}; got {number}")
         self._ranges = {name for name, own in distributions.items() if isinstance(own, IntDistribution)}
         self._costs, self._feasible = costs, feasible or (lambda _: True)
+        self._identity = identity or (lambda params: tuple(sorted(params.items())))
         self._startup, self._pool, self._samples = startup, pool, samples
 
     def propose(self, study: Study, levels: Mapping[str, Sequence[Any]], rng: random.Random) -> Params:
@@ -83,7 +86,8 @@ class QLogNEHVI(Neighbourly):
         self, study: Study, done: Sequence[FrozenTrial], levels: Mapping[str, Sequence[Any]], rng: random.Random
     ) -> list[Params]:
         """At most `pool` feasible ones that no trial had; half of the places are for neighbours of the front."""
-        tried = {key(own.params, levels) for own in study.get_trials(deepcopy=False)}
+        known = (own.params for own in study.get_trials(deepcopy=False) if levels.keys() <= own.params.keys())
+        tried = {self._identity({name: params[name] for name in levels}) for params in known}
         members = [done[k].params for k in front(np.array([own.values for own in done]), directions(study))]
         near = [own for member in members for own in neighbours(member, levels)]
         rng.shuffle(near)
@@ -93,8 +97,8 @@ class QLogNEHVI(Neighbourly):
             for own in source:
                 if len(found) == limit:
                     break
-                if key(own, levels) not in tried and self._feasible(own):
-                    tried.add(key(own, levels))
+                if self._feasible(own) and self._identity(own) not in tried:
+                    tried.add(self._identity(own))
                     found.append(own)
         return found
 

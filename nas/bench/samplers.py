@@ -124,7 +124,14 @@ def qlognehvi(problem: Problem, seed: int, **options: Any) -> BaseSampler:
     check("qlognehvi")
     from nas.bench.qlognehvi import QLogNEHVI
 
-    return QLogNEHVI(dict(problem.distributions), problem.costs, feasible=problem.feasible, seed=seed, **options)
+    return QLogNEHVI(
+        dict(problem.distributions),
+        problem.costs,
+        feasible=problem.feasible,
+        identity=problem.identity,
+        seed=seed,
+        **options,
+    )
 
 
 def check(text: str) -> None:
