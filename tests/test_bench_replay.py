@@ -62,19 +62,19 @@ def without_times(own) -> dict:
 @pytest.mark.parametrize("parallel", [1, 4])
 @pytest.mark.parametrize("sampler", QUICK)
 def test_a_replay_trains_distinct_networks_and_is_deterministic(table, scale, sampler, parallel):
-    protocol = Protocol(budget=15, parallel=parallel)
+    protocol = Protocol(budget=13, parallel=parallel)  # known-cost begins with 10 at random
     own = replay(table, scale, protocol, sampler, 3)
-    assert len(own.networks) == len(set(own.networks)) == len(own.hypervolume) == len(own.ask_seconds) == 15
+    assert len(own.networks) == len(set(own.networks)) == len(own.hypervolume) == len(own.ask_seconds) == 13
     assert all(0 <= share <= 1 for share in own.hypervolume)
-    assert own.asks == 15 + own.duplicates + own.infeasible
-    assert own.filled <= 15
+    assert own.asks == 13 + own.duplicates + own.infeasible
+    assert own.filled <= 13
     assert without_times(own) == without_times(replay(table, scale, protocol, sampler, 3))
     assert own.networks != replay(table, scale, protocol, sampler, 4).networks
     if sampler == "known-cost":
         assert own.duplicates == own.infeasible == own.filled == 0
 
 
-@pytest.mark.parametrize("sampler", ["random", "nsga2-20", "local", "known-cost"])
+@pytest.mark.parametrize("sampler", ["random", "nsga2-20", "local", pytest.param("known-cost", marks=pytest.mark.slow)])
 def test_a_budget_of_the_whole_table_finds_its_front(table, scale, sampler):
     """Scored is the front that was observed, in one seed, so that noise may hide a little of it."""
     own = replay(table, scale, Protocol(budget=table.networks, asks=3), sampler, 0)
@@ -120,7 +120,7 @@ def test_curves_follow_from_the_networks(table, scale):
 
 def test_names_are_registered():
     assert {*OPTUNA, *KNOWS_COSTS, *DEFAULT} <= set(CONTESTANTS)
-    assert set(CONTESTANTS) - set(DEFAULT) == {"gp"}
+    assert set(CONTESTANTS) - set(DEFAULT) == {"gp", "qlognehvi"}
 
 
 def test_options_reach_the_sampler(table, scale):

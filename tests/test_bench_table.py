@@ -81,7 +81,7 @@ def test_packed_and_plain_files_are_the_same_table(written):
 
 def test_the_shipped_table_needs_no_options():
     table = read("nas-bench-macro")
-    assert table.networks == len(table.network_of) == 3969 and table.combinations == 3**8
+    assert table.networks == 3969 and len(table.network_of) == table.combinations == 3**8
     assert [len(own.values) for own in table.choices] == [3] * 8
     assert table.columns.accuracy == ("acc0", "acc1", "acc2") and table.columns.costs == ("params", "flops")
     best = int(table.score.argmax())
@@ -185,3 +185,18 @@ def test_costs_are_compared_by_ratio(written):
 def test_a_table_without_a_volume_is_refused(written):
     with pytest.raises(UsageError, match="no network is better than the reference"):
         Scale(read(written("arch,acc,params\n0a,10,7\n1a,20,7\n")), 0.1)
+
+
+def test_identities_of_the_shipped_table_do_nothing_behind_a_stages_first_layer():
+    """Stages are of 2, 3 and 3 layers: a combination and the one with its identities moved to the stages' ends are one network."""
+    table = read("nas-bench-macro")
+
+    def moved(word: tuple[int, ...]) -> tuple[int, ...]:
+        ends = []
+        for first, end in ((0, 2), (2, 5), (5, 8)):
+            rest = word[first + 1 : end]
+            ends += [word[first], *(k for k in rest if k), *(k for k in rest if not k)]
+        return tuple(ends)
+
+    assert all(table.network_of[word] == table.network_of[moved(word)] for word in table.network_of)
+    assert len({moved(word) for word in table.network_of}) == table.networks

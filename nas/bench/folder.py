@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from nas.bench import samplers
-from nas.bench.replay import Protocol, Repeat, replay
+from nas.bench.replay import Protocol, Repeat, Space, replay
 from nas.bench.score import Scale
 from nas.bench.table import Table
 from nas.errors import NasError, UsageError
@@ -40,7 +40,7 @@ class Folder:
 
     def __init__(self, path: Path | None, table: Table, protocol: Protocol, names: Sequence[str], repeats: int) -> None:
         for name in names:
-            samplers.parse(name)
+            samplers.build(name, Space(table).problem(), 0)  # wrong options are said before anything is run
             if list(names).count(name) > 1:
                 raise UsageError(f"sampler {name!r} is named twice")
         if protocol.budget > table.networks:
@@ -86,7 +86,7 @@ class Folder:
 
     def settings(self) -> dict[str, Any]:
         """What must be equal for repeats to be comparable."""
-        columns = asdict(self.table.columns)
+        columns = {name: own for name, own in asdict(self.table.columns).items() if own or name != "infeasible"}
         about = {"name": self.table.name, "sha256": self.table.digest, **columns}
         return json.loads(json.dumps({"table": about, "protocol": asdict(self.protocol)}))  # type: ignore[no-any-return]
 

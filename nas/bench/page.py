@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from nas.bench import figures
 from nas.bench.folder import Folder
 from nas.bench.summary import Curves, Level, curves, difference, levels, marks, until
@@ -132,16 +134,30 @@ def _differences(found: Sequence[Curves], budget: int) -> Html:
 
 
 def _proposals(found: Sequence[Curves]) -> Html:
-    columns = ("Sampler", "Asks", "Trained already", "Not in the table", "Filled in at random", "Seconds an ask")
+    columns = (
+        "Sampler",
+        "Asks",
+        "Trained already",
+        "Not in the table",
+        "Filled in at random",
+        "Seconds an ask",
+        "Median",
+        "At the end",
+    )
     made = [
         [
             own.sampler,
             *(f"{n:,}" for n in (own.asks, own.duplicates, own.infeasible, own.filled)),
-            f"{own.seconds_per_ask:.3g}",
+            *(f"{s:.3g}" for s in (own.seconds_per_ask, np.median(own.ask_seconds), own.seconds_at_end)),
         ]
         for own in found
     ]
-    return table("Proposals over all repeats.", columns, made, numbers=range(1, len(columns)))
+    return table(
+        "Proposals over all repeats; seconds: mean of all asks, median of those that counted, and of their last tenth.",
+        columns,
+        made,
+        numbers=range(1, len(columns)),
+    )
 
 
 def _provenance(folder: Folder) -> Html:

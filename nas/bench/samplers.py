@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nas.errors import UsageError
@@ -116,6 +118,29 @@ def local(problem: Problem, seed: int, **options: Any) -> BaseSampler:
     return LocalSearch(dict(problem.distributions), seed=seed, **options)
 
 
+@CONTESTANTS.register("qlognehvi")
+def qlognehvi(problem: Problem, seed: int, **options: Any) -> BaseSampler:
+    """BoTorch's qLogNEHVI, costs as deterministic models. Needs BoTorch; slow: about a second an ask."""
+    check("qlognehvi")
+    from nas.bench.qlognehvi import QLogNEHVI
+
+    return QLogNEHVI(
+        dict(problem.distributions),
+        problem.costs,
+        feasible=problem.feasible,
+        identity=problem.identity,
+        seed=seed,
+        **options,
+    )
+
+
+def check(text: str) -> None:
+    """UsageError if a sampler is unknown, or needs a library that is not installed."""
+    name, _ = parse(text)
+    if name == "qlognehvi" and not all(find_spec(library) for library in ("botorch", "gpytorch")):
+        raise UsageError(f"sampler {name!r} needs BoTorch; install nas[bench], or leave the sampler out")
+
+
 def parse(text: str) -> tuple[str, dict[str, Any]]:
     """`known-cost:exploration=0:startup=8` -> its name and options, values as JSON where they are. UsageError."""
     name, *rest = text.split(":")
@@ -134,9 +159,13 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
 
 def build(text: str, problem: Problem, seed: int) -> BaseSampler:
     """The sampler that `text` names. UsageError for options that it doesn't take."""
+    from optuna.exceptions import ExperimentalWarning
+
     name, options = parse(text)
     try:
-        return CONTESTANTS[name](problem, seed, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # says nothing that a user could act on
+            return CONTESTANTS[name](problem, seed, **options)
     except (TypeError, ValueError) as error:
         if not options:
             raise

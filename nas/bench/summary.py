@@ -46,6 +46,12 @@ class Curves:
     def seconds_per_ask(self) -> float:
         return self.sampler_seconds / self.asks
 
+    @property
+    def seconds_at_end(self) -> float:
+        """Median seconds of the asks for the last tenth of the networks."""
+        last = max(self.ask_seconds.shape[1] // 10, 1)
+        return float(np.median(self.ask_seconds[:, -last:]))
+
     def first(self, level: float) -> int | None:
         """Evaluations after which the mean over repeats is at the level, None if it never is."""
         return _first(self.mean, level)
@@ -164,6 +170,7 @@ def summary(folder: Folder, asked: Sequence[float]) -> dict[str, Any]:
                 else None,
                 "evaluations_until": [until(own, level) for level in wanted],
                 "seconds_per_ask": own.seconds_per_ask,
+                "seconds_of_ask": {"median": float(np.median(own.ask_seconds)), "at_end": own.seconds_at_end},
                 "asks": own.asks,
                 "duplicates": own.duplicates,
                 "infeasible": own.infeasible,

@@ -37,6 +37,7 @@ MAX_LEVELS = 256  # values of a choice
 _ACCURACY = re.compile(r"(val(id(ation)?)?_?|test_?)?acc(uracy)?_?\d*", re.IGNORECASE)
 _SCORE = re.compile(r"(mean_?acc(uracy)?|acc(uracy)?_?mean)", re.IGNORECASE)
 _COST = re.compile(r"(n?_?params|parameters|macs|flops|activations|latency\w*|energy\w*|memory\w*)", re.IGNORECASE)
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
 _ENCODED = ("arch", "architecture", "ops", "cell", "code")  # columns that hold all choices, a character each
 
 
@@ -52,7 +53,7 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Columns:
     """Which columns are what; empty: inferred by `read`. `split` holds choices, one a character; `categorical` are numbers that
-    are codes, not amounts."""
+    are codes, not amounts; `infeasible` marks rows that can't be trained, and is never inferred."""
 
     choices: tuple[str, ...] = ()
     split: tuple[str, ...] = ()
@@ -60,6 +61,7 @@ class Columns:
     accuracy: tuple[str, ...] = ()
     score: str = ""
     costs: tuple[str, ...] = ()
+    infeasible: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,11 @@ def read(source: str, columns: Columns | None = None) -> Table:
     data = _bytes(source)
     name = source if source in SHIPPED else Path(source).name
     head, rows = _rows(name, data)
+    told = columns or Columns()
+    if told.infeasible:
+        head, rows = _feasible(name, head, rows, told)
     cells = {column: [row[place] for row in rows] for place, column in enumerate(head)}
-    chosen = _infer(name, cells, columns or Columns())
+    chosen = _infer(name, cells, told)
     return _table(name, hashlib.sha256(data).hexdigest(), cells, chosen)
 
 
@@ -178,6 +183,28 @@ def _rows(name: str, data: bytes) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
+def _feasible(
+    name: str, head: Sequence[str], rows: Iterable[Sequence[str]], told: Columns
+) -> tuple[list[str], list[list[str]]]:
+    """Without the rows that `told.infeasible` marks, whose other cells may be empty, and without that column."""
+    column = told.infeasible
+    if column not in head:
+        near = did_you_mean(column, list(head))
+        raise UsageError(f"--infeasible: {name} has no column {column!r}{near}; it has {_listed(head)}")
+    if column in {*told.choices, *told.split, *told.categorical, *told.accuracy, told.score, *told.costs}:
+        raise UsageError(f"{name}: column {column!r} can't be two things at once")
+    place, left = head.index(column), []
+    for number, row in enumerate(rows, 1):
+        marked = _TRUTH.get(row[place].lower())
+        if marked is None:
+            raise UsageError(f"{name}: row {number}: {column} is {row[place][:40]!r}, not true or false (or 1 or 0)")
+        if not marked:
+            left.append([*row[:place], *row[place + 1 :]])
+    if not left:
+        raise UsageError(f"{name}: {column} marks all rows")
+    return [*head[:place], *head[place + 1 :]], left
+
+
 # -- which columns are what ----------------------------------------------------------------------------------------------
 
 
@@ -221,7 +248,7 @@ def _infer(name: str, cells: Mapping[str, Sequence[str]], told: Columns) -> Colu
     for column in roles:
         if roles.count(column) > 1:
             raise UsageError(f"{name}: column {column!r} can't be two things at once")
-    return Columns(choices, split, told.categorical, accuracy, score, costs)
+    return Columns(choices, split, told.categorical, accuracy, score, costs, told.infeasible)
 
 
 def _is_code(values: Sequence[str]) -> bool:

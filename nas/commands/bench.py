@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nas.bench.folder import Folder
     from nas.bench.replay import Repeat
 
-PAGE, SUMMARY = "bench.html", "summary.json"
+PAGE, SUMMARY, TRIALS = "bench.html", "summary.json", "trials.csv"
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases of click
@@ -69,7 +69,7 @@ NAMES, SHARES = Names(), Shares()
     "--samplers",
     type=NAMES,
     metavar="NAMES",
-    help="Of those below; NAME:option=value changes one.  [default: all but gp]",
+    help="Of those below; NAME:option=value changes one.  [default: all but gp and qlognehvi]",
 )
 @click.option(
     "--budget", type=click.IntRange(1, 100_000), default=150, show_default=True, help="Networks that a study trains."
@@ -90,6 +90,12 @@ NAMES, SHARES = Names(), Shares()
 )
 @click.option(
     "--costs", type=NAMES, default=(), metavar="COLUMNS", help="To be minimised.  [default: all that are known]"
+)
+@click.option(
+    "--infeasible",
+    default="",
+    metavar="COLUMN",
+    help="True in rows that can't be trained, as if the table lacked them.",
 )
 @click.option(
     "--floor",
@@ -132,6 +138,7 @@ def bench(
     accuracy: tuple[str, ...],
     score: str,
     costs: tuple[str, ...],
+    infeasible: str,
     floor: float,
     levels: tuple[float, ...],
     parallel: int,
@@ -145,9 +152,10 @@ def bench(
     """Compare samplers on a table of networks that were trained already.
 
     Each sampler's studies are replayed with rows of the table for trainings: no GPU, a few seconds a study. Samplers:
-    known-cost, random, tpe, nsga2-20, nsga2-50, nsga3, gp, evolution, local. docs/bench.md says how it is measured.
+    known-cost, random, tpe, nsga2-20, nsga2-50, nsga3, gp, evolution, local, qlognehvi (needs
+    BoTorch). docs/bench.md says how it is measured.
 
-    DIR then holds repeats.jsonl, summary.json and bench.html. The same command goes on after an interruption, and with more
+    DIR then holds repeats.jsonl, trials.csv, summary.json and bench.html. The same command goes on after an interruption, and with more
     samplers or repeats runs those.
     """
     from nas.bench.folder import Folder
@@ -156,13 +164,14 @@ def bench(
     from nas.bench.samplers import DEFAULT
     from nas.bench.summary import summary
     from nas.bench.table import Columns, read
+    from nas.bench.trials import trials
     from nas.commands.inputs import check_folder
     from nas.commands.output import note, print_json
     from nas.files import write_json, write_text
 
     if out is not None:
         check_folder(out)
-    table = read(source, Columns(choices, split, categorical, accuracy, score, costs))
+    table = read(source, Columns(choices, split, categorical, accuracy, score, costs, infeasible))
     protocol = Protocol(budget, parallel, asks, floor, seed)
     with Folder(out, table, protocol, samplers or DEFAULT, repeats) as folder:
         if not quiet:
@@ -171,6 +180,7 @@ def bench(
         about = summary(folder, levels)
         if out is not None:
             write_json(out / SUMMARY, about)
+            write_text(out / TRIALS, trials(folder))
             write_text(out / PAGE, page(folder, levels))
     if as_json:
         print_json({"page": str(out / PAGE) if out else None, **about})

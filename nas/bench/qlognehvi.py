@@ -1,0 +1,163 @@
+"""BoTorch's qLogNEHVI with costs known, as a sampler of Optuna studies: the strongest baseline outside Optuna. Needs BoTorch.
+
+qLogNEHVI (Ament et al., NeurIPS 2023; Daulton, Balandat and Bakshy, NeurIPS 2021) is the logarithm of the expected gain in
+hypervolume over a front that is itself uncertain, by Monte Carlo. The expensive objective has a Gaussian process; each cost
+is a deterministic model that gives its log10, as BoTorch's documentation advises for objectives of known form.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+from botorch.fit import fit_gpytorch_mll
+from botorch.models import SingleTaskGP
+from botorch.models.deterministic import GenericDeterministicModel
+from botorch.models.model import ModelList
+from botorch.models.transforms.input import FilterFeatures
+from botorch.sampling.get_sampler import get_sampler
+from botorch.utils.sampling import manual_seed
+from gpytorch.mlls import ExactMarginalLogLikelihood
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.bench.baselines import Neighbourly, Params, complete, directions, neighbours
+from nas.pareto import front
+
+Floats = NDArray[np.float64]
+CHUNK = 256  # candidates whose gain is computed at once
+
+
+class QLogNEHVI(Neighbourly):
+    """`startup` random trials, then the candidate of the highest qLogNEHVI among a pool of untried ones.
+
+    costs(params): the minimised objectives after the first, above 0. feasible(params): which candidates may be proposed.
+    identity(params): equal for equal networks, of which one is enough; by default the values of the parameters. The pool
+    holds the neighbours (one parameter changed) of the front and random candidates, `pool` in all. The reference is the
+    largest cost so far, and the quality that a tenth of the first trials stay below. `samples`: of the Monte Carlo.
+    """
+
+    def __init__(
+        self,
+        distributions: Mapping[str, BaseDistribution],
+        costs: Callable[[Params], Sequence[float]],
+        *,
+        feasible: Callable[[Params], bool] | None = None,
+        identity: Callable[[Params], Hashable] | None = None,
+        seed: int | None = None,
+        startup: int = 10,
+        pool: int = 512,
+        samples: int = 64,
+    ) -> None:
+        super().__init__(distributions, seed=seed)
+        for name, number, least in (("startup", startup, 2), ("pool", pool, 1), ("samples", samples, 1)):
+            if number < least:
+                raise ValueError(f"{name} must be at least {least}; got {number}")
+        self._ranges = {name for name, own in distributions.items() if isinstance(own, IntDistribution)}
+        self._costs, self._feasible = costs, feasible or (lambda _: True)
+        self._identity = identity or (lambda params: tuple(sorted(params.items())))
+        self._startup, self._pool, self._samples = startup, pool, samples
+
+    def propose(self, study: Study, levels: Mapping[str, Sequence[Any]], rng: random.Random) -> Params:
+        done = [own for own in complete(study, levels) if self._feasible(own.params)]
+        if len(done) < self._startup:
+            return self._uniform(levels, rng)
+        candidates = self._candidates(study, done, levels, rng)
+        if not candidates:
+            return self._uniform(levels, rng)
+        gains = self._gains(study, done, candidates, levels, rng.randrange(1 << 31))
+        return candidates[int(np.argmax(gains))]
+
+    def _uniform(self, levels: Mapping[str, Sequence[Any]], rng: random.Random) -> Params:
+        for _ in range(1000):
+            drawn = {name: rng.choice(own) for name, own in levels.items()}
+            if self._feasible(drawn):
+                break
+        return drawn
+
+    def _candidates(
+        self, study: Study, done: Sequence[FrozenTrial], levels: Mapping[str, Sequence[Any]], rng: random.Random
+    ) -> list[Params]:
+        """At most `pool` feasible ones that no trial had; half of the places are for neighbours of the front."""
+        known = (own.params for own in study.get_trials(deepcopy=False) if levels.keys() <= own.params.keys())
+        tried = {self._identity({name: params[name] for name in levels}) for params in known}
+        members = [done[k].params for k in front(np.array([own.values for own in done]), directions(study))]
+        near = [own for member in members for own in neighbours(member, levels)]
+        rng.shuffle(near)
+        far = [{name: rng.choice(own) for name, own in levels.items()} for _ in range(4 * self._pool)]
+        found: list[Params] = []
+        for source, limit in ((near, max(self._pool // 2, 1)), (far, self._pool)):
+            for own in source:
+                if len(found) == limit:
+                    break
+                if self._feasible(own) and self._identity(own) not in tried:
+                    tried.add(self._identity(own))
+                    found.append(own)
+        return found
+
+    def _gains(
+        self,
+        study: Study,
+        done: Sequence[FrozenTrial],
+        candidates: Sequence[Params],
+        levels: Mapping[str, Sequence[Any]],
+        seed: int,
+    ) -> Floats:
+        """qLogNEHVI of each candidate, (n,). Everything is maximised: costs are negated."""
+        sign = 1.0 if directions(study)[0] == "maximize" else -1.0
+        told = np.array([sign * own.values[0] for own in done])
+        centre, spread = float(told.mean()), float(told.std()) or 1.0
+        quality = (told - centre) / spread
+        seen = self._rows([own.params for own in done], levels)
+        places = seen.shape[1] - len(study.directions) + 1  # columns of choices; behind them those of costs
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        pending = [own.params for own in running if levels.keys() <= own.params.keys() and self._feasible(own.params)]
+        floor = float(np.quantile(quality[: self._startup], 0.1))
+        reference = [floor, *(-seen[:, places:].max(axis=0)).tolist()]
+        x = torch.from_numpy(seen)
+        with warnings.catch_warnings(), manual_seed(seed):
+            warnings.simplefilter("ignore")  # of scaling and of fits that were begun anew
+            process = SingleTaskGP(
+                x,
+                torch.from_numpy(quality)[:, None],
+                outcome_transform=None,
+                input_transform=FilterFeatures(torch.arange(places)),
+            )
+            fit_gpytorch_mll(ExactMarginalLogLikelihood(process.likelihood, process))
+            known = GenericDeterministicModel(lambda rows: -rows[..., places:], num_outputs=len(study.directions) - 1)
+            model = ModelList(process, known)
+            sampler = get_sampler(model.posterior(x[:1]), torch.Size([self._samples]), seed=seed)
+            gain = qLogNoisyExpectedHypervolumeImprovement(
+                model,
+                ref_point=reference,
+                X_baseline=x,
+                X_pending=torch.from_numpy(self._rows(pending, levels)) if pending else None,
+                sampler=sampler,
+                prune_baseline=True,
+                cache_root=False,  # it is for models of one posterior; ours are several
+            )
+            rows = torch.from_numpy(self._rows(candidates, levels))[:, None, :]
+            with torch.no_grad():
+                found = [gain(rows[k : k + CHUNK]).numpy() for k in range(0, len(rows), CHUNK)]
+        return np.asarray(np.nan_to_num(np.concatenate(found), nan=-np.inf))
+
+    def _rows(self, candidates: Sequence[Params], levels: Mapping[str, Sequence[Any]]) -> Floats:
+        """(n, places + costs): a range as its place in [0, 1], a category as 0s and a 1, then log10 of the costs."""
+        rows = []
+        for params in candidates:
+            row: list[float] = []
+            for name, own in levels.items():
+                place = own.index(params[name])
+                if name in self._ranges:
+                    row.append(place / max(len(own) - 1, 1))
+                else:
+                    row += [float(k == place) for k in range(len(own))]
+            rows.append([*row, *np.log10(self._costs(params)).tolist()])
+        return np.array(rows, dtype=np.float64)
