@@ -122,7 +122,7 @@ class FullTraining:
         self.data = held_out(dataset, seed)
         self.rates = rates
         self.policy = dict(policy) if policy else None
-        self.micro_batch = micro_batch
+        self.micro_batch = self.asked_micro_batch = micro_batch
         self.workers = workers
         self._device, self._precision = device, precision
         self._engines: dict[str, dict[str, Any]] = {}

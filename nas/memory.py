@@ -10,9 +10,9 @@ the largest. `Cost.activations` counts the output of each convolution once; PyTo
     squeeze-excitation       1   the product
     max pooling                  its output, and int64 indices
 
-times 4 bytes in fp32 and 2 under bf16 autocast, which also keeps a bf16 copy of each weight and of the images. So a network
-of the usual blocks keeps 2 to 3 tensors for each convolution's output: 8 to 12 bytes in fp32, 4 to 6 in bf16, times
-`Cost.activations` and the images of a batch. On the way back activations go while gradients (4 bytes a parameter) come; the
+times 4 bytes in fp32 and 2 under bf16 autocast, which also keeps a bf16 copy of each weight and of the images. So the
+nets of benchmarks/train.py keep 1.6 to 3.2 tensors for each convolution's output: 6 to 13 bytes in fp32, half of it in bf16,
+times `Cost.activations` and the images of a batch. On the way back activations go while gradients (4 bytes a parameter) come; the
 walk takes the worst moment.
 
 These are the bytes that PyTorch's allocator gives out. What a process takes of a GPU is more, by the CUDA context, the

@@ -168,6 +168,16 @@ def test_memory_that_is_short_is_said(train, monkeypatch):
     assert "memory of cpu is short: 8 images at once from here on" in result.stderr
 
 
+def test_memory_that_is_predicted_to_be_short_is_said(train, monkeypatch):
+    from nas import work
+
+    monkeypatch.setattr(work, "free_bytes", lambda device: 1)
+    monkeypatch.setattr(work, "largest_micro_batch", lambda *_, **__: 8)
+    result = train("--out", "here")
+    assert result.exit_code == 0
+    assert "memory of cpu is short: 8 images at once from here on" in result.stderr
+
+
 def test_precisions_are_those_of_training():
     from nas.commands.train import PRECISIONS
     from nas.train import PRECISIONS as KNOWN

@@ -12,12 +12,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from nas import full_training
+from nas import full_training, work
 from nas.architecture import Architecture
 from nas.data import Dataset
 from nas.errors import NasError, UsageError
 from nas.full_training import CONFIG, PLAN, WEIGHTS, FullTraining, adapted, held_out
 from nas.jobs import CHECKPOINT, RESULT
+from nas.memory import training_memory
 from nas.network import build, cost_of
 from nas.recipe import Recipe
 from nas.train import Training
@@ -355,6 +356,14 @@ def test_memory_that_is_short_halves_what_is_computed_at_once(tmp_path, monkeypa
         result = job.result()
     assert result["micro_batch"] == 4
     assert result["test"] == whole["test"] and len(result["epochs"]) == RECIPE.epochs
+
+
+def test_the_first_micro_batch_is_what_is_predicted_to_fit(tmp_path, monkeypatch):
+    quarter = training_memory(adapted(NETWORK, DATA)[0], RECIPE.batch_size, micro_batch=RECIPE.batch_size // 4).total
+    monkeypatch.setattr(work, "free_bytes", lambda device: quarter)
+    with training(tmp_path) as job:
+        list(job.epochs())
+        assert job.result()["micro_batch"] == RECIPE.batch_size // 4
 
 
 def test_the_average_of_the_weights_is_kept_where_the_recipe_has_one(tmp_path):

@@ -176,6 +176,8 @@ def test_resume_searches_on(home: Path, searched: subprocess.CompletedProcess[st
         (["--trails", "3"], "--trials"),
         (["--cpus-per-trial", "0"], "--cpus-per-trial 0"),
         (["--workers", "-1"], "--workers -1"),
+        (["--gpus-per-trial", "many"], "'many' is neither a number nor auto"),
+        (["--gpus-per-trial", "-1"], "--gpus-per-trial -1"),
         (["--batch-size", "0"], "batch_size"),
         (["--device", "cuda:7", "--executor", "local"], "cuda:7"),
         (["--precision", "fp8", "--executor", "local"], "fp8"),

@@ -247,7 +247,7 @@ def run_epochs(training: FullTraining, quiet: bool, tensorboard: bool = False) -
     terminal = not quiet and console(stderr=True).is_terminal
     display = _Bar(training) if terminal else _Lines(training, quiet)
     training.on_step = display.step
-    at_once = training.micro_batch
+    at_once = training.asked_micro_batch  # less may have been chosen by now, from what memory is predicted to hold
     tensorboard = tensorboard and training.group.first
     if tensorboard:
         write_tensorboard(training.folder, training.records)  # says before the first epoch that the package is missing
