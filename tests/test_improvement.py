@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.pareto import hypervolume
-from nas.samplers.improvement import Cells, cells, ehvi, expected_improvement
+from nas.samplers.improvement import Cells, cells, ehvi, ei, expected_improvement
 
 LEVELS = st.integers(0, 12).map(lambda k: k / 4 - 1.0)  # few, so that ties are common
 
@@ -43,6 +43,19 @@ def test_a_known_quality_improves_by_what_the_hypervolume_gains(k, data):
         expected = gain(qualities, costs, reference, floor, quality, candidate)
         found = ehvi(np.array([quality]), np.zeros(1), candidate[None, :], parts)[0]
         assert found == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_improvement_without_volume_is_that_on_the_best_that_is_no_dearer(k, data):
+    qualities, costs, candidate, reference, floor = data.draw(scenes(k))
+    cheap = qualities[(costs <= candidate).all(axis=1)]
+    best = max([floor, *cheap.tolist()])
+    found = ei(np.array([0.4]), np.array([0.7]), candidate[None, :], cells(qualities, costs, reference, floor))[0]
+    within = (candidate < reference).all()
+    expected = expected_improvement(np.array([0.4]), np.array([0.7]), np.array([best]))[0, 0] if within else 0.0
+    assert found == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])

@@ -345,6 +345,31 @@ def test_what_it_is_not_for_is_said(directions, options, words):
         run(study, 3, lambda trial: (layers(trial), tuple([1.0] * len(directions)))[1])
 
 
+@pytest.mark.parametrize("options", [{"cost_features": False}, {"mutation": False}, {"acquisition": "ei"}])
+def test_parts_of_the_method_can_be_left_out(options):
+    def total(params) -> list[float]:
+        return [1.0 + sum(params.values())]
+
+    def objective(trial) -> tuple[float, float]:
+        values = [trial.suggest_int(f"depth{k}", 1, 6) for k in range(5)]  # 7,776: too many to look at as a whole
+        return float(np.sqrt(values).sum()) - (values[0] == values[1]), *total(trial.params)
+
+    whole, part = (study_of(KnownCostSampler(total, seed=0, **own)) for own in ({}, options))
+    for study in (whole, part):
+        run(study, 30, objective)
+        assert len(set(names(study))) == 30
+    assert names(whole)[:8] == names(part)[:8]  # the start is the same
+    assert names(whole) != names(part)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({"acquisition": "ucb"}, "known are ehvi and ei"), ({"exploration": 2}, "0 to 1")]
+)
+def test_options_that_are_none(options, words):
+    with pytest.raises(ValueError, match=words):
+        KnownCostSampler(cost, **options)
+
+
 def test_repeated_seeds_of_one_architecture():
     """A parameter that changes nothing but the seed: the same identity, so the sampler does not propose it again by itself."""
     sampler = KnownCostSampler(cost, seed=0, identity=lambda params: tuple(params[f"layer{k}"] for k in range(5)))

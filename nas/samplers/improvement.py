@@ -84,6 +84,14 @@ def ehvi(mean: Floats, deviation: Floats, costs: Floats, parts: Cells) -> Floats
     return np.asarray((volumes * gains[:, parts.level]).sum(axis=1))
 
 
+def ei(mean: Floats, deviation: Floats, costs: Floats, parts: Cells) -> Floats:
+    """EI(A(c)) at each candidate's own costs c, (n,), whatever volume is behind it; 0 beyond the reference. As `ehvi` else."""
+    own: NDArray[np.bool_] = np.all((parts.low <= costs[:, None, :]) & (costs[:, None, :] < parts.high), axis=2)
+    level = parts.level[own.argmax(axis=1)]
+    gains = expected_improvement(mean, deviation, parts.levels)[np.arange(len(mean)), level]
+    return np.asarray(np.where(own.any(axis=1), gains, 0.0))
+
+
 def _steps(qualities: Floats, costs: Floats, reference: float, floor: float) -> tuple[Floats, Floats, Floats]:
     """k = 1: by falling quality, a point owns what lies between its cost and the lowest cost before it."""
     ends = np.minimum.accumulate(np.concatenate([[reference], costs]))

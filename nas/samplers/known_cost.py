@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial
 from nas.samplers.domain import Declared, Domain, Flat, Params, completed
 from nas.samplers.history import History
 from nas.samplers.oracle import Oracle
-from nas.samplers.search import Search
+from nas.samplers.search import Method, Search
 from nas.space import SearchSpace
 
 
@@ -40,6 +40,7 @@ class KnownCostSampler(BaseSampler):
     measured: places, among the study's objectives, of those that `costs` leaves out because they are measured: modelled too.
     startup: trials before the model takes over; chosen by the number of parameters unless given.
     exploration: share of proposals that are random.
+    cost_features, mutation, acquisition: parts of the method that can be left out (`nas.samplers.search.Method`).
 
     ValueError, when the study first asks, for a study without costs, a maximised cost, or another number of costs.
     """
@@ -56,6 +57,9 @@ class KnownCostSampler(BaseSampler):
         measured: Sequence[int] = (),
         startup: int | None = None,
         exploration: float = 0.07,
+        cost_features: bool = True,
+        mutation: bool = True,
+        acquisition: str = "ehvi",
     ) -> None:
         self._seed = random.SystemRandom().randrange(1 << 31) if seed is None else int(seed)
         self._oracle = Oracle(costs, feasible, identity, features)
@@ -63,7 +67,7 @@ class KnownCostSampler(BaseSampler):
             None if space is None else Declared(space) if isinstance(space, SearchSpace) else Flat(space)
         )
         self._measured = tuple(sorted(measured))
-        self._startup, self._exploration = startup, exploration
+        self._method = Method(startup, exploration, cost_features, mutation, acquisition)
         self._independent = RandomSampler(seed=self._seed)
         self._lock = threading.RLock()
         self._study: tuple[int, int] | None = None
@@ -118,9 +122,7 @@ class KnownCostSampler(BaseSampler):
             sign = _check(study.directions, self._measured)
             exact = [k for k in range(1, len(study.directions)) if k not in self._measured]
             self._history = History(self._declared, self._oracle, sign)
-            self._search = Search(
-                self._history, self._oracle, exact, list(self._measured), self._startup, self._exploration
-            )
+            self._search = Search(self._history, self._oracle, exact, list(self._measured), self._method)
         return self._history, self._search
 
 

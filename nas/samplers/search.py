@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.pareto import front as pareto_front
+from nas.samplers.candidates import randoms
 from nas.samplers.domain import Key, Params
 from nas.samplers.encoding import Axes, Encoder, warped
 from nas.samplers.history import History, Observation, distinct
-from nas.samplers.improvement import Cells, cells, ehvi
+from nas.samplers.improvement import Cells, cells, ehvi, ei
 from nas.samplers.oracle import Oracle
 from nas.samplers.pool import Candidate, Pool, priced
 from nas.samplers.process import EXACT, FIT, INDUCING, Floats, Kernel, Posterior, View
@@ -23,6 +24,29 @@ LEAST = 4  # observations below which nothing is modelled
 FANTASIES = 8  # draws of what the running trials will give, and of measured costs
 MOST_PENDING = 128  # running trials that are filled in; of a study that was left with more, the latest
 FLOOR = 0.1  # quantile of the first qualities, below which nothing counts as an improvement
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What the sampler does, so that each part of it can be left out and the loss be measured.
+
+    startup: candidates before the model takes over (None: by the number of parameters). exploration: share of proposals that
+    are random. cost_features: whether exact costs and features are inputs of the model. mutation: whether candidates descend
+    from the front; random ones take their place. acquisition: "ehvi", or "ei", the expected improvement on the best that is as
+    cheap, whatever volume it adds.
+    """
+
+    startup: int | None = None
+    exploration: float = 0.07
+    cost_features: bool = True
+    mutation: bool = True
+    acquisition: str = "ehvi"
+
+    def __post_init__(self) -> None:
+        if self.acquisition not in ("ehvi", "ei"):
+            raise ValueError(f"acquisition {self.acquisition!r}: known are ehvi and ei")
+        if not 0 <= self.exploration <= 1:
+            raise ValueError(f"exploration {self.exploration}: a share from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +67,11 @@ class Search:
         oracle: Oracle,
         exact: Sequence[int],
         measured: Sequence[int],
-        startup: int | None,
-        exploration: float,
+        method: Method,
     ) -> None:
         self._history, self._oracle = history, oracle
         self._exact, self._measured = list(exact), list(measured)
-        self._startup, self._exploration = startup, exploration
+        self._method = method
         self._pool = Pool(history, oracle, len(self._exact))
         self._encoder: Encoder | None = None
         self._rows: Floats = np.zeros((0, 0))
@@ -58,22 +81,22 @@ class Search:
     def propose(self, rng: random.Random) -> Params:
         """A candidate, whole. Deterministic given the history, the proposals before it and `rng`."""
         if self._pool.refresh(rng):
-            width = 0 if self._pool.extra is None else len(self._pool.extra.kind)
-            self._encoder = Encoder(self._history.domain, len(self._exact) + width)
+            width = len(self._exact) + (0 if self._pool.extra is None else len(self._pool.extra.kind))
+            self._encoder = Encoder(self._history.domain, width if self._method.cost_features else 0)
             self._rows = np.zeros((0, self._encoder.width))
             self._theta, self._fitted_at = {}, {}
         taken = self._history.seen | {self._oracle.identity(own) for own in self._history.pending.values()}
         begun = len(self._history.seen) + len(self._history.pending)
         starting = len(self._history.observations) < LEAST or begun < self._initial
-        if self._pool.axes is None or starting or rng.random() < self._exploration:
+        if self._pool.axes is None or starting or rng.random() < self._method.exploration:
             return self._pool.stratified(begun, taken, rng)
         return self._modelled(taken, rng) or self._pool.stratified(begun, taken, rng)
 
     @property
     def _initial(self) -> int:
         """Candidates before the model takes over."""
-        if self._startup is not None:
-            return self._startup
+        if self._method.startup is not None:
+            return self._method.startup
         return min(20, 8 + len(self._history.domain.dimensions) // 2)
 
     def _modelled(self, taken: set[Hashable], rng: random.Random) -> Params | None:
@@ -99,11 +122,12 @@ class Search:
         def score(candidates: list[Candidate]) -> Floats:
             rows = self._encode(candidates)
             views = [other.process.at(rows) for other in others]
-            return scenes.improvement(model.process.at(rows), self._pool.placed(candidates), views)
+            volume = self._method.acquisition == "ehvi"
+            return scenes.improvement(model.process.at(rows), self._pool.placed(candidates), views, volume=volume)
 
         candidates = priced(self._pool.members)
         if not self._pool.whole:
-            candidates = candidates + self._pool.children(parents, CHILDREN, rng)
+            candidates = candidates + self._children(parents, CHILDREN, rng)
         candidates = _unseen(candidates, self._history.keys)
         if not candidates:
             return None
@@ -111,7 +135,7 @@ class Search:
         if not self._pool.whole:
             best = [candidates[k].params for k in np.argsort(-scores, kind="stable")[:8].tolist()]
             known = {own.facts.key for own in candidates}
-            more = _unseen(self._pool.children(best, GRANDCHILDREN, rng), self._history.keys | known)
+            more = _unseen(self._children(best, GRANDCHILDREN, rng), self._history.keys | known)
             if more:
                 candidates, scores = candidates + more, np.concatenate([scores, score(more)])
         for k in np.argsort(-scores, kind="stable").tolist():
@@ -121,6 +145,11 @@ class Search:
             if self._pool.is_new(chosen, taken):
                 return chosen.params
         return None
+
+    def _children(self, parents: Sequence[Params], count: int, rng: random.Random) -> list[Candidate]:
+        if self._method.mutation:
+            return self._pool.children(parents, count, rng)
+        return priced(self._pool.allowed(randoms(self._history.domain, count, rng)))
 
     def _model(self, objective: int, inputs: Floats, values: Floats, placed: Floats) -> Model:
         """The model of one objective, its hyperparameters refitted whenever there is a tenth more to learn from."""
@@ -151,10 +180,9 @@ class Search:
         placed = self._pool.axes.place(costs.reshape(len(observations), -1))
         fresh = observations[len(self._rows) :]
         if fresh:
-            features = self._pool.axes.scaled(placed[len(self._rows) :])
-            if self._pool.extra is not None:
-                more = np.array([self._features(own, self._pool.extra) for own in fresh])
-                features = np.hstack([features, self._pool.extra.scaled(self._pool.extra.place(more))])
+            extra = self._pool.extra
+            more = None if extra is None else np.array([self._features(own, extra) for own in fresh])
+            features = self._scaled(placed[len(self._rows) :], more)
             self._rows = np.vstack([self._rows, self._encoder.encode([own.params for own in fresh], features)])
         return self._rows, placed
 
@@ -164,11 +192,19 @@ class Search:
 
     def _encode(self, candidates: Sequence[Candidate]) -> Floats:
         assert self._pool.axes is not None and self._encoder is not None
-        features = self._pool.axes.scaled(self._pool.placed(candidates))
-        if self._pool.extra is not None:
-            more = np.array([own.facts.features for own in candidates])
-            features = np.hstack([features, self._pool.extra.scaled(self._pool.extra.place(more))])
+        more = None if self._pool.extra is None else np.array([own.facts.features for own in candidates])
+        features = self._scaled(self._pool.placed(candidates), more)
         return self._encoder.encode([own.params for own in candidates], features)
+
+    def _scaled(self, placed: Floats, more: Floats | None) -> Floats:
+        """Exact numbers as columns for the model: costs on their axes, (n, k), and further features, (n, f)."""
+        assert self._pool.axes is not None
+        if not self._method.cost_features:
+            return np.zeros((len(placed), 0))
+        columns = [self._pool.axes.scaled(placed)]
+        if more is not None and self._pool.extra is not None:
+            columns.append(self._pool.extra.scaled(self._pool.extra.place(more)))
+        return np.hstack(columns)
 
     # -- what may become of the running trials -----------------------------------------------------------------------
 
@@ -217,8 +253,8 @@ class Scenes:
     tosses: Floats
     parts: Sequence[Cells]
 
-    def improvement(self, at: View, placed: Floats, measured: Sequence[View]) -> Floats:
-        """EHVI averaged over the scenes, (n,). placed: (n, exact) costs on their axes."""
+    def improvement(self, at: View, placed: Floats, measured: Sequence[View], *, volume: bool = True) -> Floats:
+        """EHVI averaged over the scenes, (n,); without `volume`, EI at the candidates' costs. placed: (n, exact) costs on their axes."""
         mean, variance = at.mean, at.variance
         pull = np.zeros((len(mean), 0))
         if self.view is not None:
@@ -230,7 +266,7 @@ class Scenes:
         for scene, parts in enumerate(self.parts):
             drawn = [v.mean + np.sqrt(v.variance) * toss for v, toss in zip(measured, self.tosses[scene], strict=True)]
             costs = np.column_stack([placed, *drawn])
-            total += ehvi(mean + pull @ self.surprises[scene], deviation, costs, parts)
+            total += (ehvi if volume else ei)(mean + pull @ self.surprises[scene], deviation, costs, parts)
         return total / len(self.parts)
 
 
