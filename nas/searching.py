@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import math
 import re
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 from nas import zoo
 from nas.architecture import Architecture
@@ -25,28 +19,23 @@ from nas.budget import METRICS, Budget, survey
 from nas.data import Dataset, split
 from nas.data import load as load_data
 from nas.errors import NasError, UsageError
-from nas.files import read_json, write_json
+from nas.execution import AUTO, Say, execute
 from nas.jobs import TrainingData
 from nas.network import cost_of
 from nas.pareto import objectives as parse_objectives
 from nas.progress import Tally
 from nas.proxy import Proxy
-from nas.recipe import BF16_CPU_RESOLUTION, DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
-from nas.run import SESSIONS, Run, load_run
+from nas.recipe import DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
+from nas.run import Run, load_run
 from nas.samplers import SAMPLERS
 from nas.settings import FILE, Settings, versions
 from nas.space import SearchSpace, load_space
 from nas.study import Study
 from nas.text import shown
 
-if TYPE_CHECKING:
-    from nas import workers
-
 EXECUTORS = ("ray", "local")
-AUTO = "auto"
 SMALL = 10_000  # training images, below which a fifth instead of a tenth is kept for validation
 SMALL_IMAGE = 64  # pixels up to which a baseline's ImageNet stem is replaced by the CIFAR one
-Say = Callable[[str], None]
 
 
 class Interrupted(NasError):
@@ -239,7 +228,7 @@ def drive(
         for text in study.recovered:
             say(f"recovered: {text}")
         try:
-            _execute(study, data, say, display)
+            execute(study, data, say, display)
             stopped = not study.finished
         except KeyboardInterrupt:
             stopped = True
@@ -250,147 +239,6 @@ def drive(
     if stopped:
         raise Interrupted(f"stopped; everything so far is kept. Go on with: nas resume {shown(folder)}")
     return run
-
-
-def _execute(study: Study, data: TrainingData, say: Say, display: Callable[[Study], Tally]) -> None:
-    """Let the chosen executor train until the study is finished or the user stops it, and account for the time."""
-    executor = study.settings.executor
-    begun, clock = time.time(), time.monotonic()
-    monitor = display(study)
-    monitor.load(_known(study.folder))
-    with Interrupts(monitor.note) as interrupts, contextlib.ExitStack() as ending:
-        slots, train, probe = 1, functools.partial(_train_here, study, data, monitor, interrupts.asked), _measured_here
-        gpu = executor["kind"] != "ray" and _gpu_here(study.settings.device)
-        if executor["kind"] == "ray":
-            from nas import workers
-
-            say("starting Ray workers ...")
-            if workers.start(executor["address"]):
-                ending.callback(workers.shutdown)
-            interrupts.install()  # Ray puts a handler of its own for SIGTERM
-            resources = _resources(study, data, say)
-            if study.settings.device.startswith("cuda") and not resources.gpus:
-                raise UsageError(
-                    f"--device {study.settings.device}: no GPU is given to the trials; the cluster has none, or --gpus-per-trial is 0"
-                )
-            slots, gpu = resources.slots(), bool(resources.gpus)
-            train = functools.partial(workers.run, study, data, monitor, interrupts.asked, resources)
-            probe = functools.partial(workers.measured, resources=resources)
-            say(f"{slots} trials at once, with {resources.cpus:g} cores and {resources.gpus:g} GPUs each")
-        _choose_engine(study, probe, gpu)
-        started = time.monotonic()
-        try:
-            with monitor:
-                train()
-        finally:
-            _account(study, begun, started - clock, time.monotonic() - started, monitor.training_seconds, slots)
-
-
-def _resources(study: Study, data: TrainingData, say: Say) -> workers.Resources:
-    """What each trial takes, with as many trials on a GPU as a probe finds worth it where that is asked or left open.
-
-    Left open, a probe is spared a run that could not use its answer, and a run that has begun without one goes on so.
-    """
-    from nas import packing, workers
-
-    settings = study.settings
-    asked, cpus, gpus = (settings.executor[name] for name in ("workers", "cpus_per_trial", "gpus_per_trial"))
-    if gpus not in (None, AUTO):
-        return workers.Resources.resolve(asked, cpus, gpus)
-    plain = workers.Resources.resolve(asked, cpus, None)
-    spared = settings.device == "cpu" or study.counts.trained > 0 or settings.trials <= plain.slots()
-    if not settings.packing and plain.gpus and not (gpus is None and spared):
-        proxy = settings.training_proxy()
-        found = packing.candidates(settings.search_space(), proxy, settings.seed)
-        found += [proxy.of(Architecture.from_dict(baseline["architecture"])) for baseline in settings.baselines]
-        say("measuring how many trials to train on each GPU at once ...")
-        answer = workers.packed(
-            packing.question(
-                found,
-                settings.training_recipe(),
-                data,
-                settings.device,
-                settings.precision,
-                workers.most_per_gpu(asked, cpus),
-            )
-        )
-        study.settings = dataclasses.replace(settings, packing=answer.to_dict())
-        study.settings.save(study.folder)
-    if not (plain.gpus and study.settings.packing):
-        return plain
-    answer = packing.Packing.from_dict(study.settings.packing)
-    say(f"{answer}")
-    return workers.Resources.resolve(asked, cpus, answer.gpus_per_trial)
-
-
-def _choose_engine(study: Study, probe: Callable[[Settings], dict[str, dict[str, Any]]], gpu: bool) -> None:
-    """Measure, before the first trial, which forms of operations are the fastest, and keep that in the run's settings."""
-    settings = study.settings
-    if settings.engine or study.counts.trained:
-        return  # a run goes on with what it began with
-    if not gpu and settings.trained_resolution() < BF16_CPU_RESOLUTION:
-        return  # a CPU trains small images in fp32, where nothing is to be chosen
-    study.settings = dataclasses.replace(settings, engine=probe(settings))
-    study.settings.save(study.folder)
-
-
-def _gpu_here(device: str) -> bool:
-    if device == "cpu":
-        return False
-    from nas.train import pick_device
-
-    return pick_device(device).type == "cuda"
-
-
-def _measured_here(settings: Settings) -> dict[str, dict[str, Any]]:
-    from nas.work import measured  # imports torch
-
-    return measured(settings.device, settings.precision, settings.trained_resolution(), repeatable=False)
-
-
-def _train_here(study: Study, data: TrainingData, monitor: Tally, stop: Callable[[], bool]) -> None:
-    from nas import local  # imports torch
-
-    local.run(study, data, monitor, stop)
-
-
-class Interrupts(AbstractContextManager["Interrupts"]):
-    """Ctrl-C once: stop behind the current epochs. Ctrl-C twice, or SIGTERM: at once, and the epochs in flight are lost.
-
-    SIGTERM can't wait: it often goes to the whole process group, Ray's own processes included, with SIGKILL behind it.
-    """
-
-    def __init__(self, note: Say) -> None:
-        self._note = note
-        self._asked = False
-        self._before: dict[int, Any] = {}
-
-    def asked(self) -> bool:
-        return self._asked
-
-    def __enter__(self) -> Self:
-        self.install()
-        return self
-
-    def install(self) -> None:
-        """Take the signals, again if somebody else has taken them since. Only a main thread can."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before.setdefault(number, signal.getsignal(number))
-                signal.signal(number, self._handle)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._asked or number == signal.SIGTERM:
-            self._asked = True
-            raise KeyboardInterrupt
-        self._asked = True
-        self._note("stopping behind the epochs in flight; press Ctrl-C again to stop at once ...")
 
 
 def _check_executor(asked: Mapping[str, Any]) -> None:
@@ -508,27 +356,6 @@ def _baseline(name: str, space: SearchSpace, dataset: Dataset) -> tuple[str, Arc
         classes=len(dataset.classes), resolution=dataset.resolution, channels=dataset.channels, stem=stem
     )
     return label, dataclasses.replace(adapted, name=label)
-
-
-def _known(folder: Path) -> list[tuple[str, tuple[float, ...]]]:
-    return [
-        ((trial.label and f"baseline:{trial.label}") or str(trial.number), trial.values)
-        for trial in load_run(folder).complete()
-        if trial.values is not None
-    ]
-
-
-def _account(study: Study, begun: float, startup: float, searched: float, training: float, slots: int) -> None:
-    """Add this session to the run's time accounting: seconds of the driver, and of training summed over its workers."""
-    entry = {
-        "begun": begun,
-        "startup_seconds": startup,
-        "search_seconds": searched,
-        "training_seconds": training,
-        "workers": slots,
-        "exhausted": study.exhausted,
-    }
-    write_json(study.folder / SESSIONS, [*(read_json(study.folder / SESSIONS) or []), entry])
 
 
 def _leave(run: Run) -> None:

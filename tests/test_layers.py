@@ -138,6 +138,7 @@ TABLE["comparison"] = {
     *("findings", "full_training", "gradients"),
 }
 TABLE["bench"] = {"files", "pareto", "report", "samplers", "text"}
+TABLE["execution"] = set(TABLE) - {"bench", "zoo", "report", "export"}
 TABLE["searching"] = set(TABLE) - {"bench"}
 TABLE["commands"] = set(TABLE)
 TABLE["cli"] = set(TABLE)

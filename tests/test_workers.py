@@ -12,7 +12,7 @@ import ray
 import torch
 from helpers_workers import KilledOnce, Poisoned
 
-from nas import searching, workers
+from nas import execution, searching, workers
 from nas.engine import MERGED
 from nas.errors import UsageError
 from nas.jobs import Job, TrainingData
@@ -232,17 +232,17 @@ def test_trials_share_a_gpu_as_was_measured_once(
     asked, said = answers(monkeypatch, 4), []
     study, data = planned(space, tmp_path / "run", trials=20)
     with study:
-        resources = searching._resources(study, data, said.append)
+        resources = execution.resources(study, data, said.append)
         assert (resources.gpus, resources.cpus, resources.slots()) == (0.25, 2.0, 4)
         assert len(asked) == 1 and asked[0].most == 8 and asked[0].trial_bytes["fp32"] > data.x.nbytes
         assert said[-1] == "4 trials on each GPU: so it was measured"
     kept = searching.Settings.load(tmp_path / "run")
     assert kept.packing["trials_per_gpu"] == 4
     with Study(tmp_path / "run", kept) as study:  # a resume does not measure again
-        assert searching._resources(study, data, said.append).gpus == 0.25
+        assert execution.resources(study, data, said.append).gpus == 0.25
     changed = searching.dataclasses.replace(kept, executor={**kept.executor, "gpus_per_trial": 1.0})
     with Study(tmp_path / "run", changed) as study:  # nor does a number that is given
-        assert searching._resources(study, data, said.append).gpus == 1.0
+        assert execution.resources(study, data, said.append).gpus == 1.0
     assert len(asked) == 1
 
 
@@ -255,11 +255,11 @@ def test_a_search_that_could_not_use_the_answer_is_spared_the_probe(
     asked = answers(monkeypatch, 4)
     study, data = planned(space, tmp_path / "run", **options)
     with study:
-        assert searching._resources(study, data, print).gpus == options.get("gpus_per_trial", 1.0)
+        assert execution.resources(study, data, print).gpus == options.get("gpus_per_trial", 1.0)
         assert not asked and not study.settings.packing
     study, data = planned(space, tmp_path / "other", **{**options, "gpus_per_trial": "auto"})
     with study:
-        assert searching._resources(study, data, print).gpus == 0.25
+        assert execution.resources(study, data, print).gpus == 0.25
         assert len(asked) == 1
 
 
@@ -268,14 +268,14 @@ def test_no_gpu_is_no_question(space: Path, tmp_path: Path, monkeypatch: pytest.
     asked = answers(monkeypatch, 4)
     study, data = planned(space, tmp_path / "run", trials=20, gpus_per_trial="auto")
     with study:
-        assert searching._resources(study, data, print) == Resources(1.0, 0.0, 0)
+        assert execution.resources(study, data, print) == Resources(1.0, 0.0, 0)
     assert not asked
 
 
 def test_a_worker_without_a_visible_gpu_keeps_one_trial_on_each(one_gpu: None, space: Path, tmp_path: Path) -> None:
     study, data = planned(space, tmp_path / "run", trials=20)
     with study:
-        resources = searching._resources(study, data, print)
+        resources = execution.resources(study, data, print)
         if torch.cuda.is_available():
             assert study.settings.packing["images_per_second"][1] > 0
         else:

@@ -1,0 +1,196 @@
+"""A study carried out by the executor of its settings: workers of Ray, or this process; what both measure before, and account for.
+
+Ctrl-C and SIGTERM are taken while it runs (`Interrupts`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from nas.architecture import Architecture
+from nas.errors import UsageError
+from nas.files import read_json, write_json
+from nas.jobs import TrainingData
+from nas.progress import Tally
+from nas.recipe import BF16_CPU_RESOLUTION
+from nas.run import SESSIONS, load_run
+from nas.settings import Settings
+from nas.study import Study
+
+if TYPE_CHECKING:
+    from nas import workers
+
+AUTO = "auto"  # share of a GPU: by measurement
+Say = Callable[[str], None]
+
+
+def execute(study: Study, data: TrainingData, say: Say, display: Callable[[Study], Tally]) -> None:
+    """Let the chosen executor train until the study is finished or the user stops it, and account for the time."""
+    executor = study.settings.executor
+    begun, clock = time.time(), time.monotonic()
+    monitor = display(study)
+    monitor.load(_known(study.folder))
+    with Interrupts(monitor.note) as interrupts, contextlib.ExitStack() as ending:
+        slots, train, probe = 1, functools.partial(_train_here, study, data, monitor, interrupts.asked), _measured_here
+        gpu = executor["kind"] != "ray" and _gpu_here(study.settings.device)
+        if executor["kind"] == "ray":
+            from nas import workers
+
+            say("starting Ray workers ...")
+            if workers.start(executor["address"]):
+                ending.callback(workers.shutdown)
+            interrupts.install()  # Ray puts a handler of its own for SIGTERM
+            taken = resources(study, data, say)
+            if study.settings.device.startswith("cuda") and not taken.gpus:
+                raise UsageError(
+                    f"--device {study.settings.device}: no GPU is given to the trials; the cluster has none, or --gpus-per-trial is 0"
+                )
+            slots, gpu = taken.slots(), bool(taken.gpus)
+            train = functools.partial(workers.run, study, data, monitor, interrupts.asked, taken)
+            probe = functools.partial(workers.measured, resources=taken)
+            say(f"{slots} trials at once, with {taken.cpus:g} cores and {taken.gpus:g} GPUs each")
+        _choose_engine(study, probe, gpu)
+        started = time.monotonic()
+        try:
+            with monitor:
+                train()
+        finally:
+            _account(study, begun, started - clock, time.monotonic() - started, monitor.training_seconds, slots)
+
+
+def resources(study: Study, data: TrainingData, say: Say) -> workers.Resources:
+    """What each trial takes, with as many trials on a GPU as a probe finds worth it where that is asked or left open.
+
+    Left open, a probe is spared a run that could not use its answer, and a run that has begun without one goes on so.
+    """
+    from nas import packing, workers
+
+    settings = study.settings
+    asked, cpus, gpus = (settings.executor[name] for name in ("workers", "cpus_per_trial", "gpus_per_trial"))
+    if gpus not in (None, AUTO):
+        return workers.Resources.resolve(asked, cpus, gpus)
+    plain = workers.Resources.resolve(asked, cpus, None)
+    spared = settings.device == "cpu" or study.counts.trained > 0 or settings.trials <= plain.slots()
+    if not settings.packing and plain.gpus and not (gpus is None and spared):
+        proxy = settings.training_proxy()
+        found = packing.candidates(settings.search_space(), proxy, settings.seed)
+        found += [proxy.of(Architecture.from_dict(baseline["architecture"])) for baseline in settings.baselines]
+        say("measuring how many trials to train on each GPU at once ...")
+        answer = workers.packed(
+            packing.question(
+                found,
+                settings.training_recipe(),
+                data,
+                settings.device,
+                settings.precision,
+                workers.most_per_gpu(asked, cpus),
+            )
+        )
+        study.settings = dataclasses.replace(settings, packing=answer.to_dict())
+        study.settings.save(study.folder)
+    if not (plain.gpus and study.settings.packing):
+        return plain
+    answer = packing.Packing.from_dict(study.settings.packing)
+    say(f"{answer}")
+    return workers.Resources.resolve(asked, cpus, answer.gpus_per_trial)
+
+
+def _choose_engine(study: Study, probe: Callable[[Settings], dict[str, dict[str, Any]]], gpu: bool) -> None:
+    """Measure, before the first trial, which forms of operations are the fastest, and keep that in the run's settings."""
+    settings = study.settings
+    if settings.engine or study.counts.trained:
+        return  # a run goes on with what it began with
+    if not gpu and settings.trained_resolution() < BF16_CPU_RESOLUTION:
+        return  # a CPU trains small images in fp32, where nothing is to be chosen
+    study.settings = dataclasses.replace(settings, engine=probe(settings))
+    study.settings.save(study.folder)
+
+
+def _gpu_here(device: str) -> bool:
+    if device == "cpu":
+        return False
+    from nas.train import pick_device
+
+    return pick_device(device).type == "cuda"
+
+
+def _measured_here(settings: Settings) -> dict[str, dict[str, Any]]:
+    from nas.work import measured  # imports torch
+
+    return measured(settings.device, settings.precision, settings.trained_resolution(), repeatable=False)
+
+
+def _train_here(study: Study, data: TrainingData, monitor: Tally, stop: Callable[[], bool]) -> None:
+    from nas import local  # imports torch
+
+    local.run(study, data, monitor, stop)
+
+
+class Interrupts(AbstractContextManager["Interrupts"]):
+    """Ctrl-C once: stop behind the current epochs. Ctrl-C twice, or SIGTERM: at once, and the epochs in flight are lost.
+
+    SIGTERM can't wait: it often goes to the whole process group, Ray's own processes included, with SIGKILL behind it.
+    """
+
+    def __init__(self, note: Say) -> None:
+        self._note = note
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def asked(self) -> bool:
+        return self._asked
+
+    def __enter__(self) -> Self:
+        self.install()
+        return self
+
+    def install(self) -> None:
+        """Take the signals, again if somebody else has taken them since. Only a main thread can."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before.setdefault(number, signal.getsignal(number))
+                signal.signal(number, self._handle)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._asked or number == signal.SIGTERM:
+            self._asked = True
+            raise KeyboardInterrupt
+        self._asked = True
+        self._note("stopping behind the epochs in flight; press Ctrl-C again to stop at once ...")
+
+
+def _known(folder: Path) -> list[tuple[str, tuple[float, ...]]]:
+    return [
+        ((trial.label and f"baseline:{trial.label}") or str(trial.number), trial.values)
+        for trial in load_run(folder).complete()
+        if trial.values is not None
+    ]
+
+
+def _account(study: Study, begun: float, startup: float, searched: float, training: float, slots: int) -> None:
+    """Add this session to the run's time accounting: seconds of the driver, and of training summed over its workers."""
+    entry = {
+        "begun": begun,
+        "startup_seconds": startup,
+        "search_seconds": searched,
+        "training_seconds": training,
+        "workers": slots,
+        "exhausted": study.exhausted,
+    }
+    write_json(study.folder / SESSIONS, [*(read_json(study.folder / SESSIONS) or []), entry])
