@@ -39,7 +39,6 @@ REFRESH_SECONDS = 0.5  # of a terminal
         "nas train results/my-run/front/01-trial12-97.50acc-54.2kparams.yaml --dataset digits",
         "nas train resnet20 --dataset cifar10 --download --device cuda",
         "nas train resnet50 --dataset imagefolder:photos --resolution 224 --weights torchvision:resnet50 --lr 0.01",
-        "nas train config.yaml --dataset imagefolder:photos --resolution 64 --epochs 100 --out trained",
         "nas train resnet50 --dataset imagefolder:imagenet --stream --workers 16 --epochs 100 --batch-size 256",
     )
 )
