@@ -6,7 +6,7 @@ import gzip
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nas.bench import table as module
@@ -152,6 +152,7 @@ def test_what_is_no_table_is_said_to_be_none(written, tmp_path, monkeypatch):
 
 
 @settings(max_examples=150)
+@example(b'"\x00\n"\x00\r\x00')  # a line break in the name of a column
 @given(st.one_of(st.binary(max_size=200), st.text(alphabet='a1,.\n\r"-0e x\x00acc', max_size=120).map(str.encode)))
 def test_whatever_a_file_holds_is_read_or_refused_in_one_line(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "any.csv"

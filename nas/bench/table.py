@@ -164,6 +164,8 @@ def _rows(name: str, data: bytes) -> tuple[list[str], list[list[str]]]:
         if "" in head:
             raise UsageError(f"{name}: column {head.index('') + 1} has no name")
         for column in head:
+            if not column.isprintable():
+                raise UsageError(f"{name}: a column's name has characters that can't be shown: {column!r:.80}")
             if head.count(column) > 1:
                 raise UsageError(f"{name}: two columns are called {column!r}")
         for row in reader:
