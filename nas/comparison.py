@@ -12,7 +12,6 @@ may die at any moment and the next one goes on behind the last epoch.
 
 from __future__ import annotations
 
-import fcntl
 import math
 import re
 import time
@@ -30,7 +29,7 @@ from nas.architecture import Architecture
 from nas.batches import Batches
 from nas.data import Dataset, subset
 from nas.errors import NasError, UsageError
-from nas.files import read_json, write_json, write_text, write_with
+from nas.files import read_json, take_lock, write_json, write_text, write_with
 from nas.findings import Compared, Findings, Moment, Outcome, Point, State
 from nas.full_training import CONFIG, LOCK, PLAN, VALIDATION, held_out
 from nas.gradients import GradientWatch
@@ -108,7 +107,10 @@ class Comparison:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _take(self.folder)
+        self._lock = take_lock(
+            self.folder / LOCK,
+            f"{self.folder}: another process trains here; wait for it, or choose another folder with --out",
+        )
         try:
             self._begin()
         except BaseException:
@@ -335,19 +337,6 @@ def _named(networks: Sequence[Architecture]) -> dict[str, Architecture]:
         network.name if often[name] == 1 else f"{network.name} {network.digest[:6]}": network
         for name, network in zip(names, networks, strict=True)
     }
-
-
-def _take(folder: Path) -> BinaryIO:
-    """The folder's exclusive lock, which the kernel releases with the process."""
-    file = (folder / LOCK).open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise UsageError(
-            f"{folder}: another process trains here; wait for it, or choose another folder with --out"
-        ) from None
-    return file
 
 
 def _unreadable(path: Path, error: BaseException) -> NasError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nas.errors import NasError
+from nas.errors import NasError, UsageError
 
 
 def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -45,3 +46,14 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def take_lock(path: Path, held: str) -> BinaryIO:
+    """An exclusive lock by a file, which ends when the file is closed or the process ends; UsageError `held` if another has it."""
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise UsageError(held) from None
+    return file

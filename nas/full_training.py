@@ -10,7 +10,6 @@ all, so that the process may die at any moment and the next one goes on behind t
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +26,7 @@ from nas.batches import BatchSource
 from nas.data import Dataset, Streamed, split
 from nas.distributed import ALONE, Group
 from nas.errors import NasError, UsageError
-from nas.files import read_json, write_json, write_text, write_with
+from nas.files import read_json, take_lock, write_json, write_text, write_with
 from nas.jobs import CHECKPOINT, RESULT, StreamedData, TrainingData
 from nas.network import build, cost_of
 from nas.optimiser import Rates
@@ -138,7 +137,10 @@ class FullTraining:
             with self.group.in_turn():
                 if self.group.first:
                     self.folder.mkdir(parents=True, exist_ok=True)
-                    self._lock = _take(self.folder)
+                    self._lock = take_lock(
+                        self.folder / LOCK,
+                        f"{self.folder}: another process trains here; wait for it, or choose another folder with --out",
+                    )
                 self._equip()
                 if self.group.first:
                     self._begin()
@@ -461,19 +463,6 @@ def _recipe(plan: Mapping[str, Any]) -> dict[str, Any]:
         return Recipe.from_dict(plan["recipe"]).to_dict()
     except (KeyError, TypeError, UsageError):
         return {}
-
-
-def _take(folder: Path) -> BinaryIO:
-    """The folder's exclusive lock, which the kernel releases with the process."""
-    file = (folder / LOCK).open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise UsageError(
-            f"{folder}: another process trains here; wait for it, or choose another folder with --out"
-        ) from None
-    return file
 
 
 def _first_line(error: BaseException) -> str:

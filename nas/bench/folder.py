@@ -7,7 +7,6 @@ Repeats are run by processes of one BLAS thread each, so that seconds are a samp
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import multiprocessing
 import os
@@ -25,7 +24,7 @@ from nas.bench.replay import Protocol, Repeat, Space, replay
 from nas.bench.score import Scale
 from nas.bench.table import Table
 from nas.errors import NasError, UsageError
-from nas.files import read_json, write_json
+from nas.files import read_json, take_lock, write_json
 
 SETTINGS, REPEATS, LOCK = "settings.json", "repeats.jsonl", ".lock"
 WARM_UP = 24  # networks: beyond what samplers begin with at random
@@ -54,7 +53,7 @@ class Folder:
     def __enter__(self) -> Self:
         if self.path is not None:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = _take_lock(self.path)
+            self._lock = take_lock(self.path / LOCK, f"{self.path}: another nas bench is writing to this folder")
             try:
                 self._open(self.path)
             except BaseException:
@@ -134,16 +133,6 @@ def read_repeats(path: Path) -> list[Repeat]:
             raise UsageError(f"{path}: line {number} is no repeat of a benchmark; remove the line") from None
         found[own.sampler, own.repeat] = own
     return list(found.values())
-
-
-def _take_lock(folder: Path) -> BinaryIO:
-    file = (folder / LOCK).open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise UsageError(f"{folder}: another nas bench is writing to this folder") from None
-    return file
 
 
 # -- processes -----------------------------------------------------------------------------------------------------------
