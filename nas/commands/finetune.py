@@ -204,7 +204,10 @@ def finetune(
             except UsageError:
                 raise
             except NasError as error:  # one that diverges doesn't keep the others from being trained
-                if run is None:
+                from nas.train import Diverged
+
+                # Processes diverge together; what one of them alone fails of must end it, or the others wait for it.
+                if run is None or (group.size > 1 and not isinstance(error, Diverged)):
                     raise
                 note(f"{start.folder.name}: {error}")
                 failed.append(start.folder.name)
