@@ -4,13 +4,38 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from reliability import Faults, write
 
 # No timed assertions: a busy machine is not a failure.
 settings.register_profile("nas", deadline=None)
 settings.load_profile("nas")
+
+
+FAULTS = pytest.StashKey[Faults]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--reliability", type=Path, help="the page whose table of faults the tests write")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FAULTS] = Faults()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    page = session.config.getoption("--reliability")
+    if page is not None:
+        write(page, session.config.stash[FAULTS])
+
+
+@pytest.fixture
+def faults(request: pytest.FixtureRequest) -> Faults:
+    """Where a test records what a fault that it made has cost: a row of docs/reliability.md."""
+    return request.config.stash[FAULTS]
 
 
 @pytest.fixture(scope="session")
