@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,7 +22,7 @@ from nas.files import read_json, write_json
 from nas.jobs import TrainingData
 from nas.progress import Tally
 from nas.recipe import BF16_CPU_RESOLUTION
-from nas.run import SESSIONS, load_run
+from nas.run import SESSIONS
 from nas.settings import Settings
 from nas.study import Study
 
@@ -39,7 +38,7 @@ def execute(study: Study, data: TrainingData, say: Say, display: Callable[[Study
     executor = study.settings.executor
     begun, clock = time.time(), time.monotonic()
     monitor = display(study)
-    monitor.load(_known(study.folder))
+    monitor.load(study.known())
     with Interrupts(monitor.note) as interrupts, contextlib.ExitStack() as ending:
         slots, train, probe = 1, functools.partial(_train_here, study, data, monitor, interrupts.asked), _measured_here
         gpu = executor["kind"] != "ray" and _gpu_here(study.settings.device)
@@ -173,14 +172,6 @@ class Interrupts(AbstractContextManager["Interrupts"]):
             raise KeyboardInterrupt
         self._asked = True
         self._note("stopping behind the epochs in flight; press Ctrl-C again to stop at once ...")
-
-
-def _known(folder: Path) -> list[tuple[str, tuple[float, ...]]]:
-    return [
-        ((trial.label and f"baseline:{trial.label}") or str(trial.number), trial.values)
-        for trial in load_run(folder).complete()
-        if trial.values is not None
-    ]
 
 
 def _account(study: Study, begun: float, startup: float, searched: float, training: float, slots: int) -> None:

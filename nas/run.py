@@ -15,20 +15,23 @@ from numpy.typing import NDArray
 
 from nas.architecture import Architecture
 from nas.cost import Cost
-from nas.errors import UsageError
+from nas.errors import NasError, UsageError
 from nas.files import read_json
 from nas.network import cost_of
 from nas.pareto import Objective, hypervolume_history
 from nas.pareto import front as pareto_front
 from nas.records import Epoch, Execution, State, Trial
 from nas.settings import Settings
+from nas.storage import JOURNAL as JOURNAL
+from nas.storage import STUDY_NAME as STUDY_NAME
+from nas.storage import journal as journal
+from nas.storage import of_storage, open_storage, redacted, resolved, said, study_name, there
 
 if TYPE_CHECKING:
     import optuna
     import pandas
 
-JOURNAL, LOCK, TRIALS, BASELINES, SESSIONS = "study.journal", "run.lock", "trials", "baselines", "sessions.json"
-STUDY_NAME = "nas"
+LOCK, TRIALS, BASELINES, SESSIONS = "run.lock", "trials", "baselines", "sessions.json"
 ATTRIBUTE = "nas"  # the Optuna user attribute that holds a trial's digest, cost and architecture
 
 
@@ -146,12 +149,15 @@ class Run:
         return np.array([trial.values for trial in trials], dtype=np.float64)
 
 
-def load_run(path: str | Path) -> Run:
-    """The run in a folder: done, still going, or died. UsageError if the folder holds none."""
+def load_run(path: str | Path, storage: str | None = None) -> Run:
+    """The run in a folder: done, still going, or died. UsageError if the folder holds none.
+
+    storage: the whole URL of its study's database, where `run.yaml` may not keep the password; else that in $NAS_STORAGE.
+    """
     folder = Path(path).absolute()
     settings = Settings.load(folder)
     objectives = settings.parsed_objectives()
-    trials = [*read_baselines(folder, settings, objectives), *read_trials(folder, objectives)]
+    trials = [*read_baselines(folder, settings, objectives), *read_trials(folder, settings, storage)]
     return Run(
         folder,
         dataclasses.asdict(settings),
@@ -163,28 +169,29 @@ def load_run(path: str | Path) -> Run:
     )
 
 
-def open_study(folder: Path) -> optuna.Study | None:
-    """The run's Optuna study for reading; None if no trial was ever asked for."""
+def open_study(folder: Path, settings: Settings, url: str | None) -> optuna.Study | None:
+    """The run's Optuna study for reading, at this whole URL or in the journal; None if no trial was ever asked for."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if not (folder / JOURNAL).is_file():
+    if not there(url, folder):
+        check_begun(folder, url)
         return None
     try:
         return optuna.load_study(
-            study_name=STUDY_NAME, storage=journal(folder), sampler=optuna.samplers.RandomSampler()
+            study_name=study_name(settings.storage),
+            storage=open_storage(url, folder),
+            sampler=optuna.samplers.RandomSampler(),
         )
     except KeyError:
+        check_begun(folder, url)
         return None
 
 
-def journal(folder: Path) -> optuna.storages.JournalStorage:
-    """The journal in a run folder. Absolute, with an open-file lock: the default symlink lock hangs behind a killed holder."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-
-    path = str((folder / JOURNAL).absolute())
-    return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+def check_begun(folder: Path, url: str | None) -> None:
+    """UsageError if the run has trained trials, so that a database without its study is another one than it began with."""
+    if url is not None and any((folder / TRIALS).glob("*")):
+        raise UsageError(f"{folder}: {redacted(url)} holds no study of this run; it began in another database")
 
 
 def locked(folder: Path) -> bool:
@@ -199,13 +206,18 @@ def locked(folder: Path) -> bool:
         return False
 
 
-def read_trials(folder: Path, objectives: tuple[Objective, ...]) -> list[Trial]:
+def read_trials(folder: Path, settings: Settings, storage: str | None = None) -> list[Trial]:
     """Trials of the search by number; those that were never fully asked for are left out."""
-    study = open_study(folder)
-    if study is None:
-        return []
+    url = resolved(settings.storage, storage, folder)
+    try:
+        study = open_study(folder, settings, url)
+        asked = [] if study is None else study.get_trials(deepcopy=False)
+    except Exception as error:
+        if of_storage(error):
+            raise NasError(said(error, url)) from None
+        raise
     found = []
-    for frozen in study.get_trials(deepcopy=False):
+    for frozen in asked:
         facts = frozen.user_attrs.get(ATTRIBUTE)
         if facts is not None:
             found.append(_trial(folder, frozen, facts))

@@ -30,6 +30,8 @@ from nas.run import Run, load_run
 from nas.samplers import SAMPLERS
 from nas.settings import FILE, Settings, versions
 from nas.space import SearchSpace, load_space
+from nas.storage import planned as planned_storage
+from nas.storage import redacted
 from nas.study import Study
 from nas.text import shown
 
@@ -77,6 +79,7 @@ class Request:
     cpus_per_trial: float | None = None
     gpus_per_trial: float | str | None = None  # a number or "auto" (`nas.packing`), which None is where there are GPUs
     address: str | None = None
+    storage: str | None = None  # URL of the study's database; None: the journal in the run's folder
     device: str = "auto"
     precision: str = "auto"
     out: Path | None = None
@@ -97,7 +100,7 @@ def search(
     say(_about_data(settings.dataset))
     folder.mkdir(parents=True, exist_ok=True)
     settings.save(folder)
-    return drive(folder, settings, data, say, display)
+    return drive(folder, settings, data, say, display, storage=request.storage)
 
 
 def resume(
@@ -106,11 +109,13 @@ def resume(
     say: Say | None = None,
     display: Callable[[Study], Tally] = Tally,
     download: bool = False,
+    storage: str | None = None,
     **executor: Any,
 ) -> Run:
     """Go on with a run: what was in flight continues from its last epoch, and nothing is trained twice.
 
-    `executor` replaces entries of the run's executor (workers, address, ...) and `trials` its number of trials.
+    `storage` is the whole URL of its study's database, where the run could not keep the password. `executor` replaces entries
+    of the run's executor (workers, address, ...) and `trials` its number of trials.
     UsageError if the data are no longer those that the run began with.
     """
     say = say or (lambda text: None)
@@ -118,11 +123,14 @@ def resume(
     settings = Settings.load(folder)
     _check_executor(executor)
     trials = executor.pop("trials", None) or settings.trials
+    if storage is not None and settings.storage:
+        settings = dataclasses.replace(
+            settings, storage={**settings.storage, "url": redacted(storage)}
+        )  # it may have moved
     settings = dataclasses.replace(settings, trials=trials, executor={**settings.executor, **executor})
     dataset = load_again(folder, settings, say, download=download)
-    return drive(
-        folder, settings, _training_data(dataset, settings.seed, settings.training_proxy()), say, display, changed=True
-    )
+    data = _training_data(dataset, settings.seed, settings.training_proxy())
+    return drive(folder, settings, data, say, display, changed=True, storage=storage)
 
 
 def load_again(folder: Path, settings: Settings, say: Say, *, download: bool = False) -> Dataset:
@@ -209,6 +217,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         precision=request.precision,
         versions=versions(),
         proxy=proxy.to_dict(),
+        storage=planned_storage(request.storage, folder.name),
     )
     return folder, settings, data
 
@@ -220,9 +229,10 @@ def drive(
     say: Say,
     display: Callable[[Study], Tally],
     changed: bool = False,
+    storage: str | None = None,
 ) -> Run:
     """Run a planned search to its end, then write its report and its front. Interrupted if the user stops it."""
-    with Study(folder, settings) as study:
+    with Study(folder, settings, storage) as study:
         if changed:
             settings.save(folder)
         for text in study.recovered:
@@ -234,7 +244,7 @@ def drive(
             stopped = True
         if study.exhausted and study.counts.trained < settings.trials:
             say(f"the space within the budgets holds no further network: {study.counts.trained} trials trained it out")
-    run = load_run(folder)
+    run = load_run(folder, storage)
     _leave(run)
     if stopped:
         raise Interrupted(f"stopped; everything so far is kept. Go on with: nas resume {shown(folder)}")

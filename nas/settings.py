@@ -50,6 +50,9 @@ class Settings:
     engine: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)  # measured, by device
     proxy: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # resolution, width, train_fraction
     packing: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # trials on a GPU, as `nas.packing` decided
+    storage: Mapping[str, str] = dataclasses.field(
+        default_factory=dict
+    )  # url (no password) and study; empty: the journal
     version: int = VERSION
 
     def search_space(self) -> SearchSpace:
@@ -91,7 +94,7 @@ class Settings:
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(data, dict) or data.get("version") != VERSION:
             raise UsageError(f"{folder / FILE}: not a run of this version (it should say version: {VERSION})")
-        missing = names - set(data) - {"engine", "packing", "proxy"}  # which came later
+        missing = names - set(data) - {"engine", "packing", "proxy", "storage"}  # which came later
         if missing:
             raise UsageError(
                 f"{folder / FILE}: {', '.join(sorted(missing))} is missing; the file was changed or cut off"

@@ -26,9 +26,10 @@ from nas.files import read_json, write_json
 from nas.jobs import Job
 from nas.knobs import Choices
 from nas.network import cost_of
-from nas.run import ATTRIBUTE, BASELINES, JOURNAL, LOCK, STUDY_NAME, TRIALS, journal, objective_values
+from nas.run import ATTRIBUTE, BASELINES, JOURNAL, LOCK, TRIALS, check_begun, objective_values, read_baselines
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.settings import Settings
+from nas.storage import failed, of_storage, open_storage, resolved, study_name
 
 if TYPE_CHECKING:
     import optuna
@@ -55,11 +56,16 @@ class Counts:
 
 
 class Study:
-    """A run being driven. A context manager: entering takes the run's lock and recovers what the last driver left."""
+    """A run being driven. A context manager: entering takes the run's lock and recovers what the last driver left.
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    storage: the whole URL of the study's database, where the settings may not keep its password. An error of the database
+    leaves the context as a NasError.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, storage: str | None = None) -> None:
         self.folder = folder.absolute()
         self.settings = settings
+        self._url = resolved(settings.storage, storage, self.folder)
         self.space = settings.search_space()
         self.objectives = settings.parsed_objectives()
         self.counts = Counts()
@@ -79,8 +85,8 @@ class Study:
         self._lock = _take_lock(self.folder)
         try:
             self._open()
-        except BaseException:
-            self._lock.close()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
             raise
         return self
 
@@ -89,6 +95,8 @@ class Study:
     ) -> None:
         if self._lock is not None:
             self._lock.close()  # the kernel releases the flock with it, and with this process however it ends
+        if error is not None and of_storage(error):
+            raise failed(error, self._url) from None
 
     # -- handing out -------------------------------------------------------------------------------------------------
 
@@ -120,6 +128,15 @@ class Study:
     def finished(self) -> bool:
         """Whether nothing is in flight or waiting, and the run has as many trained trials as it was asked for."""
         return not self._flying and not self._queue and (self.exhausted or self.counts.trained >= self.settings.trials)
+
+    def known(self) -> list[tuple[str, tuple[float, ...]]]:
+        """Keys and values of what is complete, baselines first."""
+        from optuna.trial import TrialState
+
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        baselines = read_baselines(self.folder, self.settings, self.objectives)
+        found = [(f"baseline:{trial.label}", trial.values) for trial in baselines if trial.values is not None]
+        return found + [(str(trial.number), tuple(trial.values)) for trial in trials]
 
     def _hand_out(self, job: Job) -> Job:
         self._flying[job.key] = job
@@ -241,11 +258,12 @@ class Study:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._repair()
-        storage = journal(self.folder)
+        storage = open_storage(self._url, self.folder)
+        name = study_name(self.settings.storage)
+        if self._url is not None and name not in optuna.get_all_study_names(storage):
+            check_begun(self.folder, self._url)
         directions = [objective.direction for objective in self.objectives]
-        self._study = optuna.create_study(
-            study_name=STUDY_NAME, storage=storage, directions=directions, load_if_exists=True
-        )
+        self._study = optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
         if [direction.name.lower() for direction in self._study.directions] != directions:
             raise UsageError(f"{self.folder}: its study has other objectives than its run.yaml")
         self._study.set_metric_names([objective.name for objective in self.objectives])

@@ -50,6 +50,7 @@ TABLE: dict[str, set[str]] = {
     "space": {"architecture", "attributes", "budget", "cost", "knobs", "network", "regnet", "space_file"},
     "samplers": {"knobs", "pareto", "space"},
     "proxy": {"architecture", "data", "scaling"},
+    "storage": set(),
     "settings": {"architecture", "budget", "files", "pareto", "proxy", "recipe", "space"},
     "jobs": {"architecture", "data"},
     "dynamic": {"architecture", "batches", "blocks", "cost", "network", "records"},
@@ -91,7 +92,7 @@ TABLE: dict[str, set[str]] = {
     "streaming": {"augmentation", "batches", "data", "jobs", "recipe", "work"},
     "throughput": {"architecture", "batches", "network", "recipe", "train"},
     "packing": {"architecture", "budget", "jobs", "memory", "proxy", "recipe", "space", "throughput", "train", "work"},
-    "run": {"architecture", "cost", "files", "network", "pareto", "records", "settings"},
+    "run": {"architecture", "cost", "files", "network", "pareto", "records", "settings", "storage"},
     "study": {
         *(
             "architecture",
@@ -105,6 +106,7 @@ TABLE: dict[str, set[str]] = {
             "samplers",
             "settings",
             "space",
+            "storage",
         ),
     },
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
@@ -159,7 +161,7 @@ FOR_TYPES: dict[str, set[str]] = {
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
     "ray": {"workers"},
-    "optuna": {"bench", "run", "samplers", "study"},
+    "optuna": {"bench", "run", "samplers", "storage", "study"},
     "plotly": {"bench", "report"},
 }
 

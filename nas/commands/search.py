@@ -102,6 +102,13 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
 )
 @click.option("--cpus-per-trial", type=float, help="Default: the cores shared evenly.")
 @click.option("--address", help="Of a running Ray cluster, or auto.")
+@click.option(
+    "--storage",
+    metavar="URL",
+    envvar="NAS_STORAGE",
+    help="Keep the study in a database, as postgresql://USER@HOST/NAME, in place of the run's folder. Default: $NAS_STORAGE, which "
+    "hides a password from the list of processes.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16 (autocast).")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder. Default: results/SPACE-DATASET-TIME.")
@@ -114,6 +121,7 @@ def search(
     from nas.searching import Request
     from nas.searching import search as run_search
     from nas.space_file import parse_overrides
+    from nas.storage import scrubbed
 
     budget = budget_of(*(options.pop(f"{end}_{metric}") for metric in METRICS for end in ("min", "max")))
     request = Request(
@@ -122,7 +130,7 @@ def search(
         budget=budget,
         baselines=tuple(name.strip() for name in baseline.split(",") if name.strip()),
         out=out,
-        command=shlex.join(["nas", *sys.argv[1:]]),
+        command=scrubbed(shlex.join(["nas", *sys.argv[1:]]), options["storage"]),
     )
     shown = _Shown(quiet, as_json)
     _introduce(request, shown)
@@ -137,6 +145,7 @@ def search(
 @click.option("--gpus-per-trial", type=GpuShare(), help="In place of the run's setting; a number or auto.")
 @click.option("--cpus-per-trial", type=float, help="In place of the run's setting.")
 @click.option("--address", help="Of a running Ray cluster, in place of the run's setting.")
+@click.option("--storage", metavar="URL", help="The whole URL of the run's database, whose password it does not keep.")
 @click.option("--executor", "kind", type=click.Choice(["ray", "local"]), help="In place of the run's setting.")
 @click.option("--download", is_flag=True, help="Download the data set if it is no longer there.")
 @quiet_option
