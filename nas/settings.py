@@ -21,6 +21,7 @@ from nas.pareto import objectives as parse_objectives
 from nas.proxy import Proxy
 from nas.recipe import Recipe
 from nas.space import SearchSpace, space_from_text
+from nas.stopping import Policy
 
 VERSION = 1
 FILE = "run.yaml"
@@ -50,6 +51,7 @@ class Settings:
     engine: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)  # measured, by device
     proxy: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # resolution, width, train_fraction
     packing: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # trials on a GPU, as `nas.packing` decided
+    stopping: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # `nas.stopping.Policy`
     version: int = VERSION
 
     def search_space(self) -> SearchSpace:
@@ -71,6 +73,9 @@ class Settings:
     def training_proxy(self) -> Proxy:
         return Proxy.from_dict(self.proxy)
 
+    def stopping_policy(self) -> Policy:
+        return Policy.from_dict(self.stopping)
+
     def trained_resolution(self) -> int:
         """Pixels of the images that networks are trained on."""
         pixels: int = self.proxy.get("resolution") or self.dataset["resolution"]
@@ -91,7 +96,7 @@ class Settings:
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(data, dict) or data.get("version") != VERSION:
             raise UsageError(f"{folder / FILE}: not a run of this version (it should say version: {VERSION})")
-        missing = names - set(data) - {"engine", "packing", "proxy"}  # which came later
+        missing = names - set(data) - {"engine", "packing", "proxy", "stopping"}  # which came later
         if missing:
             raise UsageError(
                 f"{folder / FILE}: {', '.join(sorted(missing))} is missing; the file was changed or cut off"
