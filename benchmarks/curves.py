@@ -42,7 +42,7 @@ def record(path: Path, request: searching.Request, networks: int, seconds: float
 
     _, settings, data = searching.plan(request, lambda text: None)
     space, epochs = settings.search_space(), settings.training_recipe().epochs
-    known = set(row["digest"] for row in csv.DictReader(path.open())) if path.exists() else set()
+    known = {row["digest"] for row in csv.DictReader(path.open())} if path.exists() else set()
     bench = Bench(data, settings.training_recipe(), device="cpu", precision="fp32", threads=1)
     begun, draw = time.monotonic(), 0
     seen: set[str] = set()
@@ -91,10 +91,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1e9, help="stop behind the network in hand")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        budget = Budget({"macs": (None, args.max_macs)} if args.max_macs else {})
         request = searching.Request(
-            space=args.space, dataset=args.dataset, epochs=args.epochs, resolution=args.resolution,
-            max_images=args.max_images, budget=Budget({"macs": (None, args.max_macs)} if args.max_macs else {}), executor="local", device="cpu", precision="fp32", out=Path(folder) / "run",
-        )  # fmt: skip
+            space=args.space,
+            dataset=args.dataset,
+            epochs=args.epochs,
+            resolution=args.resolution,
+            max_images=args.max_images,
+            budget=budget,
+            executor="local",
+            device="cpu",
+            precision="fp32",
+            out=Path(folder) / "run",
+        )
         print(record(args.out, request, args.networks, args.seconds), "networks")
 
 

@@ -379,7 +379,7 @@ def features(curve: Curve, epoch: int) -> list[float]:
     now = curve.points[epoch - 1]
     before = curve.points[max(epoch - 2, 0)]
     level, last = (float(_logit(np.array(point.accuracy))) for point in (now, before))
-    losses = [math.log(max(loss, 1e-6)) for loss in (now.val_loss, now.train_loss)]
+    losses = [math.log(min(max(loss, 1e-6), 1e6)) if loss == loss else 0.0 for loss in (now.val_loss, now.train_loss)]
     return [level, level - last, *losses, *(math.log(max(cost, 1.0)) for cost in curve.costs)]
 
 

@@ -223,7 +223,7 @@ class Stopper(FIFOScheduler):
         driver = self._driver
         job = driver.jobs.get(trial.trial_id)
         try:
-            judged = bool(job and result.get("epoch")) and driver.judge.stops(job, _epoch(result))
+            judged = job is not None and bool(result.get("epoch")) and driver.judge.stops(job, _epoch(result))
         except (
             Exception
         ) as error:  # raised again behind fit(), whose reason it would be otherwise; the trial stays open

@@ -111,7 +111,7 @@ TABLE: dict[str, set[str]] = {
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
     "local": {"jobs", "judge", "progress", "records", "study", "work"},
     "workers": {"files", "jobs", "judge", "packing", "progress", "records", "study", "work"},
-    "report": {"architecture", "files", "findings", "network", "pareto", "records", "run", "text"},
+    "report": {"architecture", "files", "findings", "network", "pareto", "records", "run", "stopping", "text"},
     "export": {"architecture", "files", "network", "records", "run", "text"},
     "full_training": {
         *(
