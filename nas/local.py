@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nas.jobs import TrainingData
+from nas.judge import Judge
 from nas.progress import Monitor
 from nas.study import Study
 from nas.work import Bench
@@ -22,14 +23,21 @@ def run(study: Study, data: TrainingData, monitor: Monitor, stop: Callable[[], b
         proxy=settings.training_proxy(),
         engines=settings.engine,
     )
+    judge = Judge(study.folder, settings)
     while not stop():
         job = study.ask()
         if job is None:
             return
         monitor.started(job)
-        for epoch in bench.run(job):
+        epochs = bench.run(job)
+        for epoch in epochs:
             monitor.epoch(job, epoch)
+            if judge.stops(job, epoch):
+                epochs.close()
+                break
             if stop() and epoch.number < bench.recipe.epochs:
                 study.put_back(job.key)
                 return
-        monitor.ended(job, study.tell(job.key))
+        result = study.tell(job.key)
+        judge.ended(job, result)
+        monitor.ended(job, result)

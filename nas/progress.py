@@ -123,6 +123,8 @@ class Lines(Tally):
             mark = "  * on the front" if job.key in {key for key, _ in self.front()} else ""
             costs = f"{format_count(cost.params)} params, {format_count(cost.macs)} MACs, {result['seconds']:.1f} s"
             self.note(f"{name}: {format_percent(result['accuracy'])} % val accuracy, {costs}{mark}  [{self.summary()}]")
+        elif result["state"] == "stopped":
+            self.note(f"{name}: stopped {result['reason']}  [{self.summary()}]")
         else:
             self.note(f"{name}: FAILED: {result['reason']}  [{self.summary()}]")
 
@@ -151,7 +153,7 @@ class Live(Tally):
 
     def ended(self, job: Job, result: Mapping[str, Any]) -> None:
         super().ended(job, result)
-        if result["state"] != "complete":
+        if result["state"] == "failed":
             name = job.key.removeprefix("baseline:") if job.baseline else f"trial {job.key}"
             self.note(f"{name} failed: {result['reason']}")
 

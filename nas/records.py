@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nas.architecture import Architecture
 from nas.cost import Cost
 from nas.knobs import Value
+
+if TYPE_CHECKING:
+    from nas.stopping import Decision
 
 State = Literal["running", "complete", "stopped", "failed", "rejected", "duplicate"]
 
@@ -75,6 +78,7 @@ class Trial:
     seconds: float  # spent on training and validation
     finished: float | None = None  # seconds since 1970
     executed: Execution | None = None  # by a trained dynamic network on the validation images; `cost` is its worst case
+    decisions: tuple[Decision, ...] = ()  # of early stopping, one behind each rung
 
     @property
     def name(self) -> str:

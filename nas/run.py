@@ -22,6 +22,7 @@ from nas.pareto import Objective, hypervolume_history
 from nas.pareto import front as pareto_front
 from nas.records import Epoch, Execution, State, Trial
 from nas.settings import Settings
+from nas.stopping import Decision
 from nas.storage import JOURNAL as JOURNAL
 from nas.storage import STUDY_NAME as STUDY_NAME
 from nas.storage import journal as journal
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import pandas
 
 LOCK, TRIALS, BASELINES, SESSIONS = "run.lock", "trials", "baselines", "sessions.json"
+DECISIONS = "stopping.json"  # in a trial's folder: what early stopping has decided about it
 ATTRIBUTE = "nas"  # the Optuna user attribute that holds a trial's digest, cost and architecture
 
 
@@ -250,6 +252,7 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
                 seconds=result.get("seconds", 0.0),
                 finished=result.get("finished"),
                 executed=_executed(result),
+                decisions=_decisions(folder / BASELINES / entry["name"]) if result else (),
             )
         )
     return found
@@ -295,7 +298,13 @@ def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, A
         seconds=sum(epoch.seconds for epoch in epochs),
         finished=frozen.datetime_complete.timestamp() if frozen.datetime_complete else None,
         executed=_executed(result),
+        decisions=_decisions(place) if trained else (),
     )
+
+
+def _decisions(place: Path) -> tuple[Decision, ...]:
+    found = read_json(place / DECISIONS)
+    return tuple(Decision.from_dict(own) for own in found) if isinstance(found, list) else ()
 
 
 _STATES: Mapping[str, State] = {

@@ -30,6 +30,7 @@ from nas.run import Run, load_run
 from nas.samplers import SAMPLERS
 from nas.settings import FILE, Settings, versions
 from nas.space import SearchSpace, load_space
+from nas.stopping import Policy
 from nas.storage import planned as planned_storage
 from nas.storage import redacted
 from nas.study import Study
@@ -72,6 +73,7 @@ class Request:
     proxy_resolution: int | None = None
     proxy_width: float = 1.0
     train_fraction: float = 1.0
+    stopping: str = "none"  # `nas.stopping.Policy.parse`
     seed: int = 0
     baselines: tuple[str, ...] = ()
     executor: str = "ray"
@@ -156,6 +158,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     if request.executor not in EXECUTORS:
         raise UsageError(f"unknown executor {request.executor!r}; known: {', '.join(EXECUTORS)}")
     SAMPLERS.find(request.sampler)
+    stopping = Policy.parse(request.stopping)
     _check_executor(dataclasses.asdict(request))
     if request.precision not in ("auto", *PRECISIONS):
         raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
@@ -218,6 +221,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         versions=versions(),
         proxy=proxy.to_dict(),
         storage=planned_storage(request.storage, folder.name),
+        stopping=stopping.to_dict(),
     )
     return folder, settings, data
 

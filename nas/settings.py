@@ -21,6 +21,7 @@ from nas.pareto import objectives as parse_objectives
 from nas.proxy import Proxy
 from nas.recipe import Recipe
 from nas.space import SearchSpace, space_from_text
+from nas.stopping import Policy
 
 VERSION = 1
 FILE = "run.yaml"
@@ -53,6 +54,7 @@ class Settings:
     storage: Mapping[str, str] = dataclasses.field(
         default_factory=dict
     )  # url (no password) and study; empty: the journal
+    stopping: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # `nas.stopping.Policy`
     version: int = VERSION
 
     def search_space(self) -> SearchSpace:
@@ -74,6 +76,9 @@ class Settings:
     def training_proxy(self) -> Proxy:
         return Proxy.from_dict(self.proxy)
 
+    def stopping_policy(self) -> Policy:
+        return Policy.from_dict(self.stopping)
+
     def trained_resolution(self) -> int:
         """Pixels of the images that networks are trained on."""
         pixels: int = self.proxy.get("resolution") or self.dataset["resolution"]
@@ -94,7 +99,7 @@ class Settings:
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(data, dict) or data.get("version") != VERSION:
             raise UsageError(f"{folder / FILE}: not a run of this version (it should say version: {VERSION})")
-        missing = names - set(data) - {"engine", "packing", "proxy", "storage"}  # which came later
+        missing = names - set(data) - {"engine", "packing", "proxy", "stopping", "storage"}  # which came later
         if missing:
             raise UsageError(
                 f"{folder / FILE}: {', '.join(sorted(missing))} is missing; the file was changed or cut off"

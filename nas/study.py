@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from nas.architecture import Architecture
 from nas.errors import NasError, UsageError
 from nas.files import read_json, write_json
-from nas.jobs import Job
+from nas.jobs import CHECKPOINT, EPOCHS, Job
 from nas.knobs import Choices
 from nas.network import cost_of
 from nas.run import ATTRIBUTE, BASELINES, JOURNAL, LOCK, TRIALS, check_begun, objective_values, read_baselines
@@ -235,11 +235,27 @@ class Study:
         if result["state"] == "complete":
             self.study.tell(number, objective_values(result["accuracy"], cost_of(architecture), self.objectives))
             self.counts.complete += 1
+        elif result["state"] == "stopped":
+            self._stop(number, result)
         else:
             Trial(self.study, self._trial_id(number)).set_user_attr("reason", result["reason"])
             self.study.tell(number, state=TrialState.FAIL)
             self.counts.failed += 1
             self._last_failure = result["reason"]
+
+    def _stop(self, number: int, result: Mapping[str, Any]) -> None:
+        """PRUNED, with the fidelity and accuracy that it reached, which nobody must take for final ones."""
+        from optuna.trial import Trial, TrialState
+
+        epochs, whole = result["epochs"], self.settings.training_recipe().epochs
+        trial = Trial(self.study, self._trial_id(number))
+        partial = {"fidelity": len(epochs) / whole, "value": epochs[-1]["accuracy"]}
+        trial.set_user_attr("reason", result["reason"])
+        trial.set_user_attr(ATTRIBUTE, {**trial.user_attrs[ATTRIBUTE], "partial": partial})
+        self.study.tell(number, state=TrialState.PRUNED)
+        for name in (CHECKPOINT, EPOCHS):
+            (self.folder / TRIALS / str(number) / name).unlink(missing_ok=True)
+        self.counts.stopped += 1
 
     # -- opening and recovering --------------------------------------------------------------------------------------
 

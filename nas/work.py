@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import torch
@@ -142,7 +142,7 @@ class Bench(Place):
         )
         return train, validation
 
-    def run(self, job: Job) -> Iterator[Epoch]:
+    def run(self, job: Job) -> Generator[Epoch, None, None]:
         """Train a job from where its folder stands to the end, yielding each epoch that this attempt trains.
 
         Always ends with `result.json`: a network that diverges, doesn't fit into the memory or raises leaves its reason.

@@ -30,6 +30,7 @@ from ray.tune.search import Searcher
 from nas.errors import NasError, UsageError
 from nas.files import read_json
 from nas.jobs import Job, TrainingData
+from nas.judge import Judge
 from nas.packing import Packing, Question
 from nas.progress import Monitor
 from nas.records import Epoch
@@ -133,8 +134,11 @@ class Worker(tune.Trainable):
 class Driver(Searcher):
     """Tune's searcher: asks the study for candidates and tells it what Tune's trials became."""
 
-    def __init__(self, study: Study, monitor: Monitor, stop: Callable[[], bool], resources: Resources) -> None:
+    def __init__(
+        self, study: Study, monitor: Monitor, stop: Callable[[], bool], resources: Resources, judge: Judge
+    ) -> None:
         super().__init__(metric="accuracy", mode="max")
+        self.judge = judge
         self.study, self.monitor, self.stop, self.resources = study, monitor, stop, resources
         self.jobs: dict[str, Job] = {}  # by Tune's trial id
         self.failure: BaseException | None = None
@@ -176,18 +180,22 @@ class Driver(Searcher):
             self._show(job, result)  # Tune gives the last result here only
         if self.study.ended(job.key):
             self.ended += 1
-            self.monitor.ended(job, self.study.tell(job.key))
+            result = self.study.tell(job.key)
+            self.judge.ended(job, result)
+            self.monitor.ended(job, result)
         elif self.stop() or not error:
             self.study.put_back(job.key)
         elif self.study.retry(job.key, "its process ended"):
             self.monitor.note(f"{job.key}: the worker died; goes on from its last epoch on another one")
         else:
             self.ended += 1
-            self.monitor.ended(job, read_json(job.result_path))
+            result = read_json(job.result_path)
+            self.judge.ended(job, result)
+            self.monitor.ended(job, result)
 
     def _show(self, job: Job, result: Mapping[str, Any]) -> None:
         if result.get("epoch"):
-            self.monitor.epoch(job, Epoch.from_dict(json.loads(result["epoch"])))
+            self.monitor.epoch(job, _epoch(result))
 
     def _capacity(self) -> int:
         """How many run at once; asked anew now and then, since nodes join and leave."""
@@ -205,14 +213,27 @@ class Driver(Searcher):
 
 
 class Stopper(FIFOScheduler):
-    """Lets trials run to their end, or all stop behind their current epoch once the user asks for it."""
+    """Stops a trial that the judge gives no chance, and all behind their current epoch once the user asks for it.
 
-    def __init__(self, stop: Callable[[], bool]) -> None:
+    Tune waits for the answer before the worker goes on, and counts epochs from 1 whenever a trial is resumed: the judge goes by
+    the epoch's own number.
+    """
+
+    def __init__(self, driver: Driver) -> None:
         super().__init__()
-        self._stop = stop
+        self._driver = driver
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        return str(TrialScheduler.STOP if self._stop() else TrialScheduler.CONTINUE)
+        driver = self._driver
+        job = driver.jobs.get(trial.trial_id)
+        try:
+            judged = job is not None and bool(result.get("epoch")) and driver.judge.stops(job, _epoch(result))
+        except (
+            Exception
+        ) as error:  # raised again behind fit(), whose reason it would be otherwise; the trial stays open
+            driver.failure = error
+            judged = True
+        return str(TrialScheduler.STOP if judged or driver.stop() else TrialScheduler.CONTINUE)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -283,10 +304,10 @@ def run(
     trainable = tune.with_resources(
         tune.with_parameters(worker, data=data, options=options), {"CPU": resources.cpus, "GPU": resources.gpus}
     )
-    idle = 0
+    idle, judge = 0, Judge(study.folder, settings)
     while not (stop() or study.finished):
-        driver = Driver(study, monitor, stop, resources)
-        problem = _fit(trainable, driver, Stopper(stop))
+        driver = Driver(study, monitor, stop, resources, judge)
+        problem = _fit(trainable, driver, Stopper(driver))
         for job in driver.jobs.values():
             study.put_back(job.key)  # Tune gave up while they ran; nothing is known against them
         if driver.failure is not None:
@@ -329,6 +350,11 @@ def packed(question: Question, seconds: float = PACKING_SECONDS) -> Packing:
             reason=f"the probe failed: {str(error).splitlines()[-1] if str(error) else type(error).__name__}"
         )
     return found
+
+
+def _epoch(result: Mapping[str, Any]) -> Epoch:
+    """The record of an epoch that a worker has reported."""
+    return Epoch.from_dict(json.loads(result["epoch"]))
 
 
 def _fit(trainable: Any, driver: Driver, scheduler: Stopper) -> str:

@@ -51,7 +51,7 @@ TABLE: dict[str, set[str]] = {
     "samplers": {"knobs", "pareto", "space"},
     "proxy": {"architecture", "data", "scaling"},
     "storage": set(),
-    "settings": {"architecture", "budget", "files", "pareto", "proxy", "recipe", "space"},
+    "settings": {"architecture", "budget", "files", "pareto", "proxy", "recipe", "space", "stopping"},
     "jobs": {"architecture", "data"},
     "dynamic": {"architecture", "batches", "blocks", "cost", "network", "records"},
     "optimiser": {"recipe"},
@@ -92,7 +92,8 @@ TABLE: dict[str, set[str]] = {
     "streaming": {"augmentation", "batches", "data", "jobs", "recipe", "work"},
     "throughput": {"architecture", "batches", "network", "recipe", "train"},
     "packing": {"architecture", "budget", "jobs", "memory", "proxy", "recipe", "space", "throughput", "train", "work"},
-    "run": {"architecture", "cost", "files", "network", "pareto", "records", "settings", "storage"},
+    "run": {"architecture", "cost", "files", "network", "pareto", "records", "settings", "stopping", "storage"},
+    "judge": {"architecture", "files", "jobs", "network", "records", "run", "settings", "stopping"},
     "study": {
         *(
             "architecture",
@@ -110,9 +111,9 @@ TABLE: dict[str, set[str]] = {
         ),
     },
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
-    "local": {"jobs", "progress", "records", "stopping", "study", "work"},
-    "workers": {"files", "jobs", "packing", "progress", "records", "stopping", "study", "work"},
-    "report": {"architecture", "files", "findings", "network", "pareto", "records", "run", "text"},
+    "local": {"jobs", "judge", "progress", "records", "study", "work"},
+    "workers": {"files", "jobs", "judge", "packing", "progress", "records", "study", "work"},
+    "report": {"architecture", "files", "findings", "network", "pareto", "records", "run", "stopping", "text"},
     "export": {"architecture", "files", "network", "records", "run", "text"},
     "full_training": {
         *(
@@ -154,6 +155,7 @@ FOR_TYPES: dict[str, set[str]] = {
     "batches": {"data"},
     "budget": {"space"},
     "progress": {"study"},
+    "records": {"stopping"},
     "samplers": {"cost"},
     "__init__": set(TABLE),
 }

@@ -69,6 +69,13 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
     show_default=True,
     help="known-cost, tpe, nsga2, nsga3, gp, qmc or random: see docs/samplers.md.",
 )
+@click.option(
+    "--stopping",
+    default="none",
+    show_default=True,
+    metavar="POLICY",
+    help="Stop candidates early: pareto, asha, mo-asha or none; options as in pareto:epsilon=0.1. See docs/stopping.md.",
+)
 @budget_options
 @click.option("--epochs", default=10, show_default=True, help="Epochs of each proxy: the whole recipe, shorter.")
 @click.option("--batch-size", type=int, help="Default: 128, fewer for small data sets.")

@@ -11,14 +11,15 @@ if TYPE_CHECKING:
 FILE = "report.html"
 
 
-def write(run: Run, out: Path | None = None) -> Path:
+def write(run: Run, out: Path | None = None, *, stopping: bool = False) -> Path:
     """Write the page of a run that is done, still going or dead, to `out` (default: RUN/report.html), and give its path.
 
-    The page needs no network and no other file. NasError if it can't be written.
+    The page needs no network and no other file. NasError if it can't be written. stopping: its section on early stopping even
+    where nothing was stopped.
     """
     from nas.files import write_text
     from nas.report.page import page
 
     path = run.path / FILE if out is None else out
-    write_text(path, page(run))
+    write_text(path, page(run, stopping))
     return path

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from nas.report import answer, figures, sections, theme
 from nas.report.answer import NOUNS
 from nas.report.markup import Html, tag
+from nas.report.stopping import stopping as stopping_section
 from nas.text import format_count, format_percent
 
 if TYPE_CHECKING:
@@ -41,10 +42,13 @@ class Chart:
         return f'{{"id":{json.dumps(self.name)},{self.figure.to_json(engine="json")[1:]}'
 
 
-def page(run: Run) -> str:
-    """The whole page. What can be seen of a run that is still going, or died, is on it; what can't is said in words."""
+def page(run: Run, stopping: bool = False) -> str:
+    """The whole page. What can be seen of a run that is still going, or died, is on it; what can't is said in words.
+
+    stopping: the section on early stopping even where nothing was stopped.
+    """
     charts: list[Chart] = []
-    main = tag("main", *_sections(run, charts))
+    main = tag("main", *_sections(run, charts, stopping))
     return document(f"{run.config['name']}: architecture search", main, charts)
 
 
@@ -75,7 +79,7 @@ def document(title: str, main: Html, charts: Sequence[Chart]) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _sections(run: Run, charts: list[Chart]) -> list[Html]:
+def _sections(run: Run, charts: list[Chart], stopping: bool) -> list[Html]:
     """The page from top to bottom; `charts` takes in the figures that are to be drawn."""
 
     def place(*new: Chart) -> list[Html]:
@@ -97,7 +101,7 @@ def _sections(run: Run, charts: list[Chart]) -> list[Html]:
         parts.append(tag("section", tag("h2", "Learning curves"), *place(_curves(run))))
     if complete:
         parts.append(tag("section", tag("h2", "Progress of the search"), *place(_progress(run))))
-    parts += [sections.failures(run), sections.time(run)]
+    parts += [stopping_section(run, stopping), sections.failures(run), sections.time(run)]
     if run.trials:
         parts.append(sections.all_trials(run))
     return [*parts, sections.provenance(run)]

@@ -180,6 +180,7 @@ def provenance(run: Run) -> Html:
         "objectives": config["objectives"],
         "budgets": [_budget(name, *bounds) for name, bounds in config["budgets"].items()] or "none",
         "sampler": config["sampler"],
+        "stopping": ", ".join(f"{key} {value}" for key, value in (config.get("stopping") or {}).items()) or "none",
         "seed": config["seed"],
         "trials": config["trials"],
         "baselines": [entry["name"] for entry in config["baselines"]] or "none",

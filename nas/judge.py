@@ -1,0 +1,105 @@
+"""Early stopping in a run: the curves in its folder are what `nas.stopping` decides by, and a decision is on the disk before it acts.
+
+Behind each rung a trial's folder has `stopping.json`, the decisions about it so far. A stop is the trial's `result.json`, state
+`stopped`, with the epochs that it reached: written before the executor is told, so that whoever comes after a killed driver
+finds it and neither trains the trial on nor loses it. Decisions go by the trial's own key and epoch, whoever trains it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nas.architecture import Architecture
+from nas.files import read_json, write_json
+from nas.jobs import EPOCHS, Job
+from nas.network import cost_of
+from nas.records import Epoch
+from nas.run import DECISIONS, objective_values, read_baselines, read_trials
+from nas.settings import Settings
+from nas.stopping import Curve, Decision, Point, Standing, Stopping
+
+
+class Judge:
+    """Told of each epoch by an executor, in the driver's process; says whether the trial stops behind it."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        policy = settings.stopping_policy()
+        self.active = policy.name != "none"
+        self.objectives = settings.parsed_objectives()
+        self.epochs = settings.training_recipe().epochs
+        self.state = Stopping(policy, self.epochs, settings.seed, exempt=lambda key: key.startswith("baseline:"))
+        self._running: dict[str, list[Epoch]] = {}  # so far, of those that are not at their end
+        self._decisions: dict[str, list[Decision]] = {}
+        if self.active:
+            self._restore(folder, settings)
+
+    def stops(self, job: Job, epoch: Epoch) -> bool:
+        """Whether a trial stops behind this epoch of its; if so, its result says so. NasError if that can't be written."""
+        if not self.active:
+            return False
+        epochs = self._running.get(job.key, [])[: epoch.number - 1]
+        if len(epochs) < epoch.number - 1:
+            # A worker that died had saved more than it had reported.
+            saved = read_json(job.folder / EPOCHS)
+            epochs = [Epoch.from_dict(own) for own in saved[: epoch.number - 1]] if isinstance(saved, list) else []
+        if [own.number for own in epochs] != list(range(1, epoch.number)):
+            return False  # not to be judged by half a curve
+        epochs = [*epochs, epoch]
+        self._running[job.key] = epochs
+        self.state.add(job.key, self._curve(job.architecture, epochs, "running"))
+        decision = self.state.decide(job.key)
+        if decision is None:
+            return False
+        decisions = [*self._decisions.get(job.key, []), decision]
+        self._decisions[job.key] = decisions
+        write_json(job.folder / DECISIONS, [own.to_dict() for own in decisions])
+        if decision.stop:
+            write_json(job.result_path, self._result(job, epochs, decision))
+        return decision.stop
+
+    def ended(self, job: Job, result: Mapping[str, Any]) -> None:
+        """What became of a trial, whoever ended it."""
+        self._running.pop(job.key, None)
+        self._decisions.pop(job.key, None)
+        if not self.active:
+            return
+        if result["state"] in ("complete", "stopped"):
+            epochs = [Epoch.from_dict(own) for own in result["epochs"]]
+            self.state.add(job.key, self._curve(job.architecture, epochs, result["state"]))
+        else:
+            self.state.drop(job.key)
+
+    def _curve(self, architecture: Architecture, epochs: list[Epoch], standing: Standing) -> Curve:
+        costs = objective_values(0.0, cost_of(architecture), self.objectives)[1:]
+        points = tuple(Point(own.accuracy, own.val_loss, own.train_loss) for own in epochs)
+        return Curve(costs, points, standing)
+
+    def _result(self, job: Job, epochs: list[Epoch], decision: Decision) -> dict[str, Any]:
+        return {
+            "key": job.key,
+            "digest": job.architecture.digest,
+            "state": "stopped",
+            "reason": f"after epoch {decision.epoch} of {self.epochs}: {decision.reason}",
+            "accuracy": None,
+            "seconds": sum(own.seconds for own in epochs),
+            "finished": time.time(),
+            "stopping": decision.to_dict(),
+            "epochs": [own.to_dict() for own in epochs],
+        }
+
+    def _restore(self, folder: Path, settings: Settings) -> None:
+        """Curves and decisions of earlier drivers, in the order in which the trials began."""
+        baselines, trials = read_baselines(folder, settings, self.objectives), read_trials(folder, self.objectives)
+        for trial in [*reversed(baselines), *trials]:
+            if trial.state not in ("running", "complete", "stopped") or not trial.epochs:
+                continue
+            key = f"baseline:{trial.label}" if trial.label else str(trial.number)
+            epochs, decisions = list(trial.epochs), list(trial.decisions)
+            # What was decided behind an epoch that has to be trained again stays decided.
+            decided = max((own.epoch for own in decisions), default=0)
+            self.state.add(key, self._curve(trial.architecture, epochs, trial.state), decided)
+            if trial.state == "running":
+                self._running[key], self._decisions[key] = epochs, decisions
