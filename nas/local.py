@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nas.jobs import TrainingData
+from nas.jobs import Job, TrainingData
+from nas.limits import Watch
 from nas.progress import Monitor
 from nas.study import Study
 from nas.work import Bench
@@ -27,9 +28,24 @@ def run(study: Study, data: TrainingData, monitor: Monitor, stop: Callable[[], b
         if job is None:
             return
         monitor.started(job)
-        for epoch in bench.run(job):
-            monitor.epoch(job, epoch)
-            if stop() and epoch.number < bench.recipe.epochs:
-                study.put_back(job.key)
-                return
+        try:
+            with Watch(job, settings.executor.get("trial_timeout")):
+                ended = _train(bench, job, monitor, stop)
+        except (
+            KeyboardInterrupt
+        ):  # while an exception, as the end of this process, may be the trial's fault: see `nas.fencing`
+            study.put_back(job.key)
+            raise
+        if not ended:
+            study.put_back(job.key)
+            return
         monitor.ended(job, study.tell(job.key))
+
+
+def _train(bench: Bench, job: Job, monitor: Monitor, stop: Callable[[], bool]) -> bool:
+    """One attempt; whether it came to its end."""
+    for epoch in bench.run(job):
+        monitor.epoch(job, epoch)
+        if stop() and epoch.number < bench.recipe.epochs:
+            return False
+    return True

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas
 
 JOURNAL, LOCK, TRIALS, BASELINES, SESSIONS = "study.journal", "run.lock", "trials", "baselines", "sessions.json"
+CONFIG = "config.yaml"  # in the folder of a trial that failed: its network, to be looked into
 STUDY_NAME = "nas"
 ATTRIBUTE = "nas"  # the Optuna user attribute that holds a trial's digest, cost and architecture
 
@@ -136,6 +137,8 @@ class Run:
                 "epochs": len(trial.epochs),
                 "seconds": trial.seconds,
                 "reason": trial.reason,
+                "cause": trial.cause,
+                "attempts": trial.attempts,
                 "digest": trial.digest,
             }
             rows.append({**row, **trial.choices})
@@ -234,6 +237,8 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
                 values=None if accuracy is None else objective_values(accuracy, cost, objectives),
                 epochs=epochs,
                 reason=result.get("reason", ""),
+                cause=result.get("cause", ""),
+                attempts=result.get("attempts", 1),
                 started=result["finished"] - result["seconds"] if result else None,
                 seconds=result.get("seconds", 0.0),
                 finished=result.get("finished"),
@@ -267,6 +272,7 @@ def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, A
     records = result.get("epochs") or (read_json(place / "epochs.json") if state == "running" else None) or []
     epochs = tuple(Epoch.from_dict(record) for record in records)
     values = tuple(frozen.values) if state == "complete" else None
+    attempts = frozen.user_attrs.get("attempts", {})
     return Trial(
         number=frozen.number,
         state=state,
@@ -279,6 +285,8 @@ def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, A
         values=values,
         epochs=epochs,
         reason=frozen.user_attrs.get("reason", facts.get("reason", "")),
+        cause=attempts.get("cause", ""),
+        attempts=attempts.get("attempts", 1),
         started=frozen.datetime_start.timestamp() if frozen.datetime_start else None,
         seconds=sum(epoch.seconds for epoch in epochs),
         finished=frozen.datetime_complete.timestamp() if frozen.datetime_complete else None,

@@ -52,6 +52,8 @@ TABLE: dict[str, set[str]] = {
     "proxy": {"architecture", "data", "scaling"},
     "settings": {"architecture", "budget", "files", "pareto", "proxy", "recipe", "space"},
     "jobs": {"architecture", "data"},
+    "retries": {"text"},
+    "fencing": {"files", "jobs", "retries"},
     "dynamic": {"architecture", "batches", "blocks", "cost", "network", "records"},
     "optimiser": {"recipe"},
     "predictions": {"batches", "train"},
@@ -78,6 +80,7 @@ TABLE: dict[str, set[str]] = {
         "batches",
         "data",
         "engine",
+        "fencing",
         "files",
         "jobs",
         "memory",
@@ -86,6 +89,7 @@ TABLE: dict[str, set[str]] = {
         "proxy",
         "recipe",
         "records",
+        "retries",
         "train",
     },
     "streaming": {"augmentation", "batches", "data", "jobs", "recipe", "work"},
@@ -95,12 +99,14 @@ TABLE: dict[str, set[str]] = {
     "study": {
         *(
             "architecture",
+            "fencing",
             "files",
             "jobs",
             "knobs",
             "network",
             "pareto",
             "records",
+            "retries",
             "run",
             "samplers",
             "settings",
@@ -108,9 +114,13 @@ TABLE: dict[str, set[str]] = {
         ),
     },
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
-    "local": {"jobs", "progress", "records", "stopping", "study", "work"},
-    "workers": {"files", "jobs", "packing", "progress", "records", "stopping", "study", "work"},
-    "report": {"architecture", "files", "findings", "network", "pareto", "records", "run", "text"},
+    "limits": {"fencing", "jobs", "retries", "text"},
+    "local": {"jobs", "limits", "progress", "records", "stopping", "study", "work"},
+    "watching": {"fencing", "limits", "retries"},
+    "workers": {
+        *("files", "jobs", "packing", "progress", "records", "retries", "stopping", "study", "watching", "work")
+    },
+    "report": {"architecture", "files", "findings", "network", "pareto", "records", "retries", "run", "text"},
     "export": {"architecture", "files", "network", "records", "run", "text"},
     "full_training": {
         *(
@@ -158,7 +168,7 @@ FOR_TYPES: dict[str, set[str]] = {
 
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
-    "ray": {"workers"},
+    "ray": {"watching", "workers"},
     "optuna": {"bench", "run", "samplers", "study"},
     "plotly": {"bench", "report"},
 }
