@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from nas.architecture import Architecture
 from nas.data import Dataset, Streamed
 
 CHECKPOINT, EPOCHS, RESULT = "checkpoint.pt", "epochs.json", "result.json"
+ATTEMPT = "attempt.json"  # whose turn it is to write (`nas.fencing`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +58,18 @@ class StreamedData:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A candidate to train: its key ("12", or "baseline:resnet20"), its folder, its architecture, the seed of its weights."""
+    """A candidate to train: its key ("12", or "baseline:resnet20"), its folder, its architecture, the seed of its weights.
+
+    token: of the attempt that it was handed out for (`nas.fencing`), "" if nobody may take it over. ended: the attempts before
+    this one, by what ended them (`nas.retries`). Two attempts at one trial are one job.
+    """
 
     key: str
     folder: Path
     architecture: Architecture
     seed: int
+    token: str = field(default="", compare=False)
+    ended: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def baseline(self) -> bool:
@@ -78,8 +85,11 @@ class Job:
             "folder": str(self.folder),
             "architecture": self.architecture.to_dict(),
             "seed": self.seed,
+            "token": self.token,
+            "ended": dict(self.ended),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        return cls(data["key"], Path(data["folder"]), Architecture.from_dict(data["architecture"]), data["seed"])
+        architecture = Architecture.from_dict(data["architecture"])
+        return cls(data["key"], Path(data["folder"]), architecture, data["seed"], data["token"], dict(data["ended"]))

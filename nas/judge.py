@@ -25,7 +25,7 @@ from nas.stopping import Curve, Decision, Point, Standing, Stopping
 class Judge:
     """Told of each epoch by an executor, in the driver's process; says whether the trial stops behind it."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: Settings, storage: str | None = None) -> None:
         policy = settings.stopping_policy()
         self.active = policy.name != "none"
         self.objectives = settings.parsed_objectives()
@@ -34,7 +34,7 @@ class Judge:
         self._running: dict[str, list[Epoch]] = {}  # so far, of those that are not at their end
         self._decisions: dict[str, list[Decision]] = {}
         if self.active:
-            self._restore(folder, settings)
+            self._restore(folder, settings, storage)
 
     def stops(self, job: Job, epoch: Epoch) -> bool:
         """Whether a trial stops behind this epoch of its; if so, its result says so. NasError if that can't be written."""
@@ -90,9 +90,9 @@ class Judge:
             "epochs": [own.to_dict() for own in epochs],
         }
 
-    def _restore(self, folder: Path, settings: Settings) -> None:
+    def _restore(self, folder: Path, settings: Settings, storage: str | None) -> None:
         """Curves and decisions of earlier drivers, in the order in which the trials began."""
-        baselines, trials = read_baselines(folder, settings, self.objectives), read_trials(folder, self.objectives)
+        baselines, trials = read_baselines(folder, settings, self.objectives), read_trials(folder, settings, storage)
         for trial in [*reversed(baselines), *trials]:
             if trial.state not in ("running", "complete", "stopped") or not trial.epochs:
                 continue

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nas.jobs import TrainingData
+from nas.jobs import Job, TrainingData
 from nas.judge import Judge
+from nas.limits import Watch
 from nas.progress import Monitor
 from nas.study import Study
 from nas.work import Bench
@@ -23,21 +24,36 @@ def run(study: Study, data: TrainingData, monitor: Monitor, stop: Callable[[], b
         proxy=settings.training_proxy(),
         engines=settings.engine,
     )
-    judge = Judge(study.folder, settings)
+    judge = Judge(study.folder, settings, study.url)
     while not stop():
         job = study.ask()
         if job is None:
             return
         monitor.started(job)
-        epochs = bench.run(job)
-        for epoch in epochs:
-            monitor.epoch(job, epoch)
-            if judge.stops(job, epoch):
-                epochs.close()
-                break
-            if stop() and epoch.number < bench.recipe.epochs:
-                study.put_back(job.key)
-                return
+        try:
+            with Watch(job, settings.executor.get("trial_timeout")):
+                ended = _train(bench, job, monitor, stop, judge)
+        except (
+            KeyboardInterrupt
+        ):  # while an exception, as the end of this process, may be the trial's fault: see `nas.fencing`
+            study.put_back(job.key)
+            raise
+        if not ended:
+            study.put_back(job.key)
+            return
         result = study.tell(job.key)
         judge.ended(job, result)
         monitor.ended(job, result)
+
+
+def _train(bench: Bench, job: Job, monitor: Monitor, stop: Callable[[], bool], judge: Judge) -> bool:
+    """One attempt; whether it came to its end."""
+    epochs = bench.run(job)
+    for epoch in epochs:
+        monitor.epoch(job, epoch)
+        if judge.stops(job, epoch):
+            epochs.close()
+            break
+        if stop() and epoch.number < bench.recipe.epochs:
+            return False
+    return True

@@ -77,6 +77,8 @@ class Trial:
     started: float | None  # seconds since 1970
     seconds: float  # spent on training and validation
     finished: float | None = None  # seconds since 1970
+    cause: str = ""  # of a failure, in one word or two (`nas.retries.Cause`)
+    attempts: int = 1  # workers that were at it, one after the other
     executed: Execution | None = None  # by a trained dynamic network on the validation images; `cost` is its worst case
     decisions: tuple[Decision, ...] = ()  # of early stopping, one behind each rung
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 LOCK, TRIALS, BASELINES, SESSIONS = "run.lock", "trials", "baselines", "sessions.json"
 DECISIONS = "stopping.json"  # in a trial's folder: what early stopping has decided about it
+CONFIG = "config.yaml"  # in the folder of a trial that failed: its network, to be looked into
 ATTRIBUTE = "nas"  # the Optuna user attribute that holds a trial's digest, cost and architecture
 
 
@@ -141,6 +142,8 @@ class Run:
                 "epochs": len(trial.epochs),
                 "seconds": trial.seconds,
                 "reason": trial.reason,
+                "cause": trial.cause,
+                "attempts": trial.attempts,
                 "digest": trial.digest,
             }
             rows.append({**row, **trial.choices})
@@ -248,6 +251,8 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
                 values=None if accuracy is None else objective_values(accuracy, cost, objectives),
                 epochs=epochs,
                 reason=result.get("reason", ""),
+                cause=result.get("cause", ""),
+                attempts=result.get("attempts", 1),
                 started=result["finished"] - result["seconds"] if result else None,
                 seconds=result.get("seconds", 0.0),
                 finished=result.get("finished"),
@@ -282,6 +287,7 @@ def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, A
     records = result.get("epochs") or (read_json(place / "epochs.json") if state == "running" else None) or []
     epochs = tuple(Epoch.from_dict(record) for record in records)
     values = tuple(frozen.values) if state == "complete" else None
+    attempts = frozen.user_attrs.get("attempts", {})
     return Trial(
         number=frozen.number,
         state=state,
@@ -294,6 +300,8 @@ def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, A
         values=values,
         epochs=epochs,
         reason=frozen.user_attrs.get("reason", facts.get("reason", "")),
+        cause=attempts.get("cause", ""),
+        attempts=attempts.get("attempts", 1),
         started=frozen.datetime_start.timestamp() if frozen.datetime_start else None,
         seconds=sum(epoch.seconds for epoch in epochs),
         finished=frozen.datetime_complete.timestamp() if frozen.datetime_complete else None,

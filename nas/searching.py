@@ -82,6 +82,7 @@ class Request:
     gpus_per_trial: float | str | None = None  # a number or "auto" (`nas.packing`), which None is where there are GPUs
     address: str | None = None
     storage: str | None = None  # URL of the study's database; None: the journal in the run's folder
+    trial_timeout: float | None = None  # seconds that one attempt at a trial may take
     device: str = "auto"
     precision: str = "auto"
     out: Path | None = None
@@ -215,6 +216,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
             "cpus_per_trial": request.cpus_per_trial,
             "gpus_per_trial": request.gpus_per_trial,
             "address": request.address,
+            "trial_timeout": request.trial_timeout,
         },
         device=request.device,
         precision=request.precision,
@@ -256,7 +258,7 @@ def drive(
 
 
 def _check_executor(asked: Mapping[str, Any]) -> None:
-    for name, least in (("workers", 0), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0)):
+    for name, least in (("workers", 0), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0), ("trial_timeout", 0.1)):
         value = asked.get(name)
         if name == "gpus_per_trial" and value == AUTO:
             continue

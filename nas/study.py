@@ -6,6 +6,7 @@ next one under the same number; results that were written but not told are told;
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -20,13 +21,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
+from nas import fencing
 from nas.architecture import Architecture
 from nas.errors import NasError, UsageError
-from nas.files import read_json, write_json
+from nas.files import read_json, write_json, write_text
 from nas.jobs import CHECKPOINT, EPOCHS, Job
 from nas.knobs import Choices
 from nas.network import cost_of
-from nas.run import ATTRIBUTE, BASELINES, JOURNAL, LOCK, TRIALS, check_begun, objective_values, read_baselines
+from nas.retries import Attempts, Cause
+from nas.run import ATTRIBUTE, BASELINES, CONFIG, JOURNAL, LOCK, TRIALS, check_begun, objective_values, read_baselines
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.settings import Settings
 from nas.storage import failed, of_storage, open_storage, resolved, study_name
@@ -34,7 +37,6 @@ from nas.storage import failed, of_storage, open_storage, resolved, study_name
 if TYPE_CHECKING:
     import optuna
 
-MAX_ATTEMPTS = 3  # a candidate that takes its worker down with it is given up then
 FAILURES_AT_FIRST = 5  # that many with nothing trained, and it is not the candidates' fault
 REJECTIONS_IN_A_ROW = 100  # then the sampler is handed a candidate that fits and is new
 TRIES_FOR_NEW = 2000  # random candidates, before a space counts as exhausted
@@ -65,7 +67,7 @@ class Study:
     def __init__(self, folder: Path, settings: Settings, storage: str | None = None) -> None:
         self.folder = folder.absolute()
         self.settings = settings
-        self._url = resolved(settings.storage, storage, self.folder)
+        self.url = resolved(settings.storage, storage, self.folder)
         self.space = settings.search_space()
         self.objectives = settings.parsed_objectives()
         self.counts = Counts()
@@ -75,7 +77,7 @@ class Study:
         self._last_failure = ""
         self._queue: deque[Job] = deque()  # adopted, retried, and the baselines
         self._flying: dict[str, Job] = {}
-        self._attempts: dict[str, int] = {}
+        self._attempts: dict[str, Attempts] = {}  # at the jobs that are open
         self._digests: dict[str, str] = {}  # digest -> who trains or trained it
         self._lock: BinaryIO | None = None
         self._study: optuna.Study | None = None
@@ -96,7 +98,7 @@ class Study:
         if self._lock is not None:
             self._lock.close()  # the kernel releases the flock with it, and with this process however it ends
         if error is not None and of_storage(error):
-            raise failed(error, self._url) from None
+            raise failed(error, self.url) from None
 
     # -- handing out -------------------------------------------------------------------------------------------------
 
@@ -105,8 +107,11 @@ class Study:
 
         Sets `exhausted` where the space holds no further candidate. NasError if trials keep failing.
         """
-        if self._queue:
-            return self._hand_out(self._queue.popleft())
+        while self._queue:
+            waiting = self._hand_out(self._queue.popleft())
+            if not self.ended(waiting.key):
+                return waiting
+            self.tell(waiting.key)  # a worker that outlived the last driver has brought it to its end meanwhile
         searching = sum(not job.baseline for job in self._flying.values())
         if self.exhausted or self.counts.trained + searching >= self.settings.trials:
             return None
@@ -139,6 +144,8 @@ class Study:
         return found + [(str(trial.number), tuple(trial.values)) for trial in trials]
 
     def _hand_out(self, job: Job) -> Job:
+        alone = self.settings.executor["kind"] == "local"
+        job = fencing.hand_out(job, self._attempts.get(job.key, Attempts()), alone=alone)
         self._flying[job.key] = job
         return job
 
@@ -197,51 +204,78 @@ class Study:
         if result is None:
             raise NasError(f"{job.result_path}: missing although the worker said that it was done")
         del self._flying[key]
-        if not job.baseline:
-            self._record(int(key), job.architecture, result)
+        self._record(job, result)
         return result
 
     def ended(self, key: str) -> bool:
         """Whether a job's worker left its result, so that it can be told."""
         return _result(self._flying[key]) is not None
 
-    def retry(self, key: str, reason: str) -> bool:
-        """A job's worker died. It is queued again, to go on from its checkpoint, or given up after MAX_ATTEMPTS.
+    def retry(self, key: str, reason: str, cause: Cause = Cause.WORKER) -> bool:
+        """A job's attempt ended without a result. It is queued again, to go on from its checkpoint, or given up (`nas.retries`).
 
-        Returns whether it is tried again. A result that the worker wrote before it died is told instead.
+        Returns whether it is tried again. A result that the worker wrote before its end is told instead.
         """
         job = self._flying[key]
         if _result(job) is not None:
             self.tell(key)
             return False
-        self._attempts[key] = self._attempts.get(key, 0) + 1
-        if self._attempts[key] < MAX_ATTEMPTS:
-            del self._flying[key]
-            self._queue.append(job)
+        self._attempts[key] = self._attempts.get(key, Attempts()).after(cause)
+        if self._attempts[key].allow(cause):
+            self._queue.append(self._flying.pop(key))
             return True
-        failure = {"key": key, "digest": job.architecture.digest, "state": "failed", "accuracy": None, "seconds": 0.0}
-        text = f"the worker died {self._attempts[key]} times; last: {reason}"
-        write_json(job.result_path, {**failure, "reason": text, "finished": time.time(), "epochs": []})
+        self._give_up(job, cause, self._attempts[key].gave_up(cause, reason))
         self.tell(key)
         return False
 
     def put_back(self, key: str) -> None:
         """A job that its executor did not finish, for no fault of its own: it stays open for the next driver."""
-        self._queue.appendleft(self._flying.pop(key))
+        job = self._flying.pop(key)
+        fencing.put_back(job)
+        self._queue.appendleft(job)
 
-    def _record(self, number: int, architecture: Architecture, result: Mapping[str, Any]) -> None:
+    def _give_up(self, job: Job, cause: Cause, reason: str) -> None:
+        """Write, in the worker's place, the result of a job that is tried no more."""
+        result = {
+            "key": job.key,
+            "digest": job.architecture.digest,
+            "state": "failed",
+            "accuracy": None,
+            "seconds": 0.0,
+        }
+        epochs = read_json(job.folder / EPOCHS) or []
+        ended = self._attempts[job.key].ended
+        tried = {"reason": reason, "cause": cause, "ended": ended, "attempts": sum(ended.values())}
+        facts = {**tried, "finished": time.time(), "epochs": epochs}
+        write_json(job.result_path, {**result, **facts})
+
+    def _record(self, job: Job, result: Mapping[str, Any]) -> None:
+        """Tell Optuna what became of a trial, and leave the config of a network that failed, for a person to look into."""
         from optuna.trial import Trial, TrialState
 
-        if result["state"] == "complete":
-            self.study.tell(number, objective_values(result["accuracy"], cost_of(architecture), self.objectives))
-            self.counts.complete += 1
-        elif result["state"] == "stopped":
-            self._stop(number, result)
-        else:
-            Trial(self.study, self._trial_id(number)).set_user_attr("reason", result["reason"])
-            self.study.tell(number, state=TrialState.FAIL)
+        failed = result["state"] == "failed"
+        attempts = {name: result[name] for name in ("cause", "attempts", "ended") if result.get(name)}
+        if failed:
+            network = dataclasses.replace(job.architecture, name=job.architecture.name or f"trial{job.key}")
+            write_text(job.folder / CONFIG, network.to_yaml())
+        if job.baseline:
+            pass
+        elif failed:
+            trial = Trial(self.study, self._trial_id(int(job.key)))
+            trial.set_user_attr("reason", result["reason"])
+            trial.set_user_attr("attempts", attempts)
+            self.study.tell(int(job.key), state=TrialState.FAIL)
             self.counts.failed += 1
             self._last_failure = result["reason"]
+        elif result["state"] == "stopped":
+            self._stop(int(job.key), result)
+        else:
+            if "ended" in attempts:
+                Trial(self.study, self._trial_id(int(job.key))).set_user_attr("attempts", attempts)
+            values = objective_values(result["accuracy"], cost_of(job.architecture), self.objectives)
+            self.study.tell(int(job.key), values)
+            self.counts.complete += 1
+        fencing.end(job)
 
     def _stop(self, number: int, result: Mapping[str, Any]) -> None:
         """PRUNED, with the fidelity and accuracy that it reached, which nobody must take for final ones."""
@@ -274,10 +308,10 @@ class Study:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._repair()
-        storage = open_storage(self._url, self.folder)
+        storage = open_storage(self.url, self.folder)
         name = study_name(self.settings.storage)
-        if self._url is not None and name not in optuna.get_all_study_names(storage):
-            check_begun(self.folder, self._url)
+        if self.url is not None and name not in optuna.get_all_study_names(storage):
+            check_begun(self.folder, self.url)
         directions = [objective.direction for objective in self.objectives]
         self._study = optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
         if [direction.name.lower() for direction in self._study.directions] != directions:
@@ -316,7 +350,7 @@ class Study:
             job = Job(f"baseline:{entry['name']}", folder, architecture, self.settings.seed)
             self._digests[architecture.digest] = f"baseline {entry['name']}"
             if _result(job) is None:
-                self._queue.append(job)
+                self._reopen(job)
 
     def _adopt(self, frozen: optuna.trial.FrozenTrial) -> None:
         from optuna.trial import TrialState
@@ -339,11 +373,19 @@ class Study:
         job = self._job(frozen.number, Architecture.from_dict(facts["architecture"]))
         result = _result(job)
         if result is not None:
-            self._record(frozen.number, job.architecture, result)
+            self._record(job, result)
             self.recovered.append(f"took over the result of trial {frozen.number}, which was written but not recorded")
         else:
-            self._queue.append(job)
+            self._reopen(job)
             self.recovered.append(f"goes on with trial {frozen.number}")
+
+    def _reopen(self, job: Job) -> None:
+        """Queue what an earlier driver left open; the next `ask` gives it up if its last attempt was one too many."""
+        attempts = self._attempts[job.key] = fencing.recovered(job)
+        last = next((cause for cause in (Cause.PROCESS, Cause.TIMEOUT) if not attempts.allow(cause)), None)
+        if last is not None:
+            self._give_up(job, last, attempts.gave_up(last, "under an earlier driver"))
+        self._queue.append(job)
 
 
 def _result(job: Job) -> dict[str, Any] | None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from nas.errors import UsageError
 
 if TYPE_CHECKING:
     from nas.architecture import Architecture, Stage
@@ -53,6 +57,15 @@ def format_seconds(seconds: float) -> str:
             rest = whole % size // smaller_size
             return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
     return f"{seconds:.1f} s" if 0 < seconds < 10 else f"{whole} s"
+
+
+def parse_seconds(text: str) -> float:
+    """A duration as people write it, in seconds: `90`, `90s`, `30m`, `1.5h`, `2d`. UsageError for anything else, or none at all."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd]?)", text.strip().lower())
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]] if match else 0.0
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"{text!r} is not a duration above 0 in seconds, or as 90s, 30m, 2h or 1d")
+    return seconds
 
 
 def describe(architecture: Architecture) -> str:

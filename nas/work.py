@@ -21,6 +21,7 @@ from nas.data import Dataset
 from nas.data.images import memory_holds
 from nas.engine import Engine
 from nas.errors import NasError
+from nas.fencing import Fenced, check, guarded
 from nas.files import read_json, write_json, write_with
 from nas.jobs import CHECKPOINT, EPOCHS, RESULT, Job, TrainingData
 from nas.memory import largest_micro_batch
@@ -29,7 +30,8 @@ from nas.probes import probe_engine
 from nas.proxy import Proxy
 from nas.recipe import Recipe
 from nas.records import Epoch, Execution
-from nas.train import Training, pick_device, pick_precision
+from nas.retries import Cause
+from nas.train import Diverged, Training, pick_device, pick_precision
 
 MAX_REASON = 400  # characters
 
@@ -145,12 +147,13 @@ class Bench(Place):
     def run(self, job: Job) -> Generator[Epoch, None, None]:
         """Train a job from where its folder stands to the end, yielding each epoch that this attempt trains.
 
-        Always ends with `result.json`: a network that diverges, doesn't fit into the memory or raises leaves its reason.
+        Always ends with `result.json`: a network that diverges, doesn't fit into the memory or raises leaves its reason and its
+        cause; but Fenced, and nothing written, where the job was handed out anew.
         """
         folder = job.folder
         folder.mkdir(parents=True, exist_ok=True)
         epochs: list[Epoch] = []
-        reason = ""
+        reason, cause = "", Cause.EXCEPTION
         executed: Execution | None = None
         micro_batch: int | None = None
         singly = ""
@@ -173,14 +176,20 @@ class Bench(Place):
                     self._save(training, epochs, job)
                     yield epochs[-1]
                 executed = training.executed()
-            except torch.OutOfMemoryError as error:
-                micro_batch = smaller(micro_batch, self.recipe.batch_size)
-                if micro_batch:
-                    continue  # from the last checkpoint
-                reason = _line(f"out of memory on {self.device} with a single image: {error}")
+            except Fenced:
+                raise
+            except Diverged as error:
+                reason, cause = _line(str(error)), Cause.DIVERGED
             except NasError as error:
                 reason = _line(str(error))
             except Exception as error:
+                if out_of_memory(error, self.device):
+                    micro_batch = smaller(micro_batch, self.recipe.batch_size)
+                    if micro_batch:
+                        continue  # from the last checkpoint
+                    reason = _line(f"out of memory on {self.device} with a single image: {error}")
+                    cause = Cause.MEMORY if self.device.type == "cpu" else Cause.DEVICE_MEMORY
+                    break
                 if "CUDA error" in str(error):
                     raise  # the CUDA context is lost with such an error: only a new process can go on
                 reason = _line(f"{type(error).__name__}: {error}")
@@ -188,7 +197,9 @@ class Bench(Place):
                 training = None  # type: ignore[assignment]  # the next network needs the memory
                 self.release()
             break
-        write_json(folder / RESULT, self._result(job, epochs, reason, executed, micro_batch, singly))
+        result = self._result(job, epochs, reason, executed, micro_batch, singly)
+        check(job)
+        write_json(folder / RESULT, result | ({"cause": cause} if reason else {}))
         for name in (CHECKPOINT, EPOCHS):
             (folder / name).unlink(missing_ok=True)
 
@@ -202,9 +213,10 @@ class Bench(Place):
     def _save(self, training: Training, epochs: list[Epoch], job: Job) -> None:
         if training.done == self.recipe.epochs:
             return  # the result follows at once
+        check(job)
         write_json(job.folder / EPOCHS, [epoch.to_dict() for epoch in epochs])
         state = {**training.state(), "digest": job.architecture.digest}
-        write_with(job.folder / CHECKPOINT, lambda file: torch.save(state, file))
+        write_with(job.folder / CHECKPOINT, guarded(job, lambda file: torch.save(state, file)))
 
     def _result(
         self,
@@ -220,6 +232,8 @@ class Bench(Place):
             "digest": job.architecture.digest,
             "state": "failed" if reason else "complete",
             "reason": reason,
+            "attempts": sum(job.ended.values()) + 1,
+            "ended": dict(job.ended),
             "accuracy": None if reason else epochs[-1].accuracy,
             "seconds": sum(epoch.seconds for epoch in epochs),
             "finished": time.time(),
@@ -267,6 +281,16 @@ def free_bytes(device: torch.device) -> int | None:
 def smaller(micro_batch: int | None, batch_size: int) -> int:
     """Half of the micro-batch that was too large (None: the whole batch); 0 below one image."""
     return (micro_batch or batch_size) // 2
+
+
+def out_of_memory(error: Exception, device: torch.device) -> bool:
+    """Whether a smaller micro-batch may do where this was raised: the device's memory is full; on the CPU, the host's."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    refused = isinstance(error, MemoryError) or "can't allocate memory" in str(
+        error
+    )  # PyTorch's own allocator says this
+    return device.type == "cpu" and refused
 
 
 def _line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The Ray Tune executor: places trials on a cluster's GPUs and CPUs. The only file that imports Ray.
+"""The Ray Tune executor: places trials on a cluster's GPUs and CPUs. Only this file and `nas.watching` import Ray.
 
 Tune only executes. What is tried, what became of it and what is still open stands in the run folder (`nas.study`), so that
 nothing is lost with Tune's own state, which is kept in a temporary folder and never restored. On a cluster of several
@@ -34,7 +34,9 @@ from nas.judge import Judge
 from nas.packing import Packing, Question
 from nas.progress import Monitor
 from nas.records import Epoch
+from nas.retries import Cause, killed_for_memory
 from nas.study import Study
+from nas.watching import GONE, Watch, ended_by
 
 if TYPE_CHECKING:
     from nas.settings import Settings
@@ -54,7 +56,7 @@ ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 PACKING_SECONDS = 600.0  # until the probe of how many trials share a GPU is given up
-RESTARTS = 5  # of Tune itself, in a row, without a trial that ended in between
+RESTARTS = 5  # of Tune itself, in a row, for which no trial is to blame and in which none ended
 CAPACITY_SECONDS = 2.0  # how long the cluster's size is believed
 
 
@@ -108,10 +110,9 @@ class Worker(tune.Trainable):
     def setup(
         self, config: dict[str, Any], data: TrainingData | None = None, options: dict[str, Any] | None = None
     ) -> None:
-        from nas.work import Bench
-
         assert data is not None and options is not None
-        self.bench: Bench = Bench(data, **options)
+        self._data, self._options = data, options
+        self._bench: Bench | None = None
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -120,7 +121,22 @@ class Worker(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self.job = Job.from_dict(config)
-        self.epochs: Iterator[Epoch] = self.bench.run(self.job)
+        self._epochs: Iterator[Epoch] | None = None
+
+    @property
+    def bench(self) -> Bench:
+        """Made in the first step, where a device that hangs is noticed as a trial that does."""
+        from nas.work import Bench
+
+        if self._bench is None:
+            self._bench = Bench(self._data, **self._options)
+        return self._bench
+
+    @property
+    def epochs(self) -> Iterator[Epoch]:
+        if self._epochs is None:
+            self._epochs = self.bench.run(self.job)
+        return self._epochs
 
     def step(self) -> dict[str, Any]:
         epoch = next(self.epochs, None)
@@ -143,6 +159,8 @@ class Driver(Searcher):
         self.jobs: dict[str, Job] = {}  # by Tune's trial id
         self.failure: BaseException | None = None
         self.ended = 0
+        self.blamed = 0  # attempts that ended without a result, for a cause that counts against their trial
+        self.causes: dict[str, tuple[Cause, str]] = {}  # by Tune's trial id: what ended an attempt, before Tune says so
         self._slots = (0.0, 0)
 
     def suggest(self, trial_id: str) -> Any:
@@ -167,15 +185,15 @@ class Driver(Searcher):
             self._show(self.jobs[trial_id], result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        job = self.jobs.pop(trial_id, None)
+        job, cause = self.jobs.pop(trial_id, None), self.causes.pop(trial_id, (Cause.WORKER, GONE[Cause.WORKER]))
         if job is None:
             return
         try:
-            self._close(job, result, error)
+            self._close(job, result, error, cause)
         except Exception as problem:
             self.failure = problem
 
-    def _close(self, job: Job, result: Mapping[str, Any] | None, error: bool) -> None:
+    def _close(self, job: Job, result: Mapping[str, Any] | None, error: bool, cause: tuple[Cause, str]) -> None:
         if result is not None and not error:
             self._show(job, result)  # Tune gives the last result here only
         if self.study.ended(job.key):
@@ -185,13 +203,30 @@ class Driver(Searcher):
             self.monitor.ended(job, result)
         elif self.stop() or not error:
             self.study.put_back(job.key)
-        elif self.study.retry(job.key, "its process ended"):
-            self.monitor.note(f"{job.key}: the worker died; goes on from its last epoch on another one")
+        else:
+            self.blame(job, *cause)
+
+    def blame(self, job: Job, cause: Cause, last: str) -> None:
+        """An attempt ended without a result: the trial is tried again, or given up."""
+        self.blamed += 1
+        if self.study.retry(job.key, last, cause):
+            self.monitor.note(f"{job.key}: {cause}: {last}; goes on from its last epoch")
         else:
             self.ended += 1
             result = read_json(job.result_path)
             self.judge.ended(job, result)
             self.monitor.ended(job, result)
+
+    def note(self, trial_id: str, cause: Cause, last: str) -> None:
+        """An attempt is about to end, for this cause."""
+        self.causes[trial_id] = (cause, last)
+
+    def failed(self, trial: Any) -> None:
+        """An attempt ended by an error, of which Tune itself will tell no more than that."""
+        try:
+            self.causes.setdefault(trial.trial_id, ended_by(trial))
+        except Exception as problem:
+            self.failure = problem
 
     def _show(self, job: Job, result: Mapping[str, Any]) -> None:
         if result.get("epoch"):
@@ -234,6 +269,9 @@ class Stopper(FIFOScheduler):
             driver.failure = error
             judged = True
         return str(TrialScheduler.STOP if judged or driver.stop() else TrialScheduler.CONTINUE)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        self._driver.failed(trial)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -304,17 +342,22 @@ def run(
     trainable = tune.with_resources(
         tune.with_parameters(worker, data=data, options=options), {"CPU": resources.cpus, "GPU": resources.gpus}
     )
-    idle, judge = 0, Judge(study.folder, settings)
+    idle, judge = 0, Judge(study.folder, settings, study.url)
     while not (stop() or study.finished):
         driver = Driver(study, monitor, stop, resources, judge)
-        problem = _fit(trainable, driver, Stopper(driver))
+        watch = Watch(settings.executor.get("trial_timeout"), driver.note)
+        problem = _fit(trainable, driver, Stopper(driver), watch)
+        for trial_id in watch.of_processes(killed_for_memory(problem)):
+            if trial_id in driver.jobs:  # which Tune takes for an end of everything
+                driver.blame(driver.jobs.pop(trial_id), Cause.MEMORY, GONE[Cause.MEMORY])
         for job in driver.jobs.values():
             study.put_back(job.key)  # Tune gave up while they ran; nothing is known against them
         if driver.failure is not None:
             raise driver.failure
-        idle = 0 if driver.ended else idle + 1
+        idle = 0 if driver.ended or driver.blamed else idle + 1
         if idle >= RESTARTS:
-            raise NasError(f"Ray Tune ended {idle} times without finishing a trial: {problem or 'no reason given'}")
+            reason = problem.splitlines()[0] if problem else "no reason given"
+            raise NasError(f"Ray Tune ended {idle} times without finishing a trial: {reason}")
 
 
 def measured(settings: Settings, resources: Resources) -> dict[str, dict[str, Any]]:
@@ -357,8 +400,8 @@ def _epoch(result: Mapping[str, Any]) -> Epoch:
     return Epoch.from_dict(json.loads(result["epoch"]))
 
 
-def _fit(trainable: Any, driver: Driver, scheduler: Stopper) -> str:
-    """One `Tuner.fit()`; the reason if it broke off."""
+def _fit(trainable: Any, driver: Driver, scheduler: Stopper, watch: Watch) -> str:
+    """One `Tuner.fit()`; the reason if it broke off, with all that Ray says of it."""
     folder = tempfile.mkdtemp(prefix="nas-tune-")
     try:
         tuner = tune.Tuner(
@@ -368,13 +411,14 @@ def _fit(trainable: Any, driver: Driver, scheduler: Stopper) -> str:
                 name="run",
                 storage_path=folder,
                 verbose=0,
+                callbacks=[watch],
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )
         tuner.fit()
     except Exception as error:
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
+        return str(error) or type(error).__name__
     finally:
         shutil.rmtree(Path(folder), ignore_errors=True)
     return ""

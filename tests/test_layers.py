@@ -53,6 +53,8 @@ TABLE: dict[str, set[str]] = {
     "storage": set(),
     "settings": {"architecture", "budget", "files", "pareto", "proxy", "recipe", "space", "stopping"},
     "jobs": {"architecture", "data"},
+    "retries": {"text"},
+    "fencing": {"files", "jobs", "retries"},
     "dynamic": {"architecture", "batches", "blocks", "cost", "network", "records"},
     "optimiser": {"recipe"},
     "predictions": {"batches", "train"},
@@ -79,6 +81,7 @@ TABLE: dict[str, set[str]] = {
         "batches",
         "data",
         "engine",
+        "fencing",
         "files",
         "jobs",
         "memory",
@@ -87,6 +90,7 @@ TABLE: dict[str, set[str]] = {
         "proxy",
         "recipe",
         "records",
+        "retries",
         "train",
     },
     "streaming": {"augmentation", "batches", "data", "jobs", "recipe", "work"},
@@ -97,12 +101,14 @@ TABLE: dict[str, set[str]] = {
     "study": {
         *(
             "architecture",
+            "fencing",
             "files",
             "jobs",
             "knobs",
             "network",
             "pareto",
             "records",
+            "retries",
             "run",
             "samplers",
             "settings",
@@ -111,9 +117,13 @@ TABLE: dict[str, set[str]] = {
         ),
     },
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
-    "local": {"jobs", "judge", "progress", "records", "study", "work"},
-    "workers": {"files", "jobs", "judge", "packing", "progress", "records", "study", "work"},
-    "report": {"architecture", "files", "findings", "network", "pareto", "records", "run", "stopping", "text"},
+    "limits": {"fencing", "jobs", "retries", "text"},
+    "local": {"jobs", "judge", "limits", "progress", "records", "study", "work"},
+    "watching": {"fencing", "limits", "retries"},
+    "workers": {*("files", "jobs", "judge", "packing", "progress", "records", "retries", "study", "watching", "work")},
+    "report": {
+        *("architecture", "files", "findings", "network", "pareto", "records", "retries", "run", "stopping", "text")
+    },
     "export": {"architecture", "files", "network", "records", "run", "text"},
     "full_training": {
         *(
@@ -162,7 +172,7 @@ FOR_TYPES: dict[str, set[str]] = {
 
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
-    "ray": {"workers"},
+    "ray": {"watching", "workers"},
     "optuna": {"bench", "run", "samplers", "storage", "study"},
     "plotly": {"bench", "report"},
 }

@@ -26,10 +26,11 @@ from nas.errors import NasError, UsageError
 from nas.files import read_json, write_json
 from nas.jobs import EPOCHS, RESULT
 from nas.network import cost_of
+from nas.retries import RETRIES, Cause
 from nas.run import ATTRIBUTE, JOURNAL, LOCK, load_run
 from nas.samplers import SAMPLERS
 from nas.settings import Settings
-from nas.study import FAILURES_AT_FIRST, MAX_ATTEMPTS, Study
+from nas.study import FAILURES_AT_FIRST, Study
 
 FEW = """\
 space: few
@@ -229,7 +230,7 @@ def test_many_failures_among_successes_end_the_run(tmp_path):
 def test_a_dead_workers_job_is_tried_three_times(tmp_path):
     with begin(tmp_path, trials=2) as study:
         job = study.ask()
-        for attempt in range(1, MAX_ATTEMPTS):
+        for attempt in range(RETRIES[Cause.WORKER]):
             assert study.retry(job.key, f"death {attempt}") is True
             assert study.ask() == job
         assert study.retry(job.key, "death 3") is False
@@ -243,7 +244,7 @@ def test_a_dead_workers_job_is_tried_three_times(tmp_path):
 def test_a_baseline_whose_worker_dies_is_given_up_too(tmp_path):
     settings = dataclasses.replace(settings_of(trials=1), baselines=[baseline_of(ONE)])
     with begin(tmp_path, settings) as study:
-        for _ in range(MAX_ATTEMPTS):
+        for _ in range(RETRIES[Cause.WORKER] + 1):
             study.retry(study.ask().key, "it died")
         assert [job.key for job in finish(study)] == ["0"]
     (baseline,) = load_run(tmp_path).baselines()

@@ -16,10 +16,11 @@ from nas.errors import NasError, UsageError
 from nas.files import write_json
 from nas.jobs import Job
 from nas.network import cost_of
+from nas.retries import RETRIES, Cause
 from nas.run import JOURNAL, STUDY_NAME, journal, load_run
 from nas.samplers import SAMPLERS
 from nas.settings import Settings
-from nas.study import MAX_ATTEMPTS, Study
+from nas.study import Study
 
 HOLDER = """
 import sys, time
@@ -180,7 +181,7 @@ def test_a_dead_worker_is_tried_again_and_then_given_up(tmp_path: Path) -> None:
     with Study(tmp_path, settings) as study:
         job = study.ask()
         assert job
-        for attempt in range(1, MAX_ATTEMPTS):
+        for attempt in range(RETRIES[Cause.WORKER]):
             assert study.retry(job.key, "killed")
             assert study.ask() == job, attempt
         assert not study.retry(job.key, "killed")

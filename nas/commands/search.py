@@ -37,6 +37,20 @@ class GpuShare(click.ParamType):  # type: ignore[type-arg]  # generic from click
             self.fail(f"{value!r} is neither a number nor auto", param, ctx)
 
 
+class Seconds(click.ParamType):  # type: ignore[type-arg]
+    """A duration, as 30m, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from nas.text import parse_seconds
+
+        try:
+            return value if isinstance(value, float) else parse_seconds(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
 quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but errors and, at the end, the run's folder.")
 
 
@@ -116,6 +130,13 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
     help="Keep the study in a database, as postgresql://USER@HOST/NAME, in place of the run's folder. Default: $NAS_STORAGE, which "
     "hides a password from the list of processes.",
 )
+@click.option(
+    "--trial-timeout",
+    type=Seconds(),
+    metavar="30m|2h|...",
+    help="End a worker that has been at one trial for longer, wherever it hangs. The trial goes on from its last epoch once more, then "
+    "fails. With --executor local the whole process ends, and nas resume goes on. Default: no limit.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16 (autocast).")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder. Default: results/SPACE-DATASET-TIME.")
@@ -153,6 +174,7 @@ def search(
 @click.option("--cpus-per-trial", type=float, help="In place of the run's setting.")
 @click.option("--address", help="Of a running Ray cluster, in place of the run's setting.")
 @click.option("--storage", metavar="URL", help="The whole URL of the run's database, whose password it does not keep.")
+@click.option("--trial-timeout", type=Seconds(), metavar="30m|2h|...", help="In place of the run's setting.")
 @click.option("--executor", "kind", type=click.Choice(["ray", "local"]), help="In place of the run's setting.")
 @click.option("--download", is_flag=True, help="Download the data set if it is no longer there.")
 @quiet_option
