@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from nas.architecture import Architecture
 from nas.cost import Cost
 from nas.errors import UsageError
 from nas.files import read_json
+from nas.locks import held
 from nas.network import cost_of
 from nas.pareto import Objective, hypervolume_history
 from nas.pareto import front as pareto_front
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 JOURNAL, LOCK, TRIALS, BASELINES, SESSIONS = "study.journal", "run.lock", "trials", "baselines", "sessions.json"
 STUDY_NAME = "nas"
+SESSION_KEYS = {"begun", "startup_seconds", "search_seconds", "training_seconds", "workers"}
 ATTRIBUTE = "nas"  # the Optuna user attribute that holds a trial's digest, cost and architecture
 
 
@@ -159,7 +160,7 @@ def load_run(path: str | Path) -> Run:
         tuple(settings.reference),
         tuple(trials),
         locked(folder),
-        tuple(read_json(folder / SESSIONS) or ()),
+        tuple(read_sessions(folder)),
     )
 
 
@@ -179,24 +180,22 @@ def open_study(folder: Path) -> optuna.Study | None:
 
 
 def journal(folder: Path) -> optuna.storages.JournalStorage:
-    """The journal in a run folder. Absolute, with an open-file lock: the default symlink lock hangs behind a killed holder."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+    """The journal in a run folder. NasError if a line of it is damaged."""
+    from nas.journal import storage  # imports optuna
 
-    path = str((folder / JOURNAL).absolute())
-    return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+    return storage(folder / JOURNAL)
 
 
 def locked(folder: Path) -> bool:
     """Whether a driver holds the run's lock."""
-    try:
-        with (folder / LOCK).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
+    return held(folder / LOCK)
+
+
+def read_sessions(folder: Path) -> list[Mapping[str, Any]]:
+    """Time accounting of each driver that ended in order; none where the file is damaged."""
+    found = read_json(folder / SESSIONS)
+    entries = found if isinstance(found, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and entry.keys() >= SESSION_KEYS]
 
 
 def read_trials(folder: Path, objectives: tuple[Objective, ...]) -> list[Trial]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import re
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,11 +20,13 @@ from nas.blocks import STEMS, Stem
 from nas.budget import METRICS, Budget, survey
 from nas.data import Dataset, split
 from nas.data import load as load_data
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, WriteError
 from nas.execution import AUTO, Say, execute
+from nas.files import make_folder
 from nas.jobs import TrainingData
 from nas.network import cost_of
 from nas.pareto import objectives as parse_objectives
+from nas.preflight import check_room
 from nas.progress import Tally
 from nas.proxy import Proxy
 from nas.recipe import DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
@@ -95,8 +99,8 @@ def search(
     say = say or (lambda text: None)
     folder, settings, data = plan(request, say)
     say(_about_data(settings.dataset))
-    folder.mkdir(parents=True, exist_ok=True)
-    settings.save(folder)
+    check_room(folder, settings, say)
+    _begin(folder, settings)
     return drive(folder, settings, data, say, display)
 
 
@@ -116,10 +120,13 @@ def resume(
     say = say or (lambda text: None)
     folder = Path(path).absolute()
     settings = Settings.load(folder)
+    if note := _other_versions(settings):
+        say(note)
     _check_executor(executor)
     trials = executor.pop("trials", None) or settings.trials
     settings = dataclasses.replace(settings, trials=trials, executor={**settings.executor, **executor})
     dataset = load_again(folder, settings, say, download=download)
+    check_room(folder, settings, say, begun=True)
     return drive(
         folder, settings, _training_data(dataset, settings.seed, settings.training_proxy()), say, display, changed=True
     )
@@ -209,6 +216,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         precision=request.precision,
         versions=versions(),
         proxy=proxy.to_dict(),
+        id=secrets.token_hex(8),
     )
     return folder, settings, data
 
@@ -222,6 +230,28 @@ def drive(
     changed: bool = False,
 ) -> Run:
     """Run a planned search to its end, then write its report and its front. Interrupted if the user stops it."""
+    try:
+        stopped = _drive(folder, settings, data, say, display, changed)
+        run = load_run(folder)
+        _leave(run)
+    except WriteError as error:
+        raise WriteError(
+            f"{error}; everything that was saved is kept. When it can be written again, go on with: nas resume {shown(folder)}"
+        ) from error
+    if stopped:
+        raise Interrupted(f"stopped; everything so far is kept. Go on with: nas resume {shown(folder)}")
+    return run
+
+
+def _drive(
+    folder: Path,
+    settings: Settings,
+    data: TrainingData,
+    say: Say,
+    display: Callable[[Study], Tally],
+    changed: bool,
+) -> bool:
+    """Train; whether the user stopped it."""
     with Study(folder, settings) as study:
         if changed:
             settings.save(folder)
@@ -234,11 +264,31 @@ def drive(
             stopped = True
         if study.exhausted and study.counts.trained < settings.trials:
             say(f"the space within the budgets holds no further network: {study.counts.trained} trials trained it out")
-    run = load_run(folder)
-    _leave(run)
-    if stopped:
-        raise Interrupted(f"stopped; everything so far is kept. Go on with: nas resume {shown(folder)}")
-    return run
+    return stopped
+
+
+def _begin(folder: Path, settings: Settings) -> None:
+    """Make the run's folder; if that can't be done, nothing is left of it."""
+    new = not folder.exists()
+    try:
+        make_folder(folder)
+        settings.save(folder)
+    except WriteError:
+        if new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _other_versions(settings: Settings) -> str:
+    """What is installed in other versions than the run began with, in a sentence; empty if nothing is."""
+    now = versions()
+    found = [
+        f"{name} {was}, now {now[name]}" for name, was in settings.versions.items() if name in now and now[name] != was
+    ]
+    if not found:
+        return ""
+    return f"note: this run began with {', '.join(found)}: the accuracies of trials before and after may differ a little for that"
 
 
 def _check_executor(asked: Mapping[str, Any]) -> None:

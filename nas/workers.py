@@ -23,7 +23,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, WriteError
 from nas.files import read_json
 from nas.jobs import Job, TrainingData
 from nas.packing import Packing, Question
@@ -118,9 +118,12 @@ class Worker(tune.Trainable):
         self.epochs: Iterator[Epoch] = self.bench.run(self.job)
 
     def step(self) -> dict[str, Any]:
-        epoch = next(self.epochs, None)
-        if epoch is not None and epoch.number == self.bench.recipe.epochs:
-            next(self.epochs, None)  # writes the result
+        try:
+            epoch = next(self.epochs, None)
+            if epoch is not None and epoch.number == self.bench.recipe.epochs:
+                next(self.epochs, None)  # writes the result
+        except WriteError as error:  # no fault of the trial, which stays open: the driver ends for it
+            return {"epoch": "", "unwritable": str(error), tune.result.DONE: True}
         ended = epoch is None or epoch.number == self.bench.recipe.epochs
         # As text, since Tune flattens nested results.
         return {"epoch": "" if epoch is None else json.dumps(epoch.to_dict()), tune.result.DONE: ended}
@@ -137,9 +140,13 @@ class Driver(Searcher):
         self.ended = 0
         self._slots = (0.0, 0)
 
+    def ending(self) -> bool:
+        """Whether what is in flight should stop behind its epoch: the user says so, or the driver can't go on."""
+        return self.failure is not None or self.stop()
+
     def suggest(self, trial_id: str) -> Any:
         """A job, None while there is nothing to do but wait, or FINISHED (which Tune takes as final)."""
-        if self.stop() or self.failure is not None:
+        if self.ending():
             return None if self.jobs else str(Searcher.FINISHED)
         if len(self.jobs) >= self._capacity():
             return None
@@ -173,7 +180,10 @@ class Driver(Searcher):
         if self.study.ended(job.key):
             self.ended += 1
             self.monitor.ended(job, self.study.tell(job.key))
-        elif self.stop() or not error:
+        elif result is not None and result.get("unwritable"):
+            self.study.put_back(job.key)
+            raise WriteError(result["unwritable"])
+        elif self.ending() or not error:
             self.study.put_back(job.key)
         elif self.study.retry(job.key, "its process ended"):
             self.monitor.note(f"{job.key}: the worker died; goes on from its last epoch on another one")
@@ -282,7 +292,7 @@ def run(
     idle = 0
     while not (stop() or study.finished):
         driver = Driver(study, monitor, stop, resources)
-        problem = _fit(trainable, driver, Stopper(stop))
+        problem = _fit(trainable, driver, Stopper(driver.ending))
         for job in driver.jobs.values():
             study.put_back(job.key)  # Tune gave up while they ran; nothing is known against them
         if driver.failure is not None:

@@ -27,8 +27,11 @@ TABLE: dict[str, set[str]] = {
     "cost": set(),
     "knobs": set(),
     "pareto": set(),
-    "files": set(),
     "text": set(),
+    "files": {"text"},
+    "locks": {"files"},
+    "journal": {"files"},
+    "migration": set(),
     "data": {"files", "text"},
     "augmentation": set(),
     "batches": {"augmentation"},
@@ -50,7 +53,8 @@ TABLE: dict[str, set[str]] = {
     "space": {"architecture", "attributes", "budget", "cost", "knobs", "network", "regnet", "space_file"},
     "samplers": {"knobs", "pareto", "space"},
     "proxy": {"architecture", "data", "scaling"},
-    "settings": {"architecture", "budget", "files", "pareto", "proxy", "recipe", "space"},
+    "settings": {"architecture", "budget", "files", "migration", "pareto", "proxy", "recipe", "space"},
+    "preflight": {"architecture", "budget", "files", "network", "settings", "text"},
     "jobs": {"architecture", "data"},
     "dynamic": {"architecture", "batches", "blocks", "cost", "network", "records"},
     "optimiser": {"recipe"},
@@ -91,13 +95,15 @@ TABLE: dict[str, set[str]] = {
     "streaming": {"augmentation", "batches", "data", "jobs", "recipe", "work"},
     "throughput": {"architecture", "batches", "network", "recipe", "train"},
     "packing": {"architecture", "budget", "jobs", "memory", "proxy", "recipe", "space", "throughput", "train", "work"},
-    "run": {"architecture", "cost", "files", "network", "pareto", "records", "settings"},
+    "run": {"architecture", "cost", "files", "journal", "locks", "network", "pareto", "records", "settings"},
     "study": {
         *(
             "architecture",
             "files",
             "jobs",
+            "journal",
             "knobs",
+            "locks",
             "network",
             "pareto",
             "records",
@@ -159,7 +165,7 @@ FOR_TYPES: dict[str, set[str]] = {
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
     "ray": {"workers"},
-    "optuna": {"bench", "run", "samplers", "study"},
+    "optuna": {"bench", "journal", "run", "samplers", "study"},
     "plotly": {"bench", "report"},
 }
 
