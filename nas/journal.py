@@ -18,8 +18,14 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from nas.errors import NasError
 from nas.files import unwritable
 
-CREATE_STUDY, CREATE_TRIAL, SET_STATE, SET_ATTRIBUTE = 0, 4, 6, 8  # Optuna's op_code
-FIRST_OF_TRIAL = CREATE_TRIAL  # operations from this code on concern a trial
+CREATE_STUDY, SET_STUDY_ATTRIBUTE, CREATE_TRIAL, SET_PARAM, SET_STATE, SET_ATTRIBUTE = (
+    0,
+    2,
+    4,
+    5,
+    6,
+    8,
+)  # Optuna's op_code
 OPERATIONS = 10  # the largest code
 DIRECTIONS = {"minimize": 1, "maximize": 2}
 
@@ -34,7 +40,10 @@ class Journal(JournalFileBackend):
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         try:
-            yield from super().read_logs(log_number_from)
+            for log in super().read_logs(log_number_from):
+                if not _is_operation(log):
+                    raise ValueError("not an operation")
+                yield log
         except ValueError:
             broken = damaged(self.path.read_bytes())
             if not broken:  # it was being appended to, and is whole now
@@ -72,10 +81,14 @@ def operation(line: bytes) -> dict[str, Any] | None:
         found = json.loads(line)
     except ValueError:
         return None
+    return found if _is_operation(found) else None
+
+
+def _is_operation(found: object) -> bool:
     if not isinstance(found, dict) or found.get("op_code") not in range(OPERATIONS + 1):
-        return None
-    trial = "trial_id" in found or found["op_code"] <= FIRST_OF_TRIAL or found["op_code"] == OPERATIONS
-    return found if "worker_id" in found and trial else None
+        return False
+    code = found["op_code"]
+    return "worker_id" in found and ("trial_id" in found or code <= CREATE_TRIAL or code == OPERATIONS)
 
 
 def whole(data: bytes) -> int:
@@ -133,7 +146,7 @@ def salvage(data: bytes, name: str, directions: Sequence[str]) -> Salvage:
         if missing > 0:
             place = holes[-1] if holes else len(lines)
             before = sum(line["op_code"] == CREATE_TRIAL for line in lines[:place])
-            begin = [{"op_code": CREATE_TRIAL, "worker_id": "doctor", "study_id": 0}] * missing
+            begin = [{"op_code": CREATE_TRIAL, "worker_id": "doctor", "study_id": 0, "datetime_start": None}] * missing
             lines[place:place] = begin
             remade += range(before, before + missing)
             begun += missing

@@ -108,8 +108,12 @@ class Run:
         return "done" if (exhausted or trained >= self.config["trials"]) and not waiting else "unfinished"
 
     def hypervolume_history(self) -> NDArray[np.float64]:
-        """Hypervolume after each complete trial, in order of completion: accuracy, and log10 of the costs."""
-        complete = sorted(self.complete(), key=lambda trial: trial.finished or 0.0)
+        """Hypervolume after each complete trial, in the order in which they were asked for: accuracy, and log10 of the costs.
+
+        Not by the time at which they ended: clocks are set while a run goes on, and differ between machines.
+        """
+        complete = [*sorted(self.baselines(), key=lambda trial: -trial.number), *self.trials]
+        complete = [t for t in complete if t.values is not None]
         if not complete:
             return np.zeros(0)
         values, reference = self._values(complete), np.array(self.reference, dtype=np.float64)
@@ -189,6 +193,13 @@ def journal(folder: Path) -> optuna.storages.JournalStorage:
 def locked(folder: Path) -> bool:
     """Whether a driver holds the run's lock."""
     return held(folder / LOCK)
+
+
+def facts_of(architecture: Architecture) -> dict[str, Any]:
+    """What the study keeps of a candidate's network."""
+    cost = cost_of(architecture)
+    costs = [cost.params, cost.macs, cost.activations]
+    return {"digest": architecture.digest, "cost": costs, "architecture": architecture.to_dict()}
 
 
 def read_sessions(folder: Path) -> list[Mapping[str, Any]]:

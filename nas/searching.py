@@ -22,7 +22,7 @@ from nas.data import Dataset, split
 from nas.data import load as load_data
 from nas.errors import NasError, UsageError, WriteError
 from nas.execution import AUTO, Say, execute
-from nas.files import make_folder
+from nas.files import make_folder, unwritable
 from nas.jobs import TrainingData
 from nas.network import cost_of
 from nas.pareto import objectives as parse_objectives
@@ -30,7 +30,7 @@ from nas.preflight import check_room
 from nas.progress import Tally
 from nas.proxy import Proxy
 from nas.recipe import DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
-from nas.run import Run, load_run
+from nas.run import LOCK, Run, load_run
 from nas.samplers import SAMPLERS
 from nas.settings import FILE, Settings, versions
 from nas.space import SearchSpace, load_space
@@ -100,7 +100,7 @@ def search(
     folder, settings, data = plan(request, say)
     say(_about_data(settings.dataset))
     check_room(folder, settings, say)
-    _begin(folder, settings)
+    folder, settings = _begin(folder, settings, chosen=request.out is not None)
     return drive(folder, settings, data, say, display)
 
 
@@ -267,17 +267,30 @@ def _drive(
     return stopped
 
 
-def _begin(folder: Path, settings: Settings) -> None:
-    """Make the run's folder; if that can't be done, nothing is left of it."""
-    new = not folder.exists()
-    try:
-        make_folder(folder)
-        settings.save(folder)
-    except WriteError:
-        if new:
+def _begin(folder: Path, settings: Settings, *, chosen: bool) -> tuple[Path, Settings]:
+    """Make the run's folder, or if another search has it by now the next of its name, unless the user has `chosen` it.
+
+    If that can't be done, nothing is left of it.
+    """
+    base, k = folder, 2
+    while True:
+        new = not folder.exists()
+        try:
+            make_folder(folder)
+            (folder / LOCK).touch(exist_ok=False)
+            settings.save(folder)
+            return folder, settings
+        except FileExistsError:
+            if chosen:
+                raise UsageError(f"{folder}: another search has begun there; name another --out") from None
+            folder, k = base.with_name(f"{base.name}-{k}"), k + 1
+            settings = dataclasses.replace(settings, name=folder.name)
+        except (WriteError, OSError) as error:
             with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise
+                (folder / LOCK).unlink(missing_ok=True)
+                if new:
+                    folder.rmdir()
+            raise error if isinstance(error, WriteError) else unwritable(folder, error) from error
 
 
 def _other_versions(settings: Settings) -> str:

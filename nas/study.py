@@ -26,7 +26,7 @@ from nas.jobs import Job
 from nas.knobs import Choices
 from nas.locks import RunLock, take
 from nas.network import cost_of
-from nas.run import ATTRIBUTE, BASELINES, JOURNAL, LOCK, STUDY_NAME, TRIALS, journal, objective_values
+from nas.run import ATTRIBUTE, BASELINES, JOURNAL, LOCK, STUDY_NAME, TRIALS, facts_of, journal, objective_values
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.settings import FILE, Settings
 
@@ -135,11 +135,7 @@ class Study:
         choices = self.space.suggest(lambda key, knob: suggest(trial, key, knob))
         architecture = self.space.architecture(choices)
         cost, digest = cost_of(architecture), architecture.digest
-        facts: dict[str, Any] = {
-            "digest": digest,
-            "cost": [cost.params, cost.macs, cost.activations],
-            "architecture": architecture.to_dict(),
-        }
+        facts = facts_of(architecture)
         reason = self.space.budget.reason(cost)
         if self.space.budget.bounds:
             trial.set_constraint("budget", self.space.budget.violation(cost))

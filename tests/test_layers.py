@@ -113,6 +113,23 @@ TABLE: dict[str, set[str]] = {
             "space",
         ),
     },
+    "doctor": {
+        *(
+            "architecture",
+            "files",
+            "jobs",
+            "journal",
+            "knobs",
+            "locks",
+            "migration",
+            "network",
+            "run",
+            "samplers",
+            "settings",
+            "space",
+            "text",
+        ),
+    },
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
     "local": {"jobs", "progress", "records", "stopping", "study", "work"},
     "workers": {"files", "jobs", "packing", "progress", "records", "stopping", "study", "work"},
@@ -144,8 +161,8 @@ TABLE["comparison"] = {
     *("findings", "full_training", "gradients"),
 }
 TABLE["bench"] = {"files", "pareto", "report", "samplers", "text"}
-TABLE["execution"] = set(TABLE) - {"bench", "zoo", "report", "export"}
-TABLE["searching"] = set(TABLE) - {"bench"}
+TABLE["execution"] = set(TABLE) - {"bench", "doctor", "zoo", "report", "export"}
+TABLE["searching"] = set(TABLE) - {"bench", "doctor"}
 TABLE["commands"] = set(TABLE)
 TABLE["cli"] = set(TABLE)
 TABLE["__main__"] = {"cli"}
@@ -165,7 +182,7 @@ FOR_TYPES: dict[str, set[str]] = {
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
     "ray": {"workers"},
-    "optuna": {"bench", "journal", "run", "samplers", "study"},
+    "optuna": {"bench", "doctor", "journal", "run", "samplers", "study"},
     "plotly": {"bench", "report"},
 }
 
@@ -242,7 +259,7 @@ def test_table_names_no_strangers():
     assert set().union(*FOR_TYPES.values(), *LIBRARIES.values()) <= set(TABLE)
 
 
-@pytest.mark.parametrize("name", ["study", "local", "report", "export", "space", "zoo"])
+@pytest.mark.parametrize("name", ["study", "local", "report", "export", "space", "zoo", "doctor"])
 def test_ray_is_out_of_reach_of(name):
     reached, new = set(), {name}
     while new:
