@@ -32,6 +32,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("finetune", "nas.commands.finetune", "Go on training a network, or a run's front, on other images."),
     ("scale", "nas.commands.scale", "Make a network larger or smaller, by factors or to meet a cost."),
     ("compare", "nas.commands.compare", "Train networks by one recipe; draw their errors and gradients."),
+    ("doctor", "nas.commands.doctor", "Check a run's folder, or this machine, and repair what can be."),
     ("bench", "nas.commands.bench", "Compare samplers on a table of networks that were trained already."),
 )
 

@@ -1,4 +1,4 @@
-"""The two errors that a user may see as one line instead of a traceback."""
+"""The errors that a user may see as one line instead of a traceback."""
 
 from __future__ import annotations
 
@@ -12,3 +12,7 @@ class UsageError(NasError):
 
     The command line exits with 2, before anything is trained.
     """
+
+
+class WriteError(NasError):
+    """A file can't be written: the disk is full, read-only or gone. No trial is to blame, so none is failed for it."""

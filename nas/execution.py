@@ -17,13 +17,13 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from nas.architecture import Architecture
-from nas.errors import UsageError
-from nas.files import read_json, write_json
+from nas.errors import UsageError, WriteError
+from nas.files import write_json
 from nas.jobs import TrainingData
 from nas.progress import Tally
 from nas.recipe import BF16_CPU_RESOLUTION
-from nas.run import SESSIONS
-from nas.settings import Settings
+from nas.run import SESSIONS, read_sessions
+from nas.settings import Settings, versions
 from nas.study import Study
 
 if TYPE_CHECKING:
@@ -60,11 +60,18 @@ def execute(study: Study, data: TrainingData, say: Say, display: Callable[[Study
             say(f"{slots} trials at once, with {taken.cpus:g} cores and {taken.gpus:g} GPUs each")
         _choose_engine(study, probe, gpu)
         started = time.monotonic()
+        account = functools.partial(_account, study, begun, started - clock, started, monitor, slots)
         try:
             with monitor:
                 train()
-        finally:
-            _account(study, begun, started - clock, time.monotonic() - started, monitor.training_seconds, slots)
+        except WriteError:
+            with contextlib.suppress(WriteError):  # the one before says more
+                account()
+            raise
+        except BaseException:
+            account()
+            raise
+        account()
 
 
 def resources(study: Study, data: TrainingData, say: Say) -> workers.Resources:
@@ -174,14 +181,18 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         self._note("stopping behind the epochs in flight; press Ctrl-C again to stop at once ...")
 
 
-def _account(study: Study, begun: float, startup: float, searched: float, training: float, slots: int) -> None:
-    """Add this session to the run's time accounting: seconds of the driver, and of training summed over its workers."""
+def _account(study: Study, begun: float, startup: float, started: float, monitor: Tally, slots: int) -> None:
+    """Add this session to the run's time accounting: seconds of the driver, and of training summed over its workers.
+
+    begun: of the wall clock, which may be set while a run goes on; started: of the steady one, by which durations are measured.
+    """
     entry = {
         "begun": begun,
         "startup_seconds": startup,
-        "search_seconds": searched,
-        "training_seconds": training,
+        "search_seconds": time.monotonic() - started,
+        "training_seconds": monitor.training_seconds,
         "workers": slots,
         "exhausted": study.exhausted,
+        "versions": versions(),
     }
-    write_json(study.folder / SESSIONS, [*(read_json(study.folder / SESSIONS) or []), entry])
+    write_json(study.folder / SESSIONS, [*read_sessions(study.folder), entry])

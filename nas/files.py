@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, WriteError
+from nas.text import format_bytes
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, the largest size that a file may have
+TEMPORARY = re.compile(r"\.(.+)\.\d+-[0-9a-f]{8}")  # what `write_with` calls them
 
 
-def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, fsync it and rename it; NasError if the disk won't take it."""
+def write_with(path: Path, write: Callable[[BinaryIO], object], *, keep: Path | None = None) -> None:
+    """Let `write` fill a temporary file beside `path`, fsync it and rename it; WriteError if the disk won't take it.
+
+    What was there keeps its permissions; a new file has those of the process's umask. keep: the name that what was there gets.
+    """
     # Not the process alone: threads write too, and containers that share a folder have equal process numbers.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
@@ -24,12 +34,66 @@ def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
+        if keep is not None and path.exists():
+            path.replace(keep)
         temporary.replace(path)
-    except OSError as error:
-        raise NasError(f"{path}: can't be written: {error.strerror or error}") from error
+    except NasError:
+        raise
+    except Exception as error:
+        cause = _disk_error(error)
+        if cause is None:
+            raise
+        raise unwritable(path, cause) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> WriteError:
+    """What a write that failed is called: what, where, and how much room there is if that is what was missing."""
+    room = f" ({free_space(path)})" if error.errno in FULL else ""
+    return WriteError(f"{path}: can't be written: {error.strerror or error}{room}")
+
+
+def make_folder(path: Path) -> None:
+    """A folder and those above it, if they are not there; WriteError if they can't be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def free_space(path: Path) -> str:
+    """How full the disk under a path is, in words."""
+    try:
+        usage = shutil.disk_usage(existing(path))
+    except OSError:
+        return "how much is free can't be told"
+    return f"{format_bytes(usage.free)} of {format_bytes(usage.total)} free"
+
+
+def existing(path: Path) -> Path:
+    """The nearest folder above a path, or the path itself, that is there."""
+    path = path.absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Take away what writes into this folder left whose process died in their midst. Nobody else may be writing there."""
+    for path in folder.glob(".*"):
+        if TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _disk_error(error: BaseException | None) -> OSError | None:
+    """The system's error behind one: torch.save closes its archive with an error of its own."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
 
 
 def write_text(path: Path, text: str) -> None:

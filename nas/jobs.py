@@ -14,6 +14,7 @@ from nas.architecture import Architecture
 from nas.data import Dataset, Streamed
 
 CHECKPOINT, EPOCHS, RESULT = "checkpoint.pt", "epochs.json", "result.json"
+PREVIOUS = "checkpoint-previous.pt"  # of the epoch before: should the last one turn out to be torn
 ATTEMPT = "attempt.json"  # whose turn it is to write (`nas.fencing`)
 
 

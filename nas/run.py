@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from nas.architecture import Architecture
 from nas.cost import Cost
 from nas.errors import NasError, UsageError
 from nas.files import read_json
+from nas.locks import held
 from nas.network import cost_of
 from nas.pareto import Objective, hypervolume_history
 from nas.pareto import front as pareto_front
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 LOCK, TRIALS, BASELINES, SESSIONS = "run.lock", "trials", "baselines", "sessions.json"
 DECISIONS = "stopping.json"  # in a trial's folder: what early stopping has decided about it
 CONFIG = "config.yaml"  # in the folder of a trial that failed: its network, to be looked into
+SESSION_KEYS = {"begun", "startup_seconds", "search_seconds", "training_seconds", "workers"}
 ATTRIBUTE = "nas"  # the Optuna user attribute that holds a trial's digest, cost and architecture
 
 
@@ -113,8 +114,12 @@ class Run:
         return "done" if (exhausted or trained >= self.config["trials"]) and not waiting else "unfinished"
 
     def hypervolume_history(self) -> NDArray[np.float64]:
-        """Hypervolume after each complete trial, in order of completion: accuracy, and log10 of the costs."""
-        complete = sorted(self.complete(), key=lambda trial: trial.finished or 0.0)
+        """Hypervolume after each complete trial, in the order in which they were asked for: accuracy, and log10 of the costs.
+
+        Not by the time at which they ended: clocks are set while a run goes on, and differ between machines.
+        """
+        complete = [*sorted(self.baselines(), key=lambda trial: -trial.number), *self.trials]
+        complete = [t for t in complete if t.values is not None]
         if not complete:
             return np.zeros(0)
         values, reference = self._values(complete), np.array(self.reference, dtype=np.float64)
@@ -170,7 +175,7 @@ def load_run(path: str | Path, storage: str | None = None) -> Run:
         tuple(settings.reference),
         tuple(trials),
         locked(folder),
-        tuple(read_json(folder / SESSIONS) or ()),
+        tuple(read_sessions(folder)),
     )
 
 
@@ -201,14 +206,21 @@ def check_begun(folder: Path, url: str | None) -> None:
 
 def locked(folder: Path) -> bool:
     """Whether a driver holds the run's lock."""
-    try:
-        with (folder / LOCK).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
+    return held(folder / LOCK)
+
+
+def facts_of(architecture: Architecture) -> dict[str, Any]:
+    """What the study keeps of a candidate's network."""
+    cost = cost_of(architecture)
+    costs = [cost.params, cost.macs, cost.activations]
+    return {"digest": architecture.digest, "cost": costs, "architecture": architecture.to_dict()}
+
+
+def read_sessions(folder: Path) -> list[Mapping[str, Any]]:
+    """Time accounting of each driver that ended in order; none where the file is damaged."""
+    found = read_json(folder / SESSIONS)
+    entries = found if isinstance(found, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and entry.keys() >= SESSION_KEYS]
 
 
 def read_trials(folder: Path, settings: Settings, storage: str | None = None) -> list[Trial]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import re
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,15 +20,17 @@ from nas.blocks import STEMS, Stem
 from nas.budget import METRICS, Budget, survey
 from nas.data import Dataset, split
 from nas.data import load as load_data
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, WriteError
 from nas.execution import AUTO, Say, execute
+from nas.files import make_folder, unwritable
 from nas.jobs import TrainingData
 from nas.network import cost_of
 from nas.pareto import objectives as parse_objectives
+from nas.preflight import check_room
 from nas.progress import Tally
 from nas.proxy import Proxy
 from nas.recipe import DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
-from nas.run import Run, load_run
+from nas.run import LOCK, Run, load_run
 from nas.samplers import SAMPLERS
 from nas.settings import FILE, Settings, versions
 from nas.space import SearchSpace, load_space
@@ -101,8 +105,8 @@ def search(
     say = say or (lambda text: None)
     folder, settings, data = plan(request, say)
     say(_about_data(settings.dataset))
-    folder.mkdir(parents=True, exist_ok=True)
-    settings.save(folder)
+    check_room(folder, settings, say)
+    folder, settings = _begin(folder, settings, chosen=request.out is not None)
     return drive(folder, settings, data, say, display, storage=request.storage)
 
 
@@ -124,6 +128,8 @@ def resume(
     say = say or (lambda text: None)
     folder = Path(path).absolute()
     settings = Settings.load(folder)
+    if note := _other_versions(settings):
+        say(note)
     _check_executor(executor)
     trials = executor.pop("trials", None) or settings.trials
     if storage is not None and settings.storage:
@@ -132,6 +138,7 @@ def resume(
         )  # it may have moved
     settings = dataclasses.replace(settings, trials=trials, executor={**settings.executor, **executor})
     dataset = load_again(folder, settings, say, download=download)
+    check_room(folder, settings, say, begun=True)
     data = _training_data(dataset, settings.seed, settings.training_proxy())
     return drive(folder, settings, data, say, display, changed=True, storage=storage)
 
@@ -224,6 +231,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         proxy=proxy.to_dict(),
         storage=planned_storage(request.storage, folder.name),
         stopping=stopping.to_dict(),
+        id=secrets.token_hex(8),
     )
     return folder, settings, data
 
@@ -238,6 +246,29 @@ def drive(
     storage: str | None = None,
 ) -> Run:
     """Run a planned search to its end, then write its report and its front. Interrupted if the user stops it."""
+    try:
+        stopped = _drive(folder, settings, data, say, display, changed, storage)
+        run = load_run(folder, storage)
+        _leave(run)
+    except WriteError as error:
+        raise WriteError(
+            f"{error}; everything that was saved is kept. When it can be written again, go on with: nas resume {shown(folder)}"
+        ) from error
+    if stopped:
+        raise Interrupted(f"stopped; everything so far is kept. Go on with: nas resume {shown(folder)}")
+    return run
+
+
+def _drive(
+    folder: Path,
+    settings: Settings,
+    data: TrainingData,
+    say: Say,
+    display: Callable[[Study], Tally],
+    changed: bool,
+    storage: str | None,
+) -> bool:
+    """Train; whether the user stopped it."""
     with Study(folder, settings, storage) as study:
         if changed:
             settings.save(folder)
@@ -250,11 +281,44 @@ def drive(
             stopped = True
         if study.exhausted and study.counts.trained < settings.trials:
             say(f"the space within the budgets holds no further network: {study.counts.trained} trials trained it out")
-    run = load_run(folder, storage)
-    _leave(run)
-    if stopped:
-        raise Interrupted(f"stopped; everything so far is kept. Go on with: nas resume {shown(folder)}")
-    return run
+    return stopped
+
+
+def _begin(folder: Path, settings: Settings, *, chosen: bool) -> tuple[Path, Settings]:
+    """Make the run's folder, or if another search has it by now the next of its name, unless the user has `chosen` it.
+
+    If that can't be done, nothing is left of it.
+    """
+    base, k = folder, 2
+    while True:
+        new = not folder.exists()
+        try:
+            make_folder(folder)
+            (folder / LOCK).touch(exist_ok=False)
+            settings.save(folder)
+            return folder, settings
+        except FileExistsError:
+            if chosen:
+                raise UsageError(f"{folder}: another search has begun there; name another --out") from None
+            folder, k = base.with_name(f"{base.name}-{k}"), k + 1
+            settings = dataclasses.replace(settings, name=folder.name)
+        except (WriteError, OSError) as error:
+            with contextlib.suppress(OSError):
+                (folder / LOCK).unlink(missing_ok=True)
+                if new:
+                    folder.rmdir()
+            raise error if isinstance(error, WriteError) else unwritable(folder, error) from error
+
+
+def _other_versions(settings: Settings) -> str:
+    """What is installed in other versions than the run began with, in a sentence; empty if nothing is."""
+    now = versions()
+    found = [
+        f"{name} {was}, now {now[name]}" for name, was in settings.versions.items() if name in now and now[name] != was
+    ]
+    if not found:
+        return ""
+    return f"note: this run began with {', '.join(found)}: the accuracies of trials before and after may differ a little for that"
 
 
 def _check_executor(asked: Mapping[str, Any]) -> None:

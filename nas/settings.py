@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ import yaml
 from nas.architecture import parse_yaml, read_text
 from nas.budget import Budget
 from nas.errors import UsageError
-from nas.files import write_text
+from nas.files import write_text, write_with
+from nas.migration import FORMAT, upgraded
 from nas.pareto import Objective
 from nas.pareto import objectives as parse_objectives
 from nas.proxy import Proxy
@@ -23,7 +25,6 @@ from nas.recipe import Recipe
 from nas.space import SearchSpace, space_from_text
 from nas.stopping import Policy
 
-VERSION = 1
 FILE = "run.yaml"
 
 
@@ -55,7 +56,8 @@ class Settings:
         default_factory=dict
     )  # url (no password) and study; empty: the journal
     stopping: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # `nas.stopping.Policy`
-    version: int = VERSION
+    id: str = ""  # drawn when the run began; a copy of the folder keeps it
+    version: int = FORMAT
 
     def search_space(self) -> SearchSpace:
         data = self.dataset
@@ -95,16 +97,53 @@ class Settings:
             raise UsageError(
                 f"{folder}: not a run folder (no {FILE} in it); `nas search` makes one, under results/ unless told otherwise"
             )
-        data = parse_yaml(read_text(folder / FILE), str(folder / FILE))
-        names = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(data, dict) or data.get("version") != VERSION:
-            raise UsageError(f"{folder / FILE}: not a run of this version (it should say version: {VERSION})")
-        missing = names - set(data) - {"engine", "packing", "proxy", "stopping", "storage"}  # which came later
+        return cls.from_dict(parse_yaml(read_text(folder / FILE), str(folder / FILE)), str(folder / FILE))
+
+    @classmethod
+    def from_dict(cls, data: object, where: str) -> Settings:
+        """The same from the file's contents, of any format up to this one."""
+        if not isinstance(data, dict):
+            raise UsageError(f"{where}: not the settings of a run; the file was changed or cut off")
+        data = upgraded(data, where)
+        fields = dataclasses.fields(cls)
+        optional = {
+            field.name
+            for field in fields
+            if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        }
+        missing = {field.name for field in fields} - optional - set(data)
         if missing:
-            raise UsageError(
-                f"{folder / FILE}: {', '.join(sorted(missing))} is missing; the file was changed or cut off"
-            )
-        return cls(**{name: data[name] for name in names & set(data)})
+            raise UsageError(f"{where}: {', '.join(sorted(missing))} is missing; the file was changed or cut off")
+        return cls(**{field.name: data[field.name] for field in fields if field.name in data})
+
+    @staticmethod
+    def migrate(folder: Path) -> str:
+        """Bring a folder of an earlier format to this one and keep its `run.yaml` beside it; in words what was done, or nothing."""
+        path = folder / FILE
+        text = read_text(path)
+        data = parse_yaml(text, str(path))
+        before = data.get("version") if isinstance(data, dict) else None
+        settings = Settings.from_dict(data, str(path))
+        if before == FORMAT:
+            return ""
+        backup = path.with_name(f"{FILE}.format-{before}")
+        write_with(backup, lambda file: file.write(text.encode()))
+        settings.save(folder)
+        return f"{FILE}: from format {before} to {FORMAT}; as it was: {backup.name}"
+
+    def comparable(self) -> dict[str, Any]:
+        """What must not change while a run goes on, by its names: trials before and after could not be compared."""
+        kept = ("fingerprint", "resolution", "channels", "classes", "train_images", "validation_images")
+        what = {
+            "id": self.id,
+            "space": yaml.safe_load(self.space["text"]),
+            "data": {name: self.dataset.get(name) for name in kept},
+            "recipe": dict(self.recipe),
+            "proxy": dict(self.proxy),
+            "objectives": list(self.objectives),
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(what, default=str))  # as it is read back from the study
+        return plain
 
 
 class _Dumper(yaml.SafeDumper):

@@ -38,12 +38,10 @@ PACKAGES = {
 
 
 def journal(folder: Path) -> optuna.storages.JournalStorage:
-    """The journal in a run folder. Absolute, with an open-file lock: the default symlink lock hangs behind a killed holder."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+    """The journal in a run folder. NasError if a line of it is damaged."""
+    from nas.journal import storage  # imports optuna
 
-    path = str((folder / JOURNAL).absolute())
-    return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+    return storage(folder / JOURNAL)
 
 
 def planned(url: str | None, run: str) -> dict[str, str]:

@@ -7,11 +7,9 @@ next one under the same number; results that were written but not told are told;
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 import random
-import socket
 import time
 import warnings
 from collections import deque
@@ -19,19 +17,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from nas import fencing
 from nas.architecture import Architecture
 from nas.errors import NasError, UsageError
-from nas.files import read_json, write_json, write_text
-from nas.jobs import CHECKPOINT, EPOCHS, Job
+from nas.files import make_folder, read_json, unwritable, write_json, write_text
+from nas.jobs import CHECKPOINT, EPOCHS, PREVIOUS, Job
 from nas.knobs import Choices
+from nas.locks import RunLock, take
 from nas.network import cost_of
 from nas.retries import Attempts, Cause
-from nas.run import ATTRIBUTE, BASELINES, CONFIG, JOURNAL, LOCK, TRIALS, check_begun, objective_values, read_baselines
+from nas.run import (
+    ATTRIBUTE,
+    BASELINES,
+    CONFIG,
+    JOURNAL,
+    LOCK,
+    TRIALS,
+    check_begun,
+    facts_of,
+    objective_values,
+    read_baselines,
+)
 from nas.samplers import SAMPLERS, Problem, suggest
-from nas.settings import Settings
+from nas.settings import FILE, Settings
 from nas.storage import failed, of_storage, open_storage, resolved, study_name
 
 if TYPE_CHECKING:
@@ -79,13 +89,15 @@ class Study:
         self._flying: dict[str, Job] = {}
         self._attempts: dict[str, Attempts] = {}  # at the jobs that are open
         self._digests: dict[str, str] = {}  # digest -> who trains or trained it
-        self._lock: BinaryIO | None = None
+        self._lock: RunLock | None = None
         self._study: optuna.Study | None = None
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _take_lock(self.folder)
+        make_folder(self.folder)
+        self._lock = take(self.folder / LOCK)
         try:
+            if self._lock.took_over:
+                self.recovered.append(f"took the run over {self._lock.took_over}")
             self._open()
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
@@ -96,7 +108,7 @@ class Study:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._lock is not None:
-            self._lock.close()  # the kernel releases the flock with it, and with this process however it ends
+            self._lock.release()
         if error is not None and of_storage(error):
             raise failed(error, self.url) from None
 
@@ -107,6 +119,8 @@ class Study:
 
         Sets `exhausted` where the space holds no further candidate. NasError if trials keep failing.
         """
+        assert self._lock is not None, "use `with Study(...)`"
+        self._lock.check()
         while self._queue:
             waiting = self._hand_out(self._queue.popleft())
             if not self.ended(waiting.key):
@@ -155,11 +169,7 @@ class Study:
         choices = self.space.suggest(lambda key, knob: suggest(trial, key, knob))
         architecture = self.space.architecture(choices)
         cost, digest = cost_of(architecture), architecture.digest
-        facts: dict[str, Any] = {
-            "digest": digest,
-            "cost": [cost.params, cost.macs, cost.activations],
-            "architecture": architecture.to_dict(),
-        }
+        facts = facts_of(architecture)
         reason = self.space.budget.reason(cost)
         if self.space.budget.bounds:
             trial.set_constraint("budget", self.space.budget.violation(cost))
@@ -199,6 +209,8 @@ class Study:
 
     def tell(self, key: str) -> Mapping[str, Any]:
         """Record the result that a job's worker wrote, and return it. NasError if there is none."""
+        assert self._lock is not None, "use `with Study(...)`"
+        self._lock.check()
         job = self._flying[key]
         result = _result(job)
         if result is None:
@@ -287,7 +299,7 @@ class Study:
         trial.set_user_attr("reason", result["reason"])
         trial.set_user_attr(ATTRIBUTE, {**trial.user_attrs[ATTRIBUTE], "partial": partial})
         self.study.tell(number, state=TrialState.PRUNED)
-        for name in (CHECKPOINT, EPOCHS):
+        for name in (CHECKPOINT, PREVIOUS, EPOCHS):
             (self.folder / TRIALS / str(number) / name).unlink(missing_ok=True)
         self.counts.stopped += 1
 
@@ -308,14 +320,19 @@ class Study:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._repair()
+        if (self.folder / FILE).exists() and (done := Settings.migrate(self.folder)):
+            self.recovered.append(done)
         storage = open_storage(self.url, self.folder)
-        name = study_name(self.settings.storage)
-        if self.url is not None and name not in optuna.get_all_study_names(storage):
+        name, names = study_name(self.settings.storage), optuna.get_all_study_names(storage)
+        if self.url is None and (others := [other for other in names if other != name]):
+            raise UsageError(f"{self.folder}: {JOURNAL} holds another study than a run's: {others[0]}")
+        if self.url is not None and name not in names:
             check_begun(self.folder, self.url)
         directions = [objective.direction for objective in self.objectives]
         self._study = optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
         if [direction.name.lower() for direction in self._study.directions] != directions:
             raise UsageError(f"{self.folder}: its study has other objectives than its run.yaml")
+        self._check_settings()
         self._study.set_metric_names([objective.name for objective in self.objectives])
         trials = self._study.get_trials(deepcopy=False)
         # A resumed sampler must not repeat the random numbers of the first start.
@@ -328,20 +345,41 @@ class Study:
 
     def _repair(self) -> None:
         """Cut a torn last line off the journal (Optuna would append to it, and could read nothing behind) and stale locks."""
+        from nas.journal import whole  # imports optuna
+
         path = self.folder / JOURNAL
         if not path.is_file():
             return
-        data = path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        while whole and not _is_json(data[data.rfind(b"\n", 0, whole - 1) + 1 : whole]):
-            whole = data.rfind(b"\n", 0, whole - 1) + 1
-        if whole < len(data):
-            with path.open("r+b") as file:
-                file.truncate(whole)
-                os.fsync(file.fileno())
-            self.recovered.append(f"cut {len(data) - whole} bytes of a torn line off {JOURNAL}")
-        for stale in self.folder.glob(f"{JOURNAL}.lock*"):
-            stale.unlink(missing_ok=True)  # we hold the run's lock, so that nobody can be behind this one
+        try:
+            data = path.read_bytes()
+            end = whole(data)
+            if end < len(data):
+                with path.open("r+b") as file:
+                    file.truncate(end)
+                    os.fsync(file.fileno())
+                self.recovered.append(f"cut {len(data) - end} bytes of a torn line off {JOURNAL}")
+            for stale in self.folder.glob(f"{JOURNAL}.lock*"):
+                stale.unlink(missing_ok=True)  # we hold the run's lock, so that nobody can be behind this one
+        except OSError as error:
+            raise unwritable(path, error) from error
+
+    def _check_settings(self) -> None:
+        """UsageError if the study was begun with other settings than `run.yaml` now says; the study keeps those of the last start."""
+        kept = self.study.user_attrs.get(ATTRIBUTE)
+        if kept is not None:
+            before, now = Settings.from_dict(kept, f"{self.folder / JOURNAL}").comparable(), self.settings.comparable()
+            if before.pop("id") != now.pop("id"):
+                raise UsageError(
+                    f"{self.folder}: {JOURNAL} is that of another run than {FILE}: {kept['name']}, begun {kept['created']}"
+                )
+            if changed := [name for name in now if now[name] != before[name]]:
+                raise UsageError(
+                    f"{self.folder}: its study has other {' and '.join(changed)} than its {FILE}, which was changed since the run "
+                    "began; results would not be comparable. Put the old one back (`nas doctor RUN --repair` can), or start a "
+                    "new search"
+                )
+        if kept != (now := json.loads(json.dumps(dataclasses.asdict(self.settings)))):
+            self.study.set_user_attr(ATTRIBUTE, now)
 
     def _adopt_baselines(self) -> None:
         for entry in self.settings.baselines:
@@ -392,33 +430,3 @@ def _result(job: Job) -> dict[str, Any] | None:
     """What a worker left at a job's end; None if there is nothing, or it is of a network that had the number before."""
     result = read_json(job.result_path)
     return result if isinstance(result, dict) and result.get("digest") == job.architecture.digest else None
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
-
-
-def _take_lock(folder: Path) -> BinaryIO:
-    """The run's exclusive lock; UsageError naming the driver that holds it."""
-    file = (folder / LOCK).open("a+b")
-    for attempt in range(10):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if attempt == 9:
-                file.seek(0)
-                holder = file.read().decode(errors="replace").strip() or "unknown"
-                file.close()
-                raise UsageError(
-                    f"{folder}: another driver works on this run ({holder}); wait for it or stop it first"
-                ) from None
-            time.sleep(0.05)  # a reader that looks whether the run is active holds the lock for an instant
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-    file.flush()
-    return file

@@ -1,8 +1,9 @@
 """One trial on disk: trains a candidate in this process and leaves its epochs, a checkpoint and a result.
 
-A trial's folder holds, while it runs, `epochs.json` (the records so far) and `checkpoint.pt` (what the next epoch needs);
-at its end `result.json`, and no checkpoint. All are written whole or not at all, so that a process may die at any moment:
-the next attempt goes on behind the last epoch that was saved.
+A trial's folder holds, while it runs, `epochs.json` (the records so far, for readers), `checkpoint.pt` (what the next epoch
+needs, the records too) and `checkpoint-previous.pt` (the same of the epoch before); at its end `result.json`, and no checkpoint.
+All are written whole or not at all, so that a process may die at any moment: the next attempt goes on behind the last epoch that
+was saved, or behind the one before it if the disk gives the last checkpoint back torn.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import gc
 import textwrap
 import time
 from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +22,10 @@ from nas.batches import Augment, Batches
 from nas.data import Dataset
 from nas.data.images import memory_holds
 from nas.engine import Engine
-from nas.errors import NasError
+from nas.errors import NasError, WriteError
 from nas.fencing import Fenced, check, guarded
-from nas.files import read_json, write_json, write_with
-from nas.jobs import CHECKPOINT, EPOCHS, RESULT, Job, TrainingData
+from nas.files import make_folder, read_json, remove_temporaries, write_json, write_with
+from nas.jobs import CHECKPOINT, EPOCHS, PREVIOUS, RESULT, Job, TrainingData
 from nas.memory import largest_micro_batch
 from nas.network import build
 from nas.probes import probe_engine
@@ -147,16 +149,18 @@ class Bench(Place):
     def run(self, job: Job) -> Generator[Epoch, None, None]:
         """Train a job from where its folder stands to the end, yielding each epoch that this attempt trains.
 
-        Always ends with `result.json`: a network that diverges, doesn't fit into the memory or raises leaves its reason and its
-        cause; but Fenced, and nothing written, where the job was handed out anew.
+        Ends with `result.json`: a network that diverges, doesn't fit into the memory or raises leaves its reason and its cause. But
+        Fenced, and nothing written, where the job was handed out anew; and WriteError if the folder can't be written to: then the
+        trial stays open, to go on behind its last epoch that was saved.
         """
         folder = job.folder
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
+        remove_temporaries(folder)
         epochs: list[Epoch] = []
         reason, cause = "", Cause.EXCEPTION
         executed: Execution | None = None
         micro_batch: int | None = None
-        singly = ""
+        singly = torn = ""
         planned = False
         while True:
             try:
@@ -165,18 +169,15 @@ class Bench(Place):
                     trained = self.proxy.of(job.architecture)
                     self.batches(job.seed, trained.resolution)  # the images come first
                     micro_batch = self.first_micro_batch(trained)
-                training = self._training(job, micro_batch)
-                found = _resume(training, job)
-                if found is None:
-                    training = self._training(job, micro_batch)  # what a torn checkpoint may have half overwritten
-                epochs = found or []
+                training, epochs, again = self._restored(job, micro_batch)
+                torn = torn or again
                 while training.done < self.recipe.epochs:
                     epochs.append(training.epoch())
                     singly = training.singly
                     self._save(training, epochs, job)
                     yield epochs[-1]
                 executed = training.executed()
-            except Fenced:
+            except (Fenced, WriteError):
                 raise
             except Diverged as error:
                 reason, cause = _line(str(error)), Cause.DIVERGED
@@ -199,9 +200,26 @@ class Bench(Place):
             break
         result = self._result(job, epochs, reason, executed, micro_batch, singly)
         check(job)
-        write_json(folder / RESULT, result | ({"cause": cause} if reason else {}))
-        for name in (CHECKPOINT, EPOCHS):
+        write_json(folder / RESULT, result | ({"cause": cause} if reason else {}) | ({"torn": torn} if torn else {}))
+        for name in (CHECKPOINT, PREVIOUS, EPOCHS):
             (folder / name).unlink(missing_ok=True)
+
+    def _restored(self, job: Job, micro_batch: int | None) -> tuple[Training, list[Epoch], str]:
+        """A training as the newest checkpoint that can be used left it, the epochs behind it, and what could not be used."""
+        torn = ""
+        for path in (job.folder / CHECKPOINT, job.folder / PREVIOUS):
+            if not path.exists():
+                continue
+            training = self._training(job, micro_batch)
+            try:
+                epochs = _load(training, path, job)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception:  # torn, or of something else; it may have half overwritten this training
+                torn = torn or path.name
+                continue
+            return training, epochs, torn and f"{torn} could not be used; went on behind epoch {len(epochs)}"
+        return self._training(job, micro_batch), [], torn and f"{torn} could not be used; started over"
 
     def _training(self, job: Job, micro_batch: int | None = None) -> Training:
         trained = self.proxy.of(job.architecture)
@@ -214,9 +232,11 @@ class Bench(Place):
         if training.done == self.recipe.epochs:
             return  # the result follows at once
         check(job)
-        write_json(job.folder / EPOCHS, [epoch.to_dict() for epoch in epochs])
-        state = {**training.state(), "digest": job.architecture.digest}
-        write_with(job.folder / CHECKPOINT, guarded(job, lambda file: torch.save(state, file)))
+        records = [epoch.to_dict() for epoch in epochs]
+        write_json(job.folder / EPOCHS, records)
+        state = {**training.state(), "digest": job.architecture.digest, "epochs": records}
+        path = job.folder / CHECKPOINT
+        write_with(path, guarded(job, lambda file: torch.save(state, file)), keep=job.folder / PREVIOUS)
 
     def _result(
         self,
@@ -298,19 +318,15 @@ def _line(text: str) -> str:
     return textwrap.shorten(text, MAX_REASON, placeholder=" ...")
 
 
-def _resume(training: Training, job: Job) -> list[Epoch] | None:
-    """Load the job's checkpoint; the records of the epochs behind it, or None if it can't be used."""
-    path = job.folder / CHECKPOINT
-    records = read_json(job.folder / EPOCHS)
-    if not path.exists() or not isinstance(records, list):
-        return []
-    try:
-        state = torch.load(path, map_location=training.device, weights_only=True)
-        done = int(state["done"])
-        epochs = [Epoch.from_dict(record) for record in records[:done]]
-        if len(epochs) != done or state["digest"] != job.architecture.digest:
-            return []
-        training.load(state)
-    except Exception:  # torn, or of something else: the trial starts over, and nothing of it counts twice
-        return None
+def _load(training: Training, path: Path, job: Job) -> list[Epoch]:
+    """Load a checkpoint of the job; the records of the epochs behind it. Raises whatever a file that can't be used does."""
+    state = torch.load(path, map_location=training.device, weights_only=True)
+    done = int(state["done"])
+    records = state.get("epochs")
+    if records is None:  # of an earlier version, which kept them beside it alone
+        records = read_json(job.folder / EPOCHS)[:done]
+    epochs = [Epoch.from_dict(record) for record in records]
+    if len(epochs) != done or state["digest"] != job.architecture.digest:
+        raise ValueError(f"{path}: of another network")
+    training.load(state)
     return epochs

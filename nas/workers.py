@@ -27,7 +27,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, WriteError
 from nas.files import read_json
 from nas.jobs import Job, TrainingData
 from nas.judge import Judge
@@ -139,9 +139,12 @@ class Worker(tune.Trainable):
         return self._epochs
 
     def step(self) -> dict[str, Any]:
-        epoch = next(self.epochs, None)
-        if epoch is not None and epoch.number == self.bench.recipe.epochs:
-            next(self.epochs, None)  # writes the result
+        try:
+            epoch = next(self.epochs, None)
+            if epoch is not None and epoch.number == self.bench.recipe.epochs:
+                next(self.epochs, None)  # writes the result
+        except WriteError as error:  # no fault of the trial, which stays open: the driver ends for it
+            return {"epoch": "", "unwritable": str(error), tune.result.DONE: True}
         ended = epoch is None or epoch.number == self.bench.recipe.epochs
         # As text, since Tune flattens nested results.
         return {"epoch": "" if epoch is None else json.dumps(epoch.to_dict()), tune.result.DONE: ended}
@@ -163,9 +166,13 @@ class Driver(Searcher):
         self.causes: dict[str, tuple[Cause, str]] = {}  # by Tune's trial id: what ended an attempt, before Tune says so
         self._slots = (0.0, 0)
 
+    def ending(self) -> bool:
+        """Whether what is in flight should stop behind its epoch: the user says so, or the driver can't go on."""
+        return self.failure is not None or self.stop()
+
     def suggest(self, trial_id: str) -> Any:
         """A job, None while there is nothing to do but wait, or FINISHED (which Tune takes as final)."""
-        if self.stop() or self.failure is not None:
+        if self.ending():
             return None if self.jobs else str(Searcher.FINISHED)
         if len(self.jobs) >= self._capacity():
             return None
@@ -201,7 +208,10 @@ class Driver(Searcher):
             result = self.study.tell(job.key)
             self.judge.ended(job, result)
             self.monitor.ended(job, result)
-        elif self.stop() or not error:
+        elif result is not None and result.get("unwritable"):
+            self.study.put_back(job.key)
+            raise WriteError(result["unwritable"])
+        elif self.ending() or not error:
             self.study.put_back(job.key)
         else:
             self.blame(job, *cause)
@@ -268,7 +278,7 @@ class Stopper(FIFOScheduler):
         ) as error:  # raised again behind fit(), whose reason it would be otherwise; the trial stays open
             driver.failure = error
             judged = True
-        return str(TrialScheduler.STOP if judged or driver.stop() else TrialScheduler.CONTINUE)
+        return str(TrialScheduler.STOP if judged or driver.ending() else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         self._driver.failed(trial)

@@ -97,7 +97,7 @@ def test_wrong_runs(runs, tmp_path):
     assert "not a run folder" in refusal("front", tmp_path / "nothing")
     assert "choose one" in refusal("front", runs / "done", "--json", "--csv")
     (tmp_path / "run.yaml").write_text("version: 99\n")
-    assert "not a run of this version" in refusal("front", tmp_path)
+    assert "a run of format 99, written by nas unknown" in refusal("front", tmp_path)
 
 
 # -- report -----------------------------------------------------------------------------------------------------------

@@ -27,8 +27,11 @@ TABLE: dict[str, set[str]] = {
     "cost": set(),
     "knobs": set(),
     "pareto": set(),
-    "files": set(),
     "text": set(),
+    "files": {"text"},
+    "locks": {"files"},
+    "journal": {"files"},
+    "migration": set(),
     "data": {"files", "text"},
     "augmentation": set(),
     "batches": {"augmentation"},
@@ -50,8 +53,9 @@ TABLE: dict[str, set[str]] = {
     "space": {"architecture", "attributes", "budget", "cost", "knobs", "network", "regnet", "space_file"},
     "samplers": {"knobs", "pareto", "space"},
     "proxy": {"architecture", "data", "scaling"},
-    "storage": set(),
-    "settings": {"architecture", "budget", "files", "pareto", "proxy", "recipe", "space", "stopping"},
+    "storage": {"journal"},
+    "settings": {"architecture", "budget", "files", "migration", "pareto", "proxy", "recipe", "space", "stopping"},
+    "preflight": {"architecture", "budget", "files", "network", "settings", "text"},
     "jobs": {"architecture", "data"},
     "retries": {"text"},
     "fencing": {"files", "jobs", "retries"},
@@ -96,7 +100,21 @@ TABLE: dict[str, set[str]] = {
     "streaming": {"augmentation", "batches", "data", "jobs", "recipe", "work"},
     "throughput": {"architecture", "batches", "network", "recipe", "train"},
     "packing": {"architecture", "budget", "jobs", "memory", "proxy", "recipe", "space", "throughput", "train", "work"},
-    "run": {"architecture", "cost", "files", "network", "pareto", "records", "settings", "stopping", "storage"},
+    "run": {
+        *(
+            "architecture",
+            "cost",
+            "files",
+            "journal",
+            "locks",
+            "network",
+            "pareto",
+            "records",
+            "settings",
+            "stopping",
+            "storage",
+        )
+    },
     "judge": {"architecture", "files", "jobs", "network", "records", "run", "settings", "stopping"},
     "study": {
         *(
@@ -104,7 +122,9 @@ TABLE: dict[str, set[str]] = {
             "fencing",
             "files",
             "jobs",
+            "journal",
             "knobs",
+            "locks",
             "network",
             "pareto",
             "records",
@@ -114,6 +134,23 @@ TABLE: dict[str, set[str]] = {
             "settings",
             "space",
             "storage",
+        ),
+    },
+    "doctor": {
+        *(
+            "architecture",
+            "files",
+            "jobs",
+            "journal",
+            "knobs",
+            "locks",
+            "migration",
+            "network",
+            "run",
+            "samplers",
+            "settings",
+            "space",
+            "text",
         ),
     },
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
@@ -151,8 +188,8 @@ TABLE["comparison"] = {
     *("findings", "full_training", "gradients"),
 }
 TABLE["bench"] = {"files", "pareto", "report", "samplers", "text"}
-TABLE["execution"] = set(TABLE) - {"bench", "zoo", "report", "export"}
-TABLE["searching"] = set(TABLE) - {"bench"}
+TABLE["execution"] = set(TABLE) - {"bench", "doctor", "zoo", "report", "export"}
+TABLE["searching"] = set(TABLE) - {"bench", "doctor"}
 TABLE["commands"] = set(TABLE)
 TABLE["cli"] = set(TABLE)
 TABLE["__main__"] = {"cli"}
@@ -173,7 +210,7 @@ FOR_TYPES: dict[str, set[str]] = {
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
     "ray": {"watching", "workers"},
-    "optuna": {"bench", "run", "samplers", "storage", "study"},
+    "optuna": {"bench", "doctor", "journal", "run", "samplers", "storage", "study"},
     "plotly": {"bench", "report"},
 }
 
@@ -250,7 +287,7 @@ def test_table_names_no_strangers():
     assert set().union(*FOR_TYPES.values(), *LIBRARIES.values()) <= set(TABLE)
 
 
-@pytest.mark.parametrize("name", ["study", "local", "report", "export", "space", "zoo"])
+@pytest.mark.parametrize("name", ["study", "local", "report", "export", "space", "zoo", "doctor"])
 def test_ray_is_out_of_reach_of(name):
     reached, new = set(), {name}
     while new:

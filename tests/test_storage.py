@@ -112,7 +112,7 @@ def test_runs_share_a_database_and_are_read_by_every_command(tmp_path: Path) -> 
             finish(study)
     runs = [load_run(tmp_path / name) for name in ("one", "two")]
     assert [len(run.complete()) for run in runs] == [5, 5]
-    assert [trial.number for trial in runs[1].trials][0] == 0  # numbers are of the study, not of the database
+    assert runs[1].trials[0].number == 0  # numbers are of the study, not of the database
     assert not list(tmp_path.glob("*/study.journal"))
     assert '"front"' in output("front", tmp_path / "one", "--json")
     output("report", tmp_path / "one")

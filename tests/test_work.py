@@ -16,7 +16,7 @@ from helpers_search import CLASSES, CONDITIONAL, space_of, training_data
 from nas import work
 from nas.errors import NasError
 from nas.files import read_json, write_json, write_with
-from nas.jobs import CHECKPOINT, EPOCHS, RESULT, Job
+from nas.jobs import CHECKPOINT, EPOCHS, PREVIOUS, RESULT, Job
 from nas.memory import training_memory
 from nas.recipe import Recipe
 from nas.records import Epoch
@@ -96,7 +96,7 @@ def test_between_epochs_the_folder_holds_what_the_next_one_needs(tmp_path):
     for number, epoch in enumerate(bench().run(job(tmp_path)), 1):
         assert epoch.number == number
         if number < RECIPE.epochs:
-            assert files(tmp_path) == [CHECKPOINT, EPOCHS]
+            assert files(tmp_path) == [*([PREVIOUS] if number > 1 else []), CHECKPOINT, EPOCHS]
             assert len(read_json(tmp_path / EPOCHS)) == number
             assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["done"] == number
     assert files(tmp_path) == [RESULT]
@@ -152,7 +152,7 @@ def test_an_interrupt_leaves_the_trial_open(tmp_path, monkeypatch, whole):
     monkeypatch.setattr(Training, "epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(bench().run(job(tmp_path)))
-    assert files(tmp_path) == [CHECKPOINT, EPOCHS]
+    assert files(tmp_path) == [PREVIOUS, CHECKPOINT, EPOCHS]
     monkeypatch.setattr(Training, "epoch", epoch)
     assert timeless(bench().run(job(tmp_path))) == whole[2:]
 
@@ -206,13 +206,56 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_trial_whose_files_are_damaged_starts_over(tmp_path, whole, trained, damage):
+def test_a_trial_whose_files_are_damaged_repeats_one_epoch_at_most(tmp_path, whole, trained, damage, faults):
+    """The checkpoint of the epoch before stands in for one that is torn; the records are in the checkpoints too."""
     stopped(tmp_path, 2)
     DAMAGE[damage](tmp_path)
+    repeated = "checkpoint" in damage
+    assert timeless(bench().run(job(tmp_path))) == whole[1 if repeated else 2 :]
+    assert trained == ([1, 2, 2, 3, 4] if repeated else [1, 2, 3, 4])
+    result = read_json(tmp_path / RESULT)
+    assert timeless(result["epochs"]) == whole
+    said = "checkpoint.pt could not be used; went on behind epoch 1"
+    assert result.get("torn") == (said if repeated and damage != "no checkpoint" else None)
+    assert files(tmp_path) == [RESULT]
+    counts = {"lost": 0, "trained_twice": 0, "epochs_twice": len(trained) - len(whole)}
+    if repeated:
+        how = "a trial's last checkpoint cut short, emptied, of noise, of another network, gone: 9 ways"
+        faults.record(
+            "truncated checkpoint",
+            made=how,
+            **counts,
+            then="goes on from the checkpoint of the epoch before, and says so",
+        )
+    else:
+        how = "`epochs.json` cut short, emptied, of something else, gone: 7 ways"
+        faults.record("torn record of epochs", made=how, **counts, then="goes on: the checkpoint holds the records too")
+
+
+def test_a_trial_with_no_checkpoint_left_starts_over(tmp_path, whole, trained):
+    stopped(tmp_path, 2)
+    for name in (CHECKPOINT, PREVIOUS):
+        os.truncate(tmp_path / name, 100)
     assert timeless(bench().run(job(tmp_path))) == whole
     assert trained == [1, 2, 1, 2, 3, 4]
-    assert timeless(read_json(tmp_path / RESULT)["epochs"]) == whole
+    assert read_json(tmp_path / RESULT)["torn"] == "checkpoint.pt could not be used; started over"
     assert files(tmp_path) == [RESULT]
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on_with_the_records_beside_it(tmp_path, whole):
+    stopped(tmp_path, 2)
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    del state["epochs"]
+    torch.save(state, tmp_path / CHECKPOINT)
+    assert timeless(bench().run(job(tmp_path))) == whole[2:]
+
+
+def test_what_a_write_left_that_was_killed_is_removed(tmp_path):
+    stopped(tmp_path, 1)
+    (tmp_path / f".{CHECKPOINT}.123-0a1b2c3d").write_bytes(b"half")
+    (tmp_path / ".mine").write_text("not ours")
+    list(bench().run(job(tmp_path)))
+    assert files(tmp_path) == [".mine", RESULT]
 
 
 def test_death_between_the_records_and_the_checkpoint(tmp_path, whole, monkeypatch):
@@ -355,7 +398,7 @@ def test_a_broken_gpu_is_not_the_networks_fault(tmp_path, monkeypatch):
     fail_in_epoch(monkeypatch, 2, RuntimeError("CUDA error: an illegal memory access was encountered"))
     with pytest.raises(RuntimeError, match="CUDA error"):
         list(bench().run(job(tmp_path)))
-    assert files(tmp_path) == [CHECKPOINT, EPOCHS]
+    assert files(tmp_path) == [PREVIOUS, CHECKPOINT, EPOCHS]
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

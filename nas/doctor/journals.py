@@ -1,0 +1,85 @@
+"""`study.journal`: each line whole, of this run, and what can be saved where one is not."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from nas.doctor._base import Finding
+from nas.doctor.mending import Reading, mended, opened
+from nas.errors import NasError
+from nas.files import write_with
+from nas.journal import damaged, salvage, whole
+from nas.run import JOURNAL, STUDY_NAME
+from nas.settings import Settings
+
+NEWLINE = b"\n"
+
+
+def check(folder: Path, settings: Settings, repair: bool) -> tuple[list[Finding], Reading | None]:
+    """What is found of the journal, and the study as it is, or would be after its repair; None if there is none to go by."""
+    path = folder / JOURNAL
+    if not path.is_file():
+        if any((folder / "trials").glob("*/result.json")):
+            return [
+                Finding("needs you", JOURNAL, "missing, although trials have ended", "put it back from a copy")
+            ], None
+        return [Finding("note", JOURNAL, "not there yet: no trial was asked for")], None
+    data = path.read_bytes()
+    end, broken = whole(data), damaged(data[: whole(data)])
+    found = []
+    if end < len(data):
+        found.append(_torn(path, data, end, repair))
+    if broken:
+        mending, data = _mended(folder, settings, data[:end], broken, repair)
+        found += mending
+    else:
+        data = data[:end]
+    try:
+        study = opened(data)
+    except (NasError, KeyError, ValueError, TypeError, AssertionError) as error:
+        text = f"can't be read by Optuna: {type(error).__name__}: {error}"
+        return [*found, Finding("needs you", JOURNAL, text[:300], "put it back from a copy")], None
+    if study is None:
+        if data.strip():
+            text = "holds no study of a run"
+            return [*found, Finding("needs you", JOURNAL, text, "put the run's own journal back")], None
+        return [*found, Finding("note", JOURNAL, "empty: no trial was asked for")], None
+    return found, study
+
+
+def _torn(path: Path, data: bytes, end: int, repair: bool) -> Finding:
+    text = f"{len(data) - end} bytes of a torn line at the end"
+    if not repair:
+        return Finding("repairable", JOURNAL, text, "--repair or `nas resume` cuts it off")
+    with path.open("r+b") as file:
+        file.truncate(end)
+        os.fsync(file.fileno())
+    return Finding("repaired", JOURNAL, f"{text}: cut off")
+
+
+def _mended(
+    folder: Path, settings: Settings, data: bytes, broken: list[int], repair: bool
+) -> tuple[list[Finding], bytes]:
+    """Findings of a journal with damaged lines, and the journal as it is mended."""
+    path = folder / JOURNAL
+    directions = [objective.direction for objective in settings.parsed_objectives()]
+    mending = mended(salvage(data, STUDY_NAME, directions), settings, folder)
+    lines = f"line{'s' if len(broken) > 1 else ''} {', '.join(map(str, broken[:5]))}{' ...' if len(broken) > 5 else ''}"
+    text = f"{lines} of {data.count(NEWLINE)} can't be read"
+    found = [
+        Finding(
+            "needs you",
+            f"trial {number}",
+            "what the study knew of it was lost with the damaged lines",
+            "see its result.json",
+        )
+        for number in mending.lost
+    ]
+    if not repair:
+        return [Finding("repairable", JOURNAL, text, f"what can be saved: {mending.saved}"), *found], mending.data
+    backup = path.with_name(f"{JOURNAL}.broken-{time.time_ns()}")
+    write_with(backup, lambda file: file.write(data))
+    write_with(path, lambda file: file.write(mending.data))
+    return [Finding("repaired", JOURNAL, f"{text}: {mending.saved}; as it was: {backup.name}"), *found], mending.data

@@ -1,0 +1,171 @@
+"""This installation and this machine: what a search needs of them, asked of processes of their own, which may break."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from nas.doctor._base import Finding
+from nas.doctor.ports import listening
+from nas.files import existing, free_space
+from nas.text import format_bytes
+
+SECONDS = 180  # that a library may take to be imported on a busy machine
+LEAST_FILES = 4096  # open files of the driver, which holds some for each worker
+LEAST_SHARED = 1 << 30  # bytes of shared memory
+LEAST_FREE = 1 << 30  # bytes on the disk of the current folder
+TOKEN = Path("~/.ray/auth_token")
+
+TORCH = """
+import json, warnings
+warnings.simplefilter("ignore")
+import torch
+import torchvision
+torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)  # an operation of its own: fails beside another torch
+print(json.dumps({
+    "torch": torch.__version__, "torchvision": torchvision.__version__, "cuda": torch.version.cuda,
+    "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())] if torch.cuda.is_available() else [],
+}))
+"""
+RAY = "import json, ray, ray.tune; print(json.dumps({'ray': ray.__version__}))"
+
+
+def examine_machine() -> list[Finding]:
+    """Whether nas can work here: PyTorch and its GPUs, Ray, shared memory, open files, room, and who may reach Ray."""
+    return [
+        _python(),
+        *_torch(),
+        *_ray(),
+        *_shared_memory(Path("/dev/shm")),
+        _files(),
+        *_room(Path.cwd()),
+        *_token(TOKEN.expanduser()),
+        *_ports(Path("/proc")),
+    ]
+
+
+def _python() -> Finding:
+    import nas
+
+    return Finding("fine", "python", f"{sys.version.split()[0]}, nas {nas.__version__}")
+
+
+def _asked(code: str) -> tuple[dict[str, Any], str]:
+    """What a fresh interpreter answers, and its last words if it does not."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {}, f"no answer within {SECONDS} s"
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        return {}, lines[-1] if lines else f"it ended with {done.returncode}"
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer, ""
+
+
+def _torch() -> list[Finding]:
+    found, problem = _asked(TORCH)
+    if problem:
+        advice = (
+            "install torch and torchvision together, of one release: pip install --force-reinstall torch torchvision"
+        )
+        return [Finding("needs you", "torch", f"torch and torchvision can't be used: {problem}", advice)]
+    answer = [Finding("fine", "torch", f"{found['torch']}, torchvision {found['torchvision']}")]
+    if found["gpus"]:
+        return [
+            *answer,
+            Finding(
+                "fine", "GPUs", f"{len(found['gpus'])}: {', '.join(sorted(set(found['gpus'])))}, CUDA {found['cuda']}"
+            ),
+        ]
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        why = (
+            "this torch is built without CUDA"
+            if found["cuda"] is None
+            else f"this torch needs a driver for CUDA {found['cuda']}"
+        )
+        return [
+            *answer,
+            Finding(
+                "warning", "GPUs", f"there are some, and torch can't use them: {why}", "nvidia-smi says which CUDA"
+            ),
+        ]
+    return [*answer, Finding("note", "GPUs", "none: trials are trained on the CPU")]
+
+
+def _ray() -> list[Finding]:
+    found, problem = _asked(RAY)
+    if problem:
+        advice = "pip install 'ray[tune]'; or go without: --executor local"
+        return [Finding("needs you", "ray", f"can't be imported: {problem}", advice)]
+    return [Finding("fine", "ray", found["ray"])]
+
+
+def _shared_memory(place: Path) -> list[Finding]:
+    """Ray keeps the images there; where it is too small it takes /tmp, which is slow."""
+    try:
+        usage = shutil.disk_usage(place)
+    except OSError:
+        return []
+    text = f"{format_bytes(usage.free)} of {format_bytes(usage.total)} free"
+    if usage.free >= LEAST_SHARED:
+        return [Finding("fine", "shared memory", text)]
+    advice = "in a container: docker run --shm-size=4g; Ray's workers read the images from there"
+    return [Finding("warning", "shared memory", text, advice)]
+
+
+def _files() -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= LEAST_FILES:
+        return Finding("fine", "open files", f"up to {soft} a process")
+    return Finding(
+        "warning",
+        "open files",
+        f"up to {soft} a process",
+        f"ulimit -n {min(hard, 65536)}: Ray opens some for each worker",
+    )
+
+
+def _room(folder: Path) -> list[Finding]:
+    try:
+        free = shutil.disk_usage(existing(folder)).free
+    except OSError:
+        return []
+    return [Finding("fine" if free >= LEAST_FREE else "warning", "disk", f"{free_space(folder)}, under {folder}")]
+
+
+def _token(path: Path) -> list[Finding]:
+    """Who reads Ray's token may run code on its cluster."""
+    try:
+        about = path.stat()
+    except OSError:
+        return []
+    if about.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        text = f"{path} can be read by other users of this machine"
+        return [Finding("warning", "Ray's token", text, f"chmod 600 {path}: who has it may run code on your cluster")]
+    return [Finding("fine", "Ray's token", f"{path} is yours alone")]
+
+
+def _ports(proc: Path) -> list[Finding]:
+    """Ray's servers listen on all interfaces, a loopback address given or not."""
+    found = []
+    for name, pid, ports in listening(proc):
+        shown = ", ".join(map(str, ports[:5])) + (" ..." if len(ports) > 5 else "")
+        text = f"{name} (process {pid}) listens on all interfaces: port{'s' if len(ports) > 1 else ''} {shown}"
+        safe = os.environ.get("RAY_AUTH_MODE", "token") == "token" and TOKEN.expanduser().exists()
+        advice = (
+            "it asks for the token; let a firewall keep others out still"
+            if safe
+            else "whoever reaches it may run code here: start Ray with RAY_AUTH_MODE=token, behind a firewall"
+        )
+        found.append(Finding("note" if safe else "warning", "Ray's ports", text, advice))
+    return found

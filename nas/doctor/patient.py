@@ -1,0 +1,35 @@
+"""A run folder on the table: its settings, its journal, its trials, then the folder around them."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from nas.doctor import journals, settings, surroundings, trials
+from nas.doctor._base import Finding
+from nas.errors import UsageError
+from nas.locks import take
+from nas.run import JOURNAL, LOCK
+from nas.settings import FILE
+
+
+def examine(folder: Path, *, repair: bool) -> list[Finding]:
+    """See `nas.doctor.examine`."""
+    folder = folder.absolute()
+    if not folder.is_dir() or not ((folder / FILE).is_file() or (folder / JOURNAL).is_file()):
+        raise UsageError(f"{folder}: not a run folder (neither {FILE} nor {JOURNAL} in it)")
+    with contextlib.ExitStack() as ending:
+        if repair:
+            ending.callback(take(folder / LOCK).release)
+        return _examined(folder, repair)
+
+
+def _examined(folder: Path, repair: bool) -> list[Finding]:
+    found, kept = settings.check(folder, repair)
+    if kept is None:
+        return [*found, *surroundings.check(folder, repair)]
+    journal, study = journals.check(folder, kept, repair)
+    found += journal
+    if study is not None:
+        found += trials.check(folder, kept, study, repair)
+    return [*found, *surroundings.check(folder, repair)]

@@ -1,0 +1,61 @@
+"""Whether the disk has room for a run, before a search is begun: its checkpoints above all.
+
+bytes = workers x 3 c + trials x (j + r(epochs)) + page, with c a checkpoint of the largest network that is drawn: weights,
+momenta and, with an average, its copy, each 4 bytes a parameter. A trial has three for a moment: the last, the one before it
+and the one that is being written. j and r are the journal's and the result's bytes a trial, measured and rounded up.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from nas.architecture import Architecture
+from nas.budget import survey
+from nas.errors import UsageError
+from nas.files import existing, free_space
+from nas.network import cost_of
+from nas.settings import Settings
+from nas.text import format_bytes
+
+CHECKPOINTS = 3
+BYTES_PER_PARAMETER = 4
+JOURNAL_BYTES = 20_000  # a trial; two that are rejected or known already come with it
+RESULT_BYTES, EPOCH_BYTES = 2_000, 300
+BLOCK = 4_096  # a file takes whole blocks
+PAGE_BYTES = 6_000_000  # report.html brings Plotly along
+COMFORT = 2  # times what is needed, below which it is said
+
+
+def needed(settings: Settings, workers: int) -> int:
+    """Bytes that a run may take on the disk at its largest, with so many trials at once."""
+    largest = dict(zip(settings.objectives, settings.reference, strict=True)).get("params")
+    if largest is None:
+        known = [cost_of(Architecture.from_dict(entry["architecture"])).params for entry in settings.baselines]
+        largest = max([survey(settings.search_space(), samples=100, seed=settings.seed).largest.params, *known])
+    copies = 3 if settings.recipe.get("ema") else 2
+    checkpoint = int(largest * settings.proxy.get("width", 1.0)) * copies * BYTES_PER_PARAMETER
+    trial = JOURNAL_BYTES + BLOCK + RESULT_BYTES + int(settings.recipe["epochs"]) * EPOCH_BYTES
+    return workers * CHECKPOINTS * checkpoint + settings.trials * trial + PAGE_BYTES
+
+
+def check_room(folder: Path, settings: Settings, say: Callable[[str], None], *, begun: bool = False) -> None:
+    """UsageError if the disk can't hold the run; a word if it hardly can, or if the run is `begun` and has a part of it already."""
+    executor = settings.executor
+    workers = executor["workers"] or (1 if executor["kind"] == "local" else os.cpu_count() or 1)
+    need = needed(settings, workers)
+    place = existing(folder)
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError:
+        return
+    about = f"about {format_bytes(need)} with {workers} trial{'s' if workers > 1 else ''} at once"
+    if free < need and not begun:
+        raise UsageError(
+            f"{folder}: the disk has no room for this run ({free_space(place)}; it may take {about}); free space, or name another "
+            "place with --out"
+        )
+    if free < COMFORT * need:
+        say(f"warning: the disk is nearly full: {free_space(place)}, and this run may take {about}")
