@@ -36,7 +36,7 @@ COLUMNS = (
 )
 
 
-def record(path: Path, request: searching.Request, networks: int, seconds: float) -> int:
+def record(path: Path, request: searching.Request, networks: int, seconds: float, first: int = 0) -> int:
     """Train until the file holds `networks` of them or `seconds` have passed; how many it holds."""
     from nas.work import Bench
 
@@ -44,7 +44,7 @@ def record(path: Path, request: searching.Request, networks: int, seconds: float
     space, epochs = settings.search_space(), settings.training_recipe().epochs
     known = {row["digest"] for row in csv.DictReader(path.open())} if path.exists() else set()
     bench = Bench(data, settings.training_recipe(), device="cpu", precision="fp32", threads=1)
-    begun, draw = time.monotonic(), 0
+    begun, draw = time.monotonic(), first
     seen: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:
         while len(seen) < networks and time.monotonic() - begun < seconds:
@@ -88,6 +88,9 @@ def main() -> None:
     parser.add_argument("--resolution", type=int)
     parser.add_argument("--max-images", type=int)
     parser.add_argument("--max-macs", type=float, help="of the networks, so that a core gets through them")
+    parser.add_argument(
+        "--first", type=int, default=0, help="seed of the first sample, so that several can record at once"
+    )
     parser.add_argument("--seconds", type=float, default=1e9, help="stop behind the network in hand")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +107,7 @@ def main() -> None:
             precision="fp32",
             out=Path(folder) / "run",
         )
-        print(record(args.out, request, args.networks, args.seconds), "networks")
+        print(record(args.out, request, args.networks, args.seconds, args.first), "networks")
 
 
 if __name__ == "__main__":

@@ -77,10 +77,10 @@ class Policy:
     """
 
     name: str = "none"
-    epsilon: float = 0.05
-    eta: float = 2.0
-    least: int = 8
-    share: float = 0.1
+    epsilon: float = 0.2
+    eta: float = 1.3
+    least: int = 6
+    share: float = 0.05
     quota: int = 1
 
     def __post_init__(self) -> None:

@@ -34,7 +34,7 @@ def quality(costs: tuple[float, ...], luck: float) -> float:
 
 def state_of(finals: list[tuple[float, tuple[float, ...]]], policy: str = "pareto", **options: object) -> Stopping:
     """A state with these complete curves."""
-    options = {"share": 0.0, "quota": 0, **options} if policy == "pareto" else options
+    options = {"epsilon": 0.05, "share": 0.0, "quota": 0, "least": 8, **options} if policy == "pareto" else options
     state = Stopping(dataclasses.replace(Policy.parse(policy), **options), EPOCHS)
     for number, (final, costs) in enumerate(finals):
         state.add(str(number), curve_to(final, costs, EPOCHS, scatter=0.2 * math.sin(7 * number)))
@@ -131,7 +131,9 @@ def test_the_share_that_always_runs_is_of_its_size_and_known_before():
 
 
 def test_what_is_exempt_is_never_stopped_and_counts_as_a_curve():
-    state = Stopping(Policy("pareto", share=0.0, quota=0), EPOCHS, exempt=lambda key: key.startswith("baseline:"))
+    state = Stopping(
+        Policy("pareto", epsilon=0.05, share=0.0, quota=0), EPOCHS, exempt=lambda key: key.startswith("baseline:")
+    )
     for k in range(10):
         state.add(f"baseline:{k}", curve_to(*CHEAP[k], EPOCHS))
     for key, stopped in (("baseline:new", False), ("new", True)):

@@ -144,6 +144,8 @@ def _standing(run: Run) -> str:
 
     trained = run.count("complete") + run.count("stopped")
     counted = f"{trained} of {run.config['trials']} trials trained"
+    if stopped := run.count("stopped"):
+        counted += f" ({stopped} of them stopped early)"
     endings = [f"{run.count(state)} {state}" for state in ("failed", "rejected") if run.count(state)]
     if duplicates := run.count("duplicate"):
         endings.append(f"{duplicates} duplicate{'s' if duplicates > 1 else ''}")
