@@ -12,8 +12,8 @@ from nas.jobs import Job
 from nas.network import cost_of
 from nas.pareto import front
 from nas.records import Epoch
-from nas.run import objective_values
-from nas.text import format_count, format_percent, format_seconds
+from nas.run import CONFIG, objective_values
+from nas.text import format_count, format_percent, format_seconds, shown
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -108,6 +108,11 @@ class Tally:
     def __exit__(self, *_: object) -> None: ...
 
 
+def failure(job: Job, result: Mapping[str, Any]) -> str:
+    """Why a trial failed, and where its network is."""
+    return f"{result['reason']} (its network: {shown(job.folder / CONFIG)})"
+
+
 class Lines(Tally):
     """A line for each trial that ends, for logs and pipes."""
 
@@ -126,7 +131,7 @@ class Lines(Tally):
         elif result["state"] == "stopped":
             self.note(f"{name}: stopped {result['reason']}  [{self.summary()}]")
         else:
-            self.note(f"{name}: FAILED: {result['reason']}  [{self.summary()}]")
+            self.note(f"{name}: FAILED: {failure(job, result)}  [{self.summary()}]")
 
     def note(self, text: str) -> None:
         print(text, file=self.out, flush=True)
@@ -155,7 +160,7 @@ class Live(Tally):
         super().ended(job, result)
         if result["state"] == "failed":
             name = job.key.removeprefix("baseline:") if job.baseline else f"trial {job.key}"
-            self.note(f"{name} failed: {result['reason']}")
+            self.note(f"{name} failed: {failure(job, result)}")
 
     def note(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False)

@@ -63,6 +63,17 @@ def front_data(run: Run) -> dict[str, Any]:
         "objectives": list(run.config["objectives"]),
         "trials": {state: run.count(state) for state in STATES},
         "front": _rows(run),
+        "failures": [
+            {
+                "trial": trial.number,
+                "label": trial.label,
+                "cause": trial.cause,
+                "attempts": trial.attempts,
+                "reason": trial.reason,
+            }
+            for trial in run.trials
+            if trial.state == "failed"
+        ],
         "baselines": [_facts(trial) for trial in run.baselines()],
     }
 
@@ -138,6 +149,17 @@ def print_front(run: Run) -> None:
     say(_standing(run))
 
 
+def _failed(run: Run) -> str:
+    """`3 failed (2 exception, 1 time limit; see run/trials/NUMBER/config.yaml)`."""
+    from nas.retries import counted
+    from nas.run import CONFIG, TRIALS
+    from nas.text import shown
+
+    causes = counted(trial.cause for trial in run.trials if trial.state == "failed" and not trial.label)
+    why = f" ({causes}; see {shown(run.path)}/{TRIALS}/NUMBER/{CONFIG})" if causes else ""
+    return f"{run.count('failed')} failed{why}"
+
+
 def _standing(run: Run) -> str:
     """How far the run is, in a sentence."""
     from nas.text import shown
@@ -146,7 +168,9 @@ def _standing(run: Run) -> str:
     counted = f"{trained} of {run.config['trials']} trials trained"
     if stopped := run.count("stopped"):
         counted += f" ({stopped} of them stopped early)"
-    endings = [f"{run.count(state)} {state}" for state in ("failed", "rejected") if run.count(state)]
+    endings = [_failed(run)] if run.count("failed") else []
+    if rejected := run.count("rejected"):
+        endings.append(f"{rejected} rejected")
     if duplicates := run.count("duplicate"):
         endings.append(f"{duplicates} duplicate{'s' if duplicates > 1 else ''}")
     counts = ", ".join([counted, *endings])

@@ -13,6 +13,7 @@ from nas.records import Trial
 from nas.report import answer
 from nas.report.answer import NOUNS
 from nas.report.markup import Html, table, tag
+from nas.run import CONFIG, TRIALS
 from nas.text import describe, format_count, format_percent, format_seconds, shown
 
 if TYPE_CHECKING:
@@ -102,16 +103,18 @@ def front_table(run: Run) -> Html:
 
 def failures(run: Run) -> Html:
     """Reasons of failure, each with the trials that it took; nothing if none failed."""
-    trials: dict[str, list[str]] = defaultdict(list)
+    trials: dict[tuple[str, str], list[str]] = defaultdict(list)
     for trial in run.trials:
         if trial.state == "failed":
-            trials[trial.reason.strip() or "no reason was recorded"].append(trial.label or str(trial.number))
+            reason = trial.reason.strip() or "no reason was recorded"
+            trials[reason, trial.cause or "–"].append(trial.label or str(trial.number))
     if not trials:
         return Html("")
     ranked = sorted(trials.items(), key=lambda item: -len(item[1]))
-    rows = [(str(len(names)), ", ".join(names), _clipped(reason)) for reason, names in ranked]
-    caption = "Failed trials by reason. They have no accuracy and are on no chart."
-    return tag("section", tag("h2", "Failures"), table(caption, ("Trials", "Which", "Reason"), rows, words=(2,)))
+    rows = [(str(len(names)), ", ".join(names), cause, _clipped(reason)) for (reason, cause), names in ranked]
+    caption = f"Failed trials by reason. They have no accuracy and are on no chart; their networks are in {TRIALS}/NUMBER/{CONFIG}."
+    head = ("Trials", "Which", "Cause", "Reason")
+    return tag("section", tag("h2", "Failures"), table(caption, head, rows, words=(2, 3)))
 
 
 def time(run: Run) -> Html:

@@ -1,0 +1,16 @@
+"""`python faulty_nas.py ARGUMENTS`: the command line, with workers that log their epochs and make the faults of a plan."""
+
+from __future__ import annotations
+
+import functools
+import sys
+
+from helpers_faults import Faulty, instrument
+
+from nas import workers
+from nas.cli import main
+
+if __name__ == "__main__":
+    instrument()
+    workers.run = functools.partial(workers.run, worker=Faulty)  # type: ignore[assignment]
+    sys.exit(main())
