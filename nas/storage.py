@@ -11,7 +11,8 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from nas.errors import NasError, UsageError
 if TYPE_CHECKING:
     import optuna
     from sqlalchemy.engine import URL
+
+    from nas.journal import Journal
 
 JOURNAL, STUDY_NAME = "study.journal", "nas"  # the file in the run folder, and the study's name in it
 VARIABLE = "NAS_STORAGE"
@@ -37,13 +40,11 @@ PACKAGES = {
 }
 
 
-def journal(folder: Path) -> optuna.storages.JournalStorage:
-    """The journal in a run folder. Absolute, with an open-file lock: the default symlink lock hangs behind a killed holder."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+def journal(folder: Path) -> Journal:
+    """The journal in a run folder; by its absolute path, since Tune changes the directory."""
+    from nas.journal import Journal
 
-    path = str((folder / JOURNAL).absolute())
-    return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+    return Journal(str((folder / JOURNAL).absolute()))
 
 
 def planned(url: str | None, run: str) -> dict[str, str]:
@@ -104,6 +105,12 @@ def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
         except Exception as error:
             raise UsageError(said(error, url)) from None
     raise AssertionError
+
+
+def together(storage: optuna.storages.BaseStorage) -> AbstractContextManager[None]:
+    """Writes within become one where the storage can do so: the journal; a database flushes each by itself."""
+    join: Callable[[], AbstractContextManager[None]] = getattr(storage, "together", nullcontext)
+    return join()
 
 
 def study_name(recorded: Mapping[str, str]) -> str:

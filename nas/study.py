@@ -29,7 +29,7 @@ from nas.network import cost_of
 from nas.run import ATTRIBUTE, BASELINES, JOURNAL, LOCK, TRIALS, check_begun, objective_values, read_baselines
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.settings import Settings
-from nas.storage import failed, of_storage, open_storage, resolved, study_name
+from nas.storage import failed, of_storage, open_storage, resolved, study_name, together
 
 if TYPE_CHECKING:
     import optuna
@@ -118,7 +118,8 @@ class Study:
         for attempt in range(10 * REJECTIONS_IN_A_ROW):
             if attempt and attempt % REJECTIONS_IN_A_ROW == 0 and not self._enqueue_new():
                 break
-            job = self._propose()
+            with together(self.study._storage):
+                job = self._propose()
             if job is not None:
                 return self._hand_out(job)
         self.exhausted = True

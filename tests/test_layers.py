@@ -50,7 +50,8 @@ TABLE: dict[str, set[str]] = {
     "space": {"architecture", "attributes", "budget", "cost", "knobs", "network", "regnet", "space_file"},
     "samplers": {"knobs", "pareto", "space"},
     "proxy": {"architecture", "data", "scaling"},
-    "storage": set(),
+    "journal": set(),
+    "storage": {"journal"},
     "settings": {"architecture", "budget", "files", "pareto", "proxy", "recipe", "space"},
     "jobs": {"architecture", "data"},
     "dynamic": {"architecture", "batches", "blocks", "cost", "network", "records"},
@@ -111,7 +112,8 @@ TABLE: dict[str, set[str]] = {
     },
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
     "local": {"jobs", "progress", "records", "stopping", "study", "work"},
-    "workers": {"files", "jobs", "packing", "progress", "records", "stopping", "study", "work"},
+    "forgetting": set(),
+    "workers": {"files", "forgetting", "jobs", "packing", "progress", "records", "stopping", "study", "work"},
     "report": {"architecture", "files", "findings", "network", "pareto", "records", "run", "text"},
     "export": {"architecture", "files", "network", "records", "run", "text"},
     "full_training": {
@@ -161,7 +163,7 @@ FOR_TYPES: dict[str, set[str]] = {
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
     "ray": {"workers"},
-    "optuna": {"bench", "run", "samplers", "storage", "study"},
+    "optuna": {"bench", "journal", "run", "samplers", "storage", "study"},
     "plotly": {"bench", "report"},
 }
 

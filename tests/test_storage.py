@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import helpers_postgres
 import pytest
-from helpers_cli import nas_, output, refusal
-from helpers_search import environment, finish, settings_of, write_space
+from helpers_cli import output
+from helpers_search import finish, settings_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nas import storage
-from nas.errors import NasError, UsageError
+from nas.errors import UsageError
 from nas.run import load_run
 from nas.settings import Settings
 from nas.study import Study
 
-needs_postgres = pytest.mark.skipif(bool(helpers_postgres.why_not()), reason=helpers_postgres.why_not() or "it is there")
+needs_postgres = pytest.mark.skipif(
+    bool(helpers_postgres.why_not()), reason=helpers_postgres.why_not() or "it is there"
+)
 
 
 # -- URLs and secrets ------------------------------------------------------------------------------------------------
