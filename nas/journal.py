@@ -1,47 +1,70 @@
-"""The study's journal as a file: appended whole or not at all, and what can be saved of one that is damaged.
+"""Optuna's journal, made for one writer and many trials: what belongs together is written and flushed at once.
 
-One JSON object a line: Optuna's operations in the order in which they were made, the first of which makes the study. Trials are
-counted by the order of their CREATE_TRIAL lines, so that a line lost in the middle moves the numbers of all trials behind it.
+Optuna flushes each parameter of each trial to the disk on its own, 20 times for one suggestion, and looks through all trials for
+one that waits whenever it is asked for the next. Files are those of Optuna's own `JournalStorage`, which reads them.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Container, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
 
 from nas.errors import NasError
 from nas.files import unwritable
-
-CREATE_STUDY, SET_STUDY_ATTRIBUTE, CREATE_TRIAL, SET_PARAM, SET_STATE, SET_ATTRIBUTE = (
-    0,
-    2,
-    4,
-    5,
-    6,
-    8,
-)  # Optuna's op_code
-OPERATIONS = 10  # the largest code
-DIRECTIONS = {"minimize": 1, "maximize": 2}
+from nas.salvage import damaged, is_operation
 
 
-class Journal(JournalFileBackend):
-    """Optuna's journal of a run folder, whose errors are ours: WriteError for a full disk, NasError for a damaged line."""
+class Lines(JournalFileBackend):
+    """The file. Between `hold` and `release`, lines are kept in memory; the only reader of them is this process.
+
+    Its errors are ours: WriteError for a full disk, which leaves nothing of the line; NasError for a damaged one.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
-        # An open-file lock and an absolute path: the default symlink lock hangs behind a killed holder.
+        # The default symlink lock hangs behind a killed holder.
+        self.path = path.absolute()  # Tune changes the directory
         super().__init__(str(self.path), lock_obj=JournalFileOpenLock(str(self.path)))
+        self._held: list[dict[str, Any]] | None = None
+        self._before = 0  # lines of the file, while others are held
+
+    def hold(self, lines: int) -> None:
+        """Keep what is appended from now on; the file has so many lines."""
+        self._held, self._before = [], lines
+
+    def release(self) -> None:
+        """Append what was kept, by one write and one flush."""
+        held, self._held = self._held, None
+        if held:
+            self.append_logs(held)
+            # Where the next reading begins: nobody else writes while a driver holds the run's lock.
+            self._log_number_offset = {0: 0, self._before + len(held): self.path.stat().st_size}
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        if self._held is not None:
+            self._held += logs
+            return
+        size = self.path.stat().st_size
+        try:
+            super().append_logs(logs)
+        except OSError as error:
+            # What was written of the line would be in front of the next one.
+            with self.path.open("r+b") as file:
+                file.truncate(size)
+            raise unwritable(self.path, error) from error
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        if self._held is not None:
+            yield from self._held[log_number_from - self._before :]
+            return
         try:
             for log in super().read_logs(log_number_from):
-                if not _is_operation(log):
+                if not is_operation(log):
                     raise ValueError("not an operation")
                 yield log
         except ValueError:
@@ -52,107 +75,41 @@ class Journal(JournalFileBackend):
             raise NasError(
                 f"{self.path}: line {broken[0]}{more} can't be read; `nas doctor {self.path.parent}` says what can be saved"
             ) from None
+        last = max(self._log_number_offset)  # of each line it would be 20 MB in a large run
+        self._log_number_offset = {0: 0, last: self._log_number_offset[last]}
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        size = self.path.stat().st_size
+
+class Journal(JournalStorage):
+    """The storage: `together` makes one write of many, and who waits is known without looking through all trials."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = Lines(path)
+        super().__init__(self._lines)
+        self._seen = 0  # trials that were looked at
+        self._waiting: list[int] = []  # those among them that waited
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written within is on the disk behind it, or, if this process is killed, nothing or a beginning of it."""
+        with self._thread_lock:
+            self._sync_with_backend()
+            self._lines.hold(self._replay_result.log_number_read)
         try:
-            super().append_logs(logs)
-        except OSError as error:
-            # What was written of the line would be in front of the next one.
-            with self.path.open("r+b") as file:
-                file.truncate(size)
-            raise unwritable(self.path, error) from error
+            yield
+        finally:
+            with self._thread_lock:
+                self._lines.release()
 
-
-def storage(path: Path) -> JournalStorage:
-    """Optuna's storage over a journal."""
-    return JournalStorage(Journal(path))
-
-
-def damaged(data: bytes) -> list[int]:
-    """Numbers, from 1, of the lines that are no operation; a last one that is not ended is torn and not counted."""
-    lines = data.split(b"\n")[:-1]
-    return [number for number, line in enumerate(lines, 1) if operation(line) is None]
-
-
-def operation(line: bytes) -> dict[str, Any] | None:
-    """What a line says, or None if it is damaged."""
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    return found if _is_operation(found) else None
-
-
-def _is_operation(found: object) -> bool:
-    if not isinstance(found, dict) or found.get("op_code") not in range(OPERATIONS + 1):
-        return False
-    code = found["op_code"]
-    return "worker_id" in found and ("trial_id" in found or code <= CREATE_TRIAL or code == OPERATIONS)
-
-
-def whole(data: bytes) -> int:
-    """Bytes up to the end of the last line that is one: what is behind was torn by a crash or a full disk."""
-    end = data.rfind(b"\n") + 1
-    while end and not _is_json(data[data.rfind(b"\n", 0, end - 1) + 1 : end]):
-        end = data.rfind(b"\n", 0, end - 1) + 1
-    return end
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Salvage:
-    """A journal mended: its lines, how many had to be left out, and the trials, by number, that lines are missing of.
-
-    holes: the places in `lines` at which something was lost.
-    """
-
-    lines: tuple[dict[str, Any], ...]
-    lost: int
-    remade: tuple[int, ...]  # trials whose first line was lost
-    holes: tuple[int, ...]
-
-    def text(self) -> bytes:
-        return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in self.lines)
-
-
-def salvage(data: bytes, name: str, directions: Sequence[str]) -> Salvage:
-    """All that can be read of a journal, with the lines that begin a study and its trials put back where they were lost.
-
-    A line that names trial k says that k + 1 trials were begun before it: as many as are not there were lost with the last
-    damage in front of it. name, directions: of the study, should its own line be lost.
-    """
-    lines: list[dict[str, Any]] = []
-    holes: list[int] = []
-    remade: list[int] = []
-    begun = lost = 0
-    for raw in data[: whole(data)].split(b"\n")[:-1]:
-        found = operation(raw)
-        if found is None:
-            lost += 1
-            if not holes or holes[-1] != len(lines):
-                holes.append(len(lines))
-            continue
-        if found["op_code"] == CREATE_TRIAL:
-            begun += 1
-        missing = found.get("trial_id", -1) + 1 - begun
-        if missing > 0:
-            place = holes[-1] if holes else len(lines)
-            before = sum(line["op_code"] == CREATE_TRIAL for line in lines[:place])
-            begin = [{"op_code": CREATE_TRIAL, "worker_id": "doctor", "study_id": 0, "datetime_start": None}] * missing
-            lines[place:place] = begin
-            remade += range(before, before + missing)
-            begun += missing
-        lines.append(found)
-    if not lines or lines[0]["op_code"] != CREATE_STUDY:
-        codes = [DIRECTIONS[direction] for direction in directions]
-        lines.insert(0, {"op_code": CREATE_STUDY, "worker_id": "doctor", "study_name": name, "directions": codes})
-        holes = [hole + 1 for hole in holes]
-    return Salvage(tuple(lines), lost, tuple(remade), tuple(holes))
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        if states != (TrialState.WAITING,) or deepcopy:
+            return super().get_all_trials(study_id, deepcopy, states)
+        with self._thread_lock:
+            self._sync_with_backend()
+            numbers = self._replay_result._study_id_to_trial_ids[study_id]
+            # None comes to wait later: it is made so.
+            among = [self._replay_result.get_trial(number) for number in self._waiting + numbers[self._seen :]]
+            found = [trial for trial in among if trial.state == TrialState.WAITING]
+            self._seen, self._waiting = len(numbers), [trial._trial_id for trial in found]
+            return found

@@ -40,7 +40,8 @@ class Tally:
         self.study = study
         self.settings = study.settings
         self.running: dict[str, tuple[Job, Epoch | None]] = {}
-        self.finished: list[tuple[str, tuple[float, ...]]] = []
+        self._best: list[tuple[str, tuple[float, ...]]] = []  # the front of what was looked at
+        self._fresh: list[tuple[str, tuple[float, ...]]] = []  # what was not yet
         self.training_seconds = 0.0
         self.begun = time.monotonic()
         self._first_start: float | None = None
@@ -48,7 +49,7 @@ class Tally:
 
     def load(self, finished: list[tuple[str, tuple[float, ...]]]) -> None:
         """Results of earlier sessions of the same run."""
-        self.finished = list(finished)
+        self._best, self._fresh = [], list(finished)
 
     def started(self, job: Job) -> None:
         self._first_start = self._first_start or time.monotonic()
@@ -62,16 +63,17 @@ class Tally:
         self.running.pop(job.key, None)
         if result["state"] == "complete":
             cost = cost_of(job.architecture)
-            self.finished.append((job.key, objective_values(result["accuracy"], cost, self.study.objectives)))
+            self._fresh.append((job.key, objective_values(result["accuracy"], cost, self.study.objectives)))
 
     def note(self, text: str) -> None: ...
 
     def front(self) -> list[tuple[str, tuple[float, ...]]]:
         """Keys and values of the best so far, by rising first cost."""
-        if not self.finished:
-            return []
-        directions = [objective.direction for objective in self.study.objectives]
-        return [self.finished[k] for k in front(np.array([values for _, values in self.finished]), directions)]
+        if self._fresh:
+            among, self._fresh = self._best + self._fresh, []
+            directions = [objective.direction for objective in self.study.objectives]
+            self._best = [among[k] for k in front(np.array([values for _, values in among]), directions)]
+        return list(self._best)
 
     @property
     def rate(self) -> float | None:

@@ -11,7 +11,8 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from nas.errors import NasError, UsageError
 if TYPE_CHECKING:
     import optuna
     from sqlalchemy.engine import URL
+
+    from nas.journal import Journal
 
 JOURNAL, STUDY_NAME = "study.journal", "nas"  # the file in the run folder, and the study's name in it
 VARIABLE = "NAS_STORAGE"
@@ -37,11 +40,11 @@ PACKAGES = {
 }
 
 
-def journal(folder: Path) -> optuna.storages.JournalStorage:
+def journal(folder: Path) -> Journal:
     """The journal in a run folder. NasError if a line of it is damaged."""
-    from nas.journal import storage  # imports optuna
+    from nas.journal import Journal
 
-    return storage(folder / JOURNAL)
+    return Journal(folder / JOURNAL)
 
 
 def planned(url: str | None, run: str) -> dict[str, str]:
@@ -102,6 +105,12 @@ def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
         except Exception as error:
             raise UsageError(said(error, url)) from None
     raise AssertionError
+
+
+def together(storage: optuna.storages.BaseStorage) -> AbstractContextManager[None]:
+    """Writes within become one where the storage can do so: the journal; a database flushes each by itself."""
+    join: Callable[[], AbstractContextManager[None]] = getattr(storage, "together", nullcontext)
+    return join()
 
 
 def study_name(recorded: Mapping[str, str]) -> str:

@@ -42,7 +42,7 @@ from nas.run import (
 )
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.settings import FILE, Settings
-from nas.storage import failed, of_storage, open_storage, resolved, study_name
+from nas.storage import failed, of_storage, open_storage, resolved, study_name, together
 
 if TYPE_CHECKING:
     import optuna
@@ -137,7 +137,8 @@ class Study:
         for attempt in range(10 * REJECTIONS_IN_A_ROW):
             if attempt and attempt % REJECTIONS_IN_A_ROW == 0 and not self._enqueue_new():
                 break
-            job = self._propose()
+            with together(self.study._storage):
+                job = self._propose()
             if job is not None:
                 return self._hand_out(job)
         self.exhausted = True
@@ -345,7 +346,7 @@ class Study:
 
     def _repair(self) -> None:
         """Cut a torn last line off the journal (Optuna would append to it, and could read nothing behind) and stale locks."""
-        from nas.journal import whole  # imports optuna
+        from nas.salvage import whole
 
         path = self.folder / JOURNAL
         if not path.is_file():

@@ -24,11 +24,13 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 import ray
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from nas.errors import NasError, UsageError, WriteError
 from nas.files import read_json
+from nas.forgetting import Forgetting
 from nas.jobs import Job, TrainingData
 from nas.judge import Judge
 from nas.packing import Packing, Question
@@ -267,6 +269,7 @@ class Stopper(FIFOScheduler):
     def __init__(self, driver: Driver) -> None:
         super().__init__()
         self._driver = driver
+        self._forgetting = Forgetting()
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         driver = self._driver
@@ -282,6 +285,15 @@ class Stopper(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         self._driver.failed(trial)
+        self._forgetting.ended(tune_controller, trial)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self._forgetting.ended(tune_controller, trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The first trial that waits. Tune's own looks through all that there ever were; here none is ever paused."""
+        waiting = (trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING)
+        return min(waiting, key=lambda trial: trial.trial_id, default=None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import helpers_postgres
 import pytest
-from helpers_cli import output
-from helpers_search import finish, settings_of
+from helpers_cli import output, process, refusal
+from helpers_search import environment, finish, settings_of, write_space
 from hypothesis import given
 from hypothesis import strategies as st
+from make_run import result_of
+from reliability import Faults
 
 from nas import storage
-from nas.errors import UsageError
+from nas.errors import NasError, UsageError
+from nas.files import write_json
 from nas.run import load_run
 from nas.settings import Settings
 from nas.study import Study
@@ -144,3 +152,155 @@ def test_a_run_goes_on_in_the_database_that_it_began_in(tmp_path: Path) -> None:
 
 def _fields(settings: Settings) -> dict[str, object]:
     return {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
+
+
+# -- PostgreSQL ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[helpers_postgres.Server]:
+    with helpers_postgres.server() as running:
+        yield running
+
+
+def _secret_in(folder: Path) -> list[str]:
+    """Files below a folder that hold the password, as it is or as a URL quotes it."""
+    forms = [form.encode() for form in (helpers_postgres.PASSWORD, helpers_postgres.QUOTED)]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    return [str(path) for path in files if any(form in path.read_bytes() for form in forms)]
+
+
+def _planned(folder: Path, url: str, trials: int, seed: int = 0) -> Settings:
+    settings = settings_of(trials=trials, seed=seed)
+    settings = Settings(**{**_fields(settings), "storage": storage.planned(url, folder.name)})
+    folder.mkdir()
+    settings.save(folder)
+    return settings
+
+
+@needs_postgres
+def test_a_wrong_password_or_database_is_said_without_the_password(server: helpers_postgres.Server) -> None:
+    for url, words in (
+        (server.url(password="wr0ngsecret"), "password authentication failed"),
+        (server.url("nosuch"), "does not exist"),
+    ):
+        with pytest.raises(UsageError, match=words) as refused:
+            storage.planned(url, "run")
+        for secret in ("wr0ngsecret", helpers_postgres.PASSWORD, helpers_postgres.QUOTED):
+            assert secret not in str(refused.value)
+
+
+@needs_postgres
+def test_a_study_in_postgres_is_driven_read_and_resumed(
+    server: helpers_postgres.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, folder = server.create("driven"), tmp_path / "run"
+    settings = _planned(folder, url, trials=6)
+    with Study(folder, settings, url) as study:
+        finish(study, most=3)
+        assert study.ask() is not None  # and dies
+        with pytest.raises(UsageError, match="another driver works on this run"):
+            Study(folder, Settings.load(folder), url).__enter__()
+    monkeypatch.delenv(storage.VARIABLE, raising=False)
+    with pytest.raises(UsageError, match=r"postgresql.*nas:\*\*\*@.*NAS_STORAGE"):
+        load_run(folder)
+    assert len(load_run(folder, url).complete()) == 3
+    assert "NAS_STORAGE" in refusal("front", folder)
+    monkeypatch.setenv(storage.VARIABLE, url)
+    assert len(load_run(folder).complete()) == 3
+    with Study(folder, Settings.load(folder)) as study:
+        assert study.counts.complete == 3 and len(study.recovered) == 1
+        finish(study)
+    assert load_run(folder).status == "done"
+    output("report", folder)
+    shown = output("front", folder) + output("front", folder, "--json")
+    assert helpers_postgres.PASSWORD not in shown and not _secret_in(tmp_path)
+
+
+@needs_postgres
+def test_two_drivers_begin_in_one_empty_database_at_once(server: helpers_postgres.Server, tmp_path: Path) -> None:
+    url = server.create("shared")
+    code = f"""
+import sys
+from pathlib import Path
+from helpers_search import finish
+from nas.settings import Settings
+from nas.study import Study
+folder = Path(sys.argv[1])
+with Study(folder, Settings.load(folder), {url!r}) as study:
+    finish(study)
+"""
+    for seed in (0, 1):
+        _planned(tmp_path / str(seed), url, trials=8, seed=seed)
+    drivers = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / name)], env=environment()) for name in ("0", "1")
+    ]
+    assert [driver.wait(240) for driver in drivers] == [0, 0]
+    for name in ("0", "1"):
+        assert len(load_run(tmp_path / name, url).complete()) == 8
+
+
+@needs_postgres
+def test_a_server_that_goes_away_ends_the_driver_in_words_and_loses_nothing(tmp_path: Path) -> None:
+    with helpers_postgres.server() as server:
+        url, folder = server.url(), tmp_path / "run"
+        settings = _planned(folder, url, trials=5)
+        with pytest.raises(NasError, match="nas resume") as failed, Study(folder, settings, url) as study:
+            finish(study, most=2)
+            job = study.ask()
+            assert job is not None
+            write_json(job.result_path, result_of(job, failed=False))  # its worker is done ...
+            server.stop()
+            study.tell(job.key)
+        assert helpers_postgres.PASSWORD not in str(failed.value) and helpers_postgres.QUOTED not in str(failed.value)
+        with pytest.raises(UsageError, match=r"127\.0\.0\.1"):
+            load_run(folder, url)
+        server.start()
+        with Study(folder, settings, url) as study:  # ... and is taken over
+            assert study.counts.complete == 3
+            finish(study)
+        assert len(load_run(folder, url).complete()) == 5
+
+
+@needs_postgres
+@pytest.mark.slow
+def test_a_search_in_postgres_is_killed_and_resumed(
+    server: helpers_postgres.Server, tmp_path: Path, faults: Faults
+) -> None:
+    url, folder = server.create("killed"), tmp_path / "run"
+    space = write_space(tmp_path)
+    command = [sys.executable, "-m", "nas", "search", "--space", space, "--trials", 8, "--epochs", 2, "--out", folder]
+    command += ["--executor", "local", "--max-images", 200, "--precision", "fp32", "--sampler", "random"]
+    first = [str(word) for word in (*command, "--storage", url)]
+    with (tmp_path / "first.log").open("w") as log:
+        driver = subprocess.Popen(first, stdout=log, stderr=log, env=environment())
+        waited = time.monotonic()
+        while len(list(folder.glob("trials/*/result.json"))) < 3:
+            assert driver.poll() is None and time.monotonic() - waited < 240, (tmp_path / "first.log").read_text()
+            time.sleep(0.02)
+        second = process("resume", folder, env={**environment(), storage.VARIABLE: url})
+        assert second.returncode == 2 and "another driver works on this run" in second.stderr
+        driver.send_signal(signal.SIGKILL)
+        driver.wait(60)
+    before = load_run(folder, url)
+    finished = {trial.number: trial.finished for trial in before.complete()}
+    blind = process("resume", folder)
+    assert blind.returncode == 2 and "NAS_STORAGE" in blind.stderr
+    done = process("resume", folder, "--storage", url, env=environment())
+    (tmp_path / "done.log").write_text(done.stdout + done.stderr)
+    assert done.returncode == 0, done.stderr
+    run = load_run(folder, url)
+    assert len(run.complete()) == 8 and run.status == "done"
+    twice = [trial.number for trial in run.complete() if finished.get(trial.number, trial.finished) != trial.finished]
+    assert twice == []
+    assert len({trial.digest for trial in run.complete()}) == 8
+    assert not _secret_in(tmp_path)  # the run's folder, its report and what both drivers said
+    faults.record(
+        "driver killed, study in PostgreSQL",
+        made="SIGKILL in a search with --storage postgresql://",
+        lost=0,
+        trained_twice=len(twice),
+        epochs_twice=0,
+        then="a second driver is refused while the first lives; `nas resume` goes on",
+    )

@@ -10,8 +10,8 @@ from nas.doctor._base import Finding
 from nas.doctor.mending import Reading, mended, opened
 from nas.errors import NasError
 from nas.files import write_with
-from nas.journal import damaged, salvage, whole
 from nas.run import JOURNAL, STUDY_NAME
+from nas.salvage import damaged, salvage, whole
 from nas.settings import Settings
 
 NEWLINE = b"\n"

@@ -15,6 +15,7 @@ from typing import Any
 from nas.doctor._base import Finding
 from nas.doctor.ports import listening
 from nas.files import existing, free_space
+from nas.settings import versions
 from nas.text import format_bytes
 
 SECONDS = 180  # that a library may take to be imported on a busy machine
@@ -52,9 +53,7 @@ def examine_machine() -> list[Finding]:
 
 
 def _python() -> Finding:
-    import nas
-
-    return Finding("fine", "python", f"{sys.version.split()[0]}, nas {nas.__version__}")
+    return Finding("fine", "python", f"{sys.version.split()[0]}, nas {versions()['nas']}")
 
 
 def _asked(code: str) -> tuple[dict[str, Any], str]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 from nas.errors import NasError, UsageError
 from nas.files import read_json
 from nas.jobs import RESULT
-from nas.journal import CREATE_TRIAL, SET_ATTRIBUTE, SET_PARAM, SET_STATE, Salvage, storage
+from nas.journal import Journal
 from nas.knobs import Choices
 from nas.run import ATTRIBUTE, JOURNAL, STUDY_NAME, TRIALS, facts_of
+from nas.salvage import CREATE_TRIAL, SET_ATTRIBUTE, SET_PARAM, SET_STATE, Salvage
 from nas.samplers import suggest
 from nas.settings import Settings
 from nas.space import SearchSpace
@@ -55,7 +56,7 @@ def opened(data: bytes) -> Reading | None:
     with tempfile.TemporaryDirectory(prefix="nas-doctor-") as folder:
         copy = Path(folder) / JOURNAL
         copy.write_bytes(data)
-        store = storage(copy)
+        store = Journal(copy)
         if STUDY_NAME not in optuna.get_all_study_names(store):
             return None
         study = optuna.load_study(study_name=STUDY_NAME, storage=store, sampler=optuna.samplers.RandomSampler())

@@ -1,0 +1,50 @@
+"""Ray Tune without its memory of the trials that ended: it keeps them all, some 30 KB each, and walks through them.
+
+What became of a trial stands in the run's study; nothing of ours asks Tune for it again. The attributes named here are Tune's own
+(2.50 to 2.60): where a release has others, its trials stay in memory as they do without this, and the tests say so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+SETS = ("_stopped_trials", "_failed_trials", "_trials_to_cache", "_live_trials")
+LISTS = ("_trials", "_pending_trials_list")
+
+
+class Forgetting:
+    """Drops a trial behind the end of a later one, when Tune has nothing left to do with it."""
+
+    def __init__(self) -> None:
+        self._ended: list[Any] = []
+
+    def ended(self, controller: Any, trial: Any) -> None:
+        """Tune is about to stop this trial: forget those that it has stopped since."""
+        gone = [earlier for earlier in self._ended if _gone(controller, earlier)]
+        if gone:
+            self._ended = [earlier for earlier in self._ended if not _gone(controller, earlier)]
+            for earlier in gone:
+                _forget(controller, earlier)
+        self._ended.append(trial)
+
+
+def _gone(controller: Any, trial: Any) -> bool:
+    """Whether Tune has ended it, and no worker of it is left but in the cache."""
+    actors = getattr(controller, "_trial_to_actor", {})
+    return bool(trial.is_finished()) and trial not in actors
+
+
+def _forget(controller: Any, trial: Any) -> None:
+    for name in SETS:
+        getattr(controller, name, set()).discard(trial)
+    for name in LISTS:
+        with contextlib.suppress(ValueError):
+            getattr(controller, name, []).remove(trial)
+    getattr(controller, "_trial_metadata", {}).pop(trial.trial_id, None)
+    for callback in getattr(getattr(controller, "_callbacks", None), "_callbacks", []):
+        for kept in vars(callback).values():  # the display's, which shows nothing
+            if isinstance(kept, dict):
+                kept.pop(trial, None)
+            elif isinstance(kept, set):
+                kept.discard(trial)
