@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nas import limits
 from nas.architecture import Architecture
 from nas.cost import Cost
-from nas.errors import UsageError
+from nas.errors import NasError, UsageError
 from nas.files import read_json
 from nas.network import cost_of
 from nas.pareto import Objective, hypervolume_history
 from nas.pareto import front as pareto_front
+from nas.plausible import (
+    Check,
+    among,
+    brief,
+    list_of,
+    mapping,
+    number,
+    optional,
+    reading,
+    require,
+    share,
+    text,
+    whole,
+)
 from nas.records import Epoch, Execution, State, Trial
 from nas.settings import Settings
 
@@ -159,8 +175,18 @@ def load_run(path: str | Path) -> Run:
         tuple(settings.reference),
         tuple(trials),
         locked(folder),
-        tuple(read_json(folder / SESSIONS) or ()),
+        read_sessions(folder),
     )
+
+
+def read_sessions(folder: Path) -> tuple[Mapping[str, Any], ...]:
+    """The time accounting of the sessions that ended in order."""
+    path = folder / SESSIONS
+    entries = read_json(path) or []
+    require({"sessions": entries}, {"sessions": list_of(mapping)}, str(path))
+    for entry in entries:
+        require(entry, _OF_SESSION, str(path), missing=True)
+    return tuple(entries)
 
 
 def open_study(folder: Path) -> optuna.Study | None:
@@ -168,14 +194,39 @@ def open_study(folder: Path) -> optuna.Study | None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if not (folder / JOURNAL).is_file():
+    path = folder / JOURNAL
+    if not path.is_file():
         return None
+    check_journal(path)
+    with reading_journal(path):
+        storage = journal(folder)
     try:
-        return optuna.load_study(
-            study_name=STUDY_NAME, storage=journal(folder), sampler=optuna.samplers.RandomSampler()
-        )
+        return optuna.load_study(study_name=STUDY_NAME, storage=storage, sampler=optuna.samplers.RandomSampler())
     except KeyError:
         return None
+
+
+def check_journal(path: Path) -> None:
+    """UsageError for a journal that would fill the memory: Optuna reads all of it, a line at a time."""
+    if (size := path.stat().st_size) > limits.JOURNAL_BYTES:
+        raise UsageError(f"{path}: {size:,} bytes are too many for a journal (at most {limits.JOURNAL_BYTES:,})")
+    most = limits.JOURNAL_LINE_BYTES
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(most + 1), b""), 1):
+            if len(line) > most:
+                raise UsageError(f"{path}: line {number:,} has more than {most:,} bytes; no entry of a journal has")
+
+
+@contextlib.contextmanager
+def reading_journal(path: Path) -> Iterator[None]:
+    """Turns whatever Optuna raises on a damaged journal, which is nearly any type, into a UsageError that names the file."""
+    try:
+        yield
+    except NasError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:200] or "no reason given"
+        raise UsageError(f"{path}: damaged, or no journal of a study: {type(error).__name__}: {said}") from error
 
 
 def journal(folder: Path) -> optuna.storages.JournalStorage:
@@ -204,12 +255,28 @@ def read_trials(folder: Path, objectives: tuple[Objective, ...]) -> list[Trial]:
     study = open_study(folder)
     if study is None:
         return []
+    with reading_journal(folder / JOURNAL):
+        asked = [frozen for frozen in study.get_trials(deepcopy=False) if ATTRIBUTE in frozen.user_attrs]
     found = []
-    for frozen in study.get_trials(deepcopy=False):
-        facts = frozen.user_attrs.get(ATTRIBUTE)
-        if facts is not None:
-            found.append(_trial(folder, frozen, facts))
+    for frozen in asked:
+        with reading(f"{folder / JOURNAL}: trial {frozen.number}"):
+            found.append(_trial(folder, frozen, check_facts(frozen, objectives)))
     return found
+
+
+def check_facts(frozen: optuna.trial.FrozenTrial, objectives: tuple[Objective, ...]) -> Mapping[str, Any]:
+    """What a trial's attribute says of its network; UsageError unless it, and the trial's values, are such as are written."""
+    facts, where = frozen.user_attrs[ATTRIBUTE], f"trial {frozen.number}"
+    require({ATTRIBUTE: facts}, {ATTRIBUTE: mapping}, where)
+    require(facts, _OF_FACTS, where)
+    require(facts, {"outcome": optional(among("rejected", "duplicate")), "reason": text}, where, missing=True)
+    require(dict(frozen.user_attrs), {"reason": text}, where, missing=True)
+    if frozen.state.name == "COMPLETE":
+        values = list(frozen.values or ())
+        require({"values": values}, {"values": list_of(number)}, where)
+        if len(values) != len(objectives) or share(values[0]) or min(values[1:]) <= 0:
+            raise UsageError(f"{where}: values must be an accuracy from 0 to 1 and costs above 0, not {brief(values)}")
+    return facts  # type: ignore[no-any-return]
 
 
 def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective, ...]) -> list[Trial]:
@@ -218,7 +285,7 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
     for position, entry in enumerate(settings.baselines, 1):
         architecture = Architecture.from_dict(entry["architecture"])
         cost = cost_of(architecture)
-        result = _result(folder / BASELINES / entry["name"], architecture.digest)
+        result = read_result(folder / BASELINES / entry["name"], architecture.digest)
         accuracy = result.get("accuracy")
         epochs = tuple(Epoch.from_dict(epoch) for epoch in result.get("epochs", []))
         found.append(
@@ -243,10 +310,21 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
     return found
 
 
-def _result(place: Path, digest: str) -> Mapping[str, Any]:
-    """What the worker left in a trial's folder, if it is of this network; else empty."""
-    result = read_json(place / "result.json")
-    return result if isinstance(result, dict) and result.get("digest") == digest else {}
+def read_result(place: Path, digest: str) -> dict[str, Any]:
+    """What the worker left in a trial's folder, if it is of this network; else empty. UsageError for what none writes."""
+    path = place / "result.json"
+    result = read_json(path)
+    if not isinstance(result, dict) or result.get("digest") != digest:
+        return {}
+    require(result, _OF_RESULT, str(path))
+    require(result, {"epochs": list_of(mapping), "executed": mapping}, str(path), missing=True)
+    if result["state"] == "complete" and result.get("accuracy") is None:
+        raise UsageError(f"{path}: a complete training has an accuracy")
+    return result
+
+
+def _cost(value: object) -> str:
+    return list_of(whole(), 3)(value) or ("" if len(value) == 3 else "three counts")  # type: ignore[arg-type]
 
 
 def _executed(result: Mapping[str, Any]) -> Execution | None:
@@ -263,8 +341,9 @@ def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, A
     place = folder / TRIALS / str(frozen.number)
     state: State = facts.get("outcome") or _STATES[frozen.state.name]
     trained = state in ("complete", "stopped", "failed", "running")
-    result = _result(place, facts["digest"]) if trained else {}
+    result = read_result(place, facts["digest"]) if trained else {}
     records = result.get("epochs") or (read_json(place / "epochs.json") if state == "running" else None) or []
+    require({"epochs": records}, {"epochs": list_of(mapping)}, str(place))
     epochs = tuple(Epoch.from_dict(record) for record in records)
     values = tuple(frozen.values) if state == "complete" else None
     return Trial(
@@ -286,6 +365,18 @@ def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, A
     )
 
 
+_OF_FACTS: Mapping[str, Check] = {"digest": text, "cost": _cost, "architecture": mapping}
+_OF_RESULT: Mapping[str, Check] = {
+    "state": among(*get_args(State)),
+    "accuracy": optional(share),
+    "seconds": number,
+    "finished": number,
+    "reason": text,
+}
+_OF_SESSION: Mapping[str, Check] = {
+    **dict.fromkeys(("begun", "startup_seconds", "search_seconds", "training_seconds"), number),
+    "workers": whole(),
+}
 _STATES: Mapping[str, State] = {
     "COMPLETE": "complete",
     "PRUNED": "stopped",

@@ -22,11 +22,25 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from nas.architecture import Architecture
 from nas.errors import NasError, UsageError
-from nas.files import read_json, write_json
+from nas.files import write_json
 from nas.jobs import Job
 from nas.knobs import Choices
 from nas.network import cost_of
-from nas.run import ATTRIBUTE, BASELINES, JOURNAL, LOCK, STUDY_NAME, TRIALS, journal, objective_values
+from nas.plausible import reading
+from nas.run import (
+    ATTRIBUTE,
+    BASELINES,
+    JOURNAL,
+    LOCK,
+    STUDY_NAME,
+    TRIALS,
+    check_facts,
+    check_journal,
+    journal,
+    objective_values,
+    read_result,
+    reading_journal,
+)
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.settings import Settings
 
@@ -241,11 +255,11 @@ class Study:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._repair()
-        storage = journal(self.folder)
         directions = [objective.direction for objective in self.objectives]
-        self._study = optuna.create_study(
-            study_name=STUDY_NAME, storage=storage, directions=directions, load_if_exists=True
-        )
+        with reading_journal(self.folder / JOURNAL):
+            self._study = optuna.create_study(
+                study_name=STUDY_NAME, storage=journal(self.folder), directions=directions, load_if_exists=True
+            )
         if [direction.name.lower() for direction in self._study.directions] != directions:
             raise UsageError(f"{self.folder}: its study has other objectives than its run.yaml")
         self._study.set_metric_names([objective.name for objective in self.objectives])
@@ -263,6 +277,7 @@ class Study:
         path = self.folder / JOURNAL
         if not path.is_file():
             return
+        check_journal(path)
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
         while whole and not _is_json(data[data.rfind(b"\n", 0, whole - 1) + 1 : whole]):
@@ -288,12 +303,14 @@ class Study:
         from optuna.trial import TrialState
 
         facts = frozen.user_attrs.get(ATTRIBUTE)
-        outcome = None if facts is None else facts.get("outcome")
+        outcome = facts.get("outcome") if isinstance(facts, Mapping) else None
         if frozen.state == TrialState.RUNNING and (facts is None or outcome is not None):
             self.study.tell(frozen.number, state=TrialState.PRUNED if outcome == "rejected" else TrialState.FAIL)
             self.recovered.append(f"closed trial {frozen.number}, which was being asked for when the driver died")
         if facts is None:
             return
+        with reading(str(self.folder / JOURNAL)):
+            check_facts(frozen, self.objectives)
         if outcome is not None:
             setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
             return
@@ -314,14 +331,13 @@ class Study:
 
 def _result(job: Job) -> dict[str, Any] | None:
     """What a worker left at a job's end; None if there is nothing, or it is of a network that had the number before."""
-    result = read_json(job.result_path)
-    return result if isinstance(result, dict) and result.get("digest") == job.architecture.digest else None
+    return read_result(job.folder, job.architecture.digest) or None
 
 
 def _is_json(line: bytes) -> bool:
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

@@ -18,14 +18,17 @@ import nas
 
 PACKAGE = Path(nas.__file__).parent
 
-FOR_ALL = {"errors", "registry"}
+FOR_ALL = {"errors", "limits", "registry"}
 
 # Module or subpackage of nas -> those that it may import, beside `FOR_ALL`. In the order of the data flow.
 TABLE: dict[str, set[str]] = {
     "errors": set(),
+    "limits": set(),
     "registry": set(),
     "cost": set(),
     "knobs": set(),
+    "security": set(),
+    "plausible": set(),
     "pareto": set(),
     "files": set(),
     "text": set(),
@@ -43,14 +46,14 @@ TABLE: dict[str, set[str]] = {
     "weights": {"architecture", "blocks", "network", "zoo"},
     "scaling": {"architecture", "cost", "network"},
     "memory": {"architecture", "blocks", "cost", "network"},
-    "records": {"architecture", "cost", "knobs"},
+    "records": {"architecture", "cost", "knobs", "plausible"},
     "budget": {"cost", "knobs"},
     "attributes": {"architecture", "blocks", "knobs", "regnet"},
     "space_file": {"architecture", "attributes", "budget", "knobs"},
     "space": {"architecture", "attributes", "budget", "cost", "knobs", "network", "regnet", "space_file"},
     "samplers": {"knobs", "pareto", "space"},
     "proxy": {"architecture", "data", "scaling"},
-    "settings": {"architecture", "budget", "files", "pareto", "proxy", "recipe", "space"},
+    "settings": {"architecture", "budget", "files", "pareto", "plausible", "proxy", "recipe", "space"},
     "jobs": {"architecture", "data"},
     "dynamic": {"architecture", "batches", "blocks", "cost", "network", "records"},
     "optimiser": {"recipe"},
@@ -71,7 +74,7 @@ TABLE: dict[str, set[str]] = {
         "records",
     },
     "probes": {"batches", "engine", "graphs", "network", "recipe", "train", "zoo"},
-    "findings": {"architecture", "cost", "network", "recipe", "records"},
+    "findings": {"architecture", "cost", "network", "plausible", "recipe", "records"},
     "gradients": {"blocks", "findings"},
     "work": {
         "architecture",
@@ -91,7 +94,7 @@ TABLE: dict[str, set[str]] = {
     "streaming": {"augmentation", "batches", "data", "jobs", "recipe", "work"},
     "throughput": {"architecture", "batches", "network", "recipe", "train"},
     "packing": {"architecture", "budget", "jobs", "memory", "proxy", "recipe", "space", "throughput", "train", "work"},
-    "run": {"architecture", "cost", "files", "network", "pareto", "records", "settings"},
+    "run": {"architecture", "cost", "files", "network", "pareto", "plausible", "records", "settings"},
     "study": {
         *(
             "architecture",
@@ -100,6 +103,7 @@ TABLE: dict[str, set[str]] = {
             "knobs",
             "network",
             "pareto",
+            "plausible",
             "records",
             "run",
             "samplers",
@@ -109,8 +113,8 @@ TABLE: dict[str, set[str]] = {
     },
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
     "local": {"jobs", "progress", "records", "stopping", "study", "work"},
-    "workers": {"files", "jobs", "packing", "progress", "records", "stopping", "study", "work"},
-    "report": {"architecture", "files", "findings", "network", "pareto", "records", "run", "text"},
+    "workers": {"files", "jobs", "packing", "progress", "records", "security", "stopping", "study", "work"},
+    "report": {"architecture", "files", "findings", "network", "pareto", "plausible", "records", "run", "text"},
     "export": {"architecture", "files", "network", "records", "run", "text"},
     "full_training": {
         *(
@@ -135,9 +139,9 @@ TABLE: dict[str, set[str]] = {
 }
 TABLE["comparison"] = {
     *TABLE["full_training"],
-    *("findings", "full_training", "gradients"),
+    *("findings", "full_training", "gradients", "plausible"),
 }
-TABLE["bench"] = {"files", "pareto", "report", "samplers", "text"}
+TABLE["bench"] = {"files", "pareto", "plausible", "report", "samplers", "text"}
 TABLE["execution"] = set(TABLE) - {"bench", "zoo", "report", "export"}
 TABLE["searching"] = set(TABLE) - {"bench"}
 TABLE["commands"] = set(TABLE)
@@ -158,7 +162,7 @@ FOR_TYPES: dict[str, set[str]] = {
 
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
-    "ray": {"workers"},
+    "ray": {"security", "workers"},
     "optuna": {"bench", "run", "samplers", "study"},
     "plotly": {"bench", "report"},
 }

@@ -1,0 +1,92 @@
+"""How much of anything is read or built. What is larger is refused, in a line that names the limit, before memory is used.
+
+A file's bytes are counted before it is parsed; what a file asks for (stages, pixels, values) is counted before it is made.
+Each number lies far above what research needs and far below what a machine of a few GiB holds. docs/security.md lists them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nas.errors import UsageError
+
+# -- files, in bytes -----------------------------------------------------------------------------------------------------
+
+CONFIG_BYTES = 1 << 20  # spaces, configs, run.yaml: the largest shipped one has 10 KB
+RECORD_BYTES = 64 << 20  # the JSON of a run folder; a result of 1,000 classes and 200 epochs has 5 MB
+INDEX_BYTES = 1 << 30  # the JSON that our own caches of images keep: a line for each of some ten million files
+JOURNAL_BYTES = 4 << 30  # about 400,000 trials
+JOURNAL_LINE_BYTES = 4 << 20  # one trial's facts have 10 KB
+TABLE_BYTES = 256 << 20  # `nas bench --table`, unpacked; a table is held in memory as a whole
+WEIGHTS_FACTOR = 4  # bytes that tensors may take for each byte of the file that they come from
+
+# -- what a config may ask for -------------------------------------------------------------------------------------------
+
+STAGES = 64
+SPACE_STAGES = 16  # each has its own knobs
+DEPTH = 1024  # blocks of a stage; the deepest published residual net has 1,001 layers
+WIDTH = 1 << 20  # channels
+RESOLUTION = 1 << 14  # pixels of a side
+CHANNELS = 1 << 12  # of the images
+STRIDE = 16
+NAME = 200  # characters
+DIGITS = 64  # of a number in a config; Python refuses to print, and so to report, one of thousands
+VALUES = 10_000  # of a knob: a domain is meant to be read; a typing slip in YAML must not fill the memory
+CHAIN = 8  # spaces that extend one another
+CLASSES = 1 << 20  # as MAX_OPTION of every whole number that a part has
+TRIALS = 10_000_000  # of a run
+
+# -- tables of benchmarks ------------------------------------------------------------------------------------------------
+
+ROWS = 1_000_000
+COLUMNS = 1_000
+CELLS = 30_000_000  # a cell is an object of 50 bytes and more
+LEVELS = 256  # values of a choice
+
+BYTES_A_PARAM = 4  # of a network as it is built, fp32
+BYTES_A_BLOCK = 100_000  # of its Python objects: measured without its parameters, 29,000 (convnext) to 83,000 (res2net)
+
+
+def available_memory() -> int | None:
+    """Bytes that this process can still get: the machine's, or its container's (cgroup v2) if less; None if unknown."""
+    bounds = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        bounds += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    except OSError:
+        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # macOS: all of it rather than the free part
+            bounds.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        if limit != "max":
+            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+            # Cached files count as used and are given back on demand.
+            cached = Path("/sys/fs/cgroup/memory.stat").read_text().split()
+            bounds.append(int(limit) - used + int(cached[cached.index("inactive_file") + 1]))
+    except (OSError, ValueError):
+        pass
+    return min(bounds) if bounds else None
+
+
+def require_room(what: str, params: int, blocks: int = 0) -> None:
+    """UsageError if a network of so many parameters and blocks can't be built in the memory that there is."""
+    need, available = params * BYTES_A_PARAM + blocks * BYTES_A_BLOCK, available_memory()
+    if available is not None and need > available:
+        raise UsageError(
+            f"{what}: {params:,} parameters in {blocks:,} blocks take {need / 2**30:,.1f} GiB to be built, and "
+            f"{available / 2**30:,.1f} GiB of memory are available; take a smaller network (`nas profile` says its costs)"
+        )
+
+
+def read_bytes(path: Path, most: int, what: str) -> bytes:
+    """The bytes of a file; UsageError if there are more than `most`, whatever kind of file it is. OSError as `open` does."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = bytearray()
+        while size <= most and (piece := file.read(1 << 20)):  # what grows, a pipe or a device has no size to go by
+            data += piece
+            size = max(size, len(data))
+    if size > most:
+        raise UsageError(f"{path}: {size:,} bytes are too many for {what} (at most {most:,})")
+    return bytes(data)
