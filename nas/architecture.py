@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from nas import limits
 from nas.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS, Block, Branch, Head, Merge, Part, Shortcut, Stem
 from nas.blocks.primitives import NORM_EPS
 from nas.blocks.shortcuts import Identity
@@ -21,10 +22,8 @@ from nas.registry import Registry, did_you_mean
 P = TypeVar("P", bound=Part)
 
 VERSION = 1
-MAX_BYTES = 1 << 20
-MAX_STAGES, MAX_DEPTH, MAX_RESOLUTION = 64, 1024, 1 << 14
-MAX_NAME = 200
-MAX_DIGITS = 64  # of a number in a config; Python refuses to print, and so to report, one of thousands
+MAX_BYTES, MAX_STAGES, MAX_DEPTH = limits.CONFIG_BYTES, limits.STAGES, limits.DEPTH
+MAX_RESOLUTION, MAX_NAME, MAX_DIGITS = limits.RESOLUTION, limits.NAME, limits.DIGITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,8 @@ class Stage:
     def __post_init__(self) -> None:
         for name, value, most in (
             ("depth", self.depth, MAX_DEPTH),
-            ("width", self.width, 1 << 20),
-            ("stride", self.stride, 16),
+            ("width", self.width, limits.WIDTH),
+            ("stride", self.stride, limits.STRIDE),
         ):
             _whole(value, name, most)
 
@@ -105,7 +104,7 @@ class Architecture:
 
     def __post_init__(self) -> None:
         _whole(self.resolution, "resolution", MAX_RESOLUTION)
-        _whole(self.channels, "channels", 1 << 12)
+        _whole(self.channels, "channels", limits.CHANNELS)
         if not 1 <= len(self.stages) <= MAX_STAGES:
             raise UsageError(f"an architecture has from 1 to {MAX_STAGES} stages, not {len(self.stages)}")
         if not isinstance(self.name, str) or len(self.name) > MAX_NAME or not self.name.isprintable():
@@ -262,11 +261,10 @@ def _broken(at: Any, problem: str) -> yaml.YAMLError:
 def read_text(path: Path) -> str:
     """The text of a small file; UsageError if it isn't there, isn't text or is far too large to be a config."""
     try:
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path}: {path.stat().st_size:,} bytes are too many for a config (at most {MAX_BYTES:,})")
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: not a text file") from None
+        text = limits.read_bytes(path, MAX_BYTES, "a config").decode("utf-8")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not a text file: byte {error.start:,} is not UTF-8") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from None
 

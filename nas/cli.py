@@ -17,6 +17,7 @@ import click
 from nas import __version__
 from nas.errors import NasError, UsageError
 from nas.registry import did_you_mean
+from nas.text import printable
 
 # Name, module that holds a click command of that name, one line of help. Written out here, so that `nas --help` imports
 # none of the modules.
@@ -99,7 +100,7 @@ def _fail(message: str, status: int) -> int:
     if (
         status != 2 or os.environ.get("RANK", "0") == "0"
     ):  # of processes that train together one says what is wrong with all
-        click.echo(f"error: {message}", err=True)
+        click.echo(f"error: {printable(message)}", err=True)
     return status
 
 
@@ -111,7 +112,7 @@ def _stopped(error: NasError) -> bool:
 
 
 def _interrupted(message: str) -> int:
-    click.echo(message or "interrupted", err=True)
+    click.echo(printable(message) or "interrupted", err=True)
     return INTERRUPTED
 
 

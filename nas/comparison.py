@@ -35,6 +35,7 @@ from nas.full_training import CONFIG, LOCK, PLAN, VALIDATION, held_out
 from nas.gradients import GradientWatch
 from nas.jobs import CHECKPOINT, RESULT
 from nas.network import build, cost_of
+from nas.plausible import reading
 from nas.recipe import Recipe
 from nas.settings import versions
 from nas.train import Diverged, Training, evaluate
@@ -96,7 +97,7 @@ class Comparison:
         self.precision = precisions.pop() if len(precisions) == 1 else "fp32"
         self.networks = _named(networks)
         self.entries = tuple(
-            Entry(name, network, one, folder / _SAFE.sub("-", name) / f"seed{one}")
+            Entry(name, network, one, folder / _folder_name(name) / f"seed{one}")
             for one in range(seed, seed + repeats)
             for name, network in self.networks.items()
         )
@@ -290,7 +291,12 @@ class Comparison:
             )
         result = read_json(entry.folder / RESULT)
         if isinstance(result, dict):
-            self._outcomes[entry.name, entry.seed] = Outcome.from_dict(result)
+            with reading(str(entry.folder / RESULT)):
+                outcome = Outcome.from_dict(result)
+                widths = {len(norms) for moment in outcome.moments for norms in (moment.outputs, moment.weights)}
+                if (outcome.state == "complete" and not outcome.points) or widths - {len(outcome.layers)}:
+                    raise UsageError("its points, layers and gradients don't fit together")
+            self._outcomes[entry.name, entry.seed] = outcome
 
     def _resume(self, entry: Entry, training: Training, points: list[Point], moments: list[Moment]) -> None:
         path = entry.folder / CHECKPOINT
@@ -300,7 +306,7 @@ class Comparison:
                 training.load(state["training"])
                 points += [Point.from_dict(point) for point in state["points"]]
                 moments += [Moment.from_dict(moment) for moment in state["moments"]]
-            except (KeyError, TypeError, RuntimeError) as error:
+            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, UsageError) as error:
                 raise _unreadable(path, error) from error
 
     def _load(self, path: Path) -> dict[str, Any]:
@@ -331,12 +337,17 @@ def _named(networks: Sequence[Architecture]) -> dict[str, Architecture]:
                 f"{first[network.digest]} and {network.name} are the same network on these data; name it once"
             )
         first[network.digest] = network.name
-    names = [_SAFE.sub("-", network.name).lower() for network in networks]
+    names = [_folder_name(network.name).lower() for network in networks]
     often = Counter(names)
     return {
         network.name if often[name] == 1 else f"{network.name} {network.digest[:6]}": network
         for name, network in zip(names, networks, strict=True)
     }
+
+
+def _folder_name(name: str) -> str:
+    """A network's folder: of `..` and the like, which would lead out of the comparison's, no dot is left in front."""
+    return _SAFE.sub("-", name).lstrip(".") or "unnamed"
 
 
 def _unreadable(path: Path, error: BaseException) -> NasError:

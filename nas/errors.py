@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+LONGEST = 4000  # characters of a message: what a hostile file holds must not scroll everything else away
+
 
 class NasError(Exception):
-    """The work failed for a reason that is known and said; the command line exits with 1."""
+    """The work failed for a reason that is known and said; the command line exits with 1.
+
+    Of a message that quotes something huge, the beginning and the end are kept.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST - 600]} ... {message[-500:]}"
+        super().__init__(message)
 
 
 class UsageError(NasError):

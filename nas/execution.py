@@ -46,7 +46,7 @@ def execute(study: Study, data: TrainingData, say: Say, display: Callable[[Study
             from nas import workers
 
             say("starting Ray workers ...")
-            if workers.start(executor["address"]):
+            if workers.start(executor["address"], say):
                 ending.callback(workers.shutdown)
             interrupts.install()  # Ray puts a handler of its own for SIGTERM
             taken = resources(study, data, say)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from nas import limits
 from nas.errors import NasError, UsageError, WriteError
 from nas.text import format_bytes
 
@@ -104,11 +105,11 @@ def write_json(path: Path, data: object) -> None:
     write_text(path, json.dumps(data, separators=(",", ":")) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """The JSON in a file, or None if it is missing or torn."""
+def read_json(path: Path, most: int = limits.RECORD_BYTES) -> Any:
+    """The JSON in a file, or None if it is missing, torn or nested too deeply; UsageError if it has more than `most` bytes."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json.loads(limits.read_bytes(path, most, "a record"))
+    except (OSError, ValueError, RecursionError):
         return None
 
 

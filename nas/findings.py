@@ -6,11 +6,12 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from nas.architecture import Architecture
 from nas.cost import Cost
 from nas.network import cost_of
+from nas.plausible import LARGEST, Check, among, list_of, mapping, number, optional, require, share, text, whole
 from nas.recipe import Recipe
 from nas.records import Epoch
 
@@ -34,6 +35,9 @@ class Layer:
         return dataclasses.asdict(self)
 
 
+_LAYER = tuple(field.name for field in dataclasses.fields(Layer))
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """Norms of every layer, averaged over `steps` steps: the first of a training (`epoch` 0), or the last of an epoch.
@@ -51,6 +55,9 @@ class Moment:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Moment:
+        """UsageError for what is no such record."""
+        norms = list_of(optional(number))
+        require(data, {"epoch": whole(), "steps": whole(), "outputs": norms, "weights": norms}, "gradients")
         return cls(data["epoch"], data["steps"], tuple(data["outputs"]), tuple(data["weights"]))
 
 
@@ -76,7 +83,10 @@ class Point:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Point:
+        """UsageError for what is no such record."""
+        require(data, {"training_images": mapping, "epoch": mapping}, "a point")
         measured = data["training_images"]
+        require(measured, {"loss": number, "accuracy": share}, "training_images")
         return cls(Epoch.from_dict(data["epoch"]), measured["loss"], measured["accuracy"])
 
 
@@ -109,12 +119,18 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
+        """UsageError for what is no outcome of a training."""
+        records = dict.fromkeys(("points", "layers", "gradients"), list_of(mapping))
+        require(data, {"seed": whole(-LARGEST), "state": among(*get_args(State)), "reason": text, **records}, "outcome")
+        for layer in data["layers"]:
+            flag: Check = lambda value: "" if isinstance(value, bool) else "true or false"  # noqa: E731
+            require(layer, {"name": text, "about": text, "depth": whole(), "on_path": flag}, "layers")
         return cls(
             data["seed"],
             data["state"],
             data["reason"],
             tuple(Point.from_dict(point) for point in data["points"]),
-            tuple(Layer(**layer) for layer in data["layers"]),
+            tuple(Layer(**{name: layer[name] for name in _LAYER}) for layer in data["layers"]),
             tuple(Moment.from_dict(moment) for moment in data["gradients"]),
         )
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
+from nas import limits
 from nas.errors import UsageError
 
 Value: TypeAlias = int | float | str
 
 Choices: TypeAlias = dict[str, Value]  # "stage2.depth": 3; flat, so that Optuna, Ray and JSON agree
 
-MAX_VALUES = 10_000  # a domain is meant to be read; a typing slip in YAML must not fill the memory
+MAX_VALUES = limits.VALUES
 
 
 @dataclass(frozen=True, slots=True)

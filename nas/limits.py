@@ -1,90 +1,92 @@
-"""How long an attempt at a trial may take: whose time is over, and a watch over the process that trains by itself."""
+"""How much of anything is read or built. What is larger is refused, in a line that names the limit, before memory is used.
+
+A file's bytes are counted before it is parsed; what a file asks for (stages, pixels, values) is counted before it is made.
+Each number lies far above what research needs and far below what a machine of a few GiB holds. docs/security.md lists them.
+"""
 
 from __future__ import annotations
 
-import faulthandler
 import os
-import sys
-import threading
-import time
-from types import TracebackType
-from typing import Self
+from pathlib import Path
 
-from nas import fencing
-from nas.jobs import Job
-from nas.retries import Cause, limit_text
+from nas.errors import UsageError
 
-GRACE_SECONDS = 30.0  # that a watch has for its own last words, before the process ends without them
+# -- files, in bytes -----------------------------------------------------------------------------------------------------
 
+CONFIG_BYTES = 1 << 20  # spaces, configs, run.yaml: the largest shipped one has 10 KB
+RECORD_BYTES = 64 << 20  # the JSON of a run folder; a result of 1,000 classes and 200 epochs has 5 MB
+INDEX_BYTES = 1 << 30  # the JSON that our own caches of images keep: a line for each of some ten million files
+JOURNAL_BYTES = 4 << 30  # about 400,000 trials
+JOURNAL_LINE_BYTES = 4 << 20  # one trial's facts have 10 KB
+TABLE_BYTES = 256 << 20  # `nas bench --table`, unpacked; a table is held in memory as a whole
+WEIGHTS_FACTOR = 4  # bytes that tensors may take for each byte of the file that they come from
 
-class Deadlines:
-    """When each running attempt must be done: `seconds` (None: never) behind its beginning."""
+# -- what a config may ask for -------------------------------------------------------------------------------------------
 
-    def __init__(self, seconds: float | None) -> None:
-        self.seconds = seconds
-        self._begun: dict[str, float] = {}
+STAGES = 64
+SPACE_STAGES = 16  # each has its own knobs
+DEPTH = 1024  # blocks of a stage; the deepest published residual net has 1,001 layers
+WIDTH = 1 << 20  # channels
+RESOLUTION = 1 << 14  # pixels of a side
+CHANNELS = 1 << 12  # of the images
+STRIDE = 16
+NAME = 200  # characters
+DIGITS = 64  # of a number in a config; Python refuses to print, and so to report, one of thousands
+VALUES = 10_000  # of a knob: a domain is meant to be read; a typing slip in YAML must not fill the memory
+CHAIN = 8  # spaces that extend one another
+CLASSES = 1 << 20  # as MAX_OPTION of every whole number that a part has
+TRIALS = 10_000_000  # of a run
 
-    def begin(self, key: str, now: float | None = None) -> None:
-        self._begun[key] = time.monotonic() if now is None else now
+# -- tables of benchmarks ------------------------------------------------------------------------------------------------
 
-    def end(self, key: str) -> None:
-        self._begun.pop(key, None)
+ROWS = 1_000_000
+COLUMNS = 1_000
+CELLS = 30_000_000  # a cell is an object of 50 bytes and more
+LEVELS = 256  # values of a choice
 
-    def overdue(self, now: float | None = None) -> list[str]:
-        """Attempts whose time is over, each told once."""
-        if self.seconds is None:
-            return []
-        limit = (time.monotonic() if now is None else now) - self.seconds
-        found = [key for key, begun in self._begun.items() if begun < limit]
-        for key in found:
-            del self._begun[key]
-        return found
-
-
-class Watch:
-    """Ends this process if the trial in it takes longer than `seconds` (None: never): what hangs in here can't be ended alone.
-
-    A context manager around one attempt. The attempt is counted in the trial's folder, so that the next driver tries the trial
-    once more and then gives it up. A thread does that, which PyTorch lets run; where code in C holds the interpreter, a timer of
-    the system ends the process `GRACE_SECONDS` later, with a traceback.
-    """
-
-    def __init__(self, job: Job, seconds: float | None) -> None:
-        self._job, self._seconds = job, seconds
-        self._done = threading.Event()
-
-    def __enter__(self) -> Self:
-        if self._seconds is not None:
-            threading.Thread(target=self._wait, name="trial-timeout", daemon=True).start()
-            if _has_descriptor():
-                faulthandler.dump_traceback_later(self._seconds + GRACE_SECONDS, exit=True)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._done.set()
-        if self._seconds is not None:
-            faulthandler.cancel_dump_traceback_later()
-
-    def _wait(self) -> None:
-        assert self._seconds is not None
-        if self._done.wait(self._seconds):
-            return
-        fencing.count(self._job, Cause.TIMEOUT)
-        shown = "\033[?25h" if sys.stderr.isatty() else ""  # the cursor, which a live display has hidden
-        print(
-            f"{shown}error: trial {self._job.key}: {limit_text(self._seconds)}. What hangs in this process can't be ended alone, so "
-            "that the process ends; `nas resume` goes on, and gives a trial up that hangs again. --executor ray ends the trial alone.",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(1)
+BYTES_A_PARAM = 4  # of a network as it is built, fp32
+BYTES_A_BLOCK = 100_000  # of its Python objects: measured without its parameters, 29,000 (convnext) to 83,000 (res2net)
 
 
-def _has_descriptor() -> bool:
-    """Whether standard error is a file of the system's, which the timer writes to."""
+def available_memory() -> int | None:
+    """Bytes that this process can still get: the machine's, or its container's (cgroup v2) if less; None if unknown."""
+    bounds = []
     try:
-        return sys.stderr.fileno() >= 0
-    except (AttributeError, OSError, ValueError):
-        return False
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        bounds += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    except OSError:
+        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # macOS: all of it rather than the free part
+            bounds.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        if limit != "max":
+            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+            # Cached files count as used and are given back on demand.
+            cached = Path("/sys/fs/cgroup/memory.stat").read_text().split()
+            bounds.append(int(limit) - used + int(cached[cached.index("inactive_file") + 1]))
+    except (OSError, ValueError):
+        pass
+    return min(bounds) if bounds else None
+
+
+def require_room(what: str, params: int, blocks: int = 0) -> None:
+    """UsageError if a network of so many parameters and blocks can't be built in the memory that there is."""
+    need, available = params * BYTES_A_PARAM + blocks * BYTES_A_BLOCK, available_memory()
+    if available is not None and need > available:
+        raise UsageError(
+            f"{what}: {params:,} parameters in {blocks:,} blocks take {need / 2**30:,.1f} GiB to be built, and "
+            f"{available / 2**30:,.1f} GiB of memory are available; take a smaller network (`nas profile` says its costs)"
+        )
+
+
+def read_bytes(path: Path, most: int, what: str) -> bytes:
+    """The bytes of a file; UsageError if there are more than `most`, whatever kind of file it is. OSError as `open` does."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = bytearray()
+        while size <= most and (piece := file.read(1 << 20)):  # what grows, a pipe or a device has no size to go by
+            data += piece
+            size = max(size, len(data))
+    if size > most:
+        raise UsageError(f"{path}: {size:,} bytes are too many for {what} (at most {most:,})")
+    return bytes(data)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from nas.jobs import Job, TrainingData
 from nas.judge import Judge
-from nas.limits import Watch
 from nas.progress import Monitor
 from nas.study import Study
+from nas.timeouts import Watch
 from nas.work import Bench
 
 

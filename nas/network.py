@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from nas import limits
 from nas.architecture import Architecture
 from nas.blocks import Block
 from nas.blocks._base import Layer, cost_of_layers, module_of_layers
@@ -109,7 +110,10 @@ def build(architecture: Architecture, seed: int | None = None) -> nn.Module:
 
     from nas.blocks.modules import Network
 
-    cost_of(architecture)  # says what can't stand together before torch fails somewhere inside
+    cost = cost_of(architecture)  # says what can't stand together before torch fails somewhere inside
+    if torch.get_default_device().type == "cpu":  # on the meta device, weights take nothing
+        blocks = sum(stage.depth for stage in architecture.stages)
+        limits.require_room(architecture.name or "this network", cost.params, blocks)
     if seed is None:
         return _assemble(architecture, Network)
     with torch.random.fork_rng(devices=[]):

@@ -13,7 +13,7 @@ from nas.network import cost_of
 from nas.pareto import front
 from nas.records import Epoch
 from nas.run import CONFIG, objective_values
-from nas.text import format_count, format_percent, format_seconds, shown
+from nas.text import format_count, format_percent, format_seconds, printable, shown
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -136,7 +136,7 @@ class Lines(Tally):
             self.note(f"{name}: FAILED: {failure(job, result)}  [{self.summary()}]")
 
     def note(self, text: str) -> None:
-        print(text, file=self.out, flush=True)
+        print(printable(text), file=self.out, flush=True)
 
 
 class Live(Tally):
@@ -165,7 +165,7 @@ class Live(Tally):
             self.note(f"{name} failed: {failure(job, result)}")
 
     def note(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(printable(text), markup=False, highlight=False)
 
     def _draw(self) -> RenderableType:
         from rich.console import Group
@@ -184,7 +184,9 @@ class Live(Tally):
         for key, values in sorted(members, key=lambda member: -member[1][0])[: self.SHOWN]:
             row = [format_count(int(values[place])) if place > 0 else "" for place in costs.values()]
             best.add_row(
-                key.removeprefix("baseline:") if not key.isdigit() else f"trial {key}", format_percent(values[0]), *row
+                printable(key.removeprefix("baseline:")) if not key.isdigit() else f"trial {key}",
+                format_percent(values[0]),
+                *row,
             )
         running = [self._running_line(job, epoch) for job, epoch in list(self.running.values())[: self.SHOWN]]
         more = len(members) - self.SHOWN

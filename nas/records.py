@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nas.architecture import Architecture
 from nas.cost import Cost
+from nas.errors import UsageError
 from nas.knobs import Value
+from nas.plausible import Check, any_number, brief, mapping, number, require, share, whole
 
 if TYPE_CHECKING:
     from nas.stopping import Decision
@@ -34,7 +36,19 @@ class Epoch:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Epoch:
+        """UsageError for what is no epoch's record."""
+        if wanted := mapping(data):
+            raise UsageError(f"an epoch's record must be {wanted}, not {brief(data)}")
+        require(data, _OF_EPOCH, "an epoch's record")
         return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls)})
+
+
+_OF_EPOCH: Mapping[str, Check] = {
+    "number": whole(1),
+    **dict.fromkeys(("train_loss", "val_loss", "images_per_second"), any_number),
+    "accuracy": share,
+    **dict.fromkeys(("learning_rate", "seconds"), number),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,11 @@ class Execution:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Execution:
+        """UsageError for what is no such record."""
+        if wanted := mapping(data):
+            raise UsageError(f"what was executed must be {wanted}, not {brief(data)}")
+        require(data, {"macs": number, "shares": mapping, "images": whole()}, "what was executed")
+        require(data["shares"], dict.fromkeys(data["shares"], share), "what was executed: shares")
         return cls(float(data["macs"]), dict(data["shares"]), int(data["images"]))
 
 

@@ -9,11 +9,11 @@ import itertools
 import math
 from typing import NamedTuple
 
+from nas import limits
 from nas.errors import UsageError
 
 QUANTUM = 8  # channels; the widths of all stages are multiples of it
-MAX_DEPTH = 1024  # blocks
-MAX_WIDTH = 1 << 20  # channels
+MAX_DEPTH, MAX_WIDTH = limits.DEPTH, limits.WIDTH
 MAX_STEP = 16.0  # of wm; the paper searches 1.5 to 3
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nas import limits
 from nas.architecture import Architecture
 from nas.cost import Cost
 from nas.errors import NasError, UsageError
@@ -20,6 +23,20 @@ from nas.locks import held
 from nas.network import cost_of
 from nas.pareto import Objective, hypervolume_history
 from nas.pareto import front as pareto_front
+from nas.plausible import (
+    Check,
+    among,
+    brief,
+    list_of,
+    mapping,
+    number,
+    optional,
+    reading,
+    require,
+    share,
+    text,
+    whole,
+)
 from nas.records import Epoch, Execution, State, Trial
 from nas.settings import Settings
 from nas.stopping import Decision
@@ -35,7 +52,6 @@ if TYPE_CHECKING:
 LOCK, TRIALS, BASELINES, SESSIONS = "run.lock", "trials", "baselines", "sessions.json"
 DECISIONS = "stopping.json"  # in a trial's folder: what early stopping has decided about it
 CONFIG = "config.yaml"  # in the folder of a trial that failed: its network, to be looked into
-SESSION_KEYS = {"begun", "startup_seconds", "search_seconds", "training_seconds", "workers"}
 ATTRIBUTE = "nas"  # the Optuna user attribute that holds a trial's digest, cost and architecture
 
 
@@ -187,11 +203,13 @@ def open_study(folder: Path, settings: Settings, url: str | None) -> optuna.Stud
     if not there(url, folder):
         check_begun(folder, url)
         return None
+    if url is None:
+        check_journal(folder / JOURNAL)
+    with reading_study(folder, url):
+        storage = open_storage(url, folder)
     try:
         return optuna.load_study(
-            study_name=study_name(settings.storage),
-            storage=open_storage(url, folder),
-            sampler=optuna.samplers.RandomSampler(),
+            study_name=study_name(settings.storage), storage=storage, sampler=optuna.samplers.RandomSampler()
         )
     except KeyError:
         check_begun(folder, url)
@@ -202,6 +220,34 @@ def check_begun(folder: Path, url: str | None) -> None:
     """UsageError if the run has trained trials, so that a database without its study is another one than it began with."""
     if url is not None and any((folder / TRIALS).glob("*")):
         raise UsageError(f"{folder}: {redacted(url)} holds no study of this run; it began in another database")
+
+
+def check_journal(path: Path) -> None:
+    """UsageError for a journal that would fill the memory: Optuna reads all of it, a line at a time."""
+    if (size := path.stat().st_size) > limits.JOURNAL_BYTES:
+        raise UsageError(f"{path}: {size:,} bytes are too many for a journal (at most {limits.JOURNAL_BYTES:,})")
+    most = limits.JOURNAL_LINE_BYTES
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(most + 1), b""), 1):
+            if len(line) > most:
+                raise UsageError(f"{path}: line {number:,} has more than {most:,} bytes; no entry of a journal has")
+
+
+@contextlib.contextmanager
+def reading_journal(path: Path) -> Iterator[None]:
+    """Turns whatever Optuna raises on a damaged journal, which is nearly any type, into a UsageError that names the file."""
+    try:
+        yield
+    except NasError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:200] or "no reason given"
+        raise UsageError(f"{path}: damaged, or no journal of a study: {type(error).__name__}: {said}") from error
+
+
+def reading_study(folder: Path, url: str | None) -> AbstractContextManager[None]:
+    """`reading_journal` where the study is in the run's journal; a database has errors of its own."""
+    return contextlib.nullcontext() if url else reading_journal(folder / JOURNAL)
 
 
 def locked(folder: Path) -> bool:
@@ -220,7 +266,7 @@ def read_sessions(folder: Path) -> list[Mapping[str, Any]]:
     """Time accounting of each driver that ended in order; none where the file is damaged."""
     found = read_json(folder / SESSIONS)
     entries = found if isinstance(found, list) else []
-    return [entry for entry in entries if isinstance(entry, dict) and entry.keys() >= SESSION_KEYS]
+    return [entry for entry in entries if isinstance(entry, dict) and _is_session(entry)]
 
 
 def read_trials(folder: Path, settings: Settings, storage: str | None = None) -> list[Trial]:
@@ -228,17 +274,34 @@ def read_trials(folder: Path, settings: Settings, storage: str | None = None) ->
     url = resolved(settings.storage, storage, folder)
     try:
         study = open_study(folder, settings, url)
-        asked = [] if study is None else study.get_trials(deepcopy=False)
+        with reading_study(folder, url):
+            every = [] if study is None else study.get_trials(deepcopy=False)
     except Exception as error:
         if of_storage(error):
             raise NasError(said(error, url)) from None
         raise
+    objectives = settings.parsed_objectives()
     found = []
-    for frozen in asked:
-        facts = frozen.user_attrs.get(ATTRIBUTE)
-        if facts is not None:
-            found.append(_trial(folder, frozen, facts))
+    for frozen in every:
+        if ATTRIBUTE in frozen.user_attrs:
+            with reading(f"{folder / JOURNAL}: trial {frozen.number}"):
+                found.append(_trial(folder, frozen, check_facts(frozen, objectives)))
     return found
+
+
+def check_facts(frozen: optuna.trial.FrozenTrial, objectives: tuple[Objective, ...]) -> Mapping[str, Any]:
+    """What a trial's attribute says of its network; UsageError unless it, and the trial's values, are such as are written."""
+    facts, where = frozen.user_attrs[ATTRIBUTE], f"trial {frozen.number}"
+    require({ATTRIBUTE: facts}, {ATTRIBUTE: mapping}, where)
+    require(facts, _OF_FACTS, where)
+    require(facts, {"outcome": optional(among("rejected", "duplicate")), "reason": text}, where, missing=True)
+    require(dict(frozen.user_attrs), {"reason": text}, where, missing=True)
+    if frozen.state.name == "COMPLETE":
+        values = list(frozen.values or ())
+        require({"values": values}, {"values": list_of(number)}, where)
+        if len(values) != len(objectives) or share(values[0]) or min(values[1:]) <= 0:
+            raise UsageError(f"{where}: values must be an accuracy from 0 to 1 and costs above 0, not {brief(values)}")
+    return facts  # type: ignore[no-any-return]
 
 
 def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective, ...]) -> list[Trial]:
@@ -247,7 +310,7 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
     for position, entry in enumerate(settings.baselines, 1):
         architecture = Architecture.from_dict(entry["architecture"])
         cost = cost_of(architecture)
-        result = _result(folder / BASELINES / entry["name"], architecture.digest)
+        result = read_result(folder / BASELINES / entry["name"], architecture.digest)
         accuracy = result.get("accuracy")
         epochs = tuple(Epoch.from_dict(epoch) for epoch in result.get("epochs", []))
         found.append(
@@ -275,10 +338,21 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
     return found
 
 
-def _result(place: Path, digest: str) -> Mapping[str, Any]:
-    """What the worker left in a trial's folder, if it is of this network; else empty."""
-    result = read_json(place / "result.json")
-    return result if isinstance(result, dict) and result.get("digest") == digest else {}
+def read_result(place: Path, digest: str) -> dict[str, Any]:
+    """What the worker left in a trial's folder, if it is of this network; else empty. UsageError for what none writes."""
+    path = place / "result.json"
+    result = read_json(path)
+    if not isinstance(result, dict) or result.get("digest") != digest:
+        return {}
+    require(result, _OF_RESULT, str(path))
+    require(result, {"epochs": list_of(mapping), "executed": mapping}, str(path), missing=True)
+    if result["state"] == "complete" and result.get("accuracy") is None:
+        raise UsageError(f"{path}: a complete training has an accuracy")
+    return result
+
+
+def _cost(value: object) -> str:
+    return list_of(whole(), 3)(value) or ("" if len(value) == 3 else "three counts")  # type: ignore[arg-type]
 
 
 def _executed(result: Mapping[str, Any]) -> Execution | None:
@@ -295,8 +369,9 @@ def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, A
     place = folder / TRIALS / str(frozen.number)
     state: State = facts.get("outcome") or _STATES[frozen.state.name]
     trained = state in ("complete", "stopped", "failed", "running")
-    result = _result(place, facts["digest"]) if trained else {}
+    result = read_result(place, facts["digest"]) if trained else {}
     records = result.get("epochs") or (read_json(place / "epochs.json") if state == "running" else None) or []
+    require({"epochs": records}, {"epochs": list_of(mapping)}, str(place))
     epochs = tuple(Epoch.from_dict(record) for record in records)
     values = tuple(frozen.values) if state == "complete" else None
     attempts = frozen.user_attrs.get("attempts", {})
@@ -325,6 +400,24 @@ def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, A
 def _decisions(place: Path) -> tuple[Decision, ...]:
     found = read_json(place / DECISIONS)
     return tuple(Decision.from_dict(own) for own in found) if isinstance(found, list) else ()
+
+
+_OF_FACTS: Mapping[str, Check] = {"digest": text, "cost": _cost, "architecture": mapping}
+_OF_RESULT: Mapping[str, Check] = {
+    "state": among(*get_args(State)),
+    "accuracy": optional(share),
+    "seconds": number,
+    "finished": number,
+    "reason": text,
+}
+_OF_SESSION: Mapping[str, Check] = {
+    **dict.fromkeys(("begun", "startup_seconds", "search_seconds", "training_seconds"), number),
+    "workers": whole(),
+}
+
+
+def _is_session(entry: Mapping[str, Any]) -> bool:
+    return entry.keys() >= _OF_SESSION.keys() and not any(check(entry[key]) for key, check in _OF_SESSION.items())
 
 
 _STATES: Mapping[str, State] = {

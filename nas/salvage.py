@@ -33,7 +33,7 @@ def operation(line: bytes) -> dict[str, Any] | None:
     """What a line says, or None if it is damaged."""
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if is_operation(found) else None
 
@@ -56,7 +56,7 @@ def whole(data: bytes) -> int:
 def _is_json(line: bytes) -> bool:
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

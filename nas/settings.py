@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from nas import limits
 from nas.architecture import parse_yaml, read_text
 from nas.budget import Budget
 from nas.errors import UsageError
@@ -20,6 +21,20 @@ from nas.files import write_text, write_with
 from nas.migration import FORMAT, upgraded
 from nas.pareto import Objective
 from nas.pareto import objectives as parse_objectives
+from nas.plausible import (
+    LARGEST,
+    Check,
+    brief,
+    file_name,
+    list_of,
+    mapping,
+    number,
+    optional,
+    reading,
+    require,
+    text,
+    whole,
+)
 from nas.proxy import Proxy
 from nas.recipe import Recipe
 from nas.space import SearchSpace, space_from_text
@@ -87,8 +102,8 @@ class Settings:
         return pixels
 
     def save(self, folder: Path) -> None:
-        text = yaml.dump(dataclasses.asdict(self), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-        write_text(folder / FILE, text)
+        dumped = yaml.dump(dataclasses.asdict(self), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+        write_text(folder / FILE, dumped)
 
     @classmethod
     def load(cls, folder: Path) -> Settings:
@@ -114,6 +129,7 @@ class Settings:
         missing = {field.name for field in fields} - optional - set(data)
         if missing:
             raise UsageError(f"{where}: {', '.join(sorted(missing))} is missing; the file was changed or cut off")
+        _check(data, where)
         return cls(**{field.name: data[field.name] for field in fields if field.name in data})
 
     @staticmethod
@@ -144,6 +160,60 @@ class Settings:
         }
         plain: dict[str, Any] = json.loads(json.dumps(what, default=str))  # as it is read back from the study
         return plain
+
+
+_CHECKS: Mapping[str, Check] = {
+    **dict.fromkeys(("name", "command", "created", "sampler", "device", "precision"), text),
+    **dict.fromkeys(("space", "dataset", "recipe", "executor", "versions"), mapping),
+    "objectives": list_of(text, 8),
+    "budgets": mapping,
+    "reference": list_of(number, 8),
+    "trials": whole(1, limits.TRIALS),
+    "seed": whole(-LARGEST),
+    "baselines": list_of(mapping, 10_000),
+}
+_OF_SPACE: Mapping[str, Check] = {"name": text, "variant": text, "text": text}
+_OF_DATASET: Mapping[str, Check] = {
+    **dict.fromkeys(("name", "source", "fingerprint"), text),
+    "root": optional(text),
+    "resolution": whole(1, limits.RESOLUTION),
+    "channels": whole(1, limits.CHANNELS),
+    "classes": list_of(text),
+    **dict.fromkeys(("train_images", "validation_images", "test_images"), whole()),
+    "max_images": optional(whole(1)),
+}
+_LATER: Mapping[str, Check] = {"asked_resolution": optional(whole(1, limits.RESOLUTION)), "skipped_images": whole()}
+_OF_EXECUTOR: Mapping[str, Check] = {
+    "kind": text,
+    "workers": whole(0, 1_000_000),
+    "cpus_per_trial": optional(number),
+    "gpus_per_trial": lambda value: "" if isinstance(value, str) else optional(number)(value),
+    "address": optional(text),
+}
+
+
+def _check(data: Mapping[str, Any], where: str) -> None:
+    """UsageError unless the settings are such as `nas search` writes: a run folder may be edited, or a stranger's."""
+    require(data, _CHECKS, where)
+    require(data, dict.fromkeys(("engine", "proxy", "packing", "storage", "stopping"), mapping), where, missing=True)
+    require(data["space"], _OF_SPACE, f"{where}: space")
+    require(data["dataset"], _OF_DATASET, f"{where}: dataset")
+    require(data["dataset"], _LATER, f"{where}: dataset", missing=True)
+    require(data["executor"], _OF_EXECUTOR, f"{where}: executor")
+    for entry in data["baselines"]:  # the name is that of a folder in the run's
+        require(entry, {"name": file_name, "architecture": mapping}, f"{where}: baselines")
+    for metric, ends in data["budgets"].items():
+        if wanted := list_of(optional(number), 2)(ends) or ("" if len(ends) == 2 else "two bounds"):
+            raise UsageError(f"{where}: budgets: {metric} must be {wanted}, not {brief(ends)}")
+    with reading(where):
+        objectives = parse_objectives(",".join(data["objectives"]))
+        Recipe.from_dict(data["recipe"])
+        Proxy.from_dict(data.get("proxy", {}))
+        Budget({metric: (ends[0], ends[1]) for metric, ends in data["budgets"].items()})
+        if len(data["reference"]) != len(objectives):
+            raise UsageError(f"reference must have a value for each of {len(objectives)} objectives")
+        if any(value <= 0 for value in data["reference"][1:]):
+            raise UsageError("reference: costs must be above 0")
 
 
 class _Dumper(yaml.SafeDumper):

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from nas import limits
 from nas.architecture import _Dumper, parse_yaml, read_text
 from nas.attributes import DESIGNS, Domain, check_key, check_value, split_key, values_of
 from nas.budget import METRICS, Budget
@@ -25,8 +26,7 @@ from nas.registry import did_you_mean
 
 KEYS = ("space", "extends", "description", "design", "stages", "values", "budgets", "variants")
 VARIANT_KEYS = ("name", "max_resolution", "stages", "values", "budgets")
-MAX_STAGES = 16
-MAX_CHAIN = 8  # spaces that extend one another
+MAX_STAGES, MAX_CHAIN = limits.SPACE_STAGES, limits.CHAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +123,13 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, object]:
     overrides: dict[str, object] = {}
     for setting in settings:
         key, equals, value = (part.strip() for part in setting.partition("="))
+        place = f"--set {key if key.isprintable() else repr(key)}"
         if not equals or not key or not value:
             raise UsageError(f"--set {setting!r}: write KEY=VALUE, as in --set 'stage*.block=bottleneck'")
         if key in overrides:
-            raise UsageError(f"--set {key}: is said twice")
+            raise UsageError(f"{place}: is said twice")
         items = _split(value)
-        parsed = [parse_yaml(item, f"--set {key}") for item in items]
+        parsed = [parse_yaml(item, place) for item in items]
         overrides[key] = parsed[0] if len(parsed) == 1 else parsed
     return check_overrides(overrides, "--set ")
 
@@ -191,6 +192,8 @@ def _extended(fields: Mapping[str, Any], where: str, beside: Path | None, chain:
             raise UsageError(f"goes round in a circle: {' extends '.join(step.name for step in (*chain, path))}")
         if len(chain) >= MAX_CHAIN:
             raise UsageError(f"more than {MAX_CHAIN} spaces extend one another")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path}: can't be read: not a file")
         text = read_text(path)
     except (UsageError, ValueError, OSError) as error:
         raise UsageError(f"{where}: extends {name!r:.80}: {error}") from None

@@ -27,6 +27,7 @@ from nas.jobs import CHECKPOINT, EPOCHS, PREVIOUS, Job
 from nas.knobs import Choices
 from nas.locks import RunLock, take
 from nas.network import cost_of
+from nas.plausible import reading
 from nas.retries import Attempts, Cause
 from nas.run import (
     ATTRIBUTE,
@@ -36,9 +37,13 @@ from nas.run import (
     LOCK,
     TRIALS,
     check_begun,
+    check_facts,
+    check_journal,
     facts_of,
     objective_values,
     read_baselines,
+    read_result,
+    reading_study,
 )
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.settings import FILE, Settings
@@ -323,14 +328,17 @@ class Study:
         self._repair()
         if (self.folder / FILE).exists() and (done := Settings.migrate(self.folder)):
             self.recovered.append(done)
-        storage = open_storage(self.url, self.folder)
-        name, names = study_name(self.settings.storage), optuna.get_all_study_names(storage)
-        if self.url is None and (others := [other for other in names if other != name]):
-            raise UsageError(f"{self.folder}: {JOURNAL} holds another study than a run's: {others[0]}")
-        if self.url is not None and name not in names:
-            check_begun(self.folder, self.url)
         directions = [objective.direction for objective in self.objectives]
-        self._study = optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
+        with reading_study(self.folder, self.url):
+            storage = open_storage(self.url, self.folder)
+            name, names = study_name(self.settings.storage), optuna.get_all_study_names(storage)
+            if self.url is None and (others := [other for other in names if other != name]):
+                raise UsageError(f"{self.folder}: {JOURNAL} holds another study than a run's: {others[0]}")
+            if self.url is not None and name not in names:
+                check_begun(self.folder, self.url)
+            self._study = optuna.create_study(
+                study_name=name, storage=storage, directions=directions, load_if_exists=True
+            )
         if [direction.name.lower() for direction in self._study.directions] != directions:
             raise UsageError(f"{self.folder}: its study has other objectives than its run.yaml")
         self._check_settings()
@@ -352,6 +360,7 @@ class Study:
         if not path.is_file():
             return
         try:
+            check_journal(path)
             data = path.read_bytes()
             end = whole(data)
             if end < len(data):
@@ -395,12 +404,14 @@ class Study:
         from optuna.trial import TrialState
 
         facts = frozen.user_attrs.get(ATTRIBUTE)
-        outcome = None if facts is None else facts.get("outcome")
+        outcome = facts.get("outcome") if isinstance(facts, Mapping) else None
         if frozen.state == TrialState.RUNNING and (facts is None or outcome is not None):
             self.study.tell(frozen.number, state=TrialState.PRUNED if outcome == "rejected" else TrialState.FAIL)
             self.recovered.append(f"closed trial {frozen.number}, which was being asked for when the driver died")
         if facts is None:
             return
+        with reading(str(self.folder / JOURNAL)):
+            check_facts(frozen, self.objectives)
         if outcome is not None:
             setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
             return
@@ -429,5 +440,4 @@ class Study:
 
 def _result(job: Job) -> dict[str, Any] | None:
     """What a worker left at a job's end; None if there is nothing, or it is of a network that had the number before."""
-    result = read_json(job.result_path)
-    return result if isinstance(result, dict) and result.get("digest") == job.architecture.digest else None
+    return read_result(job.folder, job.architecture.digest) or None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 import shlex
 from pathlib import Path
@@ -159,6 +160,37 @@ def _option(name: str, value: Value, default: object) -> str:
 def shown(path: Path) -> str:
     """A path as one would type it from the current folder, quoted if a shell needs it."""
     try:
-        return shlex.quote(str(path.relative_to(Path.cwd())))
+        text = str(path.relative_to(Path.cwd()))
     except (ValueError, OSError):
-        return shlex.quote(str(path))
+        text = str(path)
+    if text.isprintable():
+        return shlex.quote(text)
+    bytes_ = os.fsencode(text).replace(b"\\", b"\\\\").replace(b"'", b"\\'")
+    return "$'" + "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in bytes_) + "'"
+
+
+# What a terminal obeys instead of showing it: C0 and C1 controls but for tab and line break, DEL, and what turns the
+# direction of writing around or can't be encoded.
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """The text with everything that would command a terminal written out: a name can't move the cursor or hide a line.
+
+    A carriage return, an escape or a change of writing direction becomes `\\x0d`, `\\x1b`, `\\u202e`; tabs and line breaks stay.
+    """
+    return _COMMANDS.sub(lambda found: _escaped(ord(found[0])), text)
+
+
+def _escaped(code: int) -> str:
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def cell(value: object) -> object:
+    """A value as a spreadsheet may have it: a text that one would take for a formula begins with an apostrophe instead.
+
+    Numbers stay numbers. "CSV injection", OWASP: a cell that begins with = + - @, a tab or a carriage return is computed.
+    """
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value

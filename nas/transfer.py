@@ -135,6 +135,6 @@ def trained_classes(source: str) -> tuple[str, ...] | None:
     try:
         with safe_open(source, "pt") as file:
             names = json.loads((file.metadata() or {}).get("classes", "null"))
-    except (OSError, SafetensorError, ValueError):
+    except (OSError, SafetensorError, ValueError, RecursionError):
         return None
     return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None

@@ -10,8 +10,8 @@ from ray import tune
 from ray.exceptions import RayTaskError
 
 from nas.fencing import Fenced
-from nas.limits import Deadlines
 from nas.retries import Cause, cause_of, limit_text
+from nas.timeouts import Deadlines
 
 MAX_REASON = 400  # characters
 GONE = {

@@ -28,6 +28,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from nas import security
 from nas.errors import NasError, UsageError, WriteError
 from nas.files import read_json
 from nas.forgetting import Forgetting
@@ -299,10 +300,11 @@ class Stopper(FIFOScheduler):
         return {}
 
 
-def start(address: str | None) -> bool:
+def start(address: str | None, say: Callable[[str], None] = lambda text: None) -> bool:
     """Connect to the cluster at `address` (or `auto`), or start Ray on this machine. UsageError if nobody answers.
 
-    Whether it did so: False if this process was connected already. Who started it ends it, with `shutdown`.
+    Whether it did so: False if this process was connected already. Who started it ends it, with `shutdown`. A Ray that is
+    started here asks for a token; that one which is joined does not is said.
     """
     os.environ.update({key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()})
     if ray.is_initialized():
@@ -311,17 +313,24 @@ def start(address: str | None) -> bool:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a worker's death is said by us, in a line
     if address:
         try:
+            for warning in security.join(address):
+                say(warning)
             ray.init(address=address, **common)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, OverflowError) as error:
             raise UsageError(
                 f"--address {address}: no Ray cluster answers there: {str(error).splitlines()[0]}"
             ) from None
         return True
-    mask = os.umask(0o077)  # Ray writes its token readable for everybody otherwise
-    try:
-        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", object_store_memory=_store_bytes(), **common)
-    finally:
-        os.umask(mask)
+    for note in security.require_authentication():
+        say(note)
+    ray.init(
+        address="local",  # whatever RAY_ADDRESS says
+        include_dashboard=False,
+        object_store_memory=_store_bytes(),
+        _node_ip_address="127.0.0.1",
+        _temp_dir=str(security.private_folder()),
+        **common,
+    )
     return True
 
 

@@ -18,14 +18,17 @@ import nas
 
 PACKAGE = Path(nas.__file__).parent
 
-FOR_ALL = {"errors", "registry"}
+FOR_ALL = {"errors", "limits", "registry"}
 
 # Module or subpackage of nas -> those that it may import, beside `FOR_ALL`. In the order of the data flow.
 TABLE: dict[str, set[str]] = {
     "errors": set(),
+    "limits": set(),
     "registry": set(),
     "cost": set(),
     "knobs": set(),
+    "security": set(),
+    "plausible": set(),
     "pareto": set(),
     "text": set(),
     "files": {"text"},
@@ -45,7 +48,7 @@ TABLE: dict[str, set[str]] = {
     "weights": {"architecture", "blocks", "network", "zoo"},
     "scaling": {"architecture", "cost", "network"},
     "memory": {"architecture", "blocks", "cost", "network"},
-    "records": {"architecture", "cost", "knobs"},
+    "records": {"architecture", "cost", "knobs", "plausible"},
     "budget": {"cost", "knobs"},
     "attributes": {"architecture", "blocks", "knobs", "regnet"},
     "space_file": {"architecture", "attributes", "budget", "knobs"},
@@ -55,7 +58,9 @@ TABLE: dict[str, set[str]] = {
     "salvage": set(),
     "journal": {"files", "salvage"},
     "storage": {"journal"},
-    "settings": {"architecture", "budget", "files", "migration", "pareto", "proxy", "recipe", "space", "stopping"},
+    "settings": {
+        *("architecture", "budget", "files", "migration", "pareto", "plausible", "proxy", "recipe", "space", "stopping")
+    },
     "preflight": {"architecture", "budget", "files", "network", "settings", "text"},
     "jobs": {"architecture", "data"},
     "retries": {"text"},
@@ -79,7 +84,7 @@ TABLE: dict[str, set[str]] = {
         "records",
     },
     "probes": {"batches", "engine", "graphs", "network", "recipe", "train", "zoo"},
-    "findings": {"architecture", "cost", "network", "recipe", "records"},
+    "findings": {"architecture", "cost", "network", "plausible", "recipe", "records"},
     "gradients": {"blocks", "findings"},
     "work": {
         "architecture",
@@ -110,6 +115,7 @@ TABLE: dict[str, set[str]] = {
             "locks",
             "network",
             "pareto",
+            "plausible",
             "records",
             "settings",
             "stopping",
@@ -128,6 +134,7 @@ TABLE: dict[str, set[str]] = {
             "locks",
             "network",
             "pareto",
+            "plausible",
             "records",
             "retries",
             "run",
@@ -148,6 +155,7 @@ TABLE: dict[str, set[str]] = {
             "locks",
             "migration",
             "network",
+            "plausible",
             "run",
             "salvage",
             "samplers",
@@ -157,9 +165,9 @@ TABLE: dict[str, set[str]] = {
         ),
     },
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
-    "limits": {"fencing", "jobs", "retries", "text"},
-    "local": {"jobs", "judge", "limits", "progress", "records", "study", "work"},
-    "watching": {"fencing", "limits", "retries"},
+    "timeouts": {"fencing", "jobs", "retries", "text"},
+    "local": {"jobs", "judge", "progress", "records", "study", "timeouts", "work"},
+    "watching": {"fencing", "retries", "timeouts"},
     "forgetting": set(),
     "workers": {
         *(
@@ -171,13 +179,26 @@ TABLE: dict[str, set[str]] = {
             "progress",
             "records",
             "retries",
+            "security",
             "study",
             "watching",
             "work",
         )
     },
     "report": {
-        *("architecture", "files", "findings", "network", "pareto", "records", "retries", "run", "stopping", "text")
+        *(
+            "architecture",
+            "files",
+            "findings",
+            "network",
+            "pareto",
+            "plausible",
+            "records",
+            "retries",
+            "run",
+            "stopping",
+            "text",
+        )
     },
     "export": {"architecture", "files", "network", "records", "run", "text"},
     "full_training": {
@@ -203,9 +224,9 @@ TABLE: dict[str, set[str]] = {
 }
 TABLE["comparison"] = {
     *TABLE["full_training"],
-    *("findings", "full_training", "gradients"),
+    *("findings", "full_training", "gradients", "plausible"),
 }
-TABLE["bench"] = {"files", "pareto", "report", "samplers", "text"}
+TABLE["bench"] = {"files", "pareto", "plausible", "report", "samplers", "text"}
 TABLE["execution"] = set(TABLE) - {"bench", "doctor", "zoo", "report", "export"}
 TABLE["searching"] = set(TABLE) - {"bench", "doctor"}
 TABLE["commands"] = set(TABLE)
@@ -227,7 +248,7 @@ FOR_TYPES: dict[str, set[str]] = {
 
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
-    "ray": {"watching", "workers"},
+    "ray": {"security", "watching", "workers"},
     "optuna": {"bench", "doctor", "journal", "run", "samplers", "storage", "study"},
     "plotly": {"bench", "report"},
 }

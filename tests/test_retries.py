@@ -13,12 +13,12 @@ from nas.errors import UsageError
 from nas.fencing import Fenced
 from nas.files import write_json, write_with
 from nas.jobs import ATTEMPT, CHECKPOINT, EPOCHS, Job
-from nas.limits import Deadlines
 from nas.retries import ENDED, RETRIES, Attempts, Cause, cause_of, counted, killed_for_memory
 from nas.run import load_run
 from nas.settings import Settings
 from nas.study import Study
 from nas.text import parse_seconds
+from nas.timeouts import Deadlines
 
 OOM = """Caught unexpected exception: 1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 127.0.0.1, \
 ID: 6f8a) was 7.08GB used / 23.54GB limit (0.300872)

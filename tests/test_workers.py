@@ -186,6 +186,7 @@ def test_an_address_where_nobody_answers_is_said(monkeypatch: pytest.MonkeyPatch
         raise ConnectionError("nobody there")
 
     monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr("nas.security.join", lambda address: [])
     with pytest.raises(UsageError, match="nobody there"):
         workers.start("127.0.0.1:1")
 

@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, fields
@@ -25,6 +25,7 @@ from nas.bench.score import Scale
 from nas.bench.table import Table
 from nas.errors import NasError, UsageError
 from nas.files import read_json, take_lock, write_json
+from nas.plausible import Check, list_of, number, require, text, whole
 
 SETTINGS, REPEATS, LOCK = "settings.json", "repeats.jsonl", ".lock"
 WARM_UP = 24  # networks: beyond what samplers begin with at random
@@ -100,7 +101,9 @@ class Folder:
 
     def _open(self, path: Path) -> None:
         before, now = read_json(path / SETTINGS), self.settings()
-        if (path / SETTINGS).exists() and before is None:
+        if (path / SETTINGS).exists() and not (
+            isinstance(before, dict) and all(isinstance(part, dict) for part in before.values())
+        ):
             raise UsageError(f"{path / SETTINGS}: is no JSON; give another --out")
         if before is not None:
             for part, values in now.items():
@@ -111,7 +114,19 @@ class Folder:
                             f"{path}: holds another benchmark: {name} is {theirs.get(name)!r}, not {value!r}"
                         )
         self.done = read_repeats(path / REPEATS)
+        if any(max(own.networks, default=0) >= self.table.networks for own in self.done):
+            raise UsageError(f"{path / REPEATS}: names networks that {self.table.name} does not have")
         write_json(path / SETTINGS, now)
+
+
+OF_REPEAT: Mapping[str, Check] = {
+    "sampler": text,
+    "repeat": whole(),
+    "networks": list_of(whole()),
+    **dict.fromkeys(("hypervolume", "ask_seconds"), list_of(number)),
+    **dict.fromkeys(("asks", "duplicates", "infeasible", "filled"), whole()),
+    **dict.fromkeys(("sampler_seconds", "seconds"), number),
+}
 
 
 def read_repeats(path: Path) -> list[Repeat]:
@@ -125,12 +140,15 @@ def read_repeats(path: Path) -> list[Repeat]:
             file.truncate(whole)
     known = {field.name for field in fields(Repeat)}
     found: dict[tuple[str, int], Repeat] = {}
-    for number, line in enumerate(data[:whole].splitlines(), 1):
+    for place, line in enumerate(data[:whole].splitlines(), 1):
         try:
             entry = json.loads(line)
             own = Repeat(**{name: value for name, value in entry.items() if name in known})
-        except (ValueError, TypeError, AttributeError):
-            raise UsageError(f"{path}: line {number} is no repeat of a benchmark; remove the line") from None
+            require(entry, OF_REPEAT, "repeat", missing=True)
+            if not len(own.networks) == len(own.hypervolume) == len(own.ask_seconds):
+                raise ValueError("lists of one length")
+        except (ValueError, TypeError, AttributeError, RecursionError, UsageError):
+            raise UsageError(f"{path}: line {place} is no repeat of a benchmark; remove the line") from None
         found[own.sampler, own.repeat] = own
     return list(found.values())
 

@@ -23,6 +23,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nas import limits
 from nas.errors import UsageError
 from nas.registry import did_you_mean
 
@@ -31,13 +32,13 @@ Value: TypeAlias = int | float | str
 
 SHIPPED: Mapping[str, str] = {"nas-bench-macro": "nas_bench_macro.csv.gz"}
 
-MAX_BYTES = 256 << 20  # of text; a table is held in memory as a whole
-MAX_ROWS = 1_000_000
-MAX_LEVELS = 256  # values of a choice
+MAX_BYTES, MAX_ROWS, MAX_COLUMNS, MAX_CELLS = limits.TABLE_BYTES, limits.ROWS, limits.COLUMNS, limits.CELLS
+MAX_LEVELS = limits.LEVELS
 _ACCURACY = re.compile(r"(val(id(ation)?)?_?|test_?)?acc(uracy)?_?\d*", re.IGNORECASE)
 _SCORE = re.compile(r"(mean_?acc(uracy)?|acc(uracy)?_?mean)", re.IGNORECASE)
 _COST = re.compile(r"(n?_?params|parameters|macs|flops|activations|latency\w*|energy\w*|memory\w*)", re.IGNORECASE)
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
+_LARGEST = 1 << 63
 _ENCODED = ("arch", "architecture", "ops", "cell", "code")  # columns that hold all choices, a character each
 
 
@@ -152,15 +153,18 @@ def _bytes(source: str) -> bytes:
 def _rows(name: str, data: bytes) -> tuple[list[str], list[list[str]]]:
     """Names of the columns, and rows of as many cells."""
     try:
-        text = data.decode("utf-8-sig")
+        data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{name}: not UTF-8 text (byte {error.start})") from None
-    reader = csv.reader(io.StringIO(text, newline=""))
+    # A piece at a time: a StringIO would take four bytes for each of the text's.
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""))
     rows: list[list[str]] = []
     try:
         head = [cell.strip() for cell in next(reader, [])]
         if not any(head):
             raise UsageError(f"{name}: is empty; the first line must name the columns")
+        if len(head) > MAX_COLUMNS:
+            raise UsageError(f"{name}: {len(head):,} columns; at most {MAX_COLUMNS:,} are read")
         if "" in head:
             raise UsageError(f"{name}: column {head.index('') + 1} has no name")
         for column in head:
@@ -178,6 +182,8 @@ def _rows(name: str, data: bytes) -> tuple[list[str], list[list[str]]]:
             rows.append([cell.strip() for cell in row])
             if len(rows) > MAX_ROWS:
                 raise UsageError(f"{name}: more than {MAX_ROWS:,} rows")
+            if len(rows) * len(head) > MAX_CELLS:
+                raise UsageError(f"{name}: more than {MAX_CELLS:,} cells; leave columns or rows out")
     except csv.Error as error:
         raise UsageError(f"{name}: line {reader.line_num} is no CSV: {error}") from None
     if not rows:
@@ -273,7 +279,8 @@ def _listed(cells: Iterable[str]) -> str:
 def _number(text: str) -> Value | None:
     """An int, a finite float, or None."""
     try:
-        return int(text)
+        if abs(whole := int(text)) < _LARGEST:  # others have no float that is near, or none at all
+            return whole
     except ValueError:
         pass
     try:
@@ -302,6 +309,8 @@ def _table(name: str, digest: str, cells: Mapping[str, Sequence[str]], columns: 
     for column in columns.split:
         if not _is_code(cells[column]):
             raise UsageError(f"--split {column}: its values must be words of one length, of letters and digits")
+        if len(cells[column][0]) > MAX_COLUMNS:
+            raise UsageError(f"--split {column}: its words have more than {MAX_COLUMNS:,} characters, each a choice")
         for place, characters in enumerate(zip(*cells[column], strict=True), 1):
             choices.append(_choice(name, f"{column}.{place}", characters))
             picks.append(characters)

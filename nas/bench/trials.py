@@ -7,6 +7,7 @@ import io
 
 from nas.bench.folder import Folder
 from nas.bench.replay import Luck
+from nas.text import cell
 
 
 def trials(folder: Folder) -> str:
@@ -28,6 +29,6 @@ def trials(folder: Folder) -> str:
         for place, network in enumerate(own.networks):
             picked = [one.values[k] for one, k in zip(table.choices, table.examples[network], strict=True)]
             measured = [observed[own.repeat][network], float(table.score[network]), *table.costs[network].tolist()]
-            first = [own.sampler, own.repeat, place + 1, network, *picked]
+            first = [cell(own.sampler), own.repeat, place + 1, network, *map(cell, picked)]
             writer.writerow([*first, *measured, own.hypervolume[place], own.ask_seconds[place]])
     return text.getvalue()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from nas import limits
 from nas.blocks.primitives import ACTIVATIONS, NormAct, SqueezeExcitation, squeezed
 from nas.cost import Cost, Shape
 from nas.errors import UsageError
@@ -122,7 +123,7 @@ class Part:
         return cls(**options)
 
 
-MAX_OPTION = 1 << 20  # no real width or count comes near; a hostile file must not ask for a petabyte
+MAX_OPTION = limits.WIDTH  # no real width or count comes near; a hostile file must not ask for a petabyte
 
 
 class Branch(Part):

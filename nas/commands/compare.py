@@ -224,7 +224,7 @@ class _Display:
         self._spent = self._done = 0.0
 
     def epoch(self, entry: Entry, point: Point) -> None:
-        from nas.text import format_percent, format_seconds
+        from nas.text import format_percent, format_seconds, printable
 
         now = time.monotonic()
         self._spent, self._last = self._spent + now - self._last, now
@@ -240,7 +240,7 @@ class _Display:
         where = f"{self._called(entry)} ({self._place[entry.name, entry.seed]}/{len(self._place)})"
         if self._bar is not None and self._task is not None:
             self._bar.update(
-                self._task, total=self._epochs, completed=point.epoch.number, figures=f"{where}: {figures}"
+                self._task, total=self._epochs, completed=point.epoch.number, figures=printable(f"{where}: {figures}")
             )
         elif now - self._line >= LINE_SECONDS or point.epoch.number in (1, self._epochs):
             self._line = now
@@ -257,9 +257,10 @@ class _Display:
 
     def _say(self, text: str) -> None:
         from nas.commands.output import note
+        from nas.text import printable
 
         if self._bar is not None:
-            self._bar.console.print(text, markup=False)
+            self._bar.console.print(printable(text), markup=False)
         elif not self._quiet:
             note(text)
 
@@ -269,7 +270,12 @@ def _progress() -> Progress:
 
     from nas.commands.output import console
 
-    columns = (SpinnerColumn(), MofNCompleteColumn(), BarColumn(bar_width=16), TextColumn("{task.fields[figures]}"))
+    columns = (
+        SpinnerColumn(),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[figures]}", markup=False),
+    )
     return Progress(*columns, console=console(stderr=True))
 
 

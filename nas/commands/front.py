@@ -37,6 +37,7 @@ def front(run: Path, as_json: bool, as_csv: bool) -> None:
     """
     from nas.commands.inputs import read_run
     from nas.commands.output import print_json
+    from nas.text import cell
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv: choose one", click.get_current_context())
@@ -48,7 +49,7 @@ def front(run: Path, as_json: bool, as_csv: bool) -> None:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         columns = [key for key in rows[0] if key != "choices"]
         writer.writerow(columns)
-        writer.writerows([row[key] for key in columns] for row in rows)
+        writer.writerows([cell(row[key]) for key in columns] for row in rows)
     else:
         print_front(read)
 

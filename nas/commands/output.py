@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nas.text import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -28,7 +30,7 @@ def say(text: str = "", *, stderr: bool = False, style: str = "") -> None:
     from rich.text import Text
 
     page = console(stderr)
-    page.print(Text(text, style=style), soft_wrap=not page.is_terminal)
+    page.print(Text(printable(text), style=style), soft_wrap=not page.is_terminal)
 
 
 def note(text: str) -> None:
@@ -57,9 +59,11 @@ def print_table(
         right = column.startswith(">")
         table.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=right or position == 0)
     for number, row in enumerate(rows):
-        table.add_row(*(Text(cell) for cell in row), style=style if number in strong else None)
+        table.add_row(*(Text(printable(cell)) for cell in row), style=style if number in strong else None)
     console().print(table)
 
 
 def print_json(data: object) -> None:
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+    """JSON escapes most of what commands a terminal; the rest (C1, turns of the writing direction) it may."""
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    click.echo(printable(text).replace("\\x", "\\u00") if printable(text) != text else text)

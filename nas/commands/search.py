@@ -21,6 +21,7 @@ from nas.commands.options import (
 )
 from nas.commands.spaces import SET_HELP
 from nas.errors import UsageError
+from nas.text import printable
 
 DATASETS = "digits, cifar10, cifar100, svhn, fashion_mnist, mnist"
 
@@ -199,7 +200,7 @@ class _Shown:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            click.echo(text, file=self.stream)
+            click.echo(printable(text), file=self.stream)
 
     def display(self, study: Any) -> Any:
         from nas.progress import Lines, Live, Tally

@@ -396,7 +396,12 @@ def _progress() -> Progress:
 
     from nas.commands.output import console
 
-    columns = (SpinnerColumn(), MofNCompleteColumn(), BarColumn(bar_width=16), TextColumn("{task.fields[figures]}"))
+    columns = (
+        SpinnerColumn(),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[figures]}", markup=False),
+    )
     return Progress(*columns, console=console(stderr=True))
 
 

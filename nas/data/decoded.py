@@ -21,6 +21,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from nas import limits
 from nas.data.dataset import Images
 from nas.data.images import (
     Corrupt,
@@ -143,7 +144,7 @@ class _Entry:
 
     def read(self, files: Sequence[Path]) -> Decoded | None:
         """The images as a read-only map; None unless the entry is there and whole."""
-        about = read_json(self.about)
+        about = read_json(self.about, limits.INDEX_BYTES)
         if not isinstance(about, dict) or {name: about.get(name) for name in self.facts} != self.facts:
             return None
         try:

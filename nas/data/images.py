@@ -17,6 +17,7 @@ import numpy as np
 
 from nas.data.dataset import Images
 from nas.errors import UsageError
+from nas.limits import available_memory as available_memory
 from nas.text import format_seconds
 
 if TYPE_CHECKING:
@@ -189,27 +190,6 @@ def require_memory(what: str, count: int, size: int) -> None:
             f"{what} need {count * size / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB of memory are available; "
             f"choose a smaller resolution (--resolution) or fewer images (--max-images){fitting}"
         )
-
-
-def available_memory() -> int | None:
-    """Bytes that this process can still get: the machine's, or its container's (cgroup v2) if less; None if unknown."""
-    bounds = []
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        bounds += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    except OSError:
-        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # macOS: all of it rather than the free part
-            bounds.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        if limit != "max":
-            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-            # Cached files count as used and are given back on demand.
-            cached = Path("/sys/fs/cgroup/memory.stat").read_text().split()
-            bounds.append(int(limit) - used + int(cached[cached.index("inactive_file") + 1]))
-    except (OSError, ValueError):
-        pass
-    return min(bounds) if bounds else None
 
 
 def square_rgb(file: Path | BinaryIO, resolution: int) -> Images:

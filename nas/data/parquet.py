@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from nas import limits
 from nas.data.images import SUFFIXES, Say, available_memory
 from nas.data.layout import folders_in, visible
 from nas.data.tables import Found, Samples, choose_parts, label_column, label_text, part_named, sorted_names
@@ -260,7 +261,7 @@ def _written(
 
 
 def _found(folder: Path, root: Path, classes: tuple[str, ...], about: str, unread: str) -> Found:
-    index = read_json(folder / INDEX)
+    index = read_json(folder / INDEX, limits.INDEX_BYTES)
     try:
         parts = {part: (index[part]["files"], index[part]["labels"]) for part in ("train", "test")}
     except (TypeError, LookupError):

@@ -19,6 +19,7 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from nas import limits
 from nas.data.dataset import GREY_LEVEL, Imbalance, Labels, check_labels, imbalance_of
 from nas.data.decoded import key_of
 from nas.data.images import Corrupt, Say, corrupt_from, in_threads, quiet_pillow, refuse_corrupt, square_rgb
@@ -164,7 +165,7 @@ def _examined(files: Sequence[Path], listed: Listed, resolution: int, kept_in: P
         record: Path | None = kept_in / f"{key_of(files, listed.root, what)[0]}.json"
     except OSError:  # which reading the file explains
         record = None
-    kept: Any = read_json(record) if record is not None else None
+    kept: Any = read_json(record, limits.INDEX_BYTES) if record is not None else None
     try:
         corrupt = [Corrupt(index, str(reason), files[index]) for index, reason in kept["corrupt"]]
         mean, std = (tuple(float(level) for level in kept[name]) for name in ("mean", "std"))

@@ -18,6 +18,7 @@ from typing import Any
 from nas.architecture import Architecture
 from nas.errors import NasError, UsageError
 from nas.files import read_json, write_text
+from nas.plausible import reading
 from nas.records import Epoch
 from nas.report import FILE
 from nas.report import training_figures as figures
@@ -102,7 +103,12 @@ def write_tensorboard(folder: Path, records: Sequence[Epoch]) -> Path:
 
 
 def page(folder: Path) -> str:
-    """The whole page of a training that came to its end."""
+    """The whole page of a training that came to its end. UsageError for a result that holds anything else."""
+    with reading(str(folder / RESULT)):
+        return _page(folder)
+
+
+def _page(folder: Path) -> str:
     result = _read(folder)
     found = _found(result)
     charts: list[Chart] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas import zoo
+from nas import limits, zoo
 from nas.architecture import Architecture
 from nas.errors import NasError, UsageError
 from nas.registry import did_you_mean
@@ -43,10 +44,22 @@ class Weights:
         for name in sorted(tensors, key=str):
             tensor = tensors[name]
             if not isinstance(tensor, Tensor):
-                raise UsageError(f"{source}: {name!r} is no tensor; weights are a state_dict, tensors by name")
+                raise UsageError(f"{source}: {name!r:.200} is no tensor; weights are a state_dict, tensors by name")
+            if (
+                tensor.layout != torch.strided
+                or tensor.device.type == "meta"
+                or tensor.is_quantized
+                or tensor.is_nested
+            ):
+                raise UsageError(
+                    f"{source}: {name!r:.200} is sparse, quantised or without data; weights are plain tensors"
+                )
+            # A few bytes may stand for any number of elements (strides of 0), which would be written out below.
+            if tensor.numel() > tensor.untyped_storage().nbytes():
+                raise UsageError(f"{source}: {name!r:.200} says {tensor.numel():,} elements and holds fewer")
             if tensor.is_floating_point() and not tensor.isfinite().all():
-                raise UsageError(f"{source}: {name} holds NaN or infinite values")
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+                raise UsageError(f"{source}: {name!r:.200} holds NaN or infinite values")
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode(errors="surrogatepass"))
             digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return cls(source, dict(tensors), digest.hexdigest(), architecture)
 
@@ -103,14 +116,14 @@ def _torchvision(source: str, progress: bool) -> Weights:
 
 
 def _safetensors(path: Path) -> Weights:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-    except (OSError, SafetensorError) as error:
-        raise NasError(f"{path}: can't be read as safetensors: {error}") from error
+    except Exception as error:  # safetensors' own, and PyTorch's on types and shapes that it doesn't know
+        raise NasError(f"{path}: can't be read as safetensors: {_first_line(error)}") from error
     return Weights.of(str(path), tensors, _trained_in(metadata, path))
 
 
@@ -120,16 +133,29 @@ def _trained_in(metadata: Mapping[str, str], path: Path) -> Architecture | None:
         return None
     try:
         return Architecture.from_dict(json.loads(metadata["architecture"]), str(path))
-    except (ValueError, UsageError):
+    except (ValueError, RecursionError, UsageError):
         return None  # another program's entry of that name
+
+
+def _require_plain(path: Path) -> None:
+    """ValueError for an archive whose parts unpack to more than they are: `torch.save` packs nothing."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(part.file_size for part in archive.infolist())
+        if unpacked > limits.WEIGHTS_FACTOR * path.stat().st_size:
+            raise ValueError(f"it unpacks to {unpacked:,} bytes, which no file of weights of its size does")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _pickled(path: Path) -> Weights:
     try:
+        _require_plain(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises nearly every type on bytes that it didn't write
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise NasError(f"{path}: can't be read as weights: {first}") from error
+        raise NasError(f"{path}: can't be read as weights: {_first_line(error)}") from error
     for wrapper in WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
             loaded = loaded[wrapper]

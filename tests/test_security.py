@@ -1,0 +1,241 @@
+"""Ray's token and its place, without Ray: who may read them; and what the product must never call, anywhere in its source."""
+
+from __future__ import annotations
+
+import ast
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+import nas
+from nas import security
+from nas.errors import NasError, UsageError
+
+PACKAGE = Path(nas.__file__).parent
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty home, and an environment that says nothing of Ray."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (security.MODE, security.TOKEN, security.TOKEN_PATH):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# -- the token -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_a_new_token_is_its_owners_alone_whatever_the_umask(home, mask):
+    before = os.umask(mask)
+    try:
+        assert security.ensure_token() == []
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    path = home / ".ray" / "auth_token"
+    assert mode(path) == 0o600
+    assert mode(path.parent) == 0o700
+    assert len(path.read_text()) == 64
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_a_token_that_is_there_is_kept(home):
+    security.ensure_token()
+    path = security.token_file()
+    first = path.read_text()
+    assert security.ensure_token() == []
+    assert path.read_text() == first
+
+
+@pytest.mark.parametrize("loose", [0o644, 0o640, 0o660, 0o604, 0o666])
+def test_a_token_that_others_can_read_is_taken_from_them_and_that_is_said(home, loose):
+    path = home / ".ray" / "auth_token"
+    path.parent.mkdir()
+    path.write_text("a" * 64)
+    path.chmod(loose)
+    assert any(f"mode {loose:o}" in warning for warning in security.ray_warnings())
+    (note,) = security.ensure_token()
+    assert f"mode {loose:o}" in note and str(path) in note and "remove the file" in note
+    assert mode(path) == 0o600
+    assert path.read_text() == "a" * 64
+    assert not any(str(path) in warning for warning in security.ray_warnings())
+
+
+def test_an_empty_token_is_made_anew(home):
+    path = home / ".ray" / "auth_token"
+    path.parent.mkdir()
+    path.write_text("\n")
+    security.ensure_token()
+    assert len(path.read_text()) == 64
+
+
+def test_the_environments_token_needs_no_file(home, monkeypatch):
+    monkeypatch.setenv(security.TOKEN, "b" * 64)
+    assert security.token_file() is None
+    assert security.ensure_token() == []
+    assert not (home / ".ray").exists()
+
+
+def test_a_token_elsewhere_must_be_there(home, monkeypatch):
+    monkeypatch.setenv(security.TOKEN_PATH, str(home / "token"))
+    with pytest.raises(UsageError, match=r"RAY_AUTH_TOKEN_PATH=.*no such file"):
+        security.ensure_token()
+    (home / "token").write_text("c" * 64)
+    (home / "token").chmod(0o644)
+    assert len(security.ensure_token()) == 1
+    assert mode(home / "token") == 0o600
+
+
+def test_a_home_that_can_t_be_written_is_said(home):
+    (home / ".ray").write_text("a file")
+    with pytest.raises(NasError, match="the token of Ray can't be kept"):
+        security.ensure_token()
+
+
+def test_a_mode_without_tokens_is_warned_of(home, monkeypatch):
+    assert not [warning for warning in security.ray_warnings() if security.MODE in warning]
+    monkeypatch.setenv(security.MODE, "disabled")
+    assert [warning for warning in security.ray_warnings() if "RAY_AUTH_MODE=disabled" in warning]
+
+
+def test_ports_that_are_open_to_all_are_found(monkeypatch):
+    monkeypatch.setattr(security, "_RAY", (Path("/proc/self/comm").read_text().strip(),))
+    with socket.socket() as everywhere, socket.socket() as loopback:
+        everywhere.bind(("", 0))
+        everywhere.listen()
+        loopback.bind(("127.0.0.1", 0))
+        loopback.listen()
+        ports = {port for _, port in security.listening()}
+        assert everywhere.getsockname()[1] in ports
+        assert loopback.getsockname()[1] not in ports
+        assert any(str(everywhere.getsockname()[1]) in warning for warning in security.ray_warnings())
+
+
+# -- the place of Ray's sockets ------------------------------------------------------------------------------------------
+
+
+def test_the_folder_of_rays_sockets_is_its_owners_alone():
+    folder = security.private_folder()
+    assert mode(folder.parent) == 0o700
+    assert folder.parent.stat().st_uid == os.getuid()
+    assert len(f"{folder}/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store") < 107
+    folder.parent.chmod(0o755)
+    security.private_folder()
+    assert mode(folder.parent) == 0o700
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr(security.os, "getuid", lambda: 987654321)  # a name that nobody has taken
+    place = Path("/tmp/nas-ray-987654321")
+    place.symlink_to(tmp_path)
+    try:
+        with pytest.raises(NasError, match="taken by somebody else"):
+            security.private_folder()
+    finally:
+        place.unlink()
+
+
+# -- what the source may not call ----------------------------------------------------------------------------------------
+
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "telnetlib", "xmlrpc"}
+CALLS = {"eval", "exec", "__import__", "os.system", "os.popen", "os.tempnam", "tempfile.mktemp", "os.chmod", "os.chown"}
+LOADERS = {"yaml.load": "Loader", "yaml.unsafe_load": "", "yaml.full_load": "", "yaml.load_all": "Loader"}
+WORDS = {"shell": True, "allow_pickle": True, "trust_remote_code": True, "weights_only": False}
+ANYWHERE = {"0.0.0.0", "::"}
+SAFE_LOADERS = {"_Loader", "yaml.SafeLoader"}  # nas.architecture._Loader is a SafeLoader that reads less
+CHANGES_MODES = {"security.py"}  # of the token and the folder of Ray's sockets, nothing else
+SERVERS = {"http.server", "socketserver", "flask", "aiohttp"}
+
+
+def offences(source: str, name: str = "any.py") -> list[str]:
+    """What a file of the product calls or imports and must not, with its line."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        said = ""
+        if isinstance(node, ast.Import):
+            said = ", ".join(alias.name for alias in node.names if alias.name.split(".")[0] in MODULES | SERVERS)
+            said = said or ", ".join(alias.name for alias in node.names if alias.name in SERVERS)
+        elif isinstance(node, ast.ImportFrom):
+            whole = {node.module or "", (node.module or "").split(".")[0]}
+            said = node.module if whole & (MODULES | SERVERS) else ""
+        elif isinstance(node, ast.Constant):
+            said = node.value if isinstance(node.value, str) and node.value in ANYWHERE else ""
+        elif isinstance(node, ast.Call):
+            said = _call(node, name)
+        if said:
+            found.append(f"line {node.lineno}: {said}")
+    return found
+
+
+def _call(node: ast.Call, name: str) -> str:
+    called = ast.unparse(node.func)
+    words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+    if called in CALLS or (called.endswith((".chmod", ".lchmod")) and name not in CHANGES_MODES):
+        return called
+    if called in LOADERS and words.get("Loader") not in SAFE_LOADERS:
+        return f"{called} with {words.get('Loader', 'no loader')}"
+    if called == "torch.load" and words.get("weights_only") != "True":
+        return "torch.load without weights_only=True"
+    if called in ("np.load", "numpy.load") and words.get("allow_pickle") != "False":
+        return "np.load without allow_pickle=False"
+    return ", ".join(f"{word}={value}" for word, value in WORDS.items() if words.get(word) == str(value))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_source_calls_nothing_that_runs_what_it_reads(path):
+    assert offences(path.read_text(encoding="utf-8"), path.name) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import os, dill",
+        "def f():\n    import cloudpickle",
+        "import http.server",
+        "from http.server import HTTPServer",
+        "yaml.load(text)",
+        "yaml.load(text, Loader=yaml.Loader)",
+        "yaml.unsafe_load(text)",
+        "yaml.full_load(text)",
+        "eval('1')",
+        "exec(code)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "np.load(path)",
+        "np.load(path, allow_pickle=True)",
+        "subprocess.run('ls', shell=True)",
+        "load_dataset(name, trust_remote_code=True)",
+        "os.system('ls')",
+        "tempfile.mktemp()",
+        "socket.bind(('0.0.0.0', 80))",
+        "path.chmod(0o777)",
+    ],
+)
+def test_every_such_call_is_found(source):
+    assert offences(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "yaml.load(text, Loader=_Loader)",
+        "torch.load(path, map_location='cpu', weights_only=True)",
+        "np.load(path, mmap_mode='r', allow_pickle=False)",
+        "network.eval()",
+        "server.bind(('127.0.0.1', 0))",
+        "subprocess.run(['ls'])",
+    ],
+)
+def test_what_is_safe_passes(source):
+    assert offences(source) == []
