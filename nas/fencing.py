@@ -79,8 +79,10 @@ def recovered(job: Job) -> Attempts:
 
 
 def end(job: Job) -> None:
-    """Nobody writes into the folder of a trial that has ended."""
+    """Nobody writes into the folder of a trial that has ended, and what a next attempt would need goes."""
     (job.folder / ATTEMPT).unlink(missing_ok=True)
+    for path in (job.folder / EPOCHS, *job.folder.glob("checkpoint*.pt")):
+        path.unlink(missing_ok=True)
 
 
 def epochs_saved(job: Job) -> int:

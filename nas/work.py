@@ -188,7 +188,8 @@ class Bench(Place):
                     micro_batch = smaller(micro_batch, self.recipe.batch_size)
                     if micro_batch:
                         continue  # from the last checkpoint
-                    reason = _line(f"out of memory on {self.device} with a single image: {error}")
+                    said = str(error) or type(error).__name__
+                    reason = _line(f"out of memory on {self.device} with a single image: {said}")
                     cause = Cause.MEMORY if self.device.type == "cpu" else Cause.DEVICE_MEMORY
                     break
                 if "CUDA error" in str(error):

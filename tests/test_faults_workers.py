@@ -56,7 +56,6 @@ def drive(
         sampler="random",
         recipe=RECIPE,
         device="cpu",
-        precision="fp32",
         executor={"kind": "ray", "workers": 2, "trial_timeout": limit_seconds},
     )
     settings.save(folder)

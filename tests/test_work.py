@@ -299,7 +299,11 @@ def fail_in_epoch(monkeypatch, number: int, error: BaseException) -> None:
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore"),
             "out of memory on cpu with a single image: CUDA out of memory. Tried",
         ),
-        (MemoryError(), "out of memory on cpu with a single image"),
+        (MemoryError(), "out of memory on cpu with a single image: MemoryError"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            "out of memory on cpu with a single image: DefaultCPUAllocator",
+        ),
         (RuntimeError("two\nlines " + "and more " * 200), "RuntimeError: two lines and more"),
         (torch.OutOfMemoryError(), "out of memory on cpu"),
         (NasError("said in words"), "said in words"),

@@ -1,0 +1,328 @@
+"""Faults of the driver's process, of its machine's memory and of a worker that outlives it: real `nas` processes, and what they cost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from helpers_faults import LOG, losses, plan
+from helpers_search import CONDITIONAL, environment, settings_of, training_data
+from reliability import Faults
+
+from nas import local
+from nas.jobs import ATTEMPT
+from nas.progress import Tally
+from nas.run import load_run
+from nas.settings import Settings
+from nas.study import Study
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+EPOCHS = 4
+SECONDS = 400.0  # on a machine where others work too
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "space.yaml").write_text(CONDITIONAL)
+    return tmp_path
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes that end with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def search(home: Path, *options: str) -> list[str]:
+    """What begins the run `home/run`."""
+    common = (
+        "--space",
+        "space.yaml",
+        "--out",
+        "run",
+        "--epochs",
+        str(EPOCHS),
+        "--sampler",
+        "random",
+        "--max-images",
+        "200",
+    )
+    return ["search", *common, "--precision", "fp32", "--device", "cpu", *options]  # fmt: skip
+
+
+def nas(home: Path, arguments: list[str], **variables: str) -> subprocess.Popen[bytes]:
+    """The command line with instrumented workers, in a process group of its own; what it says goes to `home/said`."""
+    with (home / "said").open("ab") as said:
+        return subprocess.Popen(
+            [sys.executable, str(HERE / "faulty_nas.py"), *arguments],
+            cwd=home, stdout=said, stderr=said, env=environment() | {"COLUMNS": "120"} | variables, start_new_session=True,
+        )  # fmt: skip
+
+
+def said(home: Path) -> str:
+    return " ".join((home / "said").read_text().split())
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], home: Path) -> None:
+    until = time.monotonic() + SECONDS
+    while not condition():
+        assert process.poll() is None, said(home)
+        assert time.monotonic() < until, said(home)
+        time.sleep(0.05)
+
+
+def lines(home: Path) -> list[str]:
+    """What the workers logged so far."""
+    path = home / "run" / LOG
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def finish(home: Path) -> None:
+    process = nas(home, ["resume", "run"])
+    assert process.wait(SECONDS) == 0, said(home)
+
+
+def check(home: Path, trials: int) -> None:
+    run = load_run(home / "run")
+    assert run.status == "done" and run.count("complete") == trials and run.count("failed") == run.count("running") == 0
+    assert all([epoch.number for epoch in trial.epochs] == list(range(1, EPOCHS + 1)) for trial in run.complete())
+    assert len({trial.digest for trial in run.complete()}) == trials
+
+
+@pytest.mark.parametrize(("executor", "kills"), [("ray", 20), ("local", 10)])
+def test_a_driver_killed_at_random_moments(home: Path, faults: Faults, executor: str, kills: int) -> None:
+    """From its start to its work, with the whole process group or (Ray) alone, so that its workers outlive it for a while."""
+    rng, trials, at_once = random.Random(11), 8, 2 if executor == "ray" else 1
+    arguments = search(
+        home, "--trials", str(trials), "--executor", executor, *(("--workers", "2") if at_once > 1 else ())
+    )
+    startup, killed = 0.0, 0
+    while killed < kills:
+        begun = time.monotonic()
+        process = nas(home, arguments)
+        if not startup:  # how long it takes until something is trained here
+            wait_for(lambda: len(lines(home)) >= 3, process, home)
+            startup = time.monotonic() - begun
+        else:
+            time.sleep(rng.uniform(0.0, 1.5 * startup))
+        if process.poll() is None:
+            if killed % 2 and executor == "ray":
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+            killed += 1
+        assert process.wait() in (0, -signal.SIGKILL), said(home)
+        if process.returncode == 0:  # it was faster than we
+            trials += 8
+        arguments = ["resume", "run", "--trials", str(trials)]
+    process = nas(home, arguments)
+    assert process.wait(SECONDS) == 0, said(home)
+    check(home, trials)
+    cost = losses(home / "run")
+    assert (cost.lost, cost.trained_twice) == (0, 0)
+    assert cost.epochs_twice <= at_once * kills
+    faults.record(
+        f"driver killed at random moments ({executor})",
+        made=f"SIGKILL {kills} times between its start and its work, until {trials} trials were trained ({cost.epochs} epochs)",
+        lost=cost.lost,
+        trained_twice=cost.trained_twice,
+        epochs_twice=cost.epochs_twice,
+        then="`nas resume` goes on under the same numbers; only epochs in flight run again",
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "signals", "then"),
+    [
+        ("Ctrl-C once", [signal.SIGINT], "stops behind the epochs in flight, exit code 130, says how to go on"),
+        ("Ctrl-C twice", [signal.SIGINT, signal.SIGINT], "stops at once, exit code 130, says how to go on"),
+        ("SIGTERM", [signal.SIGTERM], "stops at once, exit code 130, says how to go on"),
+    ],
+    ids=["once", "twice", "term"],
+)
+def test_a_driver_that_is_asked_to_stop(
+    home: Path, faults: Faults, fault: str, signals: list[signal.Signals], then: str
+) -> None:
+    process = nas(home, search(home, "--trials", "40", "--workers", "2"))
+    wait_for(lambda: any(" ended " in line for line in lines(home)), process, home)
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.3)  # so that the two are not taken for one
+    assert process.wait(SECONDS) == 130, said(home)
+    assert "nas resume run" in said(home)
+    trained = load_run(home / "run").count("complete") + 2
+    process = nas(home, ["resume", "run", "--trials", str(trained)])
+    assert process.wait(SECONDS) == 0, said(home)
+    cost = losses(home / "run")
+    assert (cost.lost, cost.trained_twice) == (0, 0)
+    assert cost.epochs_twice <= (0 if fault == "Ctrl-C once" else 2)
+    faults.record(
+        fault,
+        made=f"{' and '.join(number.name for number in signals)} to the driver in the midst of its work, two trials at once",
+        lost=cost.lost,
+        trained_twice=cost.trained_twice,
+        epochs_twice=cost.epochs_twice,
+        then=then,
+    )
+
+
+def test_a_trial_that_hangs_in_the_drivers_own_process(home: Path, faults: Faults) -> None:
+    plan(home / "plan", {})
+    process = nas(home, search(home, "--trials", "3", "--executor", "local", "--trial-timeout", "30s"))
+    wait_for(lambda: (home / "run" / "run.yaml").exists(), process, home)
+    plan(home / "run", {"0": {"fault": "sleep", "epoch": 2, "times": 99}})
+    assert process.wait(SECONDS) == 1, said(home)
+    assert "trial 0: not done within --trial-timeout 30 s" in said(home) and "nas resume" in said(home)
+    process = nas(home, ["resume", "run"])
+    assert process.wait(SECONDS) == 1, said(home)
+    finish(home)
+    run = load_run(home / "run")
+    assert run.status == "done" and run.count("complete") == 3
+    assert (run.trial(0).state, run.trial(0).cause, run.trial(0).attempts) == ("failed", "time limit", 2)
+    cost = losses(home / "run")
+    assert (cost.lost, cost.trained_twice, cost.epochs_twice) == (0, 0, 1)
+    faults.record(
+        "hung trial, --trial-timeout, --executor local",
+        made="an epoch that never ends, always",
+        lost=cost.lost,
+        trained_twice=cost.trained_twice,
+        epochs_twice=cost.epochs_twice,
+        then="the process ends with the reason; `nas resume` goes on, and fails the trial after its second time",
+    )
+
+
+def test_host_memory_that_runs_out(home: Path, faults: Faults) -> None:
+    """Ray's memory monitor, told that the machine is full at little more than is in use, ends a worker that takes ever more."""
+    from ray._common.utils import get_system_memory
+    from ray._private.utils import get_used_memory
+
+    used, total = get_used_memory(), get_system_memory()
+    margin = 3 << 30
+    if total - used < 3 * margin:
+        pytest.skip("too little memory is free here to play with")
+    limits = {"RAY_memory_usage_threshold": f"{(used + margin) / total:.4f}", "RAY_memory_monitor_refresh_ms": "100"}
+    hungry = {
+        "0": {"fault": "host memory", "epoch": 2, "times": 1},
+        "1": {"fault": "host memory", "epoch": 2, "times": 99},
+    }
+    process = nas(home, search(home, "--trials", "3", "--workers", "1"), **limits)
+    wait_for(lambda: (home / "run" / "run.yaml").exists(), process, home)
+    plan(home / "run", hungry)
+    assert process.wait(SECONDS) == 0, said(home)
+    run = load_run(home / "run")
+    assert run.status == "done" and run.count("complete") == 3
+    assert (run.trial(0).state, run.trial(0).attempts) == ("complete", 2)
+    assert (run.trial(1).state, run.trial(1).cause, run.trial(1).attempts) == ("failed", "host out of memory", 3)
+    assert "host out of memory: Ray's memory monitor ended its process; goes on from its last epoch" in said(home)
+    cost = losses(home / "run")
+    assert (cost.lost, cost.trained_twice, cost.epochs_twice) == (0, 0, 2)  # of the two trials, one each
+    faults.record(
+        "host out of memory",
+        made="a worker that allocates until Ray's memory monitor kills it: one trial once, one always",
+        lost=cost.lost,
+        trained_twice=cost.trained_twice,
+        epochs_twice=cost.epochs_twice,
+        then="the trial goes on from its last epoch; the one that does it always fails after 3 attempts",
+    )
+
+
+WORKER = """\
+import sys
+from helpers_faults import instrument
+from helpers_search import training_data
+from nas.jobs import Job
+from nas.work import Bench
+import json
+instrument()
+settings, job = json.load(sys.stdin)
+for epoch in Bench(training_data(), Recipe.from_dict(settings), device="cpu", precision="fp32").run(Job.from_dict(job)):
+    pass
+"""
+DRIVER = """\
+import json, subprocess, sys
+from pathlib import Path
+from nas.settings import Settings
+from nas.study import Study
+folder = Path(sys.argv[1])
+settings = Settings.load(folder)
+with Study(folder, settings) as study:
+    job = study.ask()
+    worker = subprocess.Popen([sys.executable, "-c", sys.argv[2]], stdin=subprocess.PIPE, text=True, start_new_session=True)
+    worker.stdin.write(json.dumps([dict(settings.recipe), job.to_dict()]))
+    worker.stdin.close()
+    print(worker.pid, flush=True)
+    worker.wait()
+"""
+
+
+@pytest.mark.parametrize("meanwhile", ["in training", "ended"])
+def test_a_worker_that_outlives_its_driver_writes_nothing(
+    tmp_path: Path, faults: Faults, processes: list[subprocess.Popen[bytes]], meanwhile: str
+) -> None:
+    """It is stopped in mid-epoch, its driver killed, its trial taken over by another driver, and then it goes on."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    recipe = {"epochs": EPOCHS, "batch_size": 16, "learning_rate": 0.05, "warmup_epochs": 0.5}
+    settings = settings_of(trials=1, recipe=recipe, executor={"kind": "ray"}, device="cpu")
+    settings.save(folder)
+    plan(folder, {"0": {"fault": "stop", "epoch": 2, "times": 1}})
+    errors = (tmp_path / "errors").open("wb")
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(folder), WORKER], stdout=subprocess.PIPE, stderr=errors, env=environment()
+    )
+    processes.append(driver)
+    assert driver.stdout is not None
+    orphan = int(driver.stdout.readline())
+    wait_for(lambda: state_of(orphan) == "T", driver, tmp_path / "nowhere")
+    driver.kill()
+    driver.wait()
+    with Study(folder, Settings.load(folder)) as study:
+        if meanwhile == "ended":
+            local.run(study, training_data(), Tally(study), lambda: False)
+        else:
+            study.ask()
+        before = contents(folder / "trials" / "0")
+        os.kill(orphan, signal.SIGCONT)
+        until = time.monotonic() + SECONDS
+        while state_of(orphan) not in ("", "Z"):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert contents(folder / "trials" / "0") == before
+    assert b"Fenced: 0: the trial was handed out to another worker, or has ended" in (tmp_path / "errors").read_bytes()
+    if meanwhile == "ended":
+        run = load_run(folder)
+        assert run.count("complete") == 1 and [epoch.number for epoch in run.trial(0).epochs] == [1, 2, 3, 4]
+        assert not (folder / "trials" / "0" / ATTEMPT).exists()
+    faults.record(
+        "worker that outlives its driver",
+        made="stopped in mid-epoch, its driver killed, its trial taken over by a new one, then continued",
+        lost=0,
+        trained_twice=0,
+        epochs_twice=1,
+        then="it writes nothing and stops: the trial was handed out anew",
+    )
+
+
+def state_of(process: int) -> str:
+    """A process's state as the kernel writes it: T is stopped, Z dead; "" if it is gone."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def contents(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
