@@ -3,7 +3,9 @@
 `benchmarks/curves.py` trained each network of a file to its end once. Here policies see the networks in a random order, a
 few in training at once, an epoch lasting as long as its multiply-adds; what a policy stops is cut there. The true front is
 that of all networks of the file by their final accuracies. Hypervolume: accuracy and log10 of the costs, from chance accuracy
-and the largest costs, of what ran to its end; as a share of that of all. Seeds shuffle the order, the same for each policy.
+and the largest costs, of what ran to its end; as a share of that of all. Seeds
+shuffle the order, the same for each policy. `none@0.5` trains the first half of the networks to their end, and never sees the
+others: what half of the training is worth without early stopping.
 
 uv run python benchmarks/stopping.py benchmarks/curves-digits.csv benchmarks/curves-cifar10.csv --seeds 20
 """
@@ -22,7 +24,7 @@ import numpy as np
 from nas.pareto import front, hypervolume
 from nas.stopping import Curve, Point, Policy, Stopping
 
-POLICIES = ("none", "asha", "mo-asha", "pareto")
+POLICIES = ("none", "none@0.5", "asha", "mo-asha", "pareto", "pareto:epsilon=0.1", "pareto:epsilon=0.05")
 OBJECTIVES = ("params", "macs")
 
 
@@ -42,7 +44,7 @@ class Outcome:
     epochs: float
     macs: float
     hypervolume: float
-    lost: int  # members of the true front that were stopped
+    lost: int  # members of the true front that were stopped or never seen
     members: int
     stopped: int
 
@@ -59,10 +61,10 @@ def read(path: Path, objectives: tuple[str, ...]) -> list[Recorded]:
     return found
 
 
-def replay(networks: list[Recorded], policy: Policy, seed: int, parallel: int) -> Outcome:
-    """One run over all the networks in the order that the seed gives."""
+def replay(networks: list[Recorded], policy: Policy, seed: int, parallel: int, part: float = 1.0) -> Outcome:
+    """One run over the networks in the order that the seed gives; over the first `part` of them only."""
     epochs = len(networks[0].points)
-    order = np.random.default_rng(seed).permutation(len(networks)).tolist()
+    order = np.random.default_rng(seed).permutation(len(networks)).tolist()[: round(part * len(networks))]
     state = Stopping(policy, epochs, seed)
     heap: list[tuple[float, int]] = []
 
@@ -96,9 +98,10 @@ def _outcome(networks: list[Recorded], state: Stopping) -> Outcome:
     directions = ["maximize"] + ["minimize"] * len(networks[0].costs)
     values = np.array([[n.points[-1].accuracy, *np.log10(n.costs)] for n in networks])
     reference = np.array([0.1, *(values[:, 1:].max(axis=0) + 1e-9)])
-    complete = [k for k in range(len(networks)) if state.curves[str(k)].standing == "complete"]
+    curves = [state.curves.get(str(k), Curve(own.costs)) for k, own in enumerate(networks)]
+    complete = [k for k, own in enumerate(curves) if own.standing == "complete"]
     members = set(front(values, directions).tolist())
-    spent = np.array([len(state.curves[str(k)].points) for k in range(len(networks))])
+    spent = np.array([len(own.points) for own in curves])
     macs = np.array([n.macs for n in networks])
     volume = hypervolume(values[complete], reference, directions) / hypervolume(values, reference, directions)
     return Outcome(
@@ -107,21 +110,22 @@ def _outcome(networks: list[Recorded], state: Stopping) -> Outcome:
         volume,
         len(members - set(complete)),
         len(members),
-        len(networks) - len(complete),
+        sum(own.standing == "stopped" for own in curves),
     )
 
 
 def table(networks: list[Recorded], policies: list[str], seeds: int, parallel: int) -> list[str]:
     """A row a policy: mean and standard deviation over the seeds."""
     lines = [
-        "| policy | trials stopped | epochs less | multiply-adds less | hypervolume kept, % | true front stopped, of {} |",
+        "| policy | trials stopped | epochs less | multiply-adds less | hypervolume kept, % | true front lost, of {} |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     members = 0
     for text in policies:
-        found = [replay(networks, Policy.parse(text), seed, parallel) for seed in range(seeds)]
+        name, _, part = text.partition("@")
+        found = [replay(networks, Policy.parse(name), seed, parallel, float(part or 1)) for seed in range(seeds)]
         members = found[0].members
-        epochs, macs = ([1 / getattr(own, name) for own in found] for name in ("epochs", "macs"))
+        epochs, macs = ([1 / getattr(own, share) for own in found] for share in ("epochs", "macs"))
         columns = [
             f"{np.mean([own.stopped for own in found]):.1f}",
             f"{np.mean(epochs):.2f} ± {np.std(epochs):.2f}x",

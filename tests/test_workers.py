@@ -90,11 +90,23 @@ def test_workers_run_in_the_driver_s_own_environment():
 
 
 def drive(
-    space: Path, folder: Path, trials: int, epochs: int = 3, limit: int = 10_000, worker: type[Worker] = Worker
+    space: Path,
+    folder: Path,
+    trials: int,
+    epochs: int = 3,
+    limit: int = 10_000,
+    worker: type[Worker] = Worker,
+    stopping: str = "none",
 ) -> Watched:
     """Plan a run, or go on with the one in `folder`, and let Ray train it."""
     request = searching.Request(
-        space=str(space), trials=trials, epochs=epochs, out=folder, max_images=200, precision="fp32"
+        space=str(space),
+        trials=trials,
+        epochs=epochs,
+        out=folder,
+        max_images=200,
+        precision="fp32",
+        stopping=stopping,
     )
     if (folder / "run.yaml").exists():
         settings = searching.Settings.load(folder)
@@ -151,6 +163,34 @@ def test_a_stopped_run_goes_on_where_it_was(space: Path, tmp_path: Path) -> None
     check(load_run(folder), 5)
     assert len(set(first.epochs)) == len(first.epochs)
     assert not set(first.epochs) & set(second.epochs), "no epoch may run twice"
+
+
+@pytest.mark.slow
+def test_trials_without_a_chance_stop_behind_their_epoch(space: Path, tmp_path: Path) -> None:
+    watched = drive(space, tmp_path / "run", trials=7, epochs=4, stopping="asha:eta=3", limit=12)
+    assert load_run(tmp_path / "run").status == "unfinished"
+    again = drive(space, tmp_path / "run", trials=7, epochs=4)  # by the policy that the run began with
+    run = load_run(tmp_path / "run")
+    assert run.status == "done" and run.count("running") == run.count("failed") == 0
+    assert run.count("stopped") >= 2 and run.count("stopped") + run.count("complete") == 7
+    for trial in run.trials:
+        numbers = [epoch.number for epoch in trial.epochs]
+        assert numbers == list(range(1, 5 if trial.state == "complete" else 1 + trial.decisions[-1].epoch))
+        assert trial.decisions[-1].stop == (trial.state == "stopped")
+    trained = sorted((str(trial.number), epoch.number) for trial in run.trials for epoch in trial.epochs)
+    assert sorted(watched.epochs + again.epochs) == trained, "no epoch runs twice, or behind a stop"
+    assert not list((tmp_path / "run").rglob("checkpoint.pt"))
+
+
+@pytest.mark.slow
+def test_decisions_go_by_our_own_epochs(space: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"worker": KilledOnce, "stopping": "pareto:least=1000,eta=1.5"}
+    drive(space, tmp_path / "run", trials=3, epochs=4, **options)
+    run = load_run(tmp_path / "run")
+    check(run, 3, epochs=4)
+    # The second epoch was saved but never reported; Tune calls the third one the first of a new trial.
+    assert [own.epoch for own in run.trial(0).decisions] == [1, 3]
+    assert [own.epoch for own in run.trial(1).decisions] == [1, 2, 3]
 
 
 def test_tune_leaves_nothing_in_the_run_folder(space: Path, tmp_path: Path) -> None:
