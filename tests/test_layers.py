@@ -96,6 +96,7 @@ TABLE: dict[str, set[str]] = {
     "throughput": {"architecture", "batches", "network", "recipe", "train"},
     "packing": {"architecture", "budget", "jobs", "memory", "proxy", "recipe", "space", "throughput", "train", "work"},
     "run": {"architecture", "cost", "files", "journal", "locks", "network", "pareto", "records", "settings"},
+    "run_folder": {"files", "run", "settings", "text"},
     "study": {
         *(
             "architecture",
