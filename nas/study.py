@@ -243,19 +243,22 @@ class Study:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._repair()
-        if (self.folder / FILE).exists() and (done := Settings.migrate(self.folder)):
-            self.recovered.append(done)
         storage = journal(self.folder)
         directions = [objective.direction for objective in self.objectives]
-        if names := [name for name in optuna.get_all_study_names(storage) if name != STUDY_NAME]:
-            raise UsageError(f"{self.folder}: {JOURNAL} holds another study than a run's: {names[0]}")
-        self._study = optuna.create_study(
-            study_name=STUDY_NAME, storage=storage, directions=directions, load_if_exists=True
-        )
+        names = optuna.get_all_study_names(storage)
+        if other := [name for name in names if name != STUDY_NAME]:
+            raise UsageError(f"{self.folder}: {JOURNAL} holds another study than a run's: {other[0]}")
+        if names:  # and not `load_if_exists`, which writes a line even so
+            self._study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
+        else:
+            self._study = optuna.create_study(study_name=STUDY_NAME, storage=storage, directions=directions)
         if [direction.name.lower() for direction in self._study.directions] != directions:
             raise UsageError(f"{self.folder}: its study has other objectives than its run.yaml")
         self._check_settings()
-        self._study.set_metric_names([objective.name for objective in self.objectives])
+        if (self.folder / FILE).exists() and (done := Settings.migrate(self.folder)):
+            self.recovered.append(done)
+        if self._study.metric_names != (metrics := [objective.name for objective in self.objectives]):
+            self._study.set_metric_names(metrics)
         trials = self._study.get_trials(deepcopy=False)
         # A resumed sampler must not repeat the random numbers of the first start.
         seed = (self.settings.seed + 7919 * len(trials)) % (1 << 31)

@@ -109,7 +109,8 @@ def test_a_run_on_a_read_only_disk_can_be_read(tmp_path):
         assert page.stat().st_size > 1000
         assert output("export", made, "--out", tmp_path / "models")
         found = examine(made)
-        assert {finding.level for finding in found} == {"repairable", "note"}
+        assert [finding.where for finding in found if finding.level == "repairable"] == [JOURNAL]
+        assert "can't be written to from here: it can be read, not resumed" in [finding.what for finding in found]
         assert "can't be written" in refusal("report", made)
         assert "Read-only file system" in refusal("doctor", made, "--repair", code=1)
         assert "Read-only file system" in refusal("export", made)
@@ -122,11 +123,7 @@ def test_a_run_on_a_read_only_disk_can_be_read(tmp_path):
 def test_two_drivers_at_once(tmp_path, faults):
     """Both go for the run at the same moment, again and again: one trains, the other is refused."""
     folder, log = tmp_path / "run", tmp_path / "epochs.log"
-    folder.mkdir()
-    settings = settings_of(TINY, trials=8, id="1")
-    Settings.save(settings, folder)
     arguments = ("--space", write_space(tmp_path), "--trials", 8, "--epochs", EPOCHS, "--max-images", 200)
-    shutil.rmtree(folder)
     first = nas_process("search", *arguments, *LOCAL, "--out", folder, log=log)
     until = time.monotonic() + 120
     while not (folder / JOURNAL).exists() and time.monotonic() < until:
@@ -330,7 +327,9 @@ def test_what_is_no_format_is_refused(version):
 def test_other_versions_of_libraries_are_said(tmp_path):
     folder = make_run(tmp_path / "run", trials=2)
     settings = Settings.load(folder)
-    dataclasses.replace(settings, versions={**settings.versions, "torch": "1.2.3", "nas": "0.0.1"}).save(folder)
+    data = {**settings.dataset, "asked_resolution": None}
+    old = {**settings.versions, "torch": "1.2.3", "nas": "0.0.1"}
+    dataclasses.replace(settings, versions=old, dataset=data).save(folder)
     said: list[str] = []
     with pytest.raises(UsageError):  # these are not the data of any run
         resume(folder, say=said.append)
