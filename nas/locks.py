@@ -16,8 +16,8 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from nas.errors import NasError, UsageError
 from nas.files import unwritable
@@ -75,7 +75,7 @@ def boot() -> str:
 class RunLock:
     """A run's lock, held. `took_over`: in words, from whom, if it was not given back."""
 
-    def __init__(self, path: Path, file: BinaryIO, took_over: str) -> None:
+    def __init__(self, path: Path, file: FileIO, took_over: str) -> None:
         self.path, self.took_over = path, took_over
         self._file = file
         self._me = Holder.me()
@@ -110,7 +110,7 @@ class RunLock:
 def take(path: Path) -> RunLock:
     """The lock of the run in whose folder `path` lies. UsageError naming the driver that has it; WriteError if it can't be made."""
     try:
-        file = path.open("a+b")
+        file = path.open("a+b", buffering=0)  # what a full disk does not take must not wait for its close
     except OSError as error:
         raise unwritable(path, error) from error
     try:
@@ -127,7 +127,6 @@ def take(path: Path) -> RunLock:
         with contextlib.suppress(OSError):  # a full disk: the lock holds without the name of its holder
             file.truncate(0)
             file.write(str(Holder.me()).encode())
-            file.flush()
         if took_over and not works:
             time.sleep(READERS_SECONDS)  # of two that took it over at once, the later one has it
             if (winner := Holder.of(path)) not in (None, Holder.me()):
@@ -169,7 +168,7 @@ def _touched(path: Path) -> int:
         return os.fstat(file.fileno()).st_mtime_ns
 
 
-def _flock(file: BinaryIO) -> bool:
+def _flock(file: FileIO) -> bool:
     """Lock the file; False where the file system has no locks; UsageError if another has it."""
     until = time.monotonic() + READERS_SECONDS
     while True:

@@ -61,6 +61,8 @@ class Tally:
 
     def ended(self, job: Job, result: Mapping[str, Any]) -> None:
         self.running.pop(job.key, None)
+        if "torn" in result:
+            self.note(f"{job.key}: {result['torn']}")
         if result["state"] == "complete":
             cost = cost_of(job.architecture)
             self._fresh.append((job.key, objective_values(result["accuracy"], cost, self.study.objectives)))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import re
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +20,6 @@ from nas.data import Dataset, split
 from nas.data import load as load_data
 from nas.errors import NasError, UsageError, WriteError
 from nas.execution import AUTO, Say, execute
-from nas.files import make_folder, unwritable
 from nas.jobs import TrainingData
 from nas.network import cost_of
 from nas.pareto import objectives as parse_objectives
@@ -30,9 +27,10 @@ from nas.preflight import check_room
 from nas.progress import Tally
 from nas.proxy import Proxy
 from nas.recipe import DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
-from nas.run import LOCK, Run, load_run
+from nas.run import Run, load_run
+from nas.run_folder import begin, chosen_folder
 from nas.samplers import SAMPLERS
-from nas.settings import FILE, Settings, versions
+from nas.settings import Settings, versions
 from nas.space import SearchSpace, load_space
 from nas.stopping import Policy
 from nas.storage import planned as planned_storage
@@ -106,7 +104,7 @@ def search(
     folder, settings, data = plan(request, say)
     say(_about_data(settings.dataset))
     check_room(folder, settings, say)
-    folder, settings = _begin(folder, settings, chosen=request.out is not None)
+    folder, settings = begin(folder, settings, chosen=request.out is not None)
     return drive(folder, settings, data, say, display, storage=request.storage)
 
 
@@ -174,7 +172,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     objectives = parse_objectives(request.objectives)
     proxy = Proxy(request.proxy_resolution, request.proxy_width, request.train_fraction)
     load_space(request.space, overrides=request.overrides)  # a slip in the space should not wait for the data
-    folder = _folder(request)
+    folder = chosen_folder(request.out, request.space, request.dataset)
     dataset = _load(
         request.dataset,
         request.data_root,
@@ -284,32 +282,6 @@ def _drive(
     return stopped
 
 
-def _begin(folder: Path, settings: Settings, *, chosen: bool) -> tuple[Path, Settings]:
-    """Make the run's folder, or if another search has it by now the next of its name, unless the user has `chosen` it.
-
-    If that can't be done, nothing is left of it.
-    """
-    base, k = folder, 2
-    while True:
-        new = not folder.exists()
-        try:
-            make_folder(folder)
-            (folder / LOCK).touch(exist_ok=False)
-            settings.save(folder)
-            return folder, settings
-        except FileExistsError:
-            if chosen:
-                raise UsageError(f"{folder}: another search has begun there; name another --out") from None
-            folder, k = base.with_name(f"{base.name}-{k}"), k + 1
-            settings = dataclasses.replace(settings, name=folder.name)
-        except (WriteError, OSError) as error:
-            with contextlib.suppress(OSError):
-                (folder / LOCK).unlink(missing_ok=True)
-                if new:
-                    folder.rmdir()
-            raise error if isinstance(error, WriteError) else unwritable(folder, error) from error
-
-
 def _other_versions(settings: Settings) -> str:
     """What is installed in other versions than the run began with, in a sentence; empty if nothing is."""
     now = versions()
@@ -342,33 +314,6 @@ def _check_device(request: Request) -> None:
         from nas.train import pick_device  # imports torch, which this executor needs anyway
 
         pick_device(request.device)
-
-
-def _folder(request: Request) -> Path:
-    if request.out is not None:
-        folder = Path(request.out).absolute()
-        if (folder / FILE).exists():
-            raise UsageError(
-                f"{folder}: holds a run already; go on with it by `nas resume {shown(folder)}`, or name another --out"
-            )
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(f"{folder}: exists and is not an empty folder; name another --out")
-    else:
-        stem = re.sub(r"[^\w-]+", "-", f"{Path(request.space).stem}-{request.dataset.split(':')[0]}")
-        base = Path("results").absolute() / f"{stem}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
-        folder, k = base, 2
-        while folder.exists():
-            folder, k = base.with_name(f"{base.name}-{k}"), k + 1
-    parent = folder
-    while not parent.exists():
-        parent = parent.parent
-    try:
-        probe = parent / f".nas-{time.time_ns()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UsageError(f"{folder}: can't be written: {error.strerror}; name another place with --out") from None
-    return folder
 
 
 def _load(

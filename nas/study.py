@@ -326,23 +326,24 @@ class Study:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._repair()
-        if (self.folder / FILE).exists() and (done := Settings.migrate(self.folder)):
-            self.recovered.append(done)
         directions = [objective.direction for objective in self.objectives]
         with reading_study(self.folder, self.url):
             storage = open_storage(self.url, self.folder)
             name, names = study_name(self.settings.storage), optuna.get_all_study_names(storage)
             if self.url is None and (others := [other for other in names if other != name]):
                 raise UsageError(f"{self.folder}: {JOURNAL} holds another study than a run's: {others[0]}")
-            if self.url is not None and name not in names:
+            if name in names:  # and not `load_if_exists`, which writes a line even so
+                self._study = optuna.load_study(study_name=name, storage=storage)
+            else:
                 check_begun(self.folder, self.url)
-            self._study = optuna.create_study(
-                study_name=name, storage=storage, directions=directions, load_if_exists=True
-            )
+                self._study = optuna.create_study(study_name=name, storage=storage, directions=directions)
         if [direction.name.lower() for direction in self._study.directions] != directions:
             raise UsageError(f"{self.folder}: its study has other objectives than its run.yaml")
         self._check_settings()
-        self._study.set_metric_names([objective.name for objective in self.objectives])
+        if (self.folder / FILE).exists() and (done := Settings.migrate(self.folder)):
+            self.recovered.append(done)
+        if self._study.metric_names != (metrics := [objective.name for objective in self.objectives]):
+            self._study.set_metric_names(metrics)
         trials = self._study.get_trials(deepcopy=False)
         # A resumed sampler must not repeat the random numbers of the first start.
         seed = (self.settings.seed + 7919 * len(trials)) % (1 << 31)

@@ -122,6 +122,7 @@ TABLE: dict[str, set[str]] = {
             "storage",
         )
     },
+    "run_folder": {"files", "run", "settings", "text"},
     "judge": {"architecture", "files", "jobs", "network", "records", "run", "settings", "stopping"},
     "study": {
         *(

@@ -1,0 +1,165 @@
+"""Faults made for real: small disks, clocks that jump, locks that don't reach; and counts of what they cost.
+
+`python helpers_disks.py ARGUMENTS` is `nas ARGUMENTS` with each trained epoch written down in the file $EPOCHS_LOG.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from nas.files import TEMPORARY, read_json
+from nas.run import JOURNAL, Run, load_run
+from nas.salvage import damaged, whole
+
+PAGE = 4096
+SHIM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+
+/* Seconds by which the wall clock is wrong at this moment; another jump every 50 ms. */
+static long jump(void) {
+    static const long jumps[] = {0, 86400L * 400, -86400L * 400, 3600, -7200, 1};
+    static int (*real)(clockid_t, struct timespec *);
+    struct timespec now;
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    real(CLOCK_MONOTONIC, &now);
+    return jumps[(now.tv_sec * 20 + now.tv_nsec / 50000000) % 6];
+}
+int clock_gettime(clockid_t id, struct timespec *at) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(id, at);
+    if (id == CLOCK_REALTIME) at->tv_sec += jump();
+    return result;
+}
+int gettimeofday(struct timeval *restrict at, void *restrict zone) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    at->tv_sec = now.tv_sec;
+    at->tv_usec = now.tv_nsec / 1000;
+    return 0;
+}
+time_t time(time_t *at) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (at) *at = now.tv_sec;
+    return now.tv_sec;
+}
+"""
+
+
+def jumping_clocks(folder: Path) -> dict[str, str]:
+    """The environment in which a process's wall clock jumps by hours and years, back and forth; skips without a C compiler."""
+    source, library = folder / "clock.c", folder / "clock.so"
+    source.write_text(SHIM)
+    made = subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("no C compiler here, of which the clock that jumps is made")
+    return {"LD_PRELOAD": str(library)}
+
+
+@contextmanager
+def small_disk(place: Path, size: str = "16m") -> Iterator[Path]:
+    """A file system of its own; skips where none may be mounted."""
+    place.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(place)]
+    try:
+        refused = subprocess.run(command, capture_output=True, check=False).returncode
+    except FileNotFoundError:
+        refused = 1
+    if refused:
+        pytest.skip("file systems can't be mounted here, which takes root's rights")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(ballast: Path) -> None:
+    """Write until not one more page goes onto the disk."""
+    with ballast.open("ab", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * PAGE)
+        except OSError:
+            return
+
+
+def nas_process(*arguments: object, log: Path, **options) -> subprocess.Popen[str]:
+    """`nas ARGUMENTS` as a process that writes each epoch that it trains into `log`."""
+    own = options.pop("environment", {})
+    environment = {**os.environ, "EPOCHS_LOG": str(log), "OMP_NUM_THREADS": "1", "NAS_DEBUG": "", **own}
+    return subprocess.Popen(
+        [sys.executable, __file__, *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options,
+    )  # fmt: skip
+
+
+def nas_done(*arguments: object, log: Path, **options) -> tuple[int, str, str]:
+    """The same to its end: status, standard output, standard error."""
+    process = nas_process(*arguments, log=log, **options)
+    said, errors = process.communicate(timeout=280)
+    assert "Traceback" not in errors, errors
+    return process.returncode, said, errors
+
+
+def log_epochs(log: Path) -> None:
+    """From here on, this process writes each epoch that it trains into `log`: the network's parameters' names and its number."""
+    from nas.work import Bench
+
+    run = Bench.run
+
+    def logged(self, job):
+        for epoch in run(self, job):
+            with log.open("a") as file:
+                file.write(f"{job.key} {epoch.number}\n")
+            yield epoch
+
+    Bench.run = logged
+
+
+def epochs_twice(log: Path) -> int:
+    """How many epochs were finished more than once, over all processes that wrote into the log."""
+    counted = collections.Counter(log.read_text().split("\n")[:-1])
+    return sum(count - 1 for count in counted.values())
+
+
+def check_whole(folder: Path) -> None:
+    """Nothing in a run folder is torn, and no temporary file is left."""
+    data = (folder / JOURNAL).read_bytes()
+    assert whole(data) == len(data) and damaged(data) == []
+    assert [path for path in folder.rglob(".*") if TEMPORARY.fullmatch(path.name)] == []
+    for path in folder.rglob("*.json"):
+        assert read_json(path) is not None, path
+
+
+def check_done(folder: Path, trials: int, epochs: int) -> Run:
+    """A run in which every trial is complete, with each epoch once, and no network was trained twice."""
+    run = load_run(folder)
+    assert run.status == "done"
+    assert run.count("complete") == trials and run.count("failed") == run.count("running") == 0
+    assert all([epoch.number for epoch in trial.epochs] == list(range(1, epochs + 1)) for trial in run.complete())
+    digests = [trial.digest for trial in run.complete()]
+    assert len(digests) == len(set(digests))
+    for trial in run.complete():
+        assert read_json(folder / "trials" / str(trial.number) / "result.json")["accuracy"] == trial.accuracy
+    check_whole(folder)
+    return run
+
+
+if __name__ == "__main__":
+    log_epochs(Path(os.environ["EPOCHS_LOG"]))
+    from nas.cli import main
+
+    main()
