@@ -24,6 +24,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from nas import addresses
 from nas.errors import NasError, UsageError
 from nas.files import read_json
 from nas.forgetting import Forgetting
@@ -239,12 +240,11 @@ def start(address: str | None) -> bool:
     common: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a worker's death is said by us, in a line
     if address:
+        addresses.check(address)
         try:
-            ray.init(address=address, **common)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(
-                f"--address {address}: no Ray cluster answers there: {str(error).splitlines()[0]}"
-            ) from None
+            ray.init(address=_head(address, common) if address.startswith(addresses.CLIENT) else address, **common)
+        except (Exception, SystemExit) as error:  # which Ray raises where a cluster is gone
+            raise UsageError(addresses.said(address, error)) from None
         return True
     mask = os.umask(0o077)  # Ray writes its token readable for everybody otherwise
     try:
@@ -252,6 +252,21 @@ def start(address: str | None) -> bool:
     finally:
         os.umask(mask)
     return True
+
+
+def _head(address: str, common: dict[str, Any]) -> str:
+    """The head node's own address, by what answers at `ray://...`: Tune would carry our driver, and with it the run, to the cluster."""
+    ray.init(address=address, **{**common, "configure_logging": False})
+    try:
+        found: str = ray.get(ray.remote(num_cpus=0)(_own_head).remote())
+        return found
+    finally:
+        ray.shutdown()
+
+
+def _own_head() -> str:
+    found: str = ray.get_runtime_context().gcs_address
+    return found
 
 
 def shutdown() -> None:
