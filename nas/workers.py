@@ -28,7 +28,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from nas import security
+from nas import addresses, security
 from nas.errors import NasError, UsageError, WriteError
 from nas.files import read_json
 from nas.forgetting import Forgetting
@@ -312,14 +312,16 @@ def start(address: str | None, say: Callable[[str], None] = lambda text: None) -
     common: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a worker's death is said by us, in a line
     if address:
+        addresses.check(address)
         try:
-            for warning in security.join(address):
+            head = _head(address, common) if address.startswith(addresses.CLIENT) else address
+            for warning in security.join(head):
                 say(warning)
-            ray.init(address=address, **common)
-        except (OSError, ValueError, RuntimeError, OverflowError) as error:
-            raise UsageError(
-                f"--address {address}: no Ray cluster answers there: {str(error).splitlines()[0]}"
-            ) from None
+            ray.init(address=head, **common)
+        except UsageError:
+            raise
+        except (Exception, SystemExit) as error:  # which Ray raises where a cluster is gone
+            raise UsageError(addresses.said(address, error)) from None
         return True
     for note in security.require_authentication():
         say(note)
@@ -332,6 +334,21 @@ def start(address: str | None, say: Callable[[str], None] = lambda text: None) -
         **common,
     )
     return True
+
+
+def _head(address: str, common: dict[str, Any]) -> str:
+    """The head node's own address, by what answers at `ray://...`: Tune would carry our driver, and with it the run, to the cluster."""
+    ray.init(address=address, **{**common, "configure_logging": False})
+    try:
+        found: str = ray.get(ray.remote(num_cpus=0)(_own_head).remote())
+        return found
+    finally:
+        ray.shutdown()
+
+
+def _own_head() -> str:
+    found: str = ray.get_runtime_context().gcs_address
+    return found
 
 
 def shutdown() -> None:

@@ -169,9 +169,11 @@ TABLE: dict[str, set[str]] = {
     "timeouts": {"fencing", "jobs", "retries", "text"},
     "local": {"jobs", "judge", "progress", "records", "study", "timeouts", "work"},
     "watching": {"fencing", "retries", "timeouts"},
+    "addresses": set(),
     "forgetting": set(),
     "workers": {
         *(
+            "addresses",
             "files",
             "forgetting",
             "jobs",
