@@ -180,13 +180,14 @@ def load_run(path: str | Path) -> Run:
 
 
 def read_sessions(folder: Path) -> tuple[Mapping[str, Any], ...]:
-    """The time accounting of the sessions that ended in order."""
-    path = folder / SESSIONS
-    entries = read_json(path) or []
-    require({"sessions": entries}, {"sessions": list_of(mapping)}, str(path))
-    for entry in entries:
-        require(entry, _OF_SESSION, str(path), missing=True)
-    return tuple(entries)
+    """The time accounting of the sessions that ended in order; what is damaged of it is left out."""
+    found = read_json(folder / SESSIONS)
+    entries = found if isinstance(found, list) else []
+    return tuple(
+        entry
+        for entry in entries
+        if not mapping(entry) and not any(check(entry.get(key)) for key, check in _OF_SESSION.items())
+    )
 
 
 def open_study(folder: Path) -> optuna.Study | None:

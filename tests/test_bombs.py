@@ -134,7 +134,7 @@ TEXTS: dict[str, tuple[str, Callable[[], bytes], str]] = {
         "more than 1,000 characters",
     ),
     "a table of 300 MB": ("table", lambda: b"a,acc,params\n" + b"1,0.5,7\n" * 37_500_000, "more than 256 MiB of text"),
-    "numbers of 4,000 digits": ("table", lambda: b"a,acc,params\n1,0.5,%s\n2,0.6,3\n" % (b"9" * 4000), "not a finite number"),
+    "numbers of 4,000 digits": ("table", lambda: b"a,b,acc,params\n1,1,.5,%s\n1,2,.6,3\n2,1,.7,4\n" % (b"9" * 4000), "not a finite number"),
 }  # fmt: skip
 
 
