@@ -136,7 +136,14 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """The console script."""
-    cli.main()
+    try:
+        cli.main()
+    except SystemExit as end:
+        from nas.distributed import leave, started_together
+
+        if started_together():
+            leave(end.code)
+        raise
 
 
 if __name__ == "__main__":

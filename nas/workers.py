@@ -18,6 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+# Under `uv run` Ray would otherwise copy the current folder to each worker and make an environment of its own there. It reads this
+# when it is imported.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
 import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler

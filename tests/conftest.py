@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from reliability import Faults, write
+
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # as nas.workers does: for tests that import Ray before it
 
 # No timed assertions: a busy machine is not a failure.
 settings.register_profile("nas", deadline=None)

@@ -15,6 +15,7 @@ import torch
 from helpers_cli import SMALL, process
 from helpers_search import images
 from safetensors.torch import load_file
+from test_streaming import photos
 
 from nas.architecture import Architecture
 from nas.batches import Batches
@@ -117,6 +118,25 @@ def test_a_front_s_network_is_fine_tuned_by_several(place):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test accuracy") == 1
     assert json.loads((place / "tuned" / "result.json").read_text())["processes"] == 2
+
+
+@pytest.mark.slow
+def test_each_process_decodes_its_part_of_the_images(place):
+    photos(place / "photos", count=30)
+    network = Architecture.from_yaml(SMALL).adapted(classes=2, resolution=8, channels=3)
+    (place / "colours.yaml").write_text(network.to_yaml())
+    options = ["--dataset", "imagefolder:photos", "--stream", "--workers", 1, "--resolution", 8, "--data-root", "home"]
+    training = ["train", "colours.yaml", *options, "--device", "cpu", "--precision", "fp32", "--batch-size", 8]
+    training += ["--epochs", 3]
+    done = run(together(*training, "--out", "streamed"), place)
+    assert done.returncode == 0, done.stderr
+    alone = process(*training, "--micro-batch", 4, "--out", "streamed-alone", cwd=place, env=ENVIRONMENT)
+    assert alone.returncode == 0, alone.stderr
+    losses = [
+        [epoch["train_loss"] for epoch in json.loads((place / name / "result.json").read_text())["epochs"]]
+        for name in ("streamed-alone", "streamed")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 @pytest.mark.slow

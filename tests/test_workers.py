@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +69,24 @@ def space(tmp_path: Path) -> Path:
     path = tmp_path / "pocket.yaml"
     path.write_text(SPACE)
     return path
+
+
+WHERE = """
+from nas import workers
+workers.start(None)
+import ray
+print(ray.get_runtime_context().runtime_env)
+workers.shutdown()
+"""
+
+
+@pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not installed")
+def test_workers_run_in_the_driver_s_own_environment():
+    """And not in a copy of the current folder, for which Ray makes one under `uv run`, as users start it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = ["uv", "run", "--no-project", sys.executable, "-c", WHERE]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "{}"), done.stderr
 
 
 def drive(
