@@ -126,6 +126,7 @@ TABLE: dict[str, set[str]] = {
             "jobs",
             "network",
             "optimiser",
+            "plausible",
             "predictions",
             "recipe",
             "records",
