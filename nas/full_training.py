@@ -30,6 +30,7 @@ from nas.files import read_json, take_lock, write_json, write_text, write_with
 from nas.jobs import CHECKPOINT, RESULT, StreamedData, TrainingData
 from nas.network import build, cost_of
 from nas.optimiser import Rates
+from nas.plausible import Check, list_of, mapping, number, require, share, text, whole
 from nas.predictions import Predictions
 from nas.recipe import Recipe
 from nas.records import Epoch
@@ -236,6 +237,9 @@ class FullTraining:
         begun = read_json(self.folder / PLAN)
         precision = self._precision
         if isinstance(begun, dict):
+            engines = {"precision": text, "engine": mapping}
+            require(begun, engines, str(self.folder / PLAN), missing=True)
+            require(begun.get("engine", {}), dict.fromkeys(begun.get("engine", {}), mapping), str(self.folder / PLAN))
             precision = begun.get("precision", "auto") if precision == "auto" else precision
             self._engines = begun.get("engine") or {}
         else:
@@ -269,9 +273,16 @@ class FullTraining:
             write_text(self.folder / CONFIG, self.architecture.to_yaml())
 
     def _written(self) -> dict[str, Any]:
-        """The folder's result; empty if there is none yet."""
-        result = read_json(self.folder / RESULT)
-        return result if isinstance(result, dict) else {}
+        """The folder's result; empty if there is none yet. UsageError for what no training writes."""
+        path = self.folder / RESULT
+        result = read_json(path)
+        if not isinstance(result, dict):
+            return {}
+        require(result, _OF_RESULT, str(path))
+        require(result["test"], {"accuracy": share, "standard_error": number, "images": whole()}, f"{path}: test")
+        require(result["validation"], {"accuracy": share}, f"{path}: validation")
+        require(result["recipe"], {"epochs": whole(1)}, f"{path}: recipe")
+        return result
 
     def _with_memory(self, work: Callable[[Training], T]) -> T:
         """work(the training), again from the checkpoint with half the images at once for as long as memory is too short."""
@@ -431,6 +442,13 @@ class FullTraining:
             "nas": result["versions"]["nas"],
         }
         write_with(self.folder / WEIGHTS, lambda file: file.write(save(tensors, metadata)))
+
+
+_OF_RESULT: Mapping[str, Check] = {
+    **dict.fromkeys(("test", "validation", "recipe"), mapping),
+    "epochs": list_of(mapping),
+    "seconds": number,
+}
 
 
 def _differences(begun: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:

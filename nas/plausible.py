@@ -33,8 +33,9 @@ def whole(low: int = 0, high: int = LARGEST) -> Check:
 
 def number(value: object) -> str:
     """A finite float or int."""
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return "" if fits and abs(value) < 1e300 else "a finite number"  # type: ignore[arg-type]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST:
+        return ""
+    return "" if isinstance(value, float) and math.isfinite(value) else "a finite number"
 
 
 def share(value: object) -> str:

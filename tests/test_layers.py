@@ -214,6 +214,7 @@ TABLE: dict[str, set[str]] = {
             "jobs",
             "network",
             "optimiser",
+            "plausible",
             "predictions",
             "recipe",
             "records",

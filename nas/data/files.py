@@ -70,6 +70,7 @@ def read_npz(request: Request) -> Dataset:
         raise UsageError(f"{path} is no .npz file, or is cut short; write it with numpy.savez(path, x_train=..., ...)")
     try:
         arrays = _read_arrays(path)
+        classes = _class_names(path, arrays)  # NumPy has texts of characters that Python doesn't
     except UsageError:
         raise
     except Exception as error:  # the types of zipfile, of its four kinds of compression and of NumPy's headers
@@ -82,7 +83,7 @@ def read_npz(request: Request) -> Dataset:
         source=f"The arrays of {path}",
         train=(arrays["x_train"], arrays["y_train"]),
         test=test,
-        classes=_class_names(path, arrays),
+        classes=classes,
         flip=bool(np.all(arrays.get("flip", True))),
     )
 

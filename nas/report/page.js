@@ -15,6 +15,7 @@
     plotlyServerURL: "",
     doubleClick: "reset+autosize",
     showTips: false,
+    typesetMath: false, // a name like $x$ is a name
   };
 
   // On a narrow log axis: a label at each power of 10, or at 1, 2 and 5, or as Plotly likes where the costs are nearly equal.
