@@ -290,7 +290,7 @@ def readers(folder: Path) -> dict[str, Reader]:
     from nas.space_file import parse_overrides
     from nas.study import Study
     from nas.weights import read as read_weights
-    from nas.work import _resume as _unused  # noqa: F401  (torch is loaded before memory is limited)
+    from nas.work import Bench as _unused  # noqa: F401  (torch is loaded before memory is limited)
 
     run = make_run(folder / "run", trials=4, told=4, running=1)
     used = 0

@@ -87,6 +87,7 @@ def settings_of(text: str = TINY, **options: Any) -> Settings:
     fields = {name: options.pop(name) for name in list(options) if name in ("budgets", "executor", "recipe", "device")}
     options.setdefault("baselines", ())
     settings = make_settings(**options)
+    fields["executor"] = {**settings.executor, **fields.get("executor", {})}
     space = space_of(text)
     return dataclasses.replace(settings, space={"name": space.name, "variant": "", "text": text}, **fields)
 

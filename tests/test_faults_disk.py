@@ -70,7 +70,7 @@ def log(tmp_path, monkeypatch) -> Path:
 
 
 WRITES = {
-    "journal": (rf"{JOURNAL}$", 15),
+    "journal": (rf"{JOURNAL}$", 4),
     "checkpoint": (r"/\.checkpoint\.pt\.", 3),
     "record of epochs": (r"/\.epochs\.json\.", 3),
     "result": (r"/\.result\.json\.", 2),

@@ -26,7 +26,7 @@ def export_trials(
     """
     front = [trial.number for trial in run.front()]
     texts: dict[Path, str] = {}
-    for trial in trials:
+    for trial in {trial.number: trial for trial in trials}.values():
         rank = front.index(trial.number) + 1 if trial.number in front else None
         name = file_name(trial, rank, digits=max(2, len(str(len(front)))))
         path, k = folder / f"{name}{exporter.suffix}", 2
