@@ -24,7 +24,16 @@ import numpy as np
 from nas.pareto import front, hypervolume
 from nas.stopping import Curve, Point, Policy, Stopping
 
-POLICIES = ("none", "none@0.5", "asha", "mo-asha", "pareto", "pareto:epsilon=0.1", "pareto:epsilon=0.05")
+POLICIES = (
+    "none",
+    "none@0.5",
+    "asha",
+    "mo-asha",
+    "pareto",
+    "pareto:epsilon=0.2",
+    "pareto:epsilon=0.1",
+    "pareto:epsilon=0.05",
+)
 OBJECTIVES = ("params", "macs")
 
 

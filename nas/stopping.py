@@ -77,7 +77,7 @@ class Policy:
     """
 
     name: str = "none"
-    epsilon: float = 0.25
+    epsilon: float = 0.3
     eta: float = 1.3
     least: int = 6
     share: float = 0.05

@@ -126,14 +126,14 @@ def test_a_search_keeps_its_policy(tmp_path):
     assert not (tmp_path / "no").exists()
     space = tmp_path / "space.yaml"
     space.write_text(
-        "space: pocket\nstages: 1\nvalues:\n  stem_width: 4\n  block: basic\n  depth: [1, 2, 3]\n  width: [4, 8, 12]\n"
+        "space: pocket\nstages: 1\nvalues:\n  stem_width: 4\n  block: basic\n  depth: [1, 2]\n  width: [4, 8]\n"
     )
-    options = ("--executor", "local", "--max-images", "300", "--epochs", "4", "--trials", "7", "--device", "cpu")
-    done = nas_("search", "--space", space, *options, "--stopping", "asha:eta=4", "--out", tmp_path / "run", "--quiet")
+    options = ("--executor", "local", "--max-images", "60", "--epochs", "3", "--trials", "3", "--device", "cpu")
+    done = nas_("search", "--space", space, *options, "--stopping", "mo-asha:eta=99", "--out", tmp_path / "run", "--quiet")
     assert done.exit_code == 0, done.output
     settings = Settings.load(tmp_path / "run")
-    assert (settings.stopping["name"], settings.stopping["eta"]) == ("asha", 4.0)
-    assert nas_("resume", tmp_path / "run", "--trials", "8", "--quiet").exit_code == 0
+    assert (settings.stopping["name"], settings.stopping["eta"]) == ("mo-asha", 99.0)
+    assert nas_("resume", tmp_path / "run", "--trials", "4", "--quiet").exit_code == 0
     again = load_run(tmp_path / "run")
     assert again.config["stopping"] == settings.stopping
-    assert again.count("stopped") + again.count("complete") == 8 and again.count("stopped") > 0
+    assert again.count("stopped") + again.count("complete") == 4 and again.count("stopped") > 0
