@@ -266,7 +266,9 @@ def start(address: str | None) -> bool:
         return True
     mask = os.umask(0o077)  # Ray writes its token readable for everybody otherwise
     try:
-        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", object_store_memory=_store_bytes(), **common)
+        # "local", since without an address Ray would join any cluster of this user's that it finds on the machine.
+        own: dict[str, Any] = {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        ray.init(object_store_memory=_store_bytes(), **own, **common)
     finally:
         os.umask(mask)
     return True
