@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -22,19 +21,20 @@ GONE = {
 
 
 class Watch(tune.Callback):
-    """Kills the workers of trials that take longer than `seconds` (None: none does), whatever they hang in.
+    """Kills the workers of trials that take longer than `seconds` (None: none does), whatever they hang in; knows why others died.
 
-    note: told Tune's id of such a trial, and the cause, before the worker is killed.
+    Trials are named by Tune's ids.
     """
 
-    def __init__(self, seconds: float | None, note: Callable[[str, Cause, str], None]) -> None:
+    def __init__(self, seconds: float | None) -> None:
         self._deadlines = Deadlines(seconds)
-        self._note = note
-        self._actors: dict[str, tuple[Any, Any]] = {}  # by Tune's trial id: a worker, and where it says it is
+        self._actors: dict[str, tuple[Any, Any]] = {}  # a trial's worker, and where it says it is
+        self._ends: dict[str, tuple[Cause, str]] = {}  # of attempts, before Tune says that they ended
+        self._fenced = ""
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         actor = trial.temporary_state.ray_actor
-        self._actors[trial.trial_id] = (actor, actor.get_current_ip_pid.remote())
+        self._actors[trial.trial_id] = (actor, actor.where.remote())
         self._deadlines.begin(trial.trial_id)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -46,31 +46,45 @@ class Watch(tune.Callback):
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         for trial_id in self._deadlines.overdue():
-            self._note(trial_id, Cause.TIMEOUT, limit_text(self._deadlines.seconds or 0.0))
+            self._ends[trial_id] = (Cause.TIMEOUT, limit_text(self._deadlines.seconds or 0.0))
             ray.kill(self._actors[trial_id][0])  # the machine follows with SIGKILL if the process does not end
 
     def of_processes(self, numbers: frozenset[int]) -> list[str]:
-        """Tune's ids of the trials that these processes train."""
-        found = []
-        for trial_id, (_, where) in self._actors.items() if numbers else ():
-            try:
-                _, number = ray.get(where, timeout=1)
-            except Exception:  # it never came to say it
-                continue
-            if number in numbers:
-                found.append(trial_id)
-        return found
+        """The trials that these processes train."""
+        return [trial_id for trial_id in self._actors if numbers and self._where(trial_id)[1] in numbers]
+
+    def failed(self, trial: Any) -> None:
+        """An attempt ended by an error, of which Tune will tell its searcher no more than that."""
+        error = trial.get_pickled_error() or trial.get_error()
+        if isinstance(error, RayTaskError):
+            if isinstance(error.cause, Fenced):
+                self._fenced = f"{error.cause}: is another driver at work on this run, on another machine?"
+            text = " ".join(f"{type(error.cause).__name__}: {error.cause}".split())[:MAX_REASON]
+            self._ends.setdefault(trial.trial_id, (Cause.WORKER, text))
+        else:
+            cause = cause_of(str(error))
+            if cause == Cause.WORKER and self._where(trial.trial_id)[0] in _dead_nodes():
+                cause = Cause.NODE  # whose workers' deaths may be noticed before its own
+            self._ends.setdefault(trial.trial_id, (cause, GONE[cause]))
+
+    def end(self, trial_id: str) -> tuple[Cause, str]:
+        """What ended an attempt. Fenced if it was that another driver has handed a trial of this run out."""
+        if self._fenced:
+            raise Fenced(self._fenced)
+        return self._ends.pop(trial_id, (Cause.WORKER, GONE[Cause.WORKER]))
+
+    def _where(self, trial_id: str) -> tuple[str, int]:
+        """The node and the process of a trial's worker, as far as it came to say so."""
+        try:
+            node, process = ray.get(self._actors[trial_id][1], timeout=1)
+        except Exception:
+            return "", 0
+        return node, process
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks now and then; the truth is in the run folder
 
 
-def ended_by(trial: Any) -> tuple[Cause, str]:
-    """What ended an attempt by an error, as Tune keeps it. Fenced if the trial was handed out anew by another driver."""
-    error = trial.get_pickled_error() or trial.get_error()
-    if isinstance(error, RayTaskError):
-        if isinstance(error.cause, Fenced):
-            raise Fenced(f"{error.cause}: is another driver at work on this run, on another machine?")
-        return Cause.WORKER, " ".join(f"{type(error.cause).__name__}: {error.cause}".split())[:MAX_REASON]
-    cause = cause_of(str(error))
-    return cause, GONE[cause]
+def _dead_nodes() -> set[str]:
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return {node["NodeID"] for node in nodes if not node["Alive"]}

@@ -39,7 +39,7 @@ from nas.progress import Monitor
 from nas.records import Epoch
 from nas.retries import Cause, killed_for_memory
 from nas.study import Study
-from nas.watching import GONE, Watch, ended_by
+from nas.watching import GONE, Watch
 
 if TYPE_CHECKING:
     from nas.settings import Settings
@@ -141,6 +141,10 @@ class Worker(tune.Trainable):
             self._epochs = self.bench.run(self.job)
         return self._epochs
 
+    def where(self) -> tuple[str, int]:
+        """The node and the process."""
+        return ray.get_runtime_context().get_node_id(), os.getpid()
+
     def step(self) -> dict[str, Any]:
         try:
             epoch = next(self.epochs, None)
@@ -157,16 +161,21 @@ class Driver(Searcher):
     """Tune's searcher: asks the study for candidates and tells it what Tune's trials became."""
 
     def __init__(
-        self, study: Study, monitor: Monitor, stop: Callable[[], bool], resources: Resources, judge: Judge
+        self,
+        study: Study,
+        monitor: Monitor,
+        stop: Callable[[], bool],
+        resources: Resources,
+        judge: Judge,
+        watch: Watch,
     ) -> None:
         super().__init__(metric="accuracy", mode="max")
-        self.judge = judge
         self.study, self.monitor, self.stop, self.resources = study, monitor, stop, resources
+        self.judge, self.watch = judge, watch
         self.jobs: dict[str, Job] = {}  # by Tune's trial id
         self.failure: BaseException | None = None
         self.ended = 0
         self.blamed = 0  # attempts that ended without a result, for a cause that counts against their trial
-        self.causes: dict[str, tuple[Cause, str]] = {}  # by Tune's trial id: what ended an attempt, before Tune says so
         self._slots = (0.0, 0)
 
     def ending(self) -> bool:
@@ -195,15 +204,15 @@ class Driver(Searcher):
             self._show(self.jobs[trial_id], result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        job, cause = self.jobs.pop(trial_id, None), self.causes.pop(trial_id, (Cause.WORKER, GONE[Cause.WORKER]))
+        job = self.jobs.pop(trial_id, None)
         if job is None:
             return
         try:
-            self._close(job, result, error, cause)
+            self._close(job, trial_id, result, error)
         except Exception as problem:
             self.failure = problem
 
-    def _close(self, job: Job, result: Mapping[str, Any] | None, error: bool, cause: tuple[Cause, str]) -> None:
+    def _close(self, job: Job, trial_id: str, result: Mapping[str, Any] | None, error: bool) -> None:
         if result is not None and not error:
             self._show(job, result)  # Tune gives the last result here only
         if self.study.ended(job.key):
@@ -217,7 +226,7 @@ class Driver(Searcher):
         elif self.ending() or not error:
             self.study.put_back(job.key)
         else:
-            self.blame(job, *cause)
+            self.blame(job, *self.watch.end(trial_id))
 
     def blame(self, job: Job, cause: Cause, last: str) -> None:
         """An attempt ended without a result: the trial is tried again, or given up."""
@@ -229,17 +238,6 @@ class Driver(Searcher):
             result = read_json(job.result_path)
             self.judge.ended(job, result)
             self.monitor.ended(job, result)
-
-    def note(self, trial_id: str, cause: Cause, last: str) -> None:
-        """An attempt is about to end, for this cause."""
-        self.causes[trial_id] = (cause, last)
-
-    def failed(self, trial: Any) -> None:
-        """An attempt ended by an error, of which Tune itself will tell no more than that."""
-        try:
-            self.causes.setdefault(trial.trial_id, ended_by(trial))
-        except Exception as problem:
-            self.failure = problem
 
     def _show(self, job: Job, result: Mapping[str, Any]) -> None:
         if result.get("epoch"):
@@ -285,7 +283,7 @@ class Stopper(FIFOScheduler):
         return str(TrialScheduler.STOP if judged or driver.ending() else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        self._driver.failed(trial)
+        self._driver.watch.failed(trial)
         self._forgetting.ended(tune_controller, trial)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
@@ -392,8 +390,8 @@ def run(
     )
     idle, judge = 0, Judge(study.folder, settings, study.url)
     while not (stop() or study.finished):
-        driver = Driver(study, monitor, stop, resources, judge)
-        watch = Watch(settings.executor.get("trial_timeout"), driver.note)
+        watch = Watch(settings.executor.get("trial_timeout"))
+        driver = Driver(study, monitor, stop, resources, judge, watch)
         problem = _fit(trainable, driver, Stopper(driver), watch)
         for trial_id in watch.of_processes(killed_for_memory(problem)):
             if trial_id in driver.jobs:  # which Tune takes for an end of everything

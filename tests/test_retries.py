@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from helpers_cli import nas_
 from helpers_search import TINY, settings_of, space_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -188,3 +189,10 @@ def test_a_lost_node_is_not_counted_as_the_workers_death(tmp_path):
         study.tell(job.key)
     trial = load_run(tmp_path).trial(0)
     assert (trial.state, trial.cause, trial.attempts) == ("complete", "", RETRIES[Cause.NODE] + 2)
+
+
+@pytest.mark.parametrize("command", [("search",), ("resume", ".")])
+@pytest.mark.parametrize("limit", ["0", "soon", "-1h"])
+def test_a_time_limit_that_is_none_is_refused(command, limit):
+    result = nas_(*command, f"--trial-timeout={limit}")
+    assert result.exit_code == 2 and f"'{limit}' is not a duration above 0" in " ".join(result.output.split())

@@ -231,6 +231,14 @@ def test_an_address_where_nobody_answers_is_said(monkeypatch: pytest.MonkeyPatch
         workers.start("127.0.0.1:1")
 
 
+def test_without_an_address_no_cluster_of_somebody_else_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: asked.append(options))
+    assert workers.start(None)
+    assert asked[0]["address"] == "local"
+
+
 def test_executors_train_the_same_networks_to_the_same_numbers(space: Path, tmp_path: Path, one_thread: None) -> None:
     options = {
         "space": str(space), "trials": 3, "epochs": 2, "max_images": 200, "sampler": "random", "seed": 5, "precision": "fp32",
