@@ -108,11 +108,13 @@ def resume(
     say: Say | None = None,
     display: Callable[[Study], Tally] = Tally,
     download: bool = False,
+    dataset: str | None = None,
     **executor: Any,
 ) -> Run:
     """Go on with a run: what was in flight continues from its last epoch, and nothing is trained twice.
 
-    `executor` replaces entries of the run's executor (workers, address, ...) and `trials` its number of trials.
+    `dataset` says where the run's data lie now, if they were moved; `executor` replaces entries of the run's executor (workers,
+    address, ...) and `trials` its number of trials.
     UsageError if the data are no longer those that the run began with.
     """
     say = say or (lambda text: None)
@@ -123,10 +125,13 @@ def resume(
     _check_executor(executor)
     trials = executor.pop("trials", None) or settings.trials
     settings = dataclasses.replace(settings, trials=trials, executor={**settings.executor, **executor})
-    dataset = load_again(folder, settings, say, download=download)
+    if dataset is not None:
+        settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": dataset})
+    loaded = load_again(folder, settings, say, download=download)
+    settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": loaded.name, "source": loaded.source})
     check_room(folder, settings, say, begun=True)
     return drive(
-        folder, settings, _training_data(dataset, settings.seed, settings.training_proxy()), say, display, changed=True
+        folder, settings, _training_data(loaded, settings.seed, settings.training_proxy()), say, display, changed=True
     )
 
 

@@ -138,6 +138,7 @@ def search(
 @click.option("--cpus-per-trial", type=float, help="In place of the run's setting.")
 @click.option("--address", help="Of a running Ray cluster, in place of the run's setting.")
 @click.option("--executor", "kind", type=click.Choice(["ray", "local"]), help="In place of the run's setting.")
+@click.option("--dataset", help="Where the run's data lie now, if they were moved: imagefolder:PATH or npz:PATH.")
 @click.option("--download", is_flag=True, help="Download the data set if it is no longer there.")
 @quiet_option
 @json_option
