@@ -115,12 +115,14 @@ def resume(
     display: Callable[[Study], Tally] = Tally,
     download: bool = False,
     storage: str | None = None,
+    dataset: str | None = None,
     **executor: Any,
 ) -> Run:
     """Go on with a run: what was in flight continues from its last epoch, and nothing is trained twice.
 
-    `storage` is the whole URL of its study's database, where the run could not keep the password. `executor` replaces entries
-    of the run's executor (workers, address, ...) and `trials` its number of trials.
+    `dataset` says where the run's data lie now, if they were moved. `storage` is the whole URL of its study's database, where the
+    run could not keep the password. `executor` replaces entries of the run's executor (workers, address, ...) and `trials` its
+    number of trials.
     UsageError if the data are no longer those that the run began with.
     """
     say = say or (lambda text: None)
@@ -135,9 +137,12 @@ def resume(
             settings, storage={**settings.storage, "url": redacted(storage)}
         )  # it may have moved
     settings = dataclasses.replace(settings, trials=trials, executor={**settings.executor, **executor})
-    dataset = load_again(folder, settings, say, download=download)
+    if dataset is not None:
+        settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": dataset})
+    loaded = load_again(folder, settings, say, download=download)
+    settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": loaded.name, "source": loaded.source})
     check_room(folder, settings, say, begun=True)
-    data = _training_data(dataset, settings.seed, settings.training_proxy())
+    data = _training_data(loaded, settings.seed, settings.training_proxy())
     return drive(folder, settings, data, say, display, changed=True, storage=storage)
 
 

@@ -1,15 +1,13 @@
-"""Faults made for real: small disks, clocks that jump, locks that don't reach; and counts of what they cost.
-
-`python helpers_disks.py ARGUMENTS` is `nas ARGUMENTS` with each trained epoch written down in the file $EPOCHS_LOG.
-"""
+"""Faults made for real: small disks, clocks that jump, locks that don't reach; and counts of what they cost."""
 
 from __future__ import annotations
 
 import collections
+import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,12 +94,48 @@ def fill(ballast: Path) -> None:
             return
 
 
+# Runs as every Python of a process and its children starts, Ray's workers too: patches `nas.train` when that is imported.
+SITE = """\
+import importlib.abc, importlib.util, os, sys
+from pathlib import Path
+
+class Patching(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "nas.train":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        run = spec.loader.exec_module
+        def exec_module(module):
+            run(module)
+            import helpers_disks
+            module.Training.epoch = helpers_disks.logged(module.Training.epoch, Path(os.environ["EPOCHS_LOG"]))
+        spec.loader.exec_module = exec_module
+        return spec
+
+if "EPOCHS_LOG" in os.environ:
+    sys.meta_path.insert(0, Patching())
+"""
+
+
 def nas_process(*arguments: object, log: Path, **options) -> subprocess.Popen[str]:
-    """`nas ARGUMENTS` as a process that writes each epoch that it trains into `log`."""
+    """`nas ARGUMENTS` as a process that writes each epoch that it or its workers train into `log`."""
+    site = log.parent / "site"
+    site.mkdir(exist_ok=True)
+    (site / "sitecustomize.py").write_text(SITE)
+    log.touch()
+    path = os.pathsep.join([str(site), str(Path(__file__).parent)])
     own = options.pop("environment", {})
-    environment = {**os.environ, "EPOCHS_LOG": str(log), "OMP_NUM_THREADS": "1", "NAS_DEBUG": "", **own}
+    environment = {
+        **os.environ,
+        "EPOCHS_LOG": str(log),
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": "1",
+        "NAS_DEBUG": "",
+        **own,
+    }
     return subprocess.Popen(
-        [sys.executable, __file__, *map(str, arguments)],
+        [sys.executable, "-m", "nas", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options,
     )  # fmt: skip
 
@@ -114,23 +148,22 @@ def nas_done(*arguments: object, log: Path, **options) -> tuple[int, str, str]:
     return process.returncode, said, errors
 
 
-def log_epochs(log: Path) -> None:
-    """From here on, this process writes each epoch that it trains into `log`: the network's parameters' names and its number."""
-    from nas.work import Bench
+def logged(epoch: Callable, log: Path) -> Callable:
+    """`Training.epoch` that, when it is trained, writes a line: which network by the shapes of its weights, which epoch."""
 
-    run = Bench.run
+    def logging(self):
+        found = epoch(self)
+        shapes = repr([(name, tuple(weight.shape)) for name, weight in self.network.named_parameters()])
+        with log.open("a") as file:
+            file.write(f"{hashlib.sha256(shapes.encode()).hexdigest()[:12]} {found.number}\n")
+        return found
 
-    def logged(self, job):
-        for epoch in run(self, job):
-            with log.open("a") as file:
-                file.write(f"{job.key} {epoch.number}\n")
-            yield epoch
-
-    Bench.run = logged
+    return logging
 
 
 def epochs_twice(log: Path) -> int:
-    """How many epochs were finished more than once, over all processes that wrote into the log."""
+    """How many epochs were trained again, saved or not, over all processes that wrote into the log."""
+    assert log.stat().st_size > 0
     counted = collections.Counter(log.read_text().split("\n")[:-1])
     return sum(count - 1 for count in counted.values())
 
@@ -156,10 +189,3 @@ def check_done(folder: Path, trials: int, epochs: int) -> Run:
         assert read_json(folder / "trials" / str(trial.number) / "result.json")["accuracy"] == trial.accuracy
     check_whole(folder)
     return run
-
-
-if __name__ == "__main__":
-    log_epochs(Path(os.environ["EPOCHS_LOG"]))
-    from nas.cli import main
-
-    main()

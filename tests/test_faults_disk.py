@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from helpers_cli import nas_
-from helpers_disks import check_done, check_whole, epochs_twice, fill, log_epochs, nas_done, nas_process, small_disk
+from helpers_disks import check_done, check_whole, epochs_twice, fill, logged, nas_done, nas_process, small_disk
 from helpers_search import TINY, settings_of, write_space
 
 from nas.doctor import examine, healthy
@@ -23,7 +23,7 @@ from nas.errors import UsageError, WriteError
 from nas.files import write_text, write_with
 from nas.preflight import check_room, needed
 from nas.run import JOURNAL, load_run
-from nas.work import Bench
+from nas.train import Training
 
 TRIALS, EPOCHS = 3, 3
 OPTIONS = ("--trials", TRIALS, "--epochs", EPOCHS, "--max-images", 200, "--executor", "local", "--device", "cpu")
@@ -64,9 +64,9 @@ def disk(tmp_path) -> Iterator[Path]:
 @pytest.fixture
 def log(tmp_path, monkeypatch) -> Path:
     """Where the epochs that this process trains are written down."""
-    monkeypatch.setattr(Bench, "run", Bench.run)  # put back behind the test
-    log_epochs(tmp_path / "epochs.log")
-    return tmp_path / "epochs.log"
+    log = tmp_path / "epochs.log"
+    monkeypatch.setattr(Training, "epoch", logged(Training.epoch, log))
+    return log
 
 
 WRITES = {
@@ -92,10 +92,6 @@ def test_a_disk_that_is_full_at_a_write(disk, tmp_path, watch, log, faults, name
     assert f"go on with: nas resume {folder}" in line
     check_whole(folder)
     assert all(trial.state != "failed" for trial in load_run(folder).trials)
-    again = nas_("resume", folder)  # as long as it is full, nothing changes
-    if again.exit_code:
-        assert again.exit_code == 1 and "No space left" in again.stderr
-        check_whole(folder)
     ballast.unlink()
     done = nas_("resume", folder)
     assert done.exit_code == 0, done.output
@@ -103,10 +99,22 @@ def test_a_disk_that_is_full_at_a_write(disk, tmp_path, watch, log, faults, name
     assert healthy(examine(folder))
     assert epochs_twice(log) <= 1
     faults.record(
-        f"disk full: {name}", made="a tmpfs without one free page at that write, and resumed once while still full",
+        f"disk full: {name}", made="a tmpfs without one free page at that write",
         lost=0, trained_twice=0, epochs_twice=epochs_twice(log),
         then="ends with 1: what, where, how much is free, how to go on; `nas resume` goes on when there is room",
     )  # fmt: skip
+
+
+def test_a_run_that_is_resumed_on_a_disk_that_is_still_full(disk, tmp_path, watch):
+    space, folder, ballast = write_space(tmp_path), disk / "run", disk / "ballast"
+    watch.arm(*WRITES["checkpoint"], lambda: fill(ballast))
+    for command in (("search", "--space", space, *OPTIONS, "--out", folder), ("resume", folder), ("resume", folder)):
+        full = nas_(*command)
+        assert full.exit_code == 1 and "No space left on device" in full.stderr, full.output
+        check_whole(folder)
+    ballast.unlink()
+    assert nas_("resume", folder).exit_code == 0
+    check_done(folder, TRIALS, EPOCHS)
 
 
 def test_a_disk_that_is_full_when_a_search_begins(disk, tmp_path, watch, faults):
@@ -144,10 +152,11 @@ def test_a_disk_that_fills_up_under_ray_workers(disk, tmp_path, faults):
     assert code == 0, errors
     check_done(folder, 8, 6)
     assert all(path.read_bytes() == data for path, data in ended.items())
+    assert epochs_twice(log) <= 2, "of each worker the one in flight"
     faults.record(
         "disk full under Ray workers", made="a tmpfs that is filled while two workers train, until the driver ends",
-        lost=0, trained_twice=0, epochs_twice=0,
-        then="no trial is failed for it: the driver ends with 1, and `nas resume` goes on",
+        lost=0, trained_twice=0, epochs_twice=epochs_twice(log),
+        then="no trial is failed for it, of each worker the epoch in flight is run again: the driver ends with 1, and `nas resume` goes on",
     )  # fmt: skip
 
 

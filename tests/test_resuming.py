@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from helpers_cli import nas_, output, refusal
-from helpers_disks import check_done, epochs_twice, jumping_clocks, log_epochs, nas_done, nas_process, small_disk
+from helpers_disks import check_done, epochs_twice, jumping_clocks, logged, nas_done, nas_process, small_disk
 from helpers_search import TINY, finish, images, settings_of, write_space
 from make_run import make_run
 
@@ -28,6 +28,7 @@ from nas.run import JOURNAL, SESSIONS, load_run
 from nas.searching import resume
 from nas.settings import FILE, Settings
 from nas.study import Study
+from nas.train import Training
 from nas.work import Bench
 
 TRIALS, EPOCHS = 3, 3
@@ -41,9 +42,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def log(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(Bench, "run", Bench.run)  # put back behind the test
-    log_epochs(tmp_path / "epochs.log")
-    return tmp_path / "epochs.log"
+    log = tmp_path / "epochs.log"
+    monkeypatch.setattr(Training, "epoch", logged(Training.epoch, log))
+    return log
 
 
 def begun(folder: Path, tmp_path: Path, *, stop: int, trials: int = TRIALS) -> Path:
@@ -228,6 +229,22 @@ def test_other_data_are_refused(tmp_path, faults):
         "resumed with other data", made="one pixel of one image changed; the fingerprint in run.yaml changed too",
         lost=0, trained_twice=0, epochs_twice=0, then="refused (2), nothing changed",
     )  # fmt: skip
+
+
+def test_data_that_were_moved_are_named(tmp_path):
+    folder, file, moved = tmp_path / "run", tmp_path / "data.npz", tmp_path / "elsewhere" / "same.npz"
+    x, y = images(80)
+    np.savez(file, x_train=x, y_train=y, x_test=x[:20], y_test=y[:20])
+    arguments = ("--space", write_space(tmp_path), "--trials", 1, "--epochs", 1, "--dataset", f"npz:{file}")
+    assert nas_("search", *arguments, *LOCAL, "--out", folder).exit_code == 0
+    moved.parent.mkdir()
+    file.rename(moved)
+    assert "does not exist" in refusal("resume", folder, "--trials", 2, "--quiet")
+    assert nas_("resume", folder, "--trials", 2, "--quiet", "--dataset", f"npz:{moved}").exit_code == 0
+    assert nas_("resume", folder, "--trials", 3, "--quiet").exit_code == 0, "it is remembered"
+    assert load_run(folder).config["dataset"]["name"] == f"npz:{moved}"
+    np.savez(moved, x_train=x[::-1], y_train=y, x_test=x[:20], y_test=y[:20])
+    assert "has changed since the run began" in refusal("resume", folder, "--dataset", f"npz:{moved}", "--quiet")
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,7 @@ def search(
 @click.option("--storage", metavar="URL", help="The whole URL of the run's database, whose password it does not keep.")
 @click.option("--trial-timeout", type=Seconds(), metavar="30m|2h|...", help="In place of the run's setting.")
 @click.option("--executor", "kind", type=click.Choice(["ray", "local"]), help="In place of the run's setting.")
+@click.option("--dataset", help="Where the run's data lie now, if they were moved: imagefolder:PATH or npz:PATH.")
 @click.option("--download", is_flag=True, help="Download the data set if it is no longer there.")
 @quiet_option
 @json_option
