@@ -26,8 +26,11 @@ CLIMBS, CLIMBERS = 6, 8  # steps towards the extremes of each cost, and children
 
 @dataclass(slots=True)
 class Candidate:
+    """row: the model's inputs, once they were asked for."""
+
     params: Params
     facts: Facts
+    row: Floats | None = None
 
 
 class Pool:

@@ -249,9 +249,13 @@ class Search:
 
     def _encode(self, candidates: Sequence[Candidate]) -> Floats:
         assert self._pool.axes is not None and self._encoder is not None
-        more = None if self._pool.extra is None else np.array([own.facts.features for own in candidates])
-        features = self._scaled(self._pool.placed(candidates), more)
-        return self._encoder.encode([own.params for own in candidates], features)
+        fresh = [own for own in candidates if own.row is None]
+        if fresh:
+            more = None if self._pool.extra is None else np.array([own.facts.features for own in fresh])
+            features = self._scaled(self._pool.placed(fresh), more)
+            for own, row in zip(fresh, self._encoder.encode([own.params for own in fresh], features), strict=True):
+                own.row = row
+        return np.array([own.row for own in candidates], dtype=np.float64).reshape(-1, self._encoder.width)
 
     def _scaled(self, placed: Floats, more: Floats | None) -> Floats:
         """Exact numbers as columns for the model: costs on their axes, (n, k), and further features, (n, f)."""
