@@ -69,6 +69,15 @@ def test_worth_is_the_expectation_of_monte_carlo():
         assert found == pytest.approx(gain.mean(), rel=0.02)
 
 
+def test_worth_and_scale_are_inverse():
+    rng = np.random.default_rng(2)
+    scale = np.sort(rng.normal(size=60))
+    worth = Worth.of(scale, np.exp(scale))
+    there = np.linspace(-4, 4, 33)
+    assert np.allclose([worth.to_scale(own) for own in worth.of_scale(there)], there)
+    assert np.allclose(worth.of_scale(worth.at), np.exp(worth.at))
+
+
 def test_what_is_worth_more_is_preferred():
     """Two candidates of equal improvement on the model's scale, one where the scale is steep."""
     scale = np.linspace(-2, 2, 40)

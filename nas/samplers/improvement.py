@@ -76,10 +76,11 @@ def expected_improvement(mean: Floats, deviation: Floats, levels: Floats) -> Flo
 class Worth:
     """What a quality on the model's scale is worth: g, piecewise linear and rising.
 
-    at (k,): its knots. slope (k,): right of each; the first one's holds left of it too.
+    at (k,): its knots. worth (k,): there. slope (k,): right of each; the first one's holds left of it too.
     """
 
     at: Floats
+    worth: Floats
     slope: Floats
 
     @staticmethod
@@ -88,12 +89,22 @@ class Worth:
         at, first = np.unique(scale, return_index=True)
         values = values[first]
         if len(at) < 3:
-            return Worth(np.zeros(1), np.ones(1))
+            return Worth(np.zeros(1), np.zeros(1), np.ones(1))
         kept = np.unique(np.linspace(0, len(at) - 1, KNOTS).round().astype(int))
         at, values = at[kept], values[kept]
         quarter = len(at) * 3 // 4 - 1
         last = (values[-1] - values[quarter]) / (at[-1] - at[quarter])
-        return Worth(at, np.append(np.diff(values) / np.diff(at), last))
+        return Worth(at, values, np.append(np.diff(values) / np.diff(at), last))
+
+    def of_scale(self, scale: Floats) -> Floats:
+        """g, (n,)."""
+        piece = np.maximum(np.searchsorted(self.at, scale, "right") - 1, 0)
+        return np.asarray(self.worth[piece] + self.slope[piece] * (scale - self.at[piece]))
+
+    def to_scale(self, worth: float) -> float:
+        """The scale's value of this worth."""
+        piece = max(int(np.searchsorted(self.worth, worth, "right")) - 1, 0)
+        return float(self.at[piece] + (worth - self.worth[piece]) / max(float(self.slope[piece]), 1e-12))
 
     def gains(self, mean: Floats, deviation: Floats, levels: Floats) -> Floats:
         """E[max(g(y) - g(a), 0)] of y ~ N(mean, deviation^2), (n, l): the sum over g's pieces right of a of slope times

@@ -25,6 +25,7 @@ LEAST = 4  # observations below which nothing is modelled
 FANTASIES = 8  # draws of what the running trials will give, and of measured costs
 MOST_PENDING = 128  # running trials that are filled in; of a study that was left with more, the latest
 FLOOR = 0.1  # quantile of random candidates' qualities, below which nothing counts as an improvement
+FENCE = 1.5  # interquartile ranges below the lower quartile, beyond which qualities are outliers (Tukey, 1977)
 RECENT = 256  # trials that a new start keeps away from
 
 
@@ -131,7 +132,7 @@ class Search:
         targets = warped(raw, raw)
         model = self._model(0, inputs, targets, placed, self._blurred(targets))
         worth = Worth.of((targets - model.centre) / model.spread, raw)
-        floor = self._floor(model)
+        floor = self._floor(model, worth)
         firsts = np.array(distinct(observations))
         quality, costs = model.process.fitted[firsts], placed[firsts]
         assert self._pool.axes is not None
@@ -174,11 +175,15 @@ class Search:
                 return chosen.params
         return None
 
-    def _floor(self, model: Model) -> float:
-        """A quality that a tenth of random candidates stay below, as far as the model knows."""
+    def _floor(self, model: Model, worth: Worth) -> float:
+        """A quality that a tenth of random candidates stay below, as far as the model knows, or Tukey's lower fence of theirs.
+
+        The fence is for candidates that learn nothing: a handful of them, and the improvement on them would be all that counts.
+        """
         view = model.process.at(self._encode(priced(self._pool.members)))
         draws = view.mean + np.sqrt(view.variance) * np.random.default_rng(0).standard_normal(len(view.mean))
-        return float(np.quantile(draws, FLOOR))
+        tenth, quarter, most = np.quantile(worth.of_scale(draws), [FLOOR, 0.25, 0.75]).tolist()
+        return worth.to_scale(max(tenth, quarter - FENCE * (most - quarter)))
 
     def _children(self, parents: Sequence[Params], count: int, rng: random.Random) -> list[Candidate]:
         if self._method.mutation:
