@@ -309,7 +309,7 @@ def _side(params: Params, dimension: Dimension, threshold: float | None) -> int:
         return -1
     value = params[dimension.name]
     if threshold is not None:
-        return int(dimension.position(value) > threshold)
+        return -1 if value is None else int(dimension.position(value) > threshold)  # None: asked for, but not known
     index = dimension.index(value)
     return -2 if index is None else index
 

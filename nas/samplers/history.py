@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from optuna.study import Study
@@ -12,27 +13,44 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.samplers.domain import Domain, Inferred, Key, Params, key_of
 from nas.samplers.oracle import Oracle
 
+Curve: TypeAlias = "Callable[[FrozenTrial], Mapping[float, float]]"
+"""Of a finished trial: values of the first objective by the fidelity, in (0, 1), at which they were reached."""
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A complete trial: quality is the first objective, negated if it is minimised; costs are the others as measured."""
+    """A complete trial: quality is the first objective, negated if it is minimised; costs are the others as measured.
+
+    curve: what the quality was at earlier fidelities, where the caller says.
+    """
 
     params: Params
     identity: Hashable
     quality: float
     costs: tuple[float, ...]
+    curve: Mapping[float, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A pruned trial: the quality at the fidelity that it reached, which is no final one."""
+
+    params: Params
+    fidelity: float
+    quality: float
 
 
 class History:
     """Trials of one study, each finished one read once. `update` before use."""
 
-    def __init__(self, declared: Domain | None, oracle: Oracle, sign: float) -> None:
+    def __init__(self, declared: Domain | None, oracle: Oracle, sign: float, curve: Curve | None = None) -> None:
         self.domain: Domain = declared or Inferred()
         self.observations: list[Observation] = []
+        self.stopped: list[Stopped] = []
         self.keys: set[Key] = set()  # of the params of all observations
         self.seen: set[Hashable] = set()  # identities of all that ever got params, whatever became of them
         self.pending: dict[int, Params] = {}  # running trials by number
-        self._oracle, self._sign = oracle, sign
+        self._oracle, self._sign, self._curve = oracle, sign, curve
         self._finished: set[int] = set()
         self._proposed: dict[int, Params] = {}
 
@@ -66,12 +84,21 @@ class History:
         params = dict(trial.params)
         identity = self._oracle.identity(params)
         self.seen.add(identity)
-        if trial.state != TrialState.COMPLETE or not trial.values:
-            return
-        if np.isfinite(trial.values).all():
+        curve = self._curve_of(trial)
+        if trial.state == TrialState.PRUNED and curve:
+            reached = max(curve)
+            self.stopped.append(Stopped(params, reached, curve[reached]))
+        if trial.state == TrialState.COMPLETE and trial.values and np.isfinite(trial.values).all():
             self.keys.add(key_of(params))
             quality = self._sign * trial.values[0]
-            self.observations.append(Observation(params, identity, quality, tuple(trial.values[1:])))
+            self.observations.append(Observation(params, identity, quality, tuple(trial.values[1:]), curve))
+
+    def _curve_of(self, trial: FrozenTrial) -> dict[float, float]:
+        """Qualities by fidelity, the finite ones."""
+        if self._curve is None:
+            return {}
+        found = {round(float(at), 6): self._sign * float(value) for at, value in self._curve(trial).items()}
+        return {at: value for at, value in found.items() if np.isfinite(value)}
 
 
 def distinct(observations: Sequence[Observation]) -> list[int]:

@@ -5,6 +5,9 @@ costs c(x) raises A to max(A, y) on the box from c(x) to the reference, so that
 
     EHVI(x) = integral over [c(x), reference] of EI(A(c)) dc,    EI(a) = s phi(u) + (m - a) Phi(u),  u = (m - a) / s.
 
+The process may model a monotone transform of what quality is measured in. Improvements are then those of g(y), g the way back,
+piecewise linear: E[max(g(y) - g(a), 0)] is a sum of EIs at its knots (`Worth`), in closed form too.
+
 A is constant on the cells of a partition of the cost space, and the integral is a finite sum, exact for every number of
 costs. With one cost the cells are the steps of the staircase: sum_j w_j EI(A_j) with w_j the width of step j right of c(x).
 With more, collecting the cells of one level gives the layer cake sum_j V_j(x) [EI(a_j) - EI(a_{j+1})] over rising levels a_j,
@@ -24,6 +27,7 @@ from scipy.special import ndtr
 
 Floats = NDArray[np.float64]
 
+KNOTS = 24  # of what a quality is worth
 MAX_FRONT = 64  # points that are cut into cells with three costs or more, where cells multiply
 
 
@@ -68,9 +72,57 @@ def expected_improvement(mean: Floats, deviation: Floats, levels: Floats) -> Flo
     return np.asarray(np.maximum(spread * density + gap * ndtr(u), 0.0))
 
 
-def ehvi(mean: Floats, deviation: Floats, costs: Floats, parts: Cells) -> Floats:
-    """Expected hypervolume improvement of each candidate alone, (n,). mean, deviation: (n,); costs: (n, k)."""
-    gains = expected_improvement(mean, deviation, parts.levels)
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What a quality on the model's scale is worth: g, piecewise linear and rising.
+
+    at (k,): its knots. worth (k,): there. slope (k,): right of each; the first one's holds left of it too.
+    """
+
+    at: Floats
+    worth: Floats
+    slope: Floats
+
+    @staticmethod
+    def of(scale: Floats, values: Floats) -> Worth:
+        """g(scale) = values, both (n,), at `KNOTS` quantiles of them. Beyond the best, the mean slope of the upper quarter."""
+        at, first = np.unique(scale, return_index=True)
+        values = values[first]
+        if len(at) < 3:
+            return Worth(np.zeros(1), np.zeros(1), np.ones(1))
+        kept = np.unique(np.linspace(0, len(at) - 1, KNOTS).round().astype(int))
+        at, values = at[kept], values[kept]
+        quarter = len(at) * 3 // 4 - 1
+        last = (values[-1] - values[quarter]) / (at[-1] - at[quarter])
+        return Worth(at, values, np.append(np.diff(values) / np.diff(at), last))
+
+    def of_scale(self, scale: Floats) -> Floats:
+        """g, (n,)."""
+        piece = np.maximum(np.searchsorted(self.at, scale, "right") - 1, 0)
+        return np.asarray(self.worth[piece] + self.slope[piece] * (scale - self.at[piece]))
+
+    def to_scale(self, worth: float) -> float:
+        """The scale's value of this worth."""
+        piece = max(int(np.searchsorted(self.worth, worth, "right")) - 1, 0)
+        return float(self.at[piece] + (worth - self.worth[piece]) / max(float(self.slope[piece]), 1e-12))
+
+    def gains(self, mean: Floats, deviation: Floats, levels: Floats) -> Floats:
+        """E[max(g(y) - g(a), 0)] of y ~ N(mean, deviation^2), (n, l): the sum over g's pieces right of a of slope times
+        E[max(y - start, 0)] - E[max(y - end, 0)]. levels: rising."""
+        knots = np.unique(np.concatenate([levels, self.at[self.at > levels[0]]]))
+        slope = self.slope[np.maximum(np.searchsorted(self.at, knots, "right") - 1, 0)]
+        above = expected_improvement(mean, deviation, knots)
+        pieces = slope * (above - np.column_stack([above[:, 1:], np.zeros(len(mean))]))
+        total = np.cumsum(pieces[:, ::-1], axis=1)[:, ::-1]
+        return np.asarray(total[:, np.searchsorted(knots, levels)])
+
+
+def ehvi(mean: Floats, deviation: Floats, costs: Floats, parts: Cells, worth: Worth | None = None) -> Floats:
+    """Expected hypervolume improvement of each candidate alone, (n,). mean, deviation: (n,); costs: (n, k).
+
+    worth: volume is that of g(quality), not of the quality itself.
+    """
+    gains = _gains(mean, deviation, parts, worth)
     volumes = np.ones((len(costs), len(parts.level)))
     for axis in range(costs.shape[1]):
         sides = parts.high[None, :, axis] - np.maximum(parts.low[None, :, axis], costs[:, axis, None])
@@ -84,12 +136,19 @@ def ehvi(mean: Floats, deviation: Floats, costs: Floats, parts: Cells) -> Floats
     return np.asarray((volumes * gains[:, parts.level]).sum(axis=1))
 
 
-def ei(mean: Floats, deviation: Floats, costs: Floats, parts: Cells) -> Floats:
+def ei(mean: Floats, deviation: Floats, costs: Floats, parts: Cells, worth: Worth | None = None) -> Floats:
     """EI(A(c)) at each candidate's own costs c, (n,), whatever volume is behind it; 0 beyond the reference. As `ehvi` else."""
     own: NDArray[np.bool_] = np.all((parts.low <= costs[:, None, :]) & (costs[:, None, :] < parts.high), axis=2)
     level = parts.level[own.argmax(axis=1)]
-    gains = expected_improvement(mean, deviation, parts.levels)[np.arange(len(mean)), level]
+    gains = _gains(mean, deviation, parts, worth)[np.arange(len(mean)), level]
     return np.asarray(np.where(own.any(axis=1), gains, 0.0))
+
+
+def _gains(mean: Floats, deviation: Floats, parts: Cells, worth: Worth | None) -> Floats:
+    """Expected improvement on each level, (n, l)."""
+    if worth is None:
+        return expected_improvement(mean, deviation, parts.levels)
+    return worth.gains(mean, deviation, parts.levels)
 
 
 def _steps(qualities: Floats, costs: Floats, reference: float, floor: float) -> tuple[Floats, Floats, Floats]:

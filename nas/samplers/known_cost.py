@@ -20,7 +20,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from nas.samplers.domain import Declared, Domain, Flat, Params, completed
-from nas.samplers.history import History
+from nas.samplers.history import Curve, History
 from nas.samplers.oracle import Oracle
 from nas.samplers.search import Method, Search
 from nas.space import SearchSpace
@@ -38,8 +38,10 @@ class KnownCostSampler(BaseSampler):
     identity(params) -> what equal candidates have in common (a digest), so that none is proposed twice under two names.
     features(params) -> further exact numbers of a candidate that its quality may depend on.
     measured: places, among the study's objectives, of those that `costs` leaves out because they are measured: modelled too.
+    curve(trial) -> values of the first objective by the fidelity, in (0, 1), at which a finished trial had them: what is learnt from
+    pruned trials (`partial`), which teach nothing without it. They are never taken for final values.
     startup: trials before the model takes over; chosen by the number of parameters unless given.
-    exploration: share of proposals that are random.
+    exploration: share of proposals after those that are made as they were.
     cost_features, mutation, acquisition: parts of the method that can be left out (`nas.samplers.search.Method`).
 
     ValueError, when the study first asks, for a study without costs, a maximised cost, or another number of costs.
@@ -56,7 +58,8 @@ class KnownCostSampler(BaseSampler):
         features: Callable[[Params], Sequence[float]] | None = None,
         measured: Sequence[int] = (),
         startup: int | None = None,
-        exploration: float = 0.07,
+        exploration: float = 0.03,
+        curve: Curve | None = None,
         cost_features: bool = True,
         mutation: bool = True,
         acquisition: str = "ehvi",
@@ -66,7 +69,7 @@ class KnownCostSampler(BaseSampler):
         self._declared: Domain | None = (
             None if space is None else Declared(space) if isinstance(space, SearchSpace) else Flat(space)
         )
-        self._measured = tuple(sorted(measured))
+        self._measured, self._curve = tuple(sorted(measured)), curve
         self._method = Method(startup, exploration, cost_features, mutation, acquisition)
         self._independent = RandomSampler(seed=self._seed)
         self._lock = threading.RLock()
@@ -121,7 +124,7 @@ class KnownCostSampler(BaseSampler):
             self._study = which
             sign = _check(study.directions, self._measured)
             exact = [k for k in range(1, len(study.directions)) if k not in self._measured]
-            self._history = History(self._declared, self._oracle, sign)
+            self._history = History(self._declared, self._oracle, sign, self._curve)
             self._search = Search(self._history, self._oracle, exact, list(self._measured), self._method)
         return self._history, self._search
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -46,4 +46,12 @@ def known_cost(problem: Problem) -> optuna.samplers.BaseSampler:
         space=space,
         identity=lambda choices: space.architecture(choices).digest,
         features=features,
+        curve=_curve,
     )
+
+
+def _curve(trial: optuna.trial.FrozenTrial) -> Mapping[float, float]:
+    """Accuracies on the way, as a run's study keeps them: the whole curve, or of a stopped trial the place where it ended."""
+    facts = trial.user_attrs.get("nas", {})
+    reached = facts.get("partial")
+    return facts.get("curve") or ({reached["fidelity"]: reached["value"]} if reached else {})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +19,18 @@ from nas.samplers.process import Floats
 
 SIZE, FRESH = 256, 16  # candidates that are kept, and how many random ones join them at each proposal
 ENUMERATED = 1024  # domains of at most so many candidates are looked at as a whole
+NEAR = 32  # candidates of about one cost, of which the start takes the most different
 RESCUES, ENOUGH = 16, 32  # rounds of looking for feasible candidates, until there are so many
 CLIMBS, CLIMBERS = 6, 8  # steps towards the extremes of each cost, and children at each
 
 
 @dataclass(slots=True)
 class Candidate:
+    """row: the model's inputs, once they were asked for."""
+
     params: Params
     facts: Facts
+    row: Floats | None = None
 
 
 class Pool:
@@ -80,8 +85,14 @@ class Pool:
     def is_new(self, own: Candidate, taken: set[Hashable]) -> bool:
         return self._oracle.identity(own.params) not in taken
 
-    def stratified(self, turn: int, taken: set[Hashable], rng: random.Random) -> Params:
-        """A new random candidate near the turn's point of a low-discrepancy sequence over the axes of the costs."""
+    def stratified(
+        self, turn: int, taken: set[Hashable], rng: random.Random, apart: Callable[[list[Candidate]], Floats]
+    ) -> Params:
+        """Of the new random candidates nearest to the turn's point of a low-discrepancy sequence over the axes of the costs, the
+        one that is the farthest from all tried: apart(candidates), (n,).
+
+        Points lie half-way between even shares of the axis's range and of its candidates: the ends are rare, and worth little.
+        """
         members = list(self.members)
         rng.shuffle(members)
         unknown = [own for own in members if own.facts.costs is None]
@@ -92,8 +103,14 @@ class Pool:
             axis = turn % self._exact
             placed = self.placed(known)[:, axis]
             low, high = placed.min(), placed.max()
-            target = low + (high - low) * van_der_corput(turn // self._exact + 1)
-            known = [known[k] for k in np.argsort(np.abs(placed - target), kind="stable").tolist()] + unknown
+            share = van_der_corput(turn // self._exact + 1)
+            target = (low + (high - low) * share + np.quantile(placed, share)) / 2
+            near = [known[k] for k in np.argsort(np.abs(placed - target), kind="stable").tolist()]
+            fresh = list(itertools.islice((own for own in near if self.is_new(own, taken)), NEAR))
+            if fresh:
+                chosen: Candidate = fresh[int(np.argmax(apart(fresh)))]
+                return chosen.params
+            known = unknown
         for own in known:
             if self.is_new(own, taken):
                 return own.params

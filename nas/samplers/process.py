@@ -1,10 +1,12 @@
 r"""A Gaussian process over choices and exact features, with noise, for a few thousand observations.
 
-    k(x, x') = s_1 M(r_1) + s_2 M(r_2),    r_1^2 = sum_g w_g |z_g - z'_g|^2,    r_2^2 = sum_f u_f (f - f')^2
+    k(x, x') = s_1 M(r_1) + s_2 M(r_2) + t_1 <f, f'> / F + t_2 <c, c'> / C
+    r_1^2 = sum_g w_g |z_g - z'_g|^2,    r_2^2 = sum_f u_f (f - f')^2
 
 z_g is the embedding of choice g (one-hot: |z - z'|^2 = [z != z'], so that unordered choices meet in a weighted Hamming
-distance; a position in [0, 1] for ordered ones), f the features, and M the Matern 5/2 correlation
-(1 + sqrt5 r + 5 r^2 / 3) exp(-sqrt5 r). Observations carry Gaussian noise of one variance, which is learnt.
+distance; a position in [0, 1] for ordered ones), f the F features, c the C counts, and M the Matern 5/2 correlation
+(1 + sqrt5 r + 5 r^2 / 3) exp(-sqrt5 r). Observations carry Gaussian noise of one variance, which is learnt. The linear terms
+are a trend in features and counts of unknown slopes: what a dozen observations can tell of a space with dozens of choices.
 
 Hyperparameters maximise the marginal likelihood times log-normal priors (L-BFGS-B, analytic gradient; Rasmussen and
 Williams, 2006, chapter 5) on at most `FIT` observations. Up to `EXACT` observations the posterior is exact; beyond that it is
@@ -24,15 +26,18 @@ from scipy.optimize import minimize
 Floats: TypeAlias = NDArray[np.float64]
 
 FIT, EXACT, INDUCING = 250, 1000, 400
+CHOICE, FEATURE, COUNT = 0, 1, 2
+_CURVED, _STRAIGHT = (CHOICE, FEATURE), (FEATURE, COUNT)  # parts of the Matern terms, and of the linear ones
+_NOISE, _LINES, _WEIGHTS = 2, 3, 5  # places in theta
 _ROOT5 = 5**0.5
 _JITTER = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which columns of the inputs are what: `group` (p,) gives each column's weight, `parts` (p,) is 0 for choices, 1 for features.
+    """Which columns of the inputs are what: `part` (p,) is CHOICE, FEATURE or COUNT, `group` (p,) gives each column's weight.
 
-    Groups are numbered from 0 without gaps.
+    Groups are numbered from 0 without gaps; counts have no weights, and -1.
     """
 
     group: NDArray[np.intp]
@@ -44,7 +49,8 @@ class Layout:
 
     def part_of_group(self) -> NDArray[np.intp]:
         parts = np.zeros(self.groups, dtype=np.intp)
-        parts[self.group] = self.part
+        weighted = self.group >= 0
+        parts[self.group[weighted]] = self.part[weighted]
         return parts
 
 
@@ -65,25 +71,29 @@ def squared_distances(left: Floats, right: Floats) -> Floats:
 
 
 class Kernel:
-    """The kernel above, by log hyperparameters `theta`: s_1, s_2, noise variance, then a weight for each group."""
+    """The kernel above, by log hyperparameters `theta`: s_1, s_2, noise variance, t_1, t_2, then a weight for each group.
+
+    The priors were chosen by how well few observations of random candidates predict others, on tables and made-up functions:
+    trends are likely, curves in the features less so.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.columns = [np.flatnonzero(layout.part == part) for part in (0, 1)]
+        self.columns = [np.flatnonzero(layout.part == part) for part in (CHOICE, FEATURE, COUNT)]
         part = layout.part_of_group()
-        counts = np.bincount(part, minlength=2)
-        self.size = 3 + layout.groups
-        weight = np.where(part == 0, np.log(2.0 / max(counts[0], 1)), np.log(2.0 / max(counts[1], 1)))
-        self.mean = np.concatenate([[np.log(0.5), np.log(0.5), np.log(0.03)], weight])
-        self.deviation = np.concatenate([[1.0, 1.0, 1.5], np.full(layout.groups, 1.3)])
-        low = np.concatenate([[-7.0, -7.0, np.log(1e-5)], np.full(layout.groups, -9.0)])
-        high = np.concatenate([[4.0, 4.0, np.log(2.0)], np.full(layout.groups, 4.0)])
+        weight = np.log(2.0) - np.log(np.maximum(np.bincount(part, minlength=2), 1))[part]
+        groups = layout.groups
+        self.size = _WEIGHTS + groups
+        self.mean = np.concatenate([np.log([1.0, 0.1, 0.03, 0.5, 0.1]), weight])
+        self.deviation = np.concatenate([[1.0, 1.0, 1.5, 1.0, 1.0], np.ones(groups)])
+        low = np.concatenate([[-7.0, -7.0, np.log(1e-5), -7.0, -7.0], np.full(groups, -9.0)])
+        high = np.concatenate([[4.0, 4.0, np.log(2.0), 4.0, 4.0], np.full(groups, 4.0)])
         self.bounds = np.stack([low, high], axis=1)
 
     def scaled(self, theta: Floats, inputs: Floats) -> list[Floats]:
-        """The columns of each part, times the root of their weights."""
-        roots = np.exp(0.5 * theta[3:])[self.layout.group]
-        return [inputs[:, columns] * roots[columns] for columns in self.columns]
+        """The columns of choices and of features, times the root of their weights."""
+        roots = np.exp(0.5 * theta[_WEIGHTS:])
+        return [inputs[:, self.columns[part]] * roots[self.layout.group[self.columns[part]]] for part in _CURVED]
 
     def cross(self, theta: Floats, left: Floats, right: Floats) -> Floats:
         """Covariance of the noise-free function, (n, m)."""
@@ -91,28 +101,43 @@ class Kernel:
         for part, (a, b) in enumerate(zip(self.scaled(theta, left), self.scaled(theta, right), strict=True)):
             if a.shape[1]:
                 total += np.exp(theta[part]) * matern(squared_distances(a, b))[0]
+        for _, columns, scale in self._lines(theta):
+            total += scale * (left[:, columns] @ right[:, columns].T)
         return total
 
-    def variance(self, theta: Floats) -> float:
-        return float(sum(np.exp(theta[part]) for part in (0, 1) if len(self.columns[part])))
+    def variance(self, theta: Floats, inputs: Floats) -> Floats:
+        """Of the noise-free function before any observation, (n,)."""
+        total = np.full(len(inputs), sum(float(np.exp(theta[part])) for part in _CURVED if len(self.columns[part])))
+        for _, columns, scale in self._lines(theta):
+            total += scale * np.einsum("ij,ij->i", inputs[:, columns], inputs[:, columns])
+        return total
 
-    def loss(self, theta: Floats, inputs: Floats, targets: Floats) -> tuple[float, Floats]:
-        """Negative log posterior of the hyperparameters, up to a constant, and its gradient. targets: (n,), mean 0."""
+    def noise(self, theta: Floats) -> float:
+        """Variance of an observation of a known function."""
+        return float(np.exp(theta[_NOISE]))
+
+    def loss(self, theta: Floats, inputs: Floats, targets: Floats, blur: Floats | None = None) -> tuple[float, Floats]:
+        """Negative log posterior of the hyperparameters, up to a constant, and its gradient. targets: (n,), mean 0.
+
+        blur (n,): known variances of what observations are off by, besides the noise.
+        """
         n = len(targets)
-        noise = np.exp(theta[2])
+        noise = self.noise(theta)
         gradient = np.zeros(self.size)
         covariance = np.zeros((n, n))
-        pieces: list[tuple[Floats, Floats, Floats] | None] = []
+        curves: list[tuple[int, Floats, Floats, Floats]] = []
         for part, scaled in enumerate(self.scaled(theta, inputs)):
             if not scaled.shape[1]:
-                pieces.append(None)
                 continue
             value, slope = matern(squared_distances(scaled, scaled))
             value *= np.exp(theta[part])
             slope *= np.exp(theta[part])
             covariance += value
-            pieces.append((scaled, value, slope))
-        covariance[np.diag_indices(n)] += noise + _JITTER
+            curves.append((part, scaled, value, slope))
+        lines = [(place, scale * (inputs[:, own] @ inputs[:, own].T)) for place, own, scale in self._lines(theta)]
+        for _, line in lines:
+            covariance += line
+        covariance[np.diag_indices(n)] += noise + _JITTER + (0.0 if blur is None else blur)
         try:
             factor = cholesky(covariance, lower=True, check_finite=False)
         except np.linalg.LinAlgError:
@@ -122,26 +147,40 @@ class Kernel:
         alpha = inverse @ targets
         loss = 0.5 * targets @ alpha + np.log(np.diag(factor)).sum()
         inner = inverse - np.outer(alpha, alpha)  # d loss / d K = inner / 2
-        for part, piece in enumerate(pieces):
-            if piece is None:
-                continue
-            scaled, value, slope = piece
+        for part, scaled, value, slope in curves:
             gradient[part] = 0.5 * np.vdot(inner, value)
             weighted = inner * slope
             # sum_ab B_ab (x_a - x_b)^2 by column, with B symmetric; the weight is in the scaled columns already.
             by_column = weighted.sum(axis=1) @ (scaled * scaled) - (scaled * (weighted @ scaled)).sum(axis=0)
-            np.add.at(gradient, 3 + self.layout.group[self.columns[part]], by_column)
-        gradient[2] = 0.5 * noise * np.trace(inner)
+            np.add.at(gradient, _WEIGHTS + self.layout.group[self.columns[part]], by_column)
+        for place, line in lines:
+            gradient[place] = 0.5 * np.vdot(inner, line)
+        gradient[_NOISE] = 0.5 * noise * np.trace(inner)
         pull = (theta - self.mean) / self.deviation
         return float(loss + 0.5 * pull @ pull), gradient + pull / self.deviation
 
-    def fit(self, inputs: Floats, targets: Floats, start: Floats | None = None, steps: int = 40) -> Floats:
+    def _lines(self, theta: Floats) -> list[tuple[int, NDArray[np.intp], float]]:
+        """Of each linear term: its place in theta, its columns, and what their inner product is multiplied by."""
+        return [
+            (place, self.columns[part], float(np.exp(theta[place])) / len(self.columns[part]))
+            for place, part in enumerate(_STRAIGHT, _LINES)
+            if len(self.columns[part])
+        ]
+
+    def fit(
+        self,
+        inputs: Floats,
+        targets: Floats,
+        start: Floats | None = None,
+        blur: Floats | None = None,
+        steps: int = 40,
+    ) -> Floats:
         """Hyperparameters at a mode, from `start` or the prior's. Deterministic."""
         begin = self.mean if start is None else np.clip(start, *self.bounds.T)
         found = minimize(
             self.loss,
             begin,
-            args=(inputs, targets),
+            args=(inputs, targets, blur),
             jac=True,
             method="L-BFGS-B",
             bounds=self.bounds,
@@ -151,11 +190,20 @@ class Kernel:
 
 
 class Posterior:
-    """What observations say of the function: means and covariances at any inputs. targets: (n,), mean 0."""
+    """What observations say of the function: means and covariances at any inputs. targets: (n,), mean 0; blur as in `loss`."""
 
-    def __init__(self, kernel: Kernel, theta: Floats, inputs: Floats, targets: Floats, inducing: Floats | None) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        theta: Floats,
+        inputs: Floats,
+        targets: Floats,
+        inducing: Floats | None,
+        blur: Floats | None = None,
+    ) -> None:
         self.kernel, self.theta = kernel, theta
-        noise = np.exp(theta[2]) + _JITTER
+        self.noise = kernel.noise(theta)
+        noise: Floats = np.full(len(inputs), self.noise + _JITTER) + (0.0 if blur is None else blur)
         self._outer: Floats | None = None
         if inducing is None:
             self._points = inputs
@@ -168,13 +216,13 @@ class Posterior:
             return
         self._points = inducing
         covariance = kernel.cross(theta, inducing, inducing)
-        covariance[np.diag_indices(len(inducing))] += 1e-6 * kernel.variance(theta)
+        covariance[np.diag_indices(len(inducing))] += 1e-6 * kernel.variance(theta, inducing)
         self._factor = _cholesky(covariance)
         half = solve_triangular(self._factor, kernel.cross(theta, inducing, inputs), lower=True, check_finite=False)
-        inner = half @ half.T / noise
+        inner = (half / noise) @ half.T
         inner[np.diag_indices(len(inducing))] += 1.0
         self._outer = _cholesky(inner)
-        self._weights = solve_triangular(self._outer, half @ targets / noise, lower=True, check_finite=False)
+        self._weights = solve_triangular(self._outer, half @ (targets / noise), lower=True, check_finite=False)
         self.fitted = half.T @ solve_triangular(self._outer, self._weights, lower=True, trans=1, check_finite=False)
 
     def at(self, inputs: Floats) -> View:
@@ -182,7 +230,7 @@ class Posterior:
         half = solve_triangular(
             self._factor, self.kernel.cross(self.theta, self._points, inputs), lower=True, check_finite=False
         )
-        prior = self.kernel.variance(self.theta)
+        prior = self.kernel.variance(self.theta, inputs)
         variance = prior - (half * half).sum(axis=0)
         if self._outer is None:
             return View(self, inputs, half.T @ self._weights, np.maximum(variance, 1e-10), half, None)

@@ -14,16 +14,19 @@ from nas.samplers.candidates import randoms
 from nas.samplers.domain import Key, Params
 from nas.samplers.encoding import Axes, Encoder, warped
 from nas.samplers.history import History, Observation, distinct
-from nas.samplers.improvement import Cells, cells, ehvi, ei
+from nas.samplers.improvement import Cells, Worth, cells, ehvi, ei
 from nas.samplers.oracle import Oracle
+from nas.samplers.partial import expected
 from nas.samplers.pool import Candidate, Pool, priced
-from nas.samplers.process import EXACT, FIT, INDUCING, Floats, Kernel, Posterior, View
+from nas.samplers.process import EXACT, FIT, INDUCING, Floats, Kernel, Posterior, View, squared_distances
 
 CHILDREN, GRANDCHILDREN = 240, 80  # of the front, and of the best of those
 LEAST = 4  # observations below which nothing is modelled
 FANTASIES = 8  # draws of what the running trials will give, and of measured costs
 MOST_PENDING = 128  # running trials that are filled in; of a study that was left with more, the latest
-FLOOR = 0.1  # quantile of the first qualities, below which nothing counts as an improvement
+FLOOR = 0.1  # quantile of random candidates' qualities, below which nothing counts as an improvement
+FENCE = 1.5  # interquartile ranges below the lower quartile, beyond which qualities are outliers (Tukey, 1977)
+RECENT = 256  # trials that a new start keeps away from
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +34,13 @@ class Method:
     """What the sampler does, so that each part of it can be left out and the loss be measured.
 
     startup: candidates before the model takes over (None: by the number of parameters). exploration: share of proposals that
-    are random. cost_features: whether exact costs and features are inputs of the model. mutation: whether candidates descend
+    are made like the start. cost_features: whether exact costs and features are inputs of the model. mutation: whether candidates descend
     from the front; random ones take their place. acquisition: "ehvi", or "ei", the expected improvement on the best that is as
     cheap, whatever volume it adds.
     """
 
     startup: int | None = None
-    exploration: float = 0.07
+    exploration: float = 0.03
     cost_features: bool = True
     mutation: bool = True
     acquisition: str = "ehvi"
@@ -56,6 +59,16 @@ class Model:
     process: Posterior
     centre: float
     spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class Blurred:
+    """Observations of more than the usual noise: inputs (m, p), costs on their axes (m, k), values and variances (m,)."""
+
+    inputs: Floats
+    placed: Floats
+    value: Floats
+    variance: Floats
 
 
 class Search:
@@ -89,22 +102,37 @@ class Search:
         begun = len(self._history.seen) + len(self._history.pending)
         starting = len(self._history.observations) < LEAST or begun < self._initial
         if self._pool.axes is None or starting or rng.random() < self._method.exploration:
-            return self._pool.stratified(begun, taken, rng)
-        return self._modelled(taken, rng) or self._pool.stratified(begun, taken, rng)
+            return self._pool.stratified(begun, taken, rng, self._apart)
+        return self._modelled(taken, rng) or self._pool.stratified(begun, taken, rng, self._apart)
+
+    def _apart(self, candidates: list[Candidate]) -> Floats:
+        """Squared distance, by choices, to the nearest of those begun last, (n,)."""
+        assert self._encoder is not None
+        history = self._history
+        last = [own.params for own in history.observations[-RECENT:]] + [
+            own.params for own in history.stopped[-RECENT:]
+        ]
+        begun = [*last, *list(history.pending.values())[-MOST_PENDING:]]
+        if not begun:
+            return np.zeros(len(candidates))
+        rows = self._encoder.choices([own.params for own in candidates])
+        return np.asarray(squared_distances(rows, self._encoder.choices(begun)).min(axis=1))
 
     @property
     def _initial(self) -> int:
         """Candidates before the model takes over."""
         if self._method.startup is not None:
             return self._method.startup
-        return min(20, 8 + len(self._history.domain.dimensions) // 2)
+        return min(12, 4 + len(self._history.domain.dimensions) // 2)
 
     def _modelled(self, taken: set[Hashable], rng: random.Random) -> Params | None:
         observations = self._history.observations
         inputs, placed = self._observed()
         raw = np.array([own.quality for own in observations])
-        model = self._model(0, inputs, warped(raw, raw), placed)
-        floor = (warped(np.quantile(raw[: self._initial], FLOOR, keepdims=True), raw)[0] - model.centre) / model.spread
+        targets = warped(raw, raw)
+        model = self._model(0, inputs, targets, placed, self._blurred(targets))
+        worth = Worth.of((targets - model.centre) / model.spread, raw)
+        floor = self._floor(model, worth)
         firsts = np.array(distinct(observations))
         quality, costs = model.process.fitted[firsts], placed[firsts]
         assert self._pool.axes is not None
@@ -123,7 +151,8 @@ class Search:
             rows = self._encode(candidates)
             views = [other.process.at(rows) for other in others]
             volume = self._method.acquisition == "ehvi"
-            return scenes.improvement(model.process.at(rows), self._pool.placed(candidates), views, volume=volume)
+            placed = self._pool.placed(candidates)
+            return scenes.improvement(model.process.at(rows), placed, views, worth, volume=volume)
 
         candidates = priced(self._pool.members)
         if not self._pool.whole:
@@ -146,24 +175,57 @@ class Search:
                 return chosen.params
         return None
 
+    def _floor(self, model: Model, worth: Worth) -> float:
+        """A quality that a tenth of random candidates stay below, as far as the model knows, or Tukey's lower fence of theirs.
+
+        The fence is for candidates that learn nothing: a handful of them, and the improvement on them would be all that counts.
+        """
+        view = model.process.at(self._encode(priced(self._pool.members)))
+        draws = view.mean + np.sqrt(view.variance) * np.random.default_rng(0).standard_normal(len(view.mean))
+        tenth, quarter, most = np.quantile(worth.of_scale(draws), [FLOOR, 0.25, 0.75]).tolist()
+        return worth.to_scale(max(tenth, quarter - FENCE * (most - quarter)))
+
     def _children(self, parents: Sequence[Params], count: int, rng: random.Random) -> list[Candidate]:
         if self._method.mutation:
             return self._pool.children(parents, count, rng)
         return priced(self._pool.allowed(randoms(self._history.domain, count, rng)))
 
-    def _model(self, objective: int, inputs: Floats, values: Floats, placed: Floats) -> Model:
+    def _model(
+        self, objective: int, inputs: Floats, values: Floats, placed: Floats, more: Blurred | None = None
+    ) -> Model:
         """The model of one objective, its hyperparameters refitted whenever there is a tenth more to learn from."""
         assert self._encoder is not None
         centre, spread = float(values.mean()), float(values.std())
         spread = spread if spread > 1e-12 else 1.0
+        blur = None
+        if more is not None:
+            inputs, placed = np.vstack([inputs, more.inputs]), np.vstack([placed, more.placed])
+            blur = np.concatenate([np.zeros(len(values)), more.variance / spread**2])
+            values = np.concatenate([values, more.value])
         targets = (values - centre) / spread
         kernel, n = Kernel(self._encoder.layout), len(values)
         if objective not in self._theta or n >= self._fitted_at[objective] + max(1, self._fitted_at[objective] // 10):
             rows = _telling(targets, placed, FIT)
-            self._theta[objective] = kernel.fit(inputs[rows], targets[rows], self._theta.get(objective))
+            self._theta[objective] = kernel.fit(
+                inputs[rows], targets[rows], self._theta.get(objective), None if blur is None else blur[rows]
+            )
             self._fitted_at[objective] = n
         inducing = None if n <= EXACT else inputs[_telling(targets, placed, INDUCING)]
-        return Model(Posterior(kernel, self._theta[objective], inputs, targets, inducing), centre, spread)
+        return Model(Posterior(kernel, self._theta[objective], inputs, targets, inducing, blur), centre, spread)
+
+    def _blurred(self, finals: Floats) -> Blurred | None:
+        """What stopped trials say, as observations with a noise of their own."""
+        stopped = self._history.stopped
+        if not stopped:
+            return None
+        curves = [own.curve for own in self._history.observations]
+        value, variance = expected(finals, curves, [(own.fidelity, own.quality) for own in stopped])
+        told = [Candidate(own.params, self._oracle.facts(own.params, len(self._exact))) for own in stopped]
+        kept = [k for k, own in enumerate(told) if np.isfinite(value[k]) and own.facts.costs is not None]
+        if not kept:
+            return None
+        candidates = [told[k] for k in kept]
+        return Blurred(self._encode(candidates), self._pool.placed(candidates), value[kept], variance[kept])
 
     def _measured_model(self, place: int, inputs: Floats, placed: Floats) -> Model:
         """A cost that has to be measured, on its axis, modelled like the quality."""
@@ -192,9 +254,13 @@ class Search:
 
     def _encode(self, candidates: Sequence[Candidate]) -> Floats:
         assert self._pool.axes is not None and self._encoder is not None
-        more = None if self._pool.extra is None else np.array([own.facts.features for own in candidates])
-        features = self._scaled(self._pool.placed(candidates), more)
-        return self._encoder.encode([own.params for own in candidates], features)
+        fresh = [own for own in candidates if own.row is None]
+        if fresh:
+            more = None if self._pool.extra is None else np.array([own.facts.features for own in fresh])
+            features = self._scaled(self._pool.placed(fresh), more)
+            for own, row in zip(fresh, self._encoder.encode([own.params for own in fresh], features), strict=True):
+                own.row = row
+        return np.array([own.row for own in candidates], dtype=np.float64).reshape(-1, self._encoder.width)
 
     def _scaled(self, placed: Floats, more: Floats | None) -> Floats:
         """Exact numbers as columns for the model: costs on their axes, (n, k), and further features, (n, f)."""
@@ -230,7 +296,7 @@ class Search:
         view = model.process.at(rows)
         places = np.column_stack([self._pool.placed(running), *(other.process.at(rows).mean for other in others)])
         joint = view.covariance(view)
-        noisy = joint + (np.exp(model.process.theta[2]) + 1e-6) * np.eye(len(joint))
+        noisy = joint + (model.process.noise + 1e-6) * np.eye(len(joint))
         draws = random_numbers.standard_normal((FANTASIES, len(joint)))
         surprises: Floats = draws @ np.linalg.cholesky(noisy).T  # results over their means, (d, p)
         gain: Floats = np.asarray(np.linalg.inv(noisy), dtype=np.float64)
@@ -253,7 +319,9 @@ class Scenes:
     tosses: Floats
     parts: Sequence[Cells]
 
-    def improvement(self, at: View, placed: Floats, measured: Sequence[View], *, volume: bool = True) -> Floats:
+    def improvement(
+        self, at: View, placed: Floats, measured: Sequence[View], worth: Worth, *, volume: bool = True
+    ) -> Floats:
         """EHVI averaged over the scenes, (n,); without `volume`, EI at the candidates' costs. placed: (n, exact) costs on their axes."""
         mean, variance = at.mean, at.variance
         pull = np.zeros((len(mean), 0))
@@ -266,7 +334,7 @@ class Scenes:
         for scene, parts in enumerate(self.parts):
             drawn = [v.mean + np.sqrt(v.variance) * toss for v, toss in zip(measured, self.tosses[scene], strict=True)]
             costs = np.column_stack([placed, *drawn])
-            total += (ehvi if volume else ei)(mean + pull @ self.surprises[scene], deviation, costs, parts)
+            total += (ehvi if volume else ei)(mean + pull @ self.surprises[scene], deviation, costs, parts, worth)
         return total / len(self.parts)
 
 
