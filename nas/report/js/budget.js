@@ -20,12 +20,12 @@ function setBudget(limit, cost, fromSlider) {
   const [low, high] = budgetRange(cost);
   const slider = $("budget");
   if (!fromSlider) slider.value = high > low ? (STEPS * Math.log(Math.max(limit, 1) / low)) / Math.log(high / low) : STEPS;
-  if (document.activeElement !== $("budget-number")) $("budget-number").value = formatCount(limit);
+  if (document.activeElement !== $("budget-number")) $("budget-number").value = shortCount(limit);
   const fitting = page.run.complete.filter((trial) => trial[cost] <= limit);
   const pick = fitting.length ? best(fitting) : null;
   const words = $("budget-pick");
   const noun = page.run.nouns[cost];
-  const within = `With at most ${formatCount(limit)} ${noun}`;
+  const within = `With at most ${shortCount(limit)} ${noun}`;
   slider.setAttribute("aria-valuetext", `at most ${formatCount(limit)} ${noun}`);
   if (!pick) words.textContent = `${within}: none of the complete trials is as small; the smallest has ${formatCount(low)}.`;
   else {
@@ -51,7 +51,7 @@ function startBudget() {
     if (limit > 0) setBudget(limit, cost());
   };
   $("budget-number").addEventListener("change", typed);
-  $("budget-number").value = formatCount(budgetRange(cost())[1]);
+  $("budget-number").value = shortCount(budgetRange(cost())[1]);
 }
 
 // Another state of the run: the same budget, said anew.
