@@ -151,7 +151,7 @@ def within_budgets(run: Run, most: int = 5) -> list[tuple[int, Trial]]:
     first = costs(run)[0]
     counts = [getattr(trial.cost, first) for trial in trials]
     power = 10 ** max(len(str(min(counts))) - 1, 0)
-    limits = []
+    limits: list[int] = []
     while not limits or limits[-1] < max(counts):
         limits += [limit for limit in (power, 2 * power, 5 * power) if limit >= min(counts)]
         power *= 10
