@@ -110,7 +110,7 @@ TABLE: dict[str, set[str]] = {
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
     "local": {"jobs", "progress", "records", "stopping", "study", "work"},
     "workers": {"files", "jobs", "packing", "progress", "records", "stopping", "study", "work"},
-    "report": {"architecture", "files", "findings", "network", "pareto", "records", "run", "text"},
+    "report": {"architecture", "files", "findings", "network", "pareto", "records", "run", "settings", "text"},
     "export": {"architecture", "files", "network", "records", "run", "text"},
     "full_training": {
         *(

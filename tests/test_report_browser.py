@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from pathlib import Path
 
 import pytest
+from browsing import NARROW, WIDE, browser  # noqa: F401 - a fixture
 from test_report import hostile_run, make_run, searched_run
 
 from nas.network import costs_by_piece
 from nas.report import answer, write
 from nas.text import describe, format_count, format_percent
-
-CHROMIUM = Path("/usr/bin/chromium")
-OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 IS_LIGHT = """([selector, light]) => {
     const red = parseInt(getComputedStyle(document.querySelector(selector)).backgroundColor.slice(4));
@@ -39,19 +27,6 @@ DRAWN = """() => [...document.querySelectorAll('.chart')].every((chart) => chart
     && document.querySelector('#explorer[data-cloud]') && document.querySelector('#detail h3')"""
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="the report's browser tests need Python's playwright"
-    )
-    if not CHROMIUM.is_file():
-        pytest.skip(f"the report's browser tests need {CHROMIUM} (Debian's package chromium)")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +47,7 @@ def pages(tmp_path_factory, run) -> dict[str, str]:
 
 
 @pytest.fixture
-def visit(browser, pages):
+def visit(browser, pages):  # noqa: F811
     """Opens one of the pages without a network; fails at the end if it complained, asked for anything or opened a dialog."""
     contexts, troubles = [], []
 

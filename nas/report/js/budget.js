@@ -16,7 +16,7 @@ function budgetAt(position, cost) {
   return Math.min(Math.max(Math.round(exact / unit) * unit, low), high);
 }
 
-function setBudget(limit, cost, fromSlider) {
+function setBudget(limit, cost, { fromSlider = false, quiet = false } = {}) {
   const [low, high] = budgetRange(cost);
   const slider = $("budget");
   if (!fromSlider) slider.value = high > low ? (STEPS * Math.log(Math.max(limit, 1) / low)) / Math.log(high / low) : STEPS;
@@ -36,14 +36,16 @@ function setBudget(limit, cost, fromSlider) {
   }
   page.budget = { cost, limit, pick };
   tell("budget", page.budget);
-  if (pick && pick !== page.chosen) choose(pick);
+  if (pick && pick !== page.chosen && !quiet) choose(pick);
 }
 
 function startBudget() {
   const slider = $("budget");
-  if (!slider || !page.run.complete.length) return;
+  if (!slider || slider.dataset.started || !page.run.complete.length) return;
+  slider.dataset.started = "yes";
+  slider.closest(".budget").hidden = false;
   const cost = () => $("budget-cost").value;
-  slider.addEventListener("input", () => setBudget(budgetAt(Number(slider.value), cost()), cost(), true));
+  slider.addEventListener("input", () => setBudget(budgetAt(Number(slider.value), cost()), cost(), { fromSlider: true }));
   $("budget-cost").addEventListener("change", () => setBudget(budgetRange(cost())[1], cost()));
   const typed = () => {
     const limit = parseCount($("budget-number").value);
@@ -56,5 +58,5 @@ function startBudget() {
 
 // Another state of the run: the same budget, said anew.
 on("data", () => {
-  if (page.budget && $("budget")) setBudget(page.budget.limit, page.budget.cost);
+  if (page.budget && $("budget")) setBudget(page.budget.limit, page.budget.cost, { quiet: true });
 });

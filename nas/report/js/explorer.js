@@ -155,6 +155,7 @@ async function drawExplorer() {
   const { plot } = explorer;
   if (!plot) return;
   const choice = settings();
+  option("others").closest("label").hidden = !page.run.trials.some((trial) => trial.accuracy === null && trial.at !== null);
   option("log-y").disabled = !choice.error; // an accuracy has no use for decades
   if (!choice.error) option("log-y").checked = choice.logY = false;
   await Plotly.react(plot, traces(choice), layoutOf(choice), { ...config, modeBarButtons: [[picture, "zoom2d", "pan2d", "resetScale2d"]] });
@@ -251,7 +252,7 @@ function step(key) {
 
 function startExplorer() {
   const plot = $("explorer");
-  if (!plot) return;
+  if (!plot || explorer.plot) return;
   explorer.plot = plot;
   explorer.tip = make("div", { class: "tip", hidden: true, "aria-hidden": "true" });
   plot.after(explorer.tip);

@@ -121,7 +121,7 @@ function exported(separator) {
 }
 
 function startTrials() {
-  if (!$("trials-table")) return;
+  if (!$("trials-table") || $("trials-csv")) return;
   for (const [id, event] of [["trials-text", "input"], ["trials-state", "change"], ["trials-front", "change"]]) {
     $(id).addEventListener(event, () => {
       $("trials-scroll").scrollTop = 0;
