@@ -199,6 +199,7 @@ TABLE: dict[str, set[str]] = {
             "records",
             "retries",
             "run",
+            "settings",
             "stopping",
             "text",
         )

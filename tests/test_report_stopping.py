@@ -43,7 +43,7 @@ def rows_of(html: str, caption: str) -> list[list[str]]:
 
 
 def test_the_section_says_what_was_stopped_why_and_what_it_saved(run):
-    section = stopping(run)
+    section = "".join(stopping(run))
     stopped = [trial for trial in run.trials if trial.state == "stopped"]
     assert stopped and section in page(run)
     saved = sum(3 - len(trial.epochs) for trial in stopped)
@@ -74,7 +74,7 @@ def test_calibration_is_of_trials_that_were_to_run_anyway(run):
         own for t in run.trials if t.number in chosen for own in t.decisions if own.bar is not None and own.probability is not None
     ]  # fmt: skip
     assert [decision for decision, _ in found] == expected and len(found) > 20
-    rows = rows_of(stopping(run), "Calibration")[1:]
+    rows = rows_of("".join(stopping(run)), "Calibration")[1:]
     assert sum(int(row[1]) for row in rows) == len(found)
     came_true = sum(true for _, true in found)
     assert sum(int(row[1]) * int(row[3].rstrip("%")) / 100 for row in rows) == pytest.approx(came_true, abs=1)
@@ -82,8 +82,8 @@ def test_calibration_is_of_trials_that_were_to_run_anyway(run):
 
 def test_nothing_is_said_where_nothing_was_stopped_unless_asked(tmp_path):
     made = load_run(make_run(tmp_path / "whole", trials=4))
-    assert stopping(made) == "" and "Early stopping" not in page(made)
-    asked = words(stopping(made, asked=True))
+    assert stopping(made) == [] and "Early stopping" not in page(made)
+    asked = words("".join(stopping(made, asked=True)))
     assert "Every trial was to be trained to its end" in asked and "Nothing was stopped." in asked
     assert "Early stopping" in page(made, stopping=True)
 
@@ -102,7 +102,7 @@ def test_every_text_is_escaped(run):
 )
 def test_other_policies_are_named(tmp_path, policy, said):
     searched(tmp_path / "run", policy, trials=8)
-    section = stopping(load_run(tmp_path / "run"))
+    section = "".join(stopping(load_run(tmp_path / "run")))
     assert said in words(section) and "A(c), %" in section and "Calibration" not in section
 
 

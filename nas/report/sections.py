@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nas.records import Trial
 from nas.report import answer
-from nas.report.answer import NOUNS
+from nas.report.answer import COUNTS, NOUNS
 from nas.report.markup import Html, table, tag
 from nas.run import CONFIG, TRIALS
 from nas.text import describe, format_count, format_percent, format_seconds, shown
@@ -24,26 +24,46 @@ NETWORKS = (
     "In a network's description, 3×64 is a stage of 3 blocks with 64 channels, and 32×4d is cardinality × group width;"
     " what differs between stages stands in brackets."
 )
-COUNTS = ("params", "macs", "activations")
 MAX_REASON = 2000  # characters of a failure's reason, of which a traceback has many more
 MAX_LIST = 20
+LEADS = 2  # comparisons with baselines that stand above all else
 
 
 def opening(run: Run) -> Html:
-    """Title and answer."""
-    facts = [tag("p", tied(text)) for text in (answer.searched(run), answer.progress(run))]
-    found = [tag("p", tied(text)) for text in answer.comparisons(run)]
-    if len(run.front()) > 2 and answer.knee(run) is None:
-        found.append(
-            tag("p", "The front has no knee: it bends nowhere so much that one network stands out as a compromise.")
-        )
+    """Title and answer: what was found in words, the networks to look at, then what was searched and how sure it is."""
+    status = {"done": "done", "running": "still going", "unfinished": "not finished"}[run.status]
+    title = tag(
+        "div", tag("h1", str(run.config["name"])), tag("span", status, class_=f"badge {run.status}"), class_="title"
+    )
+    found = [tag("p", tied(text), class_="lead") for text in answer.comparisons(run)[:LEADS]]
     if not run.complete():
         found = [
             tag("p", "No trial has been trained to the end yet, so there is no front and no network to recommend.")
         ]
+    facts = tag("p", tied(f"{answer.searched(run)} {answer.progress(run)}"), class_="quiet")
     resume = [] if run.status != "unfinished" else [tag("p", "To go on: ", tag("code", f"nas resume {_path(run)}"))]
-    notes = tag("p", tied(f"{answer.caveat(run)} {MACS} {NETWORKS}"), class_="quiet")
-    return tag("header", tag("h1", str(run.config["name"])), *facts, *resume, _picks(run), *found, notes)
+    return tag("header", title, *found, facts, *resume, _bar(run), _picks(run))
+
+
+def notes(run: Run) -> list[Html]:
+    """What is to be known of the accuracies and of how networks are written."""
+    found = [tag("p", tied(text)) for text in answer.comparisons(run)[LEADS:]]
+    if len(run.front()) > 2 and answer.knee(run) is None:
+        found.append(
+            tag("p", "The front has no knee: it bends nowhere so much that one network stands out as a compromise.")
+        )
+    return [*found, tag("p", tied(f"{answer.caveat(run)} {MACS} {NETWORKS}"), class_="quiet")]
+
+
+def _bar(run: Run) -> Html:
+    """How far the run is, as a bar; nothing once it is done."""
+    if run.status == "done":
+        return Html("")
+    trained = run.count("complete") + run.count("stopped")
+    wanted = str(run.config["trials"])
+    words = f"{trained:,} of {run.config['trials']:,} trials trained"
+    bar = tag("progress", words, max=wanted, value=str(trained), aria_label=words)
+    return tag("p", bar, f" {words}", class_="far")
 
 
 def _picks(run: Run) -> Html:
@@ -53,15 +73,23 @@ def _picks(run: Run) -> Html:
     cards = []
     for pick in picks:
         trial = pick.trial
+        error = f"± {100 * answer.standard_error(run, trial):.2f}"
+        numbers = ", ".join(f"{format_count(getattr(trial.cost, name))} {NOUNS[name]}" for name in COUNTS[:2])
+        show = tag(
+            "button",
+            "its design",
+            type="button",
+            data_trial=str(trial.number),
+            class_="show",
+            aria_label=f"Show the design of {trial.name}",
+        )
         card = tag(
             "li",
-            tag("h3", pick.title),
-            tag("p", tied(f"{trial.name}: {_percent(trial)} %"), class_="name"),
+            tag("div", tag("h3", pick.title), show, class_="top"),
             tag(
-                "p",
-                ", ".join(f"{format_count(getattr(trial.cost, name))} {NOUNS[name]}" for name in COUNTS[:2]),
-                class_="costs",
+                "p", tied(f"{trial.name}: {_percent(trial)} %"), " ", tag("span", error, class_="error"), class_="name"
             ),
+            tag("p", numbers, class_="costs"),
             tag("p", f"{pick.why[0].upper()}{pick.why[1:]}.", class_="quiet"),
             tag("p", describe(trial.architecture), class_="quiet"),
             class_="knee" if pick.title == answer.KNEE else "pick",
@@ -70,9 +98,11 @@ def _picks(run: Run) -> Html:
     return tag("ul", *cards, class_="picks")
 
 
-def front_table(run: Run) -> Html:
+def front_table(run: Run) -> list[Html]:
     """The front from its cheapest member to its dearest, and how to take one."""
     front = run.front()
+    if not front:
+        return []
     notes: dict[int, list[str]] = defaultdict(list)
     for pick in answer.picks(run):
         notes[pick.trial.number].append(pick.title.lower())
@@ -93,15 +123,13 @@ def front_table(run: Run) -> Html:
     head = ("Trial", "Accuracy, %", "Parameters", "MACs", "Activations", "Network", "Note")
     chosen = answer.picks(run)[0].trial
     command = f"nas export {_path(run)} --trial {shlex.quote(chosen.label or str(chosen.number))}"
-    return tag(
-        "section",
-        tag("h2", "The front"),
+    return [
         table(caption, head, rows, numbers=(1, 2, 3, 4), words=(5,)),
         tag("p", "The config of one of them, which builds again anywhere: ", tag("code", command)),
-    )
+    ]
 
 
-def failures(run: Run) -> Html:
+def failures(run: Run) -> list[Html]:
     """Reasons of failure, each with the trials that it took; nothing if none failed."""
     trials: dict[tuple[str, str], list[str]] = defaultdict(list)
     for trial in run.trials:
@@ -109,29 +137,29 @@ def failures(run: Run) -> Html:
             reason = trial.reason.strip() or "no reason was recorded"
             trials[reason, trial.cause or "–"].append(trial.label or str(trial.number))
     if not trials:
-        return Html("")
+        return []
     ranked = sorted(trials.items(), key=lambda item: -len(item[1]))
     rows = [(str(len(names)), ", ".join(names), cause, _clipped(reason)) for (reason, cause), names in ranked]
     caption = f"Failed trials by reason. They have no accuracy and are on no chart; their networks are in {TRIALS}/NUMBER/{CONFIG}."
     head = ("Trials", "Which", "Cause", "Reason")
-    return tag("section", tag("h2", "Failures"), table(caption, head, rows, words=(2, 3)))
+    return [table(caption, head, rows, words=(2, 3))]
 
 
-def time(run: Run) -> Html:
+def time(run: Run) -> list[Html]:
     """What the training time went into, and what each session of the driver spent; nothing before the first epoch."""
     spent: dict[str, list[Trial]] = defaultdict(list)
     for trial in run.trials:
         if trial.epochs:
             spent["baselines" if trial.label else trial.state].append(trial)
     if not spent:
-        return Html("")
+        return []
     rows = [_spent(state, trials) for state, trials in spent.items()]
     rows.append(_spent("all", [trial for trials in spent.values() for trial in trials]))
     head = ("Trials", "Number", "Epochs", "Training and validation", "A trial")
     parts = [table("Time on the workers, by how the trials ended.", head, rows, numbers=(1, 2, 3, 4))]
     if run.sessions:
         parts.append(_sessions(run.sessions))
-    return tag("section", tag("h2", "Time"), *parts)
+    return parts
 
 
 def _spent(state: str, trials: Sequence[Trial]) -> tuple[str, ...]:
@@ -153,28 +181,7 @@ def _sessions(sessions: Iterable[Mapping[str, float]]) -> Html:
     return table(caption, head, rows, numbers=(2, 3, 4, 5, 6))
 
 
-def all_trials(run: Run) -> Html:
-    """Every trial with its numbers: what the charts show, for those who read tables."""
-    rows = [
-        (
-            trial.label or str(trial.number),
-            trial.state,
-            _percent(trial) if trial.accuracy is not None else "–",
-            *_counts(trial),
-            str(len(trial.epochs)),
-            describe(trial.architecture),
-        )
-        for trial in run.trials
-    ]
-    head = ("Trial", "State", "Accuracy, %", "Parameters", "MACs", "Activations", "Epochs", "Network")
-    caption = "All trials. Only complete ones have an accuracy: that of a shorter training would not be comparable."
-    content = table(caption, head, rows, numbers=(2, 3, 4, 5, 6), words=(7,))
-    return tag(
-        "section", tag("h2", "All trials"), tag("details", tag("summary", f"Show {len(rows):,} trials"), content)
-    )
-
-
-def provenance(run: Run) -> Html:
+def provenance(run: Run) -> list[Html]:
     """What is needed to run it again: command, recipe, data, seeds, versions."""
     config = run.config
     data = {key: value for key, value in config["dataset"].items() if value is not None}
@@ -201,9 +208,7 @@ def provenance(run: Run) -> Html:
         facts("Search", search),
         facts("Versions", config["versions"]),
     ]
-    return tag(
-        "section",
-        tag("h2", "How to repeat it"),
+    return [
         tag("pre", tag("code", str(config["command"]) or "(called from Python)"), tabindex="0", aria_label="Command"),
         tag("div", *tables, class_="facts"),
         tag(
@@ -211,7 +216,7 @@ def provenance(run: Run) -> Html:
             tag("summary", "The search space"),
             tag("pre", str(config["space"].get("text", "")), tabindex="0"),
         ),
-    )
+    ]
 
 
 def facts(caption: str, facts: Mapping[str, object]) -> Html:

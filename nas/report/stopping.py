@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 EDGES = (0.05, 0.25, 0.5, 0.75)  # of the classes of predicted probability
 
 
-def stopping(run: Run, asked: bool = False) -> Html:
-    """The section; empty where nothing was stopped, unless it is asked for."""
+def stopping(run: Run, asked: bool = False) -> list[Html]:
+    """The section's content; none where nothing was stopped, unless it is asked for."""
     stopped = [trial for trial in run.trials if trial.state == "stopped" and trial.epochs]
     if not stopped and not asked:
-        return Html("")
+        return []
     whole = int(run.config["recipe"]["epochs"])
     parts = [tag("p", _policy(run)), tag("p", _saved(run, stopped, whole))]
     if stopped:
         parts += [_by_epoch(stopped, whole), _each(stopped, whole)]
     parts.append(_calibration(run))
-    return tag("section", tag("h2", "Early stopping"), *parts)
+    return parts
 
 
 def policy_of(run: Run) -> Policy:
