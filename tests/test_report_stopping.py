@@ -129,7 +129,9 @@ def test_a_search_keeps_its_policy(tmp_path):
         "space: pocket\nstages: 1\nvalues:\n  stem_width: 4\n  block: basic\n  depth: [1, 2]\n  width: [4, 8]\n"
     )
     options = ("--executor", "local", "--max-images", "60", "--epochs", "3", "--trials", "3", "--device", "cpu")
-    done = nas_("search", "--space", space, *options, "--stopping", "mo-asha:eta=99", "--out", tmp_path / "run", "--quiet")
+    done = nas_(
+        "search", "--space", space, *options, "--stopping", "mo-asha:eta=99", "--out", tmp_path / "run", "--quiet"
+    )
     assert done.exit_code == 0, done.output
     settings = Settings.load(tmp_path / "run")
     assert (settings.stopping["name"], settings.stopping["eta"]) == ("mo-asha", 99.0)
