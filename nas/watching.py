@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import ray
@@ -13,6 +14,7 @@ from nas.retries import Cause, cause_of, limit_text
 from nas.timeouts import Deadlines
 
 MAX_REASON = 400  # characters
+REACH_SECONDS = 2.0  # for a node to answer
 GONE = {
     Cause.MEMORY: "Ray's memory monitor ended its process",
     Cause.NODE: "its machine is gone",
@@ -63,8 +65,8 @@ class Watch(tune.Callback):
             self._ends.setdefault(trial.trial_id, (Cause.WORKER, text))
         else:
             cause = cause_of(str(error))
-            if cause == Cause.WORKER and self._where(trial.trial_id)[0] in _dead_nodes():
-                cause = Cause.NODE  # whose workers' deaths may be noticed before its own
+            if cause == Cause.WORKER and _gone(self._where(trial.trial_id)[0]):
+                cause = Cause.NODE
             self._ends.setdefault(trial.trial_id, (cause, GONE[cause]))
 
     def end(self, trial_id: str) -> tuple[Cause, str]:
@@ -85,6 +87,14 @@ class Watch(tune.Callback):
         return {}  # Tune pickles its callbacks now and then; the truth is in the run folder
 
 
-def _dead_nodes() -> set[str]:
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return {node["NodeID"] for node in nodes if not node["Alive"]}
+def _gone(node: str) -> bool:
+    """Whether nobody is at home on a node. Ray takes half a minute to notice that, while its workers' ends are seen at once."""
+    for found in ray.nodes():  # type: ignore[no-untyped-call]
+        if found["NodeID"] == node:
+            try:
+                address = found["NodeManagerAddress"], found["NodeManagerPort"]
+                socket.create_connection(address, timeout=REACH_SECONDS).close()
+            except OSError:
+                return True
+            return not found["Alive"]
+    return False
