@@ -25,9 +25,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from nas import addresses
+from nas.controller import Memory
 from nas.errors import NasError, UsageError
 from nas.files import read_json
-from nas.forgetting import Forgetting
 from nas.jobs import Job, TrainingData
 from nas.packing import Packing, Question
 from nas.progress import Monitor
@@ -47,7 +47,7 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "32",  # workers that start at once; one after the other, a large cluster fills for an hour
     "TUNE_RESULT_BUFFER_LENGTH": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
@@ -209,16 +209,16 @@ class Stopper(FIFOScheduler):
     def __init__(self, stop: Callable[[], bool]) -> None:
         super().__init__()
         self._stop = stop
-        self._forgetting = Forgetting()
+        self._memory = Memory()
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         return str(TrialScheduler.STOP if self._stop() else TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        self._forgetting.ended(tune_controller, trial)
+        self._memory.ended(tune_controller, trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        self._forgetting.ended(tune_controller, trial)
+        self._memory.ended(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """The first trial that waits. Tune's own looks through all that there ever were; here none is ever paused."""

@@ -113,7 +113,7 @@ TABLE: dict[str, set[str]] = {
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
     "local": {"jobs", "progress", "records", "stopping", "study", "work"},
     "addresses": set(),
-    "forgetting": set(),
+    "controller": set(),
     "workers": {
         "addresses",
         "files",
