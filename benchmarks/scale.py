@@ -4,14 +4,13 @@ Workers are real processes that train nothing: each leaves a synthetic result of
 so that fronts, reports and files are as large as those of a real search. Nothing of a worker imports torch.
 
 uv run python benchmarks/scale.py [--trials 10000] [--sampler random] [--storage URL] [--out FOLDER]
-uv run python benchmarks/scale.py --concurrent 8,32,64,128,256 [--seconds 10] [--drivers 2 --storage URL]
+uv run python benchmarks/scale.py --concurrent 128 [--seconds 5]
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import logging
 import math
 import os
@@ -36,16 +35,8 @@ EPOCHS = 10  # in each synthetic result
 
 
 def accuracy_of(job: Job) -> float:
-    noise = int(job.architecture.digest[:8], 16) / 0xFFFFFFFF if _hex(job.architecture.digest) else _noise(job)
+    noise = int(job.architecture.digest[:8], 16) / 0xFFFFFFFF  # one network, one accuracy
     return 0.9 - 0.8 / math.log10(100 + cost_of(job.architecture).params) + 0.05 * noise
-
-
-def _hex(text: str) -> bool:
-    return all(letter in "0123456789abcdef" for letter in text[:8])
-
-
-def _noise(job: Job) -> float:
-    return int(hashlib.sha256(job.architecture.digest.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
 
 
 def result_of(job: Job, seconds: float) -> dict[str, Any]:
@@ -160,6 +151,51 @@ def long(args: argparse.Namespace, folder: Path) -> None:
         subprocess.run([sys.executable, __file__, "--part", part, "--out", str(folder)], check=True)
 
 
+class Clock(Tally):
+    """When each trial ended, and what this process had computed by then."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__(study)
+        self.ends: list[tuple[float, float]] = []
+
+    def ended(self, job: Job, result: Mapping[str, Any]) -> None:
+        super().ended(job, result)
+        self.ends.append((time.perf_counter(), processor_seconds()))
+
+
+def concurrent(args: argparse.Namespace, folder: Path) -> None:
+    """So many workers at once on Ray nodes of this machine, each with 64 GPUs that it only says it has; trials that sleep."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    os.environ.update(workers.ENVIRONMENT, NAS_BENCH_SECONDS=str(args.seconds))
+    count = args.concurrent
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 1 << 27})
+    for _ in range(-(-count // 64)):
+        cluster.add_node(num_cpus=64, num_gpus=64, object_store_memory=1 << 27)
+    try:
+        with timed(f"{-(-count // 64)} nodes"):
+            workers.start(cluster.address)
+        trials = args.rounds * count
+        _, settings, data = searching.plan(request(trials, folder, args, seed=args.seed), lambda text: None)
+        settings.save(folder)
+        with Study(folder, settings, args.storage) as study:
+            clock, begun = Clock(study), time.perf_counter()
+            workers.run(study, data, clock, lambda: False, workers.Resources(1.0, 1.0, count), worker=NoOp)
+        # From when each worker has ended a trial until the first of them find nothing more to do.
+        (first, used), (last, spent) = clock.ends[count], clock.ends[-count]
+        ended = len(clock.ends) - 2 * count
+        rate, ideal = ended / (last - first), count / args.seconds
+        print(
+            f"| {count} | {args.seconds:g} | {first - begun:.0f} | {ideal:.1f} | {rate:.1f} | {rate / ideal:.0%} | "
+            f"{1000 * (spent - used) / ended:.1f} | {(spent - used) / (last - first):.0%} | {resident_mib():.0f} |",
+            flush=True,
+        )
+        ray.shutdown()
+    finally:
+        cluster.shutdown()
+
+
 def part(name: str, folder: Path) -> None:
     """A part that is timed in a process of its own, for its own memory."""
     if name == "resume":
@@ -188,6 +224,10 @@ def main() -> None:
     parser.add_argument("--space", default="resnext")
     parser.add_argument("--storage")
     parser.add_argument("--out", type=Path, help="keep the run in this folder")
+    parser.add_argument("--concurrent", type=int, help="measure so many workers at once")
+    parser.add_argument("--seconds", type=float, default=5.0, help="that each of their trials sleeps")
+    parser.add_argument("--rounds", type=int, default=8, help="trials of each of them")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -197,7 +237,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         place = (args.out or Path(folder) / "run").absolute()
-        long(args, place)
+        (concurrent if args.concurrent else long)(args, place)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from nas import addresses, security
+from nas.controller import Memory
 from nas.errors import NasError, UsageError, WriteError
 from nas.files import read_json
-from nas.forgetting import Forgetting
 from nas.jobs import Job, TrainingData
 from nas.judge import Judge
 from nas.packing import Packing, Question
@@ -54,7 +54,7 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "32",  # workers that start at once; one after the other, a large cluster fills for an hour
     "TUNE_RESULT_BUFFER_LENGTH": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
@@ -268,7 +268,7 @@ class Stopper(FIFOScheduler):
     def __init__(self, driver: Driver) -> None:
         super().__init__()
         self._driver = driver
-        self._forgetting = Forgetting()
+        self._memory = Memory()
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         driver = self._driver
@@ -284,10 +284,10 @@ class Stopper(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         self._driver.watch.failed(trial)
-        self._forgetting.ended(tune_controller, trial)
+        self._memory.ended(tune_controller, trial)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        self._forgetting.ended(tune_controller, trial)
+        self._memory.ended(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """The first trial that waits. Tune's own looks through all that there ever were; here none is ever paused."""

@@ -170,12 +170,12 @@ TABLE: dict[str, set[str]] = {
     "local": {"jobs", "judge", "progress", "records", "study", "timeouts", "work"},
     "watching": {"fencing", "retries", "timeouts"},
     "addresses": set(),
-    "forgetting": set(),
+    "controller": set(),
     "workers": {
         *(
             "addresses",
             "files",
-            "forgetting",
+            "controller",
             "jobs",
             "judge",
             "packing",
