@@ -240,12 +240,12 @@ def test_host_memory_that_runs_out(home: Path, faults: Faults) -> None:
 
 
 WORKER = """\
-import sys
+import json, sys
 from helpers_faults import instrument
 from helpers_search import training_data
 from nas.jobs import Job
+from nas.recipe import Recipe
 from nas.work import Bench
-import json
 instrument()
 settings, job = json.load(sys.stdin)
 for epoch in Bench(training_data(), Recipe.from_dict(settings), device="cpu", precision="fp32").run(Job.from_dict(job)):
