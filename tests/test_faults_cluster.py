@@ -21,7 +21,7 @@ from nas.run import load_run
 from nas.study import Study
 from nas.workers import Resources
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 EPOCHS, TRIALS = 4, 10
 RECIPE = {"epochs": EPOCHS, "batch_size": 16, "learning_rate": 0.05, "warmup_epochs": 0.5}

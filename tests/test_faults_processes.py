@@ -23,7 +23,7 @@ from nas.run import load_run
 from nas.settings import Settings
 from nas.study import Study
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 HERE = Path(__file__).parent
 EPOCHS = 4
@@ -240,12 +240,12 @@ def test_host_memory_that_runs_out(home: Path, faults: Faults) -> None:
 
 
 WORKER = """\
-import sys
+import json, sys
 from helpers_faults import instrument
 from helpers_search import training_data
 from nas.jobs import Job
+from nas.recipe import Recipe
 from nas.work import Bench
-import json
 instrument()
 settings, job = json.load(sys.stdin)
 for epoch in Bench(training_data(), Recipe.from_dict(settings), device="cpu", precision="fp32").run(Job.from_dict(job)):
@@ -279,14 +279,14 @@ def test_a_worker_that_outlives_its_driver_writes_nothing(
     settings = settings_of(trials=1, recipe=recipe, executor={"kind": "ray"}, device="cpu")
     settings.save(folder)
     plan(folder, {"0": {"fault": "stop", "epoch": 2, "times": 1}})
-    errors = (tmp_path / "errors").open("wb")
+    errors = (tmp_path / "said").open("wb")
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(folder), WORKER], stdout=subprocess.PIPE, stderr=errors, env=environment()
     )
     processes.append(driver)
     assert driver.stdout is not None
     orphan = int(driver.stdout.readline())
-    wait_for(lambda: state_of(orphan) == "T", driver, tmp_path / "nowhere")
+    wait_for(lambda: state_of(orphan) == "T", driver, tmp_path)
     driver.kill()
     driver.wait()
     with Study(folder, Settings.load(folder)) as study:
@@ -301,7 +301,7 @@ def test_a_worker_that_outlives_its_driver_writes_nothing(
             assert time.monotonic() < until
             time.sleep(0.05)
         assert contents(folder / "trials" / "0") == before
-    assert b"Fenced: 0: the trial was handed out to another worker, or has ended" in (tmp_path / "errors").read_bytes()
+    assert b"Fenced: 0: the trial was handed out to another worker, or has ended" in (tmp_path / "said").read_bytes()
     if meanwhile == "ended":
         run = load_run(folder)
         assert run.count("complete") == 1 and [epoch.number for epoch in run.trial(0).epochs] == [1, 2, 3, 4]

@@ -20,7 +20,7 @@ from nas.run import Run, load_run
 from nas.study import Study
 from nas.workers import Resources
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 EPOCHS = 3
 RECIPE = {"epochs": EPOCHS, "batch_size": 16, "learning_rate": 0.05, "warmup_epochs": 0.5}

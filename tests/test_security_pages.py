@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_comparison import SMALL, findings_of, outcome_of
 from test_report import make_trial, searched_run
-from test_report_browser import CHROMIUM, OPTIONS
+from browsing import CHROMIUM, OPTIONS
 from test_report_training import make_result
 from test_report_training import save as save_result
 
