@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nas import __version__
 from nas.doctor._base import Finding
 from nas.doctor.ports import listening
 from nas.files import existing, free_space
@@ -52,9 +53,7 @@ def examine_machine() -> list[Finding]:
 
 
 def _python() -> Finding:
-    import nas
-
-    return Finding("fine", "python", f"{sys.version.split()[0]}, nas {nas.__version__}")
+    return Finding("fine", "python", f"{sys.version.split()[0]}, nas {__version__}")
 
 
 def _asked(code: str) -> tuple[dict[str, Any], str]:
