@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nas import __version__
 from nas.doctor._base import Finding
 from nas.doctor.ports import listening
 from nas.files import existing, free_space
-from nas.settings import versions
 from nas.text import format_bytes
 
 SECONDS = 180  # that a library may take to be imported on a busy machine
@@ -53,7 +53,7 @@ def examine_machine() -> list[Finding]:
 
 
 def _python() -> Finding:
-    return Finding("fine", "python", f"{sys.version.split()[0]}, nas {versions()['nas']}")
+    return Finding("fine", "python", f"{sys.version.split()[0]}, nas {__version__}")
 
 
 def _asked(code: str) -> tuple[dict[str, Any], str]:
