@@ -117,7 +117,7 @@ TABLE: dict[str, set[str]] = {
     "workers": {
         "addresses",
         "files",
-        "forgetting",
+        "controller",
         "jobs",
         "packing",
         "progress",
