@@ -172,7 +172,14 @@ class Study:
     def _propose(self) -> Job | None:
         """One more trial of the Optuna study; None if its network is too dear, too cheap, or known."""
         trial = self.study.ask()
-        choices = self.space.suggest(lambda key, knob: suggest(trial, key, knob))
+        try:
+            choices = self.space.suggest(lambda key, knob: suggest(trial, key, knob))
+        except ValueError as error:
+            if "dynamic value space" not in str(error):
+                raise
+            raise UsageError(
+                f"{self.folder / JOURNAL}: its trials are of another space than that of the run's settings"
+            ) from error
         architecture = self.space.architecture(choices)
         cost, digest = cost_of(architecture), architecture.digest
         facts = facts_of(architecture)

@@ -19,7 +19,17 @@ import numpy as np
 from nas.data.images import Say
 from nas.data.layout import folders_in
 from nas.data.parquet import parquet_rows
-from nas.data.tables import Found, Samples, choose_parts, label_column, label_text, part_named, some, sorted_names
+from nas.data.tables import (
+    Found,
+    Samples,
+    choose_parts,
+    label_column,
+    label_text,
+    one_line,
+    part_named,
+    some,
+    sorted_names,
+)
 from nas.errors import UsageError
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -117,12 +127,12 @@ def _read(table: Path, root: Path, say: Say, *, classes: bool) -> _Rows | None:
             place = f"{table}, row {number}"
             name = _checked(row.get(NAME_COLUMN), place)
             if name in seen:
-                raise UsageError(f"{place}: {name} is named twice; an image belongs into one row")
+                raise UsageError(f"{place}: {one_line(name)} is named twice; an image belongs into one row")
             seen.add(name)
             label = label_text(row.get(column))
             if label is None:
                 raise UsageError(
-                    f"{place}: {name} has no {column}, but {row.get(column)!r}; each image needs its class"
+                    f"{place}: {one_line(name)} has no {one_line(column)}, but {row.get(column)!r:.200}; each image needs its class"
                 )
             rows.files.append(table.parent / name)
             rows.names.append(label)
@@ -130,16 +140,23 @@ def _read(table: Path, root: Path, say: Say, *, classes: bool) -> _Rows | None:
         raise UsageError(f"{table} can't be read: {' '.join(str(error).split())[:200]}") from error
     if not count:
         raise UsageError(f"{table} names no image")
-    missing = [file.relative_to(root).as_posix() for file in rows.files if not file.is_file()]
+    missing = [file.relative_to(root).as_posix() for file in rows.files if not _is_file(file)]
     if missing:
         raise UsageError(f"{table} names {len(missing):,} files that are not there: {some(missing)}")
     return rows
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for any file
+        return False
+
+
 def _checked(name: Any, place: str) -> str:
     """The file's name, as a path below the table's folder in one spelling; UsageError for any other."""
     if not isinstance(name, str) or not name.strip():
-        raise UsageError(f"{place}: {NAME_COLUMN} is {name!r}; it must be the path of an image")
+        raise UsageError(f"{place}: {NAME_COLUMN} is {name!r:.200}; it must be the path of an image")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name or not path.parts:
         raise UsageError(f"{place}: {NAME_COLUMN} is {name[:200]!r}; it must be a path below the folder of the table")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nas import limits
 from nas.data.layout import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES
 from nas.errors import UsageError
 
@@ -90,10 +91,16 @@ def label_text(value: Any) -> str | None:
 def sorted_names(names: Iterable[str]) -> tuple[str, ...]:
     """Each name once: by number if all are whole numbers, otherwise by letters."""
     once = set(names)
-    numbers = all(name.isascii() and name.isdigit() for name in once)
+    numbers = all(name.isascii() and name.isdigit() and len(name) <= limits.DIGITS for name in once)
     return tuple(sorted(once, key=(lambda name: (int(name), name)) if numbers else None))
 
 
 def some(items: Sequence[str], most: int = 5) -> str:
     """The first few, and how many more there are."""
-    return ", ".join(items[:most]) + (f" and {len(items) - most:,} more" if len(items) > most else "")
+    return ", ".join(map(one_line, items[:most])) + (f" and {len(items) - most:,} more" if len(items) > most else "")
+
+
+def one_line(text: str) -> str:
+    """A name as an error shows it: not its line breaks, and not all of thousands of characters."""
+    short = text[:200]
+    return short if short.isprintable() else repr(short)
