@@ -138,7 +138,7 @@ def test_in_a_browser(browser, html, tmp_path, viewport):  # noqa: F811
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.goto(path.as_uri())
     page.wait_for_function(
-        "[...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg[role=img]'))"
+        "() => [...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg[role=img]'))"
     )
     assert page.locator(".chart").count() == 4
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
