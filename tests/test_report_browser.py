@@ -210,7 +210,7 @@ def test_dragging_zooms_and_chooses_nothing(visit, run):
     page.mouse.down()
     page.mouse.move(x + 5, y + 80, steps=5)
     page.mouse.up()
-    page.wait_for_function("document.getElementById('explorer').layout.xaxis.autorange !== true")
+    page.wait_for_function("() => document.getElementById('explorer').layout.xaxis.autorange !== true")
     assert page.locator("#detail h3").text_content() == before
 
 

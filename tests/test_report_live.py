@@ -88,7 +88,7 @@ def test_a_change_is_another_version(tmp_path):
         assert json.loads(body)["run"]["columns"]["number"] == [trial.number for trial in load_run(folder).trials]
 
 
-@pytest.mark.parametrize("path", ["/run.yaml", "/../run.yaml", "/trials/", "/%2e%2e/", "/live.json/", "//", "/?x", "*"])
+@pytest.mark.parametrize("path", ["/run.yaml", "/../run.yaml", "/trials/", "/%2e%2e/", "/live.json/", "/?x", "*"])
 def test_nothing_else_is_served(folder, path):
     with serving(folder) as server:
         reply, body = ask(server, path)

@@ -88,7 +88,7 @@ def _budget(run: Run) -> list[Html]:
     )
     rows = [
         (
-            f"{_round(limit)} {NOUNS[first]}",
+            f"{answer.round_count(limit)} {NOUNS[first]}",
             trial.name,
             f"{format_percent(trial.accuracy or 0.0)} ± {100 * answer.standard_error(run, trial):.2f}",
             *(format_count(getattr(trial.cost, name)) for name in costs),
@@ -140,12 +140,6 @@ def all_trials(run: Run) -> list[Html]:
         "noscript", tag("p", f"This table needs JavaScript; nas front {shown(run.path)} --csv writes the front.")
     )
     return [tools, content, fallback]
-
-
-def _round(limit: int) -> str:
-    """A round count without the zeros at its end: `50 k`."""
-    figure, _, prefix = format_count(limit).partition(" ")
-    return f"{float(figure):g}\u00a0{prefix}".strip()
 
 
 def _option(value: str, text: str, *, chosen: bool = False) -> Html:

@@ -158,7 +158,9 @@ async function drawExplorer() {
   option("others").closest("label").hidden = !page.run.trials.some((trial) => trial.accuracy === null && trial.at !== null);
   option("log-y").disabled = !choice.error; // an accuracy has no use for decades
   if (!choice.error) option("log-y").checked = choice.logY = false;
-  await Plotly.react(plot, traces(choice), layoutOf(choice), { ...config, modeBarButtons: [[picture, "zoom2d", "pan2d", "resetScale2d"]] });
+  const layout = layoutOf(choice);
+  keepZoom(plot, layout, layout.uirevision);
+  await Plotly.react(plot, traces(choice), layout, { ...config, modeBarButtons: [[picture, "zoom2d", "pan2d", "resetScale2d"]] });
   explorer.cloud ??= new Cloud(plot);
   const radius = page.run.complete.length > MANY ? 2.5 : 4;
   const hidden = (name) => () => (plot._fullData ?? []).some((trace) => trace.name === name && trace.visible !== true);
