@@ -17,8 +17,9 @@ from helpers_search import CONDITIONAL, environment, settings_of, training_data
 from reliability import Faults
 
 from nas import local
-from nas.jobs import ATTEMPT
+from nas.jobs import ATTEMPT, Job
 from nas.progress import Tally
+from nas.records import Epoch
 from nas.run import load_run
 from nas.settings import Settings
 from nas.study import Study
@@ -291,7 +292,8 @@ def test_a_worker_that_outlives_its_driver_writes_nothing(
     driver.wait()
     with Study(folder, Settings.load(folder)) as study:
         if meanwhile == "ended":
-            local.run(study, training_data(), Tally(study), lambda: False)
+            again = Reported(study)
+            local.run(study, training_data(), again, lambda: False)
         else:
             study.ask()
         before = contents(folder / "trials" / "0")
@@ -302,18 +304,34 @@ def test_a_worker_that_outlives_its_driver_writes_nothing(
             time.sleep(0.05)
         assert contents(folder / "trials" / "0") == before
     assert b"Fenced: 0: the trial was handed out to another worker, or has ended" in (tmp_path / "said").read_bytes()
-    if meanwhile == "ended":
-        run = load_run(folder)
-        assert run.count("complete") == 1 and [epoch.number for epoch in run.trial(0).epochs] == [1, 2, 3, 4]
-        assert not (folder / "trials" / "0" / ATTEMPT).exists()
+    if meanwhile == "in training":
+        return
+    run = load_run(folder)
+    assert run.count("complete") == 1 and [epoch.number for epoch in run.trial(0).epochs] == [1, 2, 3, 4]
+    assert not (folder / "trials" / "0" / ATTEMPT).exists()
+    begun = {int(line.split()[2]) for line in (folder / LOG).read_text().splitlines() if " begun " in line}
+    cost = losses(folder)
+    assert again.numbers == [2, 3, 4] and (cost.lost, cost.trained_twice) == (0, 0)
     faults.record(
         "worker that outlives its driver",
         made="stopped in mid-epoch, its driver killed, its trial taken over by a new one, then continued",
-        lost=0,
-        trained_twice=0,
-        epochs_twice=1,
+        lost=cost.lost,
+        trained_twice=cost.trained_twice,
+        epochs_twice=len(begun.intersection(again.numbers)),
         then="it writes nothing and stops: the trial was handed out anew",
     )
+
+
+class Reported(Tally):
+    """Keeps the numbers of the epochs that were trained."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__(study)
+        self.numbers: list[int] = []
+
+    def epoch(self, job: Job, epoch: Epoch) -> None:
+        super().epoch(job, epoch)
+        self.numbers.append(epoch.number)
 
 
 def state_of(process: int) -> str:
