@@ -398,7 +398,7 @@ def test_a_broken_gpu_is_not_the_networks_fault(tmp_path, monkeypatch):
     fail_in_epoch(monkeypatch, 2, RuntimeError("CUDA error: an illegal memory access was encountered"))
     with pytest.raises(RuntimeError, match="CUDA error"):
         list(bench().run(job(tmp_path)))
-    assert files(tmp_path) == [PREVIOUS, CHECKPOINT, EPOCHS]
+    assert files(tmp_path) == [CHECKPOINT, EPOCHS]
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
