@@ -244,7 +244,10 @@ def start(address: str | None) -> bool:
         return True
     mask = os.umask(0o077)  # Ray writes its token readable for everybody otherwise
     try:
-        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", object_store_memory=_store_bytes(), **common)
+        # "local": without it, Ray would join whatever cluster runs on this machine.
+        ray.init(
+            "local", include_dashboard=False, _node_ip_address="127.0.0.1", object_store_memory=_store_bytes(), **common
+        )
     finally:
         os.umask(mask)
     return True
