@@ -29,10 +29,11 @@ def export_trials(
     for trial in {trial.number: trial for trial in trials}.values():
         rank = front.index(trial.number) + 1 if trial.number in front else None
         name = file_name(trial, rank, digits=max(2, len(str(len(front)))))
+        text = exporter(_named(run, trial), provenance(run, trial))
         path, k = folder / f"{name}{exporter.suffix}", 2
-        while path in texts:  # two labels that differ only in what no name of a file has
+        while texts.get(path, text) != text:  # two labels that differ only in what no name of a file has
             path, k = folder / f"{name}-{k}{exporter.suffix}", k + 1
-        texts[path] = exporter(_named(run, trial), provenance(run, trial))
+        texts[path] = text
     different = [path for path, text in texts.items() if path.exists() and not _holds(path, text)]
     if different and not force:
         more = f" and {len(different) - 1} more" if len(different) > 1 else ""

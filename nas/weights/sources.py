@@ -58,7 +58,7 @@ class Weights:
             if tensor.numel() > tensor.untyped_storage().nbytes():
                 raise UsageError(f"{source}: {name!r:.200} says {tensor.numel():,} elements and holds fewer")
             if tensor.is_floating_point() and not tensor.isfinite().all():
-                raise UsageError(f"{source}: {name!r:.200} holds NaN or infinite values")
+                raise UsageError(f"{source}: {' '.join(str(name)[:200].split())} holds NaN or infinite values")
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode(errors="surrogatepass"))
             digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return cls(source, dict(tensors), digest.hexdigest(), architecture)
