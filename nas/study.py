@@ -295,8 +295,14 @@ class Study:
         elif result["state"] == "stopped":
             self._stop(int(job.key), result)
         else:
+            trial = Trial(self.study, self._trial_id(int(job.key)))
             if "ended" in attempts:
-                Trial(self.study, self._trial_id(int(job.key))).set_user_attr("attempts", attempts)
+                trial.set_user_attr("attempts", attempts)
+            if self.settings.stopping_policy().name != "none":
+                # What those that were stopped on the way are held against, by a sampler that learns from them.
+                epochs, whole = result["epochs"], self.settings.training_recipe().epochs
+                curve = {str(own["number"] / whole): own["accuracy"] for own in epochs[:-1]}
+                trial.set_user_attr(ATTRIBUTE, {**trial.user_attrs[ATTRIBUTE], "curve": curve})
             values = objective_values(result["accuracy"], cost_of(job.architecture), self.objectives)
             self.study.tell(int(job.key), values)
             self.counts.complete += 1

@@ -54,4 +54,7 @@ def _curve(trial: optuna.trial.FrozenTrial) -> Mapping[float, float]:
     """Accuracies on the way, as a run's study keeps them: the whole curve, or of a stopped trial the place where it ended."""
     facts = trial.user_attrs.get("nas", {})
     reached = facts.get("partial")
-    return facts.get("curve") or ({reached["fidelity"]: reached["value"]} if reached else {})
+    curve: Mapping[str, float] = facts.get("curve") or {}  # JSON has made text of the fidelities
+    return {float(share): value for share, value in curve.items()} or (
+        {reached["fidelity"]: reached["value"]} if reached else {}
+    )
