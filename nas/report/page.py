@@ -1,14 +1,19 @@
-"""A run as one HTML page that needs nothing but itself: Plotly, figures, style and words in one file."""
+"""A run as one HTML page that needs nothing but itself: Plotly, figures, style and words in one file.
+
+The page is a list of sections, `SECTIONS`. A further one is a line there: where it is linked to, what it is called, and a
+function from the run to its content, words (`Html`) and figures (`Chart`) in any order; no content, no section.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, TypeAlias
 
 from nas.report import answer, figures, sections, theme
 from nas.report.answer import NOUNS
@@ -41,66 +46,22 @@ class Chart:
         return f'{{"id":{json.dumps(self.name)},{self.figure.to_json(engine="json")[1:]}'
 
 
-def page(run: Run) -> str:
-    """The whole page. What can be seen of a run that is still going, or died, is on it; what can't is said in words."""
-    charts: list[Chart] = []
-    main = tag("main", *_sections(run, charts))
-    return document(f"{run.config['name']}: architecture search", main, charts)
+Content: TypeAlias = Sequence[Html | Chart]
 
 
-def document(title: str, main: Html, charts: Sequence[Chart]) -> str:
-    """A page that needs no other file and no network: `main`, in which the charts have their places, and what draws them."""
-    from plotly.offline import get_plotlyjs
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page. `name` is its id, by which it is linked to; without content it is left out."""
 
-    # No "<" is left in the data: a name like "</script>" must not end the element.
-    data = f"[{','.join(chart.json() for chart in charts)}]".replace("<", "\\u003c")
-    scripts = [Html(get_plotlyjs()), Html(_resource("page.js"))] if charts else []
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_policy(scripts)),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("link", rel="icon", href="data:,"),
-        tag("title", title),
-        tag("style", Html(theme.css() + _resource("page.css"))),
-    )
-    drawing = [
-        tag("script", Html(data), type="application/json", id="figures"),
-        *(tag("script", script) for script in scripts),
-    ]
-    body = tag("body", main, *(drawing if charts else []))
-    text = f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
-    # A path or a message may hold what can't be encoded (surrogates that stand for undecodable bytes).
-    return text.encode("utf-8", "replace").decode("utf-8")
+    name: str
+    title: str
+    build: Callable[[Run], Content]
 
 
-def _sections(run: Run, charts: list[Chart]) -> list[Html]:
-    """The page from top to bottom; `charts` takes in the figures that are to be drawn."""
-
-    def place(*new: Chart) -> list[Html]:
-        charts.extend(new)
-        return [chart.place() for chart in new]
-
-    complete = run.complete()
-    trained = any(trial.epochs for trial in run.trials)
-    parts = [sections.opening(run)]
-    if complete:
-        against = place(
-            *(_against(run, cost) for cost in figures.COSTS if cost in {"params", "macs", *answer.costs(run)})
-        )
-        parts += [
-            tag("section", tag("h2", "Accuracy against cost"), tag("div", *against, class_="charts")),
-            sections.front_table(run),
-        ]
-    if trained:
-        parts.append(tag("section", tag("h2", "Learning curves"), *place(_curves(run))))
-    if complete:
-        parts.append(tag("section", tag("h2", "Progress of the search"), *place(_progress(run))))
-    parts += [sections.failures(run), sections.time(run)]
-    if run.trials:
-        parts.append(sections.all_trials(run))
-    return [*parts, sections.provenance(run)]
+def _against_cost(run: Run) -> Content:
+    if not run.complete():
+        return []
+    return [_against(run, cost) for cost in figures.COSTS if cost in {"params", "macs", *answer.costs(run)}]
 
 
 def _against(run: Run, cost: figures.CostName) -> Chart:
@@ -127,25 +88,121 @@ def _against(run: Run, cost: figures.CostName) -> Chart:
     return Chart(f"against-{cost}", figures.accuracy_against(run, cost), label, caption)
 
 
-def _curves(run: Run) -> Chart:
+def _curves(run: Run) -> Content:
     curves = [trial for trial in run.trials if trial.epochs]
+    if not curves:
+        return []
     label = f"Chart of validation accuracy by epoch of {len(curves)} trials, {len(run.front())} of them on the front."
     caption = "Validation accuracy after each epoch. The learning rate falls to 0 at the last epoch, so curves are comparable only there."
-    return Chart("curves", figures.learning_curves(run), label, caption)
+    return [Chart("curves", figures.learning_curves(run), label, caption)]
 
 
-def _progress(run: Run) -> Chart:
+def _progress(run: Run) -> Content:
+    if not run.complete():
+        return []
     history = run.hypervolume_history()
     label = f"Chart of the hypervolume over {len(history)} completed trials; it rises to {history[-1]:.4g}."
     caption = (
         "Hypervolume that the front dominates, with costs on log10 axes, from the reference point"
         f" ({answer.reference(run)}). Where it stays flat, the search finds nothing new."
     )
-    return Chart("hypervolume", figures.hypervolume(run), label, caption)
+    return [Chart("hypervolume", figures.hypervolume(run), label, caption)]
 
 
-def _policy(scripts: list[Html]) -> str:
-    """The browser runs the page's own scripts, known by their hashes, and fetches nothing."""
+SECTIONS: tuple[Section, ...] = (
+    Section("against-cost", "Accuracy against cost", _against_cost),
+    Section("front", "The front", sections.front_table),
+    Section("learning", "Learning curves", _curves),
+    Section("progress", "Progress of the search", _progress),
+    Section("failures", "Failures", sections.failures),
+    Section("time", "Time", sections.time),
+    Section("trials", "All trials", sections.all_trials),
+    Section("repeat", "How to repeat it", sections.provenance),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A page's body before it is put together: what is read, what is drawn, and what its scripts work on."""
+
+    title: str
+    main: Html
+    charts: Sequence[Chart]
+    data: str  # JSON, empty if there is none
+
+
+def page(run: Run) -> str:
+    """The whole page. What can be seen of a run that is still going, or died, is on it; what can't is said in words."""
+    made = parts(run)
+    return document(made.title, made.main, made.charts, made.data)
+
+
+def parts(run: Run, sections_: Sequence[Section] = SECTIONS) -> Parts:
+    charts: list[Chart] = []
+    built = [(section, section.build(run)) for section in sections_]
+    shown = [(section, content) for section, content in built if content]
+    body = []
+    for section, content in shown:
+        charts += [item for item in content if isinstance(item, Chart)]
+        body.append(tag("section", tag("h2", section.title), *_placed(content), id=section.name))
+    links = [tag("li", tag("a", section.title, href=f"#{section.name}")) for section, _ in shown]
+    contents = tag("nav", tag("ul", *links), aria_label="On this page")
+    title = f"{run.config['name']}: architecture search"
+    main = tag("main", sections.opening(run), contents, *body)
+    return Parts(title, main, charts, "")
+
+
+def _placed(content: Content) -> list[Html]:
+    """Words as they are, figures at their places, those that follow one another side by side."""
+    placed = []
+    for is_chart, group in groupby(content, key=lambda item: isinstance(item, Chart)):
+        items = [item.place() if isinstance(item, Chart) else item for item in group]
+        placed += [tag("div", *items, class_="charts")] if is_chart and len(items) > 1 else items
+    return placed
+
+
+def document(title: str, main: Html, charts: Sequence[Chart], data: str = "", *, live: str = "") -> str:
+    """A page that needs no other file and no network: `main`, in which the charts have their places, and what draws them.
+
+    data: JSON that the page's scripts work on. live: the version of what is shown, if a server tells of newer ones.
+    """
+    from plotly.offline import get_plotlyjs
+
+    drawn = bool(charts or data or live)
+    scripts = [Html(get_plotlyjs()), script()] if drawn else []
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy(scripts, live=bool(live))),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("link", rel="icon", href="data:,"),
+        tag("title", title),
+        tag("style", Html(theme.css() + _resource("page.css"))),
+    )
+    resources = [
+        tag("script", _inert(figures_json(charts)), type="application/json", id="figures"),
+        *([tag("script", _inert(data), type="application/json", id="run")] if data else []),
+        *(tag("script", text) for text in scripts),
+    ]
+    more = {"data_live": live} if live else {}
+    body = tag("body", main, *(resources if drawn else []), **more)
+    text = f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
+    # A path or a message may hold what can't be encoded (surrogates that stand for undecodable bytes).
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def figures_json(charts: Sequence[Chart]) -> str:
+    return f"[{','.join(chart.json() for chart in charts)}]"
+
+
+def script() -> Html:
+    """The page's own script: all of its files in one function, so that nothing of it is global."""
+    return Html(_resource("page.js"))
+
+
+def policy(scripts: Sequence[Html], *, live: bool = False) -> str:
+    """The browser runs the page's own scripts, known by their hashes, and fetches nothing, or from its own server alone."""
     digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
     hashes = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]
     rules = (
@@ -153,10 +210,16 @@ def _policy(scripts: list[Html]) -> str:
         f"script-src {' '.join(hashes) or NOTHING}",
         "style-src 'unsafe-inline'",
         "img-src data: blob:",
+        *(["connect-src 'self'"] if live else []),
         f"base-uri {NOTHING}",
         f"form-action {NOTHING}",
     )
     return "; ".join(rules)
+
+
+def _inert(data: str) -> Html:
+    """JSON for an element: no "<" is left, since a name like "</script>" must not end it."""
+    return Html(data.replace("<", "\\u003c"))
 
 
 def _resource(name: str) -> str:

@@ -69,9 +69,11 @@ def _picks(run: Run) -> Html:
     return tag("ul", *cards, class_="picks")
 
 
-def front_table(run: Run) -> Html:
+def front_table(run: Run) -> list[Html]:
     """The front from its cheapest member to its dearest, and how to take one."""
     front = run.front()
+    if not front:
+        return []
     notes: dict[int, list[str]] = defaultdict(list)
     for pick in answer.picks(run):
         notes[pick.trial.number].append(pick.title.lower())
@@ -92,43 +94,41 @@ def front_table(run: Run) -> Html:
     head = ("Trial", "Accuracy, %", "Parameters", "MACs", "Activations", "Network", "Note")
     chosen = answer.picks(run)[0].trial
     command = f"nas export {_path(run)} --trial {shlex.quote(chosen.label or str(chosen.number))}"
-    return tag(
-        "section",
-        tag("h2", "The front"),
+    return [
         table(caption, head, rows, numbers=(1, 2, 3, 4), words=(5,)),
         tag("p", "The config of one of them, which builds again anywhere: ", tag("code", command)),
-    )
+    ]
 
 
-def failures(run: Run) -> Html:
+def failures(run: Run) -> list[Html]:
     """Reasons of failure, each with the trials that it took; nothing if none failed."""
     trials: dict[str, list[str]] = defaultdict(list)
     for trial in run.trials:
         if trial.state == "failed":
             trials[trial.reason.strip() or "no reason was recorded"].append(trial.label or str(trial.number))
     if not trials:
-        return Html("")
+        return []
     ranked = sorted(trials.items(), key=lambda item: -len(item[1]))
     rows = [(str(len(names)), ", ".join(names), _clipped(reason)) for reason, names in ranked]
     caption = "Failed trials by reason. They have no accuracy and are on no chart."
-    return tag("section", tag("h2", "Failures"), table(caption, ("Trials", "Which", "Reason"), rows, words=(2,)))
+    return [table(caption, ("Trials", "Which", "Reason"), rows, words=(2,))]
 
 
-def time(run: Run) -> Html:
+def time(run: Run) -> list[Html]:
     """What the training time went into, and what each session of the driver spent; nothing before the first epoch."""
     spent: dict[str, list[Trial]] = defaultdict(list)
     for trial in run.trials:
         if trial.epochs:
             spent["baselines" if trial.label else trial.state].append(trial)
     if not spent:
-        return Html("")
+        return []
     rows = [_spent(state, trials) for state, trials in spent.items()]
     rows.append(_spent("all", [trial for trials in spent.values() for trial in trials]))
     head = ("Trials", "Number", "Epochs", "Training and validation", "A trial")
     parts = [table("Time on the workers, by how the trials ended.", head, rows, numbers=(1, 2, 3, 4))]
     if run.sessions:
         parts.append(_sessions(run.sessions))
-    return tag("section", tag("h2", "Time"), *parts)
+    return parts
 
 
 def _spent(state: str, trials: Sequence[Trial]) -> tuple[str, ...]:
@@ -150,8 +150,10 @@ def _sessions(sessions: Iterable[Mapping[str, float]]) -> Html:
     return table(caption, head, rows, numbers=(2, 3, 4, 5, 6))
 
 
-def all_trials(run: Run) -> Html:
+def all_trials(run: Run) -> list[Html]:
     """Every trial with its numbers: what the charts show, for those who read tables."""
+    if not run.trials:
+        return []
     rows = [
         (
             trial.label or str(trial.number),
@@ -166,12 +168,10 @@ def all_trials(run: Run) -> Html:
     head = ("Trial", "State", "Accuracy, %", "Parameters", "MACs", "Activations", "Epochs", "Network")
     caption = "All trials. Only complete ones have an accuracy: that of a shorter training would not be comparable."
     content = table(caption, head, rows, numbers=(2, 3, 4, 5, 6), words=(7,))
-    return tag(
-        "section", tag("h2", "All trials"), tag("details", tag("summary", f"Show {len(rows):,} trials"), content)
-    )
+    return [tag("details", tag("summary", f"Show {len(rows):,} trials"), content)]
 
 
-def provenance(run: Run) -> Html:
+def provenance(run: Run) -> list[Html]:
     """What is needed to run it again: command, recipe, data, seeds, versions."""
     config = run.config
     data = {key: value for key, value in config["dataset"].items() if value is not None}
@@ -197,9 +197,7 @@ def provenance(run: Run) -> Html:
         facts("Search", search),
         facts("Versions", config["versions"]),
     ]
-    return tag(
-        "section",
-        tag("h2", "How to repeat it"),
+    return [
         tag("pre", tag("code", str(config["command"]) or "(called from Python)"), tabindex="0", aria_label="Command"),
         tag("div", *tables, class_="facts"),
         tag(
@@ -207,7 +205,7 @@ def provenance(run: Run) -> Html:
             tag("summary", "The search space"),
             tag("pre", str(config["space"].get("text", "")), tabindex="0"),
         ),
-    )
+    ]
 
 
 def facts(caption: str, facts: Mapping[str, object]) -> Html:
