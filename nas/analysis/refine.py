@@ -76,22 +76,24 @@ class Refinement:
     tested: int  # values
     trials: int
     inside: int  # trials in the narrowed space
-    space: SearchSpace  # that was searched
+    space: SearchSpace | None  # that was searched; None where nothing is condemned
     before_after: edfs.Comparison | None
 
 
 def refine(run: Run) -> Refinement:
     """The narrowings that the run's complete trials carry; none is an answer too."""
-    space = Settings(**{k: v for k, v in run.config.items() if k in Settings.__dataclass_fields__}).search_space()
     found = sample(run)
     rows = marginals(found)
+    tested = sum(row.tested for row in rows)
+    if not _condemned(rows, noise(found)):
+        return Refinement((), tested, len(found), len(found), None, None)
+    space = Settings(**{k: v for k, v in run.config.items() if k in Settings.__dataclass_fields__}).search_space()
     narrowings = narrow(found, space.knobs, rows)
     inside = found.allows(kept(narrowings))
     before_after = None
     if narrowings:
         sets = {ALL: np.ones(len(found), dtype=np.bool_), KEPT: inside, HELD_OUT: _held_out(found, space.knobs)}
         before_after = edfs.edf(found, sets)
-    tested = sum(row.tested for row in rows)
     return Refinement(tuple(narrowings), tested, len(found), int(inside.sum()), space, before_after)
 
 

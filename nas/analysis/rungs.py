@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas.analysis.sample import Floats
+from nas.analysis.sample import Floats, Ints
 
 if TYPE_CHECKING:
     from nas.run import Run
@@ -59,16 +59,22 @@ def rung_correlation(run: Run) -> Rungs:
     return Rungs(len(chosen), stopped, epochs, rungs)
 
 
-def _rung(epoch: int, early: Floats, final: Floats, draws: np.ndarray) -> Rung:
-    from scipy.stats import kendalltau
-
-    def kendall(x: Floats, y: Floats) -> float:
-        return float(np.nan_to_num(kendalltau(x, y).statistic))
-
+def _rung(epoch: int, early: Floats, final: Floats, draws: Ints) -> Rung:
     rho = _spearman(early[np.newaxis], final[np.newaxis])[0]
     rhos = _spearman(early[draws], final[draws])
-    taus = np.array([kendall(early[draw], final[draw]) for draw in draws])
-    return Rung(epoch, _interval(float(rho), rhos), _interval(kendall(early, final), taus))
+    n = len(final)
+    times = np.stack([np.bincount(draw, minlength=n) for draw in draws]).astype(np.float64)
+    taus = _kendall(early, final, np.vstack([np.ones(n), times]))
+    return Rung(epoch, _interval(float(rho), rhos), _interval(float(taus[0]), taus[1:]))
+
+
+def _kendall(x: Floats, y: Floats, times: Floats) -> Floats:
+    """tau-b, (r,), where trial i counts times[r, i] times: sum w w' s(x) s(y) over the root of those of s(x)^2 and s(y)^2."""
+    a, b = (np.sign(numbers[:, np.newaxis] - numbers[np.newaxis, :]) for numbers in (x, y))
+    together, ties_x, ties_y = (((times @ signs) * times).sum(axis=1) for signs in (a * b, a * a, b * b))
+    scale = np.sqrt(ties_x * ties_y)
+    found: Floats = np.divide(together, scale, out=np.zeros(len(times)), where=scale > 0)
+    return found
 
 
 def _spearman(x: Floats, y: Floats) -> Floats:
