@@ -83,6 +83,16 @@ def describe(architecture: Architecture) -> str:
     return "; ".join(filter(None, (", ".join(stages), ", ".join(filter(None, shared.values())), *ends)))
 
 
+def describe_stages(architecture: Architecture) -> list[tuple[str, str]]:
+    """What a stage's blocks are and what is around them, a pair a stage: `("bottleneck 32×4d", "projection shortcut")`."""
+    network = architecture.canonical()
+    aspects = [_aspects(stage, mixed=True) for stage in network.stages]
+    if shortcut := _common_shortcut(network):
+        for found in aspects:
+            found["shortcut"] = f"{_said(shortcut)} shortcut"
+    return [(found["block"], ", ".join(filter(None, (found["shortcut"], found["merge"])))) for found in aspects]
+
+
 def _end(part: Part, noun: str, aside: set[str]) -> str:
     """A stem or a head by its kind and the options that are not at their defaults."""
     said = (f"{name} {value}" for name, value in part.said().items() if name not in {"kind", *aside})

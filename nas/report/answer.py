@@ -15,7 +15,14 @@ from nas.text import format_count, format_percent, points
 if TYPE_CHECKING:
     from nas.run import Run
 
-NOUNS = {"accuracy": "validation accuracy", "params": "parameters", "macs": "MACs", "activations": "activations"}
+NOUNS = {
+    "accuracy": "validation accuracy",
+    "params": "parameters",
+    "macs": "MACs",
+    "activations": "activations",
+    "executed": "executed MACs",
+}
+COUNTS = ("params", "macs", "activations")
 KNEE = "Best trade-off (the knee)"
 CLOSE = 1.0  # points that the smallest network may lie below the most accurate one
 LESS = 0.95  # share of a baseline's cost from which on a network counts as smaller
@@ -124,12 +131,37 @@ def caveat(run: Run) -> str:
     words = f"Accuracy on this page is validation accuracy after proxy training of {_number(epochs, 'epoch')}, one seed each."
     if run.complete() and images:
         best = _accuracy(run.best())
-        error = 100 * _standard_error(run, run.best())
+        error = 100 * standard_error(run, run.best())
         words += (
             f" Measured on {images:,} images, {format_percent(best)} % has a standard error of {error:.2f} points from the choice of"
             " images alone, and the best of many is flattered by the choice: train the network that you take in full, then test it once."
         )
     return words
+
+
+def within_budgets(run: Run, most: int = 5) -> list[tuple[int, Trial]]:
+    """Round budgets (1, 2, 5 times a power of 10) of the first cost, and the most accurate network within each.
+
+    At most `most` of them, those above the cheapest trial and up to the first that holds them all, and none that brings
+    nothing over the budget before it.
+    """
+    trials = run.complete()
+    if not trials:
+        return []
+    first = costs(run)[0]
+    counts = [getattr(trial.cost, first) for trial in trials]
+    power = 10 ** max(len(str(min(counts))) - 1, 0)
+    limits = []
+    while not limits or limits[-1] < max(counts):
+        limits += [limit for limit in (power, 2 * power, 5 * power) if limit >= min(counts)]
+        power *= 10
+    found: list[tuple[int, Trial]] = []
+    for limit in limits:
+        fitting = [trial for trial in trials if getattr(trial.cost, first) <= limit]
+        best = max(fitting, key=lambda trial: (_accuracy(trial), -trial.cost.macs))
+        if not found or found[-1][1] is not best:
+            found.append((limit, best))
+    return found[-most:]
 
 
 def comparisons(run: Run) -> list[str]:
@@ -159,7 +191,7 @@ def _better(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
     if gain <= 0:
         return f"No trial with no more {nouns} than {baseline.name} beats its {mark}."
     chance = ""
-    if gain < 200 * _standard_error(run, best, baseline):
+    if gain < 200 * standard_error(run, best, baseline):
         chance = " (less than two standard errors of the difference, so it may be chance)"
     return (
         f"At the cost of {baseline.name} (no more {nouns}), {best.name} is {gain:.2f} points better:"
@@ -167,7 +199,7 @@ def _better(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
     )
 
 
-def _standard_error(run: Run, *trials: Trial) -> float:
+def standard_error(run: Run, *trials: Trial) -> float:
     """Of an accuracy p, sqrt(p (1 - p) / n); of the difference of two, were they measured on different images."""
     images = run.config["dataset"]["validation_images"]
     return float(sum(_accuracy(trial) * (1 - _accuracy(trial)) / images for trial in trials) ** 0.5)

@@ -15,10 +15,9 @@ from importlib.resources import files
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeAlias
 
-from nas.report import answer, figures, sections, theme
-from nas.report.answer import NOUNS
+from nas.report import answer, explorer, figures, sections, theme
+from nas.report.data import compact
 from nas.report.markup import Html, tag
-from nas.text import format_count, format_percent
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -27,6 +26,18 @@ if TYPE_CHECKING:
 
 
 NOTHING = "'none'"  # in a content security policy
+SCRIPTS = (
+    "core",
+    "charts",
+    "cloud",
+    "diagram",
+    "detail",
+    "budget",
+    "explorer",
+    "trials",
+    "live",
+    "main",
+)  # in this order
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,36 +69,6 @@ class Section:
     build: Callable[[Run], Content]
 
 
-def _against_cost(run: Run) -> Content:
-    if not run.complete():
-        return []
-    return [_against(run, cost) for cost in figures.COSTS if cost in {"params", "macs", *answer.costs(run)}]
-
-
-def _against(run: Run, cost: figures.CostName) -> Chart:
-    trials, front = run.complete(), run.front()
-    members = [
-        f"{trial.name} with {format_count(getattr(trial.cost, cost))} at {format_percent(trial.accuracy or 0.0)} %"
-        for trial in front
-    ]
-    label = (
-        f"Chart of validation accuracy against {NOUNS[cost]} of {len(trials)} complete trials, {len(front)} of them on the front:"
-        f" {'; '.join(members)}."
-    )
-    wish = " and ".join(NOUNS[name] for name in answer.costs(run))
-    caption = (
-        f"Each point is a trial; filled ones are on the run's front, over accuracy and {wish}. The line is the best accuracy at"
-        f" these {NOUNS[cost]} or less, so a member of the front may lie below it."
-    )
-    if answer.costs(run) == [cost]:
-        caption = "Each point is a trial; filled ones are on the run's front. The line is the best accuracy at this cost or less."
-    if any(trial.state == "stopped" for trial in run.trials):
-        caption += (
-            " Crosses are trials at the epoch at which they were stopped; double-click to see those below the axis."
-        )
-    return Chart(f"against-{cost}", figures.accuracy_against(run, cost), label, caption)
-
-
 def _curves(run: Run) -> Content:
     curves = [trial for trial in run.trials if trial.epochs]
     if not curves:
@@ -110,13 +91,13 @@ def _progress(run: Run) -> Content:
 
 
 SECTIONS: tuple[Section, ...] = (
-    Section("against-cost", "Accuracy against cost", _against_cost),
+    Section("against-cost", "Accuracy against cost", explorer.against_cost),
     Section("front", "The front", sections.front_table),
     Section("learning", "Learning curves", _curves),
     Section("progress", "Progress of the search", _progress),
     Section("failures", "Failures", sections.failures),
     Section("time", "Time", sections.time),
-    Section("trials", "All trials", sections.all_trials),
+    Section("trials", "All trials", explorer.all_trials),
     Section("repeat", "How to repeat it", sections.provenance),
 )
 
@@ -149,7 +130,7 @@ def parts(run: Run, sections_: Sequence[Section] = SECTIONS) -> Parts:
     contents = tag("nav", tag("ul", *links), aria_label="On this page")
     title = f"{run.config['name']}: architecture search"
     main = tag("main", sections.opening(run), contents, *body)
-    return Parts(title, main, charts, "")
+    return Parts(title, main, charts, compact(run) if run.trials else "")
 
 
 def _placed(content: Content) -> list[Html]:
@@ -198,7 +179,8 @@ def figures_json(charts: Sequence[Chart]) -> str:
 
 def script() -> Html:
     """The page's own script: all of its files in one function, so that nothing of it is global."""
-    return Html(_resource("page.js"))
+    body = "\n".join(_resource(f"js/{name}.js") for name in SCRIPTS)
+    return Html(f'"use strict";\n(() => {{\n{body}}})();\n')
 
 
 def policy(scripts: Sequence[Html], *, live: bool = False) -> str:

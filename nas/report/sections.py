@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nas.records import Trial
 from nas.report import answer
-from nas.report.answer import NOUNS
+from nas.report.answer import COUNTS, NOUNS
 from nas.report.markup import Html, table, tag
 from nas.text import describe, format_count, format_percent, format_seconds, shown
 
@@ -23,26 +23,40 @@ NETWORKS = (
     "In a network's description, 3×64 is a stage of 3 blocks with 64 channels, and 32×4d is cardinality × group width;"
     " what differs between stages stands in brackets."
 )
-COUNTS = ("params", "macs", "activations")
 MAX_REASON = 2000  # characters of a failure's reason, of which a traceback has many more
 MAX_LIST = 20
+LEADS = 2  # comparisons with baselines that stand above all else
 
 
 def opening(run: Run) -> Html:
-    """Title and answer."""
-    facts = [tag("p", tied(text)) for text in (answer.searched(run), answer.progress(run))]
-    found = [tag("p", tied(text)) for text in answer.comparisons(run)]
-    if len(run.front()) > 2 and answer.knee(run) is None:
-        found.append(
-            tag("p", "The front has no knee: it bends nowhere so much that one network stands out as a compromise.")
-        )
+    """Title and answer: what was found in words, the networks to look at, then what was searched and how sure it is."""
+    status = {"done": "done", "running": "still going", "unfinished": "not finished"}[run.status]
+    title = tag("h1", str(run.config["name"]), " ", tag("span", status, class_=f"badge {run.status}"))
+    found = [tag("p", tied(text), class_="lead") for text in answer.comparisons(run)[:LEADS]]
     if not run.complete():
         found = [
             tag("p", "No trial has been trained to the end yet, so there is no front and no network to recommend.")
         ]
+    facts = [tag("p", tied(text)) for text in (answer.searched(run), answer.progress(run))]
     resume = [] if run.status != "unfinished" else [tag("p", "To go on: ", tag("code", f"nas resume {_path(run)}"))]
+    more = [tag("p", tied(text)) for text in answer.comparisons(run)[LEADS:]]
+    if len(run.front()) > 2 and answer.knee(run) is None:
+        more.append(
+            tag("p", "The front has no knee: it bends nowhere so much that one network stands out as a compromise.")
+        )
     notes = tag("p", tied(f"{answer.caveat(run)} {MACS} {NETWORKS}"), class_="quiet")
-    return tag("header", tag("h1", str(run.config["name"])), *facts, *resume, _picks(run), *found, notes)
+    return tag("header", title, *found, _bar(run), _picks(run), *more, *facts, *resume, notes)
+
+
+def _bar(run: Run) -> Html:
+    """How far the run is, as a bar; nothing once it is done."""
+    if run.status == "done":
+        return Html("")
+    trained = run.count("complete") + run.count("stopped")
+    wanted = str(run.config["trials"])
+    words = f"{trained:,} of {run.config['trials']:,} trials trained"
+    bar = tag("progress", words, max=wanted, value=str(trained), aria_label=words)
+    return tag("p", bar, f" {words}", class_="far")
 
 
 def _picks(run: Run) -> Html:
@@ -52,17 +66,18 @@ def _picks(run: Run) -> Html:
     cards = []
     for pick in picks:
         trial = pick.trial
+        error = f"± {100 * answer.standard_error(run, trial):.2f}"
+        numbers = ", ".join(f"{format_count(getattr(trial.cost, name))} {NOUNS[name]}" for name in COUNTS[:2])
         card = tag(
             "li",
             tag("h3", pick.title),
-            tag("p", tied(f"{trial.name}: {_percent(trial)} %"), class_="name"),
             tag(
-                "p",
-                ", ".join(f"{format_count(getattr(trial.cost, name))} {NOUNS[name]}" for name in COUNTS[:2]),
-                class_="costs",
+                "p", tied(f"{trial.name}: {_percent(trial)} %"), " ", tag("span", error, class_="error"), class_="name"
             ),
+            tag("p", numbers, class_="costs"),
             tag("p", f"{pick.why[0].upper()}{pick.why[1:]}.", class_="quiet"),
             tag("p", describe(trial.architecture), class_="quiet"),
+            tag("button", "Show its design", type="button", data_trial=str(trial.number), class_="show"),
             class_="knee" if pick.title == answer.KNEE else "pick",
         )
         cards.append(card)
@@ -148,27 +163,6 @@ def _sessions(sessions: Iterable[Mapping[str, float]]) -> Html:
     head = ("Session", "Begun", "Workers", "Start-up", "Search", "Training", "Share of the workers' time")
     caption = "Sessions of the search that ended in order. Training is summed over the workers."
     return table(caption, head, rows, numbers=(2, 3, 4, 5, 6))
-
-
-def all_trials(run: Run) -> list[Html]:
-    """Every trial with its numbers: what the charts show, for those who read tables."""
-    if not run.trials:
-        return []
-    rows = [
-        (
-            trial.label or str(trial.number),
-            trial.state,
-            _percent(trial) if trial.accuracy is not None else "–",
-            *_counts(trial),
-            str(len(trial.epochs)),
-            describe(trial.architecture),
-        )
-        for trial in run.trials
-    ]
-    head = ("Trial", "State", "Accuracy, %", "Parameters", "MACs", "Activations", "Epochs", "Network")
-    caption = "All trials. Only complete ones have an accuracy: that of a shorter training would not be comparable."
-    content = table(caption, head, rows, numbers=(2, 3, 4, 5, 6), words=(7,))
-    return [tag("details", tag("summary", f"Show {len(rows):,} trials"), content)]
 
 
 def provenance(run: Run) -> list[Html]:

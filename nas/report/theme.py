@@ -55,12 +55,17 @@ FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu 
 
 
 def css() -> str:
-    """Both palettes as CSS variables; dark where the reader's system asks for it."""
+    """Both palettes as CSS variables; dark where the reader's system asks for it, or the reader (`data-scheme`)."""
 
-    def variables(palette: Mapping[str, str]) -> str:
-        return " ".join(f"--{name}: {colour};" for name, colour in palette.items())
+    def variables(palette: Mapping[str, str], scheme: str) -> str:
+        return " ".join([f"color-scheme: {scheme};", *(f"--{name}: {colour};" for name, colour in palette.items())])
 
-    return f":root {{ {variables(LIGHT)} --font: {FONT}; }}\n@media (prefers-color-scheme: dark) {{ :root {{ {variables(DARK)} }} }}\n"
+    dark = variables(DARK, "dark")
+    return (
+        f":root {{ {variables(LIGHT, 'light')} --font: {FONT}; }}\n"
+        f"@media screen and (prefers-color-scheme: dark) {{ :root:not([data-scheme=light]) {{ {dark} }} }}\n"
+        f"@media screen {{ :root[data-scheme=dark] {{ {dark} }} }}\n"
+    )
 
 
 def template(palette: Mapping[str, str] = LIGHT) -> go.layout.Template:

@@ -1,0 +1,60 @@
+// "Which network should I take for 2 M parameters?": the most accurate one within a budget, picked by a slider or a number.
+
+const STEPS = 1000;
+
+function budgetRange(cost) {
+  const values = page.run.complete.map((trial) => trial[cost]);
+  return [Math.min(...values), Math.max(...values)];
+}
+
+// Three figures are enough of a budget; the ends are those of the trials.
+function budgetAt(position, cost) {
+  const [low, high] = budgetRange(cost);
+  if (position >= STEPS) return high;
+  const exact = low * (high / low) ** (position / STEPS);
+  const unit = 10 ** Math.max(Math.floor(Math.log10(exact)) - 2, 0);
+  return Math.min(Math.max(Math.round(exact / unit) * unit, low), high);
+}
+
+function setBudget(limit, cost, fromSlider) {
+  const [low, high] = budgetRange(cost);
+  const slider = $("budget");
+  if (!fromSlider) slider.value = high > low ? (STEPS * Math.log(Math.max(limit, 1) / low)) / Math.log(high / low) : STEPS;
+  if (document.activeElement !== $("budget-number")) $("budget-number").value = formatCount(limit);
+  const fitting = page.run.complete.filter((trial) => trial[cost] <= limit);
+  const pick = fitting.length ? best(fitting) : null;
+  const words = $("budget-pick");
+  const noun = page.run.nouns[cost];
+  const within = `With at most ${formatCount(limit)} ${noun}`;
+  slider.setAttribute("aria-valuetext", `at most ${formatCount(limit)} ${noun}`);
+  if (!pick) words.textContent = `${within}: none of the complete trials is as small; the smallest has ${formatCount(low)}.`;
+  else {
+    const dearer = page.run.complete.filter((trial) => trial.accuracy > pick.accuracy);
+    const next = dearer.length ? dearer.reduce((a, b) => (b[cost] < a[cost] ? b : a)) : null;
+    const more = next ? ` The next better one, ${next.name} (${formatPercent(next.accuracy)} %), takes ${formatCount(next[cost])}.` : " None is better at any cost.";
+    words.replaceChildren(`${within}, take `, make("strong", {}, pick.name), `: ${measured(pick)}, ${formatCount(pick[cost])} ${noun}.${more}`);
+  }
+  page.budget = { cost, limit, pick };
+  tell("budget", page.budget);
+  if (pick && pick !== page.chosen) choose(pick);
+}
+
+function startBudget() {
+  const slider = $("budget");
+  if (!slider || !page.run.complete.length) return;
+  const cost = () => $("budget-cost").value;
+  slider.addEventListener("input", () => setBudget(budgetAt(Number(slider.value), cost()), cost(), true));
+  $("budget-cost").addEventListener("change", () => setBudget(budgetRange(cost())[1], cost()));
+  const typed = () => {
+    const limit = parseCount($("budget-number").value);
+    $("budget-number").setAttribute("aria-invalid", String(!(limit > 0)));
+    if (limit > 0) setBudget(limit, cost());
+  };
+  $("budget-number").addEventListener("change", typed);
+  $("budget-number").value = formatCount(budgetRange(cost())[1]);
+}
+
+// Another state of the run: the same budget, said anew.
+on("data", () => {
+  if (page.budget && $("budget")) setBudget(page.budget.limit, page.budget.cost);
+});

@@ -1,0 +1,100 @@
+// The figures that Python made: drawn as they come into sight, then the others while there is time, and repainted when the
+// scheme changes. Each trace names its role in `meta`; the colours of roles and of all else are the page's CSS variables.
+
+const figures = new Map(); // id -> figure
+const drawn = new Set(); // ids
+const config = {
+  responsive: true,
+  displaylogo: false,
+  displayModeBar: touch ? false : "hover",
+  modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]], // Plotly's own set has one that uploads the chart
+  plotlyServerURL: "",
+  doubleClick: "reset+autosize",
+  showTips: false,
+};
+
+// On a narrow log axis: a label at each power of 10, or at 1, 2 and 5, or as Plotly likes where the costs are nearly equal.
+function steps(range) {
+  if (!range) return null;
+  const decades = range[1] - range[0];
+  return decades > 1.3 ? 1 : decades > 0.7 ? "D2" : null;
+}
+
+const axesOf = (layout) => Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key)).map((key) => layout[key]);
+
+function paint({ data, layout }) {
+  for (const trace of data) {
+    if (!trace.meta) continue;
+    for (const part of ["marker", "line", "textfont"]) {
+      if (trace[part]) trace[part].color = colour(trace.meta);
+    }
+  }
+  paintLayout(layout.template.layout);
+  for (const slider of layout.sliders ?? []) {
+    slider.bgcolor = colour("raised");
+    slider.activebgcolor = colour("link");
+    slider.bordercolor = slider.tickcolor = colour("muted");
+  }
+  for (const axis of axesOf(layout)) {
+    if (axis.type === "log" && axis.tickvals === undefined) axis.dtick = narrow.matches ? steps(axis.range) : null;
+  }
+  layout.dragmode = touch ? false : "zoom"; // a finger on a chart scrolls the page
+}
+
+function paintLayout(look) {
+  look.paper_bgcolor = look.plot_bgcolor = colour("page");
+  look.font.color = look.hoverlabel.font.color = look.modebar.activecolor = colour("ink");
+  look.hoverlabel.bgcolor = colour("raised");
+  look.hoverlabel.bordercolor = look.modebar.color = colour("muted");
+  for (const axis of [look.xaxis, look.yaxis]) axis.gridcolor = axis.linecolor = colour("rule");
+  look.font.size = narrow.matches ? 12 : 13;
+}
+
+// Once drawn, the drawing is the image; its buttons stand beside it. The layers above the first hold nothing to be read.
+function nameDrawing(place, figure) {
+  figure.label ??= place.getAttribute("aria-label");
+  for (const attribute of ["role", "aria-label"]) place.removeAttribute(attribute);
+  const [image, ...layers] = place.querySelectorAll(".main-svg");
+  image.setAttribute("role", "img");
+  image.setAttribute("aria-label", figure.label);
+  for (const layer of layers) layer.setAttribute("aria-hidden", "true");
+}
+
+async function drawFigure(id) {
+  const figure = figures.get(id);
+  const place = $(id);
+  if (!figure || !place) return;
+  drawn.add(id);
+  paint(figure);
+  figure.layout.uirevision = "kept"; // what the reader zoomed into or hid stays when the data change
+  await Plotly.react(place, figure.data, figure.layout, config);
+  nameDrawing(place, figure);
+}
+
+const seen = new IntersectionObserver(
+  (entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (isIntersecting && !drawn.has(target.id)) drawFigure(target.id);
+    }
+  },
+  { rootMargin: "300px" },
+);
+const whenIdle = window.requestIdleCallback ?? ((task) => setTimeout(task, 50));
+
+function drawRest() {
+  const next = [...figures.keys()].find((id) => !drawn.has(id) && $(id));
+  if (next) whenIdle(() => drawFigure(next).then(drawRest));
+}
+
+function showFigures(list) {
+  for (const { id, ...figure } of list) {
+    const known = figures.get(id);
+    figures.set(id, { ...figure, label: known?.label });
+    if (drawn.has(id)) drawFigure(id);
+    else if ($(id)) seen.observe($(id));
+  }
+  drawRest();
+}
+
+on("scheme", () => drawn.forEach(drawFigure));
+addEventListener("beforeprint", () => [...figures.keys()].forEach((id) => drawn.has(id) || drawFigure(id)));

@@ -1,0 +1,162 @@
+// What the other files share: the run, the chosen trial, how numbers are written (as in nas/text.py, to the digit), elements.
+
+const page = { run: null, chosen: null, budget: null, version: document.body.dataset.live ?? "" };
+const root = document.documentElement;
+const narrow = matchMedia("(max-width: 40rem)");
+const touch = matchMedia("(pointer: coarse)").matches;
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+const $ = (id) => document.getElementById(id);
+const colour = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
+
+// Those who want to know of "choose" (another trial), "data" (another state of the run), "budget" or "scheme".
+const listeners = {};
+const on = (event, listener) => (listeners[event] ??= []).push(listener);
+const tell = (event, ...about) => (listeners[event] ?? []).forEach((listener) => listener(...about));
+
+function choose(trial) {
+  page.chosen = trial;
+  tell("choose", trial);
+}
+
+// -- the run ------------------------------------------------------------------------------------------------------------
+
+// Columns become one object a trial; `at` is the accuracy to draw: the final one, or that of the last epoch.
+function unpack(data) {
+  const { columns, labels, states, reasons } = data;
+  const nets = data.nets.map(unpackNet);
+  const front = new Set(data.front);
+  const trials = columns.number.map((number, index) => {
+    const curve = columns.curve[index];
+    const accuracy = columns.accuracy[index];
+    const trial = {
+      index,
+      number,
+      label: labels[index] ?? "",
+      state: states[columns.state[index]],
+      accuracy,
+      at: accuracy ?? (curve.length ? curve[curve.length - 1][1] : null),
+      curve,
+      epochs: columns.epochs[index],
+      seconds: columns.seconds[index],
+      reason: reasons[columns.reason[index]],
+      net: nets[columns.net[index]],
+      front: front.has(index),
+    };
+    for (const cost of data.costs) trial[cost] = columns[cost][index];
+    trial.name = trial.label || `trial ${number}`;
+    return trial;
+  });
+  return { ...data, trials, complete: trials.filter((trial) => trial.accuracy !== null), knee: trials[data.knee] ?? null };
+}
+
+function unpackNet({ digest, about, images: [resolution, channels, classes], pieces }) {
+  const named = pieces.map(([depth, width, side, block, shortcut, params, macs, activations], place) => {
+    const name = place === 0 ? "stem" : place === pieces.length - 1 ? "head" : `stage ${place}`;
+    const texts = [name, block, shortcut].filter(Boolean).join(", ");
+    return { name, depth, width, side, block, shortcut, about: texts, params, macs, activations };
+  });
+  return { digest, about, resolution, channels, classes, pieces: named };
+}
+
+const standardError = (share) => Math.sqrt((share * (1 - share)) / page.run.images);
+const best = (trials) => trials.reduce((a, b) => (b.accuracy > a.accuracy || (b.accuracy === a.accuracy && b.macs < a.macs) ? b : a));
+
+// -- numbers in words -----------------------------------------------------------------------------------------------------
+
+// Of two decimals that are as near, the even one, as in Python: only eighths lie in the middle and are exact.
+function formatPercent(share) {
+  const value = 100 * share;
+  if ((value * 8) % 2 !== 1) return value.toFixed(2);
+  const below = Math.floor(value * 100);
+  return ((below + (below % 2)) / 100).toFixed(2);
+}
+
+function formatCount(n) {
+  n = Math.round(n);
+  if (n < 1000) return String(n);
+  let digits = String(n).length;
+  const unit = 10 ** (digits - 4);
+  let figure = Math.floor(n / unit);
+  const rest = n - figure * unit;
+  if (digits > 4 && (rest * 2 > unit || (rest * 2 === unit && figure % 2))) figure += 1;
+  if (figure === 10000) {
+    figure = 1000;
+    digits += 1;
+  }
+  const group = Math.min(Math.floor((digits - 1) / 3), 4);
+  const shift = digits - 1 - 3 * group;
+  return `${(figure * 10 ** (shift - 3)).toFixed(Math.max(3 - shift, 0))} ${["", "k", "M", "G", "T"][group]}`;
+}
+
+// "2000000", "2e6", "2M", "500 k": a count, or NaN.
+function parseCount(text) {
+  const [, figure, prefix] = /^\s*([\d.,_]+(?:e\d+)?)\s*([kmgt]?)\s*$/i.exec(text) ?? [];
+  const power = " kmgt".indexOf((prefix || " ").toLowerCase());
+  return figure ? Number(figure.replace(/[,_]/g, "")) * 1000 ** power : NaN;
+}
+
+const measured = (trial) => `${formatPercent(trial.accuracy)} ± ${formatPercent(standardError(trial.accuracy))} %`;
+
+function formatSeconds(seconds) {
+  const whole = Math.round(seconds);
+  for (const [size, unit, smaller, rest] of [[86400, "d", 3600, "h"], [3600, "h", 60, "min"], [60, "min", 1, "s"]]) {
+    if (whole < size) continue;
+    const more = Math.floor((whole % size) / smaller);
+    return more ? `${Math.floor(whole / size)} ${unit} ${more} ${rest}` : `${Math.floor(whole / size)} ${unit}`;
+  }
+  return seconds > 0 && seconds < 10 ? `${seconds.toFixed(1)} s` : `${whole} s`;
+}
+
+// -- elements -------------------------------------------------------------------------------------------------------------
+
+// Texts become text nodes, so that nothing in them is read as HTML.
+function make(name, attributes = {}, ...children) {
+  return fill(document.createElement(name), attributes, children);
+}
+
+function draw(name, attributes = {}, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(key, value);
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+// A button that copies a text and says so.
+function copyButton(text, what) {
+  const button = make("button", { type: "button", class: "copy", "aria-label": `Copy ${what}` }, "Copy");
+  button.addEventListener("click", async () => {
+    button.textContent = (await copied(typeof text === "function" ? text() : text)) ? "Copied" : "Not copied";
+    setTimeout(() => (button.textContent = "Copy"), 1500);
+  });
+  return button;
+}
+
+async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = make("textarea", { readonly: true, style: "position: fixed; opacity: 0" });
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy"); // where a page from a file may not use the clipboard
+    area.remove();
+    return done;
+  }
+}
+
+function save(text, name, type) {
+  const link = make("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+// As a shell wants it, like Python's shlex.quote.
+const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);

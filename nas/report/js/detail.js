@@ -1,0 +1,54 @@
+// The panel of the chosen trial: numbers, diagram, cost by piece, learning curve, and the commands that take it.
+
+function commandsOf(trial) {
+  const { path, train } = page.run;
+  const folder = quoted(`models/${trial.label.replace(/[^\w.-]+/g, "-") || `trial-${trial.number}`}`);
+  const name = quoted(trial.label || String(trial.number));
+  return [
+    ["its config, which builds again anywhere", `nas export ${path} --trial ${name} --out ${folder}`],
+    ["trains it in full and tests it once", `nas train ${folder}/*.yaml ${train}`],
+  ];
+}
+
+function standing(trial) {
+  const { state, epochs, accuracy, reason } = trial;
+  const of = page.run.epochs ? ` of ${page.run.epochs}` : "";
+  if (accuracy !== null) return `${measured(trial)} validation accuracy${trial.front ? ", on the front" : ""}`;
+  const reached = trial.at === null ? "" : `; ${formatPercent(trial.at)} % after epoch ${epochs}${of}`;
+  return `${state}${reached}${reason ? `: ${cut(reason, 300)}` : ""}`;
+}
+
+function commandLine([purpose, command]) {
+  const line = make("div", { class: "command" }, make("code", {}, command), copyButton(command, `the command that ${purpose.replace("its config", "writes its config")}`));
+  return make("div", {}, make("p", { class: "quiet" }, `${purpose[0].toUpperCase()}${purpose.slice(1)}:`), line);
+}
+
+function showDetail(trial) {
+  const panel = $("detail");
+  if (!panel || !trial) return;
+  const { costs, nouns } = page.run;
+  const numbers = costs.map((cost) => `${formatCount(trial[cost])} ${nouns[cost]}`).join(", ");
+  const fronts = page.run.trials.filter((other) => other.front && other.curve.length).slice(0, 40);
+  const title = trial === page.run.knee ? `${trial.name}: the knee` : trial.name;
+  panel.replaceChildren(
+    make("h3", { tabindex: "-1" }, title),
+    make("p", { class: "big" }, standing(trial)),
+    make("p", {}, numbers),
+    make("p", { class: "quiet" }, trial.net.about),
+    diagram(trial.net),
+    costTable(trial.net, costs),
+    ...(trial.curve.length > 1 ? [make("p", { class: "quiet caption" }, "Learning curve, over those of the front (faint)"), curveOf(trial, fronts)] : []),
+    ...(trial.accuracy === null && trial.state !== "stopped" ? [] : commandsOf(trial).map(commandLine)),
+  );
+}
+
+// Said to those who can't see the chart; the panel as a whole would be too much to be read out at each step.
+function sayChoice(trial) {
+  const said = $("said");
+  if (said && trial) said.textContent = `${trial.name}: ${standing(trial)}, ${page.run.costs.map((cost) => `${formatCount(trial[cost])} ${page.run.nouns[cost]}`).join(", ")}`;
+}
+
+on("choose", (trial) => {
+  showDetail(trial);
+  sayChoice(trial);
+});

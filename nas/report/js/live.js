@@ -1,0 +1,70 @@
+// A page that a server tells of newer states of the run: parts that changed are replaced, what the reader did with the page
+// (zoom, choice, filter, opened details) stays.
+
+const POLL = 2000; // milliseconds
+const known = new Map(); // id of a section -> its HTML as the server gave it
+const KEPT = new Set(["against-cost", "trials"]); // these are of scripts, which are told of the new data
+
+function remember(main) {
+  for (const part of main.children) known.set(part.id || part.tagName, part.outerHTML);
+}
+
+// A new section in place of an old one, in which charts that are drawn stay where they are.
+function swap(old, fresh) {
+  for (const place of fresh.querySelectorAll(".chart")) {
+    const existing = $(place.id);
+    if (existing && drawn.has(place.id)) place.replaceWith(existing);
+  }
+  const open = [...old.querySelectorAll("details")].map((details) => details.open);
+  [...fresh.querySelectorAll("details")].forEach((details, k) => (details.open = open[k] ?? false));
+  old.replaceWith(fresh);
+}
+
+function apply({ main: text, figures: list, run }) {
+  const main = document.querySelector("main");
+  const fresh = new DOMParser().parseFromString(text, "text/html").querySelector("main");
+  let before = null;
+  for (const part of [...fresh.children]) {
+    const name = part.id || part.tagName;
+    const html = part.outerHTML;
+    const old = part.id ? main.querySelector(`:scope > #${CSS.escape(part.id)}`) : main.querySelector(`:scope > ${part.tagName}`);
+    if (!old) before ? before.after(part) : main.prepend(part);
+    else if (known.get(name) !== html && !KEPT.has(name) && !old.contains(document.activeElement)) swap(old, part);
+    before = part.isConnected ? part : old;
+    if (before === part || KEPT.has(name)) known.set(name, html);
+  }
+  const first = !page.run;
+  setRun(run);
+  if (first) startRun();
+  else tell("data");
+  showFigures(list);
+}
+
+function setRun(data) {
+  const chosen = page.chosen?.number;
+  page.run = data && unpack(data);
+  if (page.run && chosen !== undefined) choose(page.run.trials.find((trial) => trial.number === chosen) ?? null);
+}
+
+async function poll() {
+  const note = $("live");
+  try {
+    const reply = await fetch("live.json", { headers: { "If-None-Match": page.version }, cache: "no-store" });
+    if (reply.ok) {
+      apply(await reply.json());
+      page.version = reply.headers.get("ETag");
+    }
+    note.textContent = reply.ok || reply.status === 304 ? "Live: this page follows the run." : `The server can't read the run (${reply.status}).`;
+    document.body.dataset.version = page.version;
+  } catch {
+    note.textContent = "`nas watch` has ended: this page no longer follows the run.";
+  }
+  setTimeout(poll, POLL);
+}
+
+function startLive() {
+  if (!page.version) return;
+  document.querySelector("main").before(make("p", { id: "live", role: "status" }, "Live: this page follows the run."));
+  remember(document.querySelector("main"));
+  setTimeout(poll, POLL);
+}
