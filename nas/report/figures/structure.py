@@ -112,7 +112,8 @@ def parallel_coordinates(run: Run, keys: Sequence[str] | None = None) -> go.Figu
             for k in members:
                 x += [*range(len(names)), None]
                 y += [None if np.isnan(value) else round(float(value), 4) for value in rows[k]] + [None]
-                words += [_words(found, int(k), chosen)] * len(names) + [None]
+                text = _words(found, int(k), chosen if role == "front" else ())
+                words += [text] * len(names) + [None]
             figure.add_trace(
                 go.Scatter(
                     x=x,
@@ -163,7 +164,8 @@ def _rails(figure: go.Figure, found: Sample, keys: Sequence[str], names: Sequenc
 
 def _words(found: Sample, k: int, keys: Sequence[str]) -> str:
     said = [f"<b>trial {found.numbers[k]}</b>: {format_percent(float(found.accuracy[k]))} %"]
-    said += [f"{format_count(int(cost[k]))} {NOUNS.get(name, name)}" for name, cost in found.costs.items()]
+    if keys:
+        said += [f"{format_count(int(cost[k]))} {NOUNS.get(name, name)}" for name, cost in found.costs.items()]
     for key in keys:
         factor = found.knobs[key]
         if factor.codes[k] != ABSENT:
