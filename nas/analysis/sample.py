@@ -80,18 +80,6 @@ class Sample:
         return allowed
 
     @cached_property
-    def gap(self) -> Floats:
-        """Distance to the front, (n,): by how much a trial that costs no more in any objective is more accurate; >= 0."""
-        costs = np.column_stack([*self.costs.values()]) if self.costs else np.zeros((len(self), 1))
-        best = np.empty(len(self))
-        rows = max(1, 4_000_000 // max(len(self), 1))
-        for start in range(0, len(self), rows):
-            part = costs[start : start + rows]
-            affordable = (costs[np.newaxis, :, :] <= part[:, np.newaxis, :]).all(axis=2)
-            best[start : start + rows] = np.where(affordable, self.accuracy, -np.inf).max(axis=1)
-        return best - self.accuracy
-
-    @cached_property
     def expected(self) -> Floats:
         """f(log10 c), (n,): the accuracy to be expected at a trial's costs."""
         return expected(np.log10(np.column_stack([*self.costs.values()])), self.accuracy)
@@ -100,6 +88,14 @@ class Sample:
     def residual(self) -> Floats:
         """Accuracy less that to be expected at the trial's costs, (n,)."""
         return self.accuracy - self.expected
+
+    @cached_property
+    def gap(self) -> Floats:
+        """Distance to the front, (n,), >= 0: max r - r, the front seen as f raised until it touches the best trial.
+
+        What dominates a trial would not do: of the cheapest few there is nothing cheaper to be compared with.
+        """
+        return self.residual.max(initial=-np.inf) - self.residual if len(self) else np.zeros(0)
 
     @cached_property
     def bins(self) -> Ints:

@@ -17,6 +17,7 @@ from nas.analysis.rungs import rung_correlation
 from nas.analysis.sample import sample
 from nas.report import figures
 from nas.report.answer import NOUNS
+from nas.report.figures._base import likely
 from nas.report.figures.distributions import draw_edf, draw_marginals, draw_refinement
 from nas.report.figures.structure import draw_importance
 from nas.report.markup import table, tag
@@ -61,8 +62,8 @@ def importance(run: Run) -> Content:
             draw_importance(one, len(found), one.target),
             f"Chart of the importance of knobs for {NOUNS.get(one.target, one.target)}: {_ranked(one)}.",
             (
-                "What makes a network good for its cost: read this first. The distance to the front is how much more accurate"
-                " a trial is that costs no more. Bars left of the dashed line may be noise."
+                "What makes a network good for its cost: read this first. The distance to the front is by how much a trial is less"
+                " accurate than the best, each measured by what its costs let expect. Bars left of the dashed line may be noise."
                 if one.target == importances.GAP
                 else "What makes a network accurate, whatever it costs: mostly what makes it large."
             ),
@@ -249,7 +250,7 @@ def _said(row: Marginal) -> str:
     return (
         f"{row.knob} {row.value} is {abs(100 * row.worth):.2f} points {better} than its other values on average"
         f" ({row.trials:,} of {row.of:,} trials, {row.near} of them near the front where chance expects {row.near_expected:.1f};"
-        f" q = {row.q_worth or 0.0:.2g})."
+        f" {likely(row.q_worth or 0.0)})."
     )
 
 

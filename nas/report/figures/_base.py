@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")  # beside the colours, for those who can't tell them
-BAND = 0.18
+BAND = 0.25
 ROW = 22  # pixels of a row of bars
-__all__ = ["BAND", "DASHES", "ROW", "band", "blank", "counted", "plain", "say", "series", "tint", "titled"]
+__all__ = ["BAND", "DASHES", "ROW", "band", "blank", "counted", "likely", "plain", "say", "series", "tint", "titled"]
 
 
 def titled(figure: go.Figure, text: str) -> go.Figure:
@@ -25,12 +25,12 @@ def titled(figure: go.Figure, text: str) -> go.Figure:
             "text": text,
             "font": {"size": 12},
             "x": 0,
-            "xref": "paper",
+            "xref": "container",
             "xanchor": "left",
             "y": 1,
             "yref": "container",
             "yanchor": "top",
-            "pad": {"t": 8},
+            "pad": {"t": 8, "l": 4},
         }
     )
 
@@ -38,6 +38,11 @@ def titled(figure: go.Figure, text: str) -> go.Figure:
 def counted(n: int, noun: str) -> str:
     """`1 trial`, `2,000 trials`."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def likely(q: float) -> str:
+    """`q = 0.021`, `q < 0.001`."""
+    return "q < 0.001" if q < 0.001 else f"q = {q:.2g}"
 
 
 def plain(text: object) -> str:

@@ -15,14 +15,14 @@ from nas.errors import UsageError
 from nas.registry import did_you_mean
 from nas.report import theme
 from nas.report.answer import NOUNS
-from nas.report.figures._base import DASHES, ROW, band, blank, counted, plain, say, series, tint, titled
+from nas.report.figures._base import DASHES, ROW, band, blank, counted, likely, plain, say, series, tint, titled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from nas.run import Run
 
-LARGEST = 20.0  # pixels across of a mark that stands for all trials
+LARGEST = 26.0  # pixels across of a mark that stands for all trials
 MAX_CURVES = 6
 
 
@@ -51,7 +51,7 @@ def refinement(run: Run) -> go.Figure:
 
 def draw_refinement(found: Any) -> go.Figure:
     if not found.narrowings:
-        return say(blank("error", "share of trials below it"), f"nothing to narrow: {counted(found.trials, 'complete trial')} carry no narrowing")
+        return say(blank("error", "share of trials below it"), f"nothing to narrow: the evidence of {counted(found.trials, 'complete trial')}<br>carries no narrowing")
     return draw_edf(found.before_after, "too few trials are left in the narrowed space")
 
 
@@ -98,11 +98,13 @@ def marginals(run: Run) -> go.Figure:
 def draw_marginals(found: Sample, rows: list[Marginal]) -> go.Figure:
     import plotly.graph_objects as go
 
-    figure = blank("values, from the smallest", "")
+    figure = blank("", "")
     if not rows:
         return say(figure, "no two complete trials differ in a knob yet")
     near = {key: int(found.near[found.knobs[key].exists].sum()) for key in found.knobs}
-    places = {(row.knob, row.value): found.knobs[row.knob].values.index(row.value) for row in rows}
+    places = {}
+    for key, factor in found.knobs.items():
+        places.update({(key, value): (k + 0.5) / len(factor.values) for k, value in enumerate(factor.values)})
     figure.add_trace(_marks(rows, places, "trial", "share of all trials", [row.trials / row.of for row in rows], ring=True))
     kinds = {"front": "near the front: better", "baseline": "near the front: worse", "muted": "near the front: not told from chance"}
     for role, name in kinds.items():
@@ -114,26 +116,24 @@ def draw_marginals(found: Sample, rows: list[Marginal]) -> go.Figure:
         go.Scatter(
             x=[places[row.knob, row.value] for row in rows],
             y=[plain(row.knob) for row in rows],
-            text=[plain(row.value) for row in rows],
+            text=[f"<br>{plain(row.value)}" for row in rows],
             mode="text",
-            textposition="middle right",
-            textfont={"size": 11, "color": theme.LIGHT["ink"]},
+            textposition="bottom center",
+            textfont={"size": 10, "color": theme.LIGHT["ink"]},
             meta="ink",
             hoverinfo="skip",
             showlegend=False,
         )
     )
-    for trace in figure.data[-1:]:
-        trace.text = [f"{'&nbsp;' * 4}{text}" for text in trace.text]
-    most = max(places.values())
-    figure.update_xaxes(range=[-0.5, most + 0.9], showticklabels=False, showgrid=False)
-    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=[plain(key) for key in found.knobs])
-    figure.update_layout(height=120 + 1.5 * ROW * len(found.knobs))
+    figure.update_xaxes(range=[0, 1], visible=False)
+    names = [plain(key) for key in found.knobs]
+    figure.update_yaxes(range=[len(names) - 0.3, -0.7], categoryorder="array", categoryarray=names, showgrid=False)
+    figure.update_layout(height=140 + 1.8 * ROW * len(names), legend={"itemsizing": "constant"})
     return titled(figure, f"{counted(len(found), 'complete trial')}, {int(found.near.sum()):,} of them near the front")
 
 
 def _marks(
-    rows: list[Marginal], places: dict[tuple[str, Any], int], role: str, name: str, shares: list[float], *, ring: bool = False
+    rows: list[Marginal], places: dict[tuple[str, Any], float], role: str, name: str, shares: list[float], *, ring: bool = False
 ) -> go.Scatter:
     import plotly.graph_objects as go
 
@@ -162,7 +162,7 @@ def _role(row: Marginal) -> str:
 
 
 def _hover(row: Marginal) -> str:
-    tested = f"q = {row.q_worth:.2g}" if row.q_worth is not None else "too few to test"
+    tested = likely(row.q_worth) if row.q_worth is not None else "too few to test"
     return "<br>".join(
         [
             f"<b>{plain(row.knob)} {plain(row.value)}</b>",
@@ -193,7 +193,7 @@ def pairs(run: Run, first: str | None = None, second: str | None = None) -> go.F
         strong = [key for key in strongest_knobs(found, len(found.knobs)) if key != first]
         if surest and surest[0].q <= FALSE_FINDINGS:
             first, second = surest[0].first, surest[0].second
-            said = f"; they interact (q = {surest[0].q:.2g})"
+            said = f"; they interact ({likely(surest[0].q)})"
         else:
             first, second = (strong[0], strong[1]) if first is None else (first, strong[0])
             said = "; no interaction told from chance"
@@ -214,9 +214,10 @@ def pairs(run: Run, first: str | None = None, second: str | None = None) -> go.F
             texttemplate="%{text}",
             zmin=-largest,
             zmax=largest,
-            colorscale=[[0.0, tint("baseline", 0.65)], [0.5, tint("baseline", 0.0)], [0.5, tint("front", 0.0)], [1.0, tint("front", 0.65)]],
+            colorscale=[[0.0, tint("baseline", 0.6)], [0.5, tint("baseline", 0.0)], [0.5, tint("front", 0.0)], [1.0, tint("front", 0.6)]],
             colorbar={"title": {"text": "points"}, "thickness": 10, "len": 0.9},
-            meta="front",
+            meta="ink",
+            textfont={"color": theme.LIGHT["ink"]},
             hovertemplate=f"{plain(first)} %{{x}}, {plain(second)} %{{y}}: %{{z:+.2f}} points<extra></extra>",
             xgap=2,
             ygap=2,

@@ -39,7 +39,7 @@ def draw_importance(found: importances.Importance | None, trials: int, target: s
     import plotly.graph_objects as go
 
     noun = NOUNS.get(target, target)
-    figure = blank(f"importance for {noun}", "")
+    figure = blank("importance", "")
     if found is None:
         return say(figure, f"{counted(trials, 'complete trial')} so far, or no knob;<br>from {importances.LEAST} on there is something to see")
     shown = list(found.values.items())[:SHOWN]
@@ -76,7 +76,7 @@ def draw_importance(found: importances.Importance | None, trials: int, target: s
     figure.update_xaxes(rangemode="tozero")
     few = "; ranks settle from 100 on" if found.trials < importances.SOUND else ""
     of = f"{found.trials:,} of {counted(found.of, 'trial')}" if found.trials < found.of else f"{counted(found.trials, 'trial')}"
-    return titled(figure, f"{'fANOVA' if found.method == 'fanova' else 'PED-ANOVA'}, {of}{few}")
+    return titled(figure, f"{noun}: {'fANOVA' if found.method == 'fanova' else 'PED-ANOVA'}, {of}{few}")
 
 
 def parallel_coordinates(run: Run, keys: Sequence[str] | None = None) -> go.Figure:
@@ -138,9 +138,9 @@ def _rails(figure: go.Figure, found: Sample, keys: Sequence[str], names: Sequenc
     """The axes: an upright rule each, its name below, its ends beside it."""
     figure.update_xaxes(
         tickvals=list(range(len(names))),
-        ticktext=[plain(name).replace(".", "<br>") for name in names],
+        ticktext=[plain(name) for name in names],
         range=[-0.5, len(names) - 0.5],
-        tickangle=0 if len(names) <= 4 else -50,
+        tickangle=0 if len(names) <= 4 else -90,
         showline=False,
     )
     figure.update_yaxes(visible=False, range=[-0.08, 1.1])
@@ -155,10 +155,11 @@ def _rails(figure: go.Figure, found: Sample, keys: Sequence[str], names: Sequenc
             ticks = [(0.0, f"{format_percent(found.accuracy.min())} %"), (1.0, f"{format_percent(found.accuracy.max())} %")]
         else:
             cost = found.costs[name]
-            ticks = [(0.0, format_count(int(cost.min()))), (1.0, format_count(int(cost.max())))]
+            ticks = [(0.0, _short(cost.min())), (1.0, _short(cost.max()))]
         for at, text in ticks:
+            higher = 11 * (position % 2) if len(text) > 4 else 0  # long words of neighbours stand at two heights
             figure.add_annotation(
-                x=position, y=at, text=text, showarrow=False, yshift=9, xanchor="center", font={"size": 10}
+                x=position, y=at, text=text, showarrow=False, yshift=9 + higher, xanchor="center", font={"size": 10}
             )
 
 
@@ -171,6 +172,12 @@ def _words(found: Sample, k: int, keys: Sequence[str]) -> str:
         if factor.codes[k] != ABSENT:
             said.append(f"{plain(key)} {plain(factor.values[factor.codes[k]])}")
     return "<br>".join(said)
+
+
+def _short(count: float) -> str:
+    """A cost to two digits: `4.2M`."""
+    number, _, prefix = format_count(round(float(f"{count:.2g}"))).partition(" ")
+    return f"{float(number):.3g}{prefix}"
 
 
 def _scaled(numbers: np.ndarray) -> np.ndarray:
