@@ -110,7 +110,8 @@ TABLE: dict[str, set[str]] = {
     "progress": {"jobs", "network", "pareto", "records", "run", "text"},
     "local": {"jobs", "progress", "records", "stopping", "study", "work"},
     "workers": {"files", "jobs", "packing", "progress", "records", "stopping", "study", "work"},
-    "report": {"architecture", "files", "findings", "network", "pareto", "records", "run", "text"},
+    "analysis": {"attributes", "knobs", "records", "run", "settings", "space", "text"},
+    "report": {"analysis", "architecture", "files", "findings", "network", "pareto", "records", "run", "text"},
     "export": {"architecture", "files", "network", "records", "run", "text"},
     "full_training": {
         *(
@@ -159,7 +160,7 @@ FOR_TYPES: dict[str, set[str]] = {
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
     "ray": {"workers"},
-    "optuna": {"bench", "run", "samplers", "study"},
+    "optuna": {"analysis", "bench", "run", "samplers", "study"},
     "plotly": {"bench", "report"},
 }
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas.analysis import edf as edfs
-from nas.analysis.marginals import FALSE_FINDINGS, LEAST, LEAST_HERE, Marginal, marginals, noise
+from nas.analysis.marginals import FALSE_FINDINGS, LEAST, Marginal, marginals, noise
 from nas.analysis.sample import Sample, sample
 from nas.analysis.significance import benjamini_hochberg
 from nas.knobs import Knob, Value
@@ -146,5 +146,3 @@ def _held_out(found: Sample, knobs: Mapping[str, Knob]) -> np.ndarray:
         inside &= (fold != number) | found.allows(kept(chosen))
     return inside
 
-
-__all__ = ["ALL", "HELD_OUT", "KEPT", "LEAST_HERE", "Dropped", "Narrowing", "Refinement", "kept", "narrow", "refine"]
