@@ -66,7 +66,15 @@ def lawful_run(
         final = float(np.clip(round(float(accuracy), 5), 0, 1))
         reached = epochs if state == "complete" else 1
         records = tuple(
-            Epoch(k, 2.0 / k, 2.1 / k, final * (1 - 0.5 * (epochs - k) / epochs) - 0.01 * rng.random() * (k < epochs), 0.1, 2.0, 900.0)
+            Epoch(
+                k,
+                2.0 / k,
+                2.1 / k,
+                final * (1 - 0.5 * (epochs - k) / epochs) - 0.01 * rng.random() * (k < epochs),
+                0.1,
+                2.0,
+                900.0,
+            )
             for k in range(1, reached + 1)
         )
         complete = state == "complete"
@@ -90,7 +98,13 @@ def lawful_run(
         )
     settings = make_settings("lawful", trials=count, space=space)
     config = dataclasses.asdict(settings)
-    session = {"begun": 1.7e9, "startup_seconds": 5.0, "search_seconds": 6.0 * count, "training_seconds": 2.0 * epochs * count, "workers": 2}
+    session = {
+        "begun": 1.7e9,
+        "startup_seconds": 5.0,
+        "search_seconds": 6.0 * count,
+        "training_seconds": 2.0 * epochs * count,
+        "workers": 2,
+    }
     return Run(
         path=Path("results") / "lawful",
         config=config,

@@ -71,9 +71,7 @@ def edf(sample: Sample, sets: Mapping[str, Mask] | None = None, complexity: str 
     inside = error[union & kept]
     pad = 0.02 * max(float(np.ptp(inside)), 1e-3)
     errors = np.linspace(max(0.0, inside.min() - pad), inside.max() + pad, POINTS)
-    curves = tuple(
-        _curve(label, error[mask & kept], bins[mask & kept], errors) for label, mask in groups.items()
-    )
+    curves = tuple(_curve(label, error[mask & kept], bins[mask & kept], errors) for label, mask in groups.items())
     return Comparison(name, len(shared), curves, int((union & ~kept).sum()))
 
 

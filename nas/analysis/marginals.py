@@ -53,7 +53,9 @@ def marginals(sample: Sample) -> list[Marginal]:
         residual, codes = sample.residual[exists], factor.codes[exists]
         for code, value in enumerate(factor.values):
             has = codes == code
-            rows.append(_row(key, value, has, bins=bins, near=near, front=front, residual=residual, enough=len(sample) >= LEAST))
+            rows.append(
+                _row(key, value, has, bins=bins, near=near, front=front, residual=residual, enough=len(sample) >= LEAST)
+            )
     return _corrected(rows)
 
 

@@ -145,4 +145,3 @@ def _held_out(found: Sample, knobs: Mapping[str, Knob]) -> np.ndarray:
         chosen = narrow(found.subset(fold != number), knobs)
         inside &= (fold != number) | found.allows(kept(chosen))
     return inside
-

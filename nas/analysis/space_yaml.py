@@ -101,7 +101,9 @@ def _budgets(run: Run) -> Iterator[str]:
     if bounds:
         yield "budgets:"
         for metric, ends in bounds.items():
-            said = ", ".join(f"{name}: {end!r}" for name, end in zip(("min", "max"), ends, strict=True) if end is not None)
+            said = ", ".join(
+                f"{name}: {end!r}" for name, end in zip(("min", "max"), ends, strict=True) if end is not None
+            )
             yield f"  {metric}: {{{said}}}"
 
 
@@ -122,8 +124,13 @@ def said_edf(found: Refinement) -> list[str]:
     tenth, half = edfs.QUANTILES
     said = []
     for curve in found.before_after.curves:
-        spans = [f"{format_percent(q[0])} % ({format_percent(q[1])} to {format_percent(q[2])})" for q in (curve.quantiles[half], curve.quantiles[tenth])]
-        said.append(f"Error of {curve.name} (n = {curve.trials:,}, costs matched): median {spans[0]}, best tenth below {spans[1]}.")
+        spans = [
+            f"{format_percent(q[0])} % ({format_percent(q[1])} to {format_percent(q[2])})"
+            for q in (curve.quantiles[half], curve.quantiles[tenth])
+        ]
+        said.append(
+            f"Error of {curve.name} (n = {curve.trials:,}, costs matched): median {spans[0]}, best tenth below {spans[1]}."
+        )
     return said
 
 
@@ -138,7 +145,14 @@ def _comment(paragraphs: Iterable[str]) -> Iterator[str]:
 def _said(value: Value) -> str:
     """A value as YAML reads it back."""
     if isinstance(value, str):
-        return value if value.replace("_", "a").replace("-", "a").isalnum() and value[0].isalpha() and value.isascii() and value not in _WORDS else json.dumps(value)
+        return (
+            value
+            if value.replace("_", "a").replace("-", "a").isalnum()
+            and value[0].isalpha()
+            and value.isascii()
+            and value not in _WORDS
+            else json.dumps(value)
+        )
     return repr(value)
 
 

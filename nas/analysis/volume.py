@@ -33,4 +33,8 @@ def progress(run: Run) -> Progress:
     ended = sorted((trial for trial in run.trials if trial.state != "running"), key=lambda trial: trial.finished or 0.0)
     spent = np.cumsum([trial.seconds for trial in ended]) / 3600 * (float(share) if on_gpu and share else 1.0)
     complete = [k for k, trial in enumerate(ended) if trial.values is not None]
-    return Progress(spent[complete] if complete else np.zeros(0), run.hypervolume_history(), "GPU-hours" if on_gpu else "worker-hours")
+    return Progress(
+        spent[complete] if complete else np.zeros(0),
+        run.hypervolume_history(),
+        "GPU-hours" if on_gpu else "worker-hours",
+    )

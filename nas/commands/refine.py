@@ -25,7 +25,9 @@ FILE = "refined.yaml"
     )
 )
 @run_argument
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="The space file.  [default: RUN/refined.yaml]")
+@click.option(
+    "--out", metavar="FILE", type=click.Path(path_type=Path), help="The space file.  [default: RUN/refined.yaml]"
+)
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 @json_option
 def refine(run: Path, out: Path | None, force: bool, as_json: bool) -> None:
@@ -103,7 +105,10 @@ def _data(run: Run, found: Refinement, written: list[Path]) -> dict[str, Any]:
             {
                 "set": curve.name,
                 "trials": curve.trials,
-                "quantiles": {str(q): dict(zip(("value", "low", "high"), span, strict=True)) for q, span in curve.quantiles.items()},
+                "quantiles": {
+                    str(q): dict(zip(("value", "low", "high"), span, strict=True))
+                    for q, span in curve.quantiles.items()
+                },
             }
             for curve in compared.curves
         ],
@@ -138,4 +143,6 @@ def _print(run: Run, found: Refinement, written: list[Path]) -> None:
         f"{found.inside:,} of the {found.trials:,} trials lie in the narrowed space. They are judged by the trials that chose it,"
         " which flatters it, but for those “chosen by other trials” (in turn, each fifth judged by the other four)."
     )
-    say(f"\nWrote {' and '.join(shown(path.absolute()) for path in written)}. To search it: nas search --space {shown(written[0].absolute())}")
+    say(
+        f"\nWrote {' and '.join(shown(path.absolute()) for path in written)}. To search it: nas search --space {shown(written[0].absolute())}"
+    )

@@ -91,10 +91,16 @@ def values(run: Run) -> Content:
     tested = sum(row.tested for row in rows)
     if sure:
         items = [tag("li", _said(row)) for row in sure[:MAX_FINDINGS]]
-        more = [tag("p", f"And {len(sure) - MAX_FINDINGS} more, less sure.", class_="quiet")] if len(sure) > MAX_FINDINGS else []
+        more = (
+            [tag("p", f"And {len(sure) - MAX_FINDINGS} more, less sure.", class_="quiet")]
+            if len(sure) > MAX_FINDINGS
+            else []
+        )
         words = [tag("p", "At the same cost,"), tag("ul", *items), *more]
     else:
-        words = [tag("p", "At the same cost, no value is told from the others of its knob: what differs may be chance.")]
+        words = [
+            tag("p", "At the same cost, no value is told from the others of its knob: what differs may be chance.")
+        ]
     note = (
         f"{tested:,} of {len(rows):,} values were tested (at least {LEAST_HERE} trials each) by ranks within bins of cost, and at"
         " most 5 % of such findings are false on average. The sampler chose what to try by what it had seen, so rare values"
@@ -201,7 +207,9 @@ def spent(run: Run) -> Content:
         )
     words = ", ".join(f"{item.name} {format_seconds(item.seconds)}" for item in found.items)
     caption = "Hatched: no training. Orchestration is what workers waited between trials or at the end; start-up is the driver's."
-    charts.append(_chart("time-spent", figures.time_spent(run), f"Chart of where the workers' time went: {words}.", caption))
+    charts.append(
+        _chart("time-spent", figures.time_spent(run), f"Chart of where the workers' time went: {words}.", caption)
+    )
     return [tag("p", read), *charts]
 
 

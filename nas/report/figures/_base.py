@@ -12,7 +12,14 @@ from nas.report.figures.trials import blank, say
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")  # beside the colours, for those who can't tell them
+DASHES = (
+    "solid",
+    "dash",
+    "dot",
+    "dashdot",
+    "longdash",
+    "longdashdot",
+)  # beside the colours, for those who can't tell them
 BAND = 0.25
 ROW = 22  # pixels of a row of bars
 __all__ = ["BAND", "DASHES", "ROW", "band", "blank", "counted", "likely", "plain", "say", "series", "tint", "titled"]

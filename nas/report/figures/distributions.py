@@ -36,10 +36,14 @@ def edf(run: Run, by: str | None = None) -> go.Figure:
     if by is None:
         return draw_edf(edfs.edf(found), f"{counted(len(found), 'complete trial')} so far")
     if by not in found.knobs:
-        raise UsageError(f"edf: no knob {by!r}{did_you_mean(by, list(found.knobs))}; known: {', '.join(found.knobs) or 'none yet'}")
+        raise UsageError(
+            f"edf: no knob {by!r}{did_you_mean(by, list(found.knobs))}; known: {', '.join(found.knobs) or 'none yet'}"
+        )
     factor = found.knobs[by]
     sets = {f"{by} {value}": factor.codes == code for code, value in enumerate(factor.values)}
-    return draw_edf(edfs.edf(found, dict(list(sets.items())[:MAX_CURVES])), f"{counted(len(found), 'complete trial')} so far")
+    return draw_edf(
+        edfs.edf(found, dict(list(sets.items())[:MAX_CURVES])), f"{counted(len(found), 'complete trial')} so far"
+    )
 
 
 def refinement(run: Run) -> go.Figure:
@@ -51,7 +55,10 @@ def refinement(run: Run) -> go.Figure:
 
 def draw_refinement(found: Any) -> go.Figure:
     if not found.narrowings:
-        return say(blank("error", "share of trials below it"), f"nothing to narrow: the evidence of {counted(found.trials, 'complete trial')}<br>carries no narrowing")
+        return say(
+            blank("error", "share of trials below it"),
+            f"nothing to narrow: the evidence of {counted(found.trials, 'complete trial')}<br>carries no narrowing",
+        )
     return draw_edf(found.before_after, "too few trials are left in the narrowed space")
 
 
@@ -105,8 +112,14 @@ def draw_marginals(found: Sample, rows: list[Marginal]) -> go.Figure:
     places = {}
     for key, factor in found.knobs.items():
         places.update({(key, value): (k + 0.5) / len(factor.values) for k, value in enumerate(factor.values)})
-    figure.add_trace(_marks(rows, places, "trial", "share of all trials", [row.trials / row.of for row in rows], ring=True))
-    kinds = {"front": "near the front: better", "baseline": "near the front: worse", "muted": "near the front: not told from chance"}
+    figure.add_trace(
+        _marks(rows, places, "trial", "share of all trials", [row.trials / row.of for row in rows], ring=True)
+    )
+    kinds = {
+        "front": "near the front: better",
+        "baseline": "near the front: worse",
+        "muted": "near the front: not told from chance",
+    }
     for role, name in kinds.items():
         chosen = [row for row in rows if _role(row) == role]
         shares = [row.near / near[row.knob] if near[row.knob] else 0.0 for row in chosen]
@@ -133,7 +146,13 @@ def draw_marginals(found: Sample, rows: list[Marginal]) -> go.Figure:
 
 
 def _marks(
-    rows: list[Marginal], places: dict[tuple[str, Any], float], role: str, name: str, shares: list[float], *, ring: bool = False
+    rows: list[Marginal],
+    places: dict[tuple[str, Any], float],
+    role: str,
+    name: str,
+    shares: list[float],
+    *,
+    ring: bool = False,
 ) -> go.Scatter:
     import plotly.graph_objects as go
 
@@ -184,7 +203,9 @@ def pairs(run: Run, first: str | None = None, second: str | None = None) -> go.F
     figure = blank("", "")
     for key in (first, second):
         if key is not None and key not in found.knobs:
-            raise UsageError(f"pairs: no knob {key!r}{did_you_mean(key, list(found.knobs))}; known: {', '.join(found.knobs) or 'none yet'}")
+            raise UsageError(
+                f"pairs: no knob {key!r}{did_you_mean(key, list(found.knobs))}; known: {', '.join(found.knobs) or 'none yet'}"
+            )
     if len(found.knobs) < 2:
         return say(figure, "no two knobs differ between complete trials yet")
     said = ""
@@ -214,7 +235,12 @@ def pairs(run: Run, first: str | None = None, second: str | None = None) -> go.F
             texttemplate="%{text}",
             zmin=-largest,
             zmax=largest,
-            colorscale=[[0.0, tint("baseline", 0.6)], [0.5, tint("baseline", 0.0)], [0.5, tint("front", 0.0)], [1.0, tint("front", 0.6)]],
+            colorscale=[
+                [0.0, tint("baseline", 0.6)],
+                [0.5, tint("baseline", 0.0)],
+                [0.5, tint("front", 0.0)],
+                [1.0, tint("front", 0.6)],
+            ],
             colorbar={"title": {"text": "points"}, "thickness": 10, "len": 0.9},
             meta="ink",
             textfont={"color": theme.LIGHT["ink"]},

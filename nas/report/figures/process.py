@@ -56,7 +56,10 @@ def rung_correlation(run: Run) -> go.Figure:
     found = correlations(run)
     figure = blank("epoch", "rank correlation with the last epoch")
     if not found.rungs:
-        return say(figure, f"{counted(found.trials, 'trial')} trained to the end so far; from {LEAST} on there is something to see")
+        return say(
+            figure,
+            f"{counted(found.trials, 'trial')} trained to the end so far; from {LEAST} on there is something to see",
+        )
     epochs = [rung.epoch for rung in found.rungs]
     for number, name in enumerate(("spearman", "kendall")):
         values = [getattr(rung, name) for rung in found.rungs]
@@ -108,7 +111,8 @@ def time_spent(run: Run) -> go.Figure:
                     textposition="outside",
                     cliponaxis=False,
                     hovertext=[
-                        f"{item.name}: {format_seconds(item.seconds)}" + (f", {counted(item.trials, 'trial')}" if item.trials else "")
+                        f"{item.name}: {format_seconds(item.seconds)}"
+                        + (f", {counted(item.trials, 'trial')}" if item.trials else "")
                         for item in chosen
                     ],
                     hoverinfo="text",

@@ -41,7 +41,10 @@ def draw_importance(found: importances.Importance | None, trials: int, target: s
     noun = NOUNS.get(target, target)
     figure = blank("importance", "")
     if found is None:
-        return say(figure, f"{counted(trials, 'complete trial')} so far, or no knob;<br>from {importances.LEAST} on there is something to see")
+        return say(
+            figure,
+            f"{counted(trials, 'complete trial')} so far, or no knob;<br>from {importances.LEAST} on there is something to see",
+        )
     shown = list(found.values.items())[:SHOWN]
     telling = set(found.telling)
     names = [plain(key) for key, _ in shown]
@@ -75,7 +78,11 @@ def draw_importance(found: importances.Importance | None, trials: int, target: s
     figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=names)
     figure.update_xaxes(rangemode="tozero")
     few = "; ranks settle from 100 on" if found.trials < importances.SOUND else ""
-    of = f"{found.trials:,} of {counted(found.of, 'trial')}" if found.trials < found.of else f"{counted(found.trials, 'trial')}"
+    of = (
+        f"{found.trials:,} of {counted(found.of, 'trial')}"
+        if found.trials < found.of
+        else f"{counted(found.trials, 'trial')}"
+    )
     return titled(figure, f"{noun}: {'fANOVA' if found.method == 'fanova' else 'PED-ANOVA'}, {of}{few}")
 
 
@@ -152,7 +159,10 @@ def _rails(figure: go.Figure, found: Sample, keys: Sequence[str], names: Sequenc
             ticks = [(k / steps, plain(value)) for k, value in enumerate(factor.values)]
             ticks = ticks if len(ticks) <= 8 else [ticks[0], ticks[-1]]
         elif name == "accuracy":
-            ticks = [(0.0, f"{format_percent(found.accuracy.min())} %"), (1.0, f"{format_percent(found.accuracy.max())} %")]
+            ticks = [
+                (0.0, f"{format_percent(found.accuracy.min())} %"),
+                (1.0, f"{format_percent(found.accuracy.max())} %"),
+            ]
         else:
             cost = found.costs[name]
             ticks = [(0.0, _short(cost.min())), (1.0, _short(cost.max()))]
