@@ -108,11 +108,11 @@ def _budgets(run: Run) -> Iterator[str]:
 
 
 def _header(run: Run, found: Refinement) -> list[str]:
-    lines = [
+    first = (
         f"Narrowed by `nas refine` from {found.trials:,} complete trials of {run.config['name']}, of which {found.inside:,} lie in"
-        f" this space. {found.tested:,} values were tested; at most 5 % of those that go do so by chance. None is on the front.",
-        *said_edf(found),
-    ]
+        f" this space. {found.tested:,} values were tested; at most 5 % of those that go do so by chance. None is on the front."
+    )
+    lines = [first, *said_edf(found)]
     lines.append("Retrospective, but for the last: the trials that chose the narrowing are those that it is judged by.")
     return lines if found.before_after is not None else lines[:1]
 

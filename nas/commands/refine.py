@@ -143,6 +143,5 @@ def _print(run: Run, found: Refinement, written: list[Path]) -> None:
         f"{found.inside:,} of the {found.trials:,} trials lie in the narrowed space. They are judged by the trials that chose it,"
         " which flatters it, but for those “chosen by other trials” (in turn, each fifth judged by the other four)."
     )
-    say(
-        f"\nWrote {' and '.join(shown(path.absolute()) for path in written)}. To search it: nas search --space {shown(written[0].absolute())}"
-    )
+    files = " and ".join(shown(path.absolute()) for path in written)
+    say(f"\nWrote {files}. To search it: nas search --space {shown(written[0].absolute())}")

@@ -9,7 +9,6 @@ import click
 from nas.commands.options import examples, run_argument
 from nas.errors import UsageError
 
-
 FORMATS = ("html", "png", "svg", "csv", "json", "md")  # `nas.report.formats`, not imported for --help
 
 

@@ -169,7 +169,10 @@ def rungs(run: Run) -> Content:
         return []
     early = found.rungs[0]
     good = [rung for rung in found.rungs if rung.spearman[1] >= 0.8]
-    read = f"Behind epoch {early.epoch} of {found.epochs}, the ranks of {found.trials:,} trials agree with the final ones by ρ = {_between(early.spearman)}."
+    read = (
+        f"Behind epoch {early.epoch} of {found.epochs}, the ranks of {found.trials:,} trials agree with the final ones by"
+        f" ρ = {_between(early.spearman)}."
+    )
     read += (
         f" From epoch {good[0].epoch} on, ρ is surely above 0.8: stopping there loses little."
         if good

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nas.run import Run
 
 STATES: tuple[State, ...] = ("complete", "stopped", "failed", "rejected", "duplicate", "running")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")
 
 
 def facts(trial: Trial) -> dict[str, Any]:
@@ -106,4 +106,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def cell(value: object) -> object:
     """A text that a spreadsheet would run as a formula stands behind an apostrophe; numbers stay what they are."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")  # which Python's writer would not quote
+    return f"'{text}" if text.startswith(_FORMULA) else text

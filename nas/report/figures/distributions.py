@@ -181,7 +181,7 @@ def _role(row: Marginal) -> str:
 
 
 def _hover(row: Marginal) -> str:
-    tested = likely(row.q_worth) if row.q_worth is not None else "too few to test"
+    tested = plain(likely(row.q_worth)) if row.q_worth is not None else "too few to test"
     return "<br>".join(
         [
             f"<b>{plain(row.knob)} {plain(row.value)}</b>",
@@ -214,7 +214,7 @@ def pairs(run: Run, first: str | None = None, second: str | None = None) -> go.F
         strong = [key for key in strongest_knobs(found, len(found.knobs)) if key != first]
         if surest and surest[0].q <= FALSE_FINDINGS:
             first, second = surest[0].first, surest[0].second
-            said = f"; they interact ({likely(surest[0].q)})"
+            said = f"; they interact ({plain(likely(surest[0].q))})"
         else:
             first, second = (strong[0], strong[1]) if first is None else (first, strong[0])
             said = "; no interaction told from chance"

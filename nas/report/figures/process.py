@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nas.analysis.accounting import account
-from nas.analysis.rungs import LEAST, rung_correlation as correlations
+from nas.analysis.rungs import LEAST
+from nas.analysis.rungs import rung_correlation as correlations
 from nas.analysis.volume import progress
 from nas.report import theme
 from nas.report.figures._base import DASHES, band, blank, counted, say, series, titled
