@@ -158,7 +158,9 @@ def draw(wanted: dict[Path, go.Figure], kind: str) -> list[Path]:
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{number}.{kind}" for number in range(len(drawn))]
         try:
-            plotly.io.write_images(drawn, files, format=kind, scale=SCALE if kind == "png" else 1)
+            heights = [int(figure.layout.height) for figure in drawn]  # by default all would be 700 x 500
+            scale = SCALE if kind == "png" else 1
+            plotly.io.write_images(drawn, files, format=kind, scale=scale, width=WIDTH, height=heights)
         except Exception as error:
             if "chrome" in f"{type(error).__name__} {error}".lower() and "not" in str(error).lower():
                 raise UsageError(
