@@ -97,7 +97,8 @@ def _curve(name: str, error: Floats, bins: Ints, errors: Floats) -> Curve:
     rows = max(1, min(RESAMPLES, 4_000_000 // n))
     below = np.searchsorted(error, errors, side="right")
     point = np.concatenate([[0.0], np.cumsum(weights(bins))])
-    draws, spans = [], {q: [] for q in QUANTILES}  # type: dict[float, list[Floats]]
+    draws: list[Floats] = []
+    spans: dict[float, list[Floats]] = {q: [] for q in QUANTILES}
     for start in range(0, RESAMPLES, rows):
         counts = rng.multinomial(n, np.full(n, 1 / n), size=min(rows, RESAMPLES - start)).astype(np.float64)
         summed = np.cumsum(weights(bins, counts), axis=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -74,13 +74,14 @@ def _row(
 
 
 def _corrected(rows: list[Marginal]) -> list[Marginal]:
-    from dataclasses import replace
-
     tested = [k for k, row in enumerate(rows) if row.tested]
-    for name, low, high in (("q_near", "p_rare", "p_common"), ("q_worth", "p_worse", "p_better")):
-        both = [min(1.0, 2 * min(getattr(rows[k], low), getattr(rows[k], high))) for k in tested]
-        for k, q in zip(tested, benjamini_hochberg(both), strict=True):
-            rows[k] = replace(rows[k], **{name: float(q)})
+
+    def adjusted(low: str, high: str) -> Floats:
+        return benjamini_hochberg([min(1.0, 2 * min(getattr(rows[k], low), getattr(rows[k], high))) for k in tested])
+
+    near, worth = adjusted("p_rare", "p_common"), adjusted("p_worse", "p_better")
+    for k, q_near, q_worth in zip(tested, near, worth, strict=True):
+        rows[k] = replace(rows[k], q_near=float(q_near), q_worth=float(q_worth))
     return rows
 
 

@@ -80,7 +80,8 @@ def _interaction(a: Ints, b: Ints, residual: Floats, rng: np.random.Generator) -
 
 
 def _dummies(codes: Ints) -> Floats:
-    return (codes[:, np.newaxis] == np.unique(codes)[np.newaxis, :]).astype(np.float64)
+    dummies: Floats = (codes[:, np.newaxis] == np.unique(codes)[np.newaxis, :]).astype(np.float64)
+    return dummies
 
 
 def _basis(design: Floats) -> Floats:

@@ -39,7 +39,8 @@ class Factor:
 
     @property
     def exists(self) -> Mask:
-        return self.codes != ABSENT
+        exists: Mask = self.codes != ABSENT
+        return exists
 
     @property
     def ordinal(self) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from nas.errors import NasError, UsageError
 from nas.files import write_text, write_with
@@ -86,8 +87,8 @@ def as_markdown(run: Run) -> str:
     parts += [_md(answer.caveat(run))]
     trials = trial_rows(run)
     if trials:
-        head = ("Trial", "State", "Accuracy, %", "Parameters", "MACs", "Epochs", "Network")
-        body = [
+        columns = ("Trial", "State", "Accuracy, %", "Parameters", "MACs", "Epochs", "Network")
+        lines = [
             (
                 row["label"] or str(row["trial"]),
                 row["state"],
@@ -99,7 +100,7 @@ def as_markdown(run: Run) -> str:
             )
             for row in trials
         ]
-        parts += ["## All trials", _table(head, body)]
+        parts += ["## All trials", _table(columns, lines)]
     config = run.config
     facts = {
         "command": config["command"] or "(called from Python)",
@@ -170,6 +171,9 @@ def draw(wanted: dict[Path, go.Figure], kind: str) -> list[Path]:
                 f"--format {kind}: the browser drew no image: {' '.join(str(error).split())[:300]}"
             ) from error
         for path, file in zip(wanted, files, strict=True):
-            content = file.read_bytes()
-            write_with(path, lambda target, content=content: target.write(content))
+            write_with(path, partial(_copy, file))
     return list(wanted)
+
+
+def _copy(source: Path, target: BinaryIO) -> None:
+    target.write(source.read_bytes())
