@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browsing import CHROMIUM, OPTIONS
 from test_full_training import NETWORK, SIDE, make_dataset
-from test_report_browser import CHROMIUM, IS_LIGHT, OPTIONS
+from test_report_browser import IS_LIGHT
 
 from nas.architecture import Architecture
 from nas.comparison import Comparison

@@ -111,7 +111,18 @@ TABLE: dict[str, set[str]] = {
     "local": {"jobs", "progress", "records", "stopping", "study", "work"},
     "workers": {"files", "jobs", "packing", "progress", "records", "stopping", "study", "work"},
     "analysis": {"attributes", "knobs", "records", "run", "settings", "space", "text"},
-    "report": {"analysis", "architecture", "files", "findings", "network", "pareto", "records", "run", "text"},
+    "report": {
+        "analysis",
+        "architecture",
+        "files",
+        "findings",
+        "network",
+        "pareto",
+        "records",
+        "run",
+        "settings",
+        "text",
+    },
     "export": {"architecture", "files", "network", "records", "run", "text"},
     "full_training": {
         *(

@@ -24,7 +24,7 @@ from nas.errors import NasError, UsageError
 from nas.network import cost_of
 from nas.pareto import objectives
 from nas.records import Epoch, State, Trial
-from nas.report import figures, write
+from nas.report import answer, figures, write
 from nas.report.page import page
 from nas.run import Run
 from nas.text import describe, format_count, format_percent, format_seconds, points
@@ -414,8 +414,8 @@ def test_structure(run, html):
     assert page.find("title")[0][1] == f"{run.config['name']}: architecture search"
     assert [text for _, text in page.find("h1")] == [run.config["name"]]
     headings = [text for _, text in page.find("h2")]
-    assert headings == ["Accuracy against cost", "The front", "Learning curves", "Progress of the search", "Failures", "Time",
-                        "All trials", "How to repeat it"]  # fmt: skip
+    assert headings == ["Accuracy against cost", "How sure this is", "The front", "Learning curves",
+                        "Progress of the search", "Failures", "Time", "All trials", "How to repeat it"]  # fmt: skip
     charts = page.find("div", role="img")
     assert [attributes["id"] for attributes, _ in charts] == [figure["id"] for figure in data_of(page)]
     assert all(len(attributes["aria-label"]) > 20 for attributes, _ in charts)
@@ -437,13 +437,45 @@ def test_the_front_table_is_the_front(run, html):
     assert "nas export results/resnext-cifar10 --trial" in Page(html).words
 
 
-def test_all_trials_are_listed(run, html):
-    rows = Page(html).rows("All trials")
-    assert [row[0] for row in rows[1:]] == [trial.label or str(trial.number) for trial in run.trials]
-    assert [row[1] for row in rows[1:]] == [trial.state for trial in run.trials]
-    assert [row[2] for row in rows[1:]] == [
-        "–" if trial.accuracy is None else format_percent(trial.accuracy) for trial in run.trials
-    ]
+def run_data(page: Page) -> dict:
+    return json.loads(page.find("script", id="run")[0][1])
+
+
+def test_the_scripts_are_given_every_trial(run, html):
+    data = run_data(Page(html))
+    columns = data["columns"]
+    assert columns["number"] == [trial.number for trial in run.trials]
+    assert [data["states"][place] for place in columns["state"]] == [trial.state for trial in run.trials]
+    assert columns["accuracy"] == [trial.accuracy for trial in run.trials]
+    for cost in figures.COSTS:
+        assert columns[cost] == [getattr(trial.cost, cost) for trial in run.trials]
+    assert [run.trials[place] for place in data["front"]] == run.front()
+    assert run.trials[data["knee"]] in run.front()
+    for trial, place, curve in zip(run.trials, columns["net"], columns["curve"], strict=True):
+        net = data["nets"][place]
+        assert (net["digest"], net["about"]) == (trial.digest, describe(trial.architecture))
+        assert [sum(counts) for counts in zip(*(piece[-3:] for piece in net["pieces"]), strict=True)] == [
+            trial.cost.params,
+            trial.cost.macs,
+            trial.cost.activations,
+        ]
+        assert curve == [[epoch.number, round(epoch.accuracy, 4)] for epoch in trial.epochs]
+    assert len(data["nets"]) == len({trial.digest for trial in run.trials})
+
+
+def test_long_curves_are_thinned_and_keep_their_end(run):
+    long = dataclasses.replace(run.trials[0], epochs=epochs_to(0.9, 301))
+    data = run_data(Page(page(dataclasses.replace(run, trials=(long,)))))
+    curve = data["columns"]["curve"][0]
+    assert 30 < len(curve) <= 60
+    assert curve[-1] == [301, 0.9]
+
+
+def test_budgets_in_words_are_the_best_within_them(run):
+    for limit, trial in answer.within_budgets(run):
+        assert trial == run.best(max_params=limit)
+    rows = Page(page(run)).rows("The most accurate network within some budgets")
+    assert [row[1] for row in rows[1:]] == [trial.name for _, trial in answer.within_budgets(run)]
 
 
 def test_the_answer_comes_first(run, html):
@@ -458,7 +490,7 @@ def test_the_answer_comes_first(run, html):
     assert f"{best.name}: {format_percent(best.accuracy)} %" in words
     assert "validation accuracy after proxy training of 10 epochs" in words
     assert words.count("what the ResNet paper calls FLOPs") == 1
-    assert words.index("Best trade-off") < words.index("Accuracy against cost")
+    assert html.index("Best trade-off") < html.index("<h2>Accuracy against cost")
 
 
 def test_time_is_accounted_for(run, html):
@@ -574,8 +606,8 @@ def test_other_objectives(names):
         for t in run.trials
     ]
     page_ = Page(page(dataclasses.replace(run, trials=tuple(trials))))
-    charts = [figure["id"] for figure in data_of(page_) if figure["id"].startswith("against")]
-    assert charts == [f"against-{cost}" for cost in figures.COSTS if cost in {"params", "macs", *names}]
+    chosen = [name for name, text in page_.find("option") if "selected" in name and name["value"] in figures.COSTS]
+    assert [option["value"] for option in chosen] == [names[1], names[1]]  # of the chart and of the budget
 
 
 def hostile_run() -> Run:
@@ -604,7 +636,7 @@ def hostile_run() -> Run:
 def test_hostile_texts_stay_texts():
     run = hostile_run()
     page_ = Page(page(run))
-    assert len(page_.find("script")) == 3
+    assert len(page_.find("script")) == 4
     assert not page_.find("img")
     assert not [name for _, attributes in page_.elements for name in attributes if name.startswith("on")]
     assert [text for _, text in page_.find("h1")] == [HOSTILE]

@@ -13,11 +13,12 @@ from helpers_analysis import lawful_run
 from helpers_cli import output, refusal
 from make_run import make_run
 from test_report import HOSTILE, hostile_run
-from test_report_browser import CHROMIUM
 
 from nas.report import formats, tables
 from nas.run import load_run
 from nas.text import format_count, format_percent
+
+CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""`nas report`: a run as one HTML page, or as images, CSV, JSON or Markdown."""
+"""`nas report`: a run as one HTML page, several compared, or a run as images, CSV, JSON or Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nas.commands.options import examples, run_argument
+from nas.commands.options import examples
 from nas.errors import UsageError
 
 FORMATS = ("html", "png", "svg", "csv", "json", "md")  # `nas.report.formats`, not imported for --help
@@ -18,9 +18,10 @@ FORMATS = ("html", "png", "svg", "csv", "json", "md")  # `nas.report.formats`, n
         "nas report results/my-run --out page.html --open",
         "nas report results/my-run --format png --figure edf --out edf.png",
         "nas report results/my-run --format csv --out tables/",
+        "nas report results/tpe results/random --out compared.html",
     )
 )
-@run_argument
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "kind",
@@ -34,28 +35,40 @@ FORMATS = ("html", "png", "svg", "csv", "json", "md")  # `nas.report.formats`, n
     "--out",
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="The file; of formats that are several, the folder.  [default: RUN/report.html, RUN/report/ and so on]",
+    help="The file; of formats that are several, the folder.  [default: RUN/report.html, compared.html, RUN/report/ ...]",
 )
 @click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
-def report(run: Path, kind: str, figure: str | None, out: Path | None, show: bool) -> None:
-    """A run as one self-contained, interactive HTML page: front, trials, learning curves, hypervolume.
+def report(runs: tuple[Path, ...], kind: str, figure: str | None, out: Path | None, show: bool) -> None:
+    """A run as one self-contained, interactive HTML page, or several runs compared.
 
-    Works while the run goes on; write it again to see what has come since.
+    Of one run: the answer in words, the chart of accuracy against cost to explore, front, trials, learning curves, hypervolume.
+    Of several: their fronts, their progress from one reference point, the best of each within budgets, what differs. Works
+    while a run goes on; write it again to see what has come since, or see `nas watch`.
     """
     from nas.commands.inputs import check_folder, read_run
+    from nas.report import runs as several
     from nas.report import write
     from nas.text import shown
 
     if kind != "html":
-        _write_as(run, kind, figure, out, show)
+        if len(runs) > 1:
+            raise UsageError(f"--format {kind}: of one run; several are compared as html")
+        _write_as(runs[0], kind, figure, out, show)
         return
     if figure is not None:
         raise UsageError(f"--figure {figure}: goes with --format png or svg")
     if out is not None and out.is_dir():
         raise UsageError(f"--out {out}: a folder; name the file, as in {out / 'report.html'}")
-    read = read_run(run)
-    check_folder(read.path if out is None else out.parent)
-    path = write(read, out)
+    read = [read_run(run) for run in runs]
+    if len({run.path.resolve() for run in read}) < len(read):
+        raise UsageError(f"{' '.join(map(str, runs))}: the same run twice; name different ones")
+    if len(read) == 1:
+        check_folder(read[0].path if out is None else out.parent)
+        path = write(read[0], out)
+    else:
+        out = Path(several.FILE) if out is None else out
+        check_folder(out.parent)
+        path = several.write(read, out)
     click.echo(shown(path.absolute()))
     if show:
         import webbrowser

@@ -150,11 +150,7 @@ def within_budgets(run: Run, most: int = 5) -> list[tuple[int, Trial]]:
         return []
     first = costs(run)[0]
     counts = [getattr(trial.cost, first) for trial in trials]
-    power = 10 ** max(len(str(min(counts))) - 1, 0)
-    limits = []
-    while not limits or limits[-1] < max(counts):
-        limits += [limit for limit in (power, 2 * power, 5 * power) if limit >= min(counts)]
-        power *= 10
+    limits = round_budgets(min(counts), max(counts))
     found: list[tuple[int, Trial]] = []
     for limit in limits:
         fitting = [trial for trial in trials if getattr(trial.cost, first) <= limit]
@@ -162,6 +158,22 @@ def within_budgets(run: Run, most: int = 5) -> list[tuple[int, Trial]]:
         if not found or found[-1][1] is not best:
             found.append((limit, best))
     return found[-most:]
+
+
+def round_budgets(least: int, most: int) -> list[int]:
+    """1, 2 and 5 times powers of 10: from the first that is not below `least` to the first that is not below `most`."""
+    limits: list[int] = []
+    power = 10 ** (len(str(least)) - 1)
+    while not limits or limits[-1] < most:
+        limits += [limit for limit in (power, 2 * power, 5 * power) if limit >= least]
+        power *= 10
+    return [limit for place, limit in enumerate(limits) if place == 0 or limits[place - 1] < most]
+
+
+def round_count(count: int) -> str:
+    """A round count without the zeros at its end: `50 k`."""
+    figure, _, prefix = format_count(count).partition(" ")
+    return f"{float(figure):g}\u00a0{prefix}".strip()
 
 
 def comparisons(run: Run) -> list[str]:

@@ -68,9 +68,7 @@ def _caption(run: Run) -> str:
 
 
 def _budget(run: Run) -> list[Html]:
-    """The slider, and the same for a few budgets as a table."""
-    if not run.complete():
-        return []
+    """The slider, and the same for a few budgets as a table; hidden until a trial is complete."""
     costs = [name for name in COUNTS if name in {"params", "macs", *answer.costs(run)}]
     first = answer.costs(run)[0]
     options = [_option(name, NOUNS[name], chosen=name == first) for name in costs]
@@ -90,7 +88,7 @@ def _budget(run: Run) -> list[Html]:
     )
     rows = [
         (
-            f"{format_count(limit)} {NOUNS[first]}",
+            f"{answer.round_count(limit)} {NOUNS[first]}",
             trial.name,
             f"{format_percent(trial.accuracy or 0.0)} ± {100 * answer.standard_error(run, trial):.2f}",
             *(format_count(getattr(trial.cost, name)) for name in costs),
@@ -106,15 +104,15 @@ def _budget(run: Run) -> list[Html]:
     caption = "The most accurate network within some budgets; ± is one standard error."
     static = table(caption, head, rows, numbers=tuple(range(2, len(head))))
     move = tag("p", "Move the slider, or write a number.", id="budget-pick", role="status")
-    return [tag("div", ask, move, static, class_="budget")]
+    hidden = {} if rows else {"hidden": "hidden"}
+    return [tag("div", ask, move, static, class_="budget", **hidden)]
 
 
 def all_trials(run: Run) -> list[Html]:
     """The table of every trial, which the scripts fill; nothing before the first."""
     if not run.trials:
         return []
-    there = {trial.state for trial in run.trials}
-    states = [_option("", "all states", chosen=True), *(_option(state, state) for state in STATES if state in there)]
+    states = [_option("", "all states", chosen=True), *(_option(state, state) for state in STATES)]
     tools = tag(
         "div",
         tag("input", type="search", id="trials-text", placeholder="Filter: words", aria_label="Filter by words"),

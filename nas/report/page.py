@@ -95,6 +95,7 @@ def _progress(run: Run) -> Content:
 
 SECTIONS: tuple[Section, ...] = (
     Section("against-cost", "Accuracy against cost", explorer.against_cost),
+    Section("notes", "How sure this is", sections.notes),
     Section("front", "The front", sections.front_table),
     Section("learning", "Learning curves", _curves),
     Section("progress", "Progress of the search", _progress),
@@ -133,7 +134,7 @@ def parts(run: Run, sections_: Sequence[Section] = SECTIONS) -> Parts:
     links = [tag("li", tag("a", section.title, href=f"#{section.name}")) for section, _ in shown]
     contents = tag("nav", tag("ul", *links), aria_label="On this page")
     title = f"{run.config['name']}: architecture search"
-    main = tag("main", sections.opening(run), contents, *body)
+    main = tag("main", contents, sections.opening(run), *body)
     return Parts(title, main, charts, compact(run) if run.trials else "")
 
 

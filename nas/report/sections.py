@@ -31,21 +31,27 @@ LEADS = 2  # comparisons with baselines that stand above all else
 def opening(run: Run) -> Html:
     """Title and answer: what was found in words, the networks to look at, then what was searched and how sure it is."""
     status = {"done": "done", "running": "still going", "unfinished": "not finished"}[run.status]
-    title = tag("h1", str(run.config["name"]), " ", tag("span", status, class_=f"badge {run.status}"))
+    title = tag(
+        "div", tag("h1", str(run.config["name"])), tag("span", status, class_=f"badge {run.status}"), class_="title"
+    )
     found = [tag("p", tied(text), class_="lead") for text in answer.comparisons(run)[:LEADS]]
     if not run.complete():
         found = [
             tag("p", "No trial has been trained to the end yet, so there is no front and no network to recommend.")
         ]
-    facts = [tag("p", tied(text)) for text in (answer.searched(run), answer.progress(run))]
+    facts = tag("p", tied(f"{answer.searched(run)} {answer.progress(run)}"), class_="quiet")
     resume = [] if run.status != "unfinished" else [tag("p", "To go on: ", tag("code", f"nas resume {_path(run)}"))]
-    more = [tag("p", tied(text)) for text in answer.comparisons(run)[LEADS:]]
+    return tag("header", title, *found, facts, *resume, _bar(run), _picks(run))
+
+
+def notes(run: Run) -> list[Html]:
+    """What is to be known of the accuracies and of how networks are written."""
+    found = [tag("p", tied(text)) for text in answer.comparisons(run)[LEADS:]]
     if len(run.front()) > 2 and answer.knee(run) is None:
-        more.append(
+        found.append(
             tag("p", "The front has no knee: it bends nowhere so much that one network stands out as a compromise.")
         )
-    notes = tag("p", tied(f"{answer.caveat(run)} {MACS} {NETWORKS}"), class_="quiet")
-    return tag("header", title, *found, _bar(run), _picks(run), *more, *facts, *resume, notes)
+    return [*found, tag("p", tied(f"{answer.caveat(run)} {MACS} {NETWORKS}"), class_="quiet")]
 
 
 def _bar(run: Run) -> Html:
@@ -68,16 +74,23 @@ def _picks(run: Run) -> Html:
         trial = pick.trial
         error = f"± {100 * answer.standard_error(run, trial):.2f}"
         numbers = ", ".join(f"{format_count(getattr(trial.cost, name))} {NOUNS[name]}" for name in COUNTS[:2])
+        show = tag(
+            "button",
+            "its design",
+            type="button",
+            data_trial=str(trial.number),
+            class_="show",
+            aria_label=f"Show the design of {trial.name}",
+        )
         card = tag(
             "li",
-            tag("h3", pick.title),
+            tag("div", tag("h3", pick.title), show, class_="top"),
             tag(
                 "p", tied(f"{trial.name}: {_percent(trial)} %"), " ", tag("span", error, class_="error"), class_="name"
             ),
             tag("p", numbers, class_="costs"),
             tag("p", f"{pick.why[0].upper()}{pick.why[1:]}.", class_="quiet"),
             tag("p", describe(trial.architecture), class_="quiet"),
-            tag("button", "Show its design", type="button", data_trial=str(trial.number), class_="show"),
             class_="knee" if pick.title == answer.KNEE else "pick",
         )
         cards.append(card)

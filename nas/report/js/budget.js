@@ -16,16 +16,16 @@ function budgetAt(position, cost) {
   return Math.min(Math.max(Math.round(exact / unit) * unit, low), high);
 }
 
-function setBudget(limit, cost, fromSlider) {
+function setBudget(limit, cost, { fromSlider = false, quiet = false } = {}) {
   const [low, high] = budgetRange(cost);
   const slider = $("budget");
   if (!fromSlider) slider.value = high > low ? (STEPS * Math.log(Math.max(limit, 1) / low)) / Math.log(high / low) : STEPS;
-  if (document.activeElement !== $("budget-number")) $("budget-number").value = formatCount(limit);
+  if (document.activeElement !== $("budget-number")) $("budget-number").value = shortCount(limit);
   const fitting = page.run.complete.filter((trial) => trial[cost] <= limit);
   const pick = fitting.length ? best(fitting) : null;
   const words = $("budget-pick");
   const noun = page.run.nouns[cost];
-  const within = `With at most ${formatCount(limit)} ${noun}`;
+  const within = `With at most ${shortCount(limit)} ${noun}`;
   slider.setAttribute("aria-valuetext", `at most ${formatCount(limit)} ${noun}`);
   if (!pick) words.textContent = `${within}: none of the complete trials is as small; the smallest has ${formatCount(low)}.`;
   else {
@@ -36,14 +36,16 @@ function setBudget(limit, cost, fromSlider) {
   }
   page.budget = { cost, limit, pick };
   tell("budget", page.budget);
-  if (pick && pick !== page.chosen) choose(pick);
+  if (pick && pick !== page.chosen && !quiet) choose(pick);
 }
 
 function startBudget() {
   const slider = $("budget");
-  if (!slider || !page.run.complete.length) return;
+  if (!slider || slider.dataset.started || !page.run.complete.length) return;
+  slider.dataset.started = "yes";
+  slider.closest(".budget").hidden = false;
   const cost = () => $("budget-cost").value;
-  slider.addEventListener("input", () => setBudget(budgetAt(Number(slider.value), cost()), cost(), true));
+  slider.addEventListener("input", () => setBudget(budgetAt(Number(slider.value), cost()), cost(), { fromSlider: true }));
   $("budget-cost").addEventListener("change", () => setBudget(budgetRange(cost())[1], cost()));
   const typed = () => {
     const limit = parseCount($("budget-number").value);
@@ -51,10 +53,10 @@ function startBudget() {
     if (limit > 0) setBudget(limit, cost());
   };
   $("budget-number").addEventListener("change", typed);
-  $("budget-number").value = formatCount(budgetRange(cost())[1]);
+  $("budget-number").value = shortCount(budgetRange(cost())[1]);
 }
 
 // Another state of the run: the same budget, said anew.
 on("data", () => {
-  if (page.budget && $("budget")) setBudget(page.budget.limit, page.budget.cost);
+  if (page.budget && $("budget")) setBudget(page.budget.limit, page.budget.cost, { quiet: true });
 });

@@ -60,14 +60,31 @@ function nameDrawing(place, figure) {
   for (const layer of layers) layer.setAttribute("aria-hidden", "true");
 }
 
+// Ranges that the reader zoomed into stay when the data change. (Plotly's `uirevision` gives them up once the figure's own
+// ranges are others, which new data make them.)
+const ranges = new Map(); // element -> [what the axes are of, {axis: the range that was set}]
+
+function keepZoom(place, layout, about) {
+  const [known, before] = ranges.get(place) ?? [];
+  const set = {};
+  for (const axis of Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))) {
+    set[axis] = layout[axis].range && [...layout[axis].range];
+    const now = place.layout?.[axis]?.range;
+    if (known === about && before[axis] && now && now.some((end, k) => end !== before[axis][k])) layout[axis].range = [...now];
+  }
+  ranges.set(place, [about, set]);
+}
+
 async function drawFigure(id) {
   const figure = figures.get(id);
   const place = $(id);
   if (!figure || !place) return;
   drawn.add(id);
   paint(figure);
-  figure.layout.uirevision = "kept"; // what the reader zoomed into or hid stays when the data change
-  await Plotly.react(place, figure.data, figure.layout, config);
+  const layout = structuredClone(figure.layout);
+  layout.uirevision = "kept"; // what the reader hid
+  keepZoom(place, layout, id);
+  await Plotly.react(place, figure.data, layout, config);
   nameDrawing(place, figure);
 }
 

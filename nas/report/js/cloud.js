@@ -62,8 +62,8 @@ class Cloud {
         const [left, top] = this.at(frame, x, y);
         if (left < -9 || top < -9 || left > width + 9 || top > height + 9) continue;
         pen.drawImage(stamp, left - half, top - half, 2 * half, 2 * half);
-        count += 1;
       }
+      count += group.points.length;
     }
     pen.restore();
     plot.dataset.cloud = count;

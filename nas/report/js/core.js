@@ -88,6 +88,9 @@ function formatCount(n) {
   return `${(figure * 10 ** (shift - 3)).toFixed(Math.max(3 - shift, 0))} ${["", "k", "M", "G", "T"][group]}`;
 }
 
+// Without the zeros at the end of what is round: "50 k".
+const shortCount = (n) => formatCount(n).replace(/\.?0+(?= )/, "").replace(" ", "\u00a0");
+
 // "2000000", "2e6", "2M", "500 k": a count, or NaN.
 function parseCount(text) {
   const [, figure, prefix] = /^\s*([\d.,_]+(?:e\d+)?)\s*([kmgt]?)\s*$/i.exec(text) ?? [];

@@ -36,7 +36,7 @@ function showDetail(trial) {
     make("p", {}, numbers),
     make("p", { class: "quiet" }, trial.net.about),
     diagram(trial.net),
-    costTable(trial.net, costs),
+    make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Cost by piece" }, costTable(trial.net, costs)),
     ...(trial.curve.length > 1 ? [make("p", { class: "quiet caption" }, "Learning curve, over those of the front (faint)"), curveOf(trial, fronts)] : []),
     ...(trial.accuracy === null && trial.state !== "stopped" ? [] : commandsOf(trial).map(commandLine)),
   );

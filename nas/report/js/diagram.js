@@ -81,7 +81,7 @@ function curveOf(trial, others) {
   for (const other of others) if (other !== trial) parts.push(draw("path", { class: "other", d: line(other.curve) }));
   parts.push(draw("path", { class: "own", d: line(trial.curve) }));
   const [epoch, accuracy] = trial.curve.at(-1);
-  parts.push(draw("circle", { class: "tip", cx: x(epoch), cy: y(accuracy), r: 4 }));
+  parts.push(draw("circle", { class: "now", cx: x(epoch), cy: y(accuracy), r: 4 }));
   const label = `Learning curve of ${trial.name}: validation accuracy from ${formatPercent(trial.curve[0][1])} % after epoch ${trial.curve[0][0]} to ${formatPercent(accuracy)} % after epoch ${epoch}`;
   return draw("svg", { class: "curve", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, ...parts);
 }

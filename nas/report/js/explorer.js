@@ -43,7 +43,6 @@ function logTicks([low, high], most) {
   }
   return null;
 }
-const shortCount = (n) => (n < 1000 ? `${n}` : formatCount(n).replace(/\.0+(?=\s)|(\.\d*?[1-9])0+(?=\s)/, "$1").replace(" ", "\u00a0"));
 
 function traces(choice) {
   const { complete, knee } = page.run;
@@ -89,6 +88,8 @@ function traces(choice) {
   for (const [name, marker] of [["trial", { symbol: "circle-open", size: 8 }], ["cut short", { symbol: "x-thin-open", size: 8 }]]) {
     if (cloudOf(name, choice).length) list.push({ ...scatter([], "trial", name, marker), x: [null], y: [null], name, uid: `cloud-${name}` });
   }
+  const ring = { symbol: "circle-open", size: 19, color: colour("ink"), line: { width: 2 } };
+  list.push({ type: "scatter", mode: "markers", ...ringAt(choice), name: "chosen", marker: ring, hoverinfo: "skip", showlegend: false, cliponaxis: false });
   return list;
 }
 
@@ -135,28 +136,31 @@ function layoutOf(choice) {
   return layout;
 }
 
-// The budget as a line, if it is one of this axis, and a ring around the chosen trial.
+// The budget as a line, if it is one of this axis.
 function shapes(choice) {
-  const found = [];
-  if (page.budget && page.budget.cost === choice.cost) {
-    const { limit } = page.budget;
-    found.push({ type: "line", x0: limit, x1: limit, yref: "paper", y0: 0, y1: 1, line: { color: colour("baseline"), width: 1.5, dash: "dash" }, layer: "below" });
-  }
+  if (page.budget?.cost !== choice.cost) return [];
+  const { limit } = page.budget;
+  const line = { color: colour("baseline"), width: 1.5, dash: "dash" };
+  return [{ type: "line", x0: limit, x1: limit, yref: "paper", y0: 0, y1: 1, line, layer: "below" }];
+}
+
+// Where the ring around the chosen trial is, in the last trace.
+function ringAt(choice) {
   const trial = page.chosen;
-  if (trial && trial.at !== null && drawable(choice, heightOf(trial, choice))) {
-    const ring = { xsizemode: "pixel", ysizemode: "pixel", xanchor: trial[choice.cost], yanchor: heightOf(trial, choice), x0: -11, x1: 11, y0: -11, y1: 11 };
-    found.push({ type: "circle", ...ring, line: { color: colour("ink"), width: 2 } });
-  }
-  return found;
+  const there = trial && trial.at !== null && drawable(choice, heightOf(trial, choice));
+  return { x: [there ? trial[choice.cost] : null], y: [there ? heightOf(trial, choice) : null] };
 }
 
 async function drawExplorer() {
   const { plot } = explorer;
   if (!plot) return;
   const choice = settings();
+  option("others").closest("label").hidden = !page.run.trials.some((trial) => trial.accuracy === null && trial.at !== null);
   option("log-y").disabled = !choice.error; // an accuracy has no use for decades
   if (!choice.error) option("log-y").checked = choice.logY = false;
-  await Plotly.react(plot, traces(choice), layoutOf(choice), { ...config, modeBarButtons: [[picture, "zoom2d", "pan2d", "resetScale2d"]] });
+  const layout = layoutOf(choice);
+  keepZoom(plot, layout, layout.uirevision);
+  await Plotly.react(plot, traces(choice), layout, { ...config, modeBarButtons: [[picture, "zoom2d", "pan2d", "resetScale2d"]] });
   explorer.cloud ??= new Cloud(plot);
   const radius = page.run.complete.length > MANY ? 2.5 : 4;
   const hidden = (name) => () => (plot._fullData ?? []).some((trace) => trace.name === name && trace.visible !== true);
@@ -250,7 +254,7 @@ function step(key) {
 
 function startExplorer() {
   const plot = $("explorer");
-  if (!plot) return;
+  if (!plot || explorer.plot) return;
   explorer.plot = plot;
   explorer.tip = make("div", { class: "tip", hidden: true, "aria-hidden": "true" });
   plot.after(explorer.tip);
@@ -277,8 +281,13 @@ function startExplorer() {
   plot.addEventListener("focusout", () => showTip(null));
 }
 
-const reshape = () => explorer.cloud && Plotly.relayout(explorer.plot, { shapes: shapes(settings()) });
-on("choose", reshape);
-on("budget", reshape);
+function mark() {
+  if (!explorer.cloud) return;
+  const choice = settings();
+  const { x, y } = ringAt(choice);
+  Plotly.update(explorer.plot, { x: [x], y: [y] }, { shapes: shapes(choice) }, [explorer.plot.data.length - 1]);
+}
+on("choose", mark);
+on("budget", mark);
 on("data", drawExplorer);
 on("scheme", drawExplorer);

@@ -24,36 +24,51 @@ function apply({ main: text, figures: list, run }) {
   const main = document.querySelector("main");
   const fresh = new DOMParser().parseFromString(text, "text/html").querySelector("main");
   let before = null;
+  let busy = false;
   for (const part of [...fresh.children]) {
     const name = part.id || part.tagName;
     const html = part.outerHTML;
     const old = part.id ? main.querySelector(`:scope > #${CSS.escape(part.id)}`) : main.querySelector(`:scope > ${part.tagName}`);
     if (!old) before ? before.after(part) : main.prepend(part);
-    else if (known.get(name) !== html && !KEPT.has(name) && !old.contains(document.activeElement)) swap(old, part);
-    before = part.isConnected ? part : old;
-    if (before === part || KEPT.has(name)) known.set(name, html);
+    else if (KEPT.has(name) || known.get(name) === html) before = old;
+    else if (old.contains(document.activeElement)) {
+      busy = true; // the reader is at it: later
+      before = old;
+      continue;
+    } else swap(old, part);
+    if (part.isConnected) before = part;
+    known.set(name, html);
   }
-  const first = !page.run;
+  const budgets = fresh.querySelector(".budget .scroll");
+  if (budgets) main.querySelector(".budget .scroll")?.replaceWith(budgets);
   setRun(run);
-  if (first) startRun();
-  else tell("data");
+  startRun();
+  tell("data");
   showFigures(list);
+  return busy;
 }
 
 function setRun(data) {
   const chosen = page.chosen?.number;
   page.run = data && unpack(data);
-  if (page.run && chosen !== undefined) choose(page.run.trials.find((trial) => trial.number === chosen) ?? null);
+  // The same trial may have gone on; the panel is made anew only then, lest what is being read there moves.
+  const now = page.run?.trials.find((trial) => trial.number === chosen) ?? null;
+  const same = now && page.chosen && now.state === page.chosen.state && now.epochs === page.chosen.epochs && now.front === page.chosen.front;
+  page.chosen = now;
+  if (now && !same) showDetail(now);
 }
+
+let waiting = null; // what could not be shown yet
 
 async function poll() {
   const note = $("live");
   try {
-    const reply = await fetch("live.json", { headers: { "If-None-Match": page.version }, cache: "no-store" });
+    const reply = await fetch("live.json", { headers: { "If-None-Match": `"${page.version}"` }, cache: "no-store" });
     if (reply.ok) {
-      apply(await reply.json());
-      page.version = reply.headers.get("ETag");
-    }
+      const news = await reply.json();
+      waiting = apply(news) ? news : null;
+      page.version = reply.headers.get("ETag").replaceAll('"', "");
+    } else if (waiting && !apply(waiting)) waiting = null;
     note.textContent = reply.ok || reply.status === 304 ? "Live: this page follows the run." : `The server can't read the run (${reply.status}).`;
     document.body.dataset.version = page.version;
   } catch {

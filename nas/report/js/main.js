@@ -32,12 +32,14 @@ function startScheme() {
   narrow.addEventListener("change", () => tell("scheme"));
 }
 
+// Whatever of the page is there and not at work yet: on a live page, parts come later.
 function startRun() {
   if (!page.run) return;
   startExplorer();
   startBudget();
   startTrials();
-  if (explorer.plot) drawExplorer().then(() => choose(page.chosen ?? page.run.knee ?? (page.run.complete.length ? best(page.run.complete) : page.run.trials[0])));
+  const first = page.run.knee ?? (page.run.complete.length ? best(page.run.complete) : page.run.trials.find((trial) => trial.at !== null));
+  if (explorer.plot && !explorer.cloud) drawExplorer().then(() => page.chosen ?? (first && choose(first)));
 }
 
 // A card or a row of the front that stands for a trial chooses it.

@@ -102,7 +102,7 @@ function drawHead() {
     const sorted = table.sort === name || (name === "name" && table.sort === "number");
     const arrow = sorted ? (table.descending ? " ▼" : " ▲") : "";
     const button = make("button", { type: "button", "data-sort": name, click: () => sortBy(name) }, title, make("span", { "aria-hidden": "true" }, arrow));
-    return make("th", { scope: "col", class: isNumber(name) ? "number" : null, "aria-sort": sorted ? (table.descending ? "descending" : "ascending") : "none" }, button);
+    return make("th", { scope: "col", "data-column": name, class: isNumber(name) ? "number" : null, "aria-sort": sorted ? (table.descending ? "descending" : "ascending") : "none" }, button);
   });
   $("trials-table").tHead.replaceChildren(make("tr", { "aria-rowindex": "1" }, ...cells));
 }
@@ -121,7 +121,7 @@ function exported(separator) {
 }
 
 function startTrials() {
-  if (!$("trials-table")) return;
+  if (!$("trials-table") || $("trials-csv")) return;
   for (const [id, event] of [["trials-text", "input"], ["trials-state", "change"], ["trials-front", "change"]]) {
     $(id).addEventListener(event, () => {
       $("trials-scroll").scrollTop = 0;
