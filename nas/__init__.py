@@ -20,7 +20,7 @@ _PUBLIC = {
     "load_weights": "nas.weights",
     "search": "nas.searching",
 }
-_MODULES = ("blocks", "cost", "export", "pareto", "report", "samplers", "weights", "zoo")
+_MODULES = ("analysis", "blocks", "cost", "export", "pareto", "report", "samplers", "weights", "zoo")
 
 __all__ = [
     "Architecture",

@@ -199,8 +199,9 @@ def _escaped(code: int) -> str:
 def cell(value: object) -> object:
     """A value as a spreadsheet may have it: a text that one would take for a formula begins with an apostrophe instead.
 
-    Numbers stay numbers. "CSV injection", OWASP: a cell that begins with = + - @, a tab or a carriage return is computed.
+    Numbers stay numbers. "CSV injection", OWASP: a cell that begins with = + - @, a tab or a line break is computed.
     """
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")  # which Python's writer would not quote
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text

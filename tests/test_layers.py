@@ -188,8 +188,10 @@ TABLE: dict[str, set[str]] = {
             "work",
         )
     },
+    "analysis": {"attributes", "knobs", "records", "run", "settings", "space", "text"},
     "report": {
         *(
+            "analysis",
             "architecture",
             "files",
             "findings",
@@ -254,7 +256,7 @@ FOR_TYPES: dict[str, set[str]] = {
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
     "ray": {"security", "watching", "workers"},
-    "optuna": {"bench", "doctor", "journal", "run", "samplers", "storage", "study"},
+    "optuna": {"analysis", "bench", "doctor", "journal", "run", "samplers", "storage", "study"},
     "plotly": {"bench", "report"},
 }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +11,10 @@ from nas.commands.options import examples, json_option, run_argument
 from nas.errors import NasError
 
 if TYPE_CHECKING:
-    from nas.records import State, Trial
     from nas.run import Run
 
 WIDE = 110  # columns that a table with descriptions takes; a narrower terminal has them below
 STRONG = "bold green"
-STATES: tuple[State, ...] = ("complete", "stopped", "failed", "rejected", "duplicate", "running")
 
 
 @click.command(
@@ -37,7 +33,6 @@ def front(run: Path, as_json: bool, as_csv: bool) -> None:
     """
     from nas.commands.inputs import read_run
     from nas.commands.output import print_json
-    from nas.text import cell
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv: choose one", click.get_current_context())
@@ -45,67 +40,33 @@ def front(run: Path, as_json: bool, as_csv: bool) -> None:
     if as_json:
         print_json(front_data(read))
     elif as_csv:
-        rows = _rows(read)
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        columns = [key for key in rows[0] if key != "choices"]
-        writer.writerow(columns)
-        writer.writerows([cell(row[key]) for key in columns] for row in rows)
+        from nas.report.tables import front_csv
+
+        _check(read)
+        click.echo(front_csv(read), nl=False)
     else:
         print_front(read)
 
 
 def front_data(run: Run) -> dict[str, Any]:
     """A run's standing and its front as plain data. NasError if no trial is complete yet."""
-    return {
-        "run": run.config["name"],
-        "path": str(run.path),
-        "status": run.status,
-        "dataset": run.config["dataset"]["name"],
-        "objectives": list(run.config["objectives"]),
-        "trials": {state: run.count(state) for state in STATES},
-        "front": _rows(run),
-        "failures": [
-            {
-                "trial": trial.number,
-                "label": trial.label,
-                "cause": trial.cause,
-                "attempts": trial.attempts,
-                "reason": trial.reason,
-            }
-            for trial in run.trials
-            if trial.state == "failed"
-        ],
-        "baselines": [_facts(trial) for trial in run.baselines()],
-    }
+    from nas.report import tables
+
+    _check(run)
+    return tables.front_data(run)
 
 
 def _rows(run: Run) -> list[dict[str, Any]]:
-    from nas.pareto import knee
+    from nas.report.tables import front_rows
 
-    trials = run.front()
-    if not trials:
+    _check(run)
+    return front_rows(run)
+
+
+def _check(run: Run) -> None:
+    """NasError if no trial is complete yet."""
+    if not run.complete():
         raise NasError(f"{run.path}: no trial is complete yet, so that there is no front. {_standing(run)}")
-    bend = knee([trial.values for trial in trials if trial.values is not None], run.directions)
-    return [
-        {"rank": rank, "knee": rank - 1 == bend, **_facts(trial), "choices": dict(trial.choices)}
-        for rank, trial in enumerate(trials, 1)
-    ]
-
-
-def _facts(trial: Trial) -> dict[str, Any]:
-    from nas.text import describe
-
-    return {
-        "trial": trial.number,
-        "label": trial.label,
-        "accuracy": trial.accuracy,
-        "params": trial.cost.params,
-        "macs": trial.cost.macs,
-        "activations": trial.cost.activations,
-        "epochs": len(trial.epochs),
-        "digest": trial.digest,
-        "description": describe(trial.architecture),
-    }
 
 
 def print_front(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""`nas report`: a run as one HTML page, or several compared."""
+"""`nas report`: a run as one HTML page, several compared, or a run as images, CSV, JSON or Markdown."""
 
 from __future__ import annotations
 
@@ -9,20 +9,33 @@ import click
 from nas.commands.options import examples
 from nas.errors import UsageError
 
+FORMATS = ("html", "png", "svg", "csv", "json", "md")  # `nas.report.formats`, not imported for --help
+
 
 @click.command(
     epilog=examples(
         "nas report results/my-run",
         "nas report results/my-run --out page.html --open",
+        "nas report results/my-run --format png --figure edf --out edf.png",
+        "nas report results/my-run --format csv --out tables/",
         "nas report results/tpe results/random --out compared.html",
     )
 )
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
+    "--format",
+    "kind",
+    type=click.Choice(FORMATS),
+    default="html",
+    show_default=True,
+    help="png and svg: a file a figure, by Kaleido and Chrome; csv: front.csv and trials.csv.",
+)
+@click.option("--figure", metavar="NAME", help="With png or svg: this figure alone, as edf or accuracy-params.")
+@click.option(
     "--out",
-    metavar="FILE",
+    metavar="PATH",
     type=click.Path(path_type=Path),
-    help="The page.  [default: RUN/report.html; of several runs compared.html]",
+    help="The file; of formats that are several, the folder.  [default: RUN/report.html, compared.html, RUN/report/ ...]",
 )
 @click.option(
     "--stopping-report",
@@ -30,7 +43,9 @@ from nas.errors import UsageError
     help="Say what was stopped early, why, and what it saved, even if it was nothing. A page of a run that stopped trials always does.",
 )
 @click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
-def report(runs: tuple[Path, ...], out: Path | None, stopping_report: bool, show: bool) -> None:
+def report(
+    runs: tuple[Path, ...], kind: str, figure: str | None, out: Path | None, stopping_report: bool, show: bool
+) -> None:
     """A run as one self-contained, interactive HTML page, or several runs compared.
 
     Of one run: the answer in words, the chart of accuracy against cost to explore, front, trials, learning curves, hypervolume.
@@ -42,6 +57,13 @@ def report(runs: tuple[Path, ...], out: Path | None, stopping_report: bool, show
     from nas.report import write
     from nas.text import shown
 
+    if kind != "html":
+        if len(runs) > 1:
+            raise UsageError(f"--format {kind}: of one run; several are compared as html")
+        _write_as(runs[0], kind, figure, out, show)
+        return
+    if figure is not None:
+        raise UsageError(f"--figure {figure}: goes with --format png or svg")
     if out is not None and out.is_dir():
         raise UsageError(f"--out {out}: a folder; name the file, as in {out / 'report.html'}")
     read = [read_run(run) for run in runs]
@@ -60,3 +82,22 @@ def report(runs: tuple[Path, ...], out: Path | None, stopping_report: bool, show
 
         if not webbrowser.open(path.absolute().as_uri()):
             click.echo("no browser could be opened; open the page yourself", err=True)
+
+
+def _write_as(run: Path, kind: str, figure: str | None, out: Path | None, show: bool) -> None:
+    """Any format but the page; the paths that were written, one a line."""
+    from nas.commands.inputs import check_folder, read_run
+    from nas.report.formats import write_as
+    from nas.text import shown
+
+    several = kind == "csv" or (kind in ("png", "svg") and figure is None)
+    if show:
+        raise UsageError(f"--open: goes with --format html, not {kind}")
+    if out is not None and several and out.is_file():
+        raise UsageError(f"--out {out}: a file; --format {kind} writes several: name a folder")
+    if out is not None and not several and out.is_dir():
+        raise UsageError(f"--out {out}: a folder; name the file, as in {out / f'report.{kind}'}")
+    read = read_run(run)
+    check_folder(read.path if out is None else out if several else out.parent)
+    for path in write_as(read, kind, out, figure):
+        click.echo(shown(path.absolute()))

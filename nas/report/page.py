@@ -17,6 +17,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, TypeAlias
 
 from nas.report import answer, explorer, figures, sections, theme
+from nas.report.analysis_sections import ANALYSIS
 from nas.report.data import compact
 from nas.report.markup import Html, tag
 from nas.report.stopping import stopping as about_stopping
@@ -52,7 +53,9 @@ class Chart:
     caption: str
 
     def place(self) -> Html:
-        drawing = tag("div", id=self.name, class_="chart", role="img", aria_label=self.label)
+        height = self.figure.layout.height  # of a figure whose rows need room; others are as tall as the page likes
+        look = {"style": f"height: {height:.0f}px"} if height else {}
+        drawing = tag("div", id=self.name, class_="chart", role="img", aria_label=self.label, **look)
         return tag("figure", drawing, tag("figcaption", self.caption))
 
     def json(self) -> str:
@@ -99,6 +102,7 @@ SECTIONS: tuple[Section, ...] = (
     Section("learning", "Learning curves", _curves),
     Section("progress", "Progress of the search", _progress),
     Section("stopping", "Early stopping", about_stopping),
+    *(Section(*entry) for entry in ANALYSIS),
     Section("failures", "Failures", sections.failures),
     Section("time", "Time", sections.time),
     Section("trials", "All trials", explorer.all_trials),

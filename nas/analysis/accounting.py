@@ -1,0 +1,56 @@
+"""What the workers' time went into: trainings by how they ended, and what was no training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nas.run import Run
+
+FATES = ("complete", "stopped", "failed", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Seconds of workers, and the trials that they were spent on (0 for what is no training)."""
+
+    name: str
+    seconds: float
+    trials: int
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """`items` are trainings, then, from the sessions that ended in order, orchestration and start-up.
+
+    orchestration: workers' seconds between the search's first trial and its last that no training had; start-up: the
+    driver's, for all workers. A session that was killed has left no account of these two: `unaccounted`.
+    """
+
+    items: tuple[Item, ...]
+    sessions: int
+    unaccounted: bool
+
+    @property
+    def seconds(self) -> float:
+        return sum(item.seconds for item in self.items)
+
+
+def account(run: Run) -> Account:
+    """The run's account; without items if nothing was trained."""
+    items = []
+    baselines = [trial for trial in run.baselines() if trial.epochs]
+    if baselines:
+        items.append(Item("baselines", sum(trial.seconds for trial in baselines), len(baselines)))
+    for fate in FATES:
+        trials = [trial for trial in run.trials if trial.state == fate and trial.epochs and not trial.label]
+        if trials:
+            items.append(Item(fate, sum(trial.seconds for trial in trials), len(trials)))
+    trained = sum(item.seconds for item in items)
+    accounted = sum(float(session["training_seconds"]) for session in run.sessions)
+    if run.sessions and items:
+        capacity = sum(float(session["search_seconds"]) * float(session["workers"]) for session in run.sessions)
+        startup = sum(float(session["startup_seconds"]) * float(session["workers"]) for session in run.sessions)
+        items += [Item("orchestration", max(0.0, capacity - accounted), 0), Item("start-up", startup, 0)]
+    return Account(tuple(items), len(run.sessions), bool(items) and trained > 1.02 * accounted + 1)

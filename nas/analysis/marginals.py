@@ -1,0 +1,96 @@
+"""Which values of the knobs are found near the front, and how they do at matched cost: a row for each value of each knob."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nas.analysis.sample import Floats, Mask, Sample
+from nas.analysis.significance import benjamini_hochberg, membership, shift
+from nas.knobs import Value
+
+LEAST = 30  # complete trials below which nothing is tested
+LEAST_HERE = 8  # trials that have a value, and that have another of its knob, below which it is not tested
+FALSE_FINDINGS = 0.05  # the share of findings that may be false, on average
+
+
+@dataclass(frozen=True, slots=True)
+class Marginal:
+    """One value of a knob among n trials in which the knob exists.
+
+    `near` of them are in the best quarter of their cost, where `near_expected` would be if the value meant nothing;
+    `worth` is the mean residual of those that have the value less that of the others, a share of accuracy.
+    P values are one-sided; None where too few trials have it, or have another. q: two-sided, corrected for all tests.
+    """
+
+    knob: str
+    value: Value
+    trials: int
+    of: int
+    front: int
+    near: int
+    near_expected: float
+    worth: float
+    p_rare: float | None  # so few near the front
+    p_common: float | None
+    p_worse: float | None  # ranks so low at matched cost
+    p_better: float | None
+    q_near: float | None = None
+    q_worth: float | None = None
+
+    @property
+    def tested(self) -> bool:
+        return self.p_worse is not None
+
+
+def marginals(sample: Sample) -> list[Marginal]:
+    """A row for each value of each knob, in the order of the space."""
+    rows: list[Marginal] = []
+    for key, factor in sample.knobs.items():
+        exists = factor.exists
+        bins, near, front = sample.bins[exists], sample.near[exists], sample.front[exists]
+        residual, codes = sample.residual[exists], factor.codes[exists]
+        for code, value in enumerate(factor.values):
+            has = codes == code
+            rows.append(
+                _row(key, value, has, bins=bins, near=near, front=front, residual=residual, enough=len(sample) >= LEAST)
+            )
+    return _corrected(rows)
+
+
+def _row(
+    key: str, value: Value, has: Mask, *, bins: np.ndarray, near: Mask, front: Mask, residual: Floats, enough: bool
+) -> Marginal:
+    n, of = int(has.sum()), len(has)
+    worth = float(residual[has].mean() - residual[~has].mean()) if 0 < n < of else 0.0
+    seen, mean, rare, common = membership(near, has, bins)
+    tested = enough and min(n, of - n) >= LEAST_HERE
+    worse, better = shift(residual, has, bins) if tested else (None, None)
+    return Marginal(
+        key, value, n, of, int((front & has).sum()), seen, mean, worth,
+        rare if tested else None, common if tested else None, worse, better,
+    )  # fmt: skip
+
+
+def _corrected(rows: list[Marginal]) -> list[Marginal]:
+    tested = [k for k, row in enumerate(rows) if row.tested]
+
+    def adjusted(low: str, high: str) -> Floats:
+        return benjamini_hochberg([min(1.0, 2 * min(getattr(rows[k], low), getattr(rows[k], high))) for k in tested])
+
+    near, worth = adjusted("p_rare", "p_common"), adjusted("p_worse", "p_better")
+    for k, q_near, q_worth in zip(tested, near, worth, strict=True):
+        rows[k] = replace(rows[k], q_near=float(q_near), q_worth=float(q_worth))
+    return rows
+
+
+def findings(rows: list[Marginal]) -> list[Marginal]:
+    """The values that do better or worse at matched cost than chance explains, the surest first."""
+    sure = [row for row in rows if row.q_worth is not None and row.q_worth <= FALSE_FINDINGS]
+    return sorted(sure, key=lambda row: (row.q_worth or 0.0, -abs(row.worth)))
+
+
+def noise(sample: Sample) -> float:
+    """Standard deviation of accuracy at matched cost: what one trial's residual is uncertain by, knobs unseen."""
+    return float(sample.residual.std(ddof=1)) if len(sample) > 1 else 0.0

@@ -1,0 +1,40 @@
+"""How far the search has come, by what it has spent: hypervolume over training time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.analysis.sample import Floats
+
+if TYPE_CHECKING:
+    from nas.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Hypervolume behind each complete trial, (n,), and the hours that had been trained by then, (n,).
+
+    The hours are of all trials that had ended: baselines, stopped and failed ones too. `unit`: "GPU-hours", or "worker-hours"
+    where a worker has no GPU of its own or it isn't known what share of one.
+    """
+
+    hours: Floats
+    volume: Floats
+    unit: str
+
+
+def progress(run: Run) -> Progress:
+    """By the order in which trials ended; the volume is that of `Run.hypervolume_history`, in the same order."""
+    share = run.config.get("executor", {}).get("gpus_per_trial")
+    on_gpu = isinstance(share, (int, float)) and share > 0 and str(run.config.get("device", "")) != "cpu"
+    ended = sorted((trial for trial in run.trials if trial.state != "running"), key=lambda trial: trial.finished or 0.0)
+    spent = np.cumsum([trial.seconds for trial in ended]) / 3600 * (float(share) if on_gpu and share else 1.0)
+    complete = [k for k, trial in enumerate(ended) if trial.values is not None]
+    return Progress(
+        spent[complete] if complete else np.zeros(0),
+        run.hypervolume_history(),
+        "GPU-hours" if on_gpu else "worker-hours",
+    )

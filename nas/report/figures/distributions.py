@@ -1,0 +1,258 @@
+"""Figures of distributions: EDFs of error, which values live near the front, pairs of knobs, a narrowed space before and after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nas.analysis import edf as edfs
+from nas.analysis.marginals import FALSE_FINDINGS, Marginal
+from nas.analysis.marginals import marginals as rows_of
+from nas.analysis.pairs import interactions, strongest_knobs
+from nas.analysis.sample import Sample, sample
+from nas.errors import UsageError
+from nas.registry import did_you_mean
+from nas.report import theme
+from nas.report.answer import NOUNS
+from nas.report.figures._base import DASHES, ROW, band, blank, counted, likely, plain, say, series, tint, titled
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from nas.run import Run
+
+LARGEST = 26.0  # pixels across of a mark that stands for all trials
+MAX_CURVES = 6
+
+
+def edf(run: Run, by: str | None = None) -> go.Figure:
+    """Share of the complete trials whose error is below e, costs matched, with 95 % bootstrap bands.
+
+    by: a knob; then a curve for each of its values, up to six, all with the same distribution of cost. UsageError if the run has
+    no such knob.
+    """
+    found = sample(run)
+    if by is None:
+        return draw_edf(edfs.edf(found), f"{counted(len(found), 'complete trial')} so far")
+    if by not in found.knobs:
+        raise UsageError(
+            f"edf: no knob {by!r}{did_you_mean(by, list(found.knobs))}; known: {', '.join(found.knobs) or 'none yet'}"
+        )
+    factor = found.knobs[by]
+    sets = {f"{by} {value}": factor.codes == code for code, value in enumerate(factor.values)}
+    return draw_edf(
+        edfs.edf(found, dict(list(sets.items())[:MAX_CURVES])), f"{counted(len(found), 'complete trial')} so far"
+    )
+
+
+def refinement(run: Run) -> go.Figure:
+    """EDFs of all trials and of those in the space that `nas refine` would write, costs matched."""
+    from nas.analysis.refine import refine
+
+    return draw_refinement(refine(run))
+
+
+def draw_refinement(found: Any) -> go.Figure:
+    if not found.narrowings:
+        return say(
+            blank("error", "share of trials below it"),
+            f"nothing to narrow: the evidence of {counted(found.trials, 'complete trial')}<br>carries no narrowing",
+        )
+    return draw_edf(found.before_after, "too few trials are left in the narrowed space")
+
+
+def draw_edf(found: edfs.Comparison | None, why: str) -> go.Figure:
+    import plotly.graph_objects as go
+
+    figure = blank("validation error", "share of trials below it")
+    figure.update_xaxes(tickformat="~%").update_yaxes(tickformat="~%", range=[-0.02, 1.02])
+    if found is None:
+        return say(figure, f"{why};<br>from {edfs.LEAST} on there is a curve")
+    for number, curve in enumerate(found.curves):
+        role = "front" if len(found.curves) == 1 else series(number)
+        x = [round(float(value), 6) for value in curve.errors]
+        low, high, share = ([round(float(v), 4) for v in part] for part in (curve.low, curve.high, curve.share))
+        figure.add_trace(band(x, low, high, role))
+        figure.add_trace(
+            go.Scatter(
+                x=x,
+                y=share,
+                mode="lines",
+                name=f"{plain(curve.name)} (n = {curve.trials:,})",
+                meta=role,
+                line={"color": theme.LIGHT[role], "width": 2, "dash": DASHES[number % len(DASHES)], "shape": "hv"},
+                hovertemplate="%{y:.0%} have an error below %{x:.2%}<extra></extra>",
+                showlegend=len(found.curves) > 1,
+            )
+        )
+    left = f"; {found.left_out:,} unmatched" if found.left_out else ""
+    n = f"n = {found.curves[0].trials:,}, " if len(found.curves) == 1 else ""
+    noun = NOUNS.get(found.complexity, found.complexity)
+    return titled(figure, f"{n}{noun} matched in {found.bins} bin{'s' * (found.bins != 1)}, 95 % bands{left}")
+
+
+def marginals(run: Run) -> go.Figure:
+    """Of each value of each knob: its share of all trials (ring) and of those near the front (disc), areas to scale.
+
+    Blue: better at matched cost than chance explains, orange: worse, after correction for all tests; grey: not told from
+    chance. Near the front is the best quarter of a bin of cost.
+    """
+    found = sample(run)
+    return draw_marginals(found, rows_of(found))
+
+
+def draw_marginals(found: Sample, rows: list[Marginal]) -> go.Figure:
+    import plotly.graph_objects as go
+
+    figure = blank("", "")
+    if not rows:
+        return say(figure, "no two complete trials differ in a knob yet")
+    near = {key: int(found.near[found.knobs[key].exists].sum()) for key in found.knobs}
+    places = {}
+    for key, factor in found.knobs.items():
+        places.update({(key, value): (k + 0.5) / len(factor.values) for k, value in enumerate(factor.values)})
+    figure.add_trace(
+        _marks(rows, places, "trial", "share of all trials", [row.trials / row.of for row in rows], ring=True)
+    )
+    kinds = {
+        "front": "near the front: better",
+        "baseline": "near the front: worse",
+        "muted": "near the front: not told from chance",
+    }
+    for role, name in kinds.items():
+        chosen = [row for row in rows if _role(row) == role]
+        shares = [row.near / near[row.knob] if near[row.knob] else 0.0 for row in chosen]
+        if chosen:
+            figure.add_trace(_marks(chosen, places, role, name, shares))
+    figure.add_trace(
+        go.Scatter(
+            x=[places[row.knob, row.value] for row in rows],
+            y=[plain(row.knob) for row in rows],
+            text=[f"<br>{plain(row.value)}" for row in rows],
+            mode="text",
+            textposition="bottom center",
+            textfont={"size": 10, "color": theme.LIGHT["ink"]},
+            meta="ink",
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    )
+    figure.update_xaxes(range=[0, 1], visible=False)
+    names = [plain(key) for key in found.knobs]
+    figure.update_yaxes(range=[len(names) - 0.3, -0.7], categoryorder="array", categoryarray=names, showgrid=False)
+    figure.update_layout(height=140 + 1.8 * ROW * len(names), legend={"itemsizing": "constant"})
+    return titled(figure, f"{counted(len(found), 'complete trial')}, {int(found.near.sum()):,} of them near the front")
+
+
+def _marks(
+    rows: list[Marginal],
+    places: dict[tuple[str, Any], float],
+    role: str,
+    name: str,
+    shares: list[float],
+    *,
+    ring: bool = False,
+) -> go.Scatter:
+    import plotly.graph_objects as go
+
+    return go.Scatter(
+        x=[places[row.knob, row.value] for row in rows],
+        y=[plain(row.knob) for row in rows],
+        mode="markers",
+        name=name,
+        meta=role,
+        marker={
+            "color": theme.LIGHT[role],
+            "symbol": "circle-open" if ring else "circle",
+            "size": [max(LARGEST * float(np.sqrt(share)), 1.0) for share in shares],
+            "line": {"width": 1.5 if ring else 0},
+            "opacity": 1.0 if ring else 0.75,
+        },
+        hovertext=[_hover(row) for row in rows],
+        hoverinfo="text",
+    )
+
+
+def _role(row: Marginal) -> str:
+    if row.q_worth is None or row.q_worth > FALSE_FINDINGS:
+        return "muted"
+    return "front" if row.worth > 0 else "baseline"
+
+
+def _hover(row: Marginal) -> str:
+    tested = plain(likely(row.q_worth)) if row.q_worth is not None else "too few to test"
+    return "<br>".join(
+        [
+            f"<b>{plain(row.knob)} {plain(row.value)}</b>",
+            f"{row.trials:,} of {counted(row.of, 'trial')}, {row.front} on the front",
+            f"{row.near} near the front, {row.near_expected:.1f} by chance",
+            f"{100 * row.worth:+.2f} points at matched cost ({tested})",
+        ]
+    )
+
+
+def pairs(run: Run, first: str | None = None, second: str | None = None) -> go.Figure:
+    """Mean accuracy at matched cost by the values of two knobs, in points above or below what their costs let expect.
+
+    Default: the pair with the surest interaction, else the two knobs that tell most. UsageError for a knob that the run lacks.
+    """
+    import plotly.graph_objects as go
+
+    found = sample(run)
+    figure = blank("", "")
+    for key in (first, second):
+        if key is not None and key not in found.knobs:
+            raise UsageError(
+                f"pairs: no knob {key!r}{did_you_mean(key, list(found.knobs))}; known: {', '.join(found.knobs) or 'none yet'}"
+            )
+    if len(found.knobs) < 2:
+        return say(figure, "no two knobs differ between complete trials yet")
+    said = ""
+    if first is None or second is None:
+        surest = [pair for pair in interactions(found) if first in (None, pair.first, pair.second)]
+        strong = [key for key in strongest_knobs(found, len(found.knobs)) if key != first]
+        if surest and surest[0].q <= FALSE_FINDINGS:
+            first, second = surest[0].first, surest[0].second
+            said = f"; they interact ({plain(likely(surest[0].q))})"
+        else:
+            first, second = (strong[0], strong[1]) if first is None else (first, strong[0])
+            said = "; no interaction told from chance"
+    a, b = found.knobs[first], found.knobs[second]
+    means, counts = np.full((2, len(b.values), len(a.values)), np.nan)
+    for i, j in np.ndindex(len(b.values), len(a.values)):
+        cell = (a.codes == j) & (b.codes == i)
+        counts[i, j] = cell.sum()
+        if cell.any():
+            means[i, j] = 100 * found.residual[cell].mean()
+    largest = max(float(np.nanmax(np.abs(means))), 0.01) if np.isfinite(means).any() else 1.0
+    figure.add_trace(
+        go.Heatmap(
+            x=[plain(value) for value in a.values],
+            y=[plain(value) for value in b.values],
+            z=[[None if np.isnan(v) else round(float(v), 4) for v in row] for row in means],
+            text=[[_cell(v, int(n)) for v, n in zip(*both, strict=True)] for both in zip(means, counts, strict=True)],
+            texttemplate="%{text}",
+            zmin=-largest,
+            zmax=largest,
+            colorscale=[
+                [0.0, tint("baseline", 0.6)],
+                [0.5, tint("baseline", 0.0)],
+                [0.5, tint("front", 0.0)],
+                [1.0, tint("front", 0.6)],
+            ],
+            colorbar={"title": {"text": "points"}, "thickness": 10, "len": 0.9},
+            meta="ink",
+            textfont={"color": theme.LIGHT["ink"]},
+            hovertemplate=f"{plain(first)} %{{x}}, {plain(second)} %{{y}}: %{{z:+.2f}} points<extra></extra>",
+            xgap=2,
+            ygap=2,
+        )
+    )
+    figure.update_xaxes(title={"text": plain(first)}, type="category", showgrid=False)
+    figure.update_yaxes(title={"text": plain(second)}, type="category", showgrid=False)
+    return titled(figure, f"{len(found):,} complete trials{said}")
+
+
+def _cell(mean: float, count: int) -> str:
+    return "" if not count else f"{mean:+.1f}<br>n = {count}"

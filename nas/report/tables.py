@@ -1,0 +1,116 @@
+"""A run's front and trials as rows of plain values, and as CSV: what `nas front` and `nas report` both say, digit by digit."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nas.pareto import knee
+from nas.text import cell, describe
+
+if TYPE_CHECKING:
+    from nas.records import State, Trial
+    from nas.run import Run
+
+STATES: tuple[State, ...] = ("complete", "stopped", "failed", "rejected", "duplicate", "running")
+
+
+def facts(trial: Trial) -> dict[str, Any]:
+    """What is said of a network wherever it is listed. Accuracy is a share, None if the trial is not complete."""
+    return {
+        "trial": trial.number,
+        "label": trial.label,
+        "accuracy": trial.accuracy,
+        "params": trial.cost.params,
+        "macs": trial.cost.macs,
+        "activations": trial.cost.activations,
+        "epochs": len(trial.epochs),
+        "digest": trial.digest,
+        "description": describe(trial.architecture),
+    }
+
+
+def front_rows(run: Run) -> list[dict[str, Any]]:
+    """The front from its cheapest member to its dearest; none if no trial is complete."""
+    trials = run.front()
+    if not trials:
+        return []
+    bend = knee([trial.values for trial in trials if trial.values is not None], run.directions)
+    return [
+        {"rank": rank, "knee": rank - 1 == bend, **facts(trial), "choices": dict(trial.choices)}
+        for rank, trial in enumerate(trials, 1)
+    ]
+
+
+def front_data(run: Run) -> dict[str, Any]:
+    """A run's standing and its front as plain data."""
+    return {
+        "run": run.config["name"],
+        "path": str(run.path),
+        "status": run.status,
+        "dataset": run.config["dataset"]["name"],
+        "objectives": list(run.config["objectives"]),
+        "trials": {state: run.count(state) for state in STATES},
+        "front": front_rows(run),
+        "failures": [
+            {
+                "trial": trial.number,
+                "label": trial.label,
+                "cause": trial.cause,
+                "attempts": trial.attempts,
+                "reason": trial.reason,
+            }
+            for trial in run.trials
+            if trial.state == "failed"
+        ],
+        "baselines": [facts(trial) for trial in run.baselines()],
+    }
+
+
+def trial_rows(run: Run) -> list[dict[str, Any]]:
+    """Every trial by number, baselines first: state, reason and seconds beside its facts, its choices and its curve."""
+    front = {trial.number for trial in run.front()}
+    return [
+        {
+            **facts(trial),
+            "state": trial.state,
+            "front": trial.number in front,
+            "seconds": trial.seconds,
+            "executed_macs": trial.executed.macs if trial.executed else None,
+            "reason": trial.reason,
+            "cause": trial.cause,
+            "attempts": trial.attempts,
+            "choices": dict(trial.choices),
+            "curve": [epoch.accuracy for epoch in trial.epochs],
+        }
+        for trial in run.trials
+    ]
+
+
+def front_csv(run: Run) -> str:
+    return to_csv(_columns(front_rows(run)))
+
+
+def trials_csv(run: Run) -> str:
+    """A row a trial, a column a knob; a knob that a trial does not have is empty."""
+    rows = trial_rows(run)
+    knobs = dict.fromkeys(key for row in rows for key in row["choices"])
+    flat = [{**row, **{key: row["choices"].get(key) for key in knobs}} for row in rows]
+    return to_csv(_columns(flat))
+
+
+def _columns(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key not in ("choices", "curve")} for row in rows]
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Comma-separated values with a line of names, "" of no rows. Texts can't become formulas: see `nas.text.cell`."""
+    if not rows:
+        return ""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([cell(key) for key in rows[0]])
+    writer.writerows([cell(value) for value in row.values()] for row in rows)
+    return file.getvalue()

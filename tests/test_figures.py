@@ -1,0 +1,129 @@
+"""Every figure of a run, from every kind of run: it is made, it says its n, and no text of the user's becomes a tag."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import pytest
+from helpers_analysis import lawful_run
+from test_report import HOSTILE, hostile_run, make_run, searched_run
+
+import nas.report
+from nas.analysis.sample import sample
+from nas.errors import UsageError
+from nas.report import figures
+from nas.report.theme import LIGHT
+
+
+def worth(choices):
+    return 0.03 * (choices["block"] == "bottleneck") - 0.05 * (choices["shortcut"] == "projection")
+
+
+RUNS = {
+    "none": lambda: make_run([]),
+    "one": lambda: lawful_run(1),
+    "few": lambda: lawful_run(3),
+    "some": lambda: lawful_run(60, worth=worth, stopped=7),
+    "dead": lambda: dataclasses.replace(searched_run(30), sessions=()),
+    "going": lambda: lawful_run(45, active=True),
+    "stopped": lambda: dataclasses.replace(
+        run := searched_run(30), trials=tuple(t for t in run.trials if t.state == "stopped")
+    ),
+    "hostile": lambda: hostile_run(),
+}
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return {name: make() for name, make in RUNS.items()}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_contract(runs, kind, name):
+    figure = figures.FIGURES[name](runs[kind])
+    data = json.loads(figure.to_json())
+    assert data["data"] or data["layout"]["annotations"]
+    for trace in data["data"]:
+        assert trace["meta"] in LIGHT  # which the page paints it by
+    assert not re.search(r"<(?!/?b>|br>)", json.dumps(data).replace("<extra></extra>", ""))
+    title = data["layout"].get("title", {}).get("text", "")
+    if data["data"] and not name.startswith(("accuracy", "learning")) and name != "hypervolume":
+        assert re.search(r"\d", title), "no n in the title"
+
+
+@pytest.fixture(scope="module")
+def large():
+    return lawful_run(10_000, worth=worth)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_ten_thousand_trials(name, large):
+    text = figures.FIGURES[name](large).to_json()
+    assert len(text) < 10_000 * 350
+
+
+def test_figures_are_reached_by_name():
+    for name in ("accuracy_against", "learning_curves", "hypervolume", "hypervolume_over_time", "importance", "edf", "marginals",
+                 "pairs", "parallel_coordinates", "rung_correlation", "time_spent", "refinement"):  # fmt: skip
+        assert callable(getattr(nas.report.figures, name))
+
+
+def test_an_edf_by_a_knob_has_a_curve_for_each_value():
+    run = lawful_run(90, worth=worth)
+    curves = [trace for trace in figures.edf(run, by="shortcut").data if trace.name]
+    counts = {
+        value: sum(t.choices["shortcut"] == value for t in run.trials)
+        for value in ("avg_pool", "projection", "zero_pad")
+    }
+    assert len({trace.line.dash for trace in curves}) == 3
+    for trace, (value, count) in zip(curves, counts.items(), strict=True):
+        assert trace.name.startswith(f"shortcut {value} (n = ")
+        assert int(re.search(r"n = (\d+)", trace.name)[1]) <= count
+    with pytest.raises(UsageError, match="did you mean 'shortcut'"):
+        figures.edf(run, by="shortcuts")
+
+
+def test_marginals_show_every_value_with_its_shares():
+    run = lawful_run(120, worth=worth)
+    found = sample(run)
+    ring = next(trace for trace in figures.marginals(run).data if trace.name == "share of all trials")
+    assert len(ring.x) == sum(len(factor.values) for factor in found.knobs.values())
+    assert any("projection" in text and "of 120 trials" in text for text in ring.hovertext)
+    worse = next(trace for trace in figures.marginals(run).data if trace.name == "near the front: worse")
+    assert any("projection" in text for text in worse.hovertext)
+
+
+def test_pairs_say_the_n_of_each_cell():
+    run = lawful_run(80)
+    heat = figures.pairs(run, "block", "shortcut").data[0]
+    counts = [int(n) for row in heat.text for cell in row for n in re.findall(r"n = (\d+)", cell)]
+    assert sum(counts) == 80
+    with pytest.raises(UsageError, match="no knob 'blok'"):
+        figures.pairs(run, "blok")
+
+
+def test_lines_of_the_front_are_all_drawn():
+    run = lawful_run(70)
+    strong = next(trace for trace in figures.parallel_coordinates(run).data if trace.name == "front")
+    assert strong.x.count(None) if isinstance(strong.x, list) else sum(x is None for x in strong.x) == len(run.front())
+
+
+def test_time_spent_is_all_of_it():
+    run = lawful_run(25, stopped=3)
+    bars = figures.time_spent(run).data
+    minutes = {name: value for bar in bars for name, value in zip(bar.y, bar.x, strict=True)}
+    assert minutes["complete"] * 60 == pytest.approx(sum(t.seconds for t in run.trials if t.state == "complete"))
+    assert minutes["stopped"] * 60 == pytest.approx(6)
+
+
+def test_hostile_names_of_knobs_stay_text():
+    run = lawful_run(60)
+    trials = [dataclasses.replace(t, choices={**t.choices, HOSTILE: k % 3}) for k, t in enumerate(run.trials)]
+    hostile = dataclasses.replace(run, trials=tuple(trials))
+    for name in ("importance", "marginals", "parallel-coordinates"):
+        assert "<script" not in figures.FIGURES[name](hostile).to_json()
+    assert "<img" not in figures.pairs(hostile, HOSTILE, "block").to_json()
