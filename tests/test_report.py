@@ -416,7 +416,8 @@ def test_structure(run, html):
     assert [text for _, text in page.find("h1")] == [run.config["name"]]
     headings = [text for _, text in page.find("h2")]
     assert headings == ["Accuracy against cost", "How sure this is", "The front", "Learning curves",
-                        "Progress of the search", *(title for _, title, _ in ANALYSIS if title != "A narrower space"), "Failures", "Time", "All trials", "How to repeat it"]  # fmt: skip
+                        "Progress of the search", *(title for _, title, _ in ANALYSIS if title != "A narrower space"),
+                        "Failures", "Time", "All trials", "How to repeat it"]  # fmt: skip
     charts = page.find("div", role="img")
     assert [attributes["id"] for attributes, _ in charts] == [figure["id"] for figure in data_of(page)]
     assert all(len(attributes["aria-label"]) > 20 for attributes, _ in charts)
