@@ -25,6 +25,7 @@ from nas.network import cost_of
 from nas.pareto import objectives
 from nas.records import Epoch, State, Trial
 from nas.report import answer, figures, write
+from nas.report.analysis_sections import ANALYSIS
 from nas.report.page import page
 from nas.run import Run
 from nas.text import describe, format_count, format_percent, format_seconds, points
@@ -415,7 +416,8 @@ def test_structure(run, html):
     assert [text for _, text in page.find("h1")] == [run.config["name"]]
     headings = [text for _, text in page.find("h2")]
     assert headings == ["Accuracy against cost", "How sure this is", "The front", "Learning curves",
-                        "Progress of the search", "Failures", "Time", "All trials", "How to repeat it"]  # fmt: skip
+                        "Progress of the search", *(title for _, title, _ in ANALYSIS if title != "A narrower space"),
+                        "Failures", "Time", "All trials", "How to repeat it"]  # fmt: skip
     charts = page.find("div", role="img")
     assert [attributes["id"] for attributes, _ in charts] == [figure["id"] for figure in data_of(page)]
     assert all(len(attributes["aria-label"]) > 20 for attributes, _ in charts)
@@ -586,7 +588,7 @@ def test_a_run_of_stopped_trials_alone(run):
     stopped = tuple(trial for trial in run.trials if trial.state == "stopped")
     page_ = Page(page(dataclasses.replace(run, trials=stopped)))
     assert "No trial has been trained to the end yet" in page_.words
-    assert [figure["id"] for figure in data_of(page_)] == ["curves"]
+    assert [figure["id"] for figure in data_of(page_)] == ["curves", "time-spent"]
 
 
 def test_failures_are_grouped_by_reason():

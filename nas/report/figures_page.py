@@ -28,7 +28,9 @@ def fronts_against(runs: Sequence[Named], cost: str) -> go.Figure:
     trials = [trial for one in runs for trial in one.run.complete()]
     powers = [math.log10(getattr(trial.cost, cost)) for trial in trials]
     pad = max(0.07 * (max(powers) - min(powers)), 0.05)
-    figure.update_xaxes(type="log", tickformat="~s", range=[min(powers) - pad, max(powers) + pad], nticks=8)
+    figure.update_xaxes(type="log", tickformat="~s", range=[min(powers) - pad, max(powers) + pad])
+    decades = max(powers) - min(powers) + 2 * pad  # as in `accuracy_against`: more ticks than these, and they overlap
+    figure.update_xaxes(nticks=4 if decades < 1 else round(decades / 0.5) if decades < 4 else round(decades))
     figure.update_yaxes(tickformat="~%")
     for place, one in enumerate(runs):
         role = ROLES[place % len(ROLES)]

@@ -76,6 +76,7 @@ def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], role: 
         x=[*x, *reversed(x)],
         y=[*high, *reversed(low)],
         mode="lines",
+        name="band",
         fill="toself",
         fillcolor=tint(role, BAND),
         line={"width": 0, "color": theme.LIGHT[role]},
