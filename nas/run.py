@@ -88,6 +88,14 @@ class Run:
             return []
         return [complete[k] for k in pareto_front(self._values(complete), self.directions)]
 
+    def asked(self) -> list[Trial]:
+        """All trials in the order in which they were asked for, baselines first.
+
+        Not by the time at which they ended: clocks are set while a run goes on, and differ between machines.
+        """
+        baselines = sorted(self.baselines(), key=lambda trial: -trial.number)
+        return [*baselines, *(trial for trial in self.trials if not trial.label)]
+
     def baselines(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.label]
 
@@ -130,12 +138,8 @@ class Run:
         return "done" if (exhausted or trained >= self.config["trials"]) and not waiting else "unfinished"
 
     def hypervolume_history(self) -> NDArray[np.float64]:
-        """Hypervolume after each complete trial, in the order in which they were asked for: accuracy, and log10 of the costs.
-
-        Not by the time at which they ended: clocks are set while a run goes on, and differ between machines.
-        """
-        complete = [*sorted(self.baselines(), key=lambda trial: -trial.number), *self.trials]
-        complete = [t for t in complete if t.values is not None]
+        """Hypervolume after each complete trial, in the order of `asked`: accuracy, and log10 of the costs."""
+        complete = [trial for trial in self.asked() if trial.values is not None]
         if not complete:
             return np.zeros(0)
         values, reference = self._values(complete), np.array(self.reference, dtype=np.float64)

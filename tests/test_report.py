@@ -417,7 +417,7 @@ def test_structure(run, html):
     headings = [text for _, text in page.find("h2")]
     assert headings == ["Accuracy against cost", "How sure this is", "The front", "Learning curves",
                         "Progress of the search", *(title for _, title, _ in ANALYSIS if title != "A narrower space"),
-                        "Failures", "Time", "All trials", "How to repeat it"]  # fmt: skip
+                        "Early stopping", "Failures", "Time", "All trials", "How to repeat it"]  # fmt: skip
     charts = page.find("div", role="img")
     assert [attributes["id"] for attributes, _ in charts] == [figure["id"] for figure in data_of(page)]
     assert all(len(attributes["aria-label"]) > 20 for attributes, _ in charts)
@@ -597,7 +597,10 @@ def test_failures_are_grouped_by_reason():
         make_trial(k, "failed", network_, 0.5, reason="loss is NaN" if k < 3 else "out of memory") for k in range(4)
     ]
     page_ = Page(page(make_run(failed)))
-    assert page_.rows("Failed trials")[1:] == [["3", "0, 1, 2", "loss is NaN"], ["1", "3", "out of memory"]]
+    assert page_.rows("Failed trials")[1:] == [
+        ["3", "0, 1, 2", "–", "loss is NaN"],
+        ["1", "3", "–", "out of memory"],
+    ]
 
 
 @pytest.mark.parametrize("names", [("accuracy", "params"), ("accuracy", "macs"), ("accuracy", "activations", "params")])

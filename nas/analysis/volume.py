@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Hypervolume behind each complete trial, (n,), and the hours that had been trained by then, (n,).
+    """Hypervolume behind each complete trial, (n,), and the hours of training up to it, (n,).
 
-    The hours are of all trials that had ended: baselines, stopped and failed ones too. `unit`: "GPU-hours", or "worker-hours"
-    where a worker has no GPU of its own or it isn't known what share of one.
+    The hours are of all trials up to it, in the order in which they were asked for: baselines, stopped and failed ones too.
+    `unit`: "GPU-hours", or "worker-hours" where a worker has no GPU of its own or it isn't known what share of one.
     """
 
     hours: Floats
@@ -27,10 +27,10 @@ class Progress:
 
 
 def progress(run: Run) -> Progress:
-    """By the order in which trials ended; the volume is that of `Run.hypervolume_history`, in the same order."""
+    """By the order in which trials were asked for, which is that of `Run.hypervolume_history`."""
     share = run.config.get("executor", {}).get("gpus_per_trial")
     on_gpu = isinstance(share, (int, float)) and share > 0 and str(run.config.get("device", "")) != "cpu"
-    ended = sorted((trial for trial in run.trials if trial.state != "running"), key=lambda trial: trial.finished or 0.0)
+    ended = [trial for trial in run.asked() if trial.state != "running"]
     spent = np.cumsum([trial.seconds for trial in ended]) / 3600 * (float(share) if on_gpu and share else 1.0)
     complete = [k for k, trial in enumerate(ended) if trial.values is not None]
     return Progress(

@@ -127,29 +127,27 @@ def reference(runs: Sequence[Run], costs: Sequence[str]) -> list[float]:
 
 
 def progress(runs: Sequence[Named]) -> list[Progress]:
-    """Hypervolume of accuracy and the common costs (log10), from the common reference, in order of completion."""
+    """Hypervolume of accuracy and the common costs (log10), from the common reference, in the order of `Run.asked`."""
     costs = common_costs([one.run for one in runs])
     corner = np.array(reference([one.run for one in runs], costs))
     corner[1:] = np.log10(corner[1:])
     directions = ["maximize", *["minimize"] * len(costs)]
     found = []
     for one in runs:
-        complete = sorted(one.run.complete(), key=lambda trial: trial.finished or 0.0)
+        complete = [trial for trial in one.run.asked() if trial.values is not None]
         values = np.array(
             [[trial.accuracy, *(np.log10(getattr(trial.cost, cost)) for cost in costs)] for trial in complete]
         )
         volume = hypervolume_history(values, corner, directions)
-        found.append(Progress(one.name, np.arange(1.0, len(complete) + 1), _hours(one.run, complete), volume))
+        found.append(Progress(one.name, np.arange(1.0, len(complete) + 1), _hours(one.run), volume))
     return found
 
 
-def _hours(run: Run, complete: Sequence[Trial]) -> NDArray[np.float64]:
-    """Hours of training of all trials, stopped and failed ones too, that had ended when each of these did."""
-    ended = sorted((trial.finished or 0.0, trial.seconds) for trial in run.trials if trial.epochs)
-    times = np.array([time for time, _ in ended])
-    spent = np.cumsum([seconds for _, seconds in ended])
-    places = np.searchsorted(times, [trial.finished or 0.0 for trial in complete], side="right") - 1
-    return np.asarray(spent[places] / 3600, dtype=np.float64)
+def _hours(run: Run) -> NDArray[np.float64]:
+    """Hours of training up to each complete trial, of stopped and failed ones too, in the order in which they were asked for."""
+    asked = run.asked()
+    spent = np.cumsum([trial.seconds for trial in asked]) / 3600
+    return spent[[trial.values is not None for trial in asked]]
 
 
 # -- parts of the page ----------------------------------------------------------------------------------------------------
