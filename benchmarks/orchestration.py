@@ -18,7 +18,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from nas import searching, workers
+from nas import cluster, searching, workers
 from nas.files import write_json
 from nas.progress import Tally
 from nas.study import Study
@@ -53,7 +53,7 @@ def ours(trials: int, folder: Path) -> float:
     _, settings, data = searching.plan(searching.Request(trials=trials, out=folder / "run"), lambda text: None)
     with Study(folder / "run", settings) as study:
         settings.save(study.folder)
-        resources = workers.Resources.resolve(0, None, None)
+        resources = cluster.Resources.resolve(0, None, None)
         begun = time.perf_counter()
         workers.run(study, data, Tally(study), lambda: False, resources, worker=NoOp)
         seconds = time.perf_counter() - begun
@@ -92,7 +92,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        workers.start(None)
+        cluster.start(None)
         print(f"ray.init: {time.perf_counter() - begun:.1f} s (in neither figure)")
         # The difference of two sizes is what a trial costs, free of the fixed start of Tune and its workers.
         few = max(args.trials // 10, 2)

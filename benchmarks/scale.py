@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nas import report, searching, workers
+from nas import cluster, report, searching, workers
 from nas.files import write_json
 from nas.jobs import Job
 from nas.network import cost_of
@@ -131,11 +131,11 @@ def timed(what: str) -> Iterator[None]:
 def long(args: argparse.Namespace, folder: Path) -> None:
     """One run of many trials, then what reading, resuming and reporting it cost, each in a process of its own."""
     with timed("ray.init"):
-        workers.start(None)
+        cluster.start(None)
     _, settings, data = searching.plan(request(args.trials, folder, args), lambda text: None)
     settings.save(folder)
     with Study(folder, settings) as study:
-        resources = workers.Resources.resolve(args.workers, 1.0, None)
+        resources = cluster.Resources.resolve(args.workers, 1.0, None)
         print(
             "| trials | ms a trial | of them the driver's CPU | driver's memory, MiB |\n|---|---|---|---|", flush=True
         )
@@ -144,7 +144,7 @@ def long(args: argparse.Namespace, folder: Path) -> None:
         seconds, ended = time.perf_counter() - begun, study.counts
     print(f"{ended.complete} trials in {seconds:.1f} s on {resources.slots()} workers; duplicates {ended.duplicate}")
     print(f"peak memory {resident_mib('VmHWM'):.0f} MiB")
-    workers.shutdown()
+    cluster.shutdown()
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"the run's folder: {size / 1e6:.1f} MB")
     for part in ("resume", "front", "report"):
@@ -168,20 +168,20 @@ def concurrent(args: argparse.Namespace, folder: Path) -> None:
     import ray
     from ray.cluster_utils import Cluster
 
-    os.environ.update(workers.ENVIRONMENT, NAS_BENCH_SECONDS=str(args.seconds))
+    os.environ.update(cluster.ENVIRONMENT, NAS_BENCH_SECONDS=str(args.seconds))
     count = args.concurrent
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 1 << 27})
+    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 1 << 27})
     for _ in range(-(-count // 64)):
-        cluster.add_node(num_cpus=64, num_gpus=64, object_store_memory=1 << 27)
+        machines.add_node(num_cpus=64, num_gpus=64, object_store_memory=1 << 27)
     try:
         with timed(f"{-(-count // 64)} nodes"):
-            workers.start(cluster.address)
+            cluster.start(machines.address)
         trials = args.rounds * count
         _, settings, data = searching.plan(request(trials, folder, args, seed=args.seed), lambda text: None)
         settings.save(folder)
         with Study(folder, settings, args.storage) as study:
             clock, begun = Clock(study), time.perf_counter()
-            workers.run(study, data, clock, lambda: False, workers.Resources(1.0, 1.0, count), worker=NoOp)
+            workers.run(study, data, clock, lambda: False, cluster.Resources(1.0, 1.0, count), worker=NoOp)
         # From when each worker has ended a trial until the first of them find nothing more to do.
         (first, used), (last, spent) = clock.ends[count], clock.ends[-count]
         ended = len(clock.ends) - 2 * count
@@ -193,7 +193,7 @@ def concurrent(args: argparse.Namespace, folder: Path) -> None:
         )
         ray.shutdown()
     finally:
-        cluster.shutdown()
+        machines.shutdown()
 
 
 def part(name: str, folder: Path) -> None:

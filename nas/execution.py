@@ -27,7 +27,7 @@ from nas.settings import Settings, versions
 from nas.study import Study
 
 if TYPE_CHECKING:
-    from nas import workers
+    from nas import cluster
 
 AUTO = "auto"  # share of a GPU: by measurement
 Say = Callable[[str], None]
@@ -43,11 +43,11 @@ def execute(study: Study, data: TrainingData, say: Say, display: Callable[[Study
         slots, train, probe = 1, functools.partial(_train_here, study, data, monitor, interrupts.asked), _measured_here
         gpu = executor["kind"] != "ray" and _gpu_here(study.settings.device)
         if executor["kind"] == "ray":
-            from nas import workers
+            from nas import cluster, workers
 
             say("starting Ray workers ...")
-            if workers.start(executor["address"], say):
-                ending.callback(workers.shutdown)
+            if cluster.start(executor["address"], say):
+                ending.callback(cluster.shutdown)
             interrupts.install()  # Ray puts a handler of its own for SIGTERM
             taken = resources(study, data, say)
             if study.settings.device.startswith("cuda") and not taken.gpus:
@@ -56,7 +56,7 @@ def execute(study: Study, data: TrainingData, say: Say, display: Callable[[Study
                 )
             slots, gpu = taken.slots(), bool(taken.gpus)
             train = functools.partial(workers.run, study, data, monitor, interrupts.asked, taken)
-            probe = functools.partial(workers.measured, resources=taken)
+            probe = functools.partial(cluster.measured, resources=taken)
             say(f"{slots} trials at once, with {taken.cpus:g} cores and {taken.gpus:g} GPUs each")
         _choose_engine(study, probe, gpu)
         started = time.monotonic()
@@ -74,32 +74,32 @@ def execute(study: Study, data: TrainingData, say: Say, display: Callable[[Study
         account()
 
 
-def resources(study: Study, data: TrainingData, say: Say) -> workers.Resources:
+def resources(study: Study, data: TrainingData, say: Say) -> cluster.Resources:
     """What each trial takes, with as many trials on a GPU as a probe finds worth it where that is asked or left open.
 
     Left open, a probe is spared a run that could not use its answer, and a run that has begun without one goes on so.
     """
-    from nas import packing, workers
+    from nas import cluster, packing
 
     settings = study.settings
     asked, cpus, gpus = (settings.executor[name] for name in ("workers", "cpus_per_trial", "gpus_per_trial"))
     if gpus not in (None, AUTO):
-        return workers.Resources.resolve(asked, cpus, gpus)
-    plain = workers.Resources.resolve(asked, cpus, None)
+        return cluster.Resources.resolve(asked, cpus, gpus)
+    plain = cluster.Resources.resolve(asked, cpus, None)
     spared = settings.device == "cpu" or study.counts.trained > 0 or settings.trials <= plain.slots()
     if not settings.packing and plain.gpus and not (gpus is None and spared):
         proxy = settings.training_proxy()
         found = packing.candidates(settings.search_space(), proxy, settings.seed)
         found += [proxy.of(Architecture.from_dict(baseline["architecture"])) for baseline in settings.baselines]
         say("measuring how many trials to train on each GPU at once ...")
-        answer = workers.packed(
+        answer = cluster.packed(
             packing.question(
                 found,
                 settings.training_recipe(),
                 data,
                 settings.device,
                 settings.precision,
-                workers.most_per_gpu(asked, cpus),
+                cluster.most_per_gpu(asked, cpus),
             )
         )
         study.settings = dataclasses.replace(settings, packing=answer.to_dict())
@@ -108,7 +108,7 @@ def resources(study: Study, data: TrainingData, say: Say) -> workers.Resources:
         return plain
     answer = packing.Packing.from_dict(study.settings.packing)
     say(f"{answer}")
-    return workers.Resources.resolve(asked, cpus, answer.gpus_per_trial)
+    return cluster.Resources.resolve(asked, cpus, answer.gpus_per_trial)
 
 
 def _choose_engine(study: Study, probe: Callable[[Settings], dict[str, dict[str, Any]]], gpu: bool) -> None:

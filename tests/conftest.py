@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 from reliability import Faults, write
 
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # as nas.workers does: for tests that import Ray before it
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # as nas.cluster does: for tests that import Ray before it
 
 # No timed assertions: a busy machine is not a failure.
 settings.register_profile("nas", deadline=None)

@@ -13,13 +13,13 @@ from helpers_search import settings_of, training_data
 from ray.cluster_utils import Cluster
 from reliability import Faults
 
-from nas import workers
+from nas import cluster, workers
+from nas.cluster import Resources
 from nas.jobs import Job
 from nas.progress import Tally
 from nas.records import Epoch
 from nas.run import load_run
 from nas.study import Study
-from nas.workers import Resources
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -29,14 +29,14 @@ NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 1 << 27}
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def machines() -> Iterator[Cluster]:
     """A head that trains nothing, and a machine with room for one trial."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for Ray's processes, which import helpers_faults
         found = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
-        workers.start(found.address)
+        cluster.start(found.address)
         yield found
-        workers.shutdown()
+        cluster.shutdown()
         found.shutdown()
 
 
@@ -64,14 +64,14 @@ class Changing(Tally):
         self.said.append(text)
 
 
-def test_a_machine_joins_and_another_dies(cluster: Cluster, tmp_path: Path, faults: Faults) -> None:
-    first = cluster.add_node(**NODE)
+def test_a_machine_joins_and_another_dies(machines: Cluster, tmp_path: Path, faults: Faults) -> None:
+    first = machines.add_node(**NODE)
     settings = settings_of(
         trials=TRIALS, sampler="random", recipe=RECIPE, device="cpu", executor={"kind": "ray", "workers": 0}
     )
     settings.save(tmp_path)
     with Study(tmp_path, settings) as study:
-        changing = Changing(study, cluster, first)
+        changing = Changing(study, machines, first)
         resources = Resources.resolve(0, 1.0, None)
         assert resources.slots() == 1
         workers.run(study, training_data(), changing, lambda: False, resources, worker=Faulty)

@@ -13,12 +13,12 @@ from helpers_faults import FITS, Faulty, losses, plan
 from helpers_search import settings_of, training_data
 from reliability import Faults
 
-from nas import workers
+from nas import cluster, workers
 from nas.architecture import Architecture
+from nas.cluster import Resources
 from nas.progress import Tally
 from nas.run import Run, load_run
 from nas.study import Study
-from nas.workers import Resources
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -38,12 +38,12 @@ class Notes(Tally):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
+def connected() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for Ray's processes, which import helpers_faults
-        workers.start(None)
+        cluster.start(None)
         yield
-        workers.shutdown()
+        cluster.shutdown()
 
 
 def drive(

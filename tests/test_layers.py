@@ -171,18 +171,17 @@ TABLE: dict[str, set[str]] = {
     "watching": {"fencing", "retries", "timeouts"},
     "addresses": set(),
     "controller": set(),
+    "cluster": {"addresses", "packing", "security", "work"},
     "workers": {
         *(
-            "addresses",
+            "cluster",
             "files",
             "controller",
             "jobs",
             "judge",
-            "packing",
             "progress",
             "records",
             "retries",
-            "security",
             "study",
             "watching",
             "work",
@@ -243,7 +242,7 @@ TABLE["__init__"] = set()
 
 # What else may be imported under `if TYPE_CHECKING`, for annotations only.
 FOR_TYPES: dict[str, set[str]] = {
-    "workers": {"settings"},
+    "cluster": {"settings"},
     "text": {"architecture", "blocks", "knobs"},
     "batches": {"data"},
     "budget": {"space"},
@@ -255,7 +254,7 @@ FOR_TYPES: dict[str, set[str]] = {
 
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
-    "ray": {"security", "watching", "workers"},
+    "ray": {"cluster", "security", "watching", "workers"},
     "optuna": {"analysis", "bench", "doctor", "journal", "run", "samplers", "storage", "study"},
     "plotly": {"bench", "report"},
 }

@@ -40,11 +40,11 @@ sys.stdin.read()
 
 JOIN = """
 import json, sys
-from nas import workers
+from nas import cluster
 from nas.errors import NasError
 said = []
 try:
-    workers.start(sys.argv[1], said.append)
+    cluster.start(sys.argv[1], said.append)
     import ray
     print(json.dumps({"joined": ray.cluster_resources().get("CPU"), "said": said}))
 except NasError as error:
@@ -77,7 +77,7 @@ def started(home):
     """Ray as nas starts it, in an environment that would have it open; its address and what was said."""
     import ray
 
-    from nas import workers
+    from nas import cluster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
@@ -88,11 +88,11 @@ def started(home):
         said: list[str] = []
         before = os.umask(0o027)
         try:
-            assert workers.start(None, said.append)
+            assert cluster.start(None, said.append)
         finally:
             os.umask(before)
         yield ray.get_runtime_context().gcs_address, said
-        workers.shutdown()
+        cluster.shutdown()
 
 
 def test_what_the_environment_says_against_tokens_is_not_heeded(started):
@@ -190,13 +190,13 @@ def test_a_cluster_without_authentication_is_joined_with_a_warning_and_not_told_
 
 def test_where_nobody_answers_is_an_error():
     found = asked(JOIN, "127.0.0.1:1")
-    assert "no Ray cluster answers there" in found["error"], found
+    assert "nobody listens there" in found["error"], found
 
 
 def test_a_place_that_somebody_else_has_taken_is_refused(monkeypatch):
-    from nas import workers
+    from nas import cluster
 
     monkeypatch.setattr(security, "private_folder", lambda: (_ for _ in ()).throw(UsageError("taken")))
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with pytest.raises(UsageError, match="taken"):
-        workers.start(None)
+        cluster.start(None)

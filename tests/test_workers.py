@@ -16,7 +16,8 @@ import ray
 import torch
 from helpers_workers import KilledOnce, Poisoned
 
-from nas import execution, searching, workers
+from nas import cluster, execution, searching, workers
+from nas.cluster import Resources
 from nas.engine import MERGED
 from nas.errors import UsageError
 from nas.jobs import Job, TrainingData
@@ -26,7 +27,7 @@ from nas.records import Epoch
 from nas.run import Run, load_run
 from nas.space import load_space
 from nas.study import Study
-from nas.workers import Resources, Worker
+from nas.workers import Worker
 
 SPACE = """\
 space: pocket
@@ -56,12 +57,12 @@ class Watched(Tally):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
+def connected() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for Ray's processes, which import helpers_workers
-        workers.start(None)
+        cluster.start(None)
         yield
-        workers.shutdown()
+        cluster.shutdown()
 
 
 @pytest.fixture
@@ -72,11 +73,11 @@ def space(tmp_path: Path) -> Path:
 
 
 WHERE = """
-from nas import workers
-workers.start(None)
+from nas import cluster
+cluster.start(None)
 import ray
 print(ray.get_runtime_context().runtime_env)
-workers.shutdown()
+cluster.shutdown()
 """
 
 
@@ -223,14 +224,14 @@ def test_an_address_where_nobody_listens_is_said_before_ray_tries(monkeypatch: p
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray waits two minutes there"))
     with pytest.raises(UsageError, match="nobody listens there"):
-        workers.start("127.0.0.1:1")
+        cluster.start("127.0.0.1:1")
 
 
 def test_without_an_address_no_cluster_of_somebody_else_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, object]] = []
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: asked.append(options))
-    assert workers.start(None)
+    assert cluster.start(None)
     assert asked[0]["address"] == "local"
 
 
@@ -289,7 +290,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, trials: int) -> list[Question]:
         asked.append(question)
         return Packing(trials, trials, reason="so it was measured")
 
-    monkeypatch.setattr(workers, "packed", packed)
+    monkeypatch.setattr(cluster, "packed", packed)
     return asked
 
 
@@ -353,18 +354,18 @@ def test_a_worker_without_a_visible_gpu_keeps_one_trial_on_each(one_gpu: None, s
 def test_a_worker_measures_with_processes_of_its_own(one_gpu: None) -> None:
     small = load_space("resnet", resolution=8, channels=1, classes=10)
     network = small.architecture(small.sample(0)).to_dict()
-    answer = workers.packed(Question(network, {"fp32": 1 << 20}, 8, "cpu", "fp32", most=2, threads=2))
+    answer = cluster.packed(Question(network, {"fp32": 1 << 20}, 8, "cpu", "fp32", most=2, threads=2))
     assert answer.fits == 2 and set(answer.images_per_second) == {1, 2} and answer.images_per_second[1] > 0
 
 
 def test_a_probe_that_raises_or_hangs_leaves_one_trial_on_a_gpu(one_gpu: None) -> None:
-    answer = workers.packed(Question({}, {"fp32": 0}, 8))
+    answer = cluster.packed(Question({}, {"fp32": 0}, 8))
     assert answer.trials_per_gpu == 1 and answer.reason.startswith("the probe failed")
 
 
 def test_trials_on_a_gpu_are_bounded_by_cores_and_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 64.0, "GPU": 4.0})
-    assert workers.most_per_gpu(0, None) == 16
-    assert workers.most_per_gpu(0, 4.0) == 4
-    assert workers.most_per_gpu(6, None) == 2
-    assert workers.most_per_gpu(0, 64.0) == 1
+    assert cluster.most_per_gpu(0, None) == 16
+    assert cluster.most_per_gpu(0, 4.0) == 4
+    assert cluster.most_per_gpu(6, None) == 2
+    assert cluster.most_per_gpu(0, 64.0) == 1

@@ -1,0 +1,182 @@
+"""The Ray cluster that trials run on: joined or started, what a trial takes of it, and what is measured on it beforehand."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+# Under `uv run` Ray would otherwise copy the current folder to each worker and make an environment of its own there. It reads this
+# when it is imported.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
+import ray
+
+from nas import addresses, security
+from nas.errors import UsageError
+from nas.packing import Packing, Question
+
+if TYPE_CHECKING:
+    from nas.settings import Settings
+
+# No callbacks, no log files, no warnings about them: 0.05 s a trial instead of 4 s (see benchmarks/).
+ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_MAX_PENDING_TRIALS_PG": "32",  # workers that start at once; one after the other, a large cluster fills for an hour
+    "TUNE_RESULT_BUFFER_LENGTH": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+PACKING_SECONDS = 600.0  # until the probe of how many trials share a GPU is given up
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What each trial takes, and at most how many run at once (0: as many as fit)."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    workers: int = 0
+
+    @classmethod
+    def resolve(cls, workers: int, cpus: float | None, gpus: float | None) -> Resources:
+        """Fill in from the cluster: a GPU each where there are GPUs; cores shared evenly between as many as fit.
+
+        How many trials share a GPU is not decided here, but by `packed`.
+
+        UsageError if not even one trial fits.
+        """
+        total = ray.cluster_resources()
+        have_gpus, have_cpus = total.get("GPU", 0.0), total.get("CPU", 1.0)
+        gpus = (1.0 if have_gpus else 0.0) if gpus is None else gpus
+        if gpus > have_gpus:
+            raise UsageError(f"--gpus-per-trial {gpus:g}: the cluster has {have_gpus:g} GPUs")
+        if cpus is None:
+            slots = workers or (int(have_gpus / gpus) if gpus else int(have_cpus))
+            cpus = max(1.0, float(int(have_cpus / max(slots, 1))))
+        if cpus > have_cpus:
+            raise UsageError(f"--cpus-per-trial {cpus:g}: the cluster has {have_cpus:g} cores")
+        if workers and workers > cls(cpus, gpus).slots():
+            raise UsageError(
+                f"--workers {workers}: with {cpus:g} cores and {gpus:g} GPUs a trial, only {cls(cpus, gpus).slots()} fit on this cluster; "
+                "lower --cpus-per-trial or --gpus-per-trial"
+            )
+        return cls(cpus, gpus, workers)
+
+    def slots(self) -> int:
+        """How many trials fit on the cluster as it is now."""
+        total = ray.cluster_resources()
+        fit = int(total.get("CPU", 1.0) / self.cpus)
+        if self.gpus:
+            # Shares of one GPU pack only within it: 0.3 goes three times onto each.
+            whole = total.get("GPU", 0.0)
+            fit = min(fit, int(whole / self.gpus) if self.gpus >= 1 else int(whole) * int(1 / self.gpus + 1e-9))
+        return min(fit, self.workers) if self.workers else fit
+
+
+def start(address: str | None, say: Callable[[str], None] = lambda text: None) -> bool:
+    """Connect to the cluster at `address` (or `auto`), or start Ray on this machine. UsageError if nobody answers.
+
+    Whether it did so: False if this process was connected already. Who started it ends it, with `shutdown`. A Ray that is
+    started here asks for a token; that one which is joined does not is said.
+    """
+    os.environ.update({key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()})
+    if ray.is_initialized():
+        return False
+    common: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a worker's death is said by us, in a line
+    if address:
+        addresses.check(address)
+        try:
+            head = _head(address, common) if address.startswith(addresses.CLIENT) else address
+            for warning in security.join(head):
+                say(warning)
+            ray.init(address=head, **common)
+        except UsageError:
+            raise
+        except (Exception, SystemExit) as error:  # which Ray raises where a cluster is gone
+            raise UsageError(addresses.said(address, error)) from None
+        return True
+    for note in security.require_authentication():
+        say(note)
+    ray.init(
+        address="local",  # whatever RAY_ADDRESS says
+        include_dashboard=False,
+        object_store_memory=_store_bytes(),
+        _node_ip_address="127.0.0.1",
+        _temp_dir=str(security.private_folder()),
+        **common,
+    )
+    return True
+
+
+def _head(address: str, common: dict[str, Any]) -> str:
+    """The head node's own address, by what answers at `ray://...`: Tune would carry our driver, and with it the run, to the cluster."""
+    ray.init(address=address, **{**common, "configure_logging": False})
+    try:
+        found: str = ray.get(ray.remote(num_cpus=0)(_own_head).remote())
+        return found
+    finally:
+        ray.shutdown()
+
+
+def _own_head() -> str:
+    found: str = ray.get_runtime_context().gcs_address
+    return found
+
+
+def shutdown() -> None:
+    """Disconnect, which ends the workers of this driver; a Ray that was started here ends with it."""
+    ray.shutdown()
+
+
+def _store_bytes() -> int:
+    """Room for shared images: a fifth of the shared memory that is free, between 256 MiB and 32 GiB."""
+    try:
+        free = shutil.disk_usage("/dev/shm").free
+    except OSError:
+        free = 1 << 30
+    return int(min(max(free // 5, 1 << 28), 1 << 35))
+
+
+def measured(settings: Settings, resources: Resources) -> dict[str, dict[str, Any]]:
+    """`nas.work.measured`, where a trial would run."""
+    from nas.work import measured as probe
+
+    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(probe)
+    resolution, threads = settings.trained_resolution(), max(1, int(resources.cpus))
+    asked = task.remote(settings.device, settings.precision, resolution, threads, repeatable=False)
+    found: dict[str, dict[str, Any]] = ray.get(asked)
+    return found
+
+
+def most_per_gpu(workers: int, cpus: float | None) -> int:
+    """Trials on one GPU for which the cluster has cores, one each if not said, and that `workers` (0: any number) allows."""
+    total = ray.cluster_resources()
+    gpus = max(int(total.get("GPU", 0.0)), 1)
+    most = int(total.get("CPU", 1.0) / gpus / (cpus or 1.0))
+    return max(1, min(most, -(-workers // gpus)) if workers else most)
+
+
+def packed(question: Question, seconds: float = PACKING_SECONDS) -> Packing:
+    """`nas.packing.measured` on a worker that has one whole GPU to itself; one trial a GPU if that fails or takes too long."""
+    from nas.packing import measured as probe
+
+    task = ray.remote(num_cpus=1, num_gpus=1, max_retries=0)(probe)
+    answer = task.remote(question)
+    try:
+        found: Packing = ray.get(answer, timeout=seconds)
+    except Exception as error:  # whatever it is, a search can go on without
+        ray.cancel(answer, force=True)
+        return Packing(
+            reason=f"the probe failed: {str(error).splitlines()[-1] if str(error) else type(error).__name__}"
+        )
+    return found
