@@ -7,8 +7,10 @@ counted by the order of their CREATE_TRIAL lines, so that a line lost in the mid
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 CREATE_STUDY, SET_STUDY_ATTRIBUTE, CREATE_TRIAL, SET_PARAM, SET_STATE, SET_ATTRIBUTE = (
@@ -51,6 +53,22 @@ def whole(data: bytes) -> int:
     while end and not _is_json(data[data.rfind(b"\n", 0, end - 1) + 1 : end]):
         end = data.rfind(b"\n", 0, end - 1) + 1
     return end
+
+
+def cut_torn(path: Path) -> int:
+    """Cut a torn last line off a journal: Optuna would append to it, and could read nothing behind. The bytes that were cut.
+
+    Stale locks go too: the caller holds the run's own, so that nobody can be behind them. OSError if it can't be written.
+    """
+    data = path.read_bytes()
+    end = whole(data)
+    if end < len(data):
+        with path.open("r+b") as file:
+            file.truncate(end)
+            os.fsync(file.fileno())
+    for stale in path.parent.glob(f"{path.name}.lock*"):
+        stale.unlink(missing_ok=True)
+    return len(data) - end
 
 
 def _is_json(line: bytes) -> bool:

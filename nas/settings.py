@@ -161,6 +161,19 @@ class Settings:
         plain: dict[str, Any] = json.loads(json.dumps(what, default=str))  # as it is read back from the study
         return plain
 
+    def check_unchanged(self, before: Settings, folder: Path, study: str) -> None:
+        """UsageError if the run in `folder` began otherwise: `before` is what its study, in the file of that name, has kept."""
+        old, now = before.comparable(), self.comparable()
+        if old.pop("id") != now.pop("id"):
+            raise UsageError(
+                f"{folder}: {study} is that of another run than {FILE}: {before.name}, begun {before.created}"
+            )
+        if changed := [name for name in now if now[name] != old[name]]:
+            raise UsageError(
+                f"{folder}: its study has other {' and '.join(changed)} than its {FILE}, which was changed since the run began; "
+                "results would not be comparable. Put the old one back (`nas doctor RUN --repair` can), or start a new search"
+            )
+
 
 _CHECKS: Mapping[str, Check] = {
     **dict.fromkeys(("name", "command", "created", "sampler", "device", "precision"), text),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import random
 import time
 import warnings
@@ -367,23 +366,15 @@ class Study:
         self._failed_before = self.counts.failed
 
     def _repair(self) -> None:
-        """Cut a torn last line off the journal (Optuna would append to it, and could read nothing behind) and stale locks."""
-        from nas.salvage import whole
+        from nas.salvage import cut_torn
 
         path = self.folder / JOURNAL
         if not path.is_file():
             return
         try:
             check_journal(path)
-            data = path.read_bytes()
-            end = whole(data)
-            if end < len(data):
-                with path.open("r+b") as file:
-                    file.truncate(end)
-                    os.fsync(file.fileno())
-                self.recovered.append(f"cut {len(data) - end} bytes of a torn line off {JOURNAL}")
-            for stale in self.folder.glob(f"{JOURNAL}.lock*"):
-                stale.unlink(missing_ok=True)  # we hold the run's lock, so that nobody can be behind this one
+            if cut := cut_torn(path):
+                self.recovered.append(f"cut {cut} bytes of a torn line off {JOURNAL}")
         except OSError as error:
             raise unwritable(path, error) from error
 
@@ -391,17 +382,7 @@ class Study:
         """UsageError if the study was begun with other settings than `run.yaml` now says; the study keeps those of the last start."""
         kept = self.study.user_attrs.get(ATTRIBUTE)
         if kept is not None:
-            before, now = Settings.from_dict(kept, f"{self.folder / JOURNAL}").comparable(), self.settings.comparable()
-            if before.pop("id") != now.pop("id"):
-                raise UsageError(
-                    f"{self.folder}: {JOURNAL} is that of another run than {FILE}: {kept['name']}, begun {kept['created']}"
-                )
-            if changed := [name for name in now if now[name] != before[name]]:
-                raise UsageError(
-                    f"{self.folder}: its study has other {' and '.join(changed)} than its {FILE}, which was changed since the run "
-                    "began; results would not be comparable. Put the old one back (`nas doctor RUN --repair` can), or start a "
-                    "new search"
-                )
+            self.settings.check_unchanged(Settings.from_dict(kept, f"{self.folder / JOURNAL}"), self.folder, JOURNAL)
         if kept != (now := json.loads(json.dumps(dataclasses.asdict(self.settings)))):
             self.study.set_user_attr(ATTRIBUTE, now)
 
