@@ -14,7 +14,7 @@ from nas.journal import Journal
 
 
 def opened(path: Path) -> tuple[Journal, optuna.Study]:
-    storage = Journal(str(path))
+    storage = Journal(path)
     return storage, optuna.create_study(storage=storage, study_name="a", load_if_exists=True)
 
 
