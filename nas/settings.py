@@ -152,7 +152,7 @@ class Settings:
         kept = ("fingerprint", "resolution", "channels", "classes", "train_images", "validation_images")
         what = {
             "id": self.id,
-            "space": yaml.safe_load(self.space["text"]),
+            "space": parse_yaml(self.space["text"], "the space in the run's settings"),
             "data": {name: self.dataset.get(name) for name in kept},
             "recipe": dict(self.recipe),
             "proxy": dict(self.proxy),
