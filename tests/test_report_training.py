@@ -383,7 +383,7 @@ def test_the_page_draws_and_fits_without_a_network(browser, tmp_path, name, char
         page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
         page.goto(path.as_uri())
         page.wait_for_function(
-            "[...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg[role=img]'))"
+            "() => [...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg[role=img]'))"
         )
         page.wait_for_timeout(200)  # an injected handler would have had its moment
         assert page.locator(".chart svg[role=img]").count() == charts
