@@ -192,7 +192,10 @@ def _call(node: ast.Call, name: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_the_source_calls_nothing_that_runs_what_it_reads(path):
-    assert offences(path.read_text(encoding="utf-8"), path.name) == []
+    found = offences(path.read_text(encoding="utf-8"), path.name)
+    if path.name == "live.py":  # `nas watch`, on loopback alone: tests/test_report_live.py
+        found = [offence for offence in found if not offence.endswith("http.server")]
+    assert found == []
 
 
 @pytest.mark.parametrize(

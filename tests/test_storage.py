@@ -279,6 +279,7 @@ def test_a_search_in_postgres_is_killed_and_resumed(
         while len(list(folder.glob("trials/*/result.json"))) < 3:
             assert driver.poll() is None and time.monotonic() - waited < 240, (tmp_path / "first.log").read_text()
             time.sleep(0.02)
+        driver.send_signal(signal.SIGSTOP)  # it must not be done before the second one looks
         second = process("resume", folder, env={**environment(), storage.VARIABLE: url})
         assert second.returncode == 2 and "another driver works on this run" in second.stderr
         driver.send_signal(signal.SIGKILL)
