@@ -17,6 +17,11 @@ OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+IS_LIGHT = """([selector, light]) => {
+    const red = parseInt(getComputedStyle(document.querySelector(selector)).backgroundColor.slice(4));
+    return red > 128 === light;
+}"""
+
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from browsing import browser as browser  # a fixture of all that open a page
 from hypothesis import settings
 from reliability import Faults, write
 

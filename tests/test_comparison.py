@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browsing import CHROMIUM, OPTIONS
+from browsing import IS_LIGHT
 from test_full_training import NETWORK, SIDE, make_dataset
-from test_report_browser import IS_LIGHT
 
 from nas.architecture import Architecture
 from nas.comparison import Comparison
@@ -389,42 +388,37 @@ def test_names_are_text(tmp_path):
 
 
 @pytest.mark.browser
-def test_the_page_in_a_browser(done, tmp_path):
+def test_the_page_in_a_browser(browser, done, tmp_path):
     """Every network is drawn, the slider moves the lines, a change of scheme keeps it there, and nothing complains."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs Python's playwright")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"needs {CHROMIUM} (Debian's package chromium)")
     file, findings = tmp_path / "page.html", done[1]
     write(findings, file)
     lines = "#gradients-outputs .scatterlayer .trace path.js-line"
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
-        context = browser.new_context(viewport={"width": 390, "height": 844}, offline=True, color_scheme="light")
-        view, troubles_ = context.new_page(), []
-        view.on("console", lambda message: troubles_.append(message.text))
-        view.on("pageerror", lambda error: troubles_.append(str(error)))
-        view.goto(file.as_uri())
-        drawn = "() => document.querySelectorAll('.chart svg[role=img]').length === 6"
-        view.wait_for_function(drawn)
-        assert view.evaluate("document.documentElement.scrollWidth") <= 390
-        for chart in ("training-error", "validation-error", "first-layer-outputs", "gradients-weights"):
-            names = view.locator(f"#{chart} .legendtext").all_text_contents()
-            assert names == [network.name for network in findings.networks]
-        assert view.locator(lines).count() == 2
-        before = view.locator(lines).first.get_attribute("d")
-        view.locator("#gradients-outputs").scroll_into_view_if_needed()
-        rail = view.locator("#gradients-outputs .slider-rail-touch-rect").bounding_box()
-        view.mouse.click(rail["x"] + rail["width"] - 4, rail["y"] + rail["height"] / 2)
-        view.wait_for_function(
-            "([lines, before]) => document.querySelector(lines).getAttribute('d') !== before", arg=[lines, before]
-        )
-        assert "epoch: 3" in view.locator("#gradients-outputs .slider-label").first.text_content()
-        shown = "() => document.getElementById('gradients-outputs').data[0].y"
-        last = findings.networks[0].outcomes[0].moments[-1].outputs
-        own = [x for x, layer in zip(last, findings.networks[0].outcomes[0].layers, strict=True) if layer.on_path]
-        assert view.evaluate(shown) == pytest.approx(own)
-        view.emulate_media(color_scheme="dark")
-        view.wait_for_function(IS_LIGHT, arg=["#gradients-outputs .main-svg", False])
-        assert view.evaluate(shown) == pytest.approx(own)
-        browser.close()
+    context = browser.new_context(viewport={"width": 390, "height": 844}, offline=True, color_scheme="light")
+    view, troubles_ = context.new_page(), []
+    view.on("console", lambda message: troubles_.append(message.text))
+    view.on("pageerror", lambda error: troubles_.append(str(error)))
+    view.goto(file.as_uri())
+    drawn = "() => document.querySelectorAll('.chart svg[role=img]').length === 6"
+    view.wait_for_function(drawn)
+    assert view.evaluate("document.documentElement.scrollWidth") <= 390
+    for chart in ("training-error", "validation-error", "first-layer-outputs", "gradients-weights"):
+        names = view.locator(f"#{chart} .legendtext").all_text_contents()
+        assert names == [network.name for network in findings.networks]
+    assert view.locator(lines).count() == 2
+    before = view.locator(lines).first.get_attribute("d")
+    view.locator("#gradients-outputs").scroll_into_view_if_needed()
+    rail = view.locator("#gradients-outputs .slider-rail-touch-rect").bounding_box()
+    view.mouse.click(rail["x"] + rail["width"] - 4, rail["y"] + rail["height"] / 2)
+    view.wait_for_function(
+        "([lines, before]) => document.querySelector(lines).getAttribute('d') !== before", arg=[lines, before]
+    )
+    assert "epoch: 3" in view.locator("#gradients-outputs .slider-label").first.text_content()
+    shown = "() => document.getElementById('gradients-outputs').data[0].y"
+    last = findings.networks[0].outcomes[0].moments[-1].outputs
+    own = [x for x, layer in zip(last, findings.networks[0].outcomes[0].layers, strict=True) if layer.on_path]
+    assert view.evaluate(shown) == pytest.approx(own)
+    view.emulate_media(color_scheme="dark")
+    view.wait_for_function(IS_LIGHT, arg=["#gradients-outputs .main-svg", False])
+    assert view.evaluate(shown) == pytest.approx(own)
+    context.close()
     assert troubles_ == []

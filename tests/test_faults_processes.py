@@ -103,7 +103,7 @@ def check(home: Path, trials: int) -> None:
     assert len({trial.digest for trial in run.complete()}) == trials
 
 
-@pytest.mark.parametrize(("executor", "kills"), [("ray", 10), ("local", 6)])
+@pytest.mark.parametrize(("executor", "kills"), [("ray", 20), ("local", 10)])
 def test_a_driver_killed_at_random_moments(home: Path, faults: Faults, executor: str, kills: int) -> None:
     """From its start to its work, with the whole process group or (Ray) alone, so that its workers outlive it for a while."""
     rng, trials, at_once = random.Random(11), 8, 2 if executor == "ray" else 1

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
+from browsing import CHROMIUM
 from helpers_analysis import lawful_run
 from helpers_cli import output, refusal
 from make_run import make_run
@@ -17,8 +18,6 @@ from test_report import HOSTILE, hostile_run
 from nas.report import formats, tables
 from nas.run import load_run
 from nas.text import format_count, format_percent
-
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="module")

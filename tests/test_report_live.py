@@ -13,7 +13,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from browsing import WIDE, browser  # noqa: F401 - a fixture
+from browsing import WIDE
 from make_run import make_run, make_settings, result_of
 
 from nas.errors import UsageError
@@ -162,7 +162,7 @@ def test_the_command_says_where_and_ctrl_c_ends_it(folder):
 
 
 @pytest.mark.browser
-def test_the_page_follows_the_run_and_keeps_what_the_reader_did(browser, tmp_path):  # noqa: F811
+def test_the_page_follows_the_run_and_keeps_what_the_reader_did(browser, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     make_settings("run", trials=40).save(folder)  # nothing has been asked for yet

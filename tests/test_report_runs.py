@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from browsing import NARROW, WIDE, browser  # noqa: F401 - a fixture
+from browsing import NARROW, WIDE
 from click.testing import CliRunner
 from make_run import make_run as make_folder
 from test_report import HOSTILE, Page, data_of, make_run, searched_run
@@ -128,7 +128,7 @@ def test_the_command(tmp_path, monkeypatch):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["1280", "390"])
-def test_in_a_browser(browser, html, tmp_path, viewport):  # noqa: F811
+def test_in_a_browser(browser, html, tmp_path, viewport):
     path = tmp_path / "both.html"
     path.write_text(html, encoding="utf-8")
     troubles: list[str] = []

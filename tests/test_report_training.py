@@ -25,8 +25,6 @@ from nas.report import training
 from nas.report.training import RESULT, write, write_csv, write_tensorboard
 from nas.report.training_figures import BEST, WORST, interval
 
-CHROMIUM = Path("/usr/bin/chromium")
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&%{y}"
 EPOCHS = 12
 
@@ -346,19 +344,6 @@ def test_event_files_are_read_back_by_tensorboard(tmp_path):
 
 
 # -- in a browser -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="the report's browser tests need Python's playwright"
-    )
-    if not CHROMIUM.is_file():
-        pytest.skip(f"the report's browser tests need {CHROMIUM} (Debian's package chromium)")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
-        yield started
-        started.close()
 
 
 RESULTS = {
