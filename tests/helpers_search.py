@@ -130,3 +130,15 @@ def open_optuna(folder: Path) -> optuna.Study:
 def environment() -> dict[str, str]:
     """For a process of Python that imports these helpers."""
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+
+
+def begin(folder: Path, settings: Settings | None = None, **options) -> Study:
+    """A study on a new run folder, not entered yet."""
+    settings = settings or settings_of(**options)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings.save(folder)
+    return Study(folder, settings)
+
+
+def again(folder: Path) -> Study:
+    return Study(folder, Settings.load(folder))

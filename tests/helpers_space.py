@@ -6,6 +6,7 @@ import pytest
 from helpers_search import space_of
 
 from nas.errors import UsageError
+from nas.space import SearchSpace
 
 
 def text_of(*lines: str, stages: int = 2, values: dict[str, str] | None = None) -> str:
@@ -21,3 +22,7 @@ def refusal(text: str, **options) -> str:
     message = str(error.value)
     assert "\n" not in message
     return message
+
+
+def first_choices(space: SearchSpace) -> dict:
+    return space.suggest(lambda key, knob: knob.values[0])

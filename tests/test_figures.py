@@ -8,7 +8,7 @@ import re
 
 import pytest
 from helpers_analysis import lawful_run
-from test_report import HOSTILE, hostile_run, make_run, searched_run
+from helpers_report import HOSTILE, hostile_run, make_run, searched_run
 
 import nas.report
 from nas.analysis.sample import sample

@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 from browsing import IS_LIGHT, NARROW, WIDE
-from test_report import hostile_run, make_run, searched_run
+from helpers_report import hostile_run, make_run, searched_run
 
 from nas.network import costs_by_piece
 from nas.report import answer, write

@@ -12,8 +12,8 @@ import pytest
 from browsing import CHROMIUM
 from helpers_analysis import lawful_run
 from helpers_cli import output, refusal
+from helpers_report import HOSTILE, hostile_run
 from make_run import make_run
-from test_report import HOSTILE, hostile_run
 
 from nas.report import formats, tables
 from nas.run import load_run

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from browsing import NARROW, WIDE
 from click.testing import CliRunner
+from helpers_report import HOSTILE, Page, data_of, make_run, searched_run
 from make_run import make_run as make_folder
-from test_report import HOSTILE, Page, data_of, make_run, searched_run
 
 from nas.cli import cli
 from nas.report import runs

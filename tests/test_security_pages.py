@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_report import make_trial, searched_run
 from test_comparison import SMALL, findings_of, outcome_of
-from test_report import make_trial, searched_run
 from test_report_training import make_result
 from test_report_training import save as save_result
 

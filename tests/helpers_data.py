@@ -1,0 +1,40 @@
+"""Images of no meaning, as arrays, files and folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+RNG = np.random.default_rng(0)
+
+
+def random_images(count: int, size: int = 8, channels: int = 3, height: int | None = None) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, height or size, size, channels), dtype=np.uint8)
+
+
+def save_image(path: Path, pixels: np.ndarray, **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def image_folder(root: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int = 10, size: int = 8) -> Path:
+    for number, name in enumerate(classes):
+        for index, pixels in enumerate(random_images(count + number, size)[:count]):
+            save_image(root / name / f"{index:03d}.png", pixels)
+    return root
+
+
+def npz(path: Path, **changes: Any) -> Path:
+    """A valid file of arrays, with `changes` to some; None leaves one out."""
+    arrays: dict[str, Any] = {
+        "x_train": random_images(20),
+        "y_train": np.arange(20) % 2,
+        "x_test": random_images(6),
+        "y_test": np.arange(6) % 2,
+        "classes": np.array(["cat", "dog"]),
+    }
+    np.savez(path, **{name: array for name, array in (arrays | changes).items() if array is not None})
+    return path

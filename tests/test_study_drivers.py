@@ -1,0 +1,130 @@
+"""One driver a run, in real processes, and what is left when it is killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+from helpers_search import CONDITIONAL, again, begin, environment, finish, settings_of
+
+from nas.errors import UsageError
+from nas.run import JOURNAL, LOCK, load_run
+
+HOLDER = """\
+    import sys, time
+    from pathlib import Path
+    from nas.settings import Settings
+    from nas.study import Study
+    folder = Path(sys.argv[1])
+    with Study(folder, Settings.load(folder)) as study:
+        study.ask()
+        print("holds", flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that drives the run in `tmp_path`."""
+    with begin(tmp_path, trials=2):
+        pass
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HOLDER), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    try:
+        assert process.stdout.readline() == "holds\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_second_driver_is_refused_until_the_first_is_killed(tmp_path, holder):
+    journal = (tmp_path / JOURNAL).read_bytes()
+    for _ in range(2):
+        with (
+            pytest.raises(UsageError, match=rf"another driver works on this run \(process {holder.pid} on "),
+            again(tmp_path),
+        ):
+            pass
+    assert load_run(tmp_path).status == "running"
+    assert (tmp_path / JOURNAL).read_bytes() == journal
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert load_run(tmp_path).status == "unfinished"
+    with again(tmp_path) as study:
+        assert (tmp_path / LOCK).read_text().startswith(f"process {os.getpid()} on ")
+        assert study.recovered == ["goes on with trial 0"]
+        assert len(finish(study)) == 2
+    assert load_run(tmp_path).status == "done"
+
+
+def test_a_second_driver_in_this_process_is_refused(tmp_path):
+    with begin(tmp_path, trials=1), pytest.raises(UsageError, match=f"process {os.getpid()} on"), again(tmp_path):
+        pass
+
+
+def test_readers_do_not_keep_a_driver_out(tmp_path):
+    """Whoever looks whether a run is active holds its lock for an instant; the driver waits for it."""
+    with begin(tmp_path, trials=1):
+        pass
+    look = "import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH); print(flush=True); time.sleep(0.2)"
+    reader = subprocess.Popen([sys.executable, "-c", look, str(tmp_path / LOCK)], stdout=subprocess.PIPE)
+    reader.stdout.readline()
+    with again(tmp_path) as study:
+        assert len(finish(study)) == 1
+    reader.wait()
+    reader.stdout.close()
+
+
+DRIVER = """\
+    import sys
+    from pathlib import Path
+    from make_run import result_of
+    from nas.files import write_json
+    from nas.settings import Settings
+    from nas.study import Study
+    folder = Path(sys.argv[1])
+    with Study(folder, Settings.load(folder)) as study:
+        print("open", flush=True)
+        while (job := study.ask()) is not None:
+            assert not job.result_path.exists(), f"{job.key} is trained twice"
+            write_json(job.result_path, result_of(job))
+            study.tell(job.key)
+"""
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_at_random_moments_loses_nothing(tmp_path):
+    rng, trials = random.Random(4), 60
+    with begin(tmp_path, settings_of(CONDITIONAL, trials=trials, budgets={"params": [None, 4000]})):
+        pass
+    kills = 0
+    for attempt in range(100):
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(DRIVER), str(tmp_path)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+        )  # fmt: skip
+        assert process.stdout.readline() == "open\n", process.stderr.read()
+        time.sleep(rng.uniform(0, 0.25))
+        if attempt < 10:
+            process.kill()
+        _, errors = process.communicate()
+        assert errors == ""
+        if process.returncode == 0:
+            break
+        kills += 1
+    assert kills >= 5
+    run = load_run(tmp_path)
+    assert run.status == "done" and run.count("complete") == trials and run.count("running") == 0
+    assert len({trial.digest for trial in run.complete()}) == trials
