@@ -31,7 +31,7 @@ from nas.data import Dataset, subset
 from nas.errors import NasError, UsageError
 from nas.files import read_json, take_lock, write_json, write_text, write_with
 from nas.findings import Compared, Findings, Moment, Outcome, Point, State
-from nas.full_training import CONFIG, LOCK, PLAN, VALIDATION, held_out
+from nas.full_training import VALIDATION, held_out
 from nas.gradients import GradientWatch
 from nas.jobs import CHECKPOINT, RESULT
 from nas.network import build, cost_of
@@ -39,6 +39,7 @@ from nas.plausible import reading
 from nas.recipe import Recipe
 from nas.settings import versions
 from nas.train import Diverged, Training, evaluate
+from nas.training_folder import CONFIG, LOCK, PLAN
 from nas.work import Bench
 
 MEASURED = 10_000  # training images at most on which the training error is measured

@@ -10,7 +10,6 @@ all, so that the process may die at any moment and the next one goes on behind t
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,12 +24,12 @@ from nas.architecture import Architecture
 from nas.batches import BatchSource
 from nas.data import Dataset, Streamed, split
 from nas.distributed import ALONE, Group
-from nas.errors import NasError, UsageError
-from nas.files import read_json, take_lock, write_json, write_text, write_with
+from nas.errors import NasError
+from nas.files import read_json, take_lock, write_json, write_with
 from nas.jobs import CHECKPOINT, RESULT, StreamedData, TrainingData
 from nas.network import build, cost_of
 from nas.optimiser import Rates
-from nas.plausible import Check, list_of, mapping, number, require, share, text, whole
+from nas.plausible import mapping, require, text
 from nas.predictions import Predictions
 from nas.recipe import Recipe
 from nas.records import Epoch
@@ -38,15 +37,11 @@ from nas.settings import versions
 from nas.streaming import LAW as STREAMED
 from nas.streaming import StreamPlace
 from nas.train import Training, pick_device
+from nas.training_folder import LOCK, PADDED, PLAN, VERSION, begin, write_weights, written
 from nas.weights import Fitted, Weights, fit
 from nas.work import Bench, device_name, measured, smaller
 
 VALIDATION = 0.1  # share of the training images
-PLAN, CONFIG, WEIGHTS, LOCK = "plan.json", "config.yaml", "weights.safetensors", "train.lock"
-VERSION = 1
-PADDED = "padded-crop"  # of decoded images
-_HOW = {PADDED: "padding them (without --stream)", STREAMED: "resizing boxes of them (--stream)"}
-
 T = TypeVar("T")
 
 
@@ -144,7 +139,7 @@ class FullTraining:
                     )
                 self._equip()
                 if self.group.first:
-                    self._begin()
+                    begin(self.folder, self._plan(), self.architecture)
             if not self.finished:
                 with self._memory():
                     self._training = self._open()
@@ -182,7 +177,7 @@ class FullTraining:
     @property
     def finished(self) -> bool:
         """Whether the network has been trained and tested."""
-        return bool(self._written())
+        return bool(written(self.folder))
 
     def epochs(self) -> Iterator[Epoch]:
         """Train the epochs that are missing, yielding each after its checkpoint is written."""
@@ -202,13 +197,13 @@ class FullTraining:
             return {}
         training = self._training
         if training is None:
-            return self._written()
+            return written(self.folder)
         if training.done < self.recipe.epochs:
             raise NasError(
                 f"{self.folder}: {training.done} of {self.recipe.epochs} epochs are trained; the test comes behind the last"
             )
         result = self._with_memory(self._test)
-        self._write_weights(self._training or training, result)
+        write_weights(self.folder, self.architecture, (self._training or training).result, result)
         write_json(self.folder / RESULT, result)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
         self._training = None
@@ -250,39 +245,6 @@ class FullTraining:
             self.workers = self._place.workers
         else:
             self._place = Bench(self.data, self.recipe, **options)
-
-    def _begin(self) -> None:
-        """Write the plan, or hold it against the one that is there."""
-        plan = self._plan()
-        path = self.folder / PLAN
-        if not path.exists():
-            strangers = [name for name in (CONFIG, CHECKPOINT, WEIGHTS, RESULT) if (self.folder / name).exists()]
-            if strangers:
-                raise UsageError(
-                    f"{self.folder}: holds a {strangers[0]} that is no full training's; choose another folder with --out"
-                )
-            write_json(path, plan)
-        begun = read_json(path)
-        if not isinstance(begun, dict) or begun.get("version") != VERSION:
-            raise UsageError(f"{path}: not a plan of this version; choose another folder with --out")
-        if differences := _differences(begun, plan):
-            raise UsageError(
-                f"{self.folder}: holds another training: {'; '.join(differences)}; choose another folder with --out"
-            )
-        if not (self.folder / CONFIG).exists():  # behind the plan: a process that dies between the two can go on
-            write_text(self.folder / CONFIG, self.architecture.to_yaml())
-
-    def _written(self) -> dict[str, Any]:
-        """The folder's result; empty if there is none yet. UsageError for what no training writes."""
-        path = self.folder / RESULT
-        result = read_json(path)
-        if not isinstance(result, dict):
-            return {}
-        require(result, _OF_RESULT, str(path))
-        require(result["test"], {"accuracy": share, "standard_error": number, "images": whole()}, f"{path}: test")
-        require(result["validation"], {"accuracy": share}, f"{path}: validation")
-        require(result["recipe"], {"epochs": whole(1)}, f"{path}: recipe")
-        return result
 
     def _with_memory(self, work: Callable[[Training], T]) -> T:
         """work(the training), again from the checkpoint with half the images at once for as long as memory is too short."""
@@ -423,64 +385,6 @@ class FullTraining:
             "versions": versions(),
             "epochs": [epoch.to_dict() for epoch in self._records],
         }
-
-    def _write_weights(self, training: Training, result: Mapping[str, Any]) -> None:
-        from safetensors.torch import save
-
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in training.result.state_dict().items()}
-        dataset = result["dataset"]
-        metadata = {
-            "format": "pt",
-            "architecture": json.dumps(self.architecture.to_dict()),
-            "digest": result["digest"],
-            "dataset": dataset["name"],
-            "dataset_fingerprint": dataset["fingerprint"],
-            "classes": json.dumps(dataset["classes"]),
-            "mean": json.dumps(dataset["mean"]),
-            "std": json.dumps(dataset["std"]),
-            "test_accuracy": str(result["test"]["accuracy"]),
-            "nas": result["versions"]["nas"],
-        }
-        write_with(self.folder / WEIGHTS, lambda file: file.write(save(tensors, metadata)))
-
-
-_OF_RESULT: Mapping[str, Check] = {
-    **dict.fromkeys(("test", "validation", "recipe"), mapping),
-    "epochs": list_of(mapping),
-    "seconds": number,
-}
-
-
-def _differences(begun: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
-    """What two plans differ in, in words."""
-    found = []
-    if begun.get("digest") != plan["digest"]:
-        found.append(f"the network is {begun.get('digest')}, not {plan['digest']}")
-    law = begun.get("crops", PADDED)  # the only one that earlier versions knew
-    if law != plan["crops"]:  # and the data's fingerprint is of other bytes
-        found.append(f"its images are cropped by {_HOW.get(law, law)}, not by {_HOW[plan['crops']]}")
-    elif begun.get("fingerprint") != plan["fingerprint"]:
-        found.append(f"the data are others, of {begun.get('dataset')}")
-    first, now = ((p.get("weights") or {}) for p in (begun, plan))
-    if first.get("fingerprint") != now.get("fingerprint"):
-        found.append(
-            f"it started from {first.get('source', 'random weights')}, not {now.get('source', 'random weights')}"
-        )
-    old, new = ({"seed": p.get("seed"), "precision": p.get("precision"), **_recipe(p)} for p in (begun, plan))
-    found += [f"{name} is {old.get(name)}, not {value}" for name, value in new.items() if old.get(name) != value]
-    if begun.get("policy") != plan["policy"]:
-        found.append(f"its pieces learn as {begun.get('policy') or 'one'}, not {plan['policy'] or 'one'}")
-    if begun.get("validation") != plan["validation"]:
-        found.append("the validation split is another")
-    return found
-
-
-def _recipe(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """A plan's recipe; what an earlier version did not know of is as it was then."""
-    try:
-        return Recipe.from_dict(plan["recipe"]).to_dict()
-    except (KeyError, TypeError, UsageError):
-        return {}
 
 
 def _first_line(error: BaseException) -> str:

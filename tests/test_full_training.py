@@ -16,12 +16,13 @@ from nas import full_training, work
 from nas.architecture import Architecture
 from nas.data import Dataset
 from nas.errors import NasError, UsageError
-from nas.full_training import CONFIG, PLAN, WEIGHTS, FullTraining, adapted, held_out
+from nas.full_training import FullTraining, adapted, held_out
 from nas.jobs import CHECKPOINT, RESULT
 from nas.memory import training_memory
 from nas.network import build, cost_of
 from nas.recipe import Recipe
 from nas.train import Training
+from nas.training_folder import CONFIG, PLAN, WEIGHTS
 from nas.weights import Weights, read
 
 pytestmark = pytest.mark.usefixtures("one_thread")

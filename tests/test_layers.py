@@ -206,6 +206,7 @@ TABLE: dict[str, set[str]] = {
         )
     },
     "export": {"architecture", "files", "network", "records", "run", "text"},
+    "training_folder": {"architecture", "files", "jobs", "plausible", "recipe", "streaming"},
     "full_training": {
         *(
             "architecture",
@@ -223,6 +224,7 @@ TABLE: dict[str, set[str]] = {
             "settings",
             "streaming",
             "train",
+            "training_folder",
             "weights",
             "work",
         ),

@@ -21,10 +21,11 @@ from nas.batches import Batches
 from nas.data import load, stream
 from nas.data.streamed import Names, Streamed
 from nas.errors import NasError, UsageError
-from nas.full_training import PLAN, FullTraining
+from nas.full_training import FullTraining
 from nas.jobs import RESULT
 from nas.recipe import Recipe
 from nas.streaming import Shown, Stream
+from nas.training_folder import PLAN
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -236,7 +236,7 @@ def _default_name(source: str, weights: str | None, dataset: str, seed: int) -> 
 def _start(source: str, weights: str | None, folder: Path) -> Start:
     """The one network that is named, with the weights that are named or lie beside it."""
     from nas.commands.inputs import read_architecture
-    from nas.full_training import CONFIG, WEIGHTS
+    from nas.training_folder import CONFIG, WEIGHTS
 
     path = Path(source)
     trained = (path / CONFIG).is_file()

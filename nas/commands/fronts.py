@@ -115,7 +115,7 @@ def front_starts(run: Run, weights: str | None, folder: Path) -> list[Start]:
 def _trainings(folder: Path) -> Mapping[str, list[tuple[Path, Architecture]]]:
     """The weights, and the networks they are of, in `folder` and in the folders in it that `nas train` left, by design."""
     from nas.architecture import Architecture
-    from nas.full_training import CONFIG, WEIGHTS
+    from nas.training_folder import CONFIG, WEIGHTS
 
     found: dict[str, list[tuple[Path, Architecture]]] = {}
     for file in sorted([folder / WEIGHTS, *folder.glob(f"*/{WEIGHTS}")]):
