@@ -55,6 +55,18 @@ def python():
 
 
 @pytest.fixture(scope="module")
+def connected():
+    """Ray, started as a search starts it, whose processes may import the tests' helpers."""
+    from nas import cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        cluster.start(None)
+        yield
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
 def one_thread():
     """PyTorch on one thread: on tensors of a few numbers, threads only wait for each other."""
     import torch

@@ -189,3 +189,14 @@ def check_done(folder: Path, trials: int, epochs: int) -> Run:
         assert read_json(folder / "trials" / str(trial.number) / "result.json")["accuracy"] == trial.accuracy
     check_whole(folder)
     return run
+
+
+def costs(folder: Path, trials: int, log: Path) -> dict[str, int]:
+    """What a run of so many trials has cost by its end, as `Faults.record` takes it: counted, not assumed."""
+    run = load_run(folder)
+    digests = [trial.digest for trial in run.complete()]
+    return {
+        "lost": trials - len(run.complete()),
+        "trained_twice": len(digests) - len(set(digests)),
+        "epochs_twice": epochs_twice(log),
+    }

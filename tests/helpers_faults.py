@@ -170,6 +170,10 @@ class Losses:
     epochs_twice: int  # epochs that were begun more than once
     epochs: int  # that were begun at all
 
+    def counts(self) -> dict[str, int]:
+        """As `Faults.record` takes them."""
+        return {"lost": self.lost, "trained_twice": self.trained_twice, "epochs_twice": self.epochs_twice}
+
 
 def losses(folder: Path) -> Losses:
     """From the log of the workers and the run's records. Trials that end as failed are not lost: they were told so."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +134,18 @@ def open_optuna(folder: Path) -> optuna.Study:
 def environment() -> dict[str, str]:
     """For a process of Python that imports these helpers."""
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+
+
+@contextmanager
+def holding(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """A process of Python that runs this code, from when it has printed "holds"; killed at the end."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "holds\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def begin(folder: Path, settings: Settings | None = None, **options) -> Study:

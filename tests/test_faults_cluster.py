@@ -93,9 +93,7 @@ def test_a_machine_joins_and_another_dies(machines: Cluster, tmp_path: Path, fau
     faults.record(
         "machine of the cluster dies",
         made="SIGKILL to all of a node's processes in mid-run (ray.cluster_utils.Cluster)",
-        lost=cost.lost,
-        trained_twice=cost.trained_twice,
-        epochs_twice=cost.epochs_twice,
+        **cost.counts(),
         then="its trials go on from their last epoch elsewhere, and no failure is counted against them",
     )
     faults.record(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from helpers_cli import nas_
-from helpers_disks import check_done, check_whole, epochs_twice, fill, logged, nas_done, nas_process, small_disk
+from helpers_disks import check_done, check_whole, costs, epochs_twice, fill, logged, nas_done, nas_process, small_disk
 from helpers_search import TINY, settings_of, write_space
 
 from nas.doctor import examine, healthy
@@ -100,7 +100,7 @@ def test_a_disk_that_is_full_at_a_write(disk, tmp_path, watch, log, faults, name
     assert epochs_twice(log) <= 1
     faults.record(
         f"disk full: {name}", made="a tmpfs without one free page at that write",
-        lost=0, trained_twice=0, epochs_twice=epochs_twice(log),
+        **costs(folder, TRIALS, log),
         then="ends with 1: what, where, how much is free, how to go on; `nas resume` goes on when there is room",
     )  # fmt: skip
 
@@ -155,7 +155,7 @@ def test_a_disk_that_fills_up_under_ray_workers(disk, tmp_path, faults):
     assert epochs_twice(log) <= 2, "of each worker the one in flight"
     faults.record(
         "disk full under Ray workers", made="a tmpfs that is filled while two workers train, until the driver ends",
-        lost=0, trained_twice=0, epochs_twice=epochs_twice(log),
+        **costs(folder, 8, log),
         then="no trial is failed for it, of each worker the epoch in flight is run again: the driver ends with 1, and `nas resume` goes on",
     )  # fmt: skip
 

@@ -138,9 +138,7 @@ def test_a_driver_killed_at_random_moments(home: Path, faults: Faults, executor:
     faults.record(
         f"driver killed at random moments ({executor})",
         made=f"SIGKILL {kills} times between its start and its work, until {trials} trials were trained ({cost.epochs} epochs)",
-        lost=cost.lost,
-        trained_twice=cost.trained_twice,
-        epochs_twice=cost.epochs_twice,
+        **cost.counts(),
         then="`nas resume` goes on under the same numbers; only epochs in flight run again",
     )
 
@@ -173,9 +171,7 @@ def test_a_driver_that_is_asked_to_stop(
     faults.record(
         fault,
         made=f"{' and '.join(number.name for number in signals)} to the driver in the midst of its work, two trials at once",
-        lost=cost.lost,
-        trained_twice=cost.trained_twice,
-        epochs_twice=cost.epochs_twice,
+        **cost.counts(),
         then=then,
     )
 
@@ -198,9 +194,7 @@ def test_a_trial_that_hangs_in_the_drivers_own_process(home: Path, faults: Fault
     faults.record(
         "hung trial, --trial-timeout, --executor local",
         made="an epoch that never ends, always",
-        lost=cost.lost,
-        trained_twice=cost.trained_twice,
-        epochs_twice=cost.epochs_twice,
+        **cost.counts(),
         then="the process ends with the reason; `nas resume` goes on, and fails the trial after its second time",
     )
 
@@ -233,9 +227,7 @@ def test_host_memory_that_runs_out(home: Path, faults: Faults) -> None:
     faults.record(
         "host out of memory",
         made="a worker that allocates until Ray's memory monitor kills it: one trial once, one always",
-        lost=cost.lost,
-        trained_twice=cost.trained_twice,
-        epochs_twice=cost.epochs_twice,
+        **cost.counts(),
         then="the trial goes on from its last epoch; the one that does it always fails after 3 attempts",
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ from helpers_faults import FITS, Faulty, losses, plan
 from helpers_search import settings_of, training_data
 from reliability import Faults
 
-from nas import cluster, workers
+from nas import workers
 from nas.architecture import Architecture
 from nas.cluster import Resources
 from nas.progress import Tally
 from nas.run import Run, load_run
 from nas.study import Study
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.usefixtures("connected")]
 
 EPOCHS = 3
 RECIPE = {"epochs": EPOCHS, "batch_size": 16, "learning_rate": 0.05, "warmup_epochs": 0.5}
@@ -35,15 +35,6 @@ class Notes(Tally):
 
     def note(self, text: str) -> None:
         self.said.append(text)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def connected() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for Ray's processes, which import helpers_faults
-        cluster.start(None)
-        yield
-        cluster.shutdown()
 
 
 def drive(
@@ -82,9 +73,7 @@ def test_a_worker_killed_in_mid_epoch(tmp_path: Path, faults: Faults) -> None:
     faults.record(
         "worker killed in mid-epoch",
         made="SIGKILL to itself in its second epoch",
-        lost=cost.lost,
-        trained_twice=cost.trained_twice,
-        epochs_twice=cost.epochs_twice,
+        **cost.counts(),
         then="another worker goes on with the epoch that was in flight",
     )
 
@@ -142,9 +131,7 @@ def test_a_hung_trial_is_ended_wherever_it_hangs(tmp_path: Path, faults: Faults)
     faults.record(
         "hung trial, --trial-timeout",
         made="two trials: C code that holds the interpreter and ignores SIGTERM; a stopped process, always",
-        lost=cost.lost,
-        trained_twice=cost.trained_twice,
-        epochs_twice=cost.epochs_twice,
+        **cost.counts(),
         then="the worker is killed, the trial goes on once, then fails; the run goes on",
     )
 
@@ -159,8 +146,6 @@ def test_device_memory_that_runs_out(tmp_path: Path, faults: Faults) -> None:
     faults.record(
         "device out of memory",
         made=f"PyTorch's error raised in a block for more than {FITS} images (no real GPU)",
-        lost=cost.lost,
-        trained_twice=cost.trained_twice,
-        epochs_twice=cost.epochs_twice,
+        **cost.counts(),
         then="the epoch begins again with half as many images at once, until they fit; the worker lives on",
     )

@@ -6,13 +6,10 @@ import errno
 import fcntl
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 
 import pytest
-from helpers_search import environment, settings_of
+from helpers_search import holding, settings_of
 
 from nas import locks
 from nas.errors import NasError, UsageError
@@ -34,17 +31,8 @@ HOLDER = """\
 @pytest.fixture
 def holder(tmp_path):
     """A process that holds the lock, and shows a sign of life ten times a second."""
-    code = textwrap.dedent(HOLDER)
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / LOCK)], stdout=subprocess.PIPE, text=True, env=environment()
-    )
-    try:
-        assert process.stdout.readline() == "holds\n"
+    with holding(HOLDER, tmp_path / LOCK) as process:
         yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 @pytest.fixture(params=["another machine", "no locks"])

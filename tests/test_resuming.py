@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from helpers_cli import nas_, output, refusal
-from helpers_disks import check_done, epochs_twice, jumping_clocks, logged, nas_done, nas_process, small_disk
+from helpers_disks import check_done, costs, epochs_twice, jumping_clocks, logged, nas_done, nas_process, small_disk
 from helpers_search import TINY, finish, images, settings_of, write_space
 from make_run import make_run
 
@@ -87,7 +87,7 @@ def test_a_copy_goes_on_elsewhere_and_leaves_the_original_alone(tmp_path, log, f
     assert json_front(copy) and healthy(examine(copy))
     faults.record(
         "a run folder copied elsewhere", made="copied in the midst of a trial and resumed while the original is there",
-        lost=0, trained_twice=0, epochs_twice=epochs_twice(log), then="goes on; the original is not touched",
+        **costs(copy, TRIALS, log), then="goes on; the original is not touched",
     )  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def test_two_drivers_at_once(tmp_path, faults):
     assert epochs_twice(log) == 0
     faults.record(
         "two drivers on one run", made="three processes at once on one folder",
-        lost=0, trained_twice=0, epochs_twice=epochs_twice(log),
+        **costs(folder, 8, log),
         then="one trains; the others are refused (2) by the lock, and told who has it",
     )  # fmt: skip
 
@@ -189,7 +189,7 @@ def test_clocks_that_jump(tmp_path, faults):
     assert nas_("report", folder).exit_code == 0 and healthy(examine(folder))
     faults.record(
         "clock jumps", made="the process's clock set by hours and years, back and forth, 20 times a second (LD_PRELOAD)",
-        lost=0, trained_twice=0, epochs_twice=epochs_twice(log),
+        **costs(folder, 7, log),
         then="durations and the ETA are of the steady clock; nothing is ordered by time",
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ import textwrap
 import time
 
 import pytest
-from helpers_search import CONDITIONAL, again, begin, environment, finish, settings_of
+from helpers_search import CONDITIONAL, again, begin, environment, finish, holding, settings_of
 
 from nas.errors import UsageError
 from nas.run import JOURNAL, LOCK, load_run
@@ -34,19 +34,8 @@ def holder(tmp_path):
     """Another process that drives the run in `tmp_path`."""
     with begin(tmp_path, trials=2):
         pass
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOLDER), str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
-    try:
-        assert process.stdout.readline() == "holds\n"
+    with holding(HOLDER, tmp_path) as process:
         yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def test_a_second_driver_is_refused_until_the_first_is_killed(tmp_path, holder):

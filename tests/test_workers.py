@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ from nas.run import Run, load_run
 from nas.space import load_space
 from nas.study import Study
 from nas.workers import Worker
+
+pytestmark = pytest.mark.usefixtures("connected")
 
 SPACE = """\
 space: pocket
@@ -54,15 +55,6 @@ class Watched(Tally):
 
     def stop(self) -> bool:
         return len(self.epochs) >= self.limit
-
-
-@pytest.fixture(scope="module", autouse=True)
-def connected() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for Ray's processes, which import helpers_workers
-        cluster.start(None)
-        yield
-        cluster.shutdown()
 
 
 @pytest.fixture
