@@ -47,7 +47,7 @@ def execute(study: Study, data: TrainingData, say: Say, display: Callable[[Study
 
             say("starting Ray workers ...")
             if cluster.start(executor["address"], say):
-                ending.callback(cluster.shutdown)
+                ending.callback(interrupts.unheeded, cluster.shutdown)
             interrupts.install()  # Ray puts a handler of its own for SIGTERM
             taken = resources(study, data, say)
             if study.settings.device.startswith("cuda") and not taken.gpus:
@@ -151,7 +151,16 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     def __init__(self, note: Say) -> None:
         self._note = note
         self._asked = False
+        self._unheeded = False
         self._before: dict[int, Any] = {}
+
+    def unheeded(self, end: Callable[[], None]) -> None:
+        """Do what must not be cut off: Ray ends the whole process, without a word, at the next call behind half a shutdown."""
+        self._unheeded = True
+        try:
+            end()
+        finally:
+            self._unheeded = False
 
     def asked(self) -> bool:
         return self._asked
@@ -174,6 +183,8 @@ class Interrupts(AbstractContextManager["Interrupts"]):
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._unheeded:
+            return  # it ends already, within seconds
         if self._asked or number == signal.SIGTERM:
             self._asked = True
             raise KeyboardInterrupt
