@@ -22,6 +22,8 @@ from nas.packing import Packing, Question
 if TYPE_CHECKING:
     from nas.settings import Settings
 
+Say = Callable[[str], None]
+
 # No callbacks, no log files, no warnings about them: 0.05 s a trial instead of 4 s (see benchmarks/).
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -36,6 +38,7 @@ ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 PACKING_SECONDS = 600.0  # until the probe of how many trials share a GPU is given up
+ENGINE_SECONDS = 300.0  # until that of the forms of operations is
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +150,17 @@ def _store_bytes() -> int:
     return int(min(max(free // 5, 1 << 28), 1 << 35))
 
 
-def measured(settings: Settings, resources: Resources) -> dict[str, dict[str, Any]]:
-    """`nas.work.measured`, where a trial would run."""
+def measured(settings: Settings, resources: Resources, say: Say) -> dict[str, dict[str, Any]]:
+    """`nas.work.measured`, where a trial would run; nothing, and a word, if it fails or takes too long."""
     from nas.work import measured as probe
 
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(probe)
     resolution, threads = settings.trained_resolution(), max(1, int(resources.cpus))
     asked = task.remote(settings.device, settings.precision, resolution, threads, repeatable=False)
-    found: dict[str, dict[str, Any]] = ray.get(asked)
-    return found
+    found, problem = _answered(asked, ENGINE_SECONDS)
+    if problem:
+        say(f"which forms of operations are the fastest was not measured: {problem}; the plain ones are taken")
+    return found or {}
 
 
 def most_per_gpu(workers: int, cpus: float | None) -> int:
@@ -171,12 +176,17 @@ def packed(question: Question, seconds: float = PACKING_SECONDS) -> Packing:
     from nas.packing import measured as probe
 
     task = ray.remote(num_cpus=1, num_gpus=1, max_retries=0)(probe)
-    answer = task.remote(question)
+    found, problem = _answered(task.remote(question), seconds)
+    if found is None:
+        return Packing(reason=f"the probe failed: {problem}")
+    answer: Packing = found
+    return answer
+
+
+def _answered(asked: Any, seconds: float) -> tuple[Any, str]:
+    """What a probe gives; None, and why, if it fails or takes too long: whatever it is, a search can go on without."""
     try:
-        found: Packing = ray.get(answer, timeout=seconds)
-    except Exception as error:  # whatever it is, a search can go on without
-        ray.cancel(answer, force=True)
-        return Packing(
-            reason=f"the probe failed: {str(error).splitlines()[-1] if str(error) else type(error).__name__}"
-        )
-    return found
+        return ray.get(asked, timeout=seconds), ""
+    except Exception as error:
+        ray.cancel(asked, force=True)
+        return None, str(error).splitlines()[-1] if str(error) else type(error).__name__

@@ -56,7 +56,7 @@ def execute(study: Study, data: TrainingData, say: Say, display: Callable[[Study
                 )
             slots, gpu = taken.slots(), bool(taken.gpus)
             train = functools.partial(workers.run, study, data, monitor, interrupts.asked, taken)
-            probe = functools.partial(cluster.measured, resources=taken)
+            probe = functools.partial(cluster.measured, resources=taken, say=say)
             say(f"{slots} trials at once, with {taken.cpus:g} cores and {taken.gpus:g} GPUs each")
         _choose_engine(study, probe, gpu)
         started = time.monotonic()
@@ -102,8 +102,7 @@ def resources(study: Study, data: TrainingData, say: Say) -> cluster.Resources:
                 cluster.most_per_gpu(asked, cpus),
             )
         )
-        study.settings = dataclasses.replace(settings, packing=answer.to_dict())
-        study.settings.save(study.folder)
+        study.keep(dataclasses.replace(settings, packing=answer.to_dict()))
     if not (plain.gpus and study.settings.packing):
         return plain
     answer = packing.Packing.from_dict(study.settings.packing)
@@ -118,8 +117,7 @@ def _choose_engine(study: Study, probe: Callable[[Settings], dict[str, dict[str,
         return  # a run goes on with what it began with
     if not gpu and settings.trained_resolution() < BF16_CPU_RESOLUTION:
         return  # a CPU trains small images in fp32, where nothing is to be chosen
-    study.settings = dataclasses.replace(settings, engine=probe(settings))
-    study.settings.save(study.folder)
+    study.keep(dataclasses.replace(settings, engine=probe(settings)))
 
 
 def _gpu_here(device: str) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nas.errors import NasError
+from nas.errors import NasError, WriteError
 from nas.files import read_json, write_json
 from nas.jobs import ATTEMPT, EPOCHS, Job
 from nas.retries import Attempts, Cause
@@ -62,8 +62,14 @@ def count(job: Job, cause: Cause) -> None:
 
 def put_back(job: Job) -> None:
     """The attempt ends for no cause of its own: nobody may write, and nothing is counted."""
-    if _read(job.folder).get("token") == job.token:
+    if _read(job.folder).get("token") != job.token:
+        return
+    try:
         write_json(job.folder / ATTEMPT, {"token": "", "ended": dict(job.ended)})
+    except WriteError:
+        (job.folder / ATTEMPT).unlink(
+            missing_ok=True
+        )  # a full disk takes nothing new, and still lets go of what is there
 
 
 def recovered(job: Job) -> Attempts:

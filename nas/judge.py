@@ -16,8 +16,8 @@ from nas.architecture import Architecture
 from nas.files import read_json, write_json
 from nas.jobs import EPOCHS, Job
 from nas.network import cost_of
-from nas.records import Epoch
-from nas.run import DECISIONS, objective_values, read_baselines, read_trials
+from nas.records import Epoch, Trial
+from nas.run import DECISIONS, TRIALS, objective_values, read_baselines, read_trials
 from nas.settings import Settings
 from nas.stopping import Curve, Decision, Point, Standing, Stopping
 
@@ -90,6 +90,12 @@ class Judge:
             "epochs": [own.to_dict() for own in epochs],
         }
 
+    def _finish(self, folder: Path, trial: Trial, decision: Decision) -> None:
+        """Write the result of a stop that was decided; the study tells it when it comes to the trial."""
+        key = str(trial.number)
+        job = Job(key, folder / TRIALS / key, trial.architecture, self.state.seed)
+        write_json(job.result_path, self._result(job, list(trial.epochs[: decision.epoch]), decision))
+
     def _restore(self, folder: Path, settings: Settings, storage: str | None) -> None:
         """Curves and decisions of earlier drivers, in the order in which the trials began."""
         baselines, trials = read_baselines(folder, settings, self.objectives), read_trials(folder, settings, storage)
@@ -98,6 +104,12 @@ class Judge:
                 continue
             key = f"baseline:{trial.label}" if trial.label else str(trial.number)
             epochs, decisions = list(trial.epochs), list(trial.decisions)
+            if decisions and decisions[-1].stop and trial.state == "running":
+                # The driver was killed between a stop and its result; what was trained since, by a worker of its, is left out.
+                if len(epochs) >= decisions[-1].epoch:
+                    self._finish(folder, trial, decisions[-1])
+                    continue
+                decisions.pop()
             # What was decided behind an epoch that has to be trained again stays decided.
             decided = max((own.epoch for own in decisions), default=0)
             self.state.add(key, self._curve(trial.architecture, epochs, trial.state), decided)

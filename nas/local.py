@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from nas.errors import WriteError
 from nas.jobs import Job, TrainingData
 from nas.judge import Judge
 from nas.progress import Monitor
@@ -25,25 +27,27 @@ def run(study: Study, data: TrainingData, monitor: Monitor, stop: Callable[[], b
         engines=settings.engine,
     )
     judge = Judge(study.folder, settings, study.url)
+
+    def told(job: Job, result: Mapping[str, Any]) -> None:
+        judge.ended(job, result)
+        monitor.ended(job, result)
+
     while not stop():
-        job = study.ask()
+        job = study.ask(told)
         if job is None:
             return
         monitor.started(job)
         try:
             with Watch(job, settings.executor.get("trial_timeout")):
                 ended = _train(bench, job, monitor, stop, judge)
-        except (
-            KeyboardInterrupt
-        ):  # while an exception, as the end of this process, may be the trial's fault: see `nas.fencing`
+        except (KeyboardInterrupt, WriteError):
+            # No fault of the trial, while another exception, which ends this process, may be one: see `nas.fencing`.
             study.put_back(job.key)
             raise
         if not ended:
             study.put_back(job.key)
             return
-        result = study.tell(job.key)
-        judge.ended(job, result)
-        monitor.ended(job, result)
+        told(job, study.tell(job.key))
 
 
 def _train(bench: Bench, job: Job, monitor: Monitor, stop: Callable[[], bool], judge: Judge) -> bool:

@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
-from io import FileIO
+from io import BufferedReader, FileIO
 from pathlib import Path
 
 from nas.errors import NasError, UsageError
@@ -142,14 +142,27 @@ def held(path: Path) -> bool:
     """Whether a driver has the lock, as far as it can be told without waiting for signs of life."""
     try:
         with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            works = _shared(file)
             age = time.time() - os.fstat(file.fileno()).st_mtime
     except BlockingIOError:
         return True
     except OSError:
         return False
     holder = Holder.of(path)
-    return holder is not None and not holder.here and 0 <= age < WATCH_SECONDS
+    return holder is not None and not (works and holder.here) and 0 <= age < WATCH_SECONDS
+
+
+def _shared(file: BufferedReader) -> bool:
+    """Lock the file for reading; False where the file system has no locks. BlockingIOError if a driver has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+        return False
+    return True
 
 
 def beats(path: Path, seconds: float | None = None) -> bool:

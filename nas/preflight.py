@@ -44,7 +44,7 @@ def needed(settings: Settings, workers: int) -> int:
 def check_room(folder: Path, settings: Settings, say: Callable[[str], None], *, begun: bool = False) -> None:
     """UsageError if the disk can't hold the run; a word if it hardly can, or if the run is `begun` and has a part of it already."""
     executor = settings.executor
-    workers = executor["workers"] or (1 if executor["kind"] == "local" else os.cpu_count() or 1)
+    workers = 1 if executor["kind"] == "local" else executor["workers"] or os.cpu_count() or 1
     need = needed(settings, workers)
     place = existing(folder)
     try:
@@ -54,8 +54,8 @@ def check_room(folder: Path, settings: Settings, say: Callable[[str], None], *, 
     about = f"about {format_bytes(need)} with {workers} trial{'s' if workers > 1 else ''} at once"
     if free < need and not begun:
         raise UsageError(
-            f"{folder}: the disk has no room for this run ({free_space(place)}; it may take {about}); free space, or name another "
-            "place with --out"
+            f"{folder}: the disk has no room for this run ({free_space(place)}; it may take {about}); free space, name another "
+            "place with --out, or say --workers if fewer train at once"
         )
     if free < COMFORT * need:
         say(f"warning: the disk is nearly full: {free_space(place)}, and this run may take {about}")

@@ -11,7 +11,6 @@ import os
 import secrets
 import socket
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ from nas.errors import NasError, UsageError
 
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 PROBE_SECONDS = 10.0
-_LISTEN = "0A"  # in /proc/net/tcp
-_RAY = ("gcs_server", "raylet", "ray::")
 
 
 def token_file() -> Path | None:
@@ -178,51 +175,3 @@ def _raylet() -> Any:
     import ray._raylet
 
     return ray._raylet
-
-
-# -- what can be said of a machine ---------------------------------------------------------------------------------------
-
-
-def ray_warnings() -> list[str]:
-    """What is unsafe about Ray on this machine, a sentence each: its token, its settings, its open ports. Changes nothing."""
-    found = []
-    if os.environ.get(MODE, "token").lower() != "token":
-        found.append(
-            f"{MODE}={os.environ[MODE]}: `ray start` makes a cluster that runs whatever anybody sends it; unset it"
-        )
-    if (path := token_file()) is not None:
-        with suppress(OSError):
-            if (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
-                found.append(f"{path}: others can read this token of Ray (mode {mode:o}); chmod 600 {path}")
-    if ports := sorted({f"{name} {port}" for name, port in listening()}):
-        found.append(
-            f"Ray listens on all interfaces of this machine ({', '.join(ports)}); a firewall should keep these ports from all but "
-            "the cluster's own machines (docs/security.md)"
-        )
-    return found
-
-
-def listening() -> Iterator[tuple[str, int]]:
-    """Name and port of each process of Ray that this user can see to listen on all interfaces. Nothing where there is no /proc."""
-    ports = dict(_sockets())
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            name = (process / "comm").read_text().strip()
-            if not name.startswith(_RAY):
-                continue
-            for handle in (process / "fd").iterdir():
-                with suppress(OSError):
-                    target = str(handle.readlink())
-                    if target in ports:
-                        yield name, ports[target]
-
-
-def _sockets() -> Iterator[tuple[str, int]]:
-    """("socket:[inode]", port) of the TCP sockets that listen on all interfaces."""
-    for table in ("tcp", "tcp6"):
-        with suppress(OSError):
-            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-                fields = line.split()
-                address, _, port = fields[1].partition(":")
-                if fields[3] == _LISTEN and not address.strip("0"):
-                    yield f"socket:[{fields[9]}]", int(port, 16)

@@ -157,21 +157,25 @@ class Settings:
             "recipe": dict(self.recipe),
             "proxy": dict(self.proxy),
             "objectives": list(self.objectives),
+            "seed": self.seed,  # it splits the images, too
+            "precision": self.precision,
+            "stopping": dict(self.stopping),
         }
         plain: dict[str, Any] = json.loads(json.dumps(what, default=str))  # as it is read back from the study
         return plain
 
-    def check_unchanged(self, before: Settings, folder: Path, study: str) -> None:
-        """UsageError if the run in `folder` began otherwise: `before` is what its study, in the file of that name, has kept."""
+    def check_unchanged(self, before: Settings, folder: Path, mendable: bool = True) -> None:
+        """UsageError if the run in `folder` began otherwise: `before` is what its study has kept. mendable: by `nas doctor`."""
         old, now = before.comparable(), self.comparable()
         if old.pop("id") != now.pop("id"):
             raise UsageError(
-                f"{folder}: {study} is that of another run than {FILE}: {before.name}, begun {before.created}"
+                f"{folder}: its study is that of another run than {FILE}: {before.name}, begun {before.created}"
             )
         if changed := [name for name in now if now[name] != old[name]]:
             raise UsageError(
                 f"{folder}: its study has other {' and '.join(changed)} than its {FILE}, which was changed since the run began; "
-                "results would not be comparable. Put the old one back (`nas doctor RUN --repair` can), or start a new search"
+                f"results would not be comparable. Put the old one back{' (`nas doctor RUN --repair` can)' if mendable else ''}, "
+                "or start a new search"
             )
 
 
@@ -203,6 +207,7 @@ _OF_EXECUTOR: Mapping[str, Check] = {
     "gpus_per_trial": lambda value: "" if isinstance(value, str) else optional(number)(value),
     "address": optional(text),
 }
+_OF_EXECUTOR_LATER: Mapping[str, Check] = {"trial_timeout": optional(number)}
 
 
 def _check(data: Mapping[str, Any], where: str) -> None:
@@ -213,6 +218,7 @@ def _check(data: Mapping[str, Any], where: str) -> None:
     require(data["dataset"], _OF_DATASET, f"{where}: dataset")
     require(data["dataset"], _LATER, f"{where}: dataset", missing=True)
     require(data["executor"], _OF_EXECUTOR, f"{where}: executor")
+    require(data["executor"], _OF_EXECUTOR_LATER, f"{where}: executor", missing=True)
     for entry in data["baselines"]:  # the name is that of a folder in the run's
         require(entry, {"name": file_name, "architecture": mapping}, f"{where}: baselines")
     for metric, ends in data["budgets"].items():
@@ -222,6 +228,7 @@ def _check(data: Mapping[str, Any], where: str) -> None:
         objectives = parse_objectives(",".join(data["objectives"]))
         Recipe.from_dict(data["recipe"])
         Proxy.from_dict(data.get("proxy", {}))
+        Policy.from_dict(data.get("stopping", {}))
         Budget({metric: (ends[0], ends[1]) for metric, ends in data["budgets"].items()})
         if len(data["reference"]) != len(objectives):
             raise UsageError(f"reference must have a value for each of {len(objectives)} objectives")

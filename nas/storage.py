@@ -214,7 +214,12 @@ def _parsed(url: str) -> URL:
 def _engine_options(parsed: URL) -> dict[str, Any]:
     if parsed.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": 60}}  # seconds for which a reader waits for a writer
-    return {"pool_pre_ping": True}  # a server that was started anew costs a connection, not the run
+    options: dict[str, Any] = {"pool_pre_ping": True}  # a server that was started anew costs a connection, not the run
+    if parsed.drivername in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
+        # A server that is silent, or gone without a word, is noticed; what the URL says goes before.
+        silent = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+        options["connect_args"] = {name: value for name, value in silent.items() if name not in parsed.query}
+    return options
 
 
 def _connect(parsed: URL) -> None:

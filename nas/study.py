@@ -12,7 +12,7 @@ import random
 import time
 import warnings
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from nas import fencing
 from nas.architecture import Architecture
+from nas.claims import Claim, claim
 from nas.errors import NasError, UsageError
 from nas.files import make_folder, read_json, unwritable, write_json, write_text
-from nas.jobs import CHECKPOINT, EPOCHS, PREVIOUS, Job
+from nas.jobs import EPOCHS, Job
 from nas.knobs import Choices
 from nas.locks import RunLock, take
 from nas.network import cost_of
@@ -46,10 +47,12 @@ from nas.run import (
 )
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.settings import FILE, Settings
-from nas.storage import failed, of_storage, open_storage, resolved, study_name, together
+from nas.storage import failed, of_storage, open_storage, redacted, resolved, study_name, together
 
 if TYPE_CHECKING:
     import optuna
+
+Told = Callable[[Job, Mapping[str, Any]], None]
 
 FAILURES_AT_FIRST = 5  # that many with nothing trained, and it is not the candidates' fault
 REJECTIONS_IN_A_ROW = 100  # then the sampler is handed a candidate that fits and is new
@@ -95,6 +98,7 @@ class Study:
         self._digests: dict[str, str] = {}  # digest -> who trains or trained it
         self._lock: RunLock | None = None
         self._study: optuna.Study | None = None
+        self._claim: Claim | None = None  # on a study that lies outside the folder
 
     def __enter__(self) -> Self:
         make_folder(self.folder)
@@ -118,18 +122,18 @@ class Study:
 
     # -- handing out -------------------------------------------------------------------------------------------------
 
-    def ask(self) -> Job | None:
+    def ask(self, told: Told = lambda job, result: None) -> Job | None:
         """The next candidate to train, within the budgets and not trained before; None if no more are needed for now.
 
-        Sets `exhausted` where the space holds no further candidate. NasError if trials keep failing.
+        Sets `exhausted` where the space holds no further candidate. `told` hears of trials that are found to be at their end
+        already. NasError if trials keep failing.
         """
-        assert self._lock is not None, "use `with Study(...)`"
-        self._lock.check()
+        self._check_mine()
         while self._queue:
             waiting = self._hand_out(self._queue.popleft())
             if not self.ended(waiting.key):
                 return waiting
-            self.tell(waiting.key)  # a worker that outlived the last driver has brought it to its end meanwhile
+            told(waiting, self.tell(waiting.key))  # a worker that outlived the last driver has ended it meanwhile
         searching = sum(not job.baseline for job in self._flying.values())
         if self.exhausted or self.counts.trained + searching >= self.settings.trials:
             return None
@@ -147,6 +151,12 @@ class Study:
                 return self._hand_out(job)
         self.exhausted = True
         return None
+
+    def keep(self, settings: Settings) -> None:
+        """Go on by these settings, in `run.yaml` and in the copy that the study has of it."""
+        self.settings = settings
+        settings.save(self.folder)
+        self.study.set_user_attr(ATTRIBUTE, _plain(settings))
 
     @property
     def finished(self) -> bool:
@@ -177,7 +187,7 @@ class Study:
             if "dynamic value space" not in str(error):
                 raise
             raise UsageError(
-                f"{self.folder / JOURNAL}: its trials are of another space than that of the run's settings"
+                f"{self._where}: its trials are of another space than that of the run's settings"
             ) from error
         architecture = self.space.architecture(choices)
         cost, digest = cost_of(architecture), architecture.digest
@@ -200,10 +210,9 @@ class Study:
 
     def _close(self, number: int, facts: Mapping[str, Any], outcome: str, reason: str) -> None:
         """End a trial that is not trained. A duplicate is told as FAIL, which no sampler learns from."""
-        from optuna.trial import Trial, TrialState
+        from optuna.trial import TrialState
 
-        trial = Trial(self.study, self._trial_id(number))
-        trial.set_user_attr(ATTRIBUTE, {**facts, "outcome": outcome, "reason": reason})
+        self._note(number, ATTRIBUTE, {**facts, "outcome": outcome, "reason": reason})
         self.study.tell(number, state=TrialState.PRUNED if outcome == "rejected" else TrialState.FAIL)
         setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
 
@@ -221,8 +230,7 @@ class Study:
 
     def tell(self, key: str) -> Mapping[str, Any]:
         """Record the result that a job's worker wrote, and return it. NasError if there is none."""
-        assert self._lock is not None, "use `with Study(...)`"
-        self._lock.check()
+        self._check_mine()
         job = self._flying[key]
         result = _result(job)
         if result is None:
@@ -275,7 +283,7 @@ class Study:
 
     def _record(self, job: Job, result: Mapping[str, Any]) -> None:
         """Tell Optuna what became of a trial, and leave the config of a network that failed, for a person to look into."""
-        from optuna.trial import Trial, TrialState
+        from optuna.trial import TrialState
 
         failed = result["state"] == "failed"
         attempts = {name: result[name] for name in ("cause", "attempts", "ended") if result.get(name)}
@@ -285,23 +293,21 @@ class Study:
         if job.baseline:
             pass
         elif failed:
-            trial = Trial(self.study, self._trial_id(int(job.key)))
-            trial.set_user_attr("reason", result["reason"])
-            trial.set_user_attr("attempts", attempts)
+            self._note(int(job.key), "reason", result["reason"])
+            self._note(int(job.key), "attempts", attempts)
             self.study.tell(int(job.key), state=TrialState.FAIL)
             self.counts.failed += 1
             self._last_failure = result["reason"]
         elif result["state"] == "stopped":
             self._stop(int(job.key), result)
         else:
-            trial = Trial(self.study, self._trial_id(int(job.key)))
             if "ended" in attempts:
-                trial.set_user_attr("attempts", attempts)
+                self._note(int(job.key), "attempts", attempts)
             if self.settings.stopping_policy().name != "none":
                 # What those that were stopped on the way are held against, by a sampler that learns from them.
                 epochs, whole = result["epochs"], self.settings.training_recipe().epochs
                 curve = {str(own["number"] / whole): own["accuracy"] for own in epochs[:-1]}
-                trial.set_user_attr(ATTRIBUTE, {**trial.user_attrs[ATTRIBUTE], "curve": curve})
+                self._note(int(job.key), ATTRIBUTE, {**self._facts(int(job.key)), "curve": curve})
             values = objective_values(result["accuracy"], cost_of(job.architecture), self.objectives)
             self.study.tell(int(job.key), values)
             self.counts.complete += 1
@@ -309,16 +315,13 @@ class Study:
 
     def _stop(self, number: int, result: Mapping[str, Any]) -> None:
         """PRUNED, with the fidelity and accuracy that it reached, which nobody must take for final ones."""
-        from optuna.trial import Trial, TrialState
+        from optuna.trial import TrialState
 
         epochs, whole = result["epochs"], self.settings.training_recipe().epochs
-        trial = Trial(self.study, self._trial_id(number))
         partial = {"fidelity": len(epochs) / whole, "value": epochs[-1]["accuracy"]}
-        trial.set_user_attr("reason", result["reason"])
-        trial.set_user_attr(ATTRIBUTE, {**trial.user_attrs[ATTRIBUTE], "partial": partial})
+        self._note(number, "reason", result["reason"])
+        self._note(number, ATTRIBUTE, {**self._facts(number), "partial": partial})
         self.study.tell(number, state=TrialState.PRUNED)
-        for name in (CHECKPOINT, PREVIOUS, EPOCHS):
-            (self.folder / TRIALS / str(number) / name).unlink(missing_ok=True)
         self.counts.stopped += 1
 
     # -- opening and recovering --------------------------------------------------------------------------------------
@@ -330,6 +333,25 @@ class Study:
 
     def _trial_id(self, number: int) -> int:
         return self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+
+    @property
+    def _where(self) -> str:
+        """Where the study lies, to be read."""
+        return redacted(self.url) if self.url else str(self.folder / JOURNAL)
+
+    def _facts(self, number: int) -> Mapping[str, Any]:
+        facts: Mapping[str, Any] = self.study._storage.get_trial(self._trial_id(number)).user_attrs[ATTRIBUTE]
+        return facts
+
+    def _note(self, number: int, name: str, value: Any) -> None:
+        self.study._storage.set_trial_user_attr(self._trial_id(number), name, value)
+
+    def _check_mine(self) -> None:
+        """NasError if another driver has taken the run over."""
+        assert self._lock is not None, "use `with Study(...)`"
+        self._lock.check()
+        if self._claim is not None:
+            self._claim.check()
 
     def _open(self) -> None:
         import optuna
@@ -382,9 +404,11 @@ class Study:
         """UsageError if the study was begun with other settings than `run.yaml` now says; the study keeps those of the last start."""
         kept = self.study.user_attrs.get(ATTRIBUTE)
         if kept is not None:
-            self.settings.check_unchanged(Settings.from_dict(kept, f"{self.folder / JOURNAL}"), self.folder, JOURNAL)
-        if kept != (now := json.loads(json.dumps(dataclasses.asdict(self.settings)))):
+            self.settings.check_unchanged(Settings.from_dict(kept, self._where), self.folder, self.url is None)
+        if kept != (now := _plain(self.settings)):
             self.study.set_user_attr(ATTRIBUTE, now)
+        if self.url is not None:
+            self._claim = claim(self.folder, self.study)
 
     def _adopt_baselines(self) -> None:
         for entry in self.settings.baselines:
@@ -405,7 +429,7 @@ class Study:
             self.recovered.append(f"closed trial {frozen.number}, which was being asked for when the driver died")
         if facts is None:
             return
-        with reading(str(self.folder / JOURNAL)):
+        with reading(self._where):
             check_facts(frozen, self.objectives)
         if outcome is not None:
             setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
@@ -420,17 +444,26 @@ class Study:
         if result is not None:
             self._record(job, result)
             self.recovered.append(f"took over the result of trial {frozen.number}, which was written but not recorded")
-        else:
-            self._reopen(job)
+        elif self._reopen(job):
             self.recovered.append(f"goes on with trial {frozen.number}")
 
-    def _reopen(self, job: Job) -> None:
-        """Queue what an earlier driver left open; the next `ask` gives it up if its last attempt was one too many."""
+    def _reopen(self, job: Job) -> bool:
+        """Queue what an earlier driver left open, or end it if its last attempt was one too many; whether it goes on."""
         attempts = self._attempts[job.key] = fencing.recovered(job)
         last = next((cause for cause in (Cause.PROCESS, Cause.TIMEOUT) if not attempts.allow(cause)), None)
-        if last is not None:
-            self._give_up(job, last, attempts.gave_up(last, "under an earlier driver"))
-        self._queue.append(job)
+        if last is None:
+            self._queue.append(job)
+            return True
+        self._give_up(job, last, reason := attempts.gave_up(last, "under an earlier driver"))
+        self._record(job, read_json(job.result_path))
+        self.recovered.append(f"gave {f'trial {job.key}' if not job.baseline else job.key} up: {reason}")
+        return False
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    """The settings as they are read back from the study."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
+    return plain
 
 
 def _result(job: Job) -> dict[str, Any] | None:

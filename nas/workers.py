@@ -126,7 +126,7 @@ class Driver(Searcher):
         if len(self.jobs) >= self._capacity():
             return None
         try:
-            job = self.study.ask()
+            job = self.study.ask(self._told)
         except Exception as error:  # Tune would swallow its type: it is raised again behind fit()
             self.failure = error
             return None if self.jobs else str(Searcher.FINISHED)
@@ -153,10 +153,7 @@ class Driver(Searcher):
         if result is not None and not error:
             self._show(job, result)  # Tune gives the last result here only
         if self.study.ended(job.key):
-            self.ended += 1
-            result = self.study.tell(job.key)
-            self.judge.ended(job, result)
-            self.monitor.ended(job, result)
+            self._told(job, self.study.tell(job.key))
         elif result is not None and result.get("unwritable"):
             self.study.put_back(job.key)
             raise WriteError(result["unwritable"])
@@ -171,10 +168,12 @@ class Driver(Searcher):
         if self.study.retry(job.key, last, cause):
             self.monitor.note(f"{job.key}: {cause}: {last}; goes on from its last epoch")
         else:
-            self.ended += 1
-            result = read_json(job.result_path)
-            self.judge.ended(job, result)
-            self.monitor.ended(job, result)
+            self._told(job, read_json(job.result_path))
+
+    def _told(self, job: Job, result: Mapping[str, Any]) -> None:
+        self.ended += 1
+        self.judge.ended(job, result)
+        self.monitor.ended(job, result)
 
     def _show(self, job: Job, result: Mapping[str, Any]) -> None:
         if result.get("epoch"):

@@ -192,7 +192,7 @@ def test_the_journal_of_another_run(run, tmp_path):
         finish(study)
     shutil.copy(other / JOURNAL, run / JOURNAL)
     with (
-        pytest.raises(UsageError, match=r"study\.journal is that of another run than run\.yaml: other"),
+        pytest.raises(UsageError, match=r"its study is that of another run than run\.yaml: other"),
         Study(run, mine),
     ):
         pass

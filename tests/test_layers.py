@@ -33,6 +33,7 @@ TABLE: dict[str, set[str]] = {
     "text": set(),
     "files": {"text"},
     "locks": {"files"},
+    "claims": {"files"},
     "migration": set(),
     "data": {"files", "text"},
     "augmentation": set(),
@@ -127,6 +128,7 @@ TABLE: dict[str, set[str]] = {
     "study": {
         *(
             "architecture",
+            "claims",
             "fencing",
             "files",
             "jobs",
@@ -160,8 +162,10 @@ TABLE: dict[str, set[str]] = {
             "run",
             "salvage",
             "samplers",
+            "security",
             "settings",
             "space",
+            "storage",
             "text",
         ),
     },
@@ -257,7 +261,7 @@ FOR_TYPES: dict[str, set[str]] = {
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
     "ray": {"cluster", "security", "watching", "workers"},
-    "optuna": {"analysis", "bench", "doctor", "journal", "run", "samplers", "storage", "study"},
+    "optuna": {"analysis", "bench", "claims", "doctor", "journal", "run", "samplers", "storage", "study"},
     "plotly": {"bench", "report"},
 }
 

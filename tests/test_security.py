@@ -12,6 +12,7 @@ import pytest
 
 import nas
 from nas import security
+from nas.doctor import machine, ports
 from nas.errors import NasError, UsageError
 
 PACKAGE = Path(nas.__file__).parent
@@ -62,12 +63,13 @@ def test_a_token_that_others_can_read_is_taken_from_them_and_that_is_said(home, 
     path.parent.mkdir()
     path.write_text("a" * 64)
     path.chmod(loose)
-    assert any(f"mode {loose:o}" in warning for warning in security.ray_warnings())
+    (before,) = machine._token(path)
+    assert before.level == "warning" and f"mode {loose:o}" in before.what
     (note,) = security.ensure_token()
     assert f"mode {loose:o}" in note and str(path) in note and "remove the file" in note
     assert mode(path) == 0o600
     assert path.read_text() == "a" * 64
-    assert not any(str(path) in warning for warning in security.ray_warnings())
+    assert [finding.level for finding in machine._token(path)] == ["fine"]
 
 
 def test_an_empty_token_is_made_anew(home):
@@ -101,23 +103,32 @@ def test_a_home_that_can_t_be_written_is_said(home):
         security.ensure_token()
 
 
-def test_a_mode_without_tokens_is_warned_of(home, monkeypatch):
-    assert not [warning for warning in security.ray_warnings() if security.MODE in warning]
-    monkeypatch.setenv(security.MODE, "disabled")
-    assert [warning for warning in security.ray_warnings() if "RAY_AUTH_MODE=disabled" in warning]
-
-
-def test_ports_that_are_open_to_all_are_found(monkeypatch):
-    monkeypatch.setattr(security, "_RAY", (Path("/proc/self/comm").read_text().strip(),))
+def test_ports_that_are_open_to_all_are_found(monkeypatch, home):
+    monkeypatch.setattr(ports, "PROCESSES", (Path("/proc/self/comm").read_text().strip(),))
     with socket.socket() as everywhere, socket.socket() as loopback:
         everywhere.bind(("", 0))
         everywhere.listen()
         loopback.bind(("127.0.0.1", 0))
         loopback.listen()
-        ports = {port for _, port in security.listening()}
-        assert everywhere.getsockname()[1] in ports
-        assert loopback.getsockname()[1] not in ports
-        assert any(str(everywhere.getsockname()[1]) in warning for warning in security.ray_warnings())
+        (mine,) = (found for _, pid, found in ports.listening(Path("/proc")) if pid == os.getpid())
+        assert everywhere.getsockname()[1] in mine
+        assert loopback.getsockname()[1] not in mine
+    for mode, token, level in (
+        ("token", True, "note"),
+        ("Token", True, "note"),
+        ("disabled", True, "warning"),
+        ("token", False, "warning"),
+    ):
+        monkeypatch.setenv(security.MODE, mode)
+        if token:
+            security.ensure_token()
+        else:
+            (home / ".ray" / "auth_token").unlink()
+        with socket.socket() as everywhere:
+            everywhere.bind(("", 0))
+            everywhere.listen()
+            (own,) = (finding for finding in machine._ports(Path("/proc")) if f"process {os.getpid()})" in finding.what)
+        assert own.level == level, (mode, token)
 
 
 # -- the place of Ray's sockets ------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nas import __version__
+from nas import __version__, security
 from nas.doctor._base import Finding
 from nas.doctor.ports import listening
 from nas.files import existing, free_space
@@ -22,7 +22,6 @@ SECONDS = 180  # that a library may take to be imported on a busy machine
 LEAST_FILES = 4096  # open files of the driver, which holds some for each worker
 LEAST_SHARED = 1 << 30  # bytes of shared memory
 LEAST_FREE = 1 << 30  # bytes on the disk of the current folder
-TOKEN = Path("~/.ray/auth_token")
 
 TORCH = """
 import json, warnings
@@ -47,7 +46,7 @@ def examine_machine() -> list[Finding]:
         *_shared_memory(Path("/dev/shm")),
         _files(),
         *_room(Path.cwd()),
-        *_token(TOKEN.expanduser()),
+        *_token(security.token_file()),
         *_ports(Path("/proc")),
     ]
 
@@ -142,16 +141,21 @@ def _room(folder: Path) -> list[Finding]:
     return [Finding("fine" if free >= LEAST_FREE else "warning", "disk", f"{free_space(folder)}, under {folder}")]
 
 
-def _token(path: Path) -> list[Finding]:
-    """Who reads Ray's token may run code on its cluster."""
+def _token(path: Path | None) -> list[Finding]:
+    """Who reads Ray's token may run code on its cluster; None: the environment holds it."""
     try:
-        about = path.stat()
+        mode = stat.S_IMODE(path.stat().st_mode) if path else 0o600
     except OSError:
         return []
-    if about.st_mode & (stat.S_IRGRP | stat.S_IROTH):
-        text = f"{path} can be read by other users of this machine"
+    if mode & 0o077:
+        text = f"{path} can be used by other users of this machine (mode {mode:o})"
         return [Finding("warning", "Ray's token", text, f"chmod 600 {path}: who has it may run code on your cluster")]
-    return [Finding("fine", "Ray's token", f"{path} is yours alone")]
+    return [Finding("fine", "Ray's token", f"{path or security.TOKEN} is yours alone")]
+
+
+def _has_token() -> bool:
+    path = security.token_file()
+    return path is None or path.exists()
 
 
 def _ports(proc: Path) -> list[Finding]:
@@ -160,7 +164,7 @@ def _ports(proc: Path) -> list[Finding]:
     for name, pid, ports in listening(proc):
         shown = ", ".join(map(str, ports[:5])) + (" ..." if len(ports) > 5 else "")
         text = f"{name} (process {pid}) listens on all interfaces: port{'s' if len(ports) > 1 else ''} {shown}"
-        safe = os.environ.get("RAY_AUTH_MODE", "token") == "token" and TOKEN.expanduser().exists()
+        safe = os.environ.get(security.MODE, "token").lower() == "token" and _has_token()
         advice = (
             "it asks for the token; let a firewall keep others out still"
             if safe

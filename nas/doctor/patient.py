@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from nas.doctor import journals, settings, surroundings, trials
+from nas.doctor import databases, journals, settings, surroundings, trials
 from nas.doctor._base import Finding
 from nas.errors import UsageError
 from nas.locks import take
@@ -28,8 +28,8 @@ def _examined(folder: Path, repair: bool) -> list[Finding]:
     found, kept = settings.check(folder, repair)
     if kept is None:
         return [*found, *surroundings.check(folder, repair)]
-    journal, study = journals.check(folder, kept, repair)
-    found += journal
+    lies, study = databases.check(folder, kept) if kept.storage else journals.check(folder, kept, repair)
+    found += lies
     if study is not None:
         found += trials.check(folder, kept, study, repair)
     return [*found, *surroundings.check(folder, repair)]
