@@ -25,6 +25,7 @@ from nas.recipe import BF16_CPU_RESOLUTION
 from nas.run import SESSIONS, read_sessions
 from nas.settings import Settings, versions
 from nas.study import Study
+from nas.text import counted
 
 if TYPE_CHECKING:
     from nas import cluster
@@ -57,7 +58,9 @@ def execute(study: Study, data: TrainingData, say: Say, display: Callable[[Study
             slots, gpu = taken.slots(), bool(taken.gpus)
             train = functools.partial(workers.run, study, data, monitor, interrupts.asked, taken)
             probe = functools.partial(cluster.measured, resources=taken, say=say)
-            say(f"{slots} trials at once, with {taken.cpus:g} cores and {taken.gpus:g} GPUs each")
+            say(
+                f"{counted(slots, 'trial')} at once, with {counted(taken.cpus, 'core')} and {counted(taken.gpus, 'GPU')} each"
+            )
         _choose_engine(study, probe, gpu)
         started = time.monotonic()
         account = functools.partial(_account, study, begun, started - clock, started, monitor, slots)

@@ -20,7 +20,13 @@ LARGEST = 1 << 62  # of a count in a record: it still fits into what NumPy and t
 
 
 def text(value: object) -> str:
-    return "" if isinstance(value, str) else "a text"
+    if not isinstance(value, str):
+        return "a text"
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a pair, as JSON may spell it: no file, page or table takes it
+        return "a text of whole characters"
+    return ""
 
 
 def whole(low: int = 0, high: int = LARGEST) -> Check:

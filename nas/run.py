@@ -300,6 +300,9 @@ def check_facts(frozen: optuna.trial.FrozenTrial, objectives: tuple[Objective, .
     require(facts, _OF_FACTS, where)
     require(facts, {"outcome": optional(among("rejected", "duplicate")), "reason": text}, where, missing=True)
     require(dict(frozen.user_attrs), {"reason": text}, where, missing=True)
+    for name, value in frozen.params.items():
+        if wrong := text(name) or (text(value) if isinstance(value, str) else ""):
+            raise UsageError(f"{where}: a choice must be {wrong}, not {brief(name if text(name) else value)}")
     if frozen.state.name == "COMPLETE":
         values = list(frozen.values or ())
         require({"values": values}, {"values": list_of(number)}, where)

@@ -278,7 +278,8 @@ def _drive(
         for text in study.recovered:
             say(f"recovered: {text}")
         try:
-            execute(study, data, say, display)
+            if not study.finished:  # Ray is not started for nothing
+                execute(study, data, say, display)
             stopped = not study.finished
         except KeyboardInterrupt:
             stopped = True

@@ -217,6 +217,7 @@ def _check(data: Mapping[str, Any], where: str) -> None:
     require(data["space"], _OF_SPACE, f"{where}: space")
     require(data["dataset"], _OF_DATASET, f"{where}: dataset")
     require(data["dataset"], _LATER, f"{where}: dataset", missing=True)
+    require(data["versions"], {"nas": text}, f"{where}: versions")
     require(data["executor"], _OF_EXECUTOR, f"{where}: executor")
     require(data["executor"], _OF_EXECUTOR_LATER, f"{where}: executor", missing=True)
     for entry in data["baselines"]:  # the name is that of a folder in the run's

@@ -30,6 +30,11 @@ def format_count(n: int) -> str:
     return f"{float(mantissa) * 10**shift:.{max(3 - shift, 0)}f} {_PREFIXES[group]}"
 
 
+def counted(n: float, noun: str) -> str:
+    """`1 core`, `0.5 cores`, `0 GPUs`."""
+    return f"{int(n) if n == int(n) else n} {noun}{'' if n == 1 else 's'}"
+
+
 def format_bytes(n: int) -> str:
     """1536 -> "1.5 KiB": three significant digits or more, binary prefixes."""
     size, unit = float(n), "bytes"

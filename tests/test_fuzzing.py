@@ -48,6 +48,15 @@ def test_inputs_are_read_or_refused_in_a_line(readers, name):
     check()
 
 
+def test_faults_that_long_runs_have_found(readers):
+    """Half a character in the name of a choice, which no table takes; settings without the version that exports name."""
+    journal, settings_ = readers["journal"], readers["run.yaml"]
+    assert b'"param_name":"block"' in journal.valid and b"  nas:" in settings_.valid
+    broken = journal.valid.replace(b'"param_name":"block"', b'"param_name":"\\ud800"')
+    assert fuzzing.outcome(journal, broken) == "UsageError"
+    assert fuzzing.outcome(settings_, settings_.valid.replace(b"  nas:", b"  sna:")) == "UsageError"
+
+
 @pytest.mark.slow
 def test_thousands_of_inputs_within_little_memory():
     script = Path(fuzzing.__file__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -82,13 +83,15 @@ def test_a_search_leaves_what_it_promises(home: Path, searched: subprocess.Compl
         "imagefolder:",
         "cifar10",
         "first/report.html",
-        "nas export first",
-        "nas train",
         "nas resume first",
     )
     for words in said:
         assert words in searched.stdout
     run = load_run(home / "first")
+    advised = re.search(r"nas train (\S+) --dataset digits", searched.stdout)
+    assert advised is not None
+    kept = Architecture.from_yaml(home / advised[1])
+    assert kept.digest in {trial.digest for trial in run.front() if trial.accuracy == run.best().accuracy}
     assert run.status == "done"
     assert run.count("complete") == 5
     assert all(trial.cost.params <= 3000 for trial in run.complete() if not trial.label)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nas.commands.options import examples, json_option, skip_corrupt_option, threads_option
+from nas.commands.options import RATE, examples, json_option, skip_corrupt_option, threads_option
 from nas.recipe import FULL_EPOCHS
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ PAGE = "comparison.html"
 @skip_corrupt_option
 @click.option("--epochs", type=int, default=FULL_EPOCHS, show_default=True, help="Epochs of the recipe.")
 @click.option("--batch-size", type=int, help="Images a step.  [default: 128, less for small data]")
-@click.option("--lr", type=float, help="Peak learning rate.  [default: 0.1 at 128 images a step, in proportion]")
+@click.option("--lr", type=RATE, help="Peak learning rate.  [default: 0.1 at 128 images a step, in proportion]")
 @click.option(
     "--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True, help="Of weights, batches and split."
 )

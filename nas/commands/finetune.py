@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas.commands.fronts import Start, front_starts, train_front
-from nas.commands.options import examples, json_option, skip_corrupt_option, stream_options, threads_option
+from nas.commands.options import RATE, examples, json_option, skip_corrupt_option, stream_options, threads_option
 from nas.commands.train import PRECISIONS
 from nas.errors import NasError, UsageError
 from nas.recipe import FULL_EPOCHS
@@ -90,7 +90,7 @@ class Options:
 )
 @click.option("--batch-size", type=int, help="Images a step.  [default: 128, less for small data]")
 @click.option(
-    "--lr", type=float, help="Peak learning rate of the head.  [default: 0.1 at 128 images a step, in proportion]"
+    "--lr", type=RATE, help="Peak learning rate of the head.  [default: 0.1 at 128 images a step, in proportion]"
 )
 @click.option(
     "--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True, help="Of head, batches and split."

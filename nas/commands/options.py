@@ -43,6 +43,7 @@ class Count(click.ParamType):  # type: ignore[type-arg]  # generic only in later
 
 
 COUNT = Count()
+RATE = click.FloatRange(min=0, min_open=True)  # a learning rate
 
 
 def examples(*lines: str) -> str:

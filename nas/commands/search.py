@@ -11,6 +11,7 @@ import click
 
 from nas.commands.options import (
     METRICS,
+    RATE,
     budget_of,
     budget_options,
     examples,
@@ -94,14 +95,18 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
 @budget_options
 @click.option("--epochs", default=10, show_default=True, help="Epochs of each proxy: the whole recipe, shorter.")
 @click.option("--batch-size", type=int, help="Default: 128, fewer for small data sets.")
-@click.option("--lr", "learning_rate", type=float, help="Peak learning rate. Default: 0.1 x batch size / 128.")
+@click.option("--lr", "learning_rate", type=RATE, help="Peak learning rate. Default: 0.1 x batch size / 128.")
 @recipe_options
 @click.option(
     "--proxy-resolution", type=int, help="Train at this many pixels; costs and configs stay at the images' own."
 )
 @click.option("--proxy-width", default=1.0, help="Train at this share of all widths, as 0.5; costs and configs stay.")
 @click.option("--train-fraction", default=1.0, help="Train on this share of the training images; validate on all.")
-@click.option("--resolution", type=int, help="Resize images to this many pixels. Default: as they are.")
+@click.option(
+    "--resolution",
+    type=int,
+    help="Resize images to this many pixels. Default: as they are, if of one size up to 64, else 64.",
+)
 @click.option("--max-images", type=int, help="Use so many of the training images, an even share of each class.")
 @skip_corrupt_option
 @click.option(
@@ -217,11 +222,13 @@ class _Shown:
 
 def _introduce(request: Any, shown: _Shown) -> None:
     from nas.proxy import Proxy
+    from nas.text import counted
 
     proxy = Proxy(request.proxy_resolution, request.proxy_width, request.train_fraction)
     smaller = f", at {proxy}" if str(proxy) else ""
     shown.say(
-        f"Searching space {request.space!r} on {request.dataset}: {request.trials} trials of {request.epochs} epochs{smaller}."
+        f"Searching space {request.space!r} on {request.dataset}: {counted(request.trials, 'trial')} of "
+        f"{counted(request.epochs, 'epoch')}{smaller}."
     )
     if request.dataset == "digits":
         shown.say(
@@ -233,7 +240,8 @@ def _introduce(request: Any, shown: _Shown) -> None:
 def _conclude(run: Any, shown: _Shown) -> None:
     from nas.commands.front import front_data, print_front
     from nas.commands.output import print_json
-    from nas.text import format_seconds
+    from nas.export.trials import file_name
+    from nas.text import counted, format_seconds
     from nas.text import shown as path_shown
 
     folder = path_shown(run.path)
@@ -245,22 +253,22 @@ def _conclude(run: Any, shown: _Shown) -> None:
         return
     shown.say("")
     print_front(run)
-    session = run.sessions[-1]
-    share = session["training_seconds"] / max(session["search_seconds"] * session["workers"], 1e-9)
-    shown.say(
-        f"\nTime: start-up {format_seconds(session['startup_seconds'])}, search {format_seconds(session['search_seconds'])} on "
-        f"{session['workers']} worker{'s' if session['workers'] > 1 else ''}, which trained {share:.0%} of it."
-    )
+    for session in run.sessions[-1:]:
+        share = session["training_seconds"] / max(session["search_seconds"] * session["workers"], 1e-9)
+        shown.say(
+            f"\nTime: start-up {format_seconds(session['startup_seconds'])}, search {format_seconds(session['search_seconds'])} on "
+            f"{counted(session['workers'], 'worker')}, which trained {share:.0%} of it."
+        )
     shown.say(f"Report:  {path_shown(run.path / 'report.html')}  (open it in a browser)")
     shown.say(f"Configs: {path_shown(run.path / 'front')}/  (the front, one file a network)\n")
-    best = next((trial for trial in [run.best()] if not trial.label), None)
-    which = f"--trial {best.number}" if best else "--top 1"
+    front = run.front()
+    best = max(range(len(front)), key=lambda k: front[k].accuracy or 0.0)
+    config = run.path / "front" / f"{file_name(front[best], best + 1, digits=max(2, len(str(len(front)))))}.yaml"
     for command, meaning in (
         (f"nas front {folder}", "this table again"),
-        (f"nas export {folder} {which} --out models", "the config of the most accurate network"),
         (
-            f"nas train models/*.yaml --dataset {run.config['dataset']['name']}",
-            "train it by the full recipe, test it once",
+            f"nas train {path_shown(config)} --dataset {run.config['dataset']['name']}",
+            "train the most accurate network by the full recipe, test it once",
         ),
         (f"nas resume {folder} --trials {2 * run.config['trials']}", "search on"),
     ):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from nas.commands.options import (
+    RATE,
     examples,
     json_option,
     recipe_options,
@@ -48,7 +49,7 @@ REFRESH_SECONDS = 0.5  # of a terminal
 @click.option("--download", is_flag=True, help="Download the data set if it isn't there.")
 @click.option("--epochs", type=int, default=FULL_EPOCHS, show_default=True, help="Epochs of the recipe.")
 @click.option("--batch-size", type=int, help="Images a step.  [default: 128, less for small data]")
-@click.option("--lr", type=float, help="Peak learning rate.  [default: 0.1 at 128 images a step, in proportion]")
+@click.option("--lr", type=RATE, help="Peak learning rate.  [default: 0.1 at 128 images a step, in proportion]")
 @recipe_options
 @click.option(
     "--micro-batch",
