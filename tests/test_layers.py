@@ -206,6 +206,7 @@ TABLE: dict[str, set[str]] = {
         )
     },
     "export": {"architecture", "files", "network", "records", "run", "text"},
+    "importing": {"architecture", "blocks", "network", "regnet", "space", "storage", "weights", "zoo"},
     "training_folder": {"architecture", "files", "jobs", "plausible", "recipe", "streaming"},
     "full_training": {
         *(
