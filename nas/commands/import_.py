@@ -128,7 +128,8 @@ def _config(network: Imported, suffix: str) -> str:
     """What `Architecture.from_yaml` reads, with where the network is from behind it."""
     import yaml
 
-    tail = {"provenance": {**network.provenance, **({"notes": list(network.notes)} if network.notes else {})}}
+    notes = {"notes": list(network.notes)} if network.notes else {}
+    tail = json.loads(json.dumps({"provenance": {**network.provenance, **notes}}))  # nothing twice: YAML would alias it
     if suffix == ".json":
         return json.dumps({**network.architecture.to_dict(), **tail}, indent=2) + "\n"
     return network.architecture.to_yaml() + yaml.safe_dump(tail, sort_keys=False, width=120)

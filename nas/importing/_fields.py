@@ -28,7 +28,7 @@ class Fields:
         return Fields(self.data.get(name, {}), self._at(name), self.faults)
 
     def whole(self, name: str, default: int | None = None, *, least: int = 1, most: int = limits.WIDTH) -> int:
-        return self._checked(name, self._value(name, default), default, least, most, whole=True)
+        return int(self._checked(name, self._value(name, default), default, least, most, whole=True))
 
     def number(self, name: str, default: float | None = None, *, least: float, most: float) -> float:
         return float(self._checked(name, self._value(name, default), default, least, most, whole=False))

@@ -7,7 +7,6 @@ squeeze-excitation, its `acts` our `activations` plus the output of the stem's p
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from nas import limits, regnet
 from nas.architecture import Stage
 from nas.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
 from nas.errors import UsageError
-from nas.importing._base import IMPORTERS, Found, Imported, Importer, Inexpressible, Options, Source, made
+from nas.importing._base import Imported, Inexpressible, made
 from nas.importing._fields import Fields
 
 STEM_KINDS = {"res_stem_cifar": "cifar", "res_stem_in": "imagenet", "simple_stem_in": "strided"}
@@ -251,14 +250,3 @@ def _effnet(root: Fields, act: str, classes: int, faults: list[str], notes: list
 
 
 DESIGNS = {"anynet": _anynet, "regnet": _regnet, "resnet": _resnet, "effnet": _effnet}
-
-
-def _claims(source: Source) -> bool:
-    return not source.prefix and isinstance(source.data, Mapping) and isinstance(source.data.get("MODEL"), Mapping)
-
-
-def _read(source: Source, options: Options) -> Found:
-    return Found((read_config(source.data, source.text, source.name),))
-
-
-IMPORTERS.register("pycls")(Importer("a model config (YAML) or a sweep.json of pycls", _claims, _read))
