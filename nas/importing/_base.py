@@ -24,7 +24,7 @@ class Inexpressible(UsageError):
     """A network that no architecture of ours builds: `reasons` is all that is in the way, in the order of the source."""
 
     def __init__(self, where: str, reasons: Sequence[str]) -> None:
-        self.reasons = tuple(reasons)
+        self.reasons = tuple(dict.fromkeys(reasons))
         shown = [*self.reasons[:MAX_FAULTS]]
         if more := len(self.reasons) - len(shown):
             shown.append(f"and {more} more")
