@@ -31,7 +31,8 @@ TEST: {DATASET: %s, IM_SIZE: 256, BATCH_SIZE: 800}
 NUM_GPUS: 8
 OUT_DIR: .
 """
-BOTTLENECK = "STEM_TYPE: res_stem_in, STEM_W: 64, BLOCK_TYPE: res_bottleneck_block, STRIDES: [1, 2, 2, 2]"
+IMAGENET = "STEM_TYPE: res_stem_in, STEM_W: 64, STRIDES: [1, 2, 2, 2], WIDTHS: [256, 512, 1024, 2048]"
+BOTTLENECK = f"{IMAGENET}, BLOCK_TYPE: res_bottleneck_block"
 CIFAR = "STEM_TYPE: res_stem_cifar, STEM_W: 16, DEPTHS: [9, 9, 9], WIDTHS: [16, 32, 64], STRIDES: [1, 2, 2]"
 EFFNET = "STRIDES: [1, 2, 2, 2, 1, 2, 1], EXP_RATIOS: [1, 6, 6, 6, 6, 6, 6], KERNELS: [3, 3, 5, 3, 5, 5, 3]"
 
@@ -65,13 +66,11 @@ PUBLISHED = {
         *(224, 39180068, 7963074196, 17968916),
     ),
     "R-50": (
-        f"ANYNET: {{{BOTTLENECK}, DEPTHS: [3, 4, 6, 3], WIDTHS: [256, 512, 1024, 2048], "
-        "BOT_MULS: [0.25, 0.25, 0.25, 0.25], GROUP_WS: [64, 128, 256, 512]}",
+        f"ANYNET: {{{BOTTLENECK}, DEPTHS: [3, 4, 6, 3], BOT_MULS: {4 * [0.25]}, GROUP_WS: [64, 128, 256, 512]}}",
         *(224, 25557032, 4089185256, 11315688),
     ),
     "X-152-32x4d": (
-        f"ANYNET: {{{BOTTLENECK}, DEPTHS: [3, 8, 36, 3], WIDTHS: [256, 512, 1024, 2048], "
-        "BOT_MULS: [0.5, 0.5, 0.5, 0.5], GROUP_WS: [4, 8, 16, 32]}",
+        f"ANYNET: {{{BOTTLENECK}, DEPTHS: [3, 8, 36, 3], BOT_MULS: {4 * [0.5]}, GROUP_WS: [4, 8, 16, 32]}}",
         *(224, 59951400, 11709514728, 29855720),
     ),
     "R-56": (f"ANYNET: {{BLOCK_TYPE: res_basic_block, {CIFAR}}}", 32, 855770, 125747850, 544778),
@@ -174,7 +173,7 @@ def test_a_bottleneck_ratio_widens_the_inside():
     for stage in found.stages:
         branch = stage.branch.to_dict()
         assert 2 * branch["cardinality"] * branch["group_width"] == stage.width
-    with pytest.raises(UsageError, match="BOT_MUL must be a whole number where it is above 1, not 1.5"):
+    with pytest.raises(UsageError, match=r"BOT_MUL must be a whole number where it is above 1, not 1.5"):
         regnet_stages(10, 32, 5.0, 2.5, 16, 1.5)
 
 
