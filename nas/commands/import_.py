@@ -51,6 +51,7 @@ KINDS = ("auto", "pycls", "torchvision", "timm", "tinynas", "ofa", "optuna")
 )
 @click.option("--resolution", metavar="PIXELS", type=click.IntRange(1, 1 << 14), help="Side of the images.")
 @click.option("--classes", metavar="N", type=click.IntRange(1, 1 << 20), help="Classes of the head.")
+@click.option("--channels", metavar="N", type=click.IntRange(1, 1 << 12), help="Channels of the images.")
 @click.option("--space", metavar="NAME|PATH", help="The space that an Optuna study searched.")
 @click.option("--force", is_flag=True, help="Overwrite files that differ.")
 @json_option
@@ -60,6 +61,7 @@ def import_(
     out: Path | None,
     resolution: int | None,
     classes: int | None,
+    channels: int | None,
     space: str | None,
     force: bool,
     as_json: bool,
@@ -74,7 +76,7 @@ def import_(
     from nas.commands.output import note, print_json
     from nas.importing import Options, import_source
 
-    found = import_source(source, kind, Options(classes, resolution, space))
+    found = import_source(source, kind, Options(classes, resolution, channels, space))
     files = _files(found, out) if out is not None else []
     if out is not None:
         _write(found, files, out, force)
@@ -189,20 +191,21 @@ def _print(found: Found) -> None:
         text = _config(found.networks[0], ".yaml")
         click.echo("".join(f"{printable(line)}\n" for line in text.splitlines()), nl=False)
         return
+    column = next(iter(found.networks[0].measured), "measured")
     rows = []
     for network in found.networks:
         facts = _facts(network)
-        error = facts.get("error")
+        value = network.measured.get(column)
         rows.append(
             (
                 facts["name"],
                 format_count(facts["params"]),
                 format_count(facts["macs"]),
-                "–" if error is None else f"{error:.2f}",
+                f"{value:.4g}" if isinstance(value, (int, float)) else "–",
                 describe(network.architecture),
             )
         )
-    print_table(("Network", ">Params", ">MACs", ">Error %", "Design"), rows)
+    print_table(("Network", ">Params", ">MACs", f">{column.capitalize()}", "Design"), rows)
     note("--out DIR writes them as configs, with an index.csv.")
 
 

@@ -17,6 +17,7 @@ from nas.network import cost_of
 from nas.registry import Registry
 
 MAX_FAULTS = 20  # said of one network
+SQLITE = b"SQLite format 3\0"  # what such a file starts with
 PREFIXES = ("torchvision", "timm", "optuna")  # of sources that are no files
 
 
@@ -33,10 +34,11 @@ class Inexpressible(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a source may leave open: `classes` and `resolution` of the images, the `space` that a study searched."""
+    """What a source may leave open: the images' `classes`, `resolution` and `channels`, the `space` that a study searched."""
 
     classes: int | None = None
     resolution: int | None = None
+    channels: int | None = None
     space: str | None = None
 
 
@@ -87,6 +89,26 @@ class Source:
         """A label for what is in the file: its name without suffix."""
         return "".join(c for c in self.path.stem if c.isprintable())[:MAX_NAME]
 
+    @property
+    def file(self) -> Path:
+        """The file by itself: an Optuna storage may have its study's name behind a #."""
+        return self.path if self.path.exists() else Path(self.rest.partition("#")[0])
+
+    @cached_property
+    def is_study(self) -> bool:
+        """Whether the file is an Optuna journal, by its first line, or an SQLite database."""
+        try:
+            with self.file.open("rb") as file:
+                line = file.readline(limits.CONFIG_BYTES)
+                return line.startswith(SQLITE) or (line.startswith(b"{") and b'"op_code"' in line)
+        except (OSError, ValueError):
+            return False
+
+    @property
+    def plain(self) -> object:
+        """The file's `data`; None for what is no file of plain data."""
+        return None if self.prefix or self.is_study else self.data
+
     @cached_property
     def data(self) -> object:
         """Plain data of a JSON or YAML file; UsageError if it is neither, too large, or nested too deeply."""
@@ -136,12 +158,12 @@ def made(where: str, faults: Sequence[str], **parts: Any) -> Architecture:
 def _adapted(network: Imported, options: Options) -> Imported:
     """The network with the classes and resolution that the user asks for."""
     own = network.architecture
-    if options.classes is None and options.resolution is None:
+    if options.classes is None and options.resolution is None and options.channels is None:
         return network
     other = own.adapted(
         classes=options.classes or own.head.classes,
         resolution=options.resolution or own.resolution,
-        channels=own.channels,
+        channels=options.channels or own.channels,
     )
     return dataclasses.replace(network, architecture=other)
 

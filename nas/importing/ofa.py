@@ -43,7 +43,7 @@ def read_subnet(data: object, where: str, name: str, resolution: int | None = No
             )
     if faults:
         raise Inexpressible(where, faults)
-    architecture = subnet(depths, ratios, widths, resolution or RESOLUTION, name)  # type: ignore[arg-type]  # whole ones
+    architecture = subnet(depths, ratios, widths, resolution or RESOLUTION, name)
     notes = [] if resolution else [f"the subnet says no size of images: {RESOLUTION} pixels; --resolution sets it"]
     provenance = {"imported": {"from": "ofa", "d": depths, "e": ratios, "w": widths}}
     return Imported(architecture, provenance, tuple(notes))
@@ -102,7 +102,7 @@ def _single(own: Fields, name: str) -> int:
 
 
 def _claims(source: Source) -> bool:
-    return not source.prefix and isinstance(source.data, Mapping) and {"d", "e", "w"} <= source.data.keys()
+    return isinstance(source.plain, Mapping) and {"d", "e", "w"} <= source.plain.keys()
 
 
 def _read(source: Source, options: Options) -> Found:

@@ -97,9 +97,7 @@ def _name(job: Any, number: int) -> str:
 
 
 def _claims(source: Source) -> bool:
-    if source.prefix:
-        return False
-    data = source.data
+    data = source.plain
     if isinstance(data, list):
         return bool(data) and isinstance(data[0], Mapping) and ("cfg" in data[0] or "log_file" in data[0])
     return isinstance(data, Mapping) and isinstance(data.get("MODEL"), Mapping)

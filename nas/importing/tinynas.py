@@ -130,7 +130,7 @@ def _structures(data: object) -> list[Any] | None:
 
 
 def _claims(source: Source) -> bool:
-    return not source.prefix and _structures(source.data) is not None
+    return _structures(source.plain) is not None
 
 
 def _read(source: Source, options: Options) -> Found:
