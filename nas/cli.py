@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import sys
 import traceback
@@ -31,6 +32,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("watch", "nas.commands.watch", "A run's page, live, for the browser on this machine."),
     ("refine", "nas.commands.refine", "A narrower space from what a run has found."),
     ("export", "nas.commands.export", "Write the networks of a run's front as configs."),
+    ("import", "nas.commands.import_", "Networks of pycls, torchvision, timm, TinyNAS, OFA, Optuna as configs."),
     ("train", "nas.commands.train", "Train a config with the full recipe and test it once."),
     ("finetune", "nas.commands.finetune", "Go on training a network, or a run's front, on other images."),
     ("scale", "nas.commands.scale", "Make a network larger or smaller, by factors or to meet a cost."),
@@ -51,7 +53,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         for name, module, _ in COMMANDS:
             if name == cmd_name:
-                command: click.Command = getattr(importlib.import_module(module), name)
+                found = importlib.import_module(module)
+                command: click.Command = getattr(found, f"{name}_" if keyword.iskeyword(name) else name)
                 return command
         return None
 

@@ -32,6 +32,7 @@ from nas.blocks._base import Layer
 from nas.blocks.conditional import ConditionalConv, Routed
 from nas.blocks.primitives import Conv, Linear, MaxPool, NormAct, SqueezeExcitation
 from nas.blocks.res2net import Hierarchy
+from nas.blocks.residual_stem import Around
 from nas.cost import Shape
 from nas.network import walk
 
@@ -209,6 +210,11 @@ def kept(layer: Layer, shape: Shape) -> tuple[int, int]:
 def _(layer: Conv, shape: Shape) -> tuple[int, int]:
     out = layer.cost(shape)[0].activations
     return out * (layer.norm + (layer.act in COPIED)), 0
+
+
+@kept.register
+def _(layer: Around, shape: Shape) -> tuple[int, int]:
+    return kept(layer.conv, shape)[0] + _size(shape), 0
 
 
 @kept.register

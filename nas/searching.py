@@ -205,6 +205,8 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     recipe = Recipe.of(request.epochs, min(batch_size, len(data.train_index)), request.learning_rate, **options)
     spans = survey(space, samples=300, seed=request.seed)
     baselines = [_baseline(name, space, dataset) for name in dict.fromkeys(request.baselines)]
+    if len({label for label, _ in baselines}) < len(baselines):
+        raise UsageError(f"--baseline: two of one name ({', '.join(label for label, _ in baselines)})")
     largest = {m: max([getattr(spans.largest, m), *(getattr(cost_of(b), m) for _, b in baselines)]) for m in METRICS}
     settings = Settings(
         name=folder.name,
@@ -376,8 +378,12 @@ def _facts(dataset: Dataset, data: TrainingData, request: Request) -> dict[str, 
 
 
 def _baseline(name: str, space: SearchSpace, dataset: Dataset) -> tuple[str, Architecture]:
-    """A known net for the search's images, and its label. Small images get the CIFAR stem in place of 7x7 and pooling."""
-    architecture = zoo.get(name)
+    """A known net or a config's for the search's images, and its label. Small images get the CIFAR stem in place of 7x7 and pooling."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml", ".json"):
+        architecture, name = Architecture.from_yaml(path), path.stem
+    else:
+        architecture = zoo.get(name)
     stem: Stem | None = None
     label = name
     if architecture.stem.kind == "imagenet" and dataset.resolution <= SMALL_IMAGE:

@@ -210,6 +210,7 @@ TABLE: dict[str, set[str]] = {
         )
     },
     "export": {"architecture", "files", "network", "records", "run", "text"},
+    "importing": {"architecture", "blocks", "cost", "journal", "network", "regnet", "space", "storage", "zoo"},
     "training_folder": {"architecture", "files", "jobs", "plausible", "recipe", "streaming"},
     "full_training": {
         *(
@@ -261,7 +262,7 @@ FOR_TYPES: dict[str, set[str]] = {
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
     "ray": {"cluster", "security", "watching", "workers"},
-    "optuna": {"analysis", "bench", "claims", "doctor", "journal", "run", "samplers", "storage", "study"},
+    "optuna": {"analysis", "bench", "claims", "doctor", "importing", "journal", "run", "samplers", "storage", "study"},
     "plotly": {"bench", "report"},
 }
 

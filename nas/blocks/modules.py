@@ -42,6 +42,18 @@ class Blur(nn.Module):
         return F.conv2d(padded, self.kernel, stride=self.stride, groups=self.width)
 
 
+class Around(nn.Module):
+    """y = x + inside(x)."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        inside: Tensor = self.inside(x)
+        return x + inside
+
+
 class PatchConv(nn.Conv2d):
     """Convolution whose kernel is its stride, on an input that zeros below and on the right fill up to whole patches."""
 

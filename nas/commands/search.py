@@ -116,7 +116,9 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
 )
 @click.option("--download", is_flag=True, help="Download the data set if it is not there.")
 @click.option("--seed", default=0, show_default=True, help="Of the sampler, the split, the weights and the batches.")
-@click.option("--baseline", default="", help="Known nets to train first by the same recipe: resnet20,resnet50.")
+@click.option(
+    "--baseline", default="", help="Known nets, or configs, to train first by the same recipe: resnet20,my-net.yaml."
+)
 @click.option(
     "--executor", default="ray", show_default=True, help="ray (a cluster, or this machine) or local (this process)."
 )
