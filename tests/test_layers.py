@@ -205,7 +205,7 @@ TABLE: dict[str, set[str]] = {
             "text",
         )
     },
-    "export": {"architecture", "files", "network", "records", "run", "text"},
+    "export": {"architecture", "blocks", "files", "network", "records", "run", "text", "weights"},
     "training_folder": {"architecture", "files", "jobs", "plausible", "recipe", "streaming"},
     "full_training": {
         *(
