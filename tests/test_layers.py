@@ -205,7 +205,7 @@ TABLE: dict[str, set[str]] = {
             "text",
         )
     },
-    "export": {"architecture", "blocks", "files", "network", "records", "run", "text", "weights"},
+    "export": {"architecture", "blocks", "files", "network", "records", "run", "text", "weights", "zoo"},
     "training_folder": {"architecture", "files", "jobs", "plausible", "recipe", "streaming"},
     "full_training": {
         *(

@@ -33,7 +33,7 @@ class MissingPackage(NasError):
     """A format needs a package that is not installed; the message says how to install it."""
 
     def __init__(self, format_name: str, package: str) -> None:
-        super().__init__(f"the format {format_name} needs {package}: pip install {package}")
+        super().__init__(f"the format {format_name} needs a package that is missing: pip install {package}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ NAME = "python"
 WEIGHTS = ".safetensors"
 
 
-def as_python(architecture: Architecture, provenance: Provenance, weights: str = "") -> str:
-    """The file; `weights` is the name of the file of weights beside it. NotExpressible with what has no words."""
+def as_python(architecture: Architecture, provenance: Provenance, weights: str = "", tail: str = "") -> str:
+    """The file. weights: name of the file of weights beside it. tail: more functions. NotExpressible with what has no words."""
     parts = _parts()
     try:
         classes = block_classes(architecture, frozenset(parts) | {"Network", "main"})
@@ -46,7 +46,7 @@ def as_python(architecture: Architecture, provenance: Provenance, weights: str =
     main = _MAIN.format(size=f"{architecture.channels}, {architecture.resolution}, {architecture.resolution}")
     constants = [text for text in helpers if not text.startswith(("class", "def"))]
     definitions = [text for text in helpers if text.startswith(("class", "def"))]
-    code = "\n\n\n".join([*definitions, source, main])
+    code = "\n\n\n".join([*definitions, source, *([tail.rstrip()] if tail else []), main])
     used = {node.id for node in ast.walk(ast.parse("\n".join([*constants, code]))) if isinstance(node, ast.Name)}
     head = "\n".join(docstring(_title(architecture, provenance, weights), 0))
     return "\n\n".join([head, _imports(used), *constants]) + f"\n\n\n{code}"
@@ -57,6 +57,7 @@ def _imports(used: set[str]) -> str:
         *(["import math"] if "math" in used else []),
         *(["from collections.abc import Callable"] if "Callable" in used else []),
         *(["from functools import partial"] if "partial" in used else []),
+        *(["from pathlib import Path"] if "Path" in used else []),
     ]
     torch = ["import torch", "from torch import Tensor, nn"]
     torch += ["from torch.nn import functional as F"] if "F" in used else []
