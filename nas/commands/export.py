@@ -76,6 +76,8 @@ def export(
     nas.build(nas.Architecture.from_yaml(FILE)) makes the network. The number in front of a file's name is the network's
     place on the front, as `nas front` shows it. Of a whole front, index.md and index.csv list what was written.
     """
+    from dataclasses import replace
+
     from nas.commands.inputs import check_folder
     from nas.commands.output import note
     from nas.export.writing import formats_of, write_index, write_networks
@@ -87,9 +89,10 @@ def export(
     subjects, folder, whole = _subjects(source, top, trials, weights)
     if out is not None:
         folder = out
-        suffixes = {exporter.suffix for exporter in formats.values()}
-        if len(subjects) == 1 and len(formats) == 1 and out.suffix in suffixes - {""}:
+        ((name, exporter), *others) = formats.items()
+        if len(subjects) == 1 and not others and out.suffix and exporter.suffix.endswith(out.suffix):
             subjects, folder = [(out.stem, subjects[0][1])], out.parent
+            formats = {name: replace(exporter, suffix=out.suffix)}
     check_folder(folder)
     configs = [name for name in formats if name in ("yaml", "json")]
     before = {path for name in configs for path in folder.glob(f"*{formats[name].suffix}")}

@@ -56,7 +56,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """A format: the `suffix` of its file, with the dot ('' for a folder), what writes it, and in a few words what it is.
+    """A format: the `suffix` of its file or `folder`, what writes it, and in a few words what it is.
 
     write(subject, path): writes `path`, which isn't there yet; a file may have others beside it, whose names begin with its
     stem. `text`, for formats of one file of text alone: the same as text.
@@ -66,6 +66,7 @@ class Exporter:
     write: Callable[[Subject, Path], None]
     about: str
     text: Callable[[Architecture, Provenance], str] | None = None
+    folder: bool = False
 
     @classmethod
     def of_text(cls, suffix: str, text: Callable[[Architecture, Provenance], str], about: str) -> Exporter:

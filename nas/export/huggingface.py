@@ -110,4 +110,4 @@ _USE = (
     "```",
 )
 
-EXPORTERS.register(NAME)(Exporter("", write, "folder with weights, model card and code"))
+EXPORTERS.register(NAME)(Exporter("-huggingface", write, "folder with weights, model card and code", folder=True))

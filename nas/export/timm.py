@@ -112,4 +112,4 @@ def _config(subject: Subject, name: str, arguments: dict[str, Any]) -> dict[str,
     }
 
 
-EXPORTERS.register(NAME)(Exporter("", write, "folder for timm.create_model"))
+EXPORTERS.register(NAME)(Exporter("-timm", write, "folder for timm.create_model", folder=True))

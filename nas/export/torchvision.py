@@ -74,11 +74,7 @@ def _limits(found: ResNetArguments) -> str:
     if found.kind not in BLOCKS:
         return f"its ResNet has no {found.kind} block"
     if found.planes != (64, 128, 256, 512):
-        return (
-            f"its ResNet's stages begin with {found.planes[0]}, not with 64 channels (before expansion)"
-            if (found.planes[0] != 64)
-            else "the widths of its ResNet's stages double"
-        )
+        return f"its ResNet's stages have 64, 128, 256, 512 channels before expansion, not {', '.join(map(str, found.planes))}"
     if found.stem != 64:
         return f"its stem has {found.stem} channels, not 64"
     for what, there in (
@@ -94,10 +90,10 @@ def _limits(found: ResNetArguments) -> str:
 
 def _text(subject: Subject, source: list[str], weights: str) -> str:
     architecture, cost = subject.architecture, cost_of(subject.architecture)
+    costs = f"{cost.params:,} parameters; {cost.macs:,} multiply-adds at {architecture.resolution} pixels"
     paragraphs: list[str | list[str]] = [
         f"{architecture}, built by torchvision.",
-        f"{cost.params:,} parameters; {cost.macs:,} multiply-adds at {architecture.resolution} pixels; "
-        f"digest {architecture.digest}.",
+        f"{costs}; digest {architecture.digest}.",
     ]
     if subject.provenance:
         plain = {"Provenance": json.loads(json.dumps(subject.provenance))}

@@ -63,7 +63,7 @@ def write_networks(
         )
     for row in rows:
         for format_name, path in row.paths.items():
-            if formats[format_name].suffix == "" and path.is_dir():
+            if formats[format_name].folder and path.is_dir():
                 _remove_strangers(path, files)
     for path, content in files.items():
         write_with(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
