@@ -128,4 +128,4 @@ def _text(subject: Subject, source: list[str], weights: str) -> str:
     )
 
 
-EXPORTERS.register(NAME)(Exporter(".torchvision.py", write, "call of torchvision's constructor, weights by its names"))
+EXPORTERS.register(NAME)(Exporter("_torchvision.py", write, "call of torchvision's constructor, weights by its names"))
