@@ -402,6 +402,6 @@ def _leave(run: Run) -> None:
 
     report.write(run)
     folder = run.path / "front"
-    for stale in folder.glob("*.yaml"):
+    for stale in (*folder.glob("*.yaml"), *folder.glob("index.*")):
         stale.unlink()  # of a shorter search: what was on its front may not be on this one's
     export_trials(run, run.front(), folder, EXPORTERS["yaml"], force=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from browsing import browser as browser  # a fixture of all that open a page
+from export_matrix import Matrix
+from export_matrix import write as write_matrix
 from hypothesis import settings
 from reliability import Faults, write
 
@@ -20,26 +22,40 @@ settings.load_profile("nas")
 
 
 FAULTS = pytest.StashKey[Faults]()
+MATRIX = pytest.StashKey[Matrix]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--reliability", type=Path, help="the page whose table of faults the tests write")
+    parser.addoption("--export-matrix", type=Path, help="the page whose matrix of designs and formats the tests write")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FAULTS] = Faults()
+    config.stash[MATRIX] = Matrix()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     page = session.config.getoption("--reliability")
     if page is not None:
         write(page, session.config.stash[FAULTS])
+    page = session.config.getoption("--export-matrix")
+    if page is not None:
+        from nas.export import EXPORTERS
+
+        write_matrix(page, session.config.stash[MATRIX], EXPORTERS)
 
 
 @pytest.fixture
 def faults(request: pytest.FixtureRequest) -> Faults:
     """Where a test records what a fault that it made has cost: a row of docs/reliability.md."""
     return request.config.stash[FAULTS]
+
+
+@pytest.fixture
+def matrix(request: pytest.FixtureRequest) -> Matrix:
+    """Where a test records what came of a design in a format: a cell of docs/export.md."""
+    return request.config.stash[MATRIX]
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,8 @@ from nas.export.trials import file_name
 from nas.network import cost_of
 from nas.run import Run, load_run
 
-every_format = pytest.mark.parametrize("name", list(EXPORTERS))
+CONFIGS = ("yaml", "json")  # what our own programs read again
+every_format = pytest.mark.parametrize("name", CONFIGS)
 texts = st.text(max_size=30)
 plain = st.recursive(
     st.none()
@@ -79,7 +80,7 @@ def test_an_exported_config_builds_equal_weights_and_logits(run, tmp_path):
     from nas.network import build
 
     trial = run.front()[0]
-    for name in EXPORTERS:
+    for name in CONFIGS:
         (path,) = export_trials(run, [trial], tmp_path, EXPORTERS[name])
         images = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
         mine, theirs = (build(found, seed=4).eval() for found in (trial.architecture, Architecture.from_yaml(path)))
@@ -131,6 +132,7 @@ def test_provenance_says_what_was_measured(run):
         "cost": {"params": trial.cost.params, "macs": trial.cost.macs, "activations": trial.cost.activations},
         "dataset": {"name": "digits", "fingerprint": FINGERPRINT},
         "objectives": ["accuracy", "params", "macs"],
+        "recipe": dict(run.config["recipe"]),
         "nas": run.config["versions"]["nas"],
     }
 

@@ -209,8 +209,8 @@ TABLE: dict[str, set[str]] = {
             "text",
         )
     },
-    "export": {"architecture", "files", "network", "records", "run", "text"},
     "importing": {"architecture", "blocks", "cost", "journal", "network", "regnet", "space", "storage", "zoo"},
+    "export": {"architecture", "blocks", "files", "network", "records", "run", "text", "weights", "zoo"},
     "training_folder": {"architecture", "files", "jobs", "plausible", "recipe", "streaming"},
     "full_training": {
         *(

@@ -1,16 +1,21 @@
-"""`nas export`: networks of a run as configs that build again anywhere."""
+"""`nas export`: networks of a run, or any network, as files that other programs take."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from nas.commands.options import examples, run_argument
+from nas.commands.options import examples
 from nas.errors import NasError, UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nas.architecture import Architecture
+    from nas.export import Subject
     from nas.records import Trial
     from nas.run import Run
 
@@ -19,10 +24,12 @@ if TYPE_CHECKING:
     epilog=examples(
         "nas export results/my-run",
         "nas export results/my-run --top 3 --out configs",
-        "nas export results/my-run --trial 12 --format json",
+        "nas export results/my-run --trial 12 --format python",
+        "nas export trained --format onnx --format huggingface --out models",
+        "nas export resnet50 --format python --out resnet50.py",
     )
 )
-@run_argument
+@click.argument("source", metavar="RUN|CONFIG|NAME")
 @click.option("--top", metavar="N", type=click.IntRange(1), help="Only the N most accurate networks of the front.")
 @click.option(
     "--trial",
@@ -31,38 +38,175 @@ if TYPE_CHECKING:
     multiple=True,
     help="This trial, by number or label, on the front or not; may be repeated.",
 )
-@click.option("--format", "format_name", metavar="FORMAT", default="yaml", show_default=True, help="yaml or json.")
 @click.option(
-    "--out", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the configs.  [default: RUN/front]"
+    "--format",
+    "format_names",
+    metavar="FORMAT",
+    multiple=True,
+    default=("yaml",),
+    show_default="yaml",
+    help="What to write; may be repeated. See docs/export.md for the formats.",
+)
+@click.option(
+    "--weights",
+    metavar="FILE|DIR",
+    help="Trained weights of the one network: a file, or the folder of `nas train`. Without them, formats that hold weights "
+    "have random ones.",
+)
+@click.option(
+    "--out",
+    metavar="DIR|FILE",
+    type=click.Path(path_type=Path),
+    help="Folder of the files, or for one network in one format the file.  [default: RUN/front, or the current folder]",
 )
 @click.option("--force", is_flag=True, help="Overwrite files that differ.")
 def export(
-    run: Path, top: int | None, trials: tuple[str, ...], format_name: str, out: Path | None, force: bool
+    source: str,
+    top: int | None,
+    trials: tuple[str, ...],
+    format_names: tuple[str, ...],
+    weights: str | None,
+    out: Path | None,
+    force: bool,
 ) -> None:
-    """Write the networks of a run's front, from the cheapest to the dearest, as configs.
+    """Write networks as files: those of a run's front, from the cheapest to the dearest, or one by its name or config.
 
-    Each holds the whole architecture and where it comes from; `nas profile` and `nas train` take it, and
+    A run's folder gives its front, or what --top and --trial choose; the folder of `nas train` its network and its weights.
+    Configs hold the whole architecture and where it comes from; `nas profile` and `nas train` take them, and
     nas.build(nas.Architecture.from_yaml(FILE)) makes the network. The number in front of a file's name is the network's
-    place on the front, as `nas front` shows it.
+    place on the front, as `nas front` shows it. Of a whole front, index.md and index.csv list what was written.
     """
-    from nas.commands.inputs import check_folder, read_run
+    from dataclasses import replace
+
+    from nas.commands.inputs import check_folder
     from nas.commands.output import note
-    from nas.export import EXPORTERS, export_trials
+    from nas.export.writing import formats_of, write_index, write_networks
     from nas.text import shown
 
     if top is not None and trials:
         raise click.UsageError("--top and --trial: choose one", click.get_current_context())
-    exporter = EXPORTERS.find(format_name)
-    read = read_run(run)
-    chosen = [_trial(read, text) for text in trials] or _of_front(read, top)
-    folder = out if out is not None else read.path / "front"
+    formats = formats_of(dict.fromkeys(format_names))
+    subjects, folder, whole = _subjects(source, top, trials, weights)
+    if out is not None:
+        folder = out
+        ((name, exporter), *others) = formats.items()
+        if len(subjects) == 1 and not others and out.suffix and exporter.suffix.endswith(out.suffix):
+            subjects, folder = [(out.stem, subjects[0][1])], out.parent
+            formats = {name: replace(exporter, suffix=out.suffix)}
     check_folder(folder)
-    before = set(folder.glob(f"*{exporter.suffix}"))
-    paths = export_trials(read, chosen, folder, exporter, force=force)
+    configs = [name for name in formats if name in ("yaml", "json")]
+    before = {path for name in configs for path in folder.glob(f"*{formats[name].suffix}")}
+    rows = write_networks(subjects, folder, formats, force=force)
+    paths = [path for row in rows for path in row.paths.values()]
     for path in paths:
         click.echo(shown(path.absolute()))
+    if whole:
+        write_index(folder, rows)
+        note(f"{folder}/index.md lists them.")
     if others := len(before - set(paths)):
         note(f"{folder} holds {others} other config{'s' if others > 1 else ''}, from before.")
+    missing = [(row, reason) for row in rows for reason in row.reasons.values()]
+    if missing and not paths:
+        raise UsageError(f"{missing[0][0].name}: {missing[0][1]}")
+    for row, reason in missing:
+        note(f"{row.name}: {reason}")
+
+
+def _subjects(
+    source: str, top: int | None, trials: tuple[str, ...], weights: str | None
+) -> tuple[list[tuple[str, Subject]], Path, bool]:
+    """The networks with the names of their files, the folder where they go unasked, and whether they are a whole front."""
+    from dataclasses import replace
+
+    from nas.commands.inputs import read_run
+    from nas.export.trials import subjects
+    from nas.settings import FILE
+    from nas.training_folder import PLAN
+
+    path = Path(source)
+    if (path / PLAN).is_file():
+        return [_trained(path, top, trials, weights)], Path(), False
+    if (path / FILE).is_file() or path.is_dir() or not _is_network(source):
+        run = read_run(path)
+        chosen = [_trial(run, text) for text in trials] or _of_front(run, top)
+        found = subjects(run, chosen)
+        if weights is not None:
+            if len(found) > 1:
+                raise UsageError("--weights are one network's; choose it with --trial")
+            (name, subject), *_ = found
+            found = [(name, replace(subject, weights=_weights(weights, subject.architecture)))]
+        return found, run.path / "front", not trials and top is None
+    return [_network(source, top, trials, weights)], Path(), False
+
+
+def _is_network(source: str) -> bool:
+    """Whether a source is said as a network's: a file, a name of the zoo, or what can't be a folder's."""
+    from nas import zoo
+
+    return Path(source).is_file() or Path(source).suffix in (".yaml", ".yml", ".json") or source.lower() in zoo.names()
+
+
+def _network(source: str, top: int | None, trials: tuple[str, ...], weights: str | None) -> tuple[str, Subject]:
+    """A published network, or that of a config with the provenance that stands there."""
+    from nas.architecture import parse_yaml, read_text
+    from nas.commands.inputs import read_architecture, slug
+    from nas.export import Subject
+
+    _require_no_choice(source, top, trials)
+    architecture = read_architecture(source)
+    path, said = Path(source), None
+    if path.is_file() and path.suffix in (".yaml", ".yml", ".json"):
+        data = parse_yaml(read_text(path), source)
+        said = data.get("provenance") if isinstance(data, dict) else None
+    name = path.stem if said is not None or path.is_file() else architecture.name
+    given = None if weights is None else _weights(weights, architecture)
+    return slug(name), Subject(architecture, said if isinstance(said, dict) else {}, given)
+
+
+def _trained(folder: Path, top: int | None, trials: tuple[str, ...], weights: str | None) -> tuple[str, Subject]:
+    """The network of a folder of `nas train`, with its weights."""
+    from nas import __version__
+    from nas.architecture import Architecture
+    from nas.commands.inputs import slug
+    from nas.export import Subject
+    from nas.training_folder import CONFIG, WEIGHTS, written
+
+    _require_no_choice(str(folder), top, trials)
+    if not (folder / WEIGHTS).is_file():
+        raise NasError(f"{folder}: its training is not done yet, so that there are no weights; nas train goes on there")
+    architecture = Architecture.from_yaml(folder / CONFIG)
+    result = written(folder)
+    data = result.get("dataset", {})
+    provenance = {
+        "trained": folder.absolute().name,
+        "accuracy": result["test"]["accuracy"] if result else None,
+        "accuracy_on": "test",
+        "epochs": len(result.get("epochs", ())),
+        "dataset": {key: data[key] for key in ("name", "fingerprint", "classes", "mean", "std") if key in data},
+        "recipe": result.get("recipe", {}),
+        "nas": result.get("versions", {}).get("nas", __version__),
+    }
+    given = _weights(weights or str(folder), architecture)
+    return slug(architecture.name or folder.absolute().name), Subject(architecture, provenance, given)
+
+
+def _require_no_choice(source: str, top: int | None, trials: tuple[str, ...]) -> None:
+    if top is not None or trials:
+        raise UsageError(f"{source}: is one network; --top and --trial choose among a run's")
+
+
+def _weights(source: str, architecture: Architecture) -> Mapping[str, Tensor]:
+    """Weights under our names, all of them."""
+    from nas.training_folder import WEIGHTS
+    from nas.weights import fit, read
+
+    path = Path(source)
+    fitted = fit(read(str(path / WEIGHTS) if path.is_dir() else source), architecture)
+    if fitted.fresh:
+        raise UsageError(
+            f"--weights {source}: has other classes than the network's {architecture.head.classes}; export what was trained"
+        )
+    return fitted.state
 
 
 def _of_front(run: Run, top: int | None) -> list[Trial]:

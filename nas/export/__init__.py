@@ -1,6 +1,15 @@
-"""Networks of a run as files: `EXPORTERS` by format, and `export_trials`, which writes some trials' configs to a folder."""
+"""Networks as files that leave nothing behind: `EXPORTERS` by format, and what writes some networks to a folder."""
 
-from nas.export.formats import EXPORTERS, Exporter
+from nas.export import config, huggingface, onnx, programs, python, timm, torchvision  # noqa: F401 - each registers its formats
+from nas.export.formats import EXPORTERS, Exporter, MissingPackage, NotExpressible, Subject
 from nas.export.trials import export_trials, provenance
 
-__all__ = ["EXPORTERS", "Exporter", "export_trials", "provenance"]
+__all__ = [
+    "EXPORTERS",
+    "Exporter",
+    "MissingPackage",
+    "NotExpressible",
+    "Subject",
+    "export_trials",
+    "provenance",
+]

@@ -1,20 +1,22 @@
-"""Trials of a run to files, one a network, with names that sort by their place on the front and say what they hold."""
+"""Trials of a run as networks to export, with names that sort by their place on the front and say what they hold."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.architecture import MAX_NAME, Architecture
-from nas.errors import UsageError
-from nas.export.formats import Exporter
-from nas.files import write_text
+from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Subject
+from nas.export.writing import write_networks
 from nas.records import Trial
 from nas.run import Run
 from nas.text import format_count, format_percent
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def export_trials(
@@ -23,30 +25,31 @@ def export_trials(
     """Write one file a trial, each whole or not at all; the paths.
 
     UsageError, before anything is written, if a file of the same name holds something else and `force` is not given.
+    NotExpressible for a trial that the format has no words for, when the others are written.
     """
+    name = next((name for name, each in EXPORTERS.items() if each is exporter), "this format")
+    rows = write_networks(subjects(run, trials), folder, {name: exporter}, force=force)
+    for row in rows:
+        if row.reasons:
+            raise NotExpressible(name, f"of {row.name}: {row.reasons[name]}")
+    return [row.paths[name] for row in rows]
+
+
+def subjects(
+    run: Run, trials: Sequence[Trial], weights: Mapping[str, Tensor] | None = None
+) -> list[tuple[str, Subject]]:
+    """Each trial once, with the name of its files."""
     front = [trial.number for trial in run.front()]
-    texts: dict[Path, str] = {}
+    found = []
     for trial in {trial.number: trial for trial in trials}.values():
         rank = front.index(trial.number) + 1 if trial.number in front else None
         name = file_name(trial, rank, digits=max(2, len(str(len(front)))))
-        text = exporter(_named(run, trial), provenance(run, trial))
-        path, k = folder / f"{name}{exporter.suffix}", 2
-        while texts.get(path, text) != text:  # two labels that differ only in what no name of a file has
-            path, k = folder / f"{name}-{k}{exporter.suffix}", k + 1
-        texts[path] = text
-    different = [path for path, text in texts.items() if path.exists() and not _holds(path, text)]
-    if different and not force:
-        more = f" and {len(different) - 1} more" if len(different) > 1 else ""
-        raise UsageError(
-            f"{different[0]}{more}: holds something else; --force overwrites it, another --out leaves it alone"
-        )
-    for path, text in texts.items():
-        write_text(path, text)
-    return list(texts)
+        found.append((name, Subject(_named(run, trial), provenance(run, trial), weights)))
+    return found
 
 
 def provenance(run: Run, trial: Trial) -> dict[str, Any]:
-    """Where a network comes from: run, trial, what was measured on which data, and with which release."""
+    """Where a network comes from: run, trial, what was measured on which data, how it was trained, and with which release."""
     data = run.config["dataset"]
     return {
         "run": run.config["name"],
@@ -59,6 +62,7 @@ def provenance(run: Run, trial: Trial) -> dict[str, Any]:
         "cost": {"params": trial.cost.params, "macs": trial.cost.macs, "activations": trial.cost.activations},
         "dataset": {"name": data["name"], "fingerprint": data["fingerprint"]},
         "objectives": list(run.config["objectives"]),
+        "recipe": dict(run.config["recipe"]),
         "nas": run.config["versions"]["nas"],
     }
 
@@ -80,10 +84,3 @@ def _named(run: Run, trial: Trial) -> Architecture:
         return trial.architecture
     name = "".join(c for c in f"{run.config['name']} {trial.name}" if c.isprintable())
     return replace(trial.architecture, name=name[-MAX_NAME:])
-
-
-def _holds(path: Path, text: str) -> bool:
-    try:
-        return path.read_text(encoding="utf-8") == text
-    except (OSError, UnicodeDecodeError):
-        return False

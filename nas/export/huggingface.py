@@ -1,0 +1,113 @@
+"""The format `huggingface`: a folder as the Hub has them, with the weights, a card, and the one file of code that loads them.
+
+`config.json`, `model.safetensors`, `README.md` (the model card) and `modeling.py`, the stand-alone file of the format `python` with
+`from_pretrained`, which needs torch and safetensors alone.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nas.export.formats import EXPORTERS, Exporter, Subject
+from nas.export.python import as_python, save_weights
+from nas.network import cost_of
+from nas.text import format_count, format_percent
+
+NAME = "huggingface"
+LOAD = '''def from_pretrained(folder: str | Path = Path(__file__).parent) -> Network:
+    """The network with the weights of `model.safetensors` in a folder."""
+    from safetensors.torch import load_file
+
+    network = Network()
+    network.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+    return network.eval()
+'''
+
+
+def write(subject: Subject, path: Path) -> None:
+    """The folder; NotExpressible where the format `python` has no words."""
+    modeling = as_python(subject.architecture, subject.provenance, tail=LOAD)
+    path.mkdir(parents=True)
+    (path / "modeling.py").write_text(modeling, encoding="utf-8")
+    (path / "config.json").write_text(json.dumps(_config(subject), indent=2) + "\n", encoding="utf-8")
+    (path / "README.md").write_text(card(subject), encoding="utf-8")
+    save_weights(subject.network().state_dict(), path / "model.safetensors")
+
+
+def _config(subject: Subject) -> dict[str, Any]:
+    architecture, data = subject.architecture, _data(subject)
+    cost = cost_of(architecture)
+    return {
+        "model_type": "nas",
+        "architectures": ["Network"],
+        "image_size": architecture.resolution,
+        "num_channels": architecture.channels,
+        "num_labels": architecture.head.classes,
+        **({"id2label": {str(k): str(name) for k, name in enumerate(data["classes"])}} if "classes" in data else {}),
+        **({"image_mean": data["mean"], "image_std": data["std"]} if "mean" in data and "std" in data else {}),
+        "params": cost.params,
+        "macs": cost.macs,
+        "digest": architecture.digest,
+        "trained": subject.weights is not None,
+        "architecture": architecture.to_dict(),
+        "provenance": json.loads(json.dumps(subject.provenance)),
+    }
+
+
+def _data(subject: Subject) -> dict[str, Any]:
+    data = subject.provenance.get("dataset")
+    return data if isinstance(data, dict) else {}
+
+
+def card(subject: Subject) -> str:
+    """The model card: front matter that the Hub reads, and what a person must know."""
+    architecture, cost, facts = subject.architecture, cost_of(subject.architecture), subject.provenance
+    head: dict[str, Any] = {
+        "library_name": "pytorch",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "neural-architecture-search", "pytorch"],
+    }
+    name = " ".join(str(architecture).split()).replace("<", "&lt;")
+    size = f"{architecture.channels} x {architecture.resolution} x {architecture.resolution}"
+    lines = [
+        "---",
+        yaml.safe_dump(head, sort_keys=False).rstrip(),
+        "---",
+        "",
+        f"# {name}",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| parameters | {cost.params:,} ({format_count(cost.params)}) |",
+        f"| multiply-adds of an image | {cost.macs:,} ({format_count(cost.macs)}) |",
+        f"| images | {size} |",
+        f"| classes | {architecture.head.classes:,} |",
+        f"| digest | `{architecture.digest}` |",
+    ]
+    if isinstance(facts.get("accuracy"), float):
+        lines.append(
+            f"| accuracy, {facts.get('accuracy_on', 'validation')} split | {format_percent(facts['accuracy'])} % |"
+        )
+    lines += ["", *(_UNTRAINED if subject.weights is None else ()), *_USE]
+    if data := _data(subject):
+        scaled = " Images are scaled by the mean and the deviation in `config.json`." if "mean" in data else ""
+        lines += ["", f"Trained on {data.get('name', 'data that are not named')}.{scaled}"]
+    lines += ["", "## Provenance", "", "```yaml"]
+    lines += [yaml.safe_dump(json.loads(json.dumps(facts)), sort_keys=False).rstrip().replace("```", "'''"), "```"]
+    return "\n".join(lines) + "\n"
+
+
+_UNTRAINED = ("**The weights are random**: this network was exported without trained ones.", "")
+_USE = (
+    "```python",
+    "from modeling import from_pretrained",
+    "",
+    "network = from_pretrained()  # torch and safetensors are all that it needs",
+    "```",
+)
+
+EXPORTERS.register(NAME)(Exporter("-huggingface", write, "folder with weights, model card and code", folder=True))

@@ -1,0 +1,67 @@
+"""The format `onnx`: the graph with its weights, for any number of images at once.
+
+Before the file counts as written, onnxruntime has run it at two sizes of batch, and its logits have been held against PyTorch's.
+Needs the packages onnx, onnxscript and onnxruntime (`pip install "nas[onnx]"`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import warnings
+from pathlib import Path
+
+from nas.errors import NasError
+from nas.export.formats import EXPORTERS, Exporter, MissingPackage, Subject
+from nas.export.programs import FAR, difference, images_of, require_static, silent
+
+NAME = "onnx"
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+EXTRA = '"nas[onnx]"'  # brings them
+LARGEST = 450_000_000  # parameters that a file of protocol buffers holds, which end at 2 GiB
+BATCHES = (1, 3)
+
+
+def write(subject: Subject, path: Path) -> None:
+    """MissingPackage, NotExpressible; NasError if onnxruntime gives other logits than PyTorch."""
+    if any(importlib.util.find_spec(package) is None for package in NEEDED):
+        raise MissingPackage(NAME, EXTRA)
+    import torch
+
+    require_static(NAME, subject.architecture)
+    network = subject.network()
+    params = sum(tensor.numel() for tensor in network.parameters())
+    with silent(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (images_of(subject.architecture, 2),),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props.update(
+        {"digest": subject.architecture.digest, "provenance": json.dumps(subject.provenance)}
+    )
+    program.save(str(path), external_data=params > LARGEST)
+    _check(subject, network, path)
+
+
+def _check(subject: Subject, network: object, path: Path) -> None:
+    import onnxruntime
+    import torch
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    for count in BATCHES:
+        images = images_of(subject.architecture, count)
+        (logits,) = session.run(None, {"images": images.numpy()})
+        if (found := difference(network, images, torch.from_numpy(logits))) > FAR:
+            raise NasError(f"{path.name}: onnxruntime's logits differ from PyTorch's by {found:.1e} of the greatest")
+
+
+EXPORTERS.register(NAME)(Exporter(".onnx", write, "ONNX graph, checked with onnxruntime"))

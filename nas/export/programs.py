@@ -1,0 +1,116 @@
+"""The formats `torchscript` and `pt2`: PyTorch's own programs, which run without the code that they were made of.
+
+Both take any number of images at once, of the size that the network was designed for.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.architecture import Architecture
+from nas.blocks.conditional import Routed
+from nas.errors import NasError
+from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Subject
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FAR = 1e-4  # of the greatest logit: another program sums in another order
+BATCHES = (1, 3)
+
+
+def as_torchscript(subject: Subject, path: Path) -> None:
+    """`torch.jit.load(path)` in Python, `torch::jit::load` in C++. PyTorch deprecates it in favour of `pt2`."""
+    import torch
+
+    require_static("torchscript", subject.architecture)
+    network = subject.network()
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        program = torch.jit.trace(network, images_of(subject.architecture, 2), check_trace=False)
+        _check(subject, network, program, path)
+        torch.jit.save(program, str(path), _extra_files=_notes(subject))
+
+
+def as_pt2(subject: Subject, path: Path) -> None:
+    """`torch.export.load(path).module()`, or compiled ahead of time by AOTInductor."""
+    import torch
+
+    require_static("pt2", subject.architecture)
+    network = subject.network()
+    with silent(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(
+            network,
+            (images_of(subject.architecture, 2),),
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+        _check(subject, network, program.module(), path)
+        torch.export.save(program, str(path), extra_files=_notes(subject))
+
+
+def require_static(format_name: str, architecture: Architecture) -> None:
+    """NotExpressible for a network whose graph depends on the number of images: CondConv's kernels, one an image."""
+    width = architecture.stem.width
+    for number, stage in enumerate(architecture.stages, 1):
+        for block, _ in stage.blocks(width):
+            if any(isinstance(layer, Routed) for layer in block.branch.layers(*block.inner)):
+                raise NotExpressible(
+                    format_name,
+                    f"stage {number} mixes a kernel for each image, so that the groups of its convolutions are as many as "
+                    "the images",
+                )
+        width = stage.width
+
+
+def images_of(architecture: Architecture, count: int) -> Tensor:
+    """Images to try a program on."""
+    import torch
+
+    generator = torch.Generator().manual_seed(count)
+    size = architecture.resolution
+    return torch.randn(count, architecture.channels, size, size, generator=generator)
+
+
+def difference(network: Any, images: Tensor, logits: Tensor) -> float:
+    """The greatest difference from the network's own logits, in units of the greatest one."""
+    import torch
+
+    with torch.inference_mode():
+        expected: Tensor = network(images)
+    return float((logits - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Without what the tools log about themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _check(subject: Subject, network: object, program: Any, path: Path) -> None:
+    for count in BATCHES:
+        images = images_of(subject.architecture, count)
+        if (found := difference(network, images, program(images))) > FAR:
+            raise NasError(f"{path.name}: its logits differ from the network's by {found:.1e} of the greatest")
+
+
+def _notes(subject: Subject) -> dict[str, str]:
+    return {
+        "architecture.json": json.dumps(subject.architecture.to_dict()),
+        "provenance.json": json.dumps(subject.provenance),
+    }
+
+
+EXPORTERS.register("torchscript")(Exporter(".torchscript.pt", as_torchscript, "TorchScript, traced"))
+EXPORTERS.register("pt2")(Exporter(".pt2", as_pt2, "torch.export's program"))

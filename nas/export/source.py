@@ -1,0 +1,62 @@
+"""Python source as formatters leave it: calls that stand on one line if they fit, else one argument a line with a comma."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+COLUMNS = 88
+INDENT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """`name(arguments)`; an argument is an expression, another call, or a pair of keyword and either."""
+
+    name: str
+    arguments: tuple[Argument, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(map(_flat, self.arguments))})"
+
+
+Expression: TypeAlias = str | Call
+Argument: TypeAlias = Expression | tuple[str, Expression]
+
+
+def call(name: str, *arguments: Argument, **keywords: Expression) -> Call:
+    return Call(name, (*arguments, *keywords.items()))
+
+
+def _flat(argument: Argument) -> str:
+    return f"{argument[0]}={argument[1]}" if isinstance(argument, tuple) else str(argument)
+
+
+def lines(expression: Expression, indent: int, before: str = "", after: str = "") -> list[str]:
+    """`before` + expression + `after` as lines of at most `COLUMNS`, as far as there is something to break."""
+    margin = " " * indent
+    whole = f"{margin}{before}{expression}{after}"
+    if len(whole) <= COLUMNS or isinstance(expression, str) or not expression.arguments:
+        return [whole]
+    found = [f"{margin}{before}{expression.name}("]
+    for argument in expression.arguments:
+        keyword, value = argument if isinstance(argument, tuple) else ("", argument)
+        found += lines(value, indent + INDENT, f"{keyword}=" if keyword else "", ",")
+    return [*found, f"{margin}){after}"]
+
+
+def docstring(paragraphs: Sequence[str | list[str]], indent: int) -> list[str]:
+    """A docstring of these paragraphs; of one that is a list, the lines stay as they are."""
+    margin = " " * indent
+    body: list[str] = []
+    for paragraph in paragraphs:
+        if isinstance(paragraph, str):
+            width = COLUMNS - indent - 3
+            paragraph = textwrap.wrap(paragraph, width, break_long_words=False, break_on_hyphens=False)
+        body += [""] if body else []
+        body += [line.rstrip().replace("\\", "\\\\").replace('"', "'") for line in paragraph]
+    if len(body) == 1 and len(margin + body[0]) + 6 <= COLUMNS:
+        return [f'{margin}"""{body[0]}"""']
+    return [f'{margin}"""{body[0]}', *(f"{margin}{line}" if line else "" for line in body[1:]), f'{margin}"""']

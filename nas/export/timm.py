@@ -1,0 +1,115 @@
+"""The format `timm`: a folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` loads.
+
+`config.json` names a model of timm's and the arguments that make it this network; `model.safetensors` has the weights under timm's
+names. Expressible are timm's ResNets (ResNet, -D, ResNeXt, SE, Res2Net of any depths and widths in four stages) and the published networks
+that the zoo has under timm's name. Needs timm.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.architecture import Architecture
+from nas.export.formats import EXPORTERS, Exporter, MissingPackage, Subject
+from nas.export.python import save_weights
+from nas.export.twins import BASE, ResNetArguments, published_twin, renamed, resnet_arguments
+from nas.network import build, cost_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NAME = "timm"
+MODELS = {"basic": "resnet18", "bottleneck": "resnet50", "res2net": "res2net50_26w_4s"}  # by their kind of block
+
+
+def write(subject: Subject, path: Path) -> None:
+    """The folder; NotExpressible where timm has no such network, MissingPackage without timm."""
+    if importlib.util.find_spec("timm") is None:
+        raise MissingPackage(NAME, "timm")
+    import torch
+
+    architecture = subject.architecture
+    with torch.device("meta"):
+        name, arguments, theirs = _twin(architecture)
+        renamed(architecture, build(architecture), theirs, NAME)
+    weights = renamed(architecture, subject.network(), theirs, NAME)
+    path.mkdir(parents=True)
+    config = _config(subject, name, arguments)
+    (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_weights(weights, path / "model.safetensors")
+
+
+def _twin(architecture: Architecture) -> tuple[str, dict[str, Any], nn.Module]:
+    """timm's name, the arguments beside it, and the network."""
+    import timm
+
+    name = published_twin(architecture, timm.is_model)
+    arguments: dict[str, Any] = {}
+    if name is None:
+        found = resnet_arguments(architecture, NAME, _limits)
+        name, arguments = MODELS[found.kind], _arguments(found)
+    sizes = {"num_classes": architecture.head.classes, "in_chans": architecture.channels}
+    made: nn.Module = timm.create_model(name, pretrained=False, **sizes, **arguments)
+    return name, arguments, made
+
+
+def _arguments(found: ResNetArguments) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"layers": list(found.layers), "channels": list(found.planes)}
+    if found.kind != "basic":
+        arguments |= {"cardinality": found.cardinality, "base_width": found.base_width}
+    if found.kind == "res2net":
+        arguments["block_args"] = {"scale": found.scale}
+    if found.deep:
+        arguments |= {"stem_type": "deep", "stem_width": found.stem // 2}
+    if found.pooled:
+        arguments["avg_down"] = True
+    if found.excited:
+        arguments["block_args"] = {**arguments.get("block_args", {}), "attn_layer": "se"}
+    if found.act != "relu":
+        arguments["act_layer"] = found.act
+    return arguments
+
+
+def _limits(found: ResNetArguments) -> str:
+    """What timm's ResNet has no argument for."""
+    if not found.deep and found.stem != BASE:
+        return f"its stem of one convolution has {found.stem} channels, not {BASE}"
+    if found.deep and found.stem % 2:
+        return "its deep stem has an odd number of channels"
+    return ""
+
+
+def _config(subject: Subject, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    architecture, data = subject.architecture, subject.provenance.get("dataset")
+    data = data if isinstance(data, dict) else {}
+    size = [architecture.channels, architecture.resolution, architecture.resolution]
+    cost = cost_of(architecture)
+    grey = {1: [0.5], 3: [0.485, 0.456, 0.406]}.get(architecture.channels, [0.5] * architecture.channels)
+    spread = {1: [0.5], 3: [0.229, 0.224, 0.225]}.get(architecture.channels, [0.5] * architecture.channels)
+    return {
+        "architecture": name,
+        "num_classes": architecture.head.classes,
+        "num_features": architecture.stages[-1].width,
+        "model_args": {"in_chans": architecture.channels, **arguments},
+        "pretrained_cfg": {
+            "input_size": size,
+            "num_classes": architecture.head.classes,
+            "mean": data.get("mean", grey),
+            "std": data.get("std", spread),
+            "custom_load": False,
+            **({"label_names": [str(one) for one in data["classes"]]} if "classes" in data else {}),
+        },
+        "nas": {
+            "digest": architecture.digest,
+            "params": cost.params,
+            "macs": cost.macs,
+            "architecture": architecture.to_dict(),
+            "provenance": json.loads(json.dumps(subject.provenance)),
+        },
+    }
+
+
+EXPORTERS.register(NAME)(Exporter("-timm", write, "folder for timm.create_model", folder=True))

@@ -1,0 +1,139 @@
+"""Networks to files, each whole or not at all, and the table of what was written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.errors import UsageError
+from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Subject
+from nas.files import write_text, write_with
+from nas.network import cost_of
+from nas.text import format_count, format_percent
+
+INDEX = "index"  # .md and .csv
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A network under the name of its files: `paths` by format, and by format why there is none."""
+
+    name: str
+    subject: Subject
+    paths: Mapping[str, Path]
+    reasons: Mapping[str, str]
+
+
+def write_networks(
+    named: Sequence[tuple[str, Subject]], folder: Path, formats: Mapping[str, Exporter], *, force: bool = False
+) -> list[Written]:
+    """Each network in each format, as `folder/<name><suffix>`; what a format has no words for is said, not written.
+
+    UsageError, before anything is written, if a file of the same name holds something else and `force` is not given.
+    """
+    rows: list[Written] = []
+    files: dict[Path, bytes] = {}
+    for wanted, subject in named:
+        paths: dict[str, Path] = {}
+        reasons: dict[str, str] = {}
+        made: dict[Path, bytes] = {}
+        name, k = wanted, 2
+        while any(name == row.name for row in rows):  # two labels that differ only in what no name of a file has
+            name, k = f"{wanted}-{k}", k + 1
+        for format_name, exporter in formats.items():
+            try:
+                found = _files(exporter, name, subject)
+            except NotExpressible as error:
+                reasons[format_name] = str(error)
+                continue
+            made |= {folder / path: content for path, content in found.items()}
+            paths[format_name] = folder / f"{name}{exporter.suffix}"
+        files |= made
+        rows.append(Written(name, subject, paths, reasons))
+    different = [path for path, content in files.items() if path.exists() and not _holds(path, content)]
+    if different and not force:
+        more = f" and {len(different) - 1} more" if len(different) > 1 else ""
+        raise UsageError(
+            f"{different[0]}{more}: holds something else; --force overwrites it, another --out leaves it alone"
+        )
+    for row in rows:
+        for format_name, path in row.paths.items():
+            if formats[format_name].folder and path.is_dir():
+                _remove_strangers(path, files)
+    for path, content in files.items():
+        write_with(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
+    return rows
+
+
+def write_index(folder: Path, rows: Iterable[Written]) -> list[Path]:
+    """`index.md` and `index.csv`: one line a network and format, in the order of the rows, also for what is not there."""
+    table = [
+        {
+            "file": row.paths[name].name if name in row.paths else "",
+            "name": row.name,
+            "format": name,
+            "accuracy": row.subject.provenance.get("accuracy"),
+            **dict(zip(("params", "macs"), _costs(row.subject), strict=True)),
+            "digest": row.subject.architecture.digest,
+            "state": row.reasons.get(name, "written"),
+        }
+        for row in rows
+        for name in (*row.paths, *row.reasons)
+    ]
+    text = io.StringIO()
+    sheet = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    sheet.writeheader()
+    sheet.writerows(table)
+    lines = ["| file | format | accuracy, % | params | MACs | digest | state |", "|---|---|---:|---:|---:|---|---|"]
+    for entry in table:
+        accuracy = "" if entry["accuracy"] is None else format_percent(float(str(entry["accuracy"])))
+        file = f"[{entry['name']}]({entry['file']})" if entry["file"] else entry["name"]
+        params, macs = (format_count(int(str(entry[key]))) for key in ("params", "macs"))
+        state = str(entry["state"]).replace("|", "\\|")
+        lines.append(f"| {file} | {entry['format']} | {accuracy} | {params} | {macs} | `{entry['digest']}` | {state} |")
+    paths = [folder / f"{INDEX}.md", folder / f"{INDEX}.csv"]
+    write_text(paths[0], "\n".join(lines) + "\n")
+    write_text(paths[1], text.getvalue())
+    return paths
+
+
+def formats_of(names: Iterable[str]) -> dict[str, Exporter]:
+    """The exporters of these names; UsageError for one that is none."""
+    return {name: EXPORTERS.find(name) for name in names}
+
+
+def _costs(subject: Subject) -> tuple[int, int]:
+    cost = cost_of(subject.architecture)
+    return cost.params, cost.macs
+
+
+def _files(exporter: Exporter, name: str, subject: Subject) -> dict[Path, bytes]:
+    """What an exporter writes: path under the folder -> content."""
+    if exporter.text is not None and subject.weights is None:
+        text = exporter.text(subject.architecture, subject.provenance)
+        return {Path(f"{name}{exporter.suffix}"): text.encode()}
+    with tempfile.TemporaryDirectory(prefix="nas-export-") as place:
+        exporter.write(subject, Path(place) / f"{name}{exporter.suffix}")
+        found = sorted(path for path in Path(place).rglob("*") if path.is_file())
+        return {path.relative_to(place): path.read_bytes() for path in found}
+
+
+def _remove_strangers(folder: Path, files: Mapping[Path, bytes]) -> None:
+    """Take away what an earlier export left in a network's folder: it would be loaded with the new one."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path not in files:
+            path.unlink()
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False

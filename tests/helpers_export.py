@@ -1,0 +1,128 @@
+"""What tests of exports share: designs of every kind, weights in which each tensor counts, and processes without this package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from nas import zoo
+from nas.architecture import Architecture
+from nas.export import Subject
+from nas.network import build
+from nas.space import load_space
+
+SPACES = sorted(path.stem for path in (Path(__file__).parent.parent / "search_spaces").glob("*.yaml"))
+
+# Small designs of every branch, and of every merge, shortcut, stem and head that the zoo has not in small.
+SMALL = {
+    "basic": "branch: {kind: basic, se_ratio: 0.25}, shortcut: avg_pool",
+    "plain": "branch: basic, merge: none",
+    "pre-activated": "branch: {kind: bottleneck, group_width: 4, order: pre}, shortcut: projection_all",
+    "bottleneck": "branch: {kind: bottleneck, group_width: 4, stride_on: 1x1}, shortcut: zero_pad",
+    "grouped": "branch: {kind: bottleneck, cardinality: 4, group_width: 3, act: gelu}, shortcut: blur_pool",
+    "regnet": "branch: {kind: regnet, cardinality: 2, group_width: 4, se_ratio: 0.25}",
+    "res2net": "branch: {kind: res2net, group_width: 3, scale: 3}, merge: {kind: add, drop: 0.2}",
+    "mbconv": "branch: mbconv, shortcut: matching, merge: {kind: add, drop: 0.1}",
+    "fused": "branch: {kind: fused_mbconv, expansion: 1}, shortcut: matching",
+    "mixture": "branch: {kind: mbconv, experts: 3, act: relu6}, shortcut: matching",
+    "condconv": "branch: {kind: condconv, experts: 2, se_ratio: 0.25}, shortcut: avg_pool",
+    "convnext": "branch: convnext, shortcut: projection, merge: layer_scale",
+    "skip_init": "branch: basic, merge: {kind: skip_init, start: 0.3}",
+    "scaled matching": "branch: {kind: basic, act: elu}, shortcut: matching, merge: {kind: layer_scale, start: 0.5}",
+    "highway": "branch: basic, merge: highway",
+    "skip": "branch: basic, merge: skip",
+    "skip by convolution": "branch: {kind: basic, order: pre}, merge: {kind: skip, gate: conv}",
+}
+STEMS = ("cifar", "imagenet", "deep", "strided", "patch")
+HEADS = ("linear", "expanded", "normed")
+
+
+def small_designs() -> dict[str, Architecture]:
+    """Three stages of each design: one that keeps the width, one of depth 3 that reshapes, one that reshapes once."""
+    found = {}
+    for k, (name, block) in enumerate(SMALL.items()):
+        stem, head = STEMS[k % len(STEMS)], HEADS[k % len(HEADS)]
+        found[name] = Architecture.from_yaml(
+            f"name: {name}\n"
+            f"resolution: 48\nnorm_eps: {1e-5 if k % 4 else 1e-3}\n"
+            f"stem: {{kind: {stem}, width: 8}}\n"
+            f"stages: [{{depth: 2, width: 8, {block}}}, {{depth: 3, width: 16, stride: 2, {block}}}, "
+            f"{{depth: 1, width: 24, {block}}}]\n"
+            f"head: {{kind: {head}, classes: 7}}\n"
+        )
+    return found
+
+
+def zoo_designs() -> dict[str, Architecture]:
+    return {name: zoo.get(name) for name in zoo.names()}
+
+
+def space_designs(samples: int) -> dict[str, Architecture]:
+    """A few samples of every shipped space."""
+    spaces = {name: load_space(name) for name in SPACES}
+    return {
+        f"{name} {seed}": space.architecture(space.sample(seed))
+        for name, space in spaces.items()
+        for seed in range(samples)
+    }
+
+
+def lively(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
+    """A state_dict in which no tensor is at a neutral start: each must stand in its place."""
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    for name, tensor in network.state_dict().items():
+        drawn = torch.rand(tensor.shape, generator=generator)
+        if not tensor.is_floating_point():
+            found[name] = tensor
+        elif tensor.ndim < 2 and name.endswith(("weight", "running_var")):
+            found[name] = 0.5 + drawn
+        elif tensor.ndim < 2 or name.endswith("scale"):
+            found[name] = 0.2 * drawn - 0.1
+        else:
+            found[name] = (2 * drawn - 1) * (6 / tensor[0].numel()) ** 0.5
+    return found
+
+
+def subject_of(architecture: Architecture, **provenance: object) -> Subject:
+    """A design with weights."""
+    return Subject(architecture, provenance, lively(build(architecture, seed=0)))
+
+
+def images_for(architecture: Architecture, count: int = 2, pixels: int = 48) -> Tensor:
+    size = min(architecture.resolution, pixels)
+    images = torch.randn(count, architecture.channels, size, size, generator=torch.Generator().manual_seed(1))
+    return images * torch.arange(1, 4 * count, 4).view(-1, 1, 1, 1)  # far from each other also where biases lead
+
+
+def logits_of(subject: Subject, images: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return subject.network()(images)
+
+
+def far(got: Tensor, expected: Tensor) -> float:
+    """The greatest difference, in units of the greatest logit; the images must count, far above the tolerance."""
+    assert got.shape == expected.shape
+    assert (expected[0] - expected[1]).std() > 1e-3 * expected.std()
+    return float((got - expected).abs().max() / expected.abs().max())
+
+
+def few_classes(architecture: Architecture) -> Architecture:
+    return replace(architecture, head=replace(architecture.head, classes=10))
+
+
+def without_package(script: str, folder: Path, **tensors: Tensor) -> None:
+    """Run a script in a fresh process, in this folder, where `import nas` fails; `tensors` lie in tensors.safetensors."""
+    if tensors:
+        save_file(tensors, folder / "tensors.safetensors")
+    code = "import sys\nsys.modules['nas'] = None\nimport torch\ntorch.set_num_threads(1)\n" + script
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr

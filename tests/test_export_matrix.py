@@ -1,0 +1,140 @@
+"""Every format against designs of every kind: what is loaded again gives our logits, or the design is refused with the reason.
+
+The contract of an exporter. `pytest -m slow --export-matrix docs/export.md tests/test_export_matrix.py` writes what came of it.
+"""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from export_matrix import BEGIN, END, Matrix, rewritten
+from helpers_export import SPACES, far, images_for, logits_of, small_designs, subject_of
+from safetensors.torch import load_file
+
+from nas import zoo
+from nas.architecture import Architecture
+from nas.export import EXPORTERS, NotExpressible, Subject
+from nas.export.formats import Exporter
+from nas.network import build
+from nas.space import load_space
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PUBLISHED = [
+    *("resnet18", "resnet18d", "resnext50_32x4d", "seresnext50_32x4d", "res2net50_26w_4s", "resnet20", "plain20"),
+    *("wrn_16_8", "skipnet38", "mobilenet_v2", "efficientnet_b0", "efficientnet_cc_b0_4e", "regnet_x_400mf"),
+    *("regnet_y_400mf", "convnext_tiny"),
+]
+
+
+def config(path: Path, subject: Subject):
+    network = build(Architecture.from_yaml(path))
+    network.load_state_dict(subject.weights)
+    return network.eval()
+
+
+def python(path: Path, subject: Subject):
+    network = runpy.run_path(str(path))["Network"]()
+    network.load_state_dict(load_file(path.with_suffix(".safetensors")))
+    return network.eval()
+
+
+def onnx(path: Path, subject: Subject):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path)
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def timm(path: Path, subject: Subject):
+    import timm
+
+    return timm.create_model(f"local-dir:{path}", pretrained=True).eval()
+
+
+LOADERS = {
+    "yaml": config,
+    "json": config,
+    "python": python,
+    "onnx": onnx,
+    "torchscript": lambda path, subject: torch.jit.load(path),
+    "pt2": lambda path, subject: torch.export.load(path).module(),
+    "huggingface": lambda path, subject: runpy.run_path(str(path / "modeling.py"))["from_pretrained"](path),
+    "torchvision": lambda path, subject: runpy.run_path(str(path))["load"](),
+    "timm": timm,
+}
+
+
+def outcome(name: str, subject: Subject, folder: Path) -> str:
+    """'' if what the format wrote gives our logits, else why it wrote nothing."""
+    path = folder / f"network{EXPORTERS[name].suffix}"
+    try:
+        EXPORTERS[name].write(subject, path)
+    except NotExpressible as error:
+        assert str(error) == f"not expressible as {name} because {error.reason}"
+        assert not list(folder.iterdir()), "what is refused leaves nothing"
+        return error.reason
+    assert path.is_dir() == EXPORTERS[name].folder
+    assert all(each.name.startswith(path.stem.partition(".")[0]) for each in folder.iterdir())
+    images = images_for(subject.architecture, 3, subject.architecture.resolution)
+    with torch.inference_mode():
+        assert far(LOADERS[name](path, subject)(images), logits_of(subject, images)) < 1e-5
+    return ""
+
+
+@pytest.mark.parametrize("name", list(EXPORTERS))
+def test_every_format_is_held_against_a_design_that_all_can_say(name, tmp_path):
+    assert name in LOADERS, "a format without a way back is not tested"
+    tiny = zoo.get("resnet18").adapted(classes=10, resolution=32, channels=3)
+    assert outcome(name, subject_of(tiny, run="a run"), tmp_path) == ""
+    assert EXPORTERS[name].about
+    assert isinstance(EXPORTERS[name], Exporter)
+
+
+@pytest.mark.parametrize("name", [name for name in EXPORTERS if name not in ("onnx", "pt2", "torchscript")])
+def test_small_designs_pass_or_are_refused(name, tmp_path):
+    for k, architecture in enumerate(small_designs().values()):
+        (folder := tmp_path / str(k)).mkdir()
+        outcome(name, subject_of(architecture), folder)
+
+
+def rows() -> dict[str, Architecture]:
+    found = {
+        f"`{name}`": zoo.get(name).adapted(classes=10, resolution=32, channels=zoo.get(name).channels)
+        for name in PUBLISHED
+    }
+    for name in SPACES:
+        space = load_space(name)
+        found[f"space `{name}`, a sample"] = space.architecture(space.sample(1))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("design", list(rows()))
+@pytest.mark.timeout(900)
+def test_designs_and_formats(design, tmp_path, matrix):
+    subject = subject_of(rows()[design])
+    for name in EXPORTERS:
+        (folder := tmp_path / name).mkdir()
+        matrix.record(design, name, outcome(name, subject, folder))
+
+
+def test_the_page_gets_a_table_with_its_reasons_below():
+    matrix = Matrix()
+    matrix.record("a", "yaml")
+    matrix.record("a", "timm", "it has 3 stages, not 4")
+    text = rewritten(f"before\n{BEGIN}\nold\n{END}\nafter\n", matrix, ["yaml", "timm"])
+    assert text == (
+        f"before\n{BEGIN}\n| design | `yaml` | `timm` |\n|---|:-:|:-:|\n| a | pass | no (1) |\n\n"
+        f"1. it has 3 stages, not 4\n{END}\nafter\n"
+    )
+
+
+def test_the_page_has_every_format_and_no_old_reason():
+    page = (Path(__file__).parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
+    table = page.split(BEGIN)[1].split(END)[0]
+    assert all(f"`{name}`" in table for name in EXPORTERS)
+    assert all(design in table for design in rows())

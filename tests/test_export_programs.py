@@ -1,0 +1,121 @@
+"""Graphs and folders with weights: other programs give our logits, at several sizes of batch, without this package."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import yaml
+from helpers_export import far, images_for, logits_of, small_designs, subject_of, without_package
+from safetensors.torch import load_file
+
+from nas.errors import NasError
+from nas.export import EXPORTERS, MissingPackage, NotExpressible, Subject
+from nas.network import build
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+DESIGNS = small_designs()
+MIXED = ("mixture", "condconv")  # a kernel for each image
+RUN = {
+    "onnx": """
+import onnxruntime
+session = onnxruntime.InferenceSession(path)
+run = lambda x: torch.from_numpy(session.run(None, {"images": x.numpy()})[0])
+""",
+    "torchscript": "run = torch.jit.load(path)",
+    "pt2": "run = torch.export.load(path).module()",
+    "huggingface": """
+sys.path.insert(0, path)
+import modeling
+run = modeling.from_pretrained()
+""",
+}
+
+
+@pytest.mark.parametrize("name", list(RUN))
+def test_another_process_gives_our_logits_at_two_sizes_of_batch(name, tmp_path):
+    subject = subject_of(DESIGNS["bottleneck"], run="a run")
+    path = tmp_path / f"network{EXPORTERS[name].suffix}"
+    EXPORTERS[name].write(subject, path)
+    images = {f"x{count}": images_for(subject.architecture, count) for count in (2, 5)}
+    script = f"""
+from safetensors.torch import load_file, save_file
+path = {str(path)!r}
+{RUN[name]}
+with torch.inference_mode():
+    logits = {{name: run(x).contiguous() for name, x in load_file("tensors.safetensors").items()}}
+save_file(logits, "logits.safetensors")
+"""
+    without_package(script, tmp_path, **images)
+    logits = load_file(tmp_path / "logits.safetensors")
+    for key, x in images.items():
+        assert far(logits[key], logits_of(subject, x)) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("design", list(DESIGNS))
+@pytest.mark.parametrize("name", ["onnx", "torchscript", "pt2"])
+def test_every_design_is_a_program_or_refused(name, design, tmp_path):
+    """The exporter itself holds the logits against PyTorch's."""
+    path = tmp_path / f"network{EXPORTERS[name].suffix}"
+    if design in MIXED:
+        with pytest.raises(NotExpressible, match=f"as {name} because stage 1 mixes a kernel for each image"):
+            EXPORTERS[name].write(subject_of(DESIGNS[design]), path)
+        assert not path.exists()
+    else:
+        EXPORTERS[name].write(subject_of(DESIGNS[design]), path)
+        assert path.stat().st_size > 1000
+
+
+def test_onnx_that_computes_something_else_is_not_kept_quiet(tmp_path, monkeypatch):
+    subject = subject_of(DESIGNS["basic"])
+    monkeypatch.setattr("nas.export.onnx.difference", lambda *_: 0.5)
+    with pytest.raises(NasError, match="differ from PyTorch's by"):
+        EXPORTERS["onnx"].write(subject, tmp_path / "x.onnx")
+
+
+def test_a_missing_package_is_said_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        MissingPackage, match=r'^the format onnx needs a package that is missing: pip install "nas\[onnx\]"$'
+    ):
+        EXPORTERS["onnx"].write(subject_of(DESIGNS["basic"]), tmp_path / "x.onnx")
+
+
+def test_onnx_says_where_it_comes_from(tmp_path):
+    import onnx
+
+    subject = subject_of(DESIGNS["basic"], trial=3)
+    EXPORTERS["onnx"].write(subject, tmp_path / "x.onnx")
+    facts = {entry.key: entry.value for entry in onnx.load(tmp_path / "x.onnx").metadata_props}
+    assert facts["digest"] == subject.architecture.digest
+    assert json.loads(facts["provenance"]) == {"trial": 3}
+
+
+def test_a_folder_for_the_hub_says_what_it_holds(tmp_path):
+    architecture = DESIGNS["basic"]
+    data = {"name": "shapes", "classes": list("abcdefg"), "mean": [0.5], "std": [0.2]}
+    subject = subject_of(architecture, accuracy=0.9312, accuracy_on="test", dataset=data)
+    EXPORTERS["huggingface"].write(subject, tmp_path / "x")
+    assert {path.name for path in (tmp_path / "x").iterdir()} == {
+        *("config.json", "model.safetensors", "README.md", "modeling.py")
+    }
+    config = json.loads((tmp_path / "x" / "config.json").read_text())
+    assert config["id2label"]["6"] == "g"
+    assert (config["digest"], config["image_mean"], config["trained"]) == (architecture.digest, [0.5], True)
+    card = (tmp_path / "x" / "README.md").read_text()
+    assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "image-classification"
+    assert "| accuracy, test split | 93.12 % |" in card
+    assert "random" not in card
+
+
+def test_weights_that_were_not_given_are_random_ones_and_said_so(tmp_path):
+    subject = Subject(DESIGNS["basic"])
+    EXPORTERS["huggingface"].write(subject, tmp_path / "x")
+    assert "**The weights are random**" in (tmp_path / "x" / "README.md").read_text()
+    weights = load_file(tmp_path / "x" / "model.safetensors")
+    assert all(
+        torch.equal(weights[name], tensor) for name, tensor in build(DESIGNS["basic"], seed=0).state_dict().items()
+    )
