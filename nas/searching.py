@@ -21,12 +21,16 @@ from nas.data import load as load_data
 from nas.errors import NasError, UsageError, WriteError
 from nas.execution import AUTO, Say, execute
 from nas.jobs import TrainingData
+from nas.latency import Conditions
+from nas.latency.meter import check as check_latency
 from nas.network import cost_of
+from nas.pareto import Objective
 from nas.pareto import objectives as parse_objectives
 from nas.preflight import check_room
 from nas.progress import Tally
 from nas.proxy import Proxy
 from nas.recipe import DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
+from nas.records import LATENCY
 from nas.run import Run, load_run
 from nas.run_folder import begin, chosen_folder
 from nas.samplers import SAMPLERS
@@ -76,6 +80,10 @@ class Request:
     proxy_width: float = 1.0
     train_fraction: float = 1.0
     stopping: str = "none"  # `nas.stopping.Policy.parse`
+    max_latency_ms: float | None = None
+    latency_device: str = "cpu"
+    latency_batch: int = 1
+    latency_threads: int | None = 1
     seed: int = 0
     baselines: tuple[str, ...] = ()
     executor: str = "ray"
@@ -175,6 +183,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
     _check_device(request)
     objectives = parse_objectives(request.objectives)
+    latency = _latency(request, objectives)
     proxy = Proxy(request.proxy_resolution, request.proxy_width, request.train_fraction)
     load_space(request.space, overrides=request.overrides)  # a slip in the space should not wait for the data
     folder = chosen_folder(request.out, request.space, request.dataset)
@@ -215,7 +224,8 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         recipe=recipe.to_dict(),
         objectives=[objective.name for objective in objectives],
         budgets={metric: [low, high] for metric, (low, high) in space.budget.bounds.items()},
-        reference=[1 / len(dataset.classes), *(float(largest[objective.name]) for objective in objectives[1:])],
+        # That of latency is put right by what is measured before the first trial.
+        reference=[1 / len(dataset.classes), *(float(largest.get(own.name, 1.0)) for own in objectives[1:])],
         sampler=request.sampler,
         trials=request.trials,
         seed=request.seed,
@@ -234,6 +244,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         proxy=proxy.to_dict(),
         storage=planned_storage(request.storage, folder.name),
         stopping=stopping.to_dict(),
+        latency=latency,
         id=secrets.token_hex(8),
     )
     return folder, settings, data
@@ -309,6 +320,18 @@ def _check_executor(asked: Mapping[str, Any]) -> None:
             )
         if value is not None and not (math.isfinite(value) and value >= least):
             raise UsageError(f"--{name.replace('_', '-')} {value:g}: must be at least {least:g}")
+
+
+def _latency(request: Request, objectives: tuple[Objective, ...]) -> dict[str, Any]:
+    """What latencies are measured under, where they are asked for; UsageError if they can't be, here and so."""
+    if request.max_latency_ms is not None and not 0 < request.max_latency_ms < math.inf:
+        raise UsageError(f"--max-latency-ms {request.max_latency_ms:g}: a number above 0")
+    if request.max_latency_ms is None and LATENCY not in {own.name for own in objectives}:
+        return {}
+    conditions = Conditions(request.latency_device, request.latency_batch, request.latency_threads)
+    if conditions.device != "cpu":
+        check_latency(conditions)
+    return {**dataclasses.asdict(conditions), "max_ms": request.max_latency_ms}
 
 
 def _check_device(request: Request) -> None:

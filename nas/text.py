@@ -30,6 +30,20 @@ def format_count(n: int) -> str:
     return f"{float(mantissa) * 10**shift:.{max(3 - shift, 0)}f} {_PREFIXES[group]}"
 
 
+def format_ms(milliseconds: float) -> str:
+    """Three significant digits: `0.0412 ms`, `3.21 ms`, `128 ms`; exact ones above that."""
+    if milliseconds >= 99.95:
+        return f"{milliseconds:,.0f} ms"
+    return f"{milliseconds:#.3g} ms"
+
+
+def format_price(name: str, value: float) -> str:
+    """A cost by its objective's name: milliseconds or a count; a dash where it was not measured."""
+    if name == "latency_ms":
+        return "–" if math.isnan(value) else format_ms(value)
+    return format_count(int(value))
+
+
 def format_bytes(n: int) -> str:
     """1536 -> "1.5 KiB": three significant digits or more, binary prefixes."""
     size, unit = float(n), "bytes"

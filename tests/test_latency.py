@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from nas import zoo
 from nas.errors import UsageError
 from nas.latency import Conditions, Latency, measure, measure_all
-from nas.latency._base import format_ms
 from nas.latency.timing import Repeat, Summary, energy_mj, interleaved
+from nas.text import format_ms
 
 FEW = {"seconds": 0.0, "least": 3, "most": 3}
 

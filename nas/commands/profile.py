@@ -105,7 +105,7 @@ def _latency(
     """Measure, all networks side by side for each number of images, and print."""
     from nas.commands.output import print_json, print_table, say
     from nas.latency import measure_all
-    from nas.latency._base import format_ms
+    from nas.text import format_ms
 
     found: list[tuple[Architecture, Latency]] = []
     for batch in batches:

@@ -76,7 +76,7 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
     "--objectives",
     default="accuracy,params,macs",
     show_default=True,
-    help="Accuracy, then costs: params, macs (or flops), activations.",
+    help="Accuracy, then costs: params, macs (or flops), activations, latency_ms (measured: docs/latency.md).",
 )
 @click.option(
     "--sampler",
@@ -92,6 +92,12 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
     help="Stop candidates early: pareto, asha, mo-asha or none; options as in pareto:epsilon=0.1. See docs/stopping.md.",
 )
 @budget_options
+@click.option("--max-latency-ms", type=float, help="The most milliseconds a batch may take.")
+@click.option(
+    "--latency-device", default="cpu", show_default=True, help="Where latency is measured: cpu, cuda, cuda:N."
+)
+@click.option("--latency-batch", default=1, show_default=True, help="Images at once.")
+@click.option("--latency-threads", default=1, show_default=True, help="Cores of the CPU.")
 @click.option("--epochs", default=10, show_default=True, help="Epochs of each proxy: the whole recipe, shorter.")
 @click.option("--batch-size", type=int, help="Default: 128, fewer for small data sets.")
 @click.option("--lr", "learning_rate", type=float, help="Peak learning rate. Default: 0.1 x batch size / 128.")

@@ -9,6 +9,7 @@ from typing import Any
 
 from nas.errors import UsageError
 from nas.plausible import Check, brief, mapping, number, optional, require, text, whole
+from nas.text import format_ms
 
 MOST_BATCH, MOST_THREADS = 1 << 16, 1 << 12
 
@@ -88,10 +89,3 @@ _CHECKS: Mapping[str, Check] = {
     **dict.fromkeys(("batch", "threads", "resolution"), whole(1)),
     **dict.fromkeys(("device", "torch"), text),
 }
-
-
-def format_ms(milliseconds: float) -> str:
-    """Three significant digits: `0.0412 ms`, `3.21 ms`, `128 ms`; exact ones above that."""
-    if milliseconds >= 99.95:
-        return f"{milliseconds:,.0f} ms"
-    return f"{milliseconds:#.3g} ms"

@@ -22,6 +22,7 @@ from torch import nn
 
 from nas import zoo
 from nas.architecture import Architecture
+from nas.cost import Shape
 from nas.errors import UsageError
 from nas.latency._base import Conditions, Latency
 from nas.network import build
@@ -136,7 +137,7 @@ def prepared(conditions: Conditions) -> Iterator[tuple[torch.device, Timer]]:
         torch.set_num_threads(before)
 
 
-def forward(network: nn.Module, shape: tuple[int, int, int], batch: int, device: torch.device) -> Call:
+def forward(network: nn.Module, shape: Shape, batch: int, device: torch.device) -> Call:
     """A call that runs a module in evaluation mode on a batch of random images or features of this shape."""
     network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     generator = torch.Generator().manual_seed(0)
@@ -215,7 +216,7 @@ def beside(
 
 def _call(architecture: Architecture, conditions: Conditions, resolution: int | None, device: torch.device) -> Call:
     side = resolution or architecture.resolution
-    shape = (architecture.channels, side, side)
+    shape = Shape(architecture.channels, side, side)
     return forward(build(architecture, seed=0), shape, conditions.batch, device)
 
 
