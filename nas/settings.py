@@ -75,6 +75,7 @@ class Settings:
     latency: Mapping[str, Any] = dataclasses.field(
         default_factory=dict
     )  # device, batch, threads, max_ms; then measured_on, torch, error: what is found before the first trial
+    plan: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # `nas.planning.Plan`, and the promise's `spent`
     id: str = ""  # drawn when the run began; a copy of the folder keeps it
     version: int = FORMAT
 
@@ -228,7 +229,7 @@ def _check(data: Mapping[str, Any], where: str) -> None:
     require(data, _CHECKS, where)
     require(
         data,
-        dict.fromkeys(("engine", "proxy", "packing", "storage", "stopping", "latency"), mapping),
+        dict.fromkeys(("engine", "proxy", "packing", "storage", "stopping", "latency", "plan"), mapping),
         where,
         missing=True,
     )
@@ -246,6 +247,8 @@ def _check(data: Mapping[str, Any], where: str) -> None:
         Recipe.from_dict(data["recipe"])
         Proxy.from_dict(data.get("proxy", {}))
         Budget({metric: (ends[0], ends[1]) for metric, ends in data["budgets"].items()})
+        if plan := data.get("plan"):
+            require(plan, dict.fromkeys(("seconds", "trial_seconds", "spent"), number), "plan")
         if latency := data.get("latency"):
             require(latency, _OF_LATENCY, "latency")
             Conditions(latency["device"], latency["batch"], latency["threads"])

@@ -28,6 +28,7 @@ from nas.knobs import Choices
 from nas.latency.meter import Meter
 from nas.locks import RunLock, take
 from nas.network import cost_of
+from nas.planning import Clock
 from nas.plausible import reading
 from nas.records import LATENCY
 from nas.retries import Attempts, Cause
@@ -45,6 +46,7 @@ from nas.run import (
     objective_values,
     read_baselines,
     read_result,
+    read_sessions,
     reading_study,
 )
 from nas.samplers import SAMPLERS, Problem, suggest
@@ -100,6 +102,10 @@ class Study:
         self._digests: dict[str, str] = {}  # digest -> who trains or trained it
         self._lock: RunLock | None = None
         self._study: optuna.Study | None = None
+        before = sum(own["startup_seconds"] + own["search_seconds"] for own in read_sessions(self.folder))
+        self._clock = (
+            Clock(settings.plan, time.monotonic, before) if settings.plan else None
+        )  # of hours that were promised
         self.meter = _meter(self.folder, settings, self.space)  # of latencies; None where the run measures none
 
     def __enter__(self) -> Self:
@@ -141,6 +147,9 @@ class Study:
         searching = sum(not job.baseline for job in self._flying.values())
         if self.exhausted or self.counts.trained + searching >= self.settings.trials:
             return None
+        if self._clock is not None and self.counts.trained + searching and not self._clock.room():
+            self._out_of_time(self.counts.trained + searching)
+            return None
         failed = self.counts.failed - self._failed_before
         if failed >= (FAILURES_AT_FIRST if not self.counts.trained else max(20, 2 * self.settings.trials)):
             raise NasError(
@@ -155,6 +164,12 @@ class Study:
                 return self._hand_out(job)
         self.exhausted = True
         return None
+
+    def _out_of_time(self, trials: int) -> None:
+        """The promised hours are over: what has begun is all that the run wants, until somebody asks for more."""
+        if trials < self.settings.trials:
+            self.settings = dataclasses.replace(self.settings, trials=trials)
+            self.settings.save(self.folder)
 
     @property
     def finished(self) -> bool:
@@ -346,6 +361,8 @@ class Study:
         from optuna.trial import Trial, TrialState
 
         failed = result["state"] == "failed"
+        if self._clock is not None and not failed:
+            self._clock.took(result["seconds"])
         attempts = {name: result[name] for name in ("cause", "attempts", "ended") if result.get(name)}
         if failed:
             network = dataclasses.replace(job.architecture, name=job.architecture.name or f"trial{job.key}")

@@ -108,6 +108,7 @@ TABLE: dict[str, set[str]] = {
     "streaming": {"augmentation", "batches", "data", "jobs", "recipe", "work"},
     "throughput": {"architecture", "batches", "network", "recipe", "train"},
     "packing": {"architecture", "budget", "jobs", "memory", "proxy", "recipe", "space", "throughput", "train", "work"},
+    "planning": {"architecture", "memory", "network", "proxy", "recipe", "space", "stopping", "throughput"},
     "run": {
         *(
             "architecture",
@@ -139,6 +140,7 @@ TABLE: dict[str, set[str]] = {
             "locks",
             "network",
             "pareto",
+            "planning",
             "plausible",
             "records",
             "retries",
