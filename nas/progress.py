@@ -79,6 +79,12 @@ class Tally:
         return list(self._best)
 
     @property
+    def aim(self) -> int:
+        """Trials that are wanted; of a search by the clock, those that were planned."""
+        wanted = self.study.settings.trials
+        return max(min(int(self.settings.plan.get("trials", wanted)), wanted), self.study.counts.trained)
+
+    @property
     def rate(self) -> float | None:
         """Trials per second since the first one started, or None before any has ended."""
         done = self.study.counts.trained - self._trained_before
@@ -89,12 +95,12 @@ class Tally:
     @property
     def eta_seconds(self) -> float | None:
         rate = self.rate
-        return None if rate is None else max(self.settings.trials - self.study.counts.trained, 0) / rate
+        return None if rate is None else (self.aim - self.study.counts.trained) / rate
 
     def summary(self) -> str:
         """`37/200 trials, 1 failed, 12 outside the budgets, 1.2 trials/s, ETA 2 min`."""
         counts = self.study.counts
-        parts = [f"{counts.trained}/{self.settings.trials} trials"]
+        parts = [f"{counts.trained}/{self.aim} trials"]
         for number, what in (
             (counts.stopped, "stopped"),
             (counts.failed, "failed"),
@@ -199,7 +205,7 @@ class Live(Tally):
         more = len(members) - self.SHOWN
         return Group(
             Text(""),
-            ProgressBar(total=self.settings.trials, completed=self.study.counts.trained, width=60),
+            ProgressBar(total=self.aim, completed=self.study.counts.trained, width=60),
             Text(self.summary()),
             Text("\n".join(running) if running else "starting workers ...", style="dim"),
             Text(""),
