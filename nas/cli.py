@@ -25,6 +25,7 @@ from nas.text import printable
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("search", "nas.commands.search", "Search a space for the networks that are best on your images."),
     ("resume", "nas.commands.search", "Go on with a run that was interrupted."),
+    ("plan", "nas.commands.plan", "What a search would take, and cost, in so many hours."),
     ("spaces", "nas.commands.spaces", "List the search spaces, or describe one."),
     ("profile", "nas.commands.profile", "Exact params, MACs and activations of networks, piece by piece."),
     ("front", "nas.commands.front", "The Pareto front of a run."),

@@ -38,6 +38,7 @@ def execute(study: Study, data: TrainingData, say: Say, display: Callable[[Study
     """Let the chosen executor train until the study is finished or the user stops it, and account for the time."""
     executor = study.settings.executor
     begun, clock = time.time(), time.monotonic()
+    study.prepare(say)
     monitor = display(study)
     monitor.load(study.known())
     with Interrupts(monitor.note) as interrupts, contextlib.ExitStack() as ending:

@@ -62,7 +62,8 @@ class Job:
     """A candidate to train: its key ("12", or "baseline:resnet20"), its folder, its architecture, the seed of its weights.
 
     token: of the attempt that it was handed out for (`nas.fencing`), "" if nobody may take it over. ended: the attempts before
-    this one, by what ended them (`nas.retries`). Two attempts at one trial are one job.
+    this one, by what ended them (`nas.retries`). latency: as it was measured before, a `nas.latency.Latency` as plain data; empty if
+    the run measures none. Two attempts at one trial are one job.
     """
 
     key: str
@@ -71,10 +72,15 @@ class Job:
     seed: int
     token: str = field(default="", compare=False)
     ended: Mapping[str, int] = field(default_factory=dict, compare=False)
+    latency: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def baseline(self) -> bool:
         return self.key.startswith("baseline:")
+
+    @property
+    def latency_ms(self) -> float | None:
+        return self.latency.get("median_ms")
 
     @property
     def result_path(self) -> Path:
@@ -88,9 +94,11 @@ class Job:
             "seed": self.seed,
             "token": self.token,
             "ended": dict(self.ended),
+            "latency": dict(self.latency),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         architecture = Architecture.from_dict(data["architecture"])
-        return cls(data["key"], Path(data["folder"]), architecture, data["seed"], data["token"], dict(data["ended"]))
+        place, seed, ended = Path(data["folder"]), data["seed"], dict(data["ended"])
+        return cls(data["key"], place, architecture, seed, data["token"], ended, dict(data.get("latency", {})))

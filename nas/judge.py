@@ -49,7 +49,7 @@ class Judge:
             return False  # not to be judged by half a curve
         epochs = [*epochs, epoch]
         self._running[job.key] = epochs
-        self.state.add(job.key, self._curve(job.architecture, epochs, "running"))
+        self.state.add(job.key, self._curve(job.architecture, job.latency_ms, epochs, "running"))
         decision = self.state.decide(job.key)
         if decision is None:
             return False
@@ -68,12 +68,14 @@ class Judge:
             return
         if result["state"] in ("complete", "stopped"):
             epochs = [Epoch.from_dict(own) for own in result["epochs"]]
-            self.state.add(job.key, self._curve(job.architecture, epochs, result["state"]))
+            self.state.add(job.key, self._curve(job.architecture, job.latency_ms, epochs, result["state"]))
         else:
             self.state.drop(job.key)
 
-    def _curve(self, architecture: Architecture, epochs: list[Epoch], standing: Standing) -> Curve:
-        costs = objective_values(0.0, cost_of(architecture), self.objectives)[1:]
+    def _curve(
+        self, architecture: Architecture, latency_ms: float | None, epochs: list[Epoch], standing: Standing
+    ) -> Curve:
+        costs = objective_values(0.0, cost_of(architecture), self.objectives, latency_ms)[1:]
         points = tuple(Point(own.accuracy, own.val_loss, own.train_loss) for own in epochs)
         return Curve(costs, points, standing)
 
@@ -87,6 +89,7 @@ class Judge:
             "seconds": sum(own.seconds for own in epochs),
             "finished": time.time(),
             "stopping": decision.to_dict(),
+            **({"latency": dict(job.latency)} if job.latency else {}),
             "epochs": [own.to_dict() for own in epochs],
         }
 
@@ -112,6 +115,7 @@ class Judge:
                 decisions.pop()
             # What was decided behind an epoch that has to be trained again stays decided.
             decided = max((own.epoch for own in decisions), default=0)
-            self.state.add(key, self._curve(trial.architecture, epochs, trial.state), decided)
+            ms = trial.latency.median_ms if trial.latency else None
+            self.state.add(key, self._curve(trial.architecture, ms, epochs, trial.state), decided)
             if trial.state == "running":
                 self._running[key], self._decisions[key] = epochs, decisions

@@ -47,6 +47,7 @@ _KNOWN = {
     "macs": _MACS,
     "flops": _MACS,  # what the ResNet paper calls FLOPs are multiply-adds
     "activations": Objective("activations", "minimize"),
+    "latency_ms": Objective("latency_ms", "minimize"),  # measured before training: `nas.latency`
 }
 
 

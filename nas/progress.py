@@ -11,9 +11,9 @@ import numpy as np
 from nas.jobs import Job
 from nas.network import cost_of
 from nas.pareto import front
-from nas.records import Epoch
+from nas.records import LATENCY, Epoch
 from nas.run import CONFIG, objective_values
-from nas.text import format_count, format_percent, format_seconds, printable, shown
+from nas.text import format_count, format_ms, format_percent, format_price, format_seconds, printable, shown
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -65,7 +65,8 @@ class Tally:
             self.note(f"{job.key}: {result['torn']}")
         if result["state"] == "complete":
             cost = cost_of(job.architecture)
-            self._fresh.append((job.key, objective_values(result["accuracy"], cost, self.study.objectives)))
+            values = objective_values(result["accuracy"], cost, self.study.objectives, job.latency_ms)
+            self._fresh.append((job.key, values))
 
     def note(self, text: str) -> None: ...
 
@@ -78,6 +79,12 @@ class Tally:
         return list(self._best)
 
     @property
+    def aim(self) -> int:
+        """Trials that are wanted; of a search by the clock, those that were planned."""
+        wanted = self.study.settings.trials
+        return max(min(int(self.settings.plan.get("trials", wanted)), wanted), self.study.counts.trained)
+
+    @property
     def rate(self) -> float | None:
         """Trials per second since the first one started, or None before any has ended."""
         done = self.study.counts.trained - self._trained_before
@@ -88,12 +95,12 @@ class Tally:
     @property
     def eta_seconds(self) -> float | None:
         rate = self.rate
-        return None if rate is None else max(self.settings.trials - self.study.counts.trained, 0) / rate
+        return None if rate is None else (self.aim - self.study.counts.trained) / rate
 
     def summary(self) -> str:
         """`37/200 trials, 1 failed, 12 outside the budgets, 1.2 trials/s, ETA 2 min`."""
         counts = self.study.counts
-        parts = [f"{counts.trained}/{self.settings.trials} trials"]
+        parts = [f"{counts.trained}/{self.aim} trials"]
         for number, what in (
             (counts.stopped, "stopped"),
             (counts.failed, "failed"),
@@ -130,7 +137,10 @@ class Lines(Tally):
         name = job.key.removeprefix("baseline:") if job.baseline else f"trial {job.key}"
         if result["state"] == "complete":
             mark = "  * on the front" if job.key in {key for key, _ in self.front()} else ""
-            costs = f"{format_count(cost.params)} params, {format_count(cost.macs)} MACs, {result['seconds']:.1f} s"
+            slow = f", {format_ms(job.latency_ms)} latency" if job.latency_ms else ""
+            costs = (
+                f"{format_count(cost.params)} params, {format_count(cost.macs)} MACs{slow}, {result['seconds']:.1f} s"
+            )
             self.note(f"{name}: {format_percent(result['accuracy'])} % val accuracy, {costs}{mark}  [{self.summary()}]")
         elif result["state"] == "stopped":
             self.note(f"{name}: stopped {result['reason']}  [{self.summary()}]")
@@ -176,15 +186,16 @@ class Live(Tally):
         from rich.text import Text
 
         best = Table(title="Front so far", title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for column in ("", "val accuracy %", "params", "MACs"):
+        timed = [objective.name for objective in self.study.objectives if objective.name == LATENCY]
+        for column in ("", "val accuracy %", "params", "MACs", *(["latency"] if timed else [])):
             best.add_column(column, justify="left" if not column else "right")
         members = self.front()
-        costs = {"params": -1, "macs": -1}
+        costs = dict.fromkeys(("params", "macs", *timed), -1)
         names = [objective.name for objective in self.study.objectives]
         for name in costs:
             costs[name] = names.index(name) if name in names else -1
         for key, values in sorted(members, key=lambda member: -member[1][0])[: self.SHOWN]:
-            row = [format_count(int(values[place])) if place > 0 else "" for place in costs.values()]
+            row = [format_price(name, values[place]) if place > 0 else "" for name, place in costs.items()]
             best.add_row(
                 printable(key.removeprefix("baseline:")) if not key.isdigit() else f"trial {key}",
                 format_percent(values[0]),
@@ -194,7 +205,7 @@ class Live(Tally):
         more = len(members) - self.SHOWN
         return Group(
             Text(""),
-            ProgressBar(total=self.settings.trials, completed=self.study.counts.trained, width=60),
+            ProgressBar(total=self.aim, completed=self.study.counts.trained, width=60),
             Text(self.summary()),
             Text("\n".join(running) if running else "starting workers ...", style="dim"),
             Text(""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,11 +12,13 @@ from nas.architecture import Architecture
 from nas.cost import Cost
 from nas.errors import UsageError
 from nas.knobs import Value
+from nas.latency import Latency
 from nas.plausible import Check, any_number, brief, mapping, number, require, share, whole
 
 if TYPE_CHECKING:
     from nas.stopping import Decision
 
+LATENCY = "latency_ms"  # the objective that is measured before training
 State = Literal["running", "complete", "stopped", "failed", "rejected", "duplicate"]
 
 
@@ -100,6 +103,14 @@ class Trial:
     attempts: int = 1  # workers that were at it, one after the other
     executed: Execution | None = None  # by a trained dynamic network on the validation images; `cost` is its worst case
     decisions: tuple[Decision, ...] = ()  # of early stopping, one behind each rung
+    latency: Latency | None = None  # measured before training, where the run does so
+
+    def price(self, name: str) -> float:
+        """A cost by its objective's name: an exact count, or the measured latency, NaN where that was not measured."""
+        if name == LATENCY:
+            return self.latency.median_ms if self.latency else math.nan
+        count: int = getattr(self.cost, name)
+        return count
 
     @property
     def name(self) -> str:

@@ -19,6 +19,7 @@ from nas.architecture import Architecture
 from nas.cost import Cost
 from nas.errors import NasError, UsageError
 from nas.files import read_json
+from nas.latency import Latency
 from nas.locks import held
 from nas.network import cost_of
 from nas.pareto import Objective, hypervolume_history
@@ -37,7 +38,7 @@ from nas.plausible import (
     text,
     whole,
 )
-from nas.records import Epoch, Execution, State, Trial
+from nas.records import LATENCY, Epoch, Execution, State, Trial
 from nas.settings import Settings
 from nas.stopping import Decision
 from nas.storage import JOURNAL as JOURNAL
@@ -106,17 +107,24 @@ class Run:
                 return trial
         raise UsageError(f"{self.path}: no trial {number}; the run has {len(self.trials)} so far")
 
-    def best(self, max_params: float | None = None, max_macs: float | None = None) -> Trial:
+    def best(
+        self, max_params: float | None = None, max_macs: float | None = None, max_latency_ms: float | None = None
+    ) -> Trial:
         """The complete trial of the highest validation accuracy within the bounds, the cheaper one if two are equal."""
         fitting = [
             trial
             for trial in self.complete()
             if (max_params is None or trial.cost.params <= max_params)
             and (max_macs is None or trial.cost.macs <= max_macs)
+            and (max_latency_ms is None or trial.price(LATENCY) <= max_latency_ms)
         ]
         if not fitting:
-            named = (("params", max_params), ("macs", max_macs))
-            bounds = [f"{name} <= {value:,.0f}" for name, value in named if value is not None]
+            named = (("params", max_params), ("macs", max_macs), (LATENCY, max_latency_ms))
+            bounds = [
+                f"{name} <= {value:,g}" if name == LATENCY else f"{name} <= {value:,.0f}"
+                for name, value in named
+                if value is not None
+            ]
             raise UsageError(
                 f"{self.path}: no complete trial {'with ' if bounds else ''}{' and '.join(bounds)}".rstrip()
             )
@@ -149,6 +157,7 @@ class Run:
     def dataframe(self) -> pandas.DataFrame:
         """One row a trial: number, state, label, accuracy, exact costs, training seconds, reason, digest, and each choice.
 
+        latency_ms: where the run measures it.
         executed_macs: the mean measured on the validation images for dynamic networks, NaN for static ones.
         """
         import pandas
@@ -163,6 +172,7 @@ class Run:
                 "params": trial.cost.params,
                 "macs": trial.cost.macs,
                 "activations": trial.cost.activations,
+                **({"latency_ms": trial.price("latency_ms")} if self.config["latency"] else {}),
                 "executed_macs": trial.executed.macs if trial.executed else math.nan,
                 "epochs": len(trial.epochs),
                 "seconds": trial.seconds,
@@ -259,11 +269,12 @@ def locked(folder: Path) -> bool:
     return held(folder / LOCK)
 
 
-def facts_of(architecture: Architecture) -> dict[str, Any]:
-    """What the study keeps of a candidate's network."""
+def facts_of(architecture: Architecture, latency: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the study keeps of a candidate's network; latency: as measured, if it was."""
     cost = cost_of(architecture)
     costs = [cost.params, cost.macs, cost.activations]
-    return {"digest": architecture.digest, "cost": costs, "architecture": architecture.to_dict()}
+    timed = {"latency": dict(latency)} if latency else {}
+    return {"digest": architecture.digest, "cost": costs, "architecture": architecture.to_dict(), **timed}
 
 
 def read_sessions(folder: Path) -> list[Mapping[str, Any]]:
@@ -298,7 +309,9 @@ def check_facts(frozen: optuna.trial.FrozenTrial, objectives: tuple[Objective, .
     facts, where = frozen.user_attrs[ATTRIBUTE], f"trial {frozen.number}"
     require({ATTRIBUTE: facts}, {ATTRIBUTE: mapping}, where)
     require(facts, _OF_FACTS, where)
-    require(facts, {"outcome": optional(among("rejected", "duplicate")), "reason": text}, where, missing=True)
+    more = {"outcome": optional(among("rejected", "duplicate")), "reason": text, "latency": mapping}
+    require(facts, more, where, missing=True)
+    _latency(facts)
     require(dict(frozen.user_attrs), {"reason": text}, where, missing=True)
     for name, value in frozen.params.items():
         if wrong := text(name) or (text(value) if isinstance(value, str) else ""):
@@ -330,7 +343,7 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
                 digest=architecture.digest,
                 cost=cost,
                 accuracy=accuracy,
-                values=None if accuracy is None else objective_values(accuracy, cost, objectives),
+                values=None if accuracy is None else objective_values(accuracy, cost, objectives, _ms(result)),
                 epochs=epochs,
                 reason=result.get("reason", ""),
                 cause=result.get("cause", ""),
@@ -340,6 +353,7 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
                 finished=result.get("finished"),
                 executed=_executed(result),
                 decisions=_decisions(folder / BASELINES / entry["name"]) if result else (),
+                latency=_latency(result),
             )
         )
     return found
@@ -352,7 +366,7 @@ def read_result(place: Path, digest: str) -> dict[str, Any]:
     if not isinstance(result, dict) or result.get("digest") != digest:
         return {}
     require(result, _OF_RESULT, str(path))
-    require(result, {"epochs": list_of(mapping), "executed": mapping}, str(path), missing=True)
+    require(result, {"epochs": list_of(mapping), "executed": mapping, "latency": mapping}, str(path), missing=True)
     if result["state"] == "complete" and result.get("accuracy") is None:
         raise UsageError(f"{path}: a complete training has an accuracy")
     return result
@@ -367,9 +381,27 @@ def _executed(result: Mapping[str, Any]) -> Execution | None:
     return Execution.from_dict(result["executed"]) if "executed" in result else None
 
 
-def objective_values(accuracy: float, cost: Cost, objectives: tuple[Objective, ...]) -> tuple[float, ...]:
-    """A candidate's values in the order of the objectives, of which the first is accuracy and the others are exact costs."""
-    return (accuracy, *(float(getattr(cost, objective.name)) for objective in objectives[1:]))
+def _latency(data: Mapping[str, Any]) -> Latency | None:
+    """The latency that a trial's facts or its result hold; None if its run measured none."""
+    return Latency.from_dict(data["latency"]) if data.get("latency") else None
+
+
+def _ms(data: Mapping[str, Any]) -> float | None:
+    found = _latency(data)
+    return found.median_ms if found else None
+
+
+def objective_values(
+    accuracy: float, cost: Cost, objectives: tuple[Objective, ...], latency_ms: float | None = None
+) -> tuple[float, ...]:
+    """A candidate's values in the order of the objectives: accuracy, then exact costs, or its latency as it was measured.
+
+    NasError where latency is an objective and was not measured.
+    """
+    if latency_ms is None and any(objective.name == LATENCY for objective in objectives):
+        raise NasError("latency is an objective of this run, and this network's was not recorded")
+    costs = (latency_ms if own.name == LATENCY else getattr(cost, own.name) for own in objectives[1:])
+    return (accuracy, *map(float, costs))  # type: ignore[arg-type]  # checked above
 
 
 def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, Any]) -> Trial:
@@ -401,6 +433,7 @@ def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, A
         finished=frozen.datetime_complete.timestamp() if frozen.datetime_complete else None,
         executed=_executed(result),
         decisions=_decisions(place) if trained else (),
+        latency=_latency(facts),
     )
 
 

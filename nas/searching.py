@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,12 +24,17 @@ from nas.data import load as load_data
 from nas.errors import NasError, UsageError, WriteError
 from nas.execution import AUTO, Say, execute
 from nas.jobs import TrainingData
+from nas.latency import Conditions
+from nas.latency.meter import check as check_latency
 from nas.network import cost_of
+from nas.pareto import Objective
 from nas.pareto import objectives as parse_objectives
+from nas.planning import SPARE
 from nas.preflight import check_room
 from nas.progress import Tally
 from nas.proxy import Proxy
 from nas.recipe import DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
+from nas.records import LATENCY
 from nas.run import Run, load_run
 from nas.run_folder import begin, chosen_folder
 from nas.samplers import SAMPLERS
@@ -76,6 +84,13 @@ class Request:
     proxy_width: float = 1.0
     train_fraction: float = 1.0
     stopping: str = "none"  # `nas.stopping.Policy.parse`
+    hours: float | None = None  # of wall time that the search may take; or of GPUs, all together
+    gpu_hours: float | None = None
+    free: tuple[str, ...] = ()  # which of `trials` and `epochs` the hours decide (`nas.planning`)
+    max_latency_ms: float | None = None
+    latency_device: str = "cpu"
+    latency_batch: int = 1
+    latency_threads: int | None = 1
     seed: int = 0
     baselines: tuple[str, ...] = ()
     executor: str = "ray"
@@ -131,6 +146,8 @@ def resume(
     if note := _other_versions(settings):
         say(note)
     _check_executor(executor)
+    if executor.get("trials"):
+        settings = dataclasses.replace(settings, plan={})  # a number of trials, and no longer the hours
     trials = executor.pop("trials", None) or settings.trials
     if storage is not None and settings.storage:
         settings = dataclasses.replace(
@@ -164,6 +181,7 @@ def load_again(folder: Path, settings: Settings, say: Say, *, download: bool = F
 
 def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     """Everything that can be wrong is found here: the run's folder, its settings and the data, without a trace on the disk."""
+    begun = time.monotonic()
     if request.trials < 1:
         raise UsageError(f"--trials {request.trials}: at least one")
     if request.executor not in EXECUTORS:
@@ -175,6 +193,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
     _check_device(request)
     objectives = parse_objectives(request.objectives)
+    latency = _latency(request, objectives)
     proxy = Proxy(request.proxy_resolution, request.proxy_width, request.train_fraction)
     load_space(request.space, overrides=request.overrides)  # a slip in the space should not wait for the data
     folder = chosen_folder(request.out, request.space, request.dataset)
@@ -203,6 +222,15 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     batch_size = default_batch_size(len(data.train_index)) if request.batch_size is None else request.batch_size
     options = {name: getattr(request, name) for name in ("decay", "ema", "cutout", "randaugment")}
     recipe = Recipe.of(request.epochs, min(batch_size, len(data.train_index)), request.learning_rate, **options)
+    promise: Mapping[str, Any] = {}
+    if request.hours is not None or request.gpu_hours is not None:
+        promise = _promise(request, space, proxy, data, recipe, begun, say)
+        request = dataclasses.replace(
+            request,
+            epochs=promise["epochs"],
+            trials=SPARE * promise["trials"] if "trials" in request.free else request.trials,
+        )
+        recipe = Recipe.of(request.epochs, recipe.batch_size, request.learning_rate, **options)
     spans = survey(space, samples=300, seed=request.seed)
     baselines = [_baseline(name, space, dataset) for name in dict.fromkeys(request.baselines)]
     if len({label for label, _ in baselines}) < len(baselines):
@@ -217,7 +245,8 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         recipe=recipe.to_dict(),
         objectives=[objective.name for objective in objectives],
         budgets={metric: [low, high] for metric, (low, high) in space.budget.bounds.items()},
-        reference=[1 / len(dataset.classes), *(float(largest[objective.name]) for objective in objectives[1:])],
+        # That of latency is put right by what is measured before the first trial.
+        reference=[1 / len(dataset.classes), *(float(largest.get(own.name, 1.0)) for own in objectives[1:])],
         sampler=request.sampler,
         trials=request.trials,
         seed=request.seed,
@@ -236,6 +265,8 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         proxy=proxy.to_dict(),
         storage=planned_storage(request.storage, folder.name),
         stopping=stopping.to_dict(),
+        latency=latency,
+        plan=promise,
         id=secrets.token_hex(8),
     )
     return folder, settings, data
@@ -312,6 +343,82 @@ def _check_executor(asked: Mapping[str, Any]) -> None:
             )
         if value is not None and not (math.isfinite(value) and value >= least):
             raise UsageError(f"--{name.replace('_', '-')} {value:g}: must be at least {least:g}")
+
+
+def _promise(
+    request: Request,
+    space: SearchSpace,
+    proxy: Proxy,
+    data: TrainingData,
+    recipe: Recipe,
+    begun: float,
+    say: Say,
+) -> dict[str, Any]:
+    """What fits into the hours, by training a few networks for seconds; `spent`: seconds since the command was given."""
+    from nas import planning
+    from nas.train import pick_device, pick_precision  # imports torch, as whatever trains
+
+    given = request.hours if request.hours is not None else request.gpu_hours
+    assert given is not None
+    if request.hours is not None and request.gpu_hours is not None:
+        raise UsageError("--hours and --gpu-hours: one of them")
+    if not 0 < given < math.inf:
+        raise UsageError(f"--hours {given:g}: a number above 0")
+    device = pick_device(request.device)
+    gpus = (1 if request.executor == "local" else gpu_count()) if device.type == "cuda" else 0
+    if request.gpu_hours is not None and not gpus:
+        raise UsageError("--gpu-hours: this machine has no GPU that the search would take; --hours is for CPUs")
+    cores = os.cpu_count() or 1
+    if request.executor == "local":
+        each, slots = 1, 1
+    elif gpus:
+        share = request.gpus_per_trial if isinstance(request.gpus_per_trial, (int, float)) else 1.0
+        each = max(1, int(1 / share)) if share else 1
+        slots = min(request.workers or each * gpus, each * gpus)
+    else:
+        slots = each = request.workers or max(1, int(cores / (request.cpus_per_trial or 1)))
+    threads = max(1, int(request.cpus_per_trial or cores // max(slots, 1)))
+    networks = planning.representatives(space, proxy, request.seed)
+    precision = pick_precision(request.precision, device, networks[len(networks) // 2])
+    say(f"planning: training three networks of the space for seconds, {each} at once ...")
+    found = planning.probe(networks, each, recipe.batch_size, device.type, precision, threads)
+    found = dataclasses.replace(found, slots=slots, base=found.base, slope=found.slope)
+    spent = time.monotonic() - begun
+    seconds = 3600 * (given if request.hours is not None else given / gpus)
+    plan = planning.proposed(
+        found,
+        networks,
+        seconds,
+        recipe,
+        images=len(data.train_index),
+        validated=len(data.validation_index),
+        executor=request.executor,
+        devices=gpus or 1,
+        spent=spent,
+        epochs=None if "epochs" in request.free else request.epochs,
+        trials=None if "trials" in request.free else request.trials,
+    )
+    images_per_second = {str(macs): round(rate, 1) for macs, rate in found.measured}
+    about = {"images_per_second": images_per_second, "fit_error": found.error, "device": device.type, "gpus": gpus}
+    return {**json.loads(json.dumps(plan.to_dict())), "spent": spent, **about}
+
+
+def gpu_count() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _latency(request: Request, objectives: tuple[Objective, ...]) -> dict[str, Any]:
+    """What latencies are measured under, where they are asked for; UsageError if they can't be, here and so."""
+    if request.max_latency_ms is not None and not 0 < request.max_latency_ms < math.inf:
+        raise UsageError(f"--max-latency-ms {request.max_latency_ms:g}: a number above 0")
+    if request.max_latency_ms is None and LATENCY not in {own.name for own in objectives}:
+        return {}
+    conditions = Conditions(request.latency_device, request.latency_batch, request.latency_threads)
+    if conditions.device != "cpu":
+        check_latency(conditions)
+    return {**dataclasses.asdict(conditions), "max_ms": request.max_latency_ms}
 
 
 def _check_device(request: Request) -> None:

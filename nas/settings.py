@@ -18,6 +18,7 @@ from nas.architecture import parse_yaml, read_text
 from nas.budget import Budget
 from nas.errors import UsageError
 from nas.files import write_text, write_with
+from nas.latency import Conditions
 from nas.migration import FORMAT, upgraded
 from nas.pareto import Objective
 from nas.pareto import objectives as parse_objectives
@@ -71,6 +72,10 @@ class Settings:
         default_factory=dict
     )  # url (no password) and study; empty: the journal
     stopping: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # `nas.stopping.Policy`
+    latency: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # device, batch, threads, max_ms; then measured_on, torch, error: what is found before the first trial
+    plan: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # `nas.planning.Plan`, and the promise's `spent`
     id: str = ""  # drawn when the run began; a copy of the folder keeps it
     version: int = FORMAT
 
@@ -95,6 +100,12 @@ class Settings:
 
     def stopping_policy(self) -> Policy:
         return Policy.from_dict(self.stopping)
+
+    def latency_conditions(self) -> Conditions | None:
+        """What latencies are measured under; None where the run measures none."""
+        if not self.latency:
+            return None
+        return Conditions(*(self.latency[name] for name in ("device", "batch", "threads")))
 
     def trained_resolution(self) -> int:
         """Pixels of the images that networks are trained on."""
@@ -161,6 +172,8 @@ class Settings:
             "precision": self.precision,
             "stopping": dict(self.stopping),
         }
+        if self.latency:
+            what["latency"] = {name: self.latency[name] for name in ("device", "batch", "threads")}
         plain: dict[str, Any] = json.loads(json.dumps(what, default=str))  # as it is read back from the study
         return plain
 
@@ -171,7 +184,7 @@ class Settings:
             raise UsageError(
                 f"{folder}: its study is that of another run than {FILE}: {before.name}, begun {before.created}"
             )
-        if changed := [name for name in now if now[name] != old[name]]:
+        if changed := [name for name in {**old, **now} if now.get(name) != old.get(name)]:
             raise UsageError(
                 f"{folder}: its study has other {' and '.join(changed)} than its {FILE}, which was changed since the run began; "
                 f"results would not be comparable. Put the old one back{' (`nas doctor RUN --repair` can)' if mendable else ''}, "
@@ -208,12 +221,23 @@ _OF_EXECUTOR: Mapping[str, Check] = {
     "address": optional(text),
 }
 _OF_EXECUTOR_LATER: Mapping[str, Check] = {"trial_timeout": optional(number)}
+_OF_LATENCY: Mapping[str, Check] = {
+    "device": text,
+    "batch": whole(1),
+    "threads": optional(whole(1)),
+    "max_ms": optional(number),
+}
 
 
 def _check(data: Mapping[str, Any], where: str) -> None:
     """UsageError unless the settings are such as `nas search` writes: a run folder may be edited, or a stranger's."""
     require(data, _CHECKS, where)
-    require(data, dict.fromkeys(("engine", "proxy", "packing", "storage", "stopping"), mapping), where, missing=True)
+    require(
+        data,
+        dict.fromkeys(("engine", "proxy", "packing", "storage", "stopping", "latency", "plan"), mapping),
+        where,
+        missing=True,
+    )
     require(data["space"], _OF_SPACE, f"{where}: space")
     require(data["dataset"], _OF_DATASET, f"{where}: dataset")
     require(data["dataset"], _LATER, f"{where}: dataset", missing=True)
@@ -231,6 +255,13 @@ def _check(data: Mapping[str, Any], where: str) -> None:
         Proxy.from_dict(data.get("proxy", {}))
         Policy.from_dict(data.get("stopping", {}))
         Budget({metric: (ends[0], ends[1]) for metric, ends in data["budgets"].items()})
+        if plan := data.get("plan"):
+            require(plan, dict.fromkeys(("seconds", "trial_seconds", "spent"), number), "plan")
+        if latency := data.get("latency"):
+            require(latency, _OF_LATENCY, "latency")
+            Conditions(latency["device"], latency["batch"], latency["threads"])
+        if not latency and any(objective.name == "latency_ms" for objective in objectives):
+            raise UsageError("latency: is missing, although latency_ms is an objective")
         if len(data["reference"]) != len(objectives):
             raise UsageError(f"reference must have a value for each of {len(objectives)} objectives")
         if any(value <= 0 for value in data["reference"][1:]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import random
 import time
 import warnings
@@ -21,13 +22,16 @@ from typing import TYPE_CHECKING, Any, Self
 from nas import fencing
 from nas.architecture import Architecture
 from nas.claims import Claim, claim
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, WriteError
 from nas.files import make_folder, read_json, unwritable, write_json, write_text
 from nas.jobs import EPOCHS, Job
 from nas.knobs import Choices
+from nas.latency.meter import Meter
 from nas.locks import RunLock, take
 from nas.network import cost_of
+from nas.planning import Clock
 from nas.plausible import reading
+from nas.records import LATENCY
 from nas.retries import Attempts, Cause
 from nas.run import (
     ATTRIBUTE,
@@ -43,11 +47,14 @@ from nas.run import (
     objective_values,
     read_baselines,
     read_result,
+    read_sessions,
     reading_study,
 )
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.settings import FILE, Settings
+from nas.space import SearchSpace
 from nas.storage import failed, of_storage, open_storage, redacted, resolved, study_name, together
+from nas.text import format_ms
 
 if TYPE_CHECKING:
     import optuna
@@ -99,6 +106,11 @@ class Study:
         self._lock: RunLock | None = None
         self._study: optuna.Study | None = None
         self._claim: Claim | None = None  # on a study that lies outside the folder
+        before = sum(own["startup_seconds"] + own["search_seconds"] for own in read_sessions(self.folder))
+        self._clock = (
+            Clock(settings.plan, time.monotonic, before) if settings.plan else None
+        )  # of hours that were promised
+        self.meter = _meter(self.folder, settings, self.space)  # of latencies; None where the run measures none
 
     def __enter__(self) -> Self:
         make_folder(self.folder)
@@ -115,6 +127,8 @@ class Study:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.meter is not None:
+            self.meter.close()
         if self._lock is not None:
             self._lock.release()
         if error is not None and of_storage(error):
@@ -137,6 +151,9 @@ class Study:
         searching = sum(not job.baseline for job in self._flying.values())
         if self.exhausted or self.counts.trained + searching >= self.settings.trials:
             return None
+        if self._clock is not None and self.counts.trained + searching and not self._clock.room():
+            self._out_of_time(self.counts.trained + searching)
+            return None
         failed = self.counts.failed - self._failed_before
         if failed >= (FAILURES_AT_FIRST if not self.counts.trained else max(20, 2 * self.settings.trials)):
             raise NasError(
@@ -158,6 +175,11 @@ class Study:
         settings.save(self.folder)
         self.study.set_user_attr(ATTRIBUTE, _plain(settings))
 
+    def _out_of_time(self, trials: int) -> None:
+        """The promised hours are over: what has begun is all that the run wants, until somebody asks for more."""
+        if trials < self.settings.trials:
+            self.keep(dataclasses.replace(self.settings, trials=trials))
+
     @property
     def finished(self) -> bool:
         """Whether nothing is in flight or waiting, and the run has as many trained trials as it was asked for."""
@@ -172,7 +194,32 @@ class Study:
         found = [(f"baseline:{trial.label}", trial.values) for trial in baselines if trial.values is not None]
         return found + [(str(trial.number), tuple(trial.values)) for trial in trials]
 
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Measure, before the first trial and while nothing trains, what latencies are predicted from; kept in the run's folder.
+
+        UsageError if the run's latencies were measured on another device: they could not be compared.
+        """
+        if self.meter is None:
+            return
+        self.meter.prepare(say)
+        latency, meter = self.settings.latency, self.meter
+        known = latency.get("measured_on", meter.device)
+        if known != meter.device:
+            raise UsageError(
+                f"{self.folder}: its latencies were measured on {known}, and this machine has {meter.device}; go on there"
+            )
+        facts = {**latency, "measured_on": meter.device, "quiet_ms": meter.quiet_ms, **meter.lookup.said()}
+        # Behind the first trial it stays: hypervolumes of one run are from one point.
+        worst = [
+            1.1 * meter.largest_ms if own.name == LATENCY and "measured_on" not in latency else before
+            for own, before in zip(self.objectives, self.settings.reference, strict=True)
+        ]
+        self.settings = dataclasses.replace(self.settings, latency=facts, reference=worst)
+        self.settings.save(self.folder)
+
     def _hand_out(self, job: Job) -> Job:
+        if self.meter is not None and not job.latency:  # a baseline, or a trial of a run that was mended
+            job = dataclasses.replace(job, latency=self.meter.measured(job.architecture).to_dict())
         alone = self.settings.executor["kind"] == "local"
         job = fencing.hand_out(job, self._attempts.get(job.key, Attempts()), alone=alone)
         self._flying[job.key] = job
@@ -192,21 +239,52 @@ class Study:
         architecture = self.space.architecture(choices)
         cost, digest = cost_of(architecture), architecture.digest
         facts = facts_of(architecture)
-        reason = self.space.budget.reason(cost)
-        if self.space.budget.bounds:
-            trial.set_constraint("budget", self.space.budget.violation(cost))
+        reason, outside = self.space.budget.reason(cost), self.space.budget.violation(cost)
+        known = digest in self._digests
+        if self.meter is not None and not reason and not known:
+            facts, reason, slow = self._timed(self.meter, architecture, facts)
+            outside += slow
+        if self.space.budget.bounds or self.most_ms is not None:
+            trial.set_constraint("budget", outside)
         if reason:
             self._close(trial.number, facts, "rejected", reason)
             return None
-        if digest in self._digests:
+        if known:
             self._close(trial.number, facts, "duplicate", f"the same network as {self._digests[digest]}")
             return None
         trial.set_user_attr(ATTRIBUTE, facts)  # last: its presence says that the trial was asked for to the end
         self._digests[digest] = f"trial {trial.number}"
-        return self._job(trial.number, architecture)
+        return self._job(trial.number, architecture, facts)
 
-    def _job(self, number: int, architecture: Architecture) -> Job:
-        return Job(str(number), self.folder / TRIALS / str(number), architecture, self.settings.seed)
+    def _timed(
+        self, meter: Meter, architecture: Architecture, facts: dict[str, Any]
+    ) -> tuple[dict[str, Any], str, float]:
+        """Facts with the latency, why it is too much, and log(latency / bound) where it is; one far above is not even run."""
+        if reason := meter.too_slow(architecture, self.most_ms):
+            assert self.most_ms is not None
+            return facts, reason, math.log(meter.predicted(architecture) / self.most_ms)
+        try:
+            found = meter.measured(architecture)
+        except WriteError:
+            raise
+        except NasError as error:
+            return facts, f"its latency could not be measured: {error}", 1.0
+        facts = {**facts, "latency": found.to_dict()}
+        if self.most_ms is None or found.median_ms <= self.most_ms:
+            return facts, "", 0.0
+        reason = f"a latency of {format_ms(found.median_ms)} is above the budget of {format_ms(self.most_ms)}"
+        return facts, reason, math.log(found.median_ms / self.most_ms)
+
+    @property
+    def most_ms(self) -> float | None:
+        """The budget of latency."""
+        return self.settings.latency.get("max_ms")
+
+    def _job(self, number: int, architecture: Architecture, facts: Mapping[str, Any]) -> Job:
+        latency = facts.get("latency", {})
+        return Job(
+            str(number), self.folder / TRIALS / str(number), architecture, self.settings.seed, latency=dict(latency)
+        )
 
     def _close(self, number: int, facts: Mapping[str, Any], outcome: str, reason: str) -> None:
         """End a trial that is not trained. A duplicate is told as FAIL, which no sampler learns from."""
@@ -221,7 +299,10 @@ class Study:
         rng = random.Random(f"{self.settings.seed}:{len(self.study.get_trials(deepcopy=False))}")
         for _ in range(TRIES_FOR_NEW):
             choices: Choices = self.space.sample(rng.randrange(1 << 60))
-            if self.space.architecture(choices).digest not in self._digests:
+            network = self.space.architecture(choices)
+            if self.meter is not None and self.meter.too_slow(network, self.most_ms):
+                continue
+            if network.digest not in self._digests:
                 self.study.enqueue_trial(choices)
                 return True
         return False
@@ -278,7 +359,8 @@ class Study:
         epochs = read_json(job.folder / EPOCHS) or []
         ended = self._attempts[job.key].ended
         tried = {"reason": reason, "cause": cause, "ended": ended, "attempts": sum(ended.values())}
-        facts = {**tried, "finished": time.time(), "epochs": epochs}
+        timed = {"latency": dict(job.latency)} if job.latency else {}
+        facts = {**tried, "finished": time.time(), **timed, "epochs": epochs}
         write_json(job.result_path, {**result, **facts})
 
     def _record(self, job: Job, result: Mapping[str, Any]) -> None:
@@ -286,6 +368,8 @@ class Study:
         from optuna.trial import TrialState
 
         failed = result["state"] == "failed"
+        if self._clock is not None and not failed:
+            self._clock.took(result["seconds"])
         attempts = {name: result[name] for name in ("cause", "attempts", "ended") if result.get(name)}
         if failed:
             network = dataclasses.replace(job.architecture, name=job.architecture.name or f"trial{job.key}")
@@ -308,7 +392,8 @@ class Study:
                 epochs, whole = result["epochs"], self.settings.training_recipe().epochs
                 curve = {str(own["number"] / whole): own["accuracy"] for own in epochs[:-1]}
                 self._note(int(job.key), ATTRIBUTE, {**self._facts(int(job.key)), "curve": curve})
-            values = objective_values(result["accuracy"], cost_of(job.architecture), self.objectives)
+            cost = cost_of(job.architecture)
+            values = objective_values(result["accuracy"], cost, self.objectives, job.latency_ms)
             self.study.tell(int(job.key), values)
             self.counts.complete += 1
         fencing.end(job)
@@ -381,11 +466,16 @@ class Study:
         trials = self._study.get_trials(deepcopy=False)
         # A resumed sampler must not repeat the random numbers of the first start.
         seed = (self.settings.seed + 7919 * len(trials)) % (1 << 31)
-        self._study.sampler = SAMPLERS.find(self.settings.sampler)(Problem(self.space, self.objectives, seed))
+        problem = Problem(self.space, self.objectives, seed, self._predicted_ms(), self.most_ms)
+        self._study.sampler = SAMPLERS.find(self.settings.sampler)(problem)
         self._adopt_baselines()
         for trial in trials:
             self._adopt(trial)
         self._failed_before = self.counts.failed
+
+    def _predicted_ms(self) -> Callable[[Choices], float] | None:
+        meter, space = self.meter, self.space
+        return None if meter is None else lambda choices: meter.predicted(space.architecture(choices))
 
     def _repair(self) -> None:
         from nas.salvage import cut_torn
@@ -439,7 +529,7 @@ class Study:
             name = {"COMPLETE": "complete", "PRUNED": "stopped"}.get(frozen.state.name, "failed")
             setattr(self.counts, name, getattr(self.counts, name) + 1)
             return
-        job = self._job(frozen.number, Architecture.from_dict(facts["architecture"]))
+        job = self._job(frozen.number, Architecture.from_dict(facts["architecture"]), facts)
         result = _result(job)
         if result is not None:
             self._record(job, result)
@@ -464,6 +554,14 @@ def _plain(settings: Settings) -> dict[str, Any]:
     """The settings as they are read back from the study."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     return plain
+
+
+def _meter(folder: Path, settings: Settings, space: SearchSpace) -> Meter | None:
+    conditions = settings.latency_conditions()
+    if conditions is None:
+        return None
+    known = tuple(Architecture.from_dict(entry["architecture"]) for entry in settings.baselines)
+    return Meter(folder, conditions, space, settings.seed, known)
 
 
 def _result(job: Job) -> dict[str, Any] | None:

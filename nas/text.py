@@ -35,6 +35,20 @@ def counted(n: float, noun: str) -> str:
     return f"{int(n) if n == int(n) else n} {noun}{'' if n == 1 else 's'}"
 
 
+def format_ms(milliseconds: float) -> str:
+    """Three significant digits: `0.0412 ms`, `3.21 ms`, `128 ms`; exact ones above that."""
+    if milliseconds >= 99.95:
+        return f"{milliseconds:,.0f} ms"
+    return f"{milliseconds:#.3g} ms"
+
+
+def format_price(name: str, value: float) -> str:
+    """A cost by its objective's name: milliseconds or a count; a dash where it was not measured."""
+    if name == "latency_ms":
+        return "–" if math.isnan(value) else format_ms(value)
+    return format_count(int(value))
+
+
 def format_bytes(n: int) -> str:
     """1536 -> "1.5 KiB": three significant digits or more, binary prefixes."""
     size, unit = float(n), "bytes"

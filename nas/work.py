@@ -262,6 +262,7 @@ class Bench(Place):
             "precision": self.precision(self.proxy.of(job.architecture)),
             **({"micro_batch": micro_batch} if micro_batch else {}),
             **({"singly": singly} if singly else {}),
+            **({"latency": dict(job.latency)} if job.latency else {}),
             **({"executed": executed.to_dict()} if executed else {}),
             "epochs": [epoch.to_dict() for epoch in epochs],
         }

@@ -92,7 +92,10 @@ def test_objectives_are_parsed():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("accuracy,latency", r"unknown objective 'latency'; known: accuracy, params, macs, flops, activations"),
+        (
+            "accuracy,latency",
+            r"unknown objective 'latency'; known: accuracy, params, macs, flops, activations, latency_ms",
+        ),
         ("accuracy,,params", "unknown objective ''"),
         ("", "unknown objective ''"),
         ("Accuracy,params", "unknown objective 'Accuracy'"),

@@ -134,7 +134,7 @@ def sample(run: Run) -> Sample:
         numbers=np.array([trial.number for trial in trials], dtype=np.intp),
         accuracy=np.array([trial.accuracy for trial in trials], dtype=np.float64),
         costs={
-            objective.name: np.array([getattr(trial.cost, objective.name) for trial in trials], dtype=np.float64)
+            objective.name: np.array([trial.price(objective.name) for trial in trials], dtype=np.float64)
             for objective in run.objectives[1:]
         },
         knobs=dict(sorted(knobs.items(), key=lambda item: _place(item[0]))),

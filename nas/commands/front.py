@@ -72,10 +72,11 @@ def _check(run: Run) -> None:
 def print_front(run: Run) -> None:
     """The front as a table, and how far the run is. NasError if no trial is complete yet."""
     from nas.commands.output import MACS_NOTE, console, print_table, say
-    from nas.text import format_count, format_percent
+    from nas.text import format_count, format_ms, format_percent
 
     rows = _rows(run)
     data = run.config["dataset"]
+    timed = all("latency_ms" in row for row in rows)
     say(
         f"{run.config['name']}: front of {', '.join(run.config['objectives'])} on {data['name']}, {data['resolution']} px\n",
         style="bold",
@@ -86,13 +87,14 @@ def print_front(run: Run) -> None:
             row["label"] or f"trial {row['trial']}",
             format_percent(row["accuracy"]),
             *(format_count(row[metric]) for metric in ("params", "macs", "activations")),
+            *([format_ms(row["latency_ms"])] if timed else []),
             "knee" if row["knee"] else "",
         )
         for row in rows
     ]
     described = [row["description"] for row in rows]
     bends = [number for number, row in enumerate(rows) if row["knee"]]
-    columns = (">#", "Network", ">Acc. %", ">Params", ">MACs", ">Activ.", "")
+    columns = (">#", "Network", ">Acc. %", ">Params", ">MACs", ">Activ.", *([">Latency"] if timed else []), "")
     if console().width >= WIDE:
         joined = [(*line, text) for line, text in zip(lines, described, strict=True)]
         print_table((*columns, "Description"), joined, strong=bends, style=STRONG)
@@ -104,6 +106,15 @@ def print_front(run: Run) -> None:
     epochs = max(row["epochs"] for row in rows)
     after = f" after {epochs} epochs" if epochs else ""
     say(f"\nAcc. is the accuracy on the validation split{after}. {MACS_NOTE}")
+    if timed and (latency := run.front()[0].latency):
+        cores = (
+            f", {latency.threads} thread{'s' if latency.threads > 1 else ''}"
+            if run.config["latency"]["device"] == "cpu"
+            else ""
+        )
+        say(
+            f"Latency is the median for a batch of {latency.batch} on {latency.device}{cores}, measured before training."
+        )
     for trial in run.baselines():
         if trial.accuracy is not None and trial.number not in {row["trial"] for row in rows}:
             costs = f"{format_count(trial.cost.params)} params, {format_count(trial.cost.macs)} MACs"

@@ -1,4 +1,4 @@
-"""`nas profile`: what a network costs, piece by piece, several side by side. Nothing is built; torch is not imported."""
+"""`nas profile`: what a network costs, piece by piece, several side by side. Nothing is built, torch is not imported, but for --latency."""
 
 from __future__ import annotations
 
@@ -11,10 +11,23 @@ from nas.commands.options import examples, json_option
 if TYPE_CHECKING:
     from nas.architecture import Architecture
     from nas.cost import Cost
+    from nas.latency import Latency
     from nas.network import PieceCost
 
 BATCH = 128  # images of the training step whose memory is shown
 METRICS = (("params", "params"), ("macs", "MACs"), ("activations", "activations"))
+
+
+class Batches(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases of click
+    """Numbers of images, as 1,32."""
+
+    name = "count,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        words = [word.strip() for word in str(value).split(",")]
+        if not all(word.isascii() and word.isdigit() and 1 <= int(word[:9]) <= 1 << 16 for word in words):
+            self.fail(f"{value!r}: whole numbers from 1 to 65,536, as 1,32", param, ctx)
+        return tuple(dict.fromkeys(map(int, words)))
 
 
 @click.command(
@@ -22,26 +35,48 @@ METRICS = (("params", "params"), ("macs", "MACs"), ("activations", "activations"
         "nas profile resnet50",
         "nas profile resnet50 resnext50_32x4d wide_resnet50_2",
         "nas profile results/my-run/front/01-trial12.yaml --resolution 64 --json",
+        "nas profile resnet18 resnet34 --latency --batch 1,32 --threads 1",
     )
 )
 @click.argument("networks", metavar="NAME|CONFIG...", nargs=-1, required=True)
 @click.option(
     "--resolution", type=click.IntRange(1, 1 << 14), help="Side of the images in pixels.  [default: the network's own]"
 )
+@click.option("--latency", is_flag=True, help="Measure how long they take on a device, instead (docs/latency.md).")
+@click.option("--device", help="With --latency: cpu, cuda or cuda:N.  [default: cpu]")
+@click.option("--batch", type=Batches(), help="With --latency: images at once, one number or several.  [default: 1]")
+@click.option("--threads", type=click.IntRange(1, 4096), help="With --latency: cores of the CPU.  [default: all]")
 @json_option
-def profile(networks: tuple[str, ...], resolution: int | None, as_json: bool) -> None:
+def profile(
+    networks: tuple[str, ...],
+    resolution: int | None,
+    latency: bool,
+    device: str | None,
+    batch: tuple[int, ...] | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
     """Exact params, multiply-adds and activations of networks, piece by piece.
 
     NAME is a published network (resnet50, resnext50_32x4d, wrn-28-10, ...), CONFIG the path of a YAML or JSON config. Several
     are set side by side. Costs are per image, by closed forms; nothing is built. Of a dynamic network they are the worst
     case, and a line says how few multiply-adds an image takes for which every gate is closed. The memory that a training
     step takes is predicted, not exact (docs/gpus.md).
+
+    With --latency they are built and run on random images: the median of interleaved repeats and their interquartile range, in
+    milliseconds a batch, fp32, as PyTorch runs them.
     """
     from nas.commands.inputs import read_architecture
     from nas.commands.output import MACS_NOTE, print_json, say
     from nas.network import costs_by_piece
 
     read = [read_architecture(network) for network in networks]
+    if latency:
+        _latency(read, resolution, device or "cpu", batch or (1,), threads, as_json)
+        return
+    for name, value in (("device", device), ("batch", batch), ("threads", threads)):
+        if value is not None:
+            raise click.UsageError(f"--{name}: goes with --latency", click.get_current_context())
     profiles = [(architecture, costs_by_piece(architecture, resolution)) for architecture in read]
     if as_json:
         print_json([_as_json(architecture, rows, resolution) for architecture, rows in profiles])
@@ -57,6 +92,55 @@ def profile(networks: tuple[str, ...], resolution: int | None, as_json: bool) ->
         if note := _range(architecture, resolution):
             say(f"\n{architecture.name + ': ' if len(profiles) > 1 else ''}{note}")
     say(f"\n{MACS_NOTE}")
+
+
+def _latency(
+    read: list[Architecture],
+    resolution: int | None,
+    device: str,
+    batches: tuple[int, ...],
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure, all networks side by side for each number of images, and print."""
+    from nas.commands.output import print_json, print_table, say
+    from nas.latency import measure_all
+    from nas.text import format_ms
+
+    found: list[tuple[Architecture, Latency]] = []
+    for batch in batches:
+        latencies = measure_all(read, device=device, batch=batch, threads=threads, resolution=resolution)
+        found += zip(read, latencies, strict=True)
+    if as_json:
+        print_json([{"name": a.name, "digest": a.digest, **own.to_dict()} for a, own in found])
+        return
+    energy = any(own.energy_mj is not None for _, own in found)
+    lines = [
+        (
+            architecture.name,
+            f"{own.resolution}",
+            f"{own.batch}",
+            format_ms(own.median_ms),
+            format_ms(own.spread_ms),
+            f"{1000 * own.batch / own.median_ms:,.0f}",
+            f"{own.repeats}",
+            f"{own.disturbed}",
+            *([] if not energy else ["" if own.energy_mj is None else f"{own.energy_mj:,.1f}"]),
+        )
+        for architecture, own in found
+    ]
+    columns = ("Network", ">px", ">Batch", ">Median", ">IQR", ">Images/s", ">Repeats", ">Left out")
+    print_table((*columns, *([">mJ"] if energy else [])), lines)
+    last, noise = found[-1][1], max(own.noise for _, own in found)
+    say(
+        f"\n{last.device}, {_plural(last.threads, 'thread')}, torch {last.torch}, fp32, eager. A reference network run between them "
+        f"varied by {noise:.1%} (IQR over median): differences below that are noise."
+    )
+    say(
+        "Energy is the GPU's mean power times the seconds of a batch."
+        if energy
+        else "Energy is left out: this device does not report its power."
+    )
 
 
 def _total(rows: list[PieceCost]) -> Cost:

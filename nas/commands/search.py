@@ -71,13 +71,15 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
     help="A shipped space (see `nas spaces`) or the path of a YAML file.",
 )
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help=SET_HELP)
-@click.option("--trials", default=50, show_default=True, help="Candidates to train.")
+@click.option("--trials", type=int, help="Candidates to train.  [default: 50, or what there is time for]")
+@click.option("--hours", type=float, help="Wall time that the search may take (docs/planning.md).")
+@click.option("--gpu-hours", type=float, help="The same over all GPUs together.")
 @click.option("--dataset", default="digits", show_default=True, help=f"{DATASETS}, imagefolder:PATH or npz:PATH.")
 @click.option(
     "--objectives",
     default="accuracy,params,macs",
     show_default=True,
-    help="Accuracy, then costs: params, macs (or flops), activations.",
+    help="Accuracy, then costs: params, macs (or flops), activations, latency_ms (measured: docs/latency.md).",
 )
 @click.option(
     "--sampler",
@@ -93,7 +95,15 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
     help="Stop candidates early: pareto, asha, mo-asha or none; options as in pareto:epsilon=0.1. See docs/stopping.md.",
 )
 @budget_options
-@click.option("--epochs", default=10, show_default=True, help="Epochs of each proxy: the whole recipe, shorter.")
+@click.option("--max-latency-ms", type=float, help="The most milliseconds a batch may take.")
+@click.option(
+    "--latency-device", default="cpu", show_default=True, help="Where latency is measured: cpu, cuda, cuda:N."
+)
+@click.option("--latency-batch", default=1, show_default=True, help="Images at once.")
+@click.option("--latency-threads", default=1, show_default=True, help="Cores of the CPU.")
+@click.option(
+    "--epochs", type=int, help="Epochs of each proxy: the whole recipe, shorter.  [default: 10, or by the hours]"
+)
 @click.option("--batch-size", type=int, help="Default: 128, fewer for small data sets.")
 @click.option("--lr", "learning_rate", type=RATE, help="Peak learning rate. Default: 0.1 x batch size / 128.")
 @recipe_options
@@ -160,8 +170,12 @@ def search(
     from nas.storage import scrubbed
 
     budget = budget_of(*(options.pop(f"{end}_{metric}") for metric in METRICS for end in ("min", "max")))
+    free = tuple(name for name in ("trials", "epochs") if options[name] is None)
+    for name in free:
+        del options[name]
     request = Request(
         **options,
+        free=free,
         overrides=parse_overrides(settings),
         budget=budget,
         baselines=tuple(name.strip() for name in baseline.split(",") if name.strip()),
@@ -228,10 +242,14 @@ def _introduce(request: Any, shown: _Shown) -> None:
 
     proxy = Proxy(request.proxy_resolution, request.proxy_width, request.train_fraction)
     smaller = f", at {proxy}" if str(proxy) else ""
-    shown.say(
-        f"Searching space {request.space!r} on {request.dataset}: {counted(request.trials, 'trial')} of "
-        f"{counted(request.epochs, 'epoch')}{smaller}."
+    timed = request.hours is not None or request.gpu_hours is not None
+    trials = (
+        "as many trials as there is time for"
+        if timed and "trials" in request.free
+        else counted(request.trials, "trial")
     )
+    epochs = "" if timed and "epochs" in request.free else f" of {counted(request.epochs, 'epoch')}"
+    shown.say(f"Searching space {request.space!r} on {request.dataset}: {trials}{epochs}{smaller}.")
     if request.dataset == "digits":
         shown.say(
             "The default data are 1,797 real 8x8 images of handwritten digits that come along; nothing is downloaded.\n"

@@ -103,7 +103,13 @@ def _missing(trial: optuna.trial.FrozenTrial, result: Mapping[str, Any], space: 
         return None if facts is None else []  # the network is known, only not which choices made it
     lines = _params(trial, choices, space)
     if facts is None:
-        lines.append(_line(trial, SET_ATTRIBUTE, user_attr={ATTRIBUTE: facts_of(space.architecture(choices))}))
+        lines.append(
+            _line(
+                trial,
+                SET_ATTRIBUTE,
+                user_attr={ATTRIBUTE: facts_of(space.architecture(choices), result.get("latency"))},
+            )
+        )
     if trial.state.name == "FAIL" and "reason" not in trial.user_attrs and result.get("reason"):
         lines.append(_line(trial, SET_ATTRIBUTE, user_attr={"reason": result["reason"]}))
     return lines

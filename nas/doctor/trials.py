@@ -123,7 +123,9 @@ def _values(
     trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any], result: Mapping[str, Any], settings: Settings
 ) -> list[Finding]:
     cost = cost_of(Architecture.from_dict(facts["architecture"]))
-    wanted = objective_values(result["accuracy"], cost, settings.parsed_objectives())
+    wanted = objective_values(
+        result["accuracy"], cost, settings.parsed_objectives(), facts.get("latency", {}).get("median_ms")
+    )
     if list(trial.values) == list(wanted):
         return []
     text = f"the study says {list(trial.values)}, its result and network {list(wanted)}"

@@ -60,6 +60,7 @@ def provenance(run: Run, trial: Trial) -> dict[str, Any]:
         "accuracy_on": "validation",
         "epochs": len(trial.epochs),
         "cost": {"params": trial.cost.params, "macs": trial.cost.macs, "activations": trial.cost.activations},
+        **({"latency": trial.latency.to_dict()} if trial.latency else {}),
         "dataset": {"name": data["name"], "fingerprint": data["fingerprint"]},
         "objectives": list(run.config["objectives"]),
         "recipe": dict(run.config["recipe"]),

@@ -5,12 +5,13 @@ Plain text without markup, and only sentences that the run's numbers bear out.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nas import pareto
 from nas.records import Trial
-from nas.text import format_count, format_percent, points
+from nas.text import format_percent, format_price, points
 
 if TYPE_CHECKING:
     from nas.run import Run
@@ -21,6 +22,7 @@ NOUNS = {
     "macs": "MACs",
     "activations": "activations",
     "executed": "executed MACs",
+    "latency_ms": "latency",
 }
 COUNTS = ("params", "macs", "activations")
 KNEE = "Best trade-off (the knee)"
@@ -60,7 +62,7 @@ def picks(run: Run) -> list[Pick]:
     best = run.best()
     first = costs(run)[0]
     close = [trial for trial in run.complete() if points(_accuracy(best), _accuracy(trial)) <= CLOSE]
-    small = min(close, key=lambda trial: (getattr(trial.cost, first), -_accuracy(trial)))
+    small = min(close, key=lambda trial: (trial.price(first), -_accuracy(trial)))
     if small is best:
         why = f"the highest validation accuracy of all; none with fewer {NOUNS[first]} comes within {CLOSE:g} point"
         return [*found, Pick("Most accurate", why, best)]
@@ -120,7 +122,7 @@ def reference(run: Run) -> str:
     return ", ".join(
         [
             f"accuracy {format_percent(run.reference[0])} %",
-            *(f"{format_count(round(n))} {NOUNS[name]}" for name, n in costs_there),
+            *(f"{format_price(name, round(n) if name in COUNTS else n)} {NOUNS[name]}" for name, n in costs_there),
         ]
     )
 
@@ -139,7 +141,7 @@ def caveat(run: Run) -> str:
     return words
 
 
-def within_budgets(run: Run, most: int = 5) -> list[tuple[int, Trial]]:
+def within_budgets(run: Run, most: int = 5) -> list[tuple[float, Trial]]:
     """Round budgets (1, 2, 5 times a power of 10) of the first cost, and the most accurate network within each.
 
     At most `most` of them, those above the cheapest trial and up to the first that holds them all, and none that brings
@@ -149,30 +151,31 @@ def within_budgets(run: Run, most: int = 5) -> list[tuple[int, Trial]]:
     if not trials:
         return []
     first = costs(run)[0]
-    counts = [getattr(trial.cost, first) for trial in trials]
+    counts = [trial.price(first) for trial in trials]
     limits = round_budgets(min(counts), max(counts))
-    found: list[tuple[int, Trial]] = []
+    found: list[tuple[float, Trial]] = []
     for limit in limits:
-        fitting = [trial for trial in trials if getattr(trial.cost, first) <= limit]
+        fitting = [trial for trial in trials if trial.price(first) <= limit]
         best = max(fitting, key=lambda trial: (_accuracy(trial), -trial.cost.macs))
         if not found or found[-1][1] is not best:
             found.append((limit, best))
     return found[-most:]
 
 
-def round_budgets(least: int, most: int) -> list[int]:
+def round_budgets(least: float, most: float) -> list[float]:
     """1, 2 and 5 times powers of 10: from the first that is not below `least` to the first that is not below `most`."""
-    limits: list[int] = []
-    power = 10 ** (len(str(least)) - 1)
+    limits: list[float] = []
+    digits = math.floor(math.log10(max(least, 1e-9)))
     while not limits or limits[-1] < most:
-        limits += [limit for limit in (power, 2 * power, 5 * power) if limit >= least]
-        power *= 10
+        five = (figure * 10**digits if digits >= 0 else figure / 10**-digits for figure in (1, 2, 5))
+        limits += [limit for limit in five if limit >= least]
+        digits += 1
     return [limit for place, limit in enumerate(limits) if place == 0 or limits[place - 1] < most]
 
 
-def round_count(count: int) -> str:
-    """A round count without the zeros at its end: `50 k`."""
-    figure, _, prefix = format_count(count).partition(" ")
+def round_price(name: str, value: float) -> str:
+    """A round cost without the zeros at its end: `50 k`, `0.5 ms`."""
+    figure, _, prefix = format_price(name, value).replace(",", "").partition(" ")
     return f"{float(figure):g}\u00a0{prefix}".strip()
 
 
@@ -180,7 +183,7 @@ def comparisons(run: Run) -> list[str]:
     """A sentence or two for each trained baseline, the cheapest first: what is better at its cost, what is as good for less."""
     rivals = [trial for trial in run.complete() if not trial.label]
     first = costs(run)[0]
-    trained = sorted((trial for trial in run.complete() if trial.label), key=lambda trial: getattr(trial.cost, first))
+    trained = sorted((trial for trial in run.complete() if trial.label), key=lambda trial: trial.price(first))
     return (
         [f"{_better(run, baseline, rivals)}{_smaller(run, baseline, rivals)}" for baseline in trained] if rivals else []
     )
@@ -189,8 +192,8 @@ def comparisons(run: Run) -> list[str]:
 def _at_cost(run: Run, baseline: Trial, rivals: list[Trial]) -> Trial | None:
     """The most accurate of those that cost no more in any objective."""
     names = costs(run)
-    fitting = [trial for trial in rivals if all(getattr(trial.cost, k) <= getattr(baseline.cost, k) for k in names)]
-    return max(fitting, key=lambda trial: (_accuracy(trial), -getattr(trial.cost, names[0])), default=None)
+    fitting = [trial for trial in rivals if all(trial.price(k) <= baseline.price(k) for k in names)]
+    return max(fitting, key=lambda trial: (_accuracy(trial), -trial.price(names[0])), default=None)
 
 
 def _better(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
@@ -221,11 +224,11 @@ def _smaller(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
     """Which trial is as accurate with clearly less of the first cost; nothing if none is."""
     first = costs(run)[0]
     as_good = [trial for trial in rivals if points(_accuracy(trial), _accuracy(baseline)) >= 0]
-    small = min(as_good, key=lambda trial: (getattr(trial.cost, first), -_accuracy(trial)), default=None)
-    if small is None or getattr(small.cost, first) > LESS * getattr(baseline.cost, first):
+    small = min(as_good, key=lambda trial: (trial.price(first), -_accuracy(trial)), default=None)
+    if small is None or small.price(first) > LESS * baseline.price(first):
         return ""
-    own, other = getattr(small.cost, first), getattr(baseline.cost, first)
-    share = f"{100 * own / other:.0f} % of the {NOUNS[first]} ({format_count(own)} against {format_count(other)})"
+    own, other = small.price(first), baseline.price(first)
+    share = f"{100 * own / other:.0f} % of the {NOUNS[first]} ({format_price(first, own)} against {format_price(first, other)})"
     if small is _at_cost(run, baseline, rivals):
         return f" It has {share}."
     return f" {small.name[0].upper()}{small.name[1:]} is at least as accurate ({format_percent(_accuracy(small))} %) with {share}."

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.network import costs_by_piece
+from nas.records import LATENCY
 from nas.report import answer, theme
 from nas.report.answer import COUNTS, NOUNS
 from nas.text import describe, describe_stages, shown
@@ -43,7 +44,7 @@ def compact(run: Run) -> str:
     place_of_net = {digest: place for place, digest in enumerate(nets)}
     place_of = {trial.number: place for place, trial in enumerate(run.trials)}
     knee = answer.knee(run)
-    costs = [*COUNTS, *([EXECUTED] if any(trial.executed for trial in run.trials) else [])]
+    costs = [*COUNTS, *timed(run), *([EXECUTED] if any(trial.executed for trial in run.trials) else [])]
     data = {
         "name": run.config["name"],
         "path": shown(run.path),
@@ -87,10 +88,17 @@ def train_options(run: Run) -> str:
     return " ".join(words)
 
 
-def _count(trial: Trial, cost: str) -> int:
+def timed(run: Run) -> list[str]:
+    """The name of measured latency, where the run has it."""
+    return [LATENCY] if any(trial.latency for trial in run.trials) else []
+
+
+def _count(trial: Trial, cost: str) -> float | None:
     if cost == EXECUTED:
         return round(trial.executed.macs) if trial.executed else trial.cost.macs
-    return int(getattr(trial.cost, cost))
+    if cost == LATENCY and trial.latency is None:
+        return None
+    return trial.price(cost)
 
 
 def _curve(trial: Trial) -> list[list[float]]:

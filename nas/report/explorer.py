@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from nas.records import State
 from nas.report import answer
 from nas.report.answer import COUNTS, NOUNS
-from nas.report.data import EXECUTED
+from nas.report.data import EXECUTED, timed
 from nas.report.markup import Html, table, tag
-from nas.text import format_count, format_percent, shown
+from nas.text import format_percent, format_price, shown
 
 if TYPE_CHECKING:
     from nas.run import Run
@@ -34,7 +34,7 @@ def against_cost(run: Run) -> list[Html]:
 
 
 def _choices(run: Run) -> Html:
-    names = [*COUNTS, *([EXECUTED] if any(trial.executed for trial in run.trials) else [])]
+    names = [*COUNTS, *timed(run), *([EXECUTED] if any(trial.executed for trial in run.trials) else [])]
     first = answer.costs(run)[0]
     costs = [_option(name, NOUNS[name], chosen=name == first) for name in names]
     measures = [_option("accuracy", "accuracy", chosen=True), _option("error", "error")]
@@ -69,7 +69,7 @@ def _caption(run: Run) -> str:
 
 def _budget(run: Run) -> list[Html]:
     """The slider, and the same for a few budgets as a table; hidden until a trial is complete."""
-    costs = [name for name in COUNTS if name in {"params", "macs", *answer.costs(run)}]
+    costs = [name for name in COUNTS if name in {"params", "macs", *answer.costs(run)}] + timed(run)
     first = answer.costs(run)[0]
     options = [_option(name, NOUNS[name], chosen=name == first) for name in costs]
     slider = tag("input", type="range", id="budget", min="0", max="1000", value="1000", aria_label="Budget")
@@ -88,10 +88,10 @@ def _budget(run: Run) -> list[Html]:
     )
     rows = [
         (
-            f"{answer.round_count(limit)} {NOUNS[first]}",
+            f"{answer.round_price(first, limit)} {NOUNS[first]}",
             trial.name,
             f"{format_percent(trial.accuracy or 0.0)} ± {100 * answer.standard_error(run, trial):.2f}",
-            *(format_count(getattr(trial.cost, name)) for name in costs),
+            *(format_price(name, trial.price(name)) for name in costs),
         )
         for limit, trial in answer.within_budgets(run)
     ]

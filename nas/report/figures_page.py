@@ -11,7 +11,7 @@ from nas.report import theme
 from nas.report.answer import NOUNS
 from nas.report.comparison_figures import DASHES, ROLES, SYMBOLS
 from nas.report.figures import blank
-from nas.text import format_count, format_percent
+from nas.text import format_percent, format_price
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -26,7 +26,7 @@ def fronts_against(runs: Sequence[Named], cost: str) -> go.Figure:
 
     figure = blank(f"{NOUNS[cost]} (log scale)", "validation accuracy")
     trials = [trial for one in runs for trial in one.run.complete()]
-    powers = [math.log10(getattr(trial.cost, cost)) for trial in trials]
+    powers = [math.log10(trial.price(cost)) for trial in trials]
     pad = max(0.07 * (max(powers) - min(powers)), 0.05)
     figure.update_xaxes(type="log", tickformat="~s", range=[min(powers) - pad, max(powers) + pad])
     decades = max(powers) - min(powers) + 2 * pad  # as in `accuracy_against`: more ticks than these, and they overlap
@@ -41,7 +41,7 @@ def fronts_against(runs: Sequence[Named], cost: str) -> go.Figure:
             symbol = SYMBOLS[place % len(SYMBOLS)]
             figure.add_trace(
                 go.Scatter(
-                    x=[getattr(trial.cost, cost) for trial in own],
+                    x=[trial.price(cost) for trial in own],
                     y=[trial.accuracy for trial in own],
                     mode="markers",
                     name=name,
@@ -101,7 +101,7 @@ def progress_against(history: Sequence[Progress], axis: str) -> go.Figure:
 def _stairs(trials: Sequence[Trial], cost: str) -> list[tuple[float, float]]:
     """The best accuracy at each cost or less, from the cheapest trial to the dearest."""
     steps: list[tuple[float, float]] = []
-    ordered = sorted((getattr(trial.cost, cost), -(trial.accuracy or 0.0)) for trial in trials)
+    ordered = sorted((trial.price(cost), -(trial.accuracy or 0.0)) for trial in trials)
     for x, loss in ordered:
         if not steps or -loss > steps[-1][1]:
             steps.append((x, -loss))
@@ -110,4 +110,4 @@ def _stairs(trials: Sequence[Trial], cost: str) -> list[tuple[float, float]]:
 
 def _hover(name: str, trial: Trial, cost: str) -> str:
     accuracy = format_percent(trial.accuracy or 0.0)
-    return f"<b>{name}</b>, {escape(trial.name, quote=False)}<br>{accuracy} %, {format_count(getattr(trial.cost, cost))} {NOUNS[cost]}"
+    return f"<b>{name}</b>, {escape(trial.name, quote=False)}<br>{accuracy} %, {format_price(cost, trial.price(cost))} {NOUNS[cost]}"

@@ -20,7 +20,7 @@ from nas.report.answer import NOUNS
 from nas.report.markup import Html, table, tag
 from nas.report.page import Chart, document
 from nas.report.sections import MACS, tied
-from nas.text import format_count, format_percent, format_seconds, shown
+from nas.text import format_count, format_percent, format_price, format_seconds, shown
 
 if TYPE_CHECKING:
     from nas.records import Trial
@@ -121,7 +121,7 @@ def reference(runs: Sequence[Run], costs: Sequence[str]) -> list[float]:
     worst = [min(run.reference[0] for run in runs)]
     for cost in costs:
         own = [run.reference[1 + answer.costs(run).index(cost)] for run in runs if cost in answer.costs(run)]
-        seen = [float(getattr(trial.cost, cost)) for run in runs for trial in run.complete()]
+        seen = [float(trial.price(cost)) for run in runs for trial in run.complete()]
         worst.append(max(own or [2 * max(seen)]))
     return worst
 
@@ -135,9 +135,7 @@ def progress(runs: Sequence[Named]) -> list[Progress]:
     found = []
     for one in runs:
         complete = [trial for trial in one.run.asked() if trial.values is not None]
-        values = np.array(
-            [[trial.accuracy, *(np.log10(getattr(trial.cost, cost)) for cost in costs)] for trial in complete]
-        )
+        values = np.array([[trial.accuracy, *(np.log10(trial.price(cost)) for cost in costs)] for trial in complete])
         volume = hypervolume_history(values, corner, directions)
         found.append(Progress(one.name, np.arange(1.0, len(complete) + 1), _hours(one.run), volume))
     return found
@@ -195,7 +193,7 @@ def _opening(runs: Sequence[Named]) -> Html:
 def _said(trial: Trial, run: Run) -> str:
     cost = answer.costs(run)[0]
     error = 100 * answer.standard_error(run, trial)
-    return f"{trial.name}: {format_percent(trial.accuracy or 0.0)} ± {error:.2f}, {format_count(getattr(trial.cost, cost))} {NOUNS[cost]}"
+    return f"{trial.name}: {format_percent(trial.accuracy or 0.0)} ± {error:.2f}, {format_price(cost, trial.price(cost))} {NOUNS[cost]}"
 
 
 def _joint(runs: Sequence[Named], cost: str) -> Chart:
@@ -233,7 +231,7 @@ def _reference(runs: Sequence[Named]) -> Html:
 
 def _budgets(runs: Sequence[Named], cost: str) -> Html:
     """What each run would take within round budgets, and which of them is ahead."""
-    counts = [getattr(trial.cost, cost) for one in runs for trial in one.run.complete()]
+    counts = [trial.price(cost) for one in runs for trial in one.run.complete()]
     rows = []
     for limit in answer.round_budgets(min(counts), max(counts)):
         best = {one.name: _within(one.run, cost, limit) for one in runs}
@@ -247,15 +245,15 @@ def _budgets(runs: Sequence[Named], cost: str) -> Html:
             error = 100 * answer.standard_error(one.run, trial)
             mark = " ◀" if trial.accuracy == ahead else ""
             cells.append(f"{format_percent(trial.accuracy or 0.0)} ± {error:.2f} ({trial.name}){mark}")
-        rows.append((f"{answer.round_count(limit)} {NOUNS[cost]}", *cells))
+        rows.append((f"{answer.round_price(cost, limit)} {NOUNS[cost]}", *cells))
     caption = (
         "The most accurate network of each run within a budget, in %; ◀ is the best of the row, ± one standard error."
     )
     return table(caption, ("At most", *(one.name for one in runs)), rows)
 
 
-def _within(run: Run, cost: str, limit: int) -> Trial | None:
-    fitting = [trial for trial in run.complete() if getattr(trial.cost, cost) <= limit]
+def _within(run: Run, cost: str, limit: float) -> Trial | None:
+    fitting = [trial for trial in run.complete() if trial.price(cost) <= limit]
     return max(fitting, key=lambda trial: (trial.accuracy or 0.0, -trial.cost.macs), default=None)
 
 

@@ -26,6 +26,7 @@ def facts(trial: Trial) -> dict[str, Any]:
         "params": trial.cost.params,
         "macs": trial.cost.macs,
         "activations": trial.cost.activations,
+        **({"latency_ms": trial.latency.median_ms, "latency_iqr_ms": trial.latency.spread_ms} if trial.latency else {}),
         "epochs": len(trial.epochs),
         "digest": trial.digest,
         "description": describe(trial.architecture),
@@ -102,7 +103,10 @@ def trials_csv(run: Run) -> str:
 
 
 def _columns(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in row.items() if key not in ("choices", "curve")} for row in rows]
+    found = [{key: value for key, value in row.items() if key not in ("choices", "curve")} for row in rows]
+    # Not every trial of a run that measures latency has one: those that were rejected for another budget have none.
+    names = dict.fromkeys(key for row in sorted(found, key=len, reverse=True) for key in row)
+    return [{key: row.get(key) for key in names} for row in found]
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from nas.knobs import Knob, Value
+from nas.knobs import Choices, Knob, Value
 from nas.pareto import Objective
 from nas.registry import Registry
 from nas.space import SearchSpace
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What a sampler may know before the first trial. The first objective is expensive; the others are fields of `Cost`."""
+    """What a sampler may know before the first trial. The first objective is expensive; the others are fields of `Cost`.
+
+    latency_ms: predicts the one that is not; None where latency is neither an objective nor bounded. most_ms: its bound.
+    """
 
     space: SearchSpace
     objectives: tuple[Objective, ...]
     seed: int
+    latency_ms: Callable[[Choices], float] | None = None
+    most_ms: float | None = None
 
 
 Factory: TypeAlias = "Callable[[Problem], optuna.samplers.BaseSampler]"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nas.cost import Cost
 
 COSTS = ("params", "macs", "activations")
+LATENCY = "latency_ms"
 REMEMBERED = 4096  # candidates; costs, budget and features ask for the same one in a row
 
 
@@ -29,7 +30,11 @@ def known_cost(problem: Problem) -> optuna.samplers.BaseSampler:
         return space.cost(dict(choices))
 
     def costs(choices: dict[str, Any]) -> Sequence[float]:
-        return [getattr(cost(tuple(choices.items())), name) for name in names]
+        return [ms(choices) if name == LATENCY else getattr(cost(tuple(choices.items())), name) for name in names]
+
+    def ms(choices: dict[str, Any]) -> float:
+        assert problem.latency_ms is not None
+        return problem.latency_ms(choices)
 
     def features(choices: dict[str, Any]) -> Sequence[float]:
         found = cost(tuple(choices.items()))
@@ -37,11 +42,13 @@ def known_cost(problem: Problem) -> optuna.samplers.BaseSampler:
         return [*(getattr(found, name) for name in COSTS if name not in names), 1 + depth]
 
     def feasible(choices: dict[str, Any]) -> bool:
-        return space.budget.violation(cost(tuple(choices.items()))) == 0
+        if space.budget.violation(cost(tuple(choices.items()))):
+            return False
+        return problem.most_ms is None or ms(choices) <= problem.most_ms
 
     return KnownCostSampler(
         costs,
-        feasible=feasible if space.budget.bounds else None,
+        feasible=feasible if space.budget.bounds or problem.most_ms is not None else None,
         seed=problem.seed,
         space=space,
         identity=lambda choices: space.architecture(choices).digest,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from nas import pareto
 from nas.errors import UsageError
-from nas.records import Trial
+from nas.records import LATENCY, Trial
 from nas.report import theme
 from nas.report.answer import NOUNS, knee
 from nas.text import describe, format_count, format_percent
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nas.run import Run
 
-CostName: TypeAlias = Literal["params", "macs", "activations"]
+CostName: TypeAlias = Literal["params", "macs", "activations", "latency_ms"]
 COSTS: tuple[CostName, ...] = get_args(CostName)
 MAX_NAME = 24  # characters of a label beside its point
 
@@ -38,12 +38,15 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
         raise UsageError(f"accuracy_against: unknown cost {cost!r}; known: {', '.join(COSTS)}")
     trials = run.complete()
     stopped = [trial for trial in run.trials if trial.state == "stopped" and trial.epochs]
-    figure = blank(f"{NOUNS[cost]} (log scale)", "validation accuracy")
+    unit = ", ms" if cost == LATENCY else ""
+    figure = blank(f"{NOUNS[cost]}{unit} (log scale)", "validation accuracy")
     figure.update_xaxes(type="log", tickformat="~s", minor={"ticks": "outside", "ticklen": 3})
     figure.update_yaxes(tickformat="~%")
     if not trials and not stopped:
         return say(figure, "no trial has been trained yet")
-    costs = [math.log10(getattr(trial.cost, cost)) for trial in (*trials, *stopped)]
+    if cost == LATENCY and not any(trial.latency for trial in (*trials, *stopped)):
+        return say(figure, "this run measured no latency")
+    costs = [math.log10(trial.price(cost)) for trial in (*trials, *stopped)]
     low, high = _padded(costs, least=0.1)
     # Plotly labels 1, 2, 5 where a tick is 0.3 to 0.7 decades, powers of 10 above; below 0.3, all nine digits, which overlap.
     decades = high - low
@@ -55,7 +58,7 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
         if shown:
             figure.add_trace(
                 go.Scatter(
-                    x=[getattr(trial.cost, cost) for trial in shown],
+                    x=[trial.price(cost) for trial in shown],
                     y=[trial.epochs[-1].accuracy if trial.accuracy is None else trial.accuracy for trial in shown],
                     mode="markers" if "text" not in more else "markers+text",
                     name=name,
@@ -199,7 +202,7 @@ def _staircase(trials: Sequence[Trial], cost: CostName) -> go.Scatter:
     """The best accuracy at each cost or less, from the cheapest trial to the dearest."""
     import plotly.graph_objects as go
 
-    values = [(trial.accuracy or 0.0, getattr(trial.cost, cost)) for trial in trials]
+    values = [(trial.accuracy or 0.0, trial.price(cost)) for trial in trials]
     steps = [values[index] for index in pareto.front(values, ["maximize", "minimize"])]
     steps.append((steps[-1][0], max(x for _, x in values)))
     return go.Scatter(
@@ -215,9 +218,9 @@ def _staircase(trials: Sequence[Trial], cost: CostName) -> go.Scatter:
 
 def _sides(labelled: Sequence[Trial], trials: Sequence[Trial], cost: CostName) -> list[str]:
     """Labels stand on the side of their points where the plot has more room (on a log axis)."""
-    costs = [getattr(trial.cost, cost) for trial in trials]
+    costs = [trial.price(cost) for trial in trials]
     middle = (min(costs) * max(costs)) ** 0.5 if costs else 0
-    return ["bottom left" if getattr(trial.cost, cost) > middle else "bottom right" for trial in labelled]
+    return ["bottom left" if trial.price(cost) > middle else "bottom right" for trial in labelled]
 
 
 def _clipped(name: str) -> str:
@@ -237,6 +240,8 @@ def _hover(run: Run, trial: Trial) -> str:
     epochs = run.config.get("recipe", {}).get("epochs", "?")
     ended = f", stopped after epoch {trial.epochs[-1].number} of {epochs}" if trial.state == "stopped" else ""
     counts = f"{format_count(trial.cost.params)} parameters, {format_count(trial.cost.macs)} MACs"
+    if trial.latency:
+        counts += f", {trial.latency}"
     words = [
         f"{format_percent(last)} % validation accuracy{ended}",
         counts,

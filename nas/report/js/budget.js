@@ -12,27 +12,28 @@ function budgetAt(position, cost) {
   const [low, high] = budgetRange(cost);
   if (position >= STEPS) return high;
   const exact = low * (high / low) ** (position / STEPS);
-  const unit = 10 ** Math.max(Math.floor(Math.log10(exact)) - 2, 0);
+  const whole = cost === "latency_ms" ? -9 : 0;
+  const unit = 10 ** Math.max(Math.floor(Math.log10(exact)) - 2, whole);
   return Math.min(Math.max(Math.round(exact / unit) * unit, low), high);
 }
 
 function setBudget(limit, cost, { fromSlider = false, quiet = false } = {}) {
   const [low, high] = budgetRange(cost);
   const slider = $("budget");
-  if (!fromSlider) slider.value = high > low ? (STEPS * Math.log(Math.max(limit, 1) / low)) / Math.log(high / low) : STEPS;
-  if (document.activeElement !== $("budget-number")) $("budget-number").value = shortCount(limit);
+  if (!fromSlider) slider.value = high > low ? (STEPS * Math.log(Math.max(limit, Math.min(low, 1)) / low)) / Math.log(high / low) : STEPS;
+  if (document.activeElement !== $("budget-number")) $("budget-number").value = shortPrice(cost, limit).replace("\u00a0ms", "");
   const fitting = page.run.complete.filter((trial) => trial[cost] <= limit);
   const pick = fitting.length ? best(fitting) : null;
   const words = $("budget-pick");
   const noun = page.run.nouns[cost];
-  const within = `With at most ${shortCount(limit)} ${noun}`;
-  slider.setAttribute("aria-valuetext", `at most ${formatCount(limit)} ${noun}`);
-  if (!pick) words.textContent = `${within}: none of the complete trials is as small; the smallest has ${formatCount(low)}.`;
+  const within = `With at most ${shortPrice(cost, limit)} ${noun}`;
+  slider.setAttribute("aria-valuetext", `at most ${formatPrice(cost, limit)} ${noun}`);
+  if (!pick) words.textContent = `${within}: none of the complete trials is as small; the smallest has ${formatPrice(cost, low)}.`;
   else {
     const dearer = page.run.complete.filter((trial) => trial.accuracy > pick.accuracy);
     const next = dearer.length ? dearer.reduce((a, b) => (b[cost] < a[cost] ? b : a)) : null;
-    const more = next ? ` The next better one, ${next.name} (${formatPercent(next.accuracy)} %), takes ${formatCount(next[cost])}.` : " None is better at any cost.";
-    words.replaceChildren(`${within}, take `, make("strong", {}, pick.name), `: ${measured(pick)}, ${formatCount(pick[cost])} ${noun}.${more}`);
+    const more = next ? ` The next better one, ${next.name} (${formatPercent(next.accuracy)} %), takes ${formatPrice(cost, next[cost])}.` : " None is better at any cost.";
+    words.replaceChildren(`${within}, take `, make("strong", {}, pick.name), `: ${measured(pick)}, ${formatPrice(cost, pick[cost])} ${noun}.${more}`);
   }
   page.budget = { cost, limit, pick };
   tell("budget", page.budget);
@@ -53,7 +54,7 @@ function startBudget() {
     if (limit > 0) setBudget(limit, cost());
   };
   $("budget-number").addEventListener("change", typed);
-  $("budget-number").value = shortCount(budgetRange(cost())[1]);
+  $("budget-number").value = shortPrice(cost(), budgetRange(cost())[1]).replace("\u00a0ms", "");
 }
 
 // Another state of the run: the same budget, said anew.

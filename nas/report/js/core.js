@@ -89,6 +89,11 @@ function formatCount(n) {
 }
 
 // Without the zeros at the end of what is round: "50 k".
+// A cost by its name: a count, or milliseconds to three figures; a dash where it was not measured.
+const formatMs = (n) => (n >= 99.95 ? Math.round(n).toLocaleString("en-US") : n.toPrecision(3));
+const formatPrice = (cost, n) => (n == null ? "–" : cost === "latency_ms" ? `${formatMs(n)} ms` : formatCount(n));
+const shortPrice = (cost, n) => (cost === "latency_ms" ? `${Number(n.toPrecision(3))}\u00a0ms` : shortCount(n));
+
 const shortCount = (n) => formatCount(n).replace(/\.?0+(?= )/, "").replace(" ", "\u00a0");
 
 // "2000000", "2e6", "2M", "500 k": a count, or NaN.

@@ -27,7 +27,7 @@ function showDetail(trial) {
   const panel = $("detail");
   if (!panel || !trial) return;
   const { costs, nouns } = page.run;
-  const numbers = costs.map((cost) => `${formatCount(trial[cost])} ${nouns[cost]}`).join(", ");
+  const numbers = costs.map((cost) => `${formatPrice(cost, trial[cost])} ${nouns[cost]}`).join(", ");
   const fronts = page.run.trials.filter((other) => other.front && other.curve.length).slice(0, 40);
   const title = trial === page.run.knee ? `${trial.name}: the knee` : trial.name;
   panel.replaceChildren(
@@ -45,7 +45,7 @@ function showDetail(trial) {
 // Said to those who can't see the chart; the panel as a whole would be too much to be read out at each step.
 function sayChoice(trial) {
   const said = $("said");
-  if (said && trial) said.textContent = `${trial.name}: ${standing(trial)}, ${page.run.costs.map((cost) => `${formatCount(trial[cost])} ${page.run.nouns[cost]}`).join(", ")}`;
+  if (said && trial) said.textContent = `${trial.name}: ${standing(trial)}, ${page.run.costs.map((cost) => `${formatPrice(cost, trial[cost])} ${page.run.nouns[cost]}`).join(", ")}`;
 }
 
 on("choose", (trial) => {

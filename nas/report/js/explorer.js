@@ -232,7 +232,7 @@ function showTip(point) {
   tip.replaceChildren(
     make("strong", {}, trial.label ? `${trial.name} (baseline)` : trial.name),
     make("span", {}, standing(trial)),
-    make("span", {}, costs.slice(0, 2).map((cost) => `${formatCount(trial[cost])} ${nouns[cost]}`).join(", ")),
+    make("span", {}, costs.slice(0, 2).map((cost) => `${formatPrice(cost, trial[cost])} ${nouns[cost]}`).join(", ")),
     make("span", {}, trial.net.about),
   );
   const { width, height } = tip.getBoundingClientRect();

@@ -20,7 +20,7 @@ function columnsOf() {
     ["name", "Trial", (trial) => trial.label || String(trial.number)],
     ["state", "State", (trial) => trial.state],
     ["accuracy", "Accuracy, %", (trial) => (trial.accuracy === null ? "–" : formatPercent(trial.accuracy))],
-    ...costs.map((cost) => [cost, nouns[cost][0].toUpperCase() + nouns[cost].slice(1), (trial) => formatCount(trial[cost])]),
+    ...costs.map((cost) => [cost, nouns[cost][0].toUpperCase() + nouns[cost].slice(1), (trial) => formatPrice(cost, trial[cost])]),
     ["epochs", "Epochs", (trial) => String(trial.epochs)],
     ["seconds", "Time", (trial) => formatSeconds(trial.seconds)],
     ["about", "Network", (trial) => trial.net.about],

@@ -1,0 +1,52 @@
+"""Planned against actual wall time of searches that were given hours: the whole command, from its start to its end.
+
+uv run python benchmarks/planning.py [--minutes 2 2.5 3] [--spaces resnext resnet mbconv] [--workers 2] [--executor ray]
+
+Each search is `nas search --dataset digits --hours H`, as a process of its own, which plans, chooses trials and epochs, and ends
+by the clock. Planned are trials and wall time as the plan says them, with its interval; actual is a stopwatch around the command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from nas.run import load_run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, nargs="+", default=[2.0, 2.5, 3.0])
+    parser.add_argument("--spaces", nargs="+", default=["resnext", "resnet", "mbconv"])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--executor", default="ray")
+    args = parser.parse_args()
+    print(
+        "| space | given, s | planned trials x epochs | planned wall, s (interval) | trials done | actual wall, s | actual over given |"
+    )
+    print("|---|---:|---|---|---:|---:|---:|", flush=True)
+    for space, minutes in zip(args.spaces, args.minutes, strict=True):
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "run"
+            words = ["search", "--space", space, "--dataset", "digits", "--hours", str(minutes / 60), "--out", str(out)]
+            words += ["--workers", str(args.workers), "--executor", args.executor, "--quiet"]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            begun = time.monotonic()
+            subprocess.run(
+                [sys.executable, "-m", "nas", *words], check=True, env=environment, stdout=subprocess.DEVNULL
+            )
+            wall = time.monotonic() - begun
+            run = load_run(out)
+        plan, given = run.config["plan"], 60 * minutes
+        trained = run.count("complete") + run.count("stopped")
+        planned = f"{plan['trials']} x {plan['epochs']} | {plan['wall']:.0f} ({plan['low']:.0f} to {plan['high']:.0f})"
+        print(f"| {space} | {given:.0f} | {planned} | {trained} | {wall:.0f} | {wall / given:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,356 @@
+"""Latency as an objective: predicted from parts, measured before training, kept with the trial, in every place that lists costs.
+
+The measuring process is replaced by one that makes its figures up, so that they are known exactly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from helpers_cli import output
+from helpers_search import TINY, begin, finish, settings_of, space_of, write_space
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas import zoo
+from nas.errors import NasError, UsageError
+from nas.export.trials import provenance
+from nas.latency import Conditions, Latency, meter
+from nas.latency.child import serve
+from nas.latency.lookup import fitted, spearman
+from nas.latency.meter import FILE, Cache, Meter
+from nas.latency.parts import parts_of
+from nas.network import build, cost_of
+from nas.pareto import dominates
+from nas.run import load_run
+from nas.searching import resume, search
+from nas.settings import Settings
+from nas.space import load_space
+
+CONDITIONS = {"device": "cpu", "batch": 1, "threads": 1, "max_ms": None}
+
+
+def made_up(ms: float, **changes) -> Latency:
+    return dataclasses.replace(Latency(ms, ms / 20, 9, 0, 0.01, "a processor", 1, 1, 8, "2.0"), **changes)
+
+
+def ms_of(part) -> float:
+    """What a part takes in this file's world: a call, its multiply-adds, what it moves."""
+    _, macs, _, _, moved = part.features
+    return 0.01 + 1e-6 * macs + 1e-6 * moved
+
+
+def truth(architecture) -> float:
+    return 0.1 + 0.8 * sum(map(ms_of, parts_of(architecture)))
+
+
+class MadeUp:
+    """In place of `nas.latency.child.Child`; `asked` counts the networks and parts that were run."""
+
+    asked: list[str]
+    product = "a processor"
+
+    def __init__(self, conditions):
+        self.conditions = conditions
+
+    def device(self):
+        return self.product, "2.0"
+
+    def networks(self, architectures, reference, quiet_ms=None):
+        self.asked.extend(own.digest for own in architectures)
+        return [made_up(truth(own), device=self.product) for own in architectures]
+
+    def parts(self, architectures, names, reference, quiet_ms):
+        self.asked.extend(names)
+        every = {part.name: part for own in architectures for part in parts_of(own)}
+        return {name: made_up(ms_of(every[name]), device=self.product) for name in names}
+
+    def close(self): ...
+
+
+@pytest.fixture
+def child(monkeypatch):
+    made = type("Child", (MadeUp,), {"asked": []})
+    monkeypatch.setattr(meter, "Child", made)
+    return made
+
+
+def timed_settings(*objectives, **options) -> Settings:
+    conditions = {**CONDITIONS, **options.pop("latency", {})}
+    plain = settings_of(objectives=("accuracy", "params"), **options)
+    reference = [*plain.reference[:1], *(1.0 if own == "latency_ms" else 1e5 for own in objectives[1:])]
+    return dataclasses.replace(plain, objectives=list(objectives), reference=reference, latency=conditions)
+
+
+# -- parts and the lookup ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet50", "resnext50_32x4d", "wrn-28-10"])
+def test_parts_are_the_whole_network(name):
+    network = zoo.get(name)
+    found = parts_of(network)
+    assert len(found) == 2 + sum(stage.depth for stage in network.stages)
+    cost = cost_of(network)
+    assert [sum(part.features[k] for part in found) for k in (1, 2, 3)] == [cost.macs, cost.activations, cost.params]
+
+
+def test_modules_of_parts_are_those_of_the_network():
+    import torch
+
+    from nas.latency.parts import modules_of
+
+    network = zoo.get("resnet20").adapted(classes=10, resolution=16, channels=1)
+    with torch.device("meta"):
+        whole = sum(parameter.numel() for parameter in build(network).parameters())
+        parts, x = 0, torch.zeros(2, 1, 16, 16)
+        for _, make, shape in modules_of(network):
+            assert x.shape == (2, *shape)
+            module = make()
+            parts += sum(parameter.numel() for parameter in module.parameters())
+            x = module(x)
+    assert parts == whole and x.shape == (2, 10)
+
+
+@pytest.mark.parametrize("space", ["resnext", "mbconv", "mixed"])
+def test_an_additive_world_is_predicted_whole(space):
+    """Parts that were timed by their times, others by the model of their kind; networks from other draws than the parts."""
+    found = load_space(space, resolution=32, channels=3, classes=10)
+    draw = [found.architecture(found.sample(seed)) for seed in range(60)]
+    parts = {part.name: (part, ms_of(part)) for own in draw[:20] for part in parts_of(own)}
+    lookup = fitted(list(parts.values()), [(own, truth(own)) for own in draw[20:40]])
+    predicted = np.array([lookup.predicted(own) for own in draw[40:]])
+    times = np.array([truth(own) for own in draw[40:]])
+    assert np.abs(predicted / times - 1).max() < 0.02
+    assert lookup.error < 0.02 and lookup.rank > 0.99 and lookup.networks == 20
+    assert 0 < np.mean([lookup.timed_share(own) for own in draw[40:]]) < 1
+
+
+def test_the_error_is_that_of_networks_left_out():
+    found = load_space("resnext", resolution=32, channels=3, classes=10)
+    draw = [found.architecture(found.sample(seed)) for seed in range(20)]
+    parts = {part.name: (part, ms_of(part)) for own in draw[:4] for part in parts_of(own)}
+    noisy = [(own, truth(own) * (1.5 if k % 2 else 0.75)) for k, own in enumerate(draw)]
+    lookup = fitted(list(parts.values()), noisy)
+    assert 0.25 < lookup.error < 0.6  # a third above or below what lies between
+    assert math.isnan(fitted(list(parts.values()), noisy[:3]).error)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=30))
+def test_rank_correlation_is_scipys(pairs):
+    a, b = np.array(pairs, dtype=float).T
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        assert math.isnan(spearman(a, b))
+    else:
+        assert spearman(a, b) == pytest.approx(scipy.stats.spearmanr(a, b).statistic, abs=1e-9)
+
+
+# -- the process and the cache -----------------------------------------------------------------------------------------
+
+
+def test_the_process_answers_line_by_line():
+    network = zoo.get("resnet20").adapted(classes=10, resolution=8, channels=1)
+    said = {"architectures": [network.to_dict()], "reference": network.to_dict(), "quiet_ms": None}
+    names = [part.name for part in parts_of(network)][:2]
+    lines = [
+        {"device": "cpu", "batch": 2, "threads": 1},
+        {"what": "device"},
+        {"what": "networks", **said},
+        {"what": "parts", **said, "quiet_ms": 1.0, "names": names},
+        {"what": "networks", **said, "architectures": [{"stem": 3}]},
+    ]
+    answers = io.StringIO()
+    serve(io.StringIO("".join(json.dumps(line) + "\n" for line in lines)), answers)
+    device, networks, parts, wrong = [json.loads(line) for line in answers.getvalue().splitlines()]
+    (latency,) = [Latency.from_dict(own) for own in networks["latencies"]]
+    assert (latency.device, latency.torch) == (device["device"], device["torch"])
+    assert (latency.batch, latency.threads, latency.resolution, latency.load) == (2, 1, 8, 1.0)
+    assert list(parts["parts"]) == names
+    assert wrong["usage"] is True and wrong["error"]
+
+
+def test_the_cache_keeps_what_fits_its_conditions(tmp_path):
+    path, one = tmp_path / FILE, Conditions(threads=1)
+    cache = Cache(path, one, "a processor", "2.0")
+    cache.put("x", made_up(3.0))
+    cache.put("x", made_up(4.0))
+    with path.open("a") as file:
+        file.write('{"what": "torn", "median_')  # a driver that was killed
+    again = Cache(path, one, "a processor", "2.0")
+    assert again.get("x") == made_up(4.0) and again.get("torn") is None
+    again.put("y", made_up(5.0))
+    assert Cache(path, one, "a processor", "2.0").get("y") == made_up(5.0)
+    for other in (Conditions(threads=2), Conditions(batch=2, threads=1)):
+        assert Cache(path, other, "a processor", "2.0").get("x") is None
+    assert Cache(path, one, "another", "2.0").get("x") is None
+    assert Cache(path, one, "a processor", "2.1").get("x") is None
+
+
+def test_a_meter_measures_nothing_twice(tmp_path, child):
+    space = space_of(TINY)
+    network = space.architecture(space.sample(3))
+    first = Meter(tmp_path, Conditions(threads=1), space, seed=0)
+    assert first.predicted(network) == pytest.approx(truth(network), rel=1e-3)
+    assert first.measured(network).median_ms == truth(network)
+    count = len(child.asked)
+    assert (
+        len(set(child.asked)) > 10 and count - len(set(child.asked)) <= 1
+    )  # the reference may be among the whole ones
+    again = Meter(tmp_path, Conditions(threads=1), space, seed=0)
+    assert again.measured(network) == first.measured(network)
+    assert again.lookup == first.lookup
+    assert len(child.asked) == count
+
+
+# -- a study -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", ["known-cost", "random", "tpe", "nsga2"])
+def test_the_study_ranks_by_measured_latency(tmp_path, child, sampler):
+    settings = timed_settings("accuracy", "latency_ms", "params", sampler=sampler, trials=8)
+    with begin(tmp_path, settings) as study:
+        jobs = finish(study)
+    assert [job.latency_ms for job in jobs] == [truth(job.architecture) for job in jobs]
+    run = load_run(tmp_path)
+    assert run.reference[1] > max(trial.price("latency_ms") for trial in run.complete()) or sampler != "known-cost"
+    for trial in run.complete():
+        assert trial.values == (trial.accuracy, truth(trial.architecture), trial.cost.params)
+    front = run.front()
+    others = [trial for trial in run.complete() if trial not in front]
+    assert all(any(dominates(own.values, trial.values, run.directions) for own in front) for trial in others)
+    frame = run.dataframe()
+    complete = frame[frame["state"] == "complete"]
+    assert list(complete["latency_ms"]) == [truth(trial.architecture) for trial in run.complete()]
+
+
+def test_nothing_slower_than_the_bound_is_trained(tmp_path, child):
+    space = space_of(TINY)
+    every = sorted(truth(space.architecture(space.sample(seed))) for seed in range(60))
+    bound = every[len(every) // 3]
+    settings = timed_settings("accuracy", "params", sampler="random", trials=5, latency={"max_ms": bound})
+    with begin(tmp_path, settings) as study:
+        jobs = finish(study)
+    assert jobs and all(truth(job.architecture) <= bound for job in jobs)
+    rejected = [trial for trial in load_run(tmp_path).trials if trial.state == "rejected"]
+    assert rejected and all("above the budget of" in trial.reason for trial in rejected)
+    assert all(truth(trial.architecture) > bound for trial in rejected)
+
+
+def test_one_that_can_not_be_measured_is_not_trained(tmp_path, child, monkeypatch):
+    with begin(tmp_path, timed_settings("accuracy", "latency_ms", trials=2, sampler="random")) as study:
+        study.prepare(lambda text: None)
+        known, bad = child.networks, []
+
+        def networks(self, architectures, reference, quiet_ms=None):
+            if not bad:
+                bad.extend(architectures)
+                raise NasError("out of memory")
+            return known(self, architectures, reference, quiet_ms)
+
+        monkeypatch.setattr(child, "networks", networks)
+        monkeypatch.setattr(Cache, "get", lambda self, what: None)
+        assert len(finish(study)) == 2
+    (trial,) = [trial for trial in load_run(tmp_path).trials if trial.state == "rejected"]
+    assert trial.reason == "its latency could not be measured: out of memory"
+
+
+def test_another_device_is_refused(tmp_path, child):
+    with begin(tmp_path, timed_settings("accuracy", "latency_ms", trials=2)) as study:
+        study.prepare(lambda text: None)
+    kept = Settings.load(tmp_path)
+    assert kept.latency["measured_on"] == "a processor" and kept.latency["parts"] > 0
+    child.product = "another processor"
+    with begin(tmp_path, kept) as study, pytest.raises(UsageError, match="were measured on a processor"):
+        study.prepare(lambda text: None)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"latency": {}}, "latency: is missing"),
+        ({"latency": {**CONDITIONS, "batch": 0}}, "latency: batch must be"),
+        ({"latency": {**CONDITIONS, "device": "tpu"}}, "known are cpu, cuda"),
+        ({"latency": {"device": "cpu"}}, "batch is missing"),
+    ],
+)
+def test_settings_say_what_is_wrong_with_latency(change, words):
+    data = dataclasses.asdict(timed_settings("accuracy", "latency_ms"))
+    with pytest.raises(UsageError, match=words):
+        Settings.from_dict({**data, **change}, "run.yaml")
+
+
+def test_a_run_is_not_gone_on_with_under_other_conditions(tmp_path, child):
+    settings = timed_settings("accuracy", "latency_ms", trials=2)
+    with begin(tmp_path, settings):
+        pass
+    other = dataclasses.replace(settings, latency={**settings.latency, "batch": 8})
+    with pytest.raises(UsageError, match="other latency"), begin(tmp_path, other):
+        pass
+
+
+# -- a search ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_search_says_latency_wherever_it_says_costs(tmp_path, child):
+    out = tmp_path / "run"
+    options = {"space": str(write_space(tmp_path)), "executor": "local", "device": "cpu", "out": out}
+    run = search(**options, trials=3, epochs=1, objectives="accuracy,latency_ms,macs", baselines=("resnet20",))
+    assert [objective.name for objective in run.objectives] == ["accuracy", "latency_ms", "macs"]
+    trained = run.complete()
+    assert len(trained) == 4
+    for trial in trained:
+        assert trial.latency == made_up(truth(trial.architecture))
+        place = out / "baselines" / trial.label if trial.label else out / "trials" / str(trial.number)
+        assert json.loads((place / "result.json").read_text())["latency"] == trial.latency.to_dict()
+        assert provenance(run, trial)["latency"]["median_ms"] == truth(trial.architecture)
+    assert run.reference[1] > max(trial.price("latency_ms") for trial in trained)
+    front = json.loads(output("front", out, "--json"))["front"]
+    assert [row["latency_ms"] for row in front] == sorted(row["latency_ms"] for row in front)
+    assert "Latency is the median for a batch of 1 on a processor" in output("front", out)
+    assert "latency_ms" in output("front", out, "--csv").splitlines()[0]
+    page = (out / "report.html").read_text()
+    assert '"latency_ms"' in page and '"latency_ms":"latency"' in page
+    output("report", out, "--format", "csv")
+    output("report", out, "--format", "md")
+    assert run.best(max_latency_ms=min(own.price("latency_ms") for own in trained)).latency is not None
+    count = len(child.asked)
+    resumed = resume(out, trials=4)
+    assert len(resumed.complete()) == 5
+    assert len(child.asked) <= count + 1  # the new one, unless the meter ran it whole before
+
+
+def test_early_stopping_takes_latency_for_a_cost(tmp_path, child):
+    options = {"space": str(write_space(tmp_path)), "executor": "local", "device": "cpu", "stopping": "pareto"}
+    objectives = {"objectives": "accuracy,latency_ms", "sampler": "random"}
+    run = search(**options, **objectives, trials=4, epochs=3, out=tmp_path / "run")
+    assert run.count("complete") + run.count("stopped") == 4
+    assert all(trial.latency for trial in run.trials if trial.state in ("complete", "stopped"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"objectives": "accuracy,latency_ms", "latency_device": "tpu"}, "known are cpu"),
+        ({"objectives": "accuracy,latency_ms", "latency_batch": 0}, "batch 0"),
+        ({"max_latency_ms": -1.0}, "--max-latency-ms -1"),
+    ],
+)
+def test_a_search_refuses_what_can_not_be_measured(tmp_path, options, words):
+    with pytest.raises(UsageError, match=words):
+        search(out=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_latencies_are_really_measured(tmp_path):
+    """The real process, a real search of two small networks beside one another's training."""
+    options = {"space": str(write_space(tmp_path)), "executor": "local", "device": "cpu", "out": tmp_path / "run"}
+    run = search(**options, trials=2, epochs=1, objectives="accuracy,latency_ms")
+    for trial in run.complete():
+        assert trial.latency.median_ms > 0 and trial.latency.load > 0 and trial.latency.repeats >= 5
+    assert run.config["latency"]["measured_on"] == run.complete()[0].latency.device

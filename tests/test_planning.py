@@ -1,0 +1,160 @@
+"""The planner: a pace from measured rates, a plan from a pace, a promise that is kept. Rates are made up; no test asserts a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import json
+import random
+import statistics
+
+import pytest
+from helpers_cli import output, refusal
+from helpers_search import TINY, begin, finish, settings_of, space_of, write_space
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas import planning
+from nas.errors import NasError, UsageError
+from nas.network import cost_of
+from nas.planning import Clock, pace, proposed, representatives, trial_seconds
+from nas.proxy import Proxy
+from nas.recipe import Recipe
+from nas.run import load_run
+from nas.searching import search
+from nas.settings import Settings
+
+RECIPE = Recipe.of(10, 32)
+DATA = {"images": 1000, "validated": 250}
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return representatives(space_of(TINY), Proxy())
+
+
+@given(st.floats(1e-6, 1e-3), st.floats(1e-13, 1e-9), st.integers(1, 8))
+def test_a_linear_pace_is_found_again(base, slope, slots):
+    rates = [(macs, slots / (base + slope * macs)) for macs in (10**4, 10**6, 10**8)]
+    found = pace(rates, slots)
+    assert found.error < 1e-6
+    for macs in (10**5, 10**7):
+        assert found.seconds_per_image(macs) == pytest.approx(base + slope * macs, rel=1e-4)
+
+
+def test_one_network_gives_a_pace_and_none_does_not():
+    assert pace([(1000, 50.0)], 1).seconds_per_image(2000) == pytest.approx(0.04)
+    with pytest.raises(NasError, match="no network of the space"):
+        pace([(1000, 0.0), (2000, 0.0)], 1)
+
+
+@given(st.floats(120, 1e5), st.integers(1, 8))
+def test_a_plan_fits_into_its_seconds(networks, seconds, slots):
+    found = pace([(10**4, slots * 2000.0), (10**6, slots * 500.0)], slots)
+    plan = proposed(found, networks, seconds, RECIPE, **DATA)
+    assert plan.trials >= 1 and plan.low <= plan.wall <= plan.high
+    assert plan.wall <= seconds < plan.wall + plan.trial_seconds + plan.trial_seconds / slots
+    assert plan.epochs in planning.EPOCHS and all(1 <= rung < plan.epochs for rung in plan.rungs)
+    costs = [cost_of(own).macs for own in networks]
+    each = statistics.mean(trial_seconds(found, own, plan.epochs, 1000, 250) for own in costs)
+    assert plan.trial_seconds == pytest.approx(each)
+
+
+def test_more_time_gives_more_epochs_then_more_trials(networks):
+    found = pace([(10**4, 2000.0)], 2)
+    plans = [proposed(found, networks, seconds, RECIPE, **DATA) for seconds in (60, 600, 6000, 60000)]
+    assert [own.epochs for own in plans] == sorted(own.epochs for own in plans)
+    assert plans[-1].trials > plans[-2].trials
+    given_ = proposed(found, networks, 600, RECIPE, epochs=7, trials=3, **DATA)
+    assert (given_.epochs, given_.trials) == (7, 3)
+
+
+def test_too_little_time_is_said(networks):
+    with pytest.raises(UsageError, match="too short for even one trial"):
+        proposed(pace([(10**4, 1.0)], 1), networks, 60, RECIPE, **DATA)
+
+
+def test_the_price_is_that_of_all_devices(networks):
+    plan = dataclasses.replace(proposed(pace([(10**4, 2000.0)], 2), networks, 3600, RECIPE, **DATA), devices=4)
+    assert plan.price(2.0) == tuple(own / 3600 * 4 * 2.0 for own in (plan.wall, plan.low, plan.high))
+
+
+@given(
+    st.floats(0.5, 2.0),
+    st.integers(1, 8),
+    st.floats(0.05, 0.4),
+    st.integers(0, 10**6),
+)
+def test_a_promise_is_kept_where_trials_take_other_than_planned(factor, slots, spread, seed):
+    """Hours of sixty trials or more a slot, trials up to twice or half as long as planned: over within a tenth either way."""
+    rng, now = random.Random(seed), [0.0]
+    clock = Clock({"seconds": 1000.0, "trial_seconds": 15.0, "spent": 20.0}, lambda: now[0])
+    running = [(0.0, 0.0)] * slots
+    while True:
+        now[0], took = heapq.heappop(running)
+        if took:
+            clock.took(took)
+        if not clock.room():
+            break
+        took = 15.0 * factor * rng.uniform(1 - spread, 1 + spread)
+        heapq.heappush(running, (now[0] + took, took))
+    end = max([now[0], *(own for own, _ in running)]) + 20.0
+    assert 900 <= end <= 1100
+
+
+def test_hours_that_are_over_end_a_run(tmp_path, monkeypatch):
+    promise = {"seconds": 100.0, "trial_seconds": 10.0, "spent": 5.0}
+    settings = dataclasses.replace(settings_of(trials=16), plan=promise)
+    now = [0.0]
+    monkeypatch.setattr("nas.study.time.monotonic", lambda: now[0])
+    with begin(tmp_path, settings) as study:
+        assert len(finish(study, most=5)) == 5
+        job = study.ask()
+        now[0] = 96.0
+        assert study.ask() is None and not study.finished  # one is still at it
+        study.put_back(job.key)
+        assert study.ask() == job
+    assert Settings.load(tmp_path).trials == 6
+    with begin(tmp_path, Settings.load(tmp_path)) as study:  # the next driver ends what was begun
+        assert len(finish(study)) == 1
+        assert study.finished
+    assert load_run(tmp_path).status == "done"
+
+
+def made_up(network, processes, batch_size, **options):
+    return processes / (1e-4 + 1e-10 * cost_of(network).macs)
+
+
+def test_a_search_follows_its_hours(tmp_path, monkeypatch):
+    """Trials are as many as there is time for, whatever was planned: here the clock says three times that there is."""
+    monkeypatch.setattr(planning, "throughput", made_up)
+    room = iter([True, True, True])
+    monkeypatch.setattr(Clock, "room", lambda clock: next(room, False))
+    options = {"space": str(write_space(tmp_path)), "executor": "local", "device": "cpu", "sampler": "random"}
+    run = search(**options, hours=0.1, epochs=1, free=("trials",), out=tmp_path / "run")
+    plan = run.config["plan"]
+    assert plan["seconds"] == pytest.approx(360) and plan["epochs"] == run.config["recipe"]["epochs"] == 1
+    assert run.status == "done" and run.count("complete") == run.config["trials"] == 4  # the first is not asked about
+
+
+def test_plan_prints_json_and_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "throughput", made_up)
+    words = ("plan", "--space", write_space(tmp_path), "--hours", 0.1, "--executor", "local", "--device", "cpu")
+    found = json.loads(output(*words, "--price-per-gpu-hour", 2, "--json"))
+    assert found["low"] <= found["wall"] <= found["high"] and found["seconds"] == pytest.approx(360)
+    assert found["price"]["wall"] == pytest.approx(found["wall"] / 1800)
+    text = output(*words, "--trials", 5)
+    assert "Plan: 5 trials" in text and "in 9 of 10 cases" in text and "note" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "--hours or --gpu-hours"),
+        (("--hours", -1), "a number above 0"),
+        (("--hours", 1, "--gpu-hours", 1), "one of them"),
+        (("--gpu-hours", 1, "--device", "cpu"), "no GPU"),
+    ],
+)
+def test_plan_says_what_is_wrong(words, said):
+    assert said in refusal("plan", *words)
