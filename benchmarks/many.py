@@ -38,7 +38,6 @@ class Clock(Tally):
         super().__init__(study)
         self.ends: list[tuple[int, float, float]] = []  # number, seconds, seconds of the processor
         self.born = time.perf_counter()
-        self.memory: list[float] = []
 
     def ended(self, job: Job, result: Mapping[str, Any]) -> None:
         super().ended(job, result)
@@ -114,11 +113,12 @@ def drive(args: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def machines(count: int, seconds: list[float], each: int) -> Iterator[str]:
+def machines(count: int, drivers: int, seconds: list[float], rounds: int) -> Iterator[str]:
     """A cluster with a faked GPU for each of so many workers; its address."""
     from ray.cluster_utils import Cluster
 
-    phases = f"{','.join(str(second) for second in seconds)}:{each}"
+    part = count // drivers
+    phases = f"{','.join(str(second) for second in seconds)}:{rounds * part}:{part}"
     os.environ.update({**cluster.ENVIRONMENT, **QUIET, noop.PHASES: phases})
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 1 << 27})
@@ -143,7 +143,7 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
             f"{args.concurrent} workers would take about {args.concurrent * EACH_MIB:,} of {available_mib():,.0f} MiB"
         )
     part = args.concurrent // args.drivers
-    with machines(args.concurrent, args.seconds, args.rounds * part) as address:
+    with machines(args.concurrent, args.drivers, args.seconds, args.rounds) as address:
         command = [sys.executable, str(Path(__file__).with_name("scale.py")), "--part", "drive", "--address", address]
         command += [
             "--concurrent",

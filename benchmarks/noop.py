@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import socket
 import time
 from typing import Any
@@ -15,7 +16,8 @@ from nas.jobs import Job
 from nas.network import cost_of
 
 EPOCHS = 10  # in each synthetic result
-PHASES = "NAS_BENCH_PHASES"  # "SECONDS,SECONDS,...:TRIALS": how long trials sleep, for so many trials each
+PHASES = "NAS_BENCH_PHASES"  # "SECONDS,SECONDS,...:TRIALS:WORKERS": how long trials sleep, for so many trials each; workers of a run
+START_SECONDS = 3600.0  # until all workers have been started
 
 
 def accuracy_of(job: Job) -> float:
@@ -60,8 +62,13 @@ class Actor:
     """
 
     def __init__(self, config: dict[str, Any], logger_creator: Any = None, storage: Any = None) -> None:
-        seconds, _, each = os.environ.get(PHASES, "0:1").partition(":")
-        self.seconds, self.each = [float(second) for second in seconds.split(",")], int(each)
+        seconds, each, workers = os.environ[PHASES].split(":")
+        self.seconds, self.each, self.workers = (
+            [float(second) for second in seconds.split(",")],
+            int(each),
+            int(workers),
+        )
+        self.waits = True
         self.reset(config)
 
     def reset(self, config: dict[str, Any], logger_creator: Any = None, storage: Any = None) -> bool:
@@ -73,7 +80,10 @@ class Actor:
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
     def train(self) -> dict[str, Any]:
-        seconds = self.seconds[min(phase_of(self.job.key, self.each), len(self.seconds) - 1)]
+        if self.waits:
+            self._wait_for_all()
+        mean = self.seconds[min(phase_of(self.job.key, self.each), len(self.seconds) - 1)]
+        seconds = mean * random.Random(self.job.key).uniform(0.5, 1.5)  # workers don't end together
         time.sleep(seconds)
         write_json(self.job.result_path, result_of(self.job, seconds))
         return {
@@ -88,6 +98,16 @@ class Actor:
             "node_ip": "127.0.0.1",
             "config": self.config,
         }
+
+    def _wait_for_all(self) -> None:
+        """Until all workers of the run have started, which takes minutes: those that are there would train everything meanwhile."""
+        folder = self.job.folder.parent / "started"
+        folder.mkdir(exist_ok=True)
+        (folder / str(os.getpid())).touch()
+        until = time.monotonic() + START_SECONDS
+        while sum(1 for _ in folder.iterdir()) < self.workers and time.monotonic() < until:
+            time.sleep(2.0)
+        self.waits = False
 
     def get_auto_filled_metrics(self, *args: Any, **options: Any) -> dict[str, Any]:
         return {}
