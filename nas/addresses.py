@@ -34,7 +34,7 @@ def said(address: str, error: BaseException) -> str:
     """Why Ray could not join a cluster, of which `check` found somebody who listens."""
     words = " ".join(str(error).split())
     if "ray[client]" in words:
-        return f"--address {address}: Ray's client is not installed: pip install 'ray[client]'"
+        return f"--address {address}: Ray's client is not installed: pip install 'nas[client]', or name the head node itself, HOST:PORT"
     if address == AUTO and "find any running Ray" in words:
         return "--address auto: no Ray runs on this machine; start one (`ray start --head`), or name the head node's HOST:PORT"
     if "no authentication token was found" in words:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -35,10 +38,33 @@ def test_somebody_listens_or_nobody(form: str) -> None:
             RuntimeError("Token authentication is enabled but no authentication token was found."),
             "no token of the cluster",
         ),
-        (ImportError("Ray Client requires pip package `ray[client]`."), r"pip install 'ray\[client\]'"),
+        (ImportError("Ray Client requires pip package `ray[client]`."), r"pip install 'nas\[client\]'"),
         (RuntimeError("Version mismatch"), "Version mismatch"),
     ],
 )
 def test_what_ray_says_is_put_into_words(error: BaseException, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         raise UsageError(addresses.said("10.0.0.1:6379", error))
+
+
+WITHOUT = """
+import sys
+sys.modules["grpc"] = None  # as where nobody has installed it
+from nas import cluster
+from nas.errors import UsageError
+try:
+    cluster.start("{address}")
+except UsageError as error:
+    print(error)
+"""
+
+
+def test_ray_s_client_that_is_not_installed_is_said_with_the_extra_that_brings_it(python: Callable[[str], str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"ray://127.0.0.1:{server.getsockname()[1]}"
+        said = python(WITHOUT.format(address=address)).strip()
+    assert said == (
+        f"--address {address}: Ray's client is not installed: pip install 'nas[client]', or name the head node itself, HOST:PORT"
+    )
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert any(needed.startswith("ray[client]") for needed in project["optional-dependencies"]["client"])

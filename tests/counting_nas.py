@@ -1,0 +1,15 @@
+"""`python counting_nas.py ARGUMENTS`: the command line, with workers that log what becomes of the data."""
+
+from __future__ import annotations
+
+import functools
+import sys
+
+from counting import Counting
+
+from nas import workers
+from nas.cli import main
+
+if __name__ == "__main__":
+    workers.run = functools.partial(workers.run, worker=Counting)  # type: ignore[assignment]
+    sys.exit(main())
