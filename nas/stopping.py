@@ -303,7 +303,7 @@ def quota_met(state: Stopping, key: str) -> bool:
 
 
 def _bin(cost: float) -> int:
-    return math.floor(math.log(max(cost, 1.0)) / math.log(BIN))
+    return math.floor(math.log(max(cost, 1e-6)) / math.log(BIN))
 
 
 def ranking(losses: Floats) -> NDArray[np.intp]:

@@ -135,6 +135,9 @@ class Meter:
         run = [(own, known.median_ms) for own in whole if (known := cache.get(own.digest))]
         self.lookup, self._cache = fitted(timed, run), cache
         self.largest_ms = max(self.lookup.predicted(own) for own in (*drawn, *whole, *self._known))
+        if math.isnan(self.lookup.error):
+            say(f"latency of candidates that were not run yet is predicted from {len(timed)} parts")
+            return
         say(
             f"latency of candidates that were not run yet is predicted from {len(timed)} parts, to within {self.lookup.error:.0%} "
             f"(root mean square over {len(run)} networks, rank correlation {self.lookup.rank:.2f})"

@@ -44,6 +44,11 @@ def costs(run: Run) -> list[str]:
     return [objective.name for objective in run.objectives[1:]]
 
 
+def _few(word: str, name: str) -> str:
+    """Counts are few, fewer, fewest; a latency is low."""
+    return word if name in COUNTS else word.replace("few", "low")
+
+
 def knee(run: Run) -> Trial | None:
     """The front's best compromise (`nas.pareto.knee`), or None if the front bends nowhere."""
     front = run.front()
@@ -64,10 +69,10 @@ def picks(run: Run) -> list[Pick]:
     close = [trial for trial in run.complete() if points(_accuracy(best), _accuracy(trial)) <= CLOSE]
     small = min(close, key=lambda trial: (trial.price(first), -_accuracy(trial)))
     if small is best:
-        why = f"the highest validation accuracy of all; none with fewer {NOUNS[first]} comes within {CLOSE:g} point"
+        why = f"the highest validation accuracy of all; none with {_few('fewer', first)} {NOUNS[first]} comes within {CLOSE:g} point"
         return [*found, Pick("Most accurate", why, best)]
     found.append(Pick("Most accurate", "the highest validation accuracy of all", best))
-    why = f"the fewest {NOUNS[first]} within {CLOSE:g} point of the most accurate"
+    why = f"the {_few('fewest', first)} {NOUNS[first]} within {CLOSE:g} point of the most accurate"
     found.append(Pick("Smallest that comes close", why, small))
     return found
 
@@ -109,7 +114,7 @@ def searched(run: Run) -> str:
     colour = {1: "grey", 3: "colour"}.get(data["channels"], f"{data['channels']} channels")
     shape = f"{data['resolution']}\u00a0×\u00a0{data['resolution']} pixels, {colour}"
     images = f"{data['train_images']:,} training and {data['validation_images']:,} validation images"
-    wish = " and ".join(f"few {NOUNS[name]}" for name in costs(run))
+    wish = " and ".join(f"{_few('few', name)} {NOUNS[name]}" for name in costs(run))
     return (
         f"The space {run.config['space']['name']} was searched on {data['name']} ({images}, {shape}, {len(data['classes'])} classes)"
         f" for high validation accuracy with {wish}."
@@ -201,7 +206,7 @@ def _better(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
     mark = f"{format_percent(_accuracy(baseline))} %"
     best = _at_cost(run, baseline, rivals)
     if best is None:
-        return f"No complete trial has as few {nouns} as {baseline.name} ({mark})."
+        return f"No complete trial has as {_few('few', costs(run)[0])} {nouns} as {baseline.name} ({mark})."
     gain = points(_accuracy(best), _accuracy(baseline))
     if gain <= 0:
         return f"No trial with no more {nouns} than {baseline.name} beats its {mark}."

@@ -20,7 +20,7 @@ from nas.report.answer import NOUNS
 from nas.report.markup import Html, table, tag
 from nas.report.page import Chart, document
 from nas.report.sections import MACS, tied
-from nas.text import format_count, format_percent, format_price, format_seconds, shown
+from nas.text import format_percent, format_price, format_seconds, shown
 
 if TYPE_CHECKING:
     from nas.records import Trial
@@ -221,7 +221,10 @@ def _against(history: Sequence[Progress], axis: str) -> Chart:
 def _reference(runs: Sequence[Named]) -> Html:
     costs = common_costs([one.run for one in runs])
     accuracy, *most = reference([one.run for one in runs], costs)
-    point = ", ".join(f"{format_count(round(n))} {NOUNS[cost]}" for cost, n in zip(costs, most, strict=True))
+    point = ", ".join(
+        f"{format_price(cost, round(n) if cost in answer.COUNTS else n)} {NOUNS[cost]}"
+        for cost, n in zip(costs, most, strict=True)
+    )
     return tag(
         "p",
         tied(f"Common reference point: accuracy {format_percent(accuracy)} %, {point}; costs on log10 axes."),

@@ -13,7 +13,7 @@ from nas.analysis.sample import ABSENT, Sample, sample
 from nas.report import theme
 from nas.report.answer import NOUNS
 from nas.report.figures._base import blank, counted, plain, say, titled
-from nas.text import format_count, format_percent
+from nas.text import format_count, format_percent, format_price
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -176,7 +176,7 @@ def _rails(figure: go.Figure, found: Sample, keys: Sequence[str], names: Sequenc
 def _words(found: Sample, k: int, keys: Sequence[str]) -> str:
     said = [f"<b>trial {found.numbers[k]}</b>: {format_percent(float(found.accuracy[k]))} %"]
     if keys:
-        said += [f"{format_count(int(cost[k]))} {NOUNS.get(name, name)}" for name, cost in found.costs.items()]
+        said += [f"{format_price(name, cost[k])} {NOUNS.get(name, name)}" for name, cost in found.costs.items()]
     for key in keys:
         factor = found.knobs[key]
         if factor.codes[k] != ABSENT:
