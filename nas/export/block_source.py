@@ -231,10 +231,10 @@ def _merged(
             whole = merged.format(shortcut=shortcut, branch=branch)
             if len(whole) <= 50:
                 return whole
-        forward += (
-            [f"y: Tensor = {branch}", f"around = {shortcut}"] if shortcut != around else [f"y: Tensor = {branch}"]
-        )
-        kept = "around" if shortcut != around else around
+        kept = "kept" if shortcut != around else around
+        forward.append(f"y: Tensor = {branch}")
+        if kept != around:
+            forward.append(f"kept = {shortcut}")
         forward.append(f"y = {merged.format(shortcut=kept, branch='y')}")
         return None
     test = "self.residual" if not any(paths) else "self.shortcut is not None"
