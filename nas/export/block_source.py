@@ -109,7 +109,7 @@ def _write(name: str, writer: Writer) -> list[str]:
     entries = [use.entry() for use in uses]
     x = around = "x"
     if any(entries):
-        body += _choice(writer, "pre", list(entries), terms["width_in"], reshaping)
+        body += _choice(writer, "pre", list(entries), terms["width_in"])
         if all(entries):
             x = "a"
             around = (
@@ -133,8 +133,11 @@ def _write(name: str, writer: Writer) -> list[str]:
     name_of_act = writer.same([use.branch.activation for use in uses], "the activation")
     if name_of_act:
         body += [f"self.act = {act(name_of_act)}"]
-        y = f"self.act({y})"
-    forward += [f"y: Tensor = {y}", "return y"]
+    if y is not None:
+        forward += [f"y: Tensor = self.act({y})" if name_of_act else f"y: Tensor = {y}"]
+    elif name_of_act:
+        forward += ["y = self.act(y)"]
+    forward += ["return y"]
     signature = ["self", "width_in: int", "width: int", "stride: int"]
     kinds = {k: type(next(iter(values.values()))).__name__ for k, values in writer.parameters.items()}
     if kinds:
@@ -154,7 +157,7 @@ def _write(name: str, writer: Writer) -> list[str]:
     ]
 
 
-def _choice(writer: Writer, name: str, rows: list[Row], start: Term, reshaping: list[bool]) -> list[str]:
+def _choice(writer: Writer, name: str, rows: list[Row], start: Term) -> list[str]:
     """`self.<name> = ...`, with conditions where uses differ in their layers."""
     kinds = [None if row is None else tuple(type(layer) for layer in row) for row in rows]
     everything = list(range(len(rows)))
@@ -206,36 +209,46 @@ def _merged(
     start: Term,
     x: str,
     around: str,
-) -> str:
-    """The expression of what stands before the last activation; what it needs goes into `body` and `forward`."""
+) -> str | None:
+    """What stands before the last activation: an expression, or None where `forward` has it as y already."""
     branch = f"self.branch({x})"
-    if all(path is None for path in paths):
-        return branch
     some = [k for k, path in enumerate(paths) if path is not None]
+    if not some:
+        return branch
     conditional = len(some) < len(paths)
     shortcut = around
-    if any(path for path in paths):
-        body += _choice(writer, "shortcut", paths, start, reshaping)
+    if any(paths):
+        body += _choice(writer, "shortcut", paths, start)
         shortcut = f"self.shortcut({around})"
     elif conditional:
         if [k for k, changed in enumerate(reshaping) if not changed] != some:
             raise Mismatch("where its shortcuts stand follows no rule")
         body.append("self.residual = stride == 1 and width_in == width")
-    made, sums = _merge(writer, start, some)
-    test = "self.residual" if not any(paths) else "self.shortcut is not None"
-    if conditional and made:
-        body += [f"if {test}:", *(line if line.startswith(" ") else f"{' ' * 8}{line}" for line in made)]
-        body[-len(made) :] = [f"    {line}" for line in body[-len(made) :]]
-    else:
-        body += made
-    whole = sums(shortcut, branch, around)
+    made, merged = _merge(writer, start, some, around)
     if not conditional:
-        return whole
-    return f"{whole} if {test} else {branch}"
+        body += made
+        if "{shortcut}" not in merged.partition("{shortcut}")[2]:  # each is used once
+            whole = merged.format(shortcut=shortcut, branch=branch)
+            if len(whole) <= 50:
+                return whole
+        kept = "kept" if shortcut != around else around
+        forward.append(f"y: Tensor = {branch}")
+        if kept != around:
+            forward.append(f"kept = {shortcut}")
+        forward.append(f"y = {merged.format(shortcut=kept, branch='y')}")
+        return None
+    test = "self.residual" if not any(paths) else "self.shortcut is not None"
+    if made:
+        body += [
+            f"{' ' * 8}if {test}:",
+            *(f"    {line}" if line.startswith(" ") else f"{' ' * 12}{line}" for line in made),
+        ]
+    forward += [f"y: Tensor = {branch}", f"if {test}:", f"    y = {merged.format(shortcut=shortcut, branch='y')}"]
+    return None
 
 
-def _merge(writer: Writer, start: Term, some: list[int]) -> tuple[list[str], Callable[[str, str, str], str]]:
-    """What a merge adds to `__init__`, and the expression of (shortcut, branch, around)."""
+def _merge(writer: Writer, start: Term, some: list[int], around: str) -> tuple[list[str], str]:
+    """What a merge adds to `__init__`, and the expression of {shortcut} and {branch}."""
     merges = [writer.uses[k].merge for k in some]
     merge = merges[0]
     part = writer.only(some) if len(some) < len(writer.uses) else writer
@@ -244,38 +257,37 @@ def _merge(writer: Writer, start: Term, some: list[int]) -> tuple[list[str], Cal
         return part.parameter(name, [getattr(each, name) for each in merges]).text
 
     made: list[str] = []
-    branch_of = "{branch}"
+    branch = "{branch}"
     if isinstance(merge, (SkipInit, LayerScale)):
         made += [f"self.merge = Scale({'width' if isinstance(merge, LayerScale) else '1'}, {of('start')})"]
-        branch_of = "self.merge({branch})"
+        branch = "self.merge({branch})"
     if isinstance(merge, (Sum, SkipInit, LayerScale)):
         dropped = {each.drop > 0 for each in merges if isinstance(each, (Sum, SkipInit, LayerScale))}
         if len(dropped) > 1:
             raise Mismatch("only some of its blocks have stochastic depth")
         if dropped.pop():
             made += [f"self.drop = StochasticDepth({of('drop')})"]
-            branch_of = f"self.drop({branch_of})"
-        return made, lambda shortcut, branch, around: f"{shortcut} + {branch_of.format(branch=branch)}"
+            branch = f"self.drop({branch})"
+        return made, f"{{shortcut}} + {branch}"
     stride = "1" if start.text == "width" else "stride"
     if isinstance(merge, Highway):
-        made += lines(call("HighwayGate", start.text, "width", stride, of("bias")), 8, "self.merge = ")
-        return made, lambda shortcut, branch, around: f"{shortcut} + self.merge({around}) * ({branch} - {shortcut})"
+        gate = call("HighwayGate", start.text, "width", stride, of("bias"))
+        return lines(gate, 8, "self.merge = "), f"{{shortcut}} + self.merge({around}) * ({{branch}} - {{shortcut}})"
     if isinstance(merge, Skip):
-        gate = writer.same([each.gate for each in merges if isinstance(each, Skip)], "the gate")
-        layers: list[Argument]
-        if gate == "conv":
-            column = Conv(0, 3, 2)
-            layers = [call("conv_norm", start.text, start.text, "3", stride="2", act=act(column.act))]
-            first = Writer.alone().layer([Linear(1)], start)[0]
-            assert isinstance(first, Call)
-            layers += first.arguments
-        else:
-            first = Writer.alone().layer([Linear(HIDDEN)], start)[0]
-            assert isinstance(first, Call)
-            layers = [*first.arguments, call("nn.ReLU"), call("nn.Linear", str(HIDDEN), "1")]
-        made += lines(Call("SkipGate", (of("start"), *layers)), 8, "self.merge = ")
-        return made, lambda shortcut, branch, around: f"{shortcut} + self.merge({around}) * {branch}"
+        layers = _gate(writer.same([each.gate for each in merges if isinstance(each, Skip)], "the gate"), start)
+        gate = Call("SkipGate", (of("start"), *layers))
+        return lines(gate, 8, "self.merge = "), f"{{shortcut}} + self.merge({around}) * {{branch}}"
     raise Mismatch(f"its merge {merge.kind} is none that the format knows")
+
+
+def _gate(kind: str, start: Term) -> tuple[Argument, ...]:
+    """The layers of SkipNet's gate."""
+    last = Writer.alone().layer([Linear(1 if kind == "conv" else HIDDEN)], start)[0]
+    assert isinstance(last, Call)
+    if kind == "conv":
+        act_of = act(Conv(0, 3).act)
+        return (call("conv_norm", start.text, start.text, "3", stride="2", act=act_of), *last.arguments)
+    return (*last.arguments, call("nn.ReLU"), call("nn.Linear", str(HIDDEN), "1"))
 
 
 _EQUATIONS = {

@@ -78,7 +78,7 @@ class PatchConv(nn.Conv2d):
 
 
 class ZeroPad(nn.Module):
-    """Every stride-th pixel; `extra` channels of zeros (fewer channels if negative)."""
+    """Every stride-th pixel; `extra` channels of zeros (fewer if negative)."""
 
     def __init__(self, extra: int, stride: int) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class Cascade(nn.Module):
 
 
 class ConditionalConv(nn.Module):
-    """The kernel of each image, sum_e r_e W_e; x (b, c, h, w), routing r (b, experts)."""
+    """A kernel for each image, sum_e r_e W_e; x (b, c, h, w), routing r (b, e)."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class ConditionalUnit(nn.Module):
 
 
 class Routed(nn.Module):
-    """Layers whose conditional ones share r = sigmoid(W mean(x) + b) (CondConv, 2019)."""
+    """Layers; the conditional ones share r = sigmoid(W mean(x) + b) (CondConv)."""
 
     def __init__(self, width_in: int, experts: int, *layers: nn.Module) -> None:
         super().__init__()
@@ -213,9 +213,9 @@ class Routed(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """In training an image loses its branch with probability `rate` (Huang et al. 2016).
+    """In training an image loses its branch with probability `rate` (Huang, 2016).
 
-    `Network` lets the rate grow from the first block to the last one, which has `rate`.
+    `Network` lets it grow from the first block to the last one, which has `rate`.
     """
 
     def __init__(self, rate: float) -> None:
