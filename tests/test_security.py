@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import nas
-from nas import security
+from nas import security, tokens
 from nas.doctor import machine, ports
 from nas.errors import NasError, UsageError
 
@@ -22,7 +22,7 @@ PACKAGE = Path(nas.__file__).parent
 def home(tmp_path, monkeypatch):
     """An empty home, and an environment that says nothing of Ray."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in (security.MODE, security.TOKEN, security.TOKEN_PATH):
+    for name in (tokens.MODE, tokens.TOKEN, tokens.TOKEN_PATH):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -38,7 +38,7 @@ def mode(path: Path) -> int:
 def test_a_new_token_is_its_owners_alone_whatever_the_umask(home, mask):
     before = os.umask(mask)
     try:
-        assert security.ensure_token() == []
+        assert tokens.ensure_token() == []
         assert os.umask(mask) == mask
     finally:
         os.umask(before)
@@ -50,10 +50,10 @@ def test_a_new_token_is_its_owners_alone_whatever_the_umask(home, mask):
 
 
 def test_a_token_that_is_there_is_kept(home):
-    security.ensure_token()
-    path = security.token_file()
+    tokens.ensure_token()
+    path = tokens.token_file()
     first = path.read_text()
-    assert security.ensure_token() == []
+    assert tokens.ensure_token() == []
     assert path.read_text() == first
 
 
@@ -65,7 +65,7 @@ def test_a_token_that_others_can_read_is_taken_from_them_and_that_is_said(home, 
     path.chmod(loose)
     (before,) = machine._token(path)
     assert before.level == "warning" and f"mode {loose:o}" in before.what
-    (note,) = security.ensure_token()
+    (note,) = tokens.ensure_token()
     assert f"mode {loose:o}" in note and str(path) in note and "remove the file" in note
     assert mode(path) == 0o600
     assert path.read_text() == "a" * 64
@@ -76,31 +76,31 @@ def test_an_empty_token_is_made_anew(home):
     path = home / ".ray" / "auth_token"
     path.parent.mkdir()
     path.write_text("\n")
-    security.ensure_token()
+    tokens.ensure_token()
     assert len(path.read_text()) == 64
 
 
 def test_the_environments_token_needs_no_file(home, monkeypatch):
-    monkeypatch.setenv(security.TOKEN, "b" * 64)
-    assert security.token_file() is None
-    assert security.ensure_token() == []
+    monkeypatch.setenv(tokens.TOKEN, "b" * 64)
+    assert tokens.token_file() is None
+    assert tokens.ensure_token() == []
     assert not (home / ".ray").exists()
 
 
 def test_a_token_elsewhere_must_be_there(home, monkeypatch):
-    monkeypatch.setenv(security.TOKEN_PATH, str(home / "token"))
+    monkeypatch.setenv(tokens.TOKEN_PATH, str(home / "token"))
     with pytest.raises(UsageError, match=r"RAY_AUTH_TOKEN_PATH=.*no such file"):
-        security.ensure_token()
+        tokens.ensure_token()
     (home / "token").write_text("c" * 64)
     (home / "token").chmod(0o644)
-    assert len(security.ensure_token()) == 1
+    assert len(tokens.ensure_token()) == 1
     assert mode(home / "token") == 0o600
 
 
 def test_a_home_that_can_t_be_written_is_said(home):
     (home / ".ray").write_text("a file")
     with pytest.raises(NasError, match="the token of Ray can't be kept"):
-        security.ensure_token()
+        tokens.ensure_token()
 
 
 def test_ports_that_are_open_to_all_are_found(monkeypatch, home):
@@ -119,9 +119,9 @@ def test_ports_that_are_open_to_all_are_found(monkeypatch, home):
         ("disabled", True, "warning"),
         ("token", False, "warning"),
     ):
-        monkeypatch.setenv(security.MODE, mode)
+        monkeypatch.setenv(tokens.MODE, mode)
         if token:
-            security.ensure_token()
+            tokens.ensure_token()
         else:
             (home / ".ray" / "auth_token").unlink()
         with socket.socket() as everywhere:
@@ -163,7 +163,7 @@ LOADERS = {"yaml.load": "Loader", "yaml.unsafe_load": "", "yaml.full_load": "", 
 WORDS = {"shell": True, "allow_pickle": True, "trust_remote_code": True, "weights_only": False}
 ANYWHERE = {"0.0.0.0", "::"}
 SAFE_LOADERS = {"_Loader", "yaml.SafeLoader"}  # nas.architecture._Loader is a SafeLoader that reads less
-CHANGES_MODES = {"security.py"}  # of the token and the folder of Ray's sockets, nothing else
+CHANGES_MODES = {"security.py", "tokens.py"}  # of the token and the folder of Ray's sockets, nothing else
 SERVERS = {"http.server", "socketserver", "flask", "aiohttp"}
 
 

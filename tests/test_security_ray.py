@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nas import security
+from nas import security, tokens
 from nas.doctor import machine
 from nas.errors import UsageError
 
@@ -83,10 +83,10 @@ def started(home):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
-        patch.setenv(security.MODE, "disabled")
+        patch.setenv(tokens.MODE, "disabled")
         patch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-        patch.delenv(security.TOKEN, raising=False)
-        patch.delenv(security.TOKEN_PATH, raising=False)
+        patch.delenv(tokens.TOKEN, raising=False)
+        patch.delenv(tokens.TOKEN_PATH, raising=False)
         said: list[str] = []
         before = os.umask(0o027)
         try:

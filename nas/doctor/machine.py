@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nas import __version__, security
+from nas import __version__, tokens
 from nas.doctor._base import Finding
 from nas.doctor.ports import listening
 from nas.files import existing, free_space
@@ -46,7 +46,7 @@ def examine_machine() -> list[Finding]:
         *_shared_memory(Path("/dev/shm")),
         _files(),
         *_room(Path.cwd()),
-        *_token(security.token_file()),
+        *_token(tokens.token_file()),
         *_ports(Path("/proc")),
     ]
 
@@ -150,11 +150,11 @@ def _token(path: Path | None) -> list[Finding]:
     if mode & 0o077:
         text = f"{path} can be used by other users of this machine (mode {mode:o})"
         return [Finding("warning", "Ray's token", text, f"chmod 600 {path}: who has it may run code on your cluster")]
-    return [Finding("fine", "Ray's token", f"{path or security.TOKEN} is yours alone")]
+    return [Finding("fine", "Ray's token", f"{path or tokens.TOKEN} is yours alone")]
 
 
 def _has_token() -> bool:
-    path = security.token_file()
+    path = tokens.token_file()
     return path is None or path.exists()
 
 
@@ -164,7 +164,7 @@ def _ports(proc: Path) -> list[Finding]:
     for name, pid, ports in listening(proc):
         shown = ", ".join(map(str, ports[:5])) + (" ..." if len(ports) > 5 else "")
         text = f"{name} (process {pid}) listens on all interfaces: port{'s' if len(ports) > 1 else ''} {shown}"
-        safe = os.environ.get(security.MODE, "token").lower() == "token" and _has_token()
+        safe = os.environ.get(tokens.MODE, "token").lower() == "token" and _has_token()
         advice = (
             "it asks for the token; let a firewall keep others out still"
             if safe
