@@ -89,8 +89,8 @@ def export(
     subjects, folder, whole = _subjects(source, top, trials, weights)
     if out is not None:
         folder = out
-        ((name, exporter), *others) = formats.items()
-        if len(subjects) == 1 and not others and out.suffix and exporter.suffix.endswith(out.suffix):
+        (name, exporter), *more = formats.items()
+        if len(subjects) == 1 and not more and out.suffix and exporter.suffix.endswith(out.suffix):
             subjects, folder = [(out.stem, subjects[0][1])], out.parent
             formats = {name: replace(exporter, suffix=out.suffix)}
     check_folder(folder)
