@@ -117,7 +117,7 @@ def test_folders_are_replaced_as_a_whole_if_forced(trained, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resnet21"], "neither a run's folder nor a network's name (did you mean 'resnet20'?)"),
+        (["resnet21"], "neither a run's folder nor a network's name (did you mean 'resnet"),
         (["resnet20", "--top", "1"], "is one network; --top and --trial choose among a run's"),
         (["resnet20", "--weights", "nothing.pth"], "weights nothing.pth: no such file"),
         (["resnet20", "--format", "tensorflow"], "unknown format 'tensorflow'"),
