@@ -13,3 +13,4 @@ for figure in accuracy-params edf marginals; do
 done
 cp "$run/run.yaml" "$out/"
 cp "$run"/front/*.yaml "$out/front/"
+nas export "$run" --top 1 --format python --out "$out/best.py" --force

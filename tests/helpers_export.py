@@ -97,8 +97,11 @@ def subject_of(architecture: Architecture, **provenance: object) -> Subject:
 
 def images_for(architecture: Architecture, count: int = 2, pixels: int = 48) -> Tensor:
     size = min(architecture.resolution, pixels)
-    images = torch.randn(count, architecture.channels, size, size, generator=torch.Generator().manual_seed(1))
-    return images * torch.arange(1, 4 * count, 4).view(-1, 1, 1, 1)  # far from each other also where biases lead
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(count, architecture.channels, size, size, generator=generator)
+    colours = torch.randn(count, architecture.channels, 1, 1, generator=generator)
+    scales = torch.arange(1, 4 * count, 4).view(-1, 1, 1, 1)
+    return (images + 3 * colours) * scales  # far from each other also where biases lead or scales are normalised away
 
 
 def logits_of(subject: Subject, images: Tensor) -> Tensor:

@@ -89,8 +89,8 @@ def export(
     subjects, folder, whole = _subjects(source, top, trials, weights)
     if out is not None:
         folder = out
-        ((name, exporter), *others) = formats.items()
-        if len(subjects) == 1 and not others and out.suffix and exporter.suffix.endswith(out.suffix):
+        (name, exporter), *more = formats.items()
+        if len(subjects) == 1 and not more and out.suffix and exporter.suffix.endswith(out.suffix):
             subjects, folder = [(out.stem, subjects[0][1])], out.parent
             formats = {name: replace(exporter, suffix=out.suffix)}
     check_folder(folder)
@@ -98,6 +98,9 @@ def export(
     before = {path for name in configs for path in folder.glob(f"*{formats[name].suffix}")}
     rows = write_networks(subjects, folder, formats, force=force)
     paths = [path for row in rows for path in row.paths.values()]
+    missing = [(row, reason) for row in rows for reason in row.reasons.values()]
+    if missing and not paths:
+        raise UsageError(f"{missing[0][0].name}: {missing[0][1]}")
     for path in paths:
         click.echo(shown(path.absolute()))
     if whole:
@@ -105,9 +108,6 @@ def export(
         note(f"{folder}/index.md lists them.")
     if others := len(before - set(paths)):
         note(f"{folder} holds {others} other config{'s' if others > 1 else ''}, from before.")
-    missing = [(row, reason) for row in rows for reason in row.reasons.values()]
-    if missing and not paths:
-        raise UsageError(f"{missing[0][0].name}: {missing[0][1]}")
     for row, reason in missing:
         note(f"{row.name}: {reason}")
 
@@ -118,14 +118,18 @@ def _subjects(
     """The networks with the names of their files, the folder where they go unasked, and whether they are a whole front."""
     from dataclasses import replace
 
+    from nas import zoo
     from nas.commands.inputs import read_run
     from nas.export.trials import subjects
+    from nas.registry import did_you_mean
     from nas.settings import FILE
     from nas.training_folder import PLAN
 
     path = Path(source)
     if (path / PLAN).is_file():
         return [_trained(path, top, trials, weights)], Path(), False
+    if not path.exists() and (near := did_you_mean(source.lower(), zoo.names())) and not _is_network(source):
+        raise UsageError(f"{source}: neither a run's folder nor a network's name{near}")
     if (path / FILE).is_file() or path.is_dir() or not _is_network(source):
         run = read_run(path)
         chosen = [_trial(run, text) for text in trials] or _of_front(run, top)

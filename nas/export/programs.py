@@ -33,7 +33,8 @@ def as_torchscript(subject: Subject, path: Path) -> None:
     network = subject.network()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
-        program = torch.jit.trace(network, images_of(subject.architecture, 2), check_trace=False)
+        trace: Any = torch.jit.trace
+        program = trace(network, images_of(subject.architecture, 2), check_trace=False)
         _check(subject, network, program, path)
         torch.jit.save(program, str(path), _extra_files=_notes(subject))
 

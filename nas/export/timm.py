@@ -52,8 +52,8 @@ def _twin(architecture: Architecture) -> tuple[str, dict[str, Any], nn.Module]:
         found = resnet_arguments(architecture, NAME, _limits)
         name, arguments = MODELS[found.kind], _arguments(found)
     sizes = {"num_classes": architecture.head.classes, "in_chans": architecture.channels}
-    made: nn.Module = timm.create_model(name, pretrained=False, **sizes, **arguments)
-    return name, arguments, made
+    create: Any = timm.create_model
+    return name, arguments, create(name, pretrained=False, **sizes, **arguments)
 
 
 def _arguments(found: ResNetArguments) -> dict[str, Any]:

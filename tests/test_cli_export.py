@@ -1,0 +1,141 @@
+"""`nas export` beyond configs: any network, any format, weights, and the table of a whole front."""
+
+from __future__ import annotations
+
+import csv
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_cli import nas_, output, refusal
+from helpers_export import far, images_for, logits_of, small_designs, subject_of
+from make_run import make_run
+from safetensors.torch import load_file, save_file
+
+from nas.architecture import Architecture
+from nas.export import Subject
+from nas.run import load_run
+
+DESIGN = small_designs()["bottleneck"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "done", trials=8)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, Subject]:
+    """A folder as `nas train` leaves it, but for its result."""
+    folder, subject = tmp_path_factory.mktemp("trained"), subject_of(DESIGN)
+    (folder / "plan.json").write_text("{}")
+    (folder / "config.yaml").write_text(DESIGN.to_yaml())
+    save_file(dict(subject.weights), folder / "weights.safetensors")
+    return folder, subject
+
+
+def test_a_whole_front_comes_with_a_table(run, tmp_path):
+    result = nas_("export", run, "--format", "python", "--format", "torchvision", "--out", tmp_path)
+    assert result.exit_code == 0
+    front = load_run(run).front()
+    paths = [Path(line) for line in result.stdout.splitlines()]
+    assert [path.suffix for path in paths] == [".py"] * len(front)
+    rows = list(csv.DictReader((tmp_path / "index.csv").open()))
+    assert [row["format"] for row in rows] == ["python", "torchvision"] * len(front)
+    for trial, written, refused in zip(front, rows[::2], rows[1::2], strict=True):
+        assert (tmp_path / written["file"]).is_file()
+        assert written["digest"] == trial.digest
+        assert int(written["params"]) == trial.cost.params
+        assert float(written["accuracy"]) == trial.accuracy
+        assert written["state"] == "written"
+        assert refused["file"] == ""
+        assert refused["state"].startswith("not expressible as torchvision because ")
+    page = (tmp_path / "index.md").read_text()
+    assert page.count("\n| ") == 2 * len(front)
+    assert f"({rows[0]['file']})" in page
+    assert "not expressible as torchvision because" in result.stderr
+    assert output("export", run, "--top", 1, "--out", tmp_path / "one")
+    assert not (tmp_path / "one" / "index.md").exists()
+
+
+def test_nothing_expressible_is_an_error(run, tmp_path):
+    assert "not expressible as torchvision because" in refusal(
+        "export", run, "--format", "torchvision", "--out", tmp_path
+    )
+
+
+def test_a_published_network_goes_into_the_file_that_is_said(tmp_path):
+    line = output("export", "resnet20", "--format", "python", "--out", tmp_path / "net.py")
+    assert Path(line.strip()) == tmp_path / "net.py"
+    assert "Network" in runpy.run_path(str(tmp_path / "net.py"))
+    assert [path.name for path in tmp_path.iterdir()] == ["net.py"]
+
+
+def test_a_config_keeps_its_provenance(run, tmp_path):
+    (path,) = output("export", run, "--top", 1, "--out", tmp_path).splitlines()
+    (again,) = output("export", path, "--format", "json", "--out", tmp_path).splitlines()
+    assert Path(again).stem == Path(path).stem
+    facts = json.loads(Path(again).read_text())["provenance"]
+    assert facts["run"] == "done"
+    assert facts["recipe"]["epochs"] >= 1
+    assert Architecture.from_yaml(again) == Architecture.from_yaml(path)
+
+
+@pytest.mark.parametrize("by", ["folder", "option", "file"])
+def test_trained_weights_come_along(trained, tmp_path, by):
+    folder, subject = trained
+    (tmp_path / "c.yaml").write_text(DESIGN.to_yaml())
+    arguments = {
+        "folder": [folder],
+        "option": [tmp_path / "c.yaml", "--weights", folder],
+        "file": [tmp_path / "c.yaml", "--weights", folder / "weights.safetensors"],
+    }[by]
+    (path,) = output("export", *arguments, "--format", "python", "--out", tmp_path).splitlines()
+    network = runpy.run_path(path)["Network"]()
+    network.load_state_dict(load_file(Path(path).with_suffix(".safetensors")))
+    images = images_for(DESIGN)
+    with torch.inference_mode():
+        assert far(network.eval()(images), logits_of(subject, images)) < 1e-6
+
+
+def test_folders_are_replaced_as_a_whole_if_forced(trained, tmp_path):
+    folder, _ = trained
+    (path,) = output("export", folder, "--format", "huggingface", "--out", tmp_path).splitlines()
+    assert output("export", folder, "--format", "huggingface", "--out", tmp_path)
+    (Path(path) / "old.bin").write_text("")
+    (Path(path) / "config.json").write_text("mine")
+    assert "config.json: holds something else" in refusal(
+        "export", folder, "--format", "huggingface", "--out", tmp_path
+    )
+    output("export", folder, "--format", "huggingface", "--out", tmp_path, "--force")
+    assert not (Path(path) / "old.bin").exists()
+    assert json.loads((Path(path) / "config.json").read_text())["digest"] == DESIGN.digest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resnet21"], "neither a run's folder nor a network's name (did you mean 'resnet"),
+        (["resnet20", "--top", "1"], "is one network; --top and --trial choose among a run's"),
+        (["resnet20", "--weights", "nothing.pth"], "weights nothing.pth: no such file"),
+        (["resnet20", "--format", "tensorflow"], "unknown format 'tensorflow'"),
+    ],
+)
+def test_wrong_exports(arguments, message, tmp_path):
+    assert message in refusal("export", *arguments, "--out", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_weights_are_of_one_network_and_its_classes(run, trained, tmp_path):
+    assert "--weights are one network's" in refusal("export", run, "--weights", trained[0], "--out", tmp_path)
+    text = DESIGN.to_yaml().replace("classes: 7", "classes: 8")
+    (tmp_path / "c.yaml").write_text(text)
+    message = refusal("export", tmp_path / "c.yaml", "--weights", trained[0], "--out", tmp_path / "new")
+    assert "has other classes than the network's 8" in message
+
+
+def test_a_training_that_is_not_done_has_no_weights(tmp_path):
+    (tmp_path / "plan.json").write_text("{}")
+    assert "its training is not done yet" in refusal("export", tmp_path, "--out", tmp_path, code=1)
