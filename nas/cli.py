@@ -25,9 +25,9 @@ from nas.text import printable
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("search", "nas.commands.search", "Search a space for the networks that are best on your images."),
     ("resume", "nas.commands.search", "Go on with a run that was interrupted."),
-    ("plan", "nas.commands.plan", "What a search would take, and cost, in so many hours."),
     ("spaces", "nas.commands.spaces", "List the search spaces, or describe one."),
     ("profile", "nas.commands.profile", "Exact params, MACs and activations of networks, piece by piece."),
+    ("plan", "nas.commands.plan", "What a search would take, and cost, in so many hours."),
     ("front", "nas.commands.front", "The Pareto front of a run."),
     ("report", "nas.commands.report", "A run as one page, several compared, or images, CSV, JSON, Markdown."),
     ("watch", "nas.commands.watch", "A run's page, live, for the browser on this machine."),

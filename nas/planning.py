@@ -32,7 +32,7 @@ from nas.throughput import throughput
 
 SAMPLES = 100  # random networks that stand for the trials
 PLACES = (0.05, 0.5, 0.95)  # of them by MACs, that are trained
-PROBE_SECONDS = 2.0
+PROBE_SECONDS, PROBE_STEPS = 2.0, 2  # that each is timed for, and of an epoch: a dear network's step may take seconds
 FORWARD = 3.0  # a step takes so many times as long as an evaluation: backward is twice forward
 TRIAL_SECONDS = 0.3  # that a trial takes beside its epochs: building, checkpoints, the sampler
 START_SECONDS = {"ray": 15.0, "local": 3.0}
@@ -110,7 +110,8 @@ def representatives(space: SearchSpace, proxy: Proxy, seed: int = 0) -> list[Arc
 def probe(networks: Sequence[Architecture], slots: int, batch: int, device: str, precision: str, threads: int) -> Pace:
     """Train the cheap, the middle and the dear one for a few seconds, in `slots` processes at once."""
     chosen = {own.digest: own for own in (networks[int(place * (len(networks) - 1))] for place in PLACES)}
-    options: dict[str, Any] = {"device": device, "precision": precision, "threads": threads, "seconds": PROBE_SECONDS}
+    options: dict[str, Any] = {"device": device, "precision": precision, "threads": threads}
+    options |= {"seconds": PROBE_SECONDS, "steps": PROBE_STEPS}
     return pace(
         [(cost_of(own).macs, throughput(own, slots, batch, **options)) for own in chosen.values()],
         slots,

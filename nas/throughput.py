@@ -33,10 +33,11 @@ def throughput(
     precision: str = "fp32",
     threads: int = 1,
     seconds: float = SECONDS,
+    steps: int = STEPS,
 ) -> float:
     """Images a second that so many processes train together; 0 if one of them fails, as for want of memory.
 
-    All are warm before any is timed, and all are timed at once.
+    All are warm before any is timed, and all are timed at once. steps: of an epoch, of which each does two at least.
     """
     task = {
         "architecture": architecture.to_dict(),
@@ -45,6 +46,7 @@ def throughput(
         "precision": precision,
         "threads": threads,
         "seconds": seconds,
+        "steps": steps,
     }
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with contextlib.ExitStack() as ending:
@@ -116,7 +118,7 @@ def serve(task: Mapping[str, Any], questions: TextIO, answers: TextIO) -> None:
     architecture, batch = Architecture.from_dict(task["architecture"]), task["batch_size"]
     side, channels = architecture.resolution, architecture.channels
     random = np.random.default_rng(0)
-    x = random.integers(0, 256, (STEPS * batch, side, side, channels), dtype=np.uint8)
+    x = random.integers(0, 256, (task.get("steps", STEPS) * batch, side, side, channels), dtype=np.uint8)
     y = random.integers(0, architecture.head.classes, len(x))
     common: dict[str, Any] = {"mean": [0.5] * channels, "std": [0.25] * channels, "device": task["device"]}
     train = Batches(x, y, batch_size=batch, augment=Augment(min(4, side // 2), True), drop_last=True, **common)
