@@ -7,8 +7,9 @@ import math
 import os
 import re
 import shlex
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas.errors import UsageError
 
@@ -95,10 +96,10 @@ def describe(architecture: Architecture) -> str:
     in brackets, 32×4d is cardinality × group width, and a stride is said where it isn't the usual one (1 in the first
     stage, 2 in the others). Options without effect are left out, as are words that are at their default.
     """
-    network = architecture.canonical()
+    network, shortcut = _canonical(architecture)
     mixed = len({stage.branch.kind for stage in network.stages}) > 1
     aspects = [_aspects(stage, mixed) for stage in network.stages]
-    if shortcut := _common_shortcut(network):
+    if shortcut:
         for found in aspects:
             found["shortcut"] = f"{_said(shortcut)} shortcut"
     shared = dict(pair for found in aspects for pair in found.items())
@@ -118,9 +119,9 @@ def describe(architecture: Architecture) -> str:
 
 def describe_stages(architecture: Architecture) -> list[tuple[str, str]]:
     """What a stage's blocks are and what is around them, a pair a stage: `("bottleneck 32×4d", "projection shortcut")`."""
-    network = architecture.canonical()
+    network, shortcut = _canonical(architecture)
     aspects = [_aspects(stage, mixed=True) for stage in network.stages]
-    if shortcut := _common_shortcut(network):
+    if shortcut:
         for found in aspects:
             found["shortcut"] = f"{_said(shortcut)} shortcut"
     return [(found["block"], ", ".join(filter(None, (found["shortcut"], found["merge"])))) for found in aspects]
@@ -144,7 +145,7 @@ def _aspects(stage: Stage, mixed: bool) -> dict[str, str]:
         found["groups"] = f"{groups}×{group_width}d"
         del options["cardinality"], options["group_width"]
     for name, field in options.items():
-        if _matters(stage.branch, field, stage.stride):
+        if _matters(stage.branch, name, stage.stride):
             found[name] = _option(name, getattr(stage.branch, name), field.default)
     if mixed:
         found = {"block": " ".join(filter(None, found.values()))}
@@ -156,9 +157,15 @@ def _aspects(stage: Stage, mixed: bool) -> dict[str, str]:
     return found
 
 
+@lru_cache(maxsize=64)  # a network is described in a line and by stages, one after the other
+def _canonical(architecture: Architecture) -> tuple[Architecture, Shortcut | None]:
+    network = architecture.canonical()
+    return network, _common_shortcut(network)
+
+
 def _common_shortcut(network: Architecture) -> Shortcut | None:
     """The kind that, taken in every stage, makes this network: all kinds but one are identity where the shapes agree."""
-    for shortcut in (stage.shortcut for stage in network.stages):
+    for shortcut in dict.fromkeys(stage.shortcut for stage in network.stages):
         stages = tuple(dataclasses.replace(stage, shortcut=shortcut) for stage in network.stages)
         if dataclasses.replace(network, stages=stages).canonical() == network:
             return shortcut if all(stage.merge.uses_shortcut for stage in network.stages) else None
@@ -170,13 +177,13 @@ def _said(part: Part) -> str:
     return " ".join((part.kind.replace("_", "-"), *options))
 
 
-def _matters(branch: Branch, field: dataclasses.Field[Any], stride: int) -> bool:
+@lru_cache(maxsize=1024)  # the networks of a space have few kinds of branches
+def _matters(branch: Branch, name: str, stride: int) -> bool:
     """Whether another word in this option would make another branch."""
-    others = [word for word in field.metadata["among"] if word != getattr(branch, field.name)]
+    field = next(field for field in dataclasses.fields(branch) if field.name == name)
+    others = [word for word in field.metadata["among"] if word != getattr(branch, name)]
     same = branch.canonical(stride)
-    return not others or any(
-        dataclasses.replace(branch, **{field.name: word}).canonical(stride) != same for word in others
-    )
+    return not others or any(dataclasses.replace(branch, **{name: word}).canonical(stride) != same for word in others)
 
 
 def _option(name: str, value: Value, default: object) -> str:

@@ -17,7 +17,7 @@ from nas.analysis.rungs import rung_correlation
 from nas.analysis.sample import sample
 from nas.report import figures
 from nas.report.answer import NOUNS
-from nas.report.figures._base import likely
+from nas.report.figures._base import counted, likely
 from nas.report.figures.distributions import draw_edf, draw_marginals, draw_refinement
 from nas.report.figures.structure import draw_importance
 from nas.report.markup import table, tag
@@ -110,7 +110,8 @@ def values(run: Run) -> Content:
         _chart(
             "values",
             draw_marginals(found, rows),
-            f"Chart of {len(rows)} values of {len(found.knobs)} knobs: their shares of all trials and of those near the front.",
+            f"Chart of {counted(len(rows), 'value')} of {counted(len(found.knobs), 'knob')}: their shares of all trials and of those"
+            " near the front.",
             "A disc larger than its ring: the value is found near the front more often than in all trials. Near the front is the"
             " best quarter at equal cost.",
         )
@@ -154,7 +155,7 @@ def errors(run: Run) -> Content:
         f"Of the networks tried, costs matched, the best tenth has an error below {_span(tenth)}, half one below {_span(half)}."
         " The steeper the curve on its left, the less a search in this space depends on luck."
     )
-    label = f"Chart of the share of {len(found)} trials below each error; {read}"
+    label = f"Chart of the share of {len(found)} trials below each error. {read}"
     caption = (
         f"Every bin of {NOUNS.get(made.complexity, made.complexity)} has the same weight, as in “On Network Design Spaces”"
         " (2019), so that two searches can be compared although one tried larger networks."

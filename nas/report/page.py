@@ -16,7 +16,7 @@ from importlib.resources import files
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeAlias
 
-from nas.report import answer, explorer, figures, sections, theme
+from nas.report import answer, explorer, figures, plotly_bundle, sections, theme
 from nas.report.analysis_sections import ANALYSIS
 from nas.report.data import compact
 from nas.report.markup import Html, tag
@@ -159,10 +159,9 @@ def document(title: str, main: Html, charts: Sequence[Chart], data: str = "", *,
 
     data: JSON that the page's scripts work on. live: the version of what is shown, if a server tells of newer ones.
     """
-    from plotly.offline import get_plotlyjs
-
     drawn = bool(charts or data or live)
-    scripts = [Html(get_plotlyjs()), script()] if drawn else []
+    kinds = {trace.type for chart in charts for trace in chart.figure.data}
+    scripts = [Html(plotly_bundle.script(kinds)), script()] if drawn else []
     head = tag(
         "head",
         tag("meta", charset="utf-8"),

@@ -39,7 +39,9 @@ function startRun() {
   startBudget();
   startTrials();
   const first = page.run.knee ?? (page.run.complete.length ? best(page.run.complete) : page.run.trials.find((trial) => trial.at !== null));
-  if (explorer.plot && !explorer.cloud) drawExplorer().then(() => page.chosen ?? (first && choose(first)));
+  if (!explorer.plot || explorer.cloud) return;
+  if (first && !page.chosen) choose(first); // before the chart, which would be drawn again with the ring around it
+  drawExplorer();
 }
 
 // A card or a row of the front that stands for a trial chooses it.
