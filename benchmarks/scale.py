@@ -43,7 +43,7 @@ class NoOp(workers.Worker):
         self.job = Job.from_dict(config)
 
     def step(self) -> dict[str, Any]:
-        write_json(self.job.result_path, result_of(self.job, 0.0))
+        write_json(self.job.result_path, result_of(self.job, float(EPOCHS)))  # it says a second an epoch
         return {"epoch": "", "done": True}
 
 
