@@ -202,6 +202,7 @@ TABLE: dict[str, set[str]] = {
             "run",
             "settings",
             "stopping",
+            "storage",
             "text",
         )
     },
