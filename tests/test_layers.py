@@ -214,6 +214,7 @@ TABLE: dict[str, set[str]] = {
             "run",
             "settings",
             "stopping",
+            "storage",
             "text",
         )
     },

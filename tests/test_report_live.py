@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import threading
 from contextlib import contextmanager
 
+import optuna
 import pytest
 from browsing import WIDE
 from make_run import make_run, make_settings, result_of
@@ -20,8 +22,9 @@ from nas.errors import UsageError
 from nas.files import write_json
 from nas.jobs import RESULT
 from nas.report.live import Server, version
-from nas.run import load_run
+from nas.run import load_run, open_study
 from nas.settings import Settings
+from nas.storage import planned
 from nas.study import Study
 
 
@@ -86,6 +89,31 @@ def test_a_change_is_another_version(tmp_path):
         assert reply.status == 200
         assert reply.headers["ETag"] != before
         assert json.loads(body)["run"]["columns"]["number"] == [trial.number for trial in load_run(folder).trials]
+
+
+def test_a_trial_that_ends_in_a_database_is_another_version(tmp_path):
+    """What the database alone has been told."""
+    settings = make_settings("kept", trials=3, baselines=())
+    settings = dataclasses.replace(settings, storage=planned(f"sqlite:///{tmp_path / 'studies.db'}", "kept"))
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    settings.save(folder)
+    with Study(folder, settings) as study:
+        job = study.ask()
+        assert job is not None
+        write_json(job.folder / RESULT, result_of(job))
+        study.tell(job.key)
+    before = version(folder)
+    assert version(folder) == before
+    known = open_study(folder, settings, settings.storage["url"])
+    assert known is not None
+    known.tell(known.ask(), state=optuna.trial.TrialState.FAIL)  # no file is written
+    assert version(folder) != before
+    assert load_run(folder).count("complete") == 1
+    (tmp_path / "studies.db").unlink()
+    (tmp_path / "studies.db").mkdir()  # a database that can't be read
+    with serving(folder) as server:
+        assert ask(server, "/live.json")[0].status == 503
 
 
 @pytest.mark.parametrize("path", ["/run.yaml", "/../run.yaml", "/trials/", "/%2e%2e/", "/live.json/", "/?x", "*"])

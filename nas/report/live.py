@@ -17,14 +17,15 @@ from pathlib import Path
 
 from nas.errors import NasError, UsageError
 from nas.report.page import Parts, document, figures_json, parts
-from nas.run import BASELINES, JOURNAL, SESSIONS, TRIALS, load_run, locked
-from nas.settings import FILE
+from nas.run import BASELINES, JOURNAL, SESSIONS, TRIALS, load_run, locked, open_study
+from nas.settings import FILE, Settings
+from nas.storage import of_storage, resolved, said
 
 ADDRESS = "127.0.0.1"
 
 
 def version(folder: Path) -> str:
-    """Changes whenever the run does: by what lies in its folder and whether a driver is at work on it.
+    """Changes whenever the run does: by what lies in its folder, or in its database, and whether a driver is at work on it.
 
     A file that is renamed into a trial's folder, as all of them are, changes the time of the folder.
     """
@@ -41,7 +42,28 @@ def version(folder: Path) -> str:
                 marks.append(sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries))
         except OSError:
             marks.append(None)
+    if not (folder / JOURNAL).exists():
+        marks.append(_fates(folder))
     return hashlib.sha256(repr(marks).encode()).hexdigest()[:16]
+
+
+def _fates(folder: Path) -> list[tuple[int, int, int]]:
+    """Number, state and attributes of each trial of a study that is kept in a database; [] for a run in its folder.
+
+    Its folder is not enough to go by: a trial that was refused, or ended by another hand, leaves no mark there.
+    """
+    settings = Settings.load(folder)
+    if not settings.storage:
+        return []
+    url = resolved(settings.storage, None, folder)
+    try:
+        study = open_study(folder, settings, url)
+        trials = [] if study is None else study.get_trials(deepcopy=False)
+    except Exception as error:
+        if of_storage(error):
+            raise NasError(said(error, url)) from None
+        raise
+    return [(trial.number, trial.state.value, len(trial.user_attrs)) for trial in trials]
 
 
 class Follower:
