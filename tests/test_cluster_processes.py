@@ -169,7 +169,7 @@ def searched(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> tu
     folder = tmp_path_factory.mktemp("searched") / "run"
     status, said = nas(machines, *search(machines, folder))
     assert status == 0, said
-    assert "2 trials at once, with 1 cores and 0 GPUs each" in said
+    assert "2 trials at once, with 1 core and 0 GPUs each" in said
     return folder, counting.lines(machines.log)
 
 

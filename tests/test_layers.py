@@ -219,7 +219,7 @@ TABLE: dict[str, set[str]] = {
         )
     },
     "importing": {"architecture", "blocks", "cost", "journal", "network", "regnet", "space", "storage", "zoo"},
-    "export": {"architecture", "blocks", "files", "network", "records", "run", "text", "weights", "zoo"},
+    "export": {"architecture", "blocks", "files", "importing", "network", "records", "run", "text", "weights", "zoo"},
     "training_folder": {"architecture", "files", "jobs", "plausible", "recipe", "streaming"},
     "full_training": {
         *(

@@ -1,6 +1,6 @@
 """Networks as files that leave nothing behind: `EXPORTERS` by format, and what writes some networks to a folder."""
 
-from nas.export import config, huggingface, onnx, programs, python, timm, torchvision  # noqa: F401 - each registers its formats
+from nas.export import config, huggingface, onnx, programs, pycls, python, timm, torchvision  # noqa: F401 - each registers
 from nas.export.formats import EXPORTERS, Exporter, MissingPackage, NotExpressible, Subject
 from nas.export.trials import export_trials, provenance
 

@@ -29,6 +29,7 @@ from nas.blocks.primitives import (
     ZeroPad,
 )
 from nas.blocks.res2net import Hierarchy
+from nas.blocks.residual_stem import Around
 from nas.export.source import Argument, Call, Expression, call
 
 ACTS = {
@@ -267,6 +268,10 @@ class Writer:
             found.append(written)
         return call("Routed", start.text, experts, *found), before
 
+    def _around(self, column: _Column, before: Term) -> tuple[Expression, Term]:
+        inside, after = self.layer(column.conv, before)
+        return call("Around", inside), after
+
     def _patch(self, column: _Column, before: Term) -> tuple[Expression, Term]:
         out = self.width(column.out, before)
         return call("PatchConv", before.text, out.text, self.stride(column.stride)), out
@@ -343,6 +348,7 @@ _METHODS = {
     Conv: Writer._conv,
     ConditionalConv: Writer._conditional,
     Routed: Writer._routed,
+    Around: Writer._around,
     Patch: Writer._patch,
     NormAct: Writer._norm_act,
     LayerNorm: Writer._layer_norm,

@@ -43,6 +43,18 @@ def norm_act(width: int, act: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.BatchNorm2d(width, eps=NORM_EPS), act)
 
 
+class Around(nn.Module):
+    """x + inside(x)."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        inside: Tensor = self.inside(x)
+        return x + inside
+
+
 class SqueezeExcite(nn.Module):
     """x * sigmoid(fc2(act(fc1(mean(x))))) (Hu et al., CVPR 2018)."""
 

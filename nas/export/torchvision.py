@@ -52,10 +52,11 @@ def _twin(architecture: Architecture) -> tuple[list[str], nn.Module]:
     known = set(models.list_models(models))
     name = published_twin(architecture, known.__contains__)
     classes = architecture.head.classes
-    with torch.device("meta"):
-        if name is not None:
+    if name is not None:  # its RegNet reckons with tensors, which on the meta device have no values
+        with torch.device("cpu" if name.startswith("regnet") else "meta"):
             made: nn.Module = models.get_model(name, num_classes=classes)
-            return lines(call(f"models.{name}", num_classes=str(classes)), 4, "return "), made
+        return lines(call(f"models.{name}", num_classes=str(classes)), 4, "return "), made.to("meta")
+    with torch.device("meta"):
         found = resnet_arguments(architecture, NAME, _limits)
         options: dict[str, Any] = {"num_classes": classes}
         if found.cardinality != 1:

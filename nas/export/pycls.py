@@ -1,7 +1,8 @@
-"""Architectures of ours as model configs of pycls, where its AnyNet, ResNet or EfficientNet builds the same network."""
+"""The format `pycls`: a model config of pycls, where its AnyNet, ResNet or EfficientNet builds the same network."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 from nas.architecture import Architecture, Stage
 from nas.blocks import BRANCHES, MERGES, SHORTCUTS
 from nas.blocks.primitives import NORM_EPS
-from nas.errors import UsageError
+from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Provenance
 from nas.importing._base import MAX_FAULTS
 from nas.importing.pycls import ACTIVATION_KINDS, RESNET_DEPTHS, STEM_KINDS
 
+NAME = "pycls"
 BLOCKS = {"basic": "res_basic_block", "bottleneck": "res_bottleneck_block", "regnet": "res_bottleneck_block"}
 
 
@@ -30,7 +32,7 @@ def to_pycls(architecture: Architecture) -> str:
     """A pycls config (YAML) whose model is this network: parameters, multiply-adds and function are equal.
 
     It holds the model and the images' size; what is about training (stochastic depth, an AnyNet's dropout) stands in a comment.
-    `nas.importing.pycls.read_config` reads it back. UsageError with the list of all that pycls can't express.
+    `nas.importing.pycls.read_config` reads it back. NotExpressible with the list of all that pycls can't express.
     """
     network = architecture.canonical()
     draft = _Draft()
@@ -57,7 +59,7 @@ def to_pycls(architecture: Architecture) -> str:
     if draft.faults:
         more = len(draft.faults) - MAX_FAULTS
         said = [*draft.faults[:MAX_FAULTS], *([f"and {more} more"] if more > 0 else [])]
-        raise UsageError(f"{architecture}: not expressible as a pycls config: {'; '.join(said)}")
+        raise NotExpressible(NAME, f"pycls has no words for {'; '.join(said)}")
     return _text(network, draft)
 
 
@@ -241,3 +243,12 @@ def _text(network: Architecture, draft: _Draft) -> str:
 
 def _yaml(value: object) -> str:
     return f"[{', '.join(map(repr, value))}]" if isinstance(value, list) else str(value)
+
+
+def _with_provenance(architecture: Architecture, provenance: Provenance) -> str:
+    """The config, behind comments that say where the network comes from."""
+    told = json.dumps(provenance, ensure_ascii=True)
+    return f"# provenance: {told}\n{to_pycls(architecture)}" if provenance else to_pycls(architecture)
+
+
+EXPORTERS.register(NAME)(Exporter.of_text(".pycls.yaml", _with_provenance, "a model config of pycls"))
