@@ -120,8 +120,8 @@ def images_for(architecture: Architecture, count: int = 2, pixels: int = 48) -> 
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(count, architecture.channels, size, size, generator=generator)
     colours = torch.randn(count, architecture.channels, 1, 1, generator=generator)
-    scales = torch.arange(1, 4 * count, 4).view(-1, 1, 1, 1)
-    return (images + 3 * colours) * scales  # far from each other also where biases lead or scales are normalised away
+    scales = (1 + torch.arange(count) / 2).view(-1, 1, 1, 1)
+    return (images + 3 * colours) * scales  # far from each other also where scales are normalised away
 
 
 def logits_of(subject: Subject, images: Tensor) -> Tensor:

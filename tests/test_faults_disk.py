@@ -21,7 +21,7 @@ from helpers_search import TINY, settings_of, write_space
 from nas.doctor import examine, healthy
 from nas.errors import UsageError, WriteError
 from nas.files import write_text, write_with
-from nas.preflight import check_room, needed
+from nas.preflight import PAGE_BYTES, check_room, needed
 from nas.run import JOURNAL, load_run
 from nas.train import Training
 
@@ -285,6 +285,9 @@ def test_the_estimate_holds_what_a_run_takes(tmp_path, log):
     folder = tmp_path / "run"
     assert nas_("search", "--space", write_space(tmp_path), *OPTIONS, "--out", folder).exit_code == 0
     taken = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    page = (folder / "report.html").stat().st_size
     from nas.settings import Settings
 
-    assert taken <= needed(Settings.load(folder), 1) <= 3 * taken
+    foreseen = needed(Settings.load(folder), 1)
+    assert taken <= foreseen
+    assert foreseen - PAGE_BYTES <= 3 * (taken - page)  # the page may be larger with another Plotly
