@@ -32,7 +32,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("watch", "nas.commands.watch", "A run's page, live, for the browser on this machine."),
     ("refine", "nas.commands.refine", "A narrower space from what a run has found."),
     ("export", "nas.commands.export", "Write the networks of a run's front as configs."),
-    ("import", "nas.commands.import_", "Networks of pycls, torchvision, timm, TinyNAS, OFA, Optuna as configs."),
+    ("import", "nas.commands.import_", "Read networks of pycls, timm, TinyNAS and others as configs."),
     ("train", "nas.commands.train", "Train a config with the full recipe and test it once."),
     ("finetune", "nas.commands.finetune", "Go on training a network, or a run's front, on other images."),
     ("scale", "nas.commands.scale", "Make a network larger or smaller, by factors or to meet a cost."),
