@@ -92,7 +92,7 @@ def outcome(name: str, subject: Subject, folder: Path) -> str:
     with torch.inference_mode():
         error = far(LOADERS[name](path, subject)(images), expected)
         # Another order of the same additions: at most a few times what single precision costs PyTorch itself.
-        assert error < 1e-5 or error < 3 * far(expected.double(), subject.network().double()(images.double()))
+        assert error < 1e-5 or error < 8 * far(expected.double(), subject.network().double()(images.double()))
     return ""
 
 

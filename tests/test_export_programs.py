@@ -71,7 +71,7 @@ def test_every_design_is_a_program_or_refused(name, design, tmp_path):
 
 def test_onnx_that_computes_something_else_is_not_kept_quiet(tmp_path, monkeypatch):
     subject = subject_of(DESIGNS["basic"])
-    monkeypatch.setattr("nas.export.onnx.difference", lambda *_: 0.5)
+    monkeypatch.setattr("nas.export.onnx.excess", lambda *_: 0.5)
     with pytest.raises(NasError, match="differ from PyTorch's by"):
         EXPORTERS["onnx"].write(subject, tmp_path / "x.onnx")
 

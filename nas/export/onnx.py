@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nas.errors import NasError
 from nas.export.formats import EXPORTERS, Exporter, MissingPackage, Subject
-from nas.export.programs import FAR, difference, images_of, require_static, silent
+from nas.export.programs import excess, images_of, require_static, silent
 
 NAME = "onnx"
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -60,7 +60,7 @@ def _check(subject: Subject, network: object, path: Path) -> None:
     for count in BATCHES:
         images = images_of(subject.architecture, count)
         (logits,) = session.run(None, {"images": images.numpy()})
-        if (found := difference(network, images, torch.from_numpy(logits))) > FAR:
+        if found := excess(network, images, torch.from_numpy(logits)):
             raise NasError(f"{path.name}: onnxruntime's logits differ from PyTorch's by {found:.1e} of the greatest")
 
 
