@@ -91,7 +91,6 @@ def test_logits_are_timms(name):
         ("timm:resnest26d", ["ResNestBottleneck blocks", "RadixSoftmax"]),
         ("timm:fbnetc_100", ["a 1x1 without expansion before the depthwise"]),
         ("timm:tf_efficientnet_b0", ["blocks.1.0 and 3 more: Conv2dSame"]),
-        ("timm:efficientnetv2_rw_t", ["two convolutions without expansion"]),
     ],
 )
 def test_what_our_blocks_cant_express_is_listed(source, reasons):
