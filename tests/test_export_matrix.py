@@ -137,11 +137,19 @@ def test_the_page_gets_a_table_with_its_reasons_below():
     matrix = Matrix()
     matrix.record("a", "yaml")
     matrix.record("a", "timm", "it has 3 stages, not 4")
-    text = rewritten(f"before\n{BEGIN}\nold\n{END}\nafter\n", matrix, ["yaml", "timm"])
+    text = rewritten(f"before\n{BEGIN}\n{END}\nafter\n", matrix, ["yaml", "timm"])
     assert text == (
         f"before\n{BEGIN}\n| design | `yaml` | `timm` |\n|---|:-:|:-:|\n| a | pass | no (1) |\n\n"
         f"1. it has 3 stages, not 4\n{END}\nafter\n"
     )
+    later = Matrix()
+    later.record("b", "yaml", "it is odd")
+    later.record("b", "timm", "it has 3 stages, not 4")
+    text = rewritten(text, later, ["yaml", "timm"])
+    assert "| a | pass | no (1) |\n| b | no (2) | no (1) |\n\n1. it has 3 stages, not 4\n2. it is odd\n" in text
+    later.record("b", "timm")
+    assert "| a | pass | no (1) |\n| b | no (2) | pass |\n" in rewritten(text, later, ["yaml", "timm"])
+    assert rewritten(text, Matrix(), ["yaml", "timm"]) == text
 
 
 def test_the_page_names_formats_and_designs_that_there_are():
