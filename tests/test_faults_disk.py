@@ -288,6 +288,5 @@ def test_the_estimate_holds_what_a_run_takes(tmp_path, log):
     page = (folder / "report.html").stat().st_size
     from nas.settings import Settings
 
-    foreseen = needed(Settings.load(folder), 1)
-    assert taken <= foreseen
-    assert foreseen - PAGE_BYTES <= 3 * (taken - page)  # the page may be larger with another Plotly
+    # The page is taken to bring the whole of Plotly's script, as it does with one that nobody has looked at.
+    assert taken <= needed(Settings.load(folder), 1) <= 3 * (taken - page + PAGE_BYTES)
