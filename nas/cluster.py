@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
@@ -154,10 +155,9 @@ def measured(settings: Settings, resources: Resources, say: Say) -> dict[str, di
     """`nas.work.measured`, where a trial would run; nothing, and a word, if it fails or takes too long."""
     from nas.work import measured as probe
 
-    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(probe)
     resolution, threads = settings.trained_resolution(), max(1, int(resources.cpus))
-    asked = task.remote(settings.device, settings.precision, resolution, threads, repeatable=False)
-    found, problem = _answered(asked, ENGINE_SECONDS)
+    work = functools.partial(probe, settings.device, settings.precision, resolution, threads, repeatable=False)
+    found, problem = _answered(work, ENGINE_SECONDS, resources.cpus, resources.gpus)
     if problem:
         say(f"which forms of operations are the fastest was not measured: {problem}; the plain ones are taken")
     return found or {}
@@ -175,18 +175,27 @@ def packed(question: Question, seconds: float = PACKING_SECONDS) -> Packing:
     """`nas.packing.measured` on a worker that has one whole GPU to itself; one trial a GPU if that fails or takes too long."""
     from nas.packing import measured as probe
 
-    task = ray.remote(num_cpus=1, num_gpus=1, max_retries=0)(probe)
-    found, problem = _answered(task.remote(question), seconds)
+    found, problem = _answered(functools.partial(probe, question), seconds, 1, 1)
     if found is None:
         return Packing(reason=f"the probe failed: {problem}")
     answer: Packing = found
     return answer
 
 
-def _answered(asked: Any, seconds: float) -> tuple[Any, str]:
+class _Probe:
+    """A process of its own, since an actor can be ended: Ray aborts the driver if a task ends while it is being cancelled."""
+
+    def run(self, work: Callable[[], Any]) -> Any:
+        return work()
+
+
+def _answered(work: Callable[[], Any], seconds: float, cpus: float, gpus: float) -> tuple[Any, str]:
     """What a probe gives; None, and why, if it fails or takes too long: whatever it is, a search can go on without."""
+    actor: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(_Probe)
+    probe = actor.remote()
     try:
-        return ray.get(asked, timeout=seconds), ""
+        return ray.get(probe.run.remote(work), timeout=seconds), ""
     except Exception as error:
-        ray.cancel(asked, force=True)
         return None, str(error).splitlines()[-1] if str(error) else type(error).__name__
+    finally:
+        ray.kill(probe)
