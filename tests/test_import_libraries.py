@@ -99,6 +99,15 @@ def test_what_our_blocks_cant_express_is_listed(source, reasons):
     assert all(any(reason in said for said in error.value.reasons) for reason in reasons)
 
 
+def test_one_convolution_without_expansion_is_ours():
+    """The first stage of this EfficientNetV2, which is not in the zoo; its parameters as timm counts them."""
+    found = import_source("timm:efficientnetv2_rw_t").networks[0].architecture
+    with torch.device("meta"):
+        theirs = timm.create_model("efficientnetv2_rw_t")
+    assert found.stages[0].branch.to_dict()["expansion"] == 1
+    assert cost_of(found).params == sum(tensor.numel() for tensor in theirs.parameters())
+
+
 def test_what_was_read_wrongly_is_found_by_its_costs():
     with torch.device("meta"):
         network = torchvision.models.resnet18()
