@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
 import re
 import secrets
 import time
@@ -23,6 +21,7 @@ from nas.data import Dataset, split
 from nas.data import load as load_data
 from nas.errors import NasError, UsageError, WriteError
 from nas.execution import AUTO, Say, execute
+from nas.hours import promised
 from nas.jobs import TrainingData
 from nas.latency import Conditions
 from nas.latency.meter import check as check_latency
@@ -224,7 +223,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     recipe = Recipe.of(request.epochs, min(batch_size, len(data.train_index)), request.learning_rate, **options)
     promise: Mapping[str, Any] = {}
     if request.hours is not None or request.gpu_hours is not None:
-        promise = _promise(request, space, proxy, data, recipe, begun, say)
+        promise = promised(request, space, proxy, data, recipe, begun, say)
         request = dataclasses.replace(
             request,
             epochs=promise["epochs"],
@@ -343,70 +342,6 @@ def _check_executor(asked: Mapping[str, Any]) -> None:
             )
         if value is not None and not (math.isfinite(value) and value >= least):
             raise UsageError(f"--{name.replace('_', '-')} {value:g}: must be at least {least:g}")
-
-
-def _promise(
-    request: Request,
-    space: SearchSpace,
-    proxy: Proxy,
-    data: TrainingData,
-    recipe: Recipe,
-    begun: float,
-    say: Say,
-) -> dict[str, Any]:
-    """What fits into the hours, by training a few networks for seconds; `spent`: seconds since the command was given."""
-    from nas import planning
-    from nas.train import pick_device, pick_precision  # imports torch, as whatever trains
-
-    given = request.hours if request.hours is not None else request.gpu_hours
-    assert given is not None
-    if request.hours is not None and request.gpu_hours is not None:
-        raise UsageError("--hours and --gpu-hours: one of them")
-    if not 0 < given < math.inf:
-        raise UsageError(f"--hours {given:g}: a number above 0")
-    device = pick_device(request.device)
-    gpus = (1 if request.executor == "local" else gpu_count()) if device.type == "cuda" else 0
-    if request.gpu_hours is not None and not gpus:
-        raise UsageError("--gpu-hours: this machine has no GPU that the search would take; --hours is for CPUs")
-    cores = os.cpu_count() or 1
-    if request.executor == "local":
-        each, slots = 1, 1
-    elif gpus:
-        share = request.gpus_per_trial if isinstance(request.gpus_per_trial, (int, float)) else 1.0
-        each = max(1, int(1 / share)) if share else 1
-        slots = min(request.workers or each * gpus, each * gpus)
-    else:
-        slots = each = request.workers or max(1, int(cores / (request.cpus_per_trial or 1)))
-    threads = max(1, int(request.cpus_per_trial or cores // max(slots, 1)))
-    networks = planning.representatives(space, proxy, request.seed)
-    precision = pick_precision(request.precision, device, networks[len(networks) // 2])
-    say(f"planning: training three networks of the space for seconds, {each} at once ...")
-    found = planning.probe(networks, each, recipe.batch_size, device.type, precision, threads)
-    found = dataclasses.replace(found, slots=slots, base=found.base, slope=found.slope)
-    spent = time.monotonic() - begun
-    seconds = 3600 * (given if request.hours is not None else given / gpus)
-    plan = planning.proposed(
-        found,
-        networks,
-        seconds,
-        recipe,
-        images=len(data.train_index),
-        validated=len(data.validation_index),
-        executor=request.executor,
-        devices=gpus or 1,
-        spent=spent,
-        epochs=None if "epochs" in request.free else request.epochs,
-        trials=None if "trials" in request.free else request.trials,
-    )
-    images_per_second = {str(macs): round(rate, 1) for macs, rate in found.measured}
-    about = {"images_per_second": images_per_second, "fit_error": found.error, "device": device.type, "gpus": gpus}
-    return {**json.loads(json.dumps(plan.to_dict())), "spent": spent, **about}
-
-
-def gpu_count() -> int:
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def _latency(request: Request, objectives: tuple[Objective, ...]) -> dict[str, Any]:

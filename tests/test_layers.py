@@ -110,6 +110,7 @@ TABLE: dict[str, set[str]] = {
     "streaming": {"augmentation", "batches", "data", "jobs", "recipe", "work"},
     "throughput": {"architecture", "batches", "network", "recipe", "train"},
     "packing": {"architecture", "budget", "jobs", "memory", "proxy", "recipe", "space", "throughput", "train", "work"},
+    "hours": {"jobs", "planning", "proxy", "recipe", "space", "train"},
     "planning": {"architecture", "memory", "network", "proxy", "recipe", "space", "stopping", "throughput"},
     "run": {
         *(
@@ -258,6 +259,7 @@ TABLE["__init__"] = set()
 
 # What else may be imported under `if TYPE_CHECKING`, for annotations only.
 FOR_TYPES: dict[str, set[str]] = {
+    "hours": {"searching"},
     "cluster": {"settings"},
     "text": {"architecture", "blocks", "knobs"},
     "batches": {"data"},
