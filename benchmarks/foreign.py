@@ -151,7 +151,7 @@ def quality_of_training(params: Params) -> float:
     x = 0.3 * size - 0.12 * (params["rate"] - best_rate) ** 2 - 0.08 * (params["decay"] - 4) ** 2
     x += {"none": 0.0, "flip": 0.5, "random": strength}[params["augment"]]
     diverges = params["rate"] > 11 and width > 64
-    return 95 - 70 * math.exp(-0.42 * max(x, 0.1)) - 40 * diverges
+    return float(95 - 70 * math.exp(-0.42 * max(x, 0.1)) - 40 * diverges)
 
 
 STUDIES = {
