@@ -213,9 +213,37 @@ def test_the_journal_of_another_program(run):
     assert levels(examine(run))["needs you"] == [f"{JOURNAL}: holds no study of a run"]
 
 
-def test_a_journal_that_is_gone(run):
-    (run / JOURNAL).unlink()
-    assert levels(examine(run))["needs you"] == [f"{JOURNAL}: missing, although trials have ended"]
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def overwritten(path: Path) -> None:
+    path.write_bytes(b"\x00\xff not json\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(gone, "missing"), (emptied, "holds nothing that can be read"), (overwritten, "holds nothing that can be read")],
+)
+def test_a_journal_that_is_lost_does_not_begin_anew(run, damage, said):
+    """Resuming would train every trial again, over its result."""
+    results = {path: path.read_bytes() for path in run.glob("trials/*/result.json")}
+    damage(run / JOURNAL)
+    before = (run / JOURNAL).read_bytes() if (run / JOURNAL).exists() else None
+    wanted = rf"{JOURNAL} (is missing|holds nothing of its study), although trials have ended; put it back from a copy"
+    with pytest.raises(UsageError, match=wanted), Study(run, Settings.load(run)):
+        pass
+    if damage is not overwritten:  # what can't be read at all has an error of its own
+        with pytest.raises(UsageError, match=wanted):
+            load_run(run)
+    for repair in (False, True):
+        assert levels(examine(run, repair=repair))["needs you"] == [f"{JOURNAL}: {said}, although trials have ended"]
+    assert ((run / JOURNAL).read_bytes() if (run / JOURNAL).exists() else None) == before
+    assert {path: path.read_bytes() for path in run.glob("trials/*/result.json")} == results and results
 
 
 # -- run.yaml ----------------------------------------------------------------------------------------------------------
