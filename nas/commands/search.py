@@ -206,8 +206,6 @@ def resume(run: Path, quiet: bool, as_json: bool, download: bool, **changes: Any
     """Go on with a run that was stopped or died: nothing is trained twice."""
     from nas.searching import resume as run_resume
 
-    if changes["trials"] is not None and changes["trials"] < 1:
-        raise UsageError(f"--trials {changes['trials']}: at least one")
     shown = _Shown(quiet, as_json)
     given = {name: value for name, value in changes.items() if value is not None}
     _conclude(run_resume(run, say=shown.say, display=shown.display, download=download, **given), shown)
