@@ -53,7 +53,9 @@ def promised(
         each = max(1, int(1 / share)) if share else 1
         slots = min(request.workers or each * gpus, each * gpus)
     else:
-        slots = each = request.workers or max(1, int(cores / (request.cpus_per_trial or 1)))
+        fit = max(1, int(cores / (request.cpus_per_trial or 1)))
+        slots = request.workers or fit
+        each = min(slots, fit)  # more are for another machine's cores, or for none
     threads = max(1, int(request.cpus_per_trial or cores // max(slots, 1)))
     networks = planning.representatives(space, proxy, request.seed)
     precision = pick_precision(request.precision, device, networks[len(networks) // 2])
