@@ -259,8 +259,12 @@ def _check(data: Mapping[str, Any], where: str) -> None:
         Budget({metric: (ends[0], ends[1]) for metric, ends in data["budgets"].items()})
         if plan := data.get("plan"):
             require(plan, dict.fromkeys(("seconds", "trial_seconds", "spent"), number), "plan")
+            require(plan, {"trials": whole(1)}, "plan", missing=True)
+        require(data.get("engine", {}), dict.fromkeys(data.get("engine", {}), mapping), "engine")
+        require(data.get("packing", {}), {"trials_per_gpu": whole(1)}, "packing", missing=True)
         if latency := data.get("latency"):
             require(latency, _OF_LATENCY, "latency")
+            require(latency, {"measured_on": text}, "latency", missing=True)
             Conditions(latency["device"], latency["batch"], latency["threads"])
         if not latency and any(objective.name == "latency_ms" for objective in objectives):
             raise UsageError("latency: is missing, although latency_ms is an objective")

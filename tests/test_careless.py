@@ -48,6 +48,27 @@ def test_settings_that_could_not_be_read_again_are_not_written(tmp_path):
     assert not (tmp_path / FILE).exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("plan: {seconds: 10, trial_seconds: 1, spent: 0, trials: many}", "plan: trials must be a whole number"),
+        ("engine: {cpu: 3}", "engine: cpu must be a mapping"),
+        ("packing: {trials_per_gpu: 0}", "packing: trials_per_gpu must be a whole number from 1"),
+        (
+            "latency: {device: cpu, batch: 1, threads: 1, max_ms: 3, measured_on: [1]}",
+            "latency: measured_on must be a text",
+        ),
+    ],
+)
+def test_what_was_measured_and_is_no_longer_so(tmp_path, change, said):
+    folder = make_run(tmp_path / "run", trials=1)
+    empty = f"{change.partition(':')[0]}: {{}}"
+    text = (folder / FILE).read_text()
+    assert empty in text
+    (folder / FILE).write_text(text.replace(empty, change))
+    assert f"{FILE}: {said}" in refusal("resume", folder, "--trials", 2)
+
+
 @pytest.mark.parametrize("seed", [-1, 1 << 31, 10**30])
 def test_seeds_outside_of_their_range(tmp_path, seed):
     said = refusal("search", "--quiet", "--seed", seed, "--out", tmp_path / "run")
