@@ -17,7 +17,7 @@ from helpers_cli import nas_, output, refusal
 from helpers_search import TINY, finish, settings_of, space_of
 from make_run import epochs_of, result_of
 
-from nas.doctor import examine, healthy
+from nas.doctor import examine, healthy, journals, trials
 from nas.errors import NasError, UsageError
 from nas.files import read_json, write_json
 from nas.jobs import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
@@ -211,6 +211,16 @@ def test_the_journal_of_another_program(run):
     with pytest.raises(UsageError, match="holds another study than a run's: theirs"), Study(run, Settings.load(run)):
         pass
     assert levels(examine(run))["needs you"] == [f"{JOURNAL}: holds no study of a run"]
+
+
+def test_a_latency_that_the_journal_no_longer_has(run):
+    """The value of an objective can't be checked then, and that is a finding."""
+    settings = dataclasses.replace(Settings.load(run), objectives=["accuracy", "latency_ms"])
+    reading = journals.check(run, Settings.load(run), False)[1]
+    found = trials.check(run, settings, reading, False)
+    assert found and {(own.level, own.what) for own in found} >= {
+        ("needs you", "latency is an objective of this run, and this network's was not recorded")
+    }
 
 
 def gone(path: Path) -> None:
