@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import io
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ from helpers_search import settings_of
 from make_run import make_run
 
 from nas import limits
+from nas.commands.search import _conclude, _Shown
 from nas.doctor import examine
 from nas.errors import UsageError
 from nas.layout import JOURNAL
@@ -39,6 +44,21 @@ def test_numbers_that_no_run_can_have_leave_it_as_it_was(done, arguments, said):
     before = contents(done)
     assert said in refusal("resume", done, *arguments)
     assert contents(done) == before and load_run(done).status == "done"
+
+
+def test_the_command_that_is_named_at_the_end_can_be_copied(tmp_path):
+    """With a space in the path of the data, which lie where the run says."""
+    folder = make_run(tmp_path / "a run", trials=2)
+    settings = Settings.load(folder)
+    data = {**settings.dataset, "name": "imagefolder:/my photos", "root": "/other data"}
+    dataclasses.replace(settings, dataset=data).save(folder)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        _conclude(load_run(folder), _Shown(quiet=False, as_json=False))
+    (line,) = (line for line in out.getvalue().splitlines() if line.startswith("  nas train"))
+    words = shlex.split(line)
+    assert words[3:] == ["--dataset", "imagefolder:/my photos", "--data-root", "/other data"]
+    assert Path(words[2]).parent.name == "front"
 
 
 def test_settings_that_could_not_be_read_again_are_not_written(tmp_path):

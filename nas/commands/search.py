@@ -259,6 +259,7 @@ def _conclude(run: Any, shown: _Shown) -> None:
     from nas.commands.front import front_data, print_front
     from nas.commands.output import print_json
     from nas.export.trials import file_name
+    from nas.report.data import train_options
     from nas.text import counted, format_seconds
     from nas.text import shown as path_shown
 
@@ -285,7 +286,7 @@ def _conclude(run: Any, shown: _Shown) -> None:
     for command, meaning in (
         (f"nas front {folder}", "this table again"),
         (
-            f"nas train {path_shown(config)} --dataset {run.config['dataset']['name']}",
+            f"nas train {path_shown(config)} {train_options(run)}",
             "train the most accurate network by the full recipe, test it once",
         ),
         (f"nas resume {folder} --trials {2 * run.config['trials']}", "search on"),
