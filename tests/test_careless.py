@@ -61,6 +61,14 @@ def test_the_command_that_is_named_at_the_end_can_be_copied(tmp_path):
     assert Path(words[2]).parent.name == "front"
 
 
+@pytest.mark.parametrize("command", [("train", "resnet20"), ("finetune", "resnet20")])
+def test_a_training_does_not_go_into_the_folder_of_a_search(done, command):
+    before = contents(done)
+    said = nas_(*command, "--dataset", "digits", "--epochs", 1, "--device", "cpu", "--out", done)
+    assert said.exit_code == 2 and "holds a run.yaml that is no full training's; choose another folder" in said.stderr
+    assert contents(done) == before
+
+
 def test_settings_that_could_not_be_read_again_are_not_written(tmp_path):
     settings = settings_of(trials=limits.TRIALS + 1)
     with pytest.raises(UsageError, match="trials must be a whole number"):
