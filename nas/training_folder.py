@@ -27,7 +27,6 @@ VERSION = 1
 PADDED = "padded-crop"  # of decoded images
 HOW = {PADDED: "padding them (without --stream)", STREAMED: "resizing boxes of them (--stream)"}
 
-SEARCH = ("run.yaml", "study.journal")  # in the folder of a search, whose page would be overwritten
 _OF_RESULT: Mapping[str, Check] = {
     **dict.fromkeys(("test", "validation", "recipe"), mapping),
     "epochs": list_of(mapping),
@@ -39,7 +38,7 @@ def begin(folder: Path, plan: Mapping[str, Any], architecture: Architecture) -> 
     """Write the plan and the config, or hold the plan against the one that is there; UsageError if that is of something else."""
     path = folder / PLAN
     if not path.exists():
-        strangers = [name for name in (*SEARCH, CONFIG, CHECKPOINT, WEIGHTS, RESULT) if (folder / name).exists()]
+        strangers = [name for name in (CONFIG, CHECKPOINT, WEIGHTS, RESULT) if (folder / name).exists()]
         if strangers:
             raise UsageError(
                 f"{folder}: holds a {strangers[0]} that is no full training's; choose another folder with --out"
