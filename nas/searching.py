@@ -145,7 +145,7 @@ def resume(
     settings = Settings.load(folder)
     if note := _other_versions(settings):
         say(note)
-    _check_executor(executor)
+    _check_executor({"kind": settings.executor["kind"], **executor})
     if executor.get("trials") is not None:
         _check_trials(executor["trials"])
         settings = dataclasses.replace(settings, plan={})  # a number of trials, and no longer the hours
@@ -190,7 +190,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         raise UsageError(f"unknown executor {request.executor!r}; known: {', '.join(EXECUTORS)}")
     SAMPLERS.find(request.sampler)
     stopping = Policy.parse(request.stopping)
-    _check_executor(dataclasses.asdict(request))
+    _check_executor({**dataclasses.asdict(request), "kind": request.executor})
     if request.precision not in ("auto", *PRECISIONS):
         raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
     _check_device(request)
@@ -344,6 +344,10 @@ def _check_trials(trials: int) -> None:
 def _check_executor(asked: Mapping[str, Any]) -> None:
     if (workers := asked.get("workers")) is not None and workers > limits.WORKERS:
         raise UsageError(f"--workers {workers}: at most {limits.WORKERS:,}")
+    if asked["kind"] == "local" and asked.get("address"):
+        raise UsageError(
+            f"--address {asked['address']}: the local executor uses no cluster; leave it out, or say --executor ray"
+        )
     for name, least in (("workers", 0), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0), ("trial_timeout", 0.1)):
         value = asked.get(name)
         if name == "gpus_per_trial" and value == AUTO:

@@ -37,6 +37,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         (("--trials", limits.TRIALS + 1), f"--trials {limits.TRIALS + 1}: at most 10,000,000"),
         (("--trials", 0), "--trials 0: at least one"),
         (("--trials", -3), "--trials -3: at least one"),
+        (("--address", "HEAD:6379", "--trials", 4), "--address HEAD:6379: the local executor uses no cluster"),
         (("--workers", limits.WORKERS + 1), f"--workers {limits.WORKERS + 1}: at most 1,000,000"),
     ],
 )
