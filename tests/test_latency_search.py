@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas import zoo
+from nas.doctor import examine
 from nas.errors import NasError, UsageError
 from nas.export.trials import provenance
 from nas.latency import Conditions, Latency, meter
@@ -265,8 +266,22 @@ def test_another_device_is_refused(tmp_path, child):
     kept = Settings.load(tmp_path)
     assert kept.latency["measured_on"] == "a processor" and kept.latency["parts"] > 0
     child.product = "another processor"
+    before = list(child.asked)
     with begin(tmp_path, kept) as study, pytest.raises(UsageError, match="were measured on a processor"):
         study.prepare(lambda text: None)
+    assert child.asked == before  # nothing is measured for minutes that can't be used
+
+
+def test_what_was_measured_before_the_first_trial_is_mended_with_the_settings(tmp_path, child):
+    """The corner of the hypervolume is among it."""
+    with begin(tmp_path, timed_settings("accuracy", "latency_ms", trials=2)) as study:
+        study.prepare(lambda text: None)
+        finish(study)
+    kept = Settings.load(tmp_path)
+    assert kept.reference[1] != 1.0
+    (tmp_path / "run.yaml").write_bytes(b"")
+    examine(tmp_path, repair=True)
+    assert Settings.load(tmp_path) == kept
 
 
 @pytest.mark.parametrize(
