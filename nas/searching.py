@@ -460,6 +460,6 @@ def _leave(run: Run) -> None:
 
     report.write(run)
     folder = run.path / "front"
-    for stale in (*folder.glob("*.yaml"), *folder.glob("index.*")):
-        stale.unlink()  # of a shorter search: what was on its front may not be on this one's
+    for stale in (*folder.glob("[0-9][0-9]*-*.yaml"), *folder.glob("index.*")):
+        stale.unlink()  # of a shorter search: what was on its front, in places that others have now
     export_trials(run, run.front(), folder, EXPORTERS["yaml"], force=True)

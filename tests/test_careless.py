@@ -19,6 +19,7 @@ from nas.doctor import examine
 from nas.errors import UsageError
 from nas.layout import JOURNAL
 from nas.run import load_run
+from nas.searching import _leave
 from nas.settings import FILE, Settings
 
 
@@ -45,6 +46,21 @@ def test_numbers_that_no_run_can_have_leave_it_as_it_was(done, arguments, said):
     before = contents(done)
     assert said in refusal("resume", done, *arguments)
     assert contents(done) == before and load_run(done).status == "done"
+
+
+def test_what_else_was_exported_into_the_front_stays_when_the_search_goes_on(tmp_path):
+    folder = make_run(tmp_path / "run", trials=12)
+    _leave(load_run(folder))
+    ranked = {path.name for path in (folder / "front").iterdir()}
+    run = load_run(folder)
+    off = next(trial for trial in run.complete() if trial not in run.front())
+    output("export", folder, "--trial", off.number)
+    (folder / "front" / "mine.yaml").write_text("notes: mine")
+    (folder / "front" / "09-trial99-99.00acc-1.00kparams.yaml").write_text("of a shorter search")
+    kept = {path.name for path in (folder / "front").iterdir()} - {"09-trial99-99.00acc-1.00kparams.yaml"}
+    assert len(kept) == len(ranked) + 2
+    _leave(load_run(folder))
+    assert {path.name for path in (folder / "front").iterdir()} == kept
 
 
 def test_the_command_that_is_named_at_the_end_can_be_copied(tmp_path):
