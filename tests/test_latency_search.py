@@ -33,6 +33,7 @@ from nas.run import load_run
 from nas.searching import resume, search
 from nas.settings import Settings
 from nas.space import load_space
+from nas.text import format_ms
 
 CONDITIONS = {"device": "cpu", "batch": 1, "threads": 1, "max_ms": None}
 
@@ -332,6 +333,10 @@ def test_a_search_says_latency_wherever_it_says_costs(tmp_path, child):
     assert '"latency_ms"' in page and '"latency_ms":"latency"' in page
     output("report", out, "--format", "csv")
     output("report", out, "--format", "md")
+    said = (out / "report.md").read_text()
+    assert said.count("| Latency |") == 2
+    for trial in trained:  # in the table of all, and of the front
+        assert said.count(f"| {format_ms(trial.price('latency_ms'))} |") >= 1 + (trial in run.front())
     assert run.best(max_latency_ms=min(own.price("latency_ms") for own in trained)).latency is not None
     count = len(child.asked)
     resumed = resume(out, trials=4)
