@@ -195,7 +195,7 @@ def best(studies: Studies, table: str, costs: str) -> tuple[str, Curves]:
 
 def main_table(studies: Studies) -> Iterable[str]:
     yield from head(
-        "table, costs|sampler", "n", *(f"at {mark}, %" for mark in MARKS), f"until the best's at {LEVEL_AT}", "s an ask"
+        "table, costs|sampler", "n", *(f"at {mark}, %" for mark in MARKS), f"until the best's at {LEVEL_AT}", "ms an ask"
     )
     for table, costs in problems(studies):
         name_of_best, theirs = best(studies, table, costs)
@@ -206,7 +206,7 @@ def main_table(studies: Studies) -> Iterable[str]:
                 marks = [spread(own.share[:, mark - 1]) for mark in MARKS]
                 shown = f"{name} (best)" if name == name_of_best else name
                 took = counted(until(own.share, level))
-                yield row(f"{table}, {costs}", shown, len(own.repeats), *marks, took, f"{own.seconds:.3f}")
+                yield row(f"{table}, {costs}", shown, len(own.repeats), *marks, took, f"{1000 * own.seconds:.1f}")
 
 
 def counts(studies: Studies) -> Iterable[str]:
