@@ -195,7 +195,11 @@ def best(studies: Studies, table: str, costs: str) -> tuple[str, Curves]:
 
 def main_table(studies: Studies) -> Iterable[str]:
     yield from head(
-        "table, costs|sampler", "n", *(f"at {mark}, %" for mark in MARKS), f"until the best's at {LEVEL_AT}", "ms an ask"
+        "table, costs|sampler",
+        "n",
+        *(f"at {mark}, %" for mark in MARKS),
+        f"until the best's at {LEVEL_AT}",
+        "ms an ask",
     )
     for table, costs in problems(studies):
         name_of_best, theirs = best(studies, table, costs)
