@@ -25,6 +25,7 @@ from nas.bench.replay import Protocol, Repeat
 from nas.bench.samplers import OPTUNA, check
 from nas.bench.summary import standard_error
 from nas.bench.table import SHIPPED, Columns, read
+from nas.errors import UsageError
 from nas.files import write_text
 
 KEPT = Path(__file__).with_name("samplers.csv")
@@ -305,7 +306,10 @@ def main() -> None:
     parser.add_argument("--kept", type=Path, default=KEPT)
     args = parser.parse_args()
     if args.run:
-        run(args.kept, args.run.split(","), args.repeats, args.parallel, args.nas_bench_201, args.jobs)
+        try:
+            run(args.kept, args.run.split(","), args.repeats, args.parallel, args.nas_bench_201, args.jobs)
+        except UsageError as error:
+            raise SystemExit(str(error)) from None
         return
     studies = load(args.kept)
     parts = [main_table(studies), counts(studies), against(studies, "gp"), against(studies, "qlognehvi")]
