@@ -24,7 +24,7 @@ from nas.bench.folder import Folder
 from nas.bench.replay import Protocol, Repeat
 from nas.bench.samplers import OPTUNA, check
 from nas.bench.summary import standard_error
-from nas.bench.table import SHIPPED, Columns, read
+from nas.bench.table import SHIPPED, Columns, Table, read
 from nas.errors import UsageError
 from nas.files import write_text
 
@@ -126,15 +126,15 @@ def run(path: Path, names: Sequence[str], repeats: int, parallel: int, cells: st
     """What the file lacks, problem by problem within a repeat."""
     for name in names:
         check(name)
+    tables: dict[tuple[str, str], Table] = {}
+    for (table, costs), columns in COSTS.items():  # all are read before any study is run
+        if table == MACRO:
+            tables[table, costs] = read(next(iter(SHIPPED)), Columns(costs=columns))
+        elif cells is not None:
+            tables[table, costs] = read(cells, Columns(split=("ops",), accuracy=("c10_val",), costs=columns))
     for up_to in range(1, repeats + 1):
-        for (table, costs), columns in COSTS.items():
-            if table == MACRO:
-                source, told = next(iter(SHIPPED)), Columns(costs=columns)
-            elif cells is not None:
-                source, told = cells, Columns(split=("ops",), accuracy=("c10_val",), costs=columns)
-            else:
-                continue
-            folder = Folder(None, read(source, told), Protocol(BUDGET, parallel), names, up_to)
+        for (table, costs), known in tables.items():
+            folder = Folder(None, known, Protocol(BUDGET, parallel), names, up_to)
             have = [key for key in load(path) if key[:3] == (table, costs, parallel)]
             folder.done = [Repeat(key.sampler, key.repeat) for key in have]
             for own in folder.run(jobs):
