@@ -184,7 +184,8 @@ TABLE: dict[str, set[str]] = {
     "watching": {"fencing", "retries", "timeouts"},
     "addresses": set(),
     "controller": set(),
-    "cluster": {"addresses", "packing", "security", "work"},
+    "waiting": {"text"},
+    "cluster": {"addresses", "packing", "security", "waiting", "work"},
     "workers": {
         *(
             "cluster",
@@ -196,6 +197,7 @@ TABLE: dict[str, set[str]] = {
             "records",
             "retries",
             "study",
+            "waiting",
             "watching",
             "work",
         )
@@ -272,7 +274,7 @@ FOR_TYPES: dict[str, set[str]] = {
 
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
-    "ray": {"cluster", "security", "watching", "workers"},
+    "ray": {"cluster", "security", "waiting", "watching", "workers"},
     "optuna": {"analysis", "bench", "claims", "doctor", "importing", "journal", "run", "samplers", "storage", "study"},
     "plotly": {"bench", "report"},
 }
