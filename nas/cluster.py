@@ -106,9 +106,13 @@ def start(address: str | None, say: Callable[[str], None] = lambda text: None) -
     if address:
         addresses.check(address)
         try:
-            head = _head(address, common) if address.startswith(addresses.CLIENT) else address
-            for warning in security.join(head):
-                say(warning)
+            notes = []
+            head = address
+            if address.startswith(addresses.CLIENT):
+                notes = security.join(address)
+                head = _head(address, common)
+            for note in [*notes, *security.join(head)]:
+                say(note)
             ray.init(address=head, **common)
         except UsageError:
             raise

@@ -28,7 +28,7 @@ TABLE: dict[str, set[str]] = {
     "cost": set(),
     "knobs": set(),
     "tokens": set(),
-    "security": {"tokens"},
+    "security": {"addresses", "tokens"},
     "plausible": set(),
     "pareto": set(),
     "text": set(),
