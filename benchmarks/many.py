@@ -186,7 +186,8 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
         print(
             f"| {args.drivers} | {args.concurrent} | {phase[0]['seconds']:g} | {sum(row['trials'] for row in phase):,} | {ideal:.1f} | "
             f"{total:.1f} | {total / ideal:.0%} | {statistics.mean(row['cpu_ms'] for row in phase):.1f} | "
-            f"{sum(row['core'] for row in phase):.0%} | {statistics.mean(row['machine'] for row in phase):.0%} | {max(row['mib'] for row in phase):.0f} |",
+            f"{sum(row['core'] for row in phase):.0%} | {statistics.mean(row['machine'] for row in phase):.0%} | "
+            f"{max(row['mib'] for row in phase):.0f} |",
             flush=True,
         )
     if rows and rows[0]:

@@ -1,7 +1,8 @@
 """Orchestration: seconds per no-op trial of our warm workers, and of a stock Ray Tune function trial, in one run.
 
 Ours is the whole path: a sampler (Optuna's TPE, as in stock, unless told otherwise) asked and told through the run folder's
-journal, Ray Tune, a reused worker, its result on disk. Stock is `Tuner(function, search_alg=OptunaSearch(...))` with Tune's defaults, both on the same Ray.
+journal, Ray Tune, a reused worker, its result on disk. Stock is
+`Tuner(function, search_alg=OptunaSearch(...))` with Tune's defaults, on the same Ray.
 
 uv run python benchmarks/orchestration.py [--trials 200] [--stock-trials 20] [--sampler tpe]
 """
