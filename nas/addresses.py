@@ -42,6 +42,11 @@ def said(address: str, error: BaseException) -> str:
             f"--address {address}: no token of the cluster is here; copy the head node's ~/.ray/auth_token, or name it in "
             "RAY_AUTH_TOKEN_PATH"
         )
+    if address.startswith(CLIENT) and isinstance(error, ConnectionError):
+        return (
+            f"--address {address}: somebody listens there, but no client server of Ray of this version ({CLIENT_PORT} unless told "
+            "otherwise); the head node itself is named without ray://, HOST:PORT"
+        )
     if isinstance(error, ConnectionError | SystemExit) or "timeout" in words or "UNAUTHENTICATED" in words.upper():
         what = (
             "the Ray that ran here last does not answer"

@@ -55,6 +55,8 @@ def drop_waiting(controller: Any) -> None:
     )  # a worker has been told to take these, and takes them at once
     for trial in list(controller.get_live_trials()):
         if trial.status == PENDING and trial not in resetting:
+            for callback in _callbacks(controller):
+                getattr(callback, "_completed_trials", set()).add(trial)  # the display would print that it is completed
             controller.stop_trial(trial)
 
 
@@ -64,6 +66,10 @@ def _gone(controller: Any, trial: Any) -> bool:
     return bool(trial.is_finished()) and trial not in actors
 
 
+def _callbacks(controller: Any) -> list[Any]:
+    return list(getattr(getattr(controller, "_callbacks", None), "_callbacks", []))
+
+
 def _forget(controller: Any, trial: Any) -> None:
     for name in SETS:
         getattr(controller, name, set()).discard(trial)
@@ -71,7 +77,7 @@ def _forget(controller: Any, trial: Any) -> None:
         with contextlib.suppress(ValueError):
             getattr(controller, name, []).remove(trial)
     getattr(controller, "_trial_metadata", {}).pop(trial.trial_id, None)
-    for callback in getattr(getattr(controller, "_callbacks", None), "_callbacks", []):
+    for callback in _callbacks(controller):
         for kept in vars(callback).values():  # the display's, which shows nothing
             if isinstance(kept, dict):
                 kept.pop(trial, None)
