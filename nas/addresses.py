@@ -44,8 +44,8 @@ def said(address: str, error: BaseException) -> str:
         )
     if address.startswith(CLIENT) and isinstance(error, ConnectionError):
         return (
-            f"--address {address}: somebody listens there, but no client server of Ray of this version ({CLIENT_PORT} unless told "
-            "otherwise); the head node itself is named without ray://, HOST:PORT"
+            f"--address {address}: somebody listens there, but does not answer as a client server of Ray of this version "
+            f"({CLIENT_PORT} unless told otherwise): {words[:300]}. The head node itself is named without ray://, HOST:PORT"
         )
     if isinstance(error, ConnectionError | SystemExit) or "timeout" in words or "UNAUTHENTICATED" in words.upper():
         what = (
