@@ -130,6 +130,7 @@ TABLE: dict[str, set[str]] = {
     "doctor": {
         *(
             "architecture",
+            "claims",
             "files",
             "jobs",
             "journal",
