@@ -106,13 +106,15 @@ def _client_admits(address: str) -> bool:
     """The same of Ray's client server at `ray://HOST:PORT`. ImportError without the extra that speaks to one."""
     import grpc
     from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated import ray_client_pb2 as messages
-    from ray.core.generated.ray_client_pb2_grpc import RayletDriverStub
+    from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
 
-    ping = messages.ClusterInfoRequest(type=messages.ClusterInfoType.PING)
-    channel: Any = init_grpc_channel(":".join(map(str, parts(address))))
+    messages: Any = ray_client_pb2  # neither has types
+    stubs: Any = ray_client_pb2_grpc
+    host, port = parts(address)
+    channel: Any = init_grpc_channel(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     try:
-        RayletDriverStub(channel).ClusterInfo(ping, timeout=PROBE_SECONDS)
+        ping = messages.ClusterInfoRequest(type=messages.ClusterInfoType.PING)
+        stubs.RayletDriverStub(channel).ClusterInfo(ping, timeout=PROBE_SECONDS)
     except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.UNAUTHENTICATED:
             return False
