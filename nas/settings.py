@@ -257,6 +257,7 @@ def _check(data: Mapping[str, Any], where: str) -> None:
         Budget({metric: (ends[0], ends[1]) for metric, ends in data["budgets"].items()})
         if plan := data.get("plan"):
             require(plan, dict.fromkeys(("seconds", "trial_seconds", "spent"), number), "plan")
+            require(plan, {"closing": number}, "plan", missing=True)
         if latency := data.get("latency"):
             require(latency, _OF_LATENCY, "latency")
             Conditions(latency["device"], latency["batch"], latency["threads"])

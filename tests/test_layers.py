@@ -110,7 +110,7 @@ TABLE: dict[str, set[str]] = {
     "streaming": {"augmentation", "batches", "data", "jobs", "recipe", "work"},
     "throughput": {"architecture", "batches", "network", "recipe", "train"},
     "packing": {"architecture", "budget", "jobs", "memory", "proxy", "recipe", "space", "throughput", "train", "work"},
-    "hours": {"jobs", "planning", "proxy", "recipe", "space", "train"},
+    "hours": {"jobs", "planning", "proxy", "recipe", "space", "stopping", "text", "train"},
     "planning": {"architecture", "memory", "network", "proxy", "recipe", "space", "stopping", "throughput"},
     "run": {
         *(
@@ -130,7 +130,7 @@ TABLE: dict[str, set[str]] = {
         )
     },
     "run_folder": {"files", "run", "settings", "text"},
-    "judge": {"architecture", "files", "jobs", "network", "records", "run", "settings", "stopping"},
+    "judge": {"architecture", "files", "jobs", "network", "planning", "records", "run", "settings", "stopping"},
     "study": {
         *(
             "architecture",
@@ -220,7 +220,10 @@ TABLE: dict[str, set[str]] = {
         )
     },
     "importing": {"architecture", "blocks", "cost", "journal", "network", "regnet", "space", "storage", "zoo"},
-    "export": {"architecture", "blocks", "files", "importing", "network", "records", "run", "text", "weights", "zoo"},
+    "export": {
+        *("architecture", "blocks", "cost", "files", "importing", "latency", "network", "records", "run", "text"),
+        *("weights", "zoo"),
+    },
     "training_folder": {"architecture", "files", "jobs", "plausible", "recipe", "streaming"},
     "full_training": {
         *(

@@ -122,5 +122,22 @@ def _notes(subject: Subject) -> dict[str, str]:
     }
 
 
-EXPORTERS.register("torchscript")(Exporter(".torchscript.pt", as_torchscript, "TorchScript, traced"))
-EXPORTERS.register("pt2")(Exporter(".pt2", as_pt2, "torch.export's program"))
+def load_torchscript(path: Path, threads: int) -> Any:
+    import torch
+
+    load: Any = torch.jit.load
+    with warnings.catch_warnings(action="ignore"):
+        return load(str(path))
+
+
+def load_pt2(path: Path, threads: int) -> Any:
+    import torch
+
+    with silent():
+        return torch.export.load(path).module()
+
+
+EXPORTERS.register("torchscript")(
+    Exporter(".torchscript.pt", as_torchscript, "TorchScript, traced", load=load_torchscript)
+)
+EXPORTERS.register("pt2")(Exporter(".pt2", as_pt2, "torch.export's program", load=load_pt2))

@@ -112,4 +112,11 @@ def _config(subject: Subject, name: str, arguments: dict[str, Any]) -> dict[str,
     }
 
 
-EXPORTERS.register(NAME)(Exporter("-timm", write, "folder for timm.create_model", folder=True))
+def load(path: Path, threads: int) -> Any:
+    import timm
+
+    create: Any = timm.create_model
+    return create(f"local-dir:{path.absolute()}", pretrained=True).eval()
+
+
+EXPORTERS.register(NAME)(Exporter("-timm", write, "folder for timm.create_model", folder=True, load=load))
