@@ -70,7 +70,9 @@ def searched(folder: Path, stopping: str = "asha:eta=3", most: int = 1000, **opt
 
 def test_what_would_run_on_behind_the_promised_hours_is_stopped_but_for_baselines(tmp_path):
     """By the clock alone; the trial keeps the epochs that it has, and the run is done."""
-    settings = dataclasses.replace(settings_with("none", trials=8), plan={"seconds": 100.0, "trial_seconds": 10.0, "spent": 0.0})
+    settings = dataclasses.replace(
+        settings_with("none", trials=8), plan={"seconds": 100.0, "trial_seconds": 10.0, "spent": 0.0}
+    )
     folder = tmp_path / "run"
     folder.mkdir()
     settings.save(folder)

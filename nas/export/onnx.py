@@ -60,6 +60,8 @@ def _check(subject: Subject, network: object, path: Path) -> None:
     for count in BATCHES:
         images = images_of(subject.architecture, count)
         if found := excess(network, images, run(images)):
+            for written in path.parent.glob(f"{path.name}*"):  # with its external data
+                written.unlink()
             raise NasError(f"{path.name}: onnxruntime's logits differ from PyTorch's by {found:.1e} of the greatest")
 
 
