@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from nas.errors import UsageError
 from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Subject
-from nas.files import write_text, write_with
+from nas.files import holds, write_text, write_with
 from nas.network import cost_of
 from nas.text import format_count, format_ms, format_percent
 
@@ -57,7 +57,7 @@ def write_networks(
             paths[format_name] = folder / f"{name}{exporter.suffix}"
         files |= made
         rows.append(Written(name, subject, paths, reasons))
-    different = [path for path, content in files.items() if path.exists() and not _holds(path, content)]
+    different = [path for path, content in files.items() if path.exists() and not holds(path, content)]
     if different and not force:
         more = f" and {len(different) - 1} more" if len(different) > 1 else ""
         raise UsageError(
@@ -151,10 +151,3 @@ def _remove_strangers(folder: Path, files: Mapping[Path, bytes]) -> None:
             shutil.rmtree(path)
         elif path not in files:
             path.unlink()
-
-
-def _holds(path: Path, content: bytes) -> bool:
-    try:
-        return path.stat().st_size == len(content) and path.read_bytes() == content
-    except OSError:
-        return False
