@@ -78,6 +78,7 @@ def promised(
         epochs=None if "epochs" in request.free else request.epochs,
         trials=None if "trials" in request.free else request.trials,
         stopping=Policy.parse(request.stopping),
+        sampler=request.sampler,
     )
     if plan.trial_seconds > LONG * seconds:
         say(

@@ -5,9 +5,9 @@
            + end of the executor and the report
 
 a and b >= 0 by relative least squares over networks from the cheap end of the space to the dear one, each trained by as many
-processes at once as trials will be (`nas.throughput`), so that sharing the machine is in the figures. Trials are taken to cost what
-random ones do; which ones the sampler will like is not known, and is what most of the interval is for. What early stopping saves is
-counted by `saving`.
+processes at once as trials will be (`nas.throughput`), so that sharing the machine is in the figures. A sampler that learns goes for the
+cheap end of the front: its trials are taken to cost `TASTE` of what random ones do, and anything from `CHEAP` of that to all of it, which
+is what most of the intervals is for. What early stopping saves is counted by `saving`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ CLOSE_SECONDS = {
     "ray": 5.0,
     "local": 2.0,
 }  # from the last trial's end to the command's: Ray's end, the front's configs, the report
-DOUBT = 0.25  # share of a trial's seconds that the sampler's taste and the machine's other work may add or take
+DOUBT = 0.25  # share of a trial's seconds that the machine's other work may add or take
+TASTE, CHEAP = 0.6, 0.25  # multiply-adds of the sampler's trials over those of random ones: expected, and at the least
 EPOCHS = (30, 20, 10, 5, 3)  # that are proposed, the first that leaves room for enough trials
 ENOUGH = 40  # trials
 SPARE = 4  # times the trials that are planned: with hours, time ends a search, not their number
@@ -87,10 +88,15 @@ def pace(rates: Sequence[tuple[int, float]], slots: int) -> Pace:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is proposed for so many seconds, and what it will take: seconds of wall time, from `low` to `high` in 9 of 10 cases."""
+    """What is proposed for so many seconds, and what it will take: seconds of wall time, from `low` to `high` in 9 of 10 cases.
+
+    Where the clock ends the search, time is known better than trials, of which there will be from `fewest` to `most`.
+    """
 
     seconds: float  # that were given
     trials: int
+    fewest: int
+    most: int
     epochs: int
     rungs: tuple[int, ...]  # epochs behind which early stopping may end a trial; none where it is not asked for
     slots: int
@@ -147,20 +153,22 @@ def proposed(
     epochs: int | None = None,
     trials: int | None = None,
     stopping: Policy | None = None,
+    sampler: str = "random",
 ) -> Plan:
     """The plan for so many seconds, of which `spent` are gone; epochs and trials as given, or as many as there is time for.
 
     UsageError where not even one trial fits.
     """
     policy = stopping or Policy()
+    taste, cheap = (1.0, 1.0) if sampler == "random" else (TASTE, CHEAP)
     macs = [cost_of(own).macs for own in networks]
     start, close = spent + START_SECONDS[executor], CLOSE_SECONDS[executor]
 
-    def per_trial(count: int) -> list[float]:
-        return [trial_seconds(found, own, count, images, validated) for own in macs]
+    def per_trial(count: int, part: float = taste) -> list[float]:
+        return [trial_seconds(found, part * own, count, images, validated) for own in macs]
 
-    def room(count: int) -> int:
-        mean = statistics.mean(per_trial(count))
+    def room(count: int, part: float = taste, slower: float = 1.0) -> int:
+        mean = slower * statistics.mean(per_trial(count, part))
         whole = max(0.0, seconds - start - close - mean / 2) / mean * found.slots
         first, share = saving(policy, count)
         return int(whole if whole <= first else first + (whole - first) / share)
@@ -181,20 +189,28 @@ def proposed(
     work = whole * mean / found.slots
     wall = start + work + mean / 2 + close
     doubt = math.hypot(DOUBT * work, found.error * work, 1.64 * spread * math.sqrt(count) / found.slots, 0.3 * start)
+    cheapest, dearest = (work * statistics.mean(per_trial(epochs, part)) / mean for part in (cheap, 1.0))
+    low, high = wall - work + cheapest - doubt, wall - work + dearest + doubt
+    fewest = most = count
+    if trials is None:  # the clock ends the search
+        low, high = (1 - CUT) * seconds, (1 + CUT) * seconds
+        fewest, most = max(1, room(epochs, 1.0, 1 + DOUBT)), room(epochs, cheap, 1 - DOUBT)
     batch = recipe.batch_size
     memory = max(training_memory(own, batch, ema=bool(recipe.ema)).total for own in networks)
     rung = () if policy.name == "none" else tuple(own for own in rungs(epochs, policy.eta) if own < epochs)
     return Plan(
         seconds=seconds,
         trials=count,
+        fewest=min(fewest, count),
+        most=max(most, count),
         epochs=epochs,
         rungs=rung,
         slots=found.slots,
         trial_seconds=work * found.slots / count,
         closing=close,
         wall=wall,
-        low=max(start, wall - doubt),
-        high=wall + doubt,
+        low=min(wall, max(start, low)),
+        high=max(wall, min(high, (1 + CUT) * seconds)),
         memory=memory,
         devices=devices,
     )

@@ -70,6 +70,21 @@ def test_more_time_gives_more_epochs_then_more_trials(networks):
     assert (given_.epochs, given_.trials) == (7, 3)
 
 
+def test_a_sampler_that_learns_trains_cheaper_networks(networks):
+    """More of them fit; how many is said from where all cost what random ones do to where they are the cheapest."""
+    found = pace([(10**4, 2000.0), (10**7, 200.0)], 2)
+    random_, learning = (
+        proposed(found, networks, 6000, RECIPE, epochs=10, sampler=own, **DATA) for own in ("random", "tpe")
+    )
+    assert random_.fewest < random_.trials < random_.most and learning.fewest == random_.fewest
+    assert random_.trials < learning.trials < learning.most and random_.most < learning.most
+    assert learning.trial_seconds < random_.trial_seconds
+    assert (learning.low, learning.high) == (4800, 7200), "the clock's promise"
+    fixed = proposed(found, networks, 6000, RECIPE, epochs=10, trials=20, sampler="tpe", **DATA)
+    assert fixed.fewest == fixed.trials == fixed.most == 20
+    assert fixed.low < fixed.wall < fixed.high < 4800
+
+
 def test_early_stopping_counts_where_it_is_asked_for(networks):
     found = pace([(10**4, 2000.0)], 2)
     plain, pareto, asha = (
@@ -204,7 +219,7 @@ def test_plan_prints_json_and_words(tmp_path, monkeypatch):
     assert found["low"] <= found["wall"] <= found["high"] and found["seconds"] == pytest.approx(360)
     assert found["price"]["wall"] == pytest.approx(found["wall"] / 1800)
     text = output(*words, "--trials", 5)
-    assert "Plan: 5 trials" in text and "in 9 of 10 cases" in text and "note" not in text
+    assert "Plan: 5 trials of" in text and "in 9 of 10 cases" in text and "note" not in text
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,8 @@ def plan(settings: tuple[str, ...], price_per_gpu_hour: float | None, as_json: b
     )
     say(f"One of {found['slots']} trials at once on this machine's {kind}s trains {rates}.")
     say(f"A training step takes at most about {format_bytes(found['memory'])} (predicted).")
-    say(f"Plan: {found['trials']} trials of {found['epochs']} epochs, {found['slots']} at once.")
+    between = f" ({found['fewest']} to {found['most']})" if found["fewest"] < found["most"] else ""
+    say(f"Plan: {found['trials']} trials{between} of {found['epochs']} epochs, {found['slots']} at once.")
     if found["rungs"]:
         say(
             f"Rungs, behind which trials are stopped: epochs {', '.join(map(str, found['rungs']))}. What this saves is counted."
