@@ -34,7 +34,8 @@ class Imports:
         """One row: what is imported with its costs, and by reason what is not."""
         imported, refused = self.imported[file], self.refused[file]
         found = ", ".join(
-            f"`{model}` {format_count(cost.params)}/{format_count(cost.macs)}" for model, cost in imported.items()
+            f"`{model}` {'/'.join(format_count(own).replace(' ', '') for own in (cost.params, cost.macs))}"
+            for model, cost in imported.items()
         )
         reasons: dict[str, list[str]] = {}
         for model, reason in refused.items():

@@ -59,9 +59,7 @@ def test_the_page_gets_a_row_a_file_of_timms():
     imports.record("regnet", "odd", "stage 3, block 1 and 2 more: squeeze-excitation of 7 channels beside 12")
     imports.record("regnet", "also odd", "stage 2, block 1: squeeze-excitation of 7 channels beside 12")
     text = rewritten(f"before\n{BEGIN}\n{END}\nafter\n", imports)
-    row = (
-        "| regnet | 1 of 3 | `small` 2.685M/200M | **squeeze-excitation of 7 channels beside 12**: `odd`, `also odd` |"
-    )
+    row = "| regnet | 1 of 3 | `small` 2.685M/200.0M | **squeeze-excitation of 7 channels beside 12**: `odd`, `also odd` |"
     assert text.splitlines()[4] == row
     later = Imports()
     later.record("sknet", "other", "SelectiveKernel blocks")
