@@ -57,7 +57,8 @@ def main() -> None:
         expected = statistics.mean(cost_of(own).macs for own in representatives(settings.search_space(), Proxy()))
         macs = statistics.mean(trial.cost.macs for trial in trials) / expected
         cut = sum("the hours were over" in trial.reason for trial in trials)
-        planned = f"{plan['trials']} x {plan['epochs']} | {plan['wall']:.0f} ({plan['low']:.0f} to {plan['high']:.0f})"
+        trials_planned = f"{plan['trials']} ({plan['fewest']} to {plan['most']})"
+        planned = f"{trials_planned} x {plan['epochs']} | {plan['wall']:.0f} ({plan['low']:.0f} to {plan['high']:.0f})"
         found = f"{len(trials)} | {cut} | {macs:.2f} | {clock + wall - finished:.1f} | {wall:.0f} | {wall / given:.2f}"
         print(f"| {space} | {given:.0f} | {planned} | {found} |", flush=True)
 

@@ -38,10 +38,8 @@ PROBE_SECONDS, PROBE_STEPS = 2.0, 2  # that each is timed for, and of an epoch: 
 FORWARD = 3.0  # a step takes so many times as long as an evaluation: backward is twice forward
 TRIAL_SECONDS = 0.3  # that a trial takes beside its epochs: building, checkpoints, the sampler
 START_SECONDS = {"ray": 15.0, "local": 3.0}
-CLOSE_SECONDS = {
-    "ray": 5.0,
-    "local": 2.0,
-}  # from the last trial's end to the command's: Ray's end, the front's configs, the report
+# From the last trial's end to the command's: Ray's end, the front's configs, the report.
+CLOSE_SECONDS = {"ray": 7.0, "local": 2.0}
 DOUBT = 0.25  # share of a trial's seconds that the machine's other work may add or take
 TASTE, CHEAP = 0.6, 0.25  # multiply-adds of the sampler's trials over those of random ones: expected, and at the least
 EPOCHS = (30, 20, 10, 5, 3)  # that are proposed, the first that leaves room for enough trials
