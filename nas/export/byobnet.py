@@ -36,7 +36,8 @@ def byobnet_twin(architecture: Architecture) -> tuple[dict[str, Any], nn.Module]
         theirs = read_modules(network, "ByobNet", design.resolution)
     except UsageError as error:
         raise NotExpressible(NAME, str(error)) from None
-    head = replace(theirs.head, dropout=design.head.dropout)  # type: ignore[call-arg]  # both kinds have one
+    head: Any = design.head  # both kinds have a dropout, of which timm's network knows nothing
+    head = replace(theirs.head, dropout=head.dropout)
     theirs = replace(theirs, channels=design.channels, head=head).canonical()
     if reason := difference(design, theirs):
         raise NotExpressible(NAME, reason)
