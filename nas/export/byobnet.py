@@ -36,8 +36,9 @@ def byobnet_twin(architecture: Architecture) -> tuple[dict[str, Any], nn.Module]
         theirs = read_modules(network, "ByobNet", design.resolution)
     except UsageError as error:
         raise NotExpressible(NAME, str(error)) from None
-    head: Any = design.head  # both kinds have a dropout, of which timm's network knows nothing
-    head = replace(theirs.head, dropout=head.dropout)
+    head: Any = theirs.head
+    # Both kinds have a dropout, of which timm's network knows nothing.
+    head = replace(head, dropout=design.head.to_dict().get("dropout", 0.0))
     theirs = replace(theirs, channels=design.channels, head=head).canonical()
     if reason := difference(design, theirs):
         raise NotExpressible(NAME, reason)
