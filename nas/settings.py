@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -113,6 +114,8 @@ class Settings:
         return pixels
 
     def save(self, folder: Path) -> None:
+        """Write `run.yaml`. UsageError for settings that it could not be read with again."""
+        _check(dataclasses.asdict(self), str(folder / FILE))
         dumped = yaml.dump(dataclasses.asdict(self), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
         write_text(folder / FILE, dumped)
 
@@ -121,7 +124,8 @@ class Settings:
         """The settings of a run folder; UsageError if it isn't one, or is another version's."""
         if not folder.is_dir() or not (folder / FILE).is_file():
             raise UsageError(
-                f"{folder}: not a run folder (no {FILE} in it); `nas search` makes one, under results/ unless told otherwise"
+                f"{os.path.normpath(folder)}: not a run folder (no {FILE} in it); `nas search` makes one, under results/ "
+                "unless told otherwise"
             )
         return cls.from_dict(parse_yaml(read_text(folder / FILE), str(folder / FILE)), str(folder / FILE))
 
@@ -215,7 +219,7 @@ _OF_DATASET: Mapping[str, Check] = {
 _LATER: Mapping[str, Check] = {"asked_resolution": optional(whole(1, limits.RESOLUTION)), "skipped_images": whole()}
 _OF_EXECUTOR: Mapping[str, Check] = {
     "kind": text,
-    "workers": whole(0, 1_000_000),
+    "workers": whole(0, limits.WORKERS),
     "cpus_per_trial": optional(number),
     "gpus_per_trial": lambda value: "" if isinstance(value, str) else optional(number)(value),
     "address": optional(text),
@@ -258,8 +262,12 @@ def _check(data: Mapping[str, Any], where: str) -> None:
         if plan := data.get("plan"):
             require(plan, dict.fromkeys(("seconds", "trial_seconds", "spent"), number), "plan")
             require(plan, {"closing": number}, "plan", missing=True)
+            require(plan, {"trials": whole(1)}, "plan", missing=True)
+        require(data.get("engine", {}), dict.fromkeys(data.get("engine", {}), mapping), "engine")
+        require(data.get("packing", {}), {"trials_per_gpu": whole(1)}, "packing", missing=True)
         if latency := data.get("latency"):
             require(latency, _OF_LATENCY, "latency")
+            require(latency, {"measured_on": text}, "latency", missing=True)
             Conditions(latency["device"], latency["batch"], latency["threads"])
         if not latency and any(objective.name == "latency_ms" for objective in objectives):
             raise UsageError("latency: is missing, although latency_ms is an objective")

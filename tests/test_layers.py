@@ -28,7 +28,7 @@ TABLE: dict[str, set[str]] = {
     "cost": set(),
     "knobs": set(),
     "tokens": set(),
-    "security": {"tokens"},
+    "security": {"addresses", "tokens"},
     "plausible": set(),
     "pareto": set(),
     "text": set(),
@@ -133,6 +133,7 @@ TABLE: dict[str, set[str]] = {
     "doctor": {
         *(
             "architecture",
+            "claims",
             "files",
             "jobs",
             "journal",
@@ -160,7 +161,8 @@ TABLE: dict[str, set[str]] = {
     "watching": {"fencing", "retries", "timeouts"},
     "addresses": set(),
     "controller": set(),
-    "cluster": {"addresses", "packing", "security", "work"},
+    "waiting": {"text"},
+    "cluster": {"addresses", "packing", "security", "waiting", "work"},
     "workers": {
         *(
             "cluster",
@@ -172,6 +174,7 @@ TABLE: dict[str, set[str]] = {
             "records",
             "retries",
             "study",
+            "waiting",
             "watching",
             "work",
         )
@@ -253,7 +256,7 @@ FOR_TYPES: dict[str, set[str]] = {
 
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
-    "ray": {"cluster", "security", "watching", "workers"},
+    "ray": {"cluster", "security", "waiting", "watching", "workers"},
     "optuna": {
         "analysis",
         "bench",

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas.commands.fronts import Start, front_starts, train_front
-from nas.commands.options import RATE, examples, json_option, skip_corrupt_option, stream_options, threads_option
+from nas.commands.options import (
+    RATE,
+    examples,
+    json_option,
+    one_argument,
+    skip_corrupt_option,
+    stream_options,
+    threads_option,
+)
 from nas.commands.train import PRECISIONS
 from nas.errors import NasError, UsageError
 from nas.recipe import FULL_EPOCHS
@@ -58,7 +66,7 @@ class Options:
         "nas finetune results/my-run --weights trained-front --dataset imagefolder:photos --resolution 32",
     )
 )
-@click.argument("source", metavar="CONFIG|TRAINED|RUN")
+@one_argument("source", "CONFIG|TRAINED|RUN", "a search's folder stands for all of its front")
 @click.option("--dataset", metavar="NAME", required=True, help="digits, cifar10, ..., imagefolder:PATH or npz:PATH.")
 @click.option(
     "--weights",
@@ -144,7 +152,7 @@ def finetune(
 
     After an interruption the same command goes on behind the last epoch.
     """
-    from nas.commands.inputs import check_folder, read_images, read_run
+    from nas.commands.inputs import check_folder, check_no_search, read_images, read_run
     from nas.commands.output import note, print_json
     from nas.recipe import BASE_BATCH, Recipe
     from nas.settings import FILE
@@ -158,6 +166,7 @@ def finetune(
     run = read_run(Path(source)) if (Path(source) / FILE).is_file() else None
     folder = out or Path("results") / _default_name(source, weights, dataset, options.seed)
     check_folder(folder)
+    check_no_search(folder)
     starts = [_start(source, weights, folder)] if run is None else []
     if run is not None:
         starts = [] if weights is None and run.front() else front_starts(run, weights, folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.errors import UsageError
-from nas.registry import did_you_mean
+from nas.registry import NEAR, did_you_mean
 
 if TYPE_CHECKING:
     from nas.architecture import Architecture
@@ -36,10 +36,9 @@ def read_architecture(source: str) -> Architecture:
             return zoo.get(source)
         except UsageError:
             if not path.is_file():
-                near = did_you_mean(source.lower(), zoo.names())
-                known = ", ".join(zoo.names())
+                near = did_you_mean(source.lower(), zoo.names(), NEAR)
                 raise UsageError(
-                    f"unknown network {source!r}{near}; known: {known}, or the path of a YAML or JSON config"
+                    f"unknown network {source!r}{near}; give one of `nas profile --list`, or the path of a YAML or JSON config"
                 ) from None
     architecture = Architecture.from_yaml(path)
     return architecture if architecture.name else replace(architecture, name=path.stem)
@@ -55,7 +54,8 @@ def read_run(path: Path) -> Run:
             runs = sorted(found.parent.name for found in folder.glob(f"*/{FILE}"))
             if runs:
                 shown = ", ".join(runs[:5]) + (f" and {len(runs) - 5} more" if len(runs) > 5 else "")
-                raise UsageError(f"{path}: not a run folder{did_you_mean(path.name, runs)}; runs in {folder}: {shown}")
+                said = os.path.normpath(path)
+                raise UsageError(f"{said}: not a run folder{did_you_mean(path.name, runs)}; runs in {folder}: {shown}")
     return load_run(path)
 
 
@@ -99,6 +99,14 @@ def check_folder(folder: Path, what: str = "--out") -> None:
         tempfile.TemporaryFile(dir=nearest).close()  # permissions alone don't tell: the file system may be read-only
     except OSError as error:
         raise UsageError(f"{what} {folder}: {nearest} can't be written to: {error.strerror or error}") from None
+
+
+def check_no_search(folder: Path) -> None:
+    """UsageError if a search's run lies there: a training would take its page, and stand for it where the folder is named."""
+    from nas.settings import FILE
+
+    if (folder / FILE).is_file():
+        raise UsageError(f"--out {folder}: holds a run of `nas search`; choose another folder")
 
 
 def slug(text: str) -> str:

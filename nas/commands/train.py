@@ -15,6 +15,7 @@ from nas.commands.options import (
     RATE,
     examples,
     json_option,
+    one_argument,
     recipe_options,
     skip_corrupt_option,
     stream_options,
@@ -43,7 +44,7 @@ REFRESH_SECONDS = 0.5  # of a terminal
         "nas train resnet50 --dataset imagefolder:imagenet --stream --workers 16 --epochs 100 --batch-size 256",
     )
 )
-@click.argument("config", metavar="CONFIG|NAME")
+@one_argument("config", "CONFIG|NAME", "`nas compare` trains several by one recipe")
 @click.option("--dataset", metavar="NAME", required=True, help="digits, cifar10, ..., imagefolder:PATH or npz:PATH.")
 @click.option("--data-root", metavar="DIR", type=click.Path(path_type=Path), help="Where published data sets lie.")
 @click.option("--download", is_flag=True, help="Download the data set if it isn't there.")
@@ -118,7 +119,7 @@ def train(
     DIR then holds weights.safetensors, config.yaml, result.json, log.csv and report.html: the curves, the accuracy of each
     class and what is taken for what.
     """
-    from nas.commands.inputs import check_folder, read_architecture, read_images, slug
+    from nas.commands.inputs import check_folder, check_no_search, read_architecture, read_images, slug
     from nas.commands.output import note, print_json
     from nas.recipe import BASE_BATCH, Recipe, default_batch_size
     from nas.text import shown
@@ -134,6 +135,7 @@ def train(
     name = f"train-{slug(architecture.name)}-{slug(dataset)}-{epochs}epochs-seed{seed}{begun_from}"
     folder = out or Path("results") / name
     check_folder(folder)
+    check_no_search(folder)
 
     from nas.distributed import joined
 
