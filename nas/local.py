@@ -26,7 +26,7 @@ def run(study: Study, data: TrainingData, monitor: Monitor, stop: Callable[[], b
         proxy=settings.training_proxy(),
         engines=settings.engine,
     )
-    judge = Judge(study.folder, settings, study.url)
+    judge = Judge(study.folder, settings, study.url, study.clock)
 
     def told(job: Job, result: Mapping[str, Any]) -> None:
         judge.ended(job, result)

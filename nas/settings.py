@@ -261,6 +261,7 @@ def _check(data: Mapping[str, Any], where: str) -> None:
         Budget({metric: (ends[0], ends[1]) for metric, ends in data["budgets"].items()})
         if plan := data.get("plan"):
             require(plan, dict.fromkeys(("seconds", "trial_seconds", "spent"), number), "plan")
+            require(plan, {"closing": number}, "plan", missing=True)
             require(plan, {"trials": whole(1)}, "plan", missing=True)
         require(data.get("engine", {}), dict.fromkeys(data.get("engine", {}), mapping), "engine")
         require(data.get("packing", {}), {"trials_per_gpu": whole(1)}, "packing", missing=True)

@@ -77,9 +77,8 @@ class Study:
         self._outcomes: Outcomes | None = None
         self._claim: Claim | None = None  # on a study that lies outside the folder
         before = sum(own["startup_seconds"] + own["search_seconds"] for own in read_sessions(self.folder))
-        self._clock = (
-            Clock(settings.plan, time.monotonic, before) if settings.plan else None
-        )  # of hours that were promised
+        # Of hours that were promised.
+        self.clock = Clock(settings.plan, time.monotonic, before) if settings.plan else None
         self.meter = _meter(self.folder, settings, self.space)  # of latencies; None where the run measures none
 
     def __enter__(self) -> Self:
@@ -121,7 +120,7 @@ class Study:
         searching = sum(not job.baseline for job in self._flying.values())
         if self.exhausted or self.counts.trained + searching >= self.settings.trials:
             return None
-        if self._clock is not None and self.counts.trained + searching and not self._clock.room():
+        if self.clock is not None and self.counts.trained + searching and not self.clock.room():
             self._out_of_time(self.counts.trained + searching)
             return None
         failed = self.counts.failed - self._failed_before
@@ -193,6 +192,8 @@ class Study:
         alone = self.settings.executor["kind"] == "local"
         job = fencing.hand_out(job, self._attempts.get(job.key, Attempts()), alone=alone)
         self._flying[job.key] = job
+        if self.clock is not None:
+            self.clock.begins(job.key)
         return job
 
     def _propose(self) -> Job | None:
@@ -310,8 +311,8 @@ class Study:
         self._queue.appendleft(job)
 
     def _record(self, job: Job, result: Mapping[str, Any]) -> None:
-        if self._clock is not None and result["state"] != "failed":
-            self._clock.took(result["seconds"])
+        if self.clock is not None and result["state"] != "failed":
+            self.clock.ended(job.key, result["seconds"])
         self.outcomes.tell(job, result)
         fencing.end(job)
 

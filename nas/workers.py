@@ -196,7 +196,7 @@ class Driver(Searcher):
 
 
 class Stopper(FIFOScheduler):
-    """Stops a trial that the judge gives no chance, and all behind their current epoch once the user asks for it.
+    """Stops a trial that the judge gives no chance or no time, and all behind their current epoch once the user asks for it.
 
     Tune waits for the answer before the worker goes on, and counts epochs from 1 whenever a trial is resumed: the judge goes by
     the epoch's own number.
@@ -268,7 +268,7 @@ def run(
     trainable = tune.with_resources(
         tune.with_parameters(worker, data=data, options=options), {"CPU": resources.cpus, "GPU": resources.gpus}
     )
-    idle, judge = 0, Judge(study.folder, settings, study.url)
+    idle, judge = 0, Judge(study.folder, settings, study.url, study.clock)
     while not (stop() or study.finished):
         watch = Watch(settings.executor.get("trial_timeout"))
         driver = Driver(study, monitor, stop, resources, judge, watch)

@@ -110,7 +110,7 @@ TABLE: dict[str, set[str]] = {
     "streaming": {"augmentation", "batches", "data", "jobs", "recipe", "work"},
     "throughput": {"architecture", "batches", "network", "recipe", "train"},
     "packing": {"architecture", "budget", "jobs", "memory", "proxy", "recipe", "space", "throughput", "train", "work"},
-    "hours": {"jobs", "planning", "proxy", "recipe", "space", "train"},
+    "hours": {"jobs", "planning", "proxy", "recipe", "space", "stopping", "text", "train"},
     "planning": {"architecture", "memory", "network", "proxy", "recipe", "space", "stopping", "throughput"},
     "layout": {"storage"},
     "opening": {"files", "layout", "salvage", "settings", "storage"},
@@ -120,7 +120,10 @@ TABLE: dict[str, set[str]] = {
     },
     "run": {"layout", "locks", "pareto", "records", "settings", "trials"},
     "run_folder": {"files", "layout", "settings", "text"},
-    "judge": {"architecture", "files", "jobs", "layout", "network", "records", "settings", "stopping", "trials"},
+    "judge": {
+        *("architecture", "files", "jobs", "layout", "network", "planning", "records", "settings", "stopping"),
+        "trials",
+    },
     "outcomes": {"files", "jobs", "layout", "network", "pareto", "retries", "trials"},
     "study": {
         *("architecture", "claims", "fencing", "files", "jobs", "knobs", "latency", "layout", "locks", "network"),
@@ -198,7 +201,10 @@ TABLE: dict[str, set[str]] = {
         )
     },
     "importing": {"architecture", "blocks", "cost", "journal", "network", "regnet", "space", "storage", "zoo"},
-    "export": {"architecture", "blocks", "files", "importing", "network", "records", "run", "text", "weights", "zoo"},
+    "export": {
+        *("architecture", "blocks", "cost", "files", "importing", "latency", "network", "records", "run", "text"),
+        *("weights", "zoo"),
+    },
     "training_folder": {"architecture", "files", "jobs", "plausible", "recipe", "streaming"},
     "full_training": {
         *(

@@ -42,7 +42,12 @@ def seconds_saved(trial: Trial, epochs: int) -> float:
 def _policy(run: Run) -> str:
     own = policy_of(run)
     if own.name == "none":
-        return "Every trial was to be trained to its end (--stopping none)."
+        late = (
+            " Those that the end of the promised hours met were stopped behind an epoch."
+            if run.config.get("plan")
+            else ""
+        )
+        return f"Every trial was to be trained to its end (--stopping none).{late}"
     if own.name == "pareto":
         return (
             "A trial was stopped where the probability that its final accuracy exceeds A(c), the best of any complete network that is"
