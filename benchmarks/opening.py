@@ -59,8 +59,10 @@ ALONE = """(count) => {
   const {columns} = JSON.parse(document.getElementById('run').textContent);
   const {xaxis, yaxis} = plot._fullLayout;
   const {left, top} = plot.getBoundingClientRect();
-  const at = columns.params.map((cost, k) => [left + xaxis._offset + xaxis.d2p(cost), top + yaxis._offset + yaxis.d2p(columns.accuracy[k])]);
-  const inside = at.filter(([x, y]) => x > left + 60 && x < left + plot.clientWidth - 20 && y > top + 20 && y < top + plot.clientHeight - 60);
+  const [x, y] = [xaxis._offset, yaxis._offset];
+  const at = columns.params.map((cost, k) => [x + xaxis.d2p(cost), y + yaxis.d2p(columns.accuracy[k])]);
+  const [right, bottom] = [plot.clientWidth, plot.clientHeight];
+  const inside = at.filter(([x, y]) => x > 60 && x < right - 20 && y > 20 && y < bottom - 60).map(([x, y]) => [left + x, top + y]);
   const found = [];
   for (const one of inside) {
     if (found.every((other) => Math.hypot(one[0] - other[0], one[1] - other[1]) > 40)) found.push(one);
@@ -87,7 +89,10 @@ def answers(page: Page, each: int) -> Iterator[tuple[str, float]]:
         page.mouse.move(x, y)
         yield "clicking a trial", timed(page, "pointerup", "#detail h3", lambda x=x, y=y: page.mouse.click(x, y))
     for cost in ("macs", "activations", "params"):
-        yield "another axis", timed(page, "change", "#explorer .xtitle", lambda c=cost: page.select_option("#explorer-cost", c))
+        yield (
+            "another axis",
+            timed(page, "change", "#explorer .xtitle", lambda c=cost: page.select_option("#explorer-cost", c)),
+        )
     slider = page.locator("#budget")
     slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
@@ -128,7 +133,10 @@ def made(trials: int, folder: Path) -> Path:
     run = load_run(path)
     read = time.perf_counter()
     page = report.write(run, folder / f"{trials}-trials.html")
-    print(f"{trials:,} trials: read in {read - begun:.1f} s, drawn and written in {time.perf_counter() - read:.1f} s", flush=True)
+    print(
+        f"{trials:,} trials: read in {read - begun:.1f} s, drawn and written in {time.perf_counter() - read:.1f} s",
+        flush=True,
+    )
     return page
 
 
@@ -136,7 +144,10 @@ def visit(page: Page, path: Path, each: int) -> Iterator[tuple[str, float]]:
     page.add_init_script(WATCH)
     page.goto(path.absolute().as_uri(), wait_until="commit")
     page.wait_for_function("() => window.opened.all", timeout=300_000)
-    yield "first paint", page.evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime") / 1000
+    yield (
+        "first paint",
+        page.evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime") / 1000,
+    )
     yield "first chart and panel", page.evaluate("() => window.opened.chart") / 1000
     yield "all charts", page.evaluate("() => window.opened.all") / 1000
     if each:
@@ -157,13 +168,17 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=asked.chromium, args=["--no-sandbox", "--disable-gpu"])
         for _ in range(asked.times):
             for path, found in seconds.items():
-                context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True, reduced_motion="reduce")
+                context = browser.new_context(
+                    viewport={"width": 1280, "height": 900}, offline=True, reduced_motion="reduce"
+                )
                 for name, taken in visit(context.new_page(), path, asked.each):
                     found.setdefault(name, []).append(taken)
                 context.close()
         browser.close()
         for path, found in seconds.items():
-            print(f"\n{path.name}: {path.stat().st_size / 1e6:.2f} MB\n\n| seconds until | median | mean ± s.d. | min to max | n |")
+            print(
+                f"\n{path.name}: {path.stat().st_size / 1e6:.2f} MB\n\n| seconds until | median | mean ± s.d. | min to max | n |"
+            )
             print("|---|---|---|---|---|")
             for name, taken in found.items():
                 spread = f" ± {statistics.stdev(taken):.3f}" if len(taken) > 1 else ""

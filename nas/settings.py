@@ -76,7 +76,9 @@ class Settings:
         default_factory=dict
     )  # device, batch, threads, max_ms; then measured_on, torch, error: what is found before the first trial
     plan: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # `nas.planning.Plan`, and the promise's `spent`
-    gradient_steps: int = 0  # that a moment of each trial's gradient norms is the mean of (`nas.flow`); 0: none is recorded
+    gradient_steps: int = (
+        0  # that a moment of each trial's gradient norms is the mean of (`nas.flow`); 0: none is recorded
+    )
     id: str = ""  # drawn when the run began; a copy of the folder keeps it
     version: int = FORMAT
 

@@ -25,7 +25,8 @@ from nas.network import build
 from nas.recipe import Recipe
 from nas.records import Epoch
 from nas.report.comparison import degradations, page, spread, troubles, write
-from nas.report.comparison_figures import errors, first_layer, gradients
+from nas.report.comparison_figures import errors, first_layer
+from nas.report.figures.gradients import gradients
 from nas.train import Diverged, Training
 from nas.work import Bench
 

@@ -211,6 +211,7 @@ TABLE: dict[str, set[str]] = {
             "architecture",
             "files",
             "findings",
+            "flow",
             "network",
             "pareto",
             "plausible",

@@ -112,7 +112,9 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
 )
 @click.option("--proxy-width", default=1.0, help="Train at this share of all widths, as 0.5; costs and configs stay.")
 @click.option(
-    "--record-gradients", is_flag=True, help="Keep each layer's gradient norms, at each training's start, middle and end."
+    "--record-gradients",
+    is_flag=True,
+    help="Keep each layer's gradient norms, at each training's start, middle and end.",
 )
 @click.option("--train-fraction", default=1.0, help="Train on this share of the training images; validate on all.")
 @click.option(

@@ -38,6 +38,7 @@ function showDetail(trial) {
     diagram(trial.net),
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Cost by piece" }, costTable(trial.net, costs)),
     ...(trial.curve.length > 1 ? [make("p", { class: "quiet caption" }, "Learning curve, over those of the front (faint)"), curveOf(trial, fronts)] : []),
+    ...(trial.flow ? [make("p", { class: "quiet caption" }, "Gradient norm ‖∂L/∂y‖ by layer, images to classes (log scale)"), flowOf(trial)] : []),
     ...(trial.accuracy === null && trial.state !== "stopped" ? [] : commandsOf(trial).map(commandLine)),
   );
 }
