@@ -6,7 +6,7 @@ import csv
 import dataclasses
 
 import pytest
-from browsing import IS_LIGHT, NARROW, WIDE
+from browsing import DRAWN, IS_LIGHT, NARROW, WIDE, place_of, rows
 from helpers_report import hostile_run, make_run, searched_run
 
 from nas.network import costs_by_piece
@@ -19,9 +19,6 @@ FOCUSED = """() => {
     const { outlineStyle, outlineWidth } = getComputedStyle(element);
     return [element.tagName, outlineStyle, outlineWidth];
 }"""
-
-DRAWN = """() => [...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg[role=img]'))
-    && document.querySelector('#explorer[data-cloud]') && document.querySelector('#detail h3')"""
 
 pytestmark = pytest.mark.browser
 
@@ -44,51 +41,16 @@ def pages(tmp_path_factory, run) -> dict[str, str]:
 
 
 @pytest.fixture
-def visit(browser, pages):
-    """Opens one of the pages without a network; fails at the end if it complained, asked for anything or opened a dialog."""
-    contexts, troubles = [], []
+def visit(open_page, pages):
+    """Opens one of the pages."""
 
-    def open_page(name: str = "done", viewport: dict[str, int] = WIDE, scheme: str = "light", **more):
-        context = browser.new_context(viewport=viewport, color_scheme=scheme, offline=True, **more)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (troubles.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on(
-            "request",
-            lambda request: (
-                troubles.append(f"request: {request.url}")
-                if request.url[:5] not in {"file:", "data:", "blob:"}
-                else None
-            ),
-        )
-        page.goto(pages[name])
+    def opened(name: str = "done", viewport: dict[str, int] = WIDE, scheme: str = "light", **more):
+        page = open_page(pages[name], viewport, scheme, **more)
         if name != "empty":
             page.wait_for_function(DRAWN)
         return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not troubles
-
-
-# Where a trial is drawn, in pixels of the window. Plotly's axes are the source, so that the page's own reckoning is checked.
-PLACE = """([number, cost]) => {
-    const plot = document.getElementById('explorer');
-    const run = JSON.parse(document.getElementById('run').textContent);
-    const index = run.columns.number.indexOf(number);
-    const { xaxis, yaxis } = plot._fullLayout;
-    const { left, top } = plot.getBoundingClientRect();
-    return [left + xaxis._offset + xaxis.d2p(run.columns[cost][index]), top + yaxis._offset + yaxis.d2p(run.columns.accuracy[index])];
-}"""
-
-
-def place_of(page, trial, cost: str = "params") -> tuple[float, float]:
-    page.locator("#explorer").scroll_into_view_if_needed()
-    x, y = page.evaluate(PLACE, [trial.number, cost])
-    return x, y
+    return opened
 
 
 def points(page, name: str) -> list[tuple[float, float]]:
@@ -271,11 +233,6 @@ def test_arrow_keys_step_through_the_trials(visit, run):
 
 
 # The table of all trials
-
-
-def rows(page) -> list[list[str]]:
-    cells = "(rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent))"
-    return page.locator("#trials-body tr[data-place]").evaluate_all(cells)
 
 
 def test_the_table_says_what_the_run_says(visit, run):
