@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import re
 
 import pytest
 from browsing import DRAWN, IS_LIGHT, NARROW, WIDE, place_of, rows
@@ -351,6 +352,26 @@ def test_light_and_dark_follow_the_system_even_while_the_page_is_open(visit):
         assert (brightness(page, "body", "color") > 200) is not light
         assert (brightness(page, label, "fill") > 200) is not light
         assert (brightness(page, "#explorer .xtitle", "fill") > 200) is not light
+
+
+def test_printed_it_is_light_and_no_wider_than_a_sheet(visit):
+    page = visit(scheme="dark")
+    page.evaluate(
+        """() => addEventListener('beforeprint', () => {
+            const drawings = [...document.querySelectorAll('.chart .main-svg, #explorer .main-svg, .cloud')];
+            window.widths = drawings.map((drawing) => drawing.clientWidth || drawing.width.baseVal.value);
+            window.inks = [...document.querySelectorAll('.xtitle')].map((title) => title.style.fill);
+        })"""
+    )
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    widths, inks = page.evaluate("[window.widths, window.inks]")
+    assert len(widths) > 20
+    assert max(widths) <= 703  # CSS pixels of A4 between its margins
+    assert len(inks) > 3
+    assert {sum(map(int, re.findall(r"\d+", ink)[:3])) < 300 for ink in inks} == {True}
+    page.wait_for_function(IS_LIGHT, arg=["#curves .main-svg", False])  # as it was before
+    assert page.locator("html").get_attribute("data-scheme") is None
+    assert page.locator("#curves .main-svg").first.evaluate("(drawing) => drawing.clientWidth") > 703
 
 
 def test_light_and_dark_can_be_chosen(visit):

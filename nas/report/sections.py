@@ -190,7 +190,7 @@ def provenance(run: Run) -> list[Html]:
         "objectives": config["objectives"],
         "budgets": [_budget(name, *bounds) for name, bounds in config["budgets"].items()] or "none",
         "sampler": config["sampler"],
-        "stopping": ", ".join(f"{key} {value}" for key, value in (config.get("stopping") or {}).items()) or "none",
+        "stopping": _stopping(config.get("stopping") or {}),
         "seed": config["seed"],
         "trials": config["trials"],
         "baselines": [entry["name"] for entry in config["baselines"]] or "none",
@@ -198,6 +198,7 @@ def provenance(run: Run) -> list[Html]:
         **{key: value for key, value in config["executor"].items() if key != "kind" and value is not None},
         "device": config["device"],
         "precision": config["precision"],
+        **({"steps a gradient norm is averaged over": steps} if (steps := config.get("gradient_steps")) else {}),
         "hypervolume reference": answer.reference(run),
         "begun": config["created"],
         "folder": str(run.path),
@@ -220,7 +221,8 @@ def provenance(run: Run) -> list[Html]:
 
 
 def facts(caption: str, facts: Mapping[str, object]) -> Html:
-    return table(caption, ("What", "Value"), ((key.replace("_", " "), _value(value)) for key, value in facts.items()))
+    known = ((key.replace("_", " "), _value(value)) for key, value in facts.items() if value is not None)
+    return table(caption, ("What", "Value"), known)
 
 
 def _value(value: object) -> str:
@@ -230,6 +232,12 @@ def _value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
+
+
+def _stopping(policy: Mapping[str, object]) -> str:
+    """A policy with its options; of none, options say nothing."""
+    name, options = policy.get("name", "none"), (f"{key} {value}" for key, value in policy.items() if key != "name")
+    return ", ".join([str(name), *(options if name != "none" else ())])
 
 
 def _budget(name: str, low: float | None, high: float | None) -> str:

@@ -38,7 +38,7 @@ class Cloud {
   draw(frame = this.frame()) {
     const { canvas, plot } = this;
     const ratio = devicePixelRatio || 1;
-    const { clientWidth: width, clientHeight: height } = plot;
+    const { width, height } = plot._fullLayout;
     if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
       canvas.width = Math.round(width * ratio);
       canvas.height = Math.round(height * ratio);

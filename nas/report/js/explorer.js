@@ -133,6 +133,7 @@ function layoutOf(choice) {
   layout.dragmode = touch ? false : "zoom";
   layout.uirevision = JSON.stringify([cost, choice.error, choice.logX, choice.logY]); // zooming stays while the axes do
   layout.shapes = shapes(choice);
+  if (paper.on) fitPaper(layout);
   return layout;
 }
 
