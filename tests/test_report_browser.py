@@ -371,7 +371,7 @@ def test_printed_it_is_light_and_no_wider_than_a_sheet(visit):
     assert {sum(map(int, re.findall(r"\d+", ink)[:3])) < 300 for ink in inks} == {True}
     page.wait_for_function(IS_LIGHT, arg=["#curves .main-svg", False])  # as it was before
     assert page.locator("html").get_attribute("data-scheme") is None
-    assert page.locator("#curves .main-svg").first.evaluate("(drawing) => drawing.clientWidth") > 703
+    page.wait_for_function("() => document.querySelector('#curves .main-svg').clientWidth > 703")
 
 
 def test_light_and_dark_can_be_chosen(visit):

@@ -178,7 +178,7 @@ def _sessions(sessions: Iterable[Mapping[str, float]]) -> Html:
         rows.append((str(number), begun, f"{session['workers']:g}", *spans, share))
     head = ("Session", "Begun", "Workers", "Start-up", "Search", "Training", "Share of the workers' time")
     caption = "Sessions of the search that ended in order. Training is summed over the workers."
-    return table(caption, head, rows, numbers=(2, 3, 4, 5, 6))
+    return table(caption, head, rows, numbers=(1, 2, 3, 4, 5, 6))
 
 
 def provenance(run: Run) -> list[Html]:

@@ -140,6 +140,7 @@ function print(on) {
   } else if (paper.scheme) root.dataset.scheme = paper.scheme;
   else delete root.dataset.scheme;
   tell("scheme");
+  if (!on) document.querySelectorAll(".js-plotly-plot").forEach((place) => Plotly.Plots.resize(place));
 }
 addEventListener("beforeprint", () => print(true));
 addEventListener("afterprint", () => print(false));

@@ -27,7 +27,7 @@ function showDetail(trial) {
   const panel = $("detail");
   if (!panel || !trial) return;
   const { costs, nouns } = page.run;
-  const numbers = costs.map((cost) => `${formatPrice(cost, trial[cost])} ${nouns[cost]}`).join(", ");
+  const numbers = costs.map((cost) => `${formatPrice(cost, trial[cost]).replace(" ", "\u00a0")} ${nouns[cost]}`).join(", ");
   const fronts = page.run.trials.filter((other) => other.front && other.curve.length).slice(0, 40);
   const title = trial === page.run.knee ? `${trial.name}: the knee` : trial.name;
   panel.replaceChildren(
