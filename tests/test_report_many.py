@@ -53,9 +53,11 @@ def test_the_slider_takes_the_best_within_its_budget(page, run):
     picked = page.locator("#budget-pick strong")
     page.keyboard.press("Home")
     assert picked.text_content() == run.best(max_params=params[0]).name
+    limit = params[0]
     for _ in range(3):
         page.keyboard.press("PageUp")
-        limit = int(page.evaluate("document.getElementById('explorer').layout.shapes[0].x0"))
+        line = "(before) => { const at = document.getElementById('explorer').layout.shapes[0]?.x0; return at > before && at; }"
+        limit = page.wait_for_function(line, arg=limit).json_value()
         assert params[0] < limit < params[-1]
         assert picked.text_content() == run.best(max_params=limit).name
         assert run.best(max_params=limit).name in page.locator("#detail h3").text_content()

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from nas import limits
@@ -74,7 +75,7 @@ class Part:
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
+        for field in _fields(type(self)):
             self._check(field, getattr(self, field.name))
 
     def _check(self, field: dataclasses.Field[Any], value: object) -> None:
@@ -100,7 +101,7 @@ class Part:
     @classmethod
     def options(cls) -> tuple[str, ...]:
         """Names of the options of this kind."""
-        return tuple(field.name for field in dataclasses.fields(cls))
+        return tuple(field.name for field in _fields(cls))
 
     def to_dict(self) -> dict[str, Value]:
         """`{"kind": ..., option: value, ...}`, every option said."""
@@ -108,7 +109,7 @@ class Part:
 
     def said(self) -> dict[str, Value]:
         """`to_dict` without the options that are at their defaults."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        defaults = {field.name: field.default for field in _fields(type(self))}
         return {name: value for name, value in self.to_dict().items() if name == "kind" or value != defaults[name]}
 
     @classmethod
@@ -121,6 +122,11 @@ class Part:
                     f"{cls.kind} has no option {name!r}{did_you_mean(name, list(cls.options()))}; it has: {known}"
                 )
         return cls(**options)
+
+
+@cache  # an entry a kind; the library makes the tuple anew each time
+def _fields(kind: type[Part]) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(kind)
 
 
 MAX_OPTION = limits.WIDTH  # no real width or count comes near; a hostile file must not ask for a petabyte
