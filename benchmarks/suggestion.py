@@ -17,9 +17,10 @@ from pathlib import Path
 import optuna
 
 from nas.pareto import objectives as parse_objectives
-from nas.run import journal, objective_values
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.space import load_space
+from nas.storage import journal
+from nas.trials import objective_values
 
 REPEATS = 15
 

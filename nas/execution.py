@@ -20,12 +20,13 @@ from nas.architecture import Architecture
 from nas.errors import UsageError, WriteError
 from nas.files import write_json
 from nas.jobs import TrainingData
+from nas.layout import SESSIONS
 from nas.progress import Tally
 from nas.recipe import BF16_CPU_RESOLUTION
-from nas.run import SESSIONS, read_sessions
 from nas.settings import Settings, versions
 from nas.study import Study
 from nas.text import counted
+from nas.trials import read_sessions
 
 if TYPE_CHECKING:
     from nas import cluster

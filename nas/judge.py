@@ -15,11 +15,12 @@ from typing import Any
 from nas.architecture import Architecture
 from nas.files import read_json, write_json
 from nas.jobs import EPOCHS, Job
+from nas.layout import DECISIONS, TRIALS
 from nas.network import cost_of
 from nas.records import Epoch, Trial
-from nas.run import DECISIONS, TRIALS, objective_values, read_baselines, read_trials
 from nas.settings import Settings
 from nas.stopping import Curve, Decision, Point, Standing, Stopping
+from nas.trials import objective_values, read_baselines, read_trials
 
 
 class Judge:

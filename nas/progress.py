@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 import numpy as np
 
 from nas.jobs import Job
+from nas.layout import CONFIG
 from nas.network import cost_of
 from nas.pareto import front
 from nas.records import LATENCY, Epoch
-from nas.run import CONFIG, objective_values
 from nas.text import format_count, format_ms, format_percent, format_price, format_seconds, printable, shown
+from nas.trials import objective_values
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nas.errors import UsageError, WriteError
 from nas.files import make_folder, unwritable
-from nas.run import LOCK
+from nas.layout import LOCK
 from nas.settings import FILE, Settings
 from nas.text import shown
 

@@ -11,10 +11,8 @@ import json
 import math
 import random
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -23,38 +21,25 @@ from nas import fencing
 from nas.architecture import Architecture
 from nas.claims import Claim, claim
 from nas.errors import NasError, UsageError, WriteError
-from nas.files import make_folder, read_json, unwritable, write_json, write_text
-from nas.jobs import EPOCHS, Job
+from nas.files import make_folder, read_json
+from nas.jobs import Job
 from nas.knobs import Choices
 from nas.latency.meter import Meter
+from nas.layout import ATTRIBUTE, BASELINES, JOURNAL, LOCK, TRIALS
 from nas.locks import RunLock, take
 from nas.network import cost_of
+from nas.opening import cut_torn_line, drive_study
+from nas.outcomes import Counts, Outcomes, give_up, result_of
 from nas.planning import Clock
 from nas.plausible import reading
 from nas.records import LATENCY
 from nas.retries import Attempts, Cause
-from nas.run import (
-    ATTRIBUTE,
-    BASELINES,
-    CONFIG,
-    JOURNAL,
-    LOCK,
-    TRIALS,
-    check_begun,
-    check_facts,
-    check_journal,
-    facts_of,
-    objective_values,
-    read_baselines,
-    read_result,
-    read_sessions,
-    reading_study,
-)
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.settings import FILE, Settings
 from nas.space import SearchSpace
-from nas.storage import failed, of_storage, open_storage, redacted, resolved, study_name, together
+from nas.storage import failed, of_storage, redacted, resolved, together
 from nas.text import format_ms
+from nas.trials import check_facts, facts_of, read_baselines, read_sessions
 
 if TYPE_CHECKING:
     import optuna
@@ -64,21 +49,6 @@ Told = Callable[[Job, Mapping[str, Any]], None]
 FAILURES_AT_FIRST = 5  # that many with nothing trained, and it is not the candidates' fault
 REJECTIONS_IN_A_ROW = 100  # then the sampler is handed a candidate that fits and is new
 TRIES_FOR_NEW = 2000  # random candidates, before a space counts as exhausted
-
-
-@dataclass(slots=True)
-class Counts:
-    """How the run's candidates ended so far; the baselines are not among them."""
-
-    complete: int = 0
-    stopped: int = 0
-    failed: int = 0
-    rejected: int = 0
-    duplicate: int = 0
-
-    @property
-    def trained(self) -> int:
-        return self.complete + self.stopped
 
 
 class Study:
@@ -98,13 +68,13 @@ class Study:
         self.recovered: list[str] = []  # what recovery did, in words
         self.exhausted = False
         self._failed_before = 0  # whatever it was, a user who resumes may have mended it
-        self._last_failure = ""
         self._queue: deque[Job] = deque()  # adopted, retried, and the baselines
         self._flying: dict[str, Job] = {}
         self._attempts: dict[str, Attempts] = {}  # at the jobs that are open
         self._digests: dict[str, str] = {}  # digest -> who trains or trained it
         self._lock: RunLock | None = None
         self._study: optuna.Study | None = None
+        self._outcomes: Outcomes | None = None
         self._claim: Claim | None = None  # on a study that lies outside the folder
         before = sum(own["startup_seconds"] + own["search_seconds"] for own in read_sessions(self.folder))
         self._clock = (
@@ -157,7 +127,7 @@ class Study:
         failed = self.counts.failed - self._failed_before
         if failed >= (FAILURES_AT_FIRST if not self.counts.trained else max(20, 2 * self.settings.trials)):
             raise NasError(
-                f"{failed} trials failed, the last because: {self._last_failure}; see {self.folder / TRIALS}"
+                f"{failed} trials failed, the last because: {self.outcomes.last_failure}; see {self.folder / TRIALS}"
             )
         for attempt in range(10 * REJECTIONS_IN_A_ROW):
             if attempt and attempt % REJECTIONS_IN_A_ROW == 0 and not self._enqueue_new():
@@ -247,10 +217,10 @@ class Study:
         if self.space.budget.bounds or self.most_ms is not None:
             trial.set_constraint("budget", outside)
         if reason:
-            self._close(trial.number, facts, "rejected", reason)
+            self.outcomes.close(trial.number, facts, "rejected", reason)
             return None
         if known:
-            self._close(trial.number, facts, "duplicate", f"the same network as {self._digests[digest]}")
+            self.outcomes.close(trial.number, facts, "duplicate", f"the same network as {self._digests[digest]}")
             return None
         trial.set_user_attr(ATTRIBUTE, facts)  # last: its presence says that the trial was asked for to the end
         self._digests[digest] = f"trial {trial.number}"
@@ -286,14 +256,6 @@ class Study:
             str(number), self.folder / TRIALS / str(number), architecture, self.settings.seed, latency=dict(latency)
         )
 
-    def _close(self, number: int, facts: Mapping[str, Any], outcome: str, reason: str) -> None:
-        """End a trial that is not trained. A duplicate is told as FAIL, which no sampler learns from."""
-        from optuna.trial import TrialState
-
-        self._note(number, ATTRIBUTE, {**facts, "outcome": outcome, "reason": reason})
-        self.study.tell(number, state=TrialState.PRUNED if outcome == "rejected" else TrialState.FAIL)
-        setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
-
     def _enqueue_new(self) -> bool:
         """Give the sampler a random candidate that fits and is new; False if thousands of draws show none."""
         rng = random.Random(f"{self.settings.seed}:{len(self.study.get_trials(deepcopy=False))}")
@@ -313,7 +275,7 @@ class Study:
         """Record the result that a job's worker wrote, and return it. NasError if there is none."""
         self._check_mine()
         job = self._flying[key]
-        result = _result(job)
+        result = result_of(job)
         if result is None:
             raise NasError(f"{job.result_path}: missing although the worker said that it was done")
         del self._flying[key]
@@ -322,7 +284,7 @@ class Study:
 
     def ended(self, key: str) -> bool:
         """Whether a job's worker left its result, so that it can be told."""
-        return _result(self._flying[key]) is not None
+        return result_of(self._flying[key]) is not None
 
     def retry(self, key: str, reason: str, cause: Cause = Cause.WORKER) -> bool:
         """A job's attempt ended without a result. It is queued again, to go on from its checkpoint, or given up (`nas.retries`).
@@ -330,14 +292,14 @@ class Study:
         Returns whether it is tried again. A result that the worker wrote before its end is told instead.
         """
         job = self._flying[key]
-        if _result(job) is not None:
+        if result_of(job) is not None:
             self.tell(key)
             return False
         self._attempts[key] = self._attempts.get(key, Attempts()).after(cause)
         if self._attempts[key].allow(cause):
             self._queue.append(self._flying.pop(key))
             return True
-        self._give_up(job, cause, self._attempts[key].gave_up(cause, reason))
+        give_up(job, self._attempts[key], cause, self._attempts[key].gave_up(cause, reason))
         self.tell(key)
         return False
 
@@ -347,67 +309,11 @@ class Study:
         fencing.put_back(job)
         self._queue.appendleft(job)
 
-    def _give_up(self, job: Job, cause: Cause, reason: str) -> None:
-        """Write, in the worker's place, the result of a job that is tried no more."""
-        result = {
-            "key": job.key,
-            "digest": job.architecture.digest,
-            "state": "failed",
-            "accuracy": None,
-            "seconds": 0.0,
-        }
-        epochs = read_json(job.folder / EPOCHS) or []
-        ended = self._attempts[job.key].ended
-        tried = {"reason": reason, "cause": cause, "ended": ended, "attempts": sum(ended.values())}
-        timed = {"latency": dict(job.latency)} if job.latency else {}
-        facts = {**tried, "finished": time.time(), **timed, "epochs": epochs}
-        write_json(job.result_path, {**result, **facts})
-
     def _record(self, job: Job, result: Mapping[str, Any]) -> None:
-        """Tell Optuna what became of a trial, and leave the config of a network that failed, for a person to look into."""
-        from optuna.trial import TrialState
-
-        failed = result["state"] == "failed"
-        if self._clock is not None and not failed:
+        if self._clock is not None and result["state"] != "failed":
             self._clock.took(result["seconds"])
-        attempts = {name: result[name] for name in ("cause", "attempts", "ended") if result.get(name)}
-        if failed:
-            network = dataclasses.replace(job.architecture, name=job.architecture.name or f"trial{job.key}")
-            write_text(job.folder / CONFIG, network.to_yaml())
-        if job.baseline:
-            pass
-        elif failed:
-            self._note(int(job.key), "reason", result["reason"])
-            self._note(int(job.key), "attempts", attempts)
-            self.study.tell(int(job.key), state=TrialState.FAIL)
-            self.counts.failed += 1
-            self._last_failure = result["reason"]
-        elif result["state"] == "stopped":
-            self._stop(int(job.key), result)
-        else:
-            if "ended" in attempts:
-                self._note(int(job.key), "attempts", attempts)
-            if self.settings.stopping_policy().name != "none":
-                # What those that were stopped on the way are held against, by a sampler that learns from them.
-                epochs, whole = result["epochs"], self.settings.training_recipe().epochs
-                curve = {str(own["number"] / whole): own["accuracy"] for own in epochs[:-1]}
-                self._note(int(job.key), ATTRIBUTE, {**self._facts(int(job.key)), "curve": curve})
-            cost = cost_of(job.architecture)
-            values = objective_values(result["accuracy"], cost, self.objectives, job.latency_ms)
-            self.study.tell(int(job.key), values)
-            self.counts.complete += 1
+        self.outcomes.tell(job, result)
         fencing.end(job)
-
-    def _stop(self, number: int, result: Mapping[str, Any]) -> None:
-        """PRUNED, with the fidelity and accuracy that it reached, which nobody must take for final ones."""
-        from optuna.trial import TrialState
-
-        epochs, whole = result["epochs"], self.settings.training_recipe().epochs
-        partial = {"fidelity": len(epochs) / whole, "value": epochs[-1]["accuracy"]}
-        self._note(number, "reason", result["reason"])
-        self._note(number, ATTRIBUTE, {**self._facts(number), "partial": partial})
-        self.study.tell(number, state=TrialState.PRUNED)
-        self.counts.stopped += 1
 
     # -- opening and recovering --------------------------------------------------------------------------------------
 
@@ -416,20 +322,15 @@ class Study:
         assert self._study is not None, "use `with Study(...)`"
         return self._study
 
-    def _trial_id(self, number: int) -> int:
-        return self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+    @property
+    def outcomes(self) -> Outcomes:
+        assert self._outcomes is not None, "use `with Study(...)`"
+        return self._outcomes
 
     @property
     def _where(self) -> str:
         """Where the study lies, to be read."""
         return redacted(self.url) if self.url else str(self.folder / JOURNAL)
-
-    def _facts(self, number: int) -> Mapping[str, Any]:
-        facts: Mapping[str, Any] = self.study._storage.get_trial(self._trial_id(number)).user_attrs[ATTRIBUTE]
-        return facts
-
-    def _note(self, number: int, name: str, value: Any) -> None:
-        self.study._storage.set_trial_user_attr(self._trial_id(number), name, value)
 
     def _check_mine(self) -> None:
         """NasError if another driver has taken the run over."""
@@ -439,30 +340,21 @@ class Study:
             self._claim.check()
 
     def _open(self) -> None:
-        import optuna
-
-        # "Experimental" says nothing that a user of this program could act on.
-        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._repair()
-        directions = [objective.direction for objective in self.objectives]
-        with reading_study(self.folder, self.url):
-            storage = open_storage(self.url, self.folder)
-            name, names = study_name(self.settings.storage), optuna.get_all_study_names(storage)
-            if self.url is None and (others := [other for other in names if other != name]):
-                raise UsageError(f"{self.folder}: {JOURNAL} holds another study than a run's: {others[0]}")
-            if name in names:  # and not `load_if_exists`, which writes a line even so
-                self._study = optuna.load_study(study_name=name, storage=storage)
-            else:
-                check_begun(self.folder, self.url)
-                self._study = optuna.create_study(study_name=name, storage=storage, directions=directions)
-        if [direction.name.lower() for direction in self._study.directions] != directions:
-            raise UsageError(f"{self.folder}: its study has other objectives than its run.yaml")
+        if cut := cut_torn_line(self.folder):
+            self.recovered.append(f"cut {cut} bytes of a torn line off {JOURNAL}")
+        self._study = drive_study(self.folder, self.settings, self.url)
         self._check_settings()
         if (self.folder / FILE).exists() and (done := Settings.migrate(self.folder)):
             self.recovered.append(done)
         if self._study.metric_names != (metrics := [objective.name for objective in self.objectives]):
             self._study.set_metric_names(metrics)
+        self._outcomes = Outcomes(
+            self._study,
+            self.counts,
+            self.objectives,
+            epochs=self.settings.training_recipe().epochs,
+            curves=self.settings.stopping_policy().name != "none",
+        )
         trials = self._study.get_trials(deepcopy=False)
         # A resumed sampler must not repeat the random numbers of the first start.
         seed = (self.settings.seed + 7919 * len(trials)) % (1 << 31)
@@ -476,19 +368,6 @@ class Study:
     def _predicted_ms(self) -> Callable[[Choices], float] | None:
         meter, space = self.meter, self.space
         return None if meter is None else lambda choices: meter.predicted(space.architecture(choices))
-
-    def _repair(self) -> None:
-        from nas.salvage import cut_torn
-
-        path = self.folder / JOURNAL
-        if not path.is_file():
-            return
-        try:
-            check_journal(path)
-            if cut := cut_torn(path):
-                self.recovered.append(f"cut {cut} bytes of a torn line off {JOURNAL}")
-        except OSError as error:
-            raise unwritable(path, error) from error
 
     def _check_settings(self) -> None:
         """UsageError if the study was begun with other settings than `run.yaml` now says; the study keeps those of the last start."""
@@ -506,7 +385,7 @@ class Study:
             folder = self.folder / BASELINES / entry["name"]
             job = Job(f"baseline:{entry['name']}", folder, architecture, self.settings.seed)
             self._digests[architecture.digest] = f"baseline {entry['name']}"
-            if _result(job) is None:
+            if result_of(job) is None:
                 self._reopen(job)
 
     def _adopt(self, frozen: optuna.trial.FrozenTrial) -> None:
@@ -515,22 +394,21 @@ class Study:
         facts = frozen.user_attrs.get(ATTRIBUTE)
         outcome = facts.get("outcome") if isinstance(facts, Mapping) else None
         if frozen.state == TrialState.RUNNING and (facts is None or outcome is not None):
-            self.study.tell(frozen.number, state=TrialState.PRUNED if outcome == "rejected" else TrialState.FAIL)
+            self.outcomes.tell_untrained(frozen.number, outcome)
             self.recovered.append(f"closed trial {frozen.number}, which was being asked for when the driver died")
         if facts is None:
             return
         with reading(self._where):
             check_facts(frozen, self.objectives)
         if outcome is not None:
-            setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
+            self.counts.count(outcome)
             return
         self._digests.setdefault(facts["digest"], f"trial {frozen.number}")
         if frozen.state != TrialState.RUNNING:
-            name = {"COMPLETE": "complete", "PRUNED": "stopped"}.get(frozen.state.name, "failed")
-            setattr(self.counts, name, getattr(self.counts, name) + 1)
+            self.counts.count({"COMPLETE": "complete", "PRUNED": "stopped"}.get(frozen.state.name, "failed"))
             return
         job = self._job(frozen.number, Architecture.from_dict(facts["architecture"]), facts)
-        result = _result(job)
+        result = result_of(job)
         if result is not None:
             self._record(job, result)
             self.recovered.append(f"took over the result of trial {frozen.number}, which was written but not recorded")
@@ -544,7 +422,7 @@ class Study:
         if last is None:
             self._queue.append(job)
             return True
-        self._give_up(job, last, reason := attempts.gave_up(last, "under an earlier driver"))
+        give_up(job, attempts, last, reason := attempts.gave_up(last, "under an earlier driver"))
         self._record(job, read_json(job.result_path))
         self.recovered.append(f"gave {f'trial {job.key}' if not job.baseline else job.key} up: {reason}")
         return False
@@ -562,8 +440,3 @@ def _meter(folder: Path, settings: Settings, space: SearchSpace) -> Meter | None
         return None
     known = tuple(Architecture.from_dict(entry["architecture"]) for entry in settings.baselines)
     return Meter(folder, conditions, space, settings.seed, known)
-
-
-def _result(job: Job) -> dict[str, Any] | None:
-    """What a worker left at a job's end; None if there is nothing, or it is of a network that had the number before."""
-    return read_result(job.folder, job.architecture.digest) or None

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from nas.files import TEMPORARY, read_json
-from nas.run import JOURNAL, Run, load_run
+from nas.layout import JOURNAL
+from nas.run import Run, load_run
 from nas.salvage import damaged, whole
 
 PAGE = 4096

@@ -20,7 +20,7 @@ from nas.data import split
 from nas.files import write_json
 from nas.jobs import Job, TrainingData
 from nas.knobs import Choices
-from nas.run import JOURNAL
+from nas.layout import JOURNAL
 from nas.settings import Settings
 from nas.space import SearchSpace, space_from_text
 from nas.study import Study

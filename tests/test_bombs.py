@@ -333,7 +333,7 @@ def test_files_of_a_run_that_ask_for_too_much(tmp_path, file, content, says):
 def test_a_journal_that_is_too_large_is_refused_without_being_read(tmp_path):
     from nas import limits
     from nas.errors import UsageError
-    from nas.run import check_journal
+    from nas.opening import check_journal
 
     with (tmp_path / "study.journal").open("wb") as file:
         file.truncate(limits.JOURNAL_BYTES + 1)  # a hole: no byte of it is on the disk

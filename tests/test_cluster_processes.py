@@ -20,7 +20,8 @@ from pathlib import Path
 import counting
 import pytest
 
-from nas.run import load_run, read_sessions
+from nas.run import load_run
+from nas.trials import read_sessions
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from make_run import make_run
 
-from nas.run import JOURNAL, load_run
+from nas.layout import JOURNAL
+from nas.run import load_run
 
 pytest.importorskip("optuna_dashboard", reason="needs optuna-dashboard")
 START = "import sys; from optuna_dashboard._cli import main; sys.argv[0] = 'optuna-dashboard'; main()"

@@ -21,9 +21,10 @@ from nas.doctor import examine, healthy
 from nas.errors import NasError, UsageError
 from nas.files import read_json, write_json
 from nas.jobs import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
+from nas.layout import JOURNAL, LOCK, SESSIONS
 from nas.locks import Holder
 from nas.migration import FORMAT
-from nas.run import JOURNAL, LOCK, SESSIONS, load_run
+from nas.run import load_run
 from nas.salvage import CREATE_TRIAL, operation
 from nas.settings import FILE, Settings
 from nas.study import Study

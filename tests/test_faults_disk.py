@@ -21,8 +21,9 @@ from helpers_search import TINY, settings_of, write_space
 from nas.doctor import examine, healthy
 from nas.errors import UsageError, WriteError
 from nas.files import write_text, write_with
+from nas.layout import JOURNAL
 from nas.preflight import PAGE_BYTES, check_room, needed
-from nas.run import JOURNAL, load_run
+from nas.run import load_run
 from nas.train import Training
 
 TRIALS, EPOCHS = 3, 3

@@ -19,10 +19,11 @@ from nas.errors import NasError
 from nas.files import read_json, write_json
 from nas.jobs import CHECKPOINT, EPOCHS, Job
 from nas.judge import Judge
+from nas.layout import ATTRIBUTE
 from nas.network import cost_of
 from nas.progress import Lines, Tally
 from nas.records import Epoch
-from nas.run import ATTRIBUTE, load_run
+from nas.run import load_run
 from nas.settings import Settings
 from nas.stopping import Policy
 from nas.study import Study

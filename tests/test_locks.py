@@ -13,8 +13,8 @@ from helpers_search import holding, settings_of
 
 from nas import locks
 from nas.errors import NasError, UsageError
+from nas.layout import LOCK
 from nas.locks import Holder, held, take
-from nas.run import LOCK
 from nas.study import Study
 
 HOLDER = """\

@@ -22,10 +22,11 @@ from nas.errors import NasError, UsageError, WriteError
 from nas.files import read_json, write_json
 from nas.jobs import ATTEMPT, EPOCHS, Job
 from nas.judge import Judge
+from nas.layout import ATTRIBUTE, DECISIONS
 from nas.locks import Holder, held
 from nas.progress import Tally
 from nas.retries import RETRIES, Cause
-from nas.run import ATTRIBUTE, DECISIONS, load_run
+from nas.run import load_run
 from nas.settings import Settings
 from nas.stopping import Decision, Policy
 from nas.study import Study

@@ -21,8 +21,9 @@ from make_run import make_run, make_settings, result_of
 from nas.errors import UsageError
 from nas.files import write_json
 from nas.jobs import RESULT
+from nas.opening import open_study
 from nas.report.live import Server, version
-from nas.run import load_run, open_study
+from nas.run import load_run
 from nas.settings import Settings
 from nas.storage import planned
 from nas.study import Study

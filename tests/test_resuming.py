@@ -23,8 +23,9 @@ from nas import run_folder
 from nas.doctor import examine, healthy
 from nas.errors import UsageError
 from nas.files import read_json
+from nas.layout import JOURNAL, SESSIONS
 from nas.migration import FORMAT, upgraded
-from nas.run import JOURNAL, SESSIONS, load_run
+from nas.run import load_run
 from nas.searching import resume
 from nas.settings import FILE, Settings
 from nas.study import Study

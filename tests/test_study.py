@@ -19,9 +19,10 @@ from nas.budget import Budget
 from nas.errors import NasError, UsageError
 from nas.files import read_json, write_json
 from nas.jobs import EPOCHS, RESULT
+from nas.layout import ATTRIBUTE, JOURNAL
 from nas.network import cost_of
 from nas.retries import RETRIES, Cause
-from nas.run import ATTRIBUTE, JOURNAL, load_run
+from nas.run import load_run
 from nas.samplers import SAMPLERS
 from nas.settings import Settings
 from nas.study import FAILURES_AT_FIRST, Study

@@ -15,11 +15,13 @@ from helpers_search import CONDITIONAL, TINY, settings_of, space_of
 from nas.errors import NasError, UsageError
 from nas.files import write_json
 from nas.jobs import Job
+from nas.layout import JOURNAL, STUDY_NAME
 from nas.network import cost_of
 from nas.retries import RETRIES, Cause
-from nas.run import JOURNAL, STUDY_NAME, journal, load_run
+from nas.run import load_run
 from nas.samplers import SAMPLERS
 from nas.settings import Settings
+from nas.storage import journal
 from nas.study import Study
 
 HOLDER = """

@@ -14,7 +14,8 @@ import pytest
 from helpers_search import CONDITIONAL, again, begin, environment, finish, holding, settings_of
 
 from nas.errors import UsageError
-from nas.run import JOURNAL, LOCK, load_run
+from nas.layout import JOURNAL, LOCK
+from nas.run import load_run
 
 HOLDER = """\
     import sys, time

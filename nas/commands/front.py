@@ -124,8 +124,8 @@ def print_front(run: Run) -> None:
 
 def _failed(run: Run) -> str:
     """`3 failed (2 exception, 1 time limit; see run/trials/NUMBER/config.yaml)`."""
+    from nas.layout import CONFIG, TRIALS
     from nas.retries import counted
-    from nas.run import CONFIG, TRIALS
     from nas.text import shown
 
     causes = counted(trial.cause for trial in run.trials if trial.state == "failed" and not trial.label)

@@ -7,7 +7,8 @@ from pathlib import Path
 from nas.doctor._base import Finding
 from nas.doctor.mending import Reading
 from nas.errors import NasError
-from nas.run import ATTRIBUTE, open_study
+from nas.layout import ATTRIBUTE
+from nas.opening import open_study
 from nas.settings import Settings
 from nas.storage import of_storage, resolved, said
 

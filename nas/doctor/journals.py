@@ -10,7 +10,7 @@ from nas.doctor._base import Finding
 from nas.doctor.mending import Reading, mended, opened
 from nas.errors import NasError
 from nas.files import write_with
-from nas.run import JOURNAL, STUDY_NAME
+from nas.layout import JOURNAL, STUDY_NAME
 from nas.salvage import damaged, salvage, whole
 from nas.settings import Settings
 

@@ -14,11 +14,12 @@ from nas.files import read_json
 from nas.jobs import RESULT
 from nas.journal import Journal
 from nas.knobs import Choices
-from nas.run import ATTRIBUTE, JOURNAL, STUDY_NAME, TRIALS, facts_of
+from nas.layout import ATTRIBUTE, JOURNAL, STUDY_NAME, TRIALS
 from nas.salvage import CREATE_TRIAL, SET_ATTRIBUTE, SET_PARAM, SET_STATE, Salvage
 from nas.samplers import suggest
 from nas.settings import Settings
 from nas.space import SearchSpace
+from nas.trials import facts_of
 
 if TYPE_CHECKING:
     import optuna

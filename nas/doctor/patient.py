@@ -8,8 +8,8 @@ from pathlib import Path
 from nas.doctor import databases, journals, settings, surroundings, trials
 from nas.doctor._base import Finding
 from nas.errors import UsageError
+from nas.layout import JOURNAL, LOCK
 from nas.locks import take
-from nas.run import JOURNAL, LOCK
 from nas.settings import FILE
 
 

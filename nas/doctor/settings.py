@@ -13,8 +13,8 @@ from nas.architecture import read_text
 from nas.doctor._base import Finding
 from nas.errors import NasError, UsageError
 from nas.files import write_with
+from nas.layout import ATTRIBUTE, JOURNAL
 from nas.migration import FORMAT
-from nas.run import ATTRIBUTE, JOURNAL
 from nas.salvage import SET_STUDY_ATTRIBUTE, operation
 from nas.settings import FILE, Settings, versions
 

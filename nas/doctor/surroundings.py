@@ -10,8 +10,10 @@ from pathlib import Path
 
 from nas.doctor._base import Finding
 from nas.files import TEMPORARY, free_space, read_json, write_json, write_with
+from nas.layout import JOURNAL, LOCK, SESSIONS
 from nas.locks import Holder
-from nas.run import JOURNAL, LOCK, SESSIONS, locked, read_sessions
+from nas.run import locked
+from nas.trials import read_sessions
 
 STILL_SECONDS = 600  # a temporary file that is younger may be in writing, by a worker whose driver is gone
 LEAST_FREE = 200_000_000  # bytes

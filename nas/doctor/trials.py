@@ -11,9 +11,11 @@ from nas.doctor._base import Finding
 from nas.doctor.mending import Reading
 from nas.files import read_json, write_json
 from nas.jobs import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
+from nas.layout import ATTRIBUTE, BASELINES, TRIALS
 from nas.network import cost_of
-from nas.run import ATTRIBUTE, BASELINES, TRIALS, facts_of, locked, objective_values
+from nas.run import locked
 from nas.settings import Settings
+from nas.trials import facts_of, objective_values
 
 if TYPE_CHECKING:
     import optuna

@@ -16,8 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from nas.errors import NasError, UsageError
+from nas.layout import BASELINES, JOURNAL, SESSIONS, TRIALS
+from nas.opening import open_study
 from nas.report.page import Parts, document, figures_json, parts
-from nas.run import BASELINES, JOURNAL, SESSIONS, TRIALS, load_run, locked, open_study
+from nas.run import load_run, locked
 from nas.settings import FILE, Settings
 from nas.storage import of_storage, resolved, said
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from nas.layout import CONFIG, TRIALS
 from nas.records import Trial
 from nas.report import answer
 from nas.report.answer import COUNTS, NOUNS
 from nas.report.markup import Html, table, tag
-from nas.run import CONFIG, TRIALS
 from nas.text import describe, format_count, format_percent, format_seconds, shown
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from nas import flow
 from nas.findings import Compared, Layer, Outcome
+from nas.layout import BASELINES, TRIALS
 from nas.report import theme
 from nas.report.answer import picks
 from nas.report.figures.trials import blank, say, whole_numbers
-from nas.run import BASELINES, TRIALS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

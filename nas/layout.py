@@ -1,0 +1,11 @@
+"""Where what lies in a run's folder, and under which names its study keeps it."""
+
+from __future__ import annotations
+
+from nas.storage import JOURNAL as JOURNAL
+from nas.storage import STUDY_NAME as STUDY_NAME
+
+LOCK, TRIALS, BASELINES, SESSIONS = "run.lock", "trials", "baselines", "sessions.json"
+DECISIONS = "stopping.json"  # in a trial's folder: what early stopping has decided about it
+CONFIG = "config.yaml"  # in the folder of a trial that failed: its network, to be looked into
+ATTRIBUTE = "nas"  # the Optuna user attribute that holds a trial's digest, cost and architecture

@@ -1,0 +1,112 @@
+"""A run's Optuna study, opened: for reading, or by its driver; in the folder's journal, or in a database."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas import limits
+from nas.errors import NasError, UsageError
+from nas.files import unwritable
+from nas.layout import JOURNAL, TRIALS
+from nas.settings import Settings
+from nas.storage import open_storage, redacted, study_name, there
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def open_study(folder: Path, settings: Settings, url: str | None) -> optuna.Study | None:
+    """The run's Optuna study for reading, at this whole URL or in the journal; None if no trial was ever asked for."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if not there(url, folder):
+        check_begun(folder, url)
+        return None
+    if url is None:
+        check_journal(folder / JOURNAL)
+    with reading_study(folder, url):
+        storage = open_storage(url, folder)
+    try:
+        return optuna.load_study(
+            study_name=study_name(settings.storage), storage=storage, sampler=optuna.samplers.RandomSampler()
+        )
+    except KeyError:
+        check_begun(folder, url)
+        return None
+
+
+def drive_study(folder: Path, settings: Settings, url: str | None) -> optuna.Study:
+    """The run's Optuna study for its driver, made if there is none. UsageError if it is not of these settings' objectives."""
+    import optuna
+
+    # "Experimental" says nothing that a user of this program could act on.
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    directions = [objective.direction for objective in settings.parsed_objectives()]
+    with reading_study(folder, url):
+        storage = open_storage(url, folder)
+        name, names = study_name(settings.storage), optuna.get_all_study_names(storage)
+        if url is None and (others := [other for other in names if other != name]):
+            raise UsageError(f"{folder}: {JOURNAL} holds another study than a run's: {others[0]}")
+        if name in names:  # and not `load_if_exists`, which writes a line even so
+            study = optuna.load_study(study_name=name, storage=storage)
+        else:
+            check_begun(folder, url)
+            study = optuna.create_study(study_name=name, storage=storage, directions=directions)
+    if [direction.name.lower() for direction in study.directions] != directions:
+        raise UsageError(f"{folder}: its study has other objectives than its run.yaml")
+    return study
+
+
+def cut_torn_line(folder: Path) -> int:
+    """Cut a torn last line off the run's journal, if it has one; the bytes that were cut."""
+    from nas.salvage import cut_torn
+
+    path = folder / JOURNAL
+    if not path.is_file():
+        return 0
+    try:
+        check_journal(path)
+        return cut_torn(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def check_begun(folder: Path, url: str | None) -> None:
+    """UsageError if the run has trained trials, so that a database without its study is another one than it began with."""
+    if url is not None and any((folder / TRIALS).glob("*")):
+        raise UsageError(f"{folder}: {redacted(url)} holds no study of this run; it began in another database")
+
+
+def check_journal(path: Path) -> None:
+    """UsageError for a journal that would fill the memory: Optuna reads all of it, a line at a time."""
+    if (size := path.stat().st_size) > limits.JOURNAL_BYTES:
+        raise UsageError(f"{path}: {size:,} bytes are too many for a journal (at most {limits.JOURNAL_BYTES:,})")
+    most = limits.JOURNAL_LINE_BYTES
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(most + 1), b""), 1):
+            if len(line) > most:
+                raise UsageError(f"{path}: line {number:,} has more than {most:,} bytes; no entry of a journal has")
+
+
+@contextlib.contextmanager
+def reading_journal(path: Path) -> Iterator[None]:
+    """Turns whatever Optuna raises on a damaged journal, which is nearly any type, into a UsageError that names the file."""
+    try:
+        yield
+    except NasError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:200] or "no reason given"
+        raise UsageError(f"{path}: damaged, or no journal of a study: {type(error).__name__}: {said}") from error
+
+
+def reading_study(folder: Path, url: str | None) -> AbstractContextManager[None]:
+    """`reading_journal` where the study is in the run's journal; a database has errors of its own."""
+    return contextlib.nullcontext() if url else reading_journal(folder / JOURNAL)
