@@ -65,7 +65,9 @@ def _rounded(norms: tuple[float | None, ...]) -> list[float | None]:
 
 def _layer(value: object) -> str:
     checks: tuple[Check, ...] = (text, text, whole(), whole(0, 1))
-    fits = isinstance(value, list) and len(value) == len(checks)
-    return (
-        "" if fits and not any(check(own) for check, own in zip(checks, value, strict=True)) else "a layer's four facts"
-    )
+    fits = isinstance(value, list) and len(value) == len(checks) and not any(map(_fails, checks, value))
+    return "" if fits else "a layer's four facts"
+
+
+def _fails(check: Check, value: object) -> str:
+    return check(value)

@@ -124,8 +124,12 @@ class Part:
         return cls(**options)
 
 
-@cache  # an entry a kind; the library makes the tuple anew each time
 def _fields(kind: type[Part]) -> tuple[dataclasses.Field[Any], ...]:
+    return _listed(kind)  # type: ignore[arg-type]  # a class has a hash, whether or not its instances have
+
+
+@cache  # an entry a kind; the library makes the tuple anew each time
+def _listed(kind: type[Part]) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(kind)
 
 

@@ -50,7 +50,7 @@ def flow_of(run: Run, trial: Trial) -> flow.Flow | None:
 def recorded(run: Run, trials: Sequence[Trial] | None = None) -> list[Compared]:
     """Those of the trials (default: as `gradient_flow`) whose folders hold gradient norms, `MOST` of them, as compared networks."""
     wanted = [*(pick.trial for pick in picks(run)), *run.baselines()] if trials is None else trials
-    found = []
+    found: list[Compared] = []
     for trial in {trial.number: trial for trial in wanted}.values():
         seen = flow_of(run, trial) if len(found) < MOST else None
         if seen is not None:
