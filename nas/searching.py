@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nas import zoo
+from nas import limits, zoo
 from nas.architecture import Architecture
 from nas.blocks import STEMS, Stem
 from nas.budget import METRICS, Budget, survey
@@ -48,6 +48,7 @@ from nas.text import shown
 
 EXECUTORS = ("ray", "local")
 SMALL = 10_000  # training images, below which a fifth instead of a tenth is kept for validation
+LARGEST_SEED = (1 << 31) - 1
 SMALL_IMAGE = 64  # pixels up to which a baseline's ImageNet stem is replaced by the CIFAR one
 
 
@@ -146,8 +147,9 @@ def resume(
     settings = Settings.load(folder)
     if note := _other_versions(settings):
         say(note)
-    _check_executor(executor)
-    if executor.get("trials"):
+    _check_executor({"kind": settings.executor["kind"], **executor})
+    if executor.get("trials") is not None:
+        _check_trials(executor["trials"])
         settings = dataclasses.replace(settings, plan={})  # a number of trials, and no longer the hours
     trials = executor.pop("trials", None) or settings.trials
     if storage is not None and settings.storage:
@@ -183,13 +185,14 @@ def load_again(folder: Path, settings: Settings, say: Say, *, download: bool = F
 def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     """Everything that can be wrong is found here: the run's folder, its settings and the data, without a trace on the disk."""
     begun = time.monotonic()
-    if request.trials < 1:
-        raise UsageError(f"--trials {request.trials}: at least one")
+    _check_trials(request.trials)
+    if not 0 <= request.seed <= LARGEST_SEED:
+        raise UsageError(f"--seed {request.seed}: a whole number from 0 to {LARGEST_SEED:,}")
     if request.executor not in EXECUTORS:
         raise UsageError(f"unknown executor {request.executor!r}; known: {', '.join(EXECUTORS)}")
     SAMPLERS.find(request.sampler)
     stopping = Policy.parse(request.stopping)
-    _check_executor(dataclasses.asdict(request))
+    _check_executor({**dataclasses.asdict(request), "kind": request.executor})
     if request.precision not in ("auto", *PRECISIONS):
         raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
     _check_device(request)
@@ -334,7 +337,20 @@ def _other_versions(settings: Settings) -> str:
     return f"note: this run began with {', '.join(found)}: the accuracies of trials before and after may differ a little for that"
 
 
+def _check_trials(trials: int) -> None:
+    if trials < 1:
+        raise UsageError(f"--trials {trials}: at least one")
+    if trials > limits.TRIALS:
+        raise UsageError(f"--trials {trials}: at most {limits.TRIALS:,}")
+
+
 def _check_executor(asked: Mapping[str, Any]) -> None:
+    if (workers := asked.get("workers")) is not None and workers > limits.WORKERS:
+        raise UsageError(f"--workers {workers}: at most {limits.WORKERS:,}")
+    if asked["kind"] == "local" and asked.get("address"):
+        raise UsageError(
+            f"--address {asked['address']}: the local executor uses no cluster; leave it out, or say --executor ray"
+        )
     for name, least in (("workers", 0), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0), ("trial_timeout", 0.1)):
         value = asked.get(name)
         if name == "gpus_per_trial" and value == AUTO:
@@ -447,6 +463,6 @@ def _leave(run: Run) -> None:
 
     report.write(run)
     folder = run.path / "front"
-    for stale in (*folder.glob("*.yaml"), *folder.glob("index.*")):
-        stale.unlink()  # of a shorter search: what was on its front may not be on this one's
+    for stale in (*folder.glob("[0-9][0-9]*-*.yaml"), *folder.glob("index.*")):
+        stale.unlink()  # of a shorter search: what was on its front, in places that others have now
     export_trials(run, run.front(), folder, EXPORTERS["yaml"], force=True)

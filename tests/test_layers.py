@@ -134,6 +134,7 @@ TABLE: dict[str, set[str]] = {
     "doctor": {
         *(
             "architecture",
+            "claims",
             "files",
             "jobs",
             "journal",
