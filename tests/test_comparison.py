@@ -369,7 +369,9 @@ def test_the_slider_goes_through_the_recorded_norms():
 
 def test_many_epochs_have_few_steps_of_the_slider():
     norms = [[1.0, 1.0, 1.0]] * 201
-    figure = gradients(findings_of((SMALL, [outcome_of([0.1] * 200, gradients_=norms)]), epochs=200).networks, "weights")
+    figure = gradients(
+        findings_of((SMALL, [outcome_of([0.1] * 200, gradients_=norms)]), epochs=200).networks, "weights"
+    )
     labels = [step.label for step in figure.layout.sliders[0].steps]
     assert len(labels) <= 25
     assert (labels[0], labels[-1]) == ("first steps", "200")

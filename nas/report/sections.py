@@ -26,6 +26,7 @@ NETWORKS = (
 )
 MAX_REASON = 2000  # characters of a failure's reason, of which a traceback has many more
 MAX_LIST = 20
+MAX_REASONS = 200
 LEADS = 2  # comparisons with baselines that stand above all else
 
 
@@ -139,8 +140,11 @@ def failures(run: Run) -> list[Html]:
     if not trials:
         return []
     ranked = sorted(trials.items(), key=lambda item: -len(item[1]))
-    rows = [(str(len(names)), ", ".join(names), cause, _clipped(reason)) for (reason, cause), names in ranked]
-    caption = f"Failed trials by reason. They have no accuracy and are on no chart; their networks are in {TRIALS}/NUMBER/{CONFIG}."
+    rows = [
+        (str(len(names)), _value(names), cause, _clipped(reason)) for (reason, cause), names in ranked[:MAX_REASONS]
+    ]
+    which = "by reason" if len(ranked) <= MAX_REASONS else f"by the {MAX_REASONS} commonest of {len(ranked):,} reasons"
+    caption = f"Failed trials {which}. They have no accuracy and are on no chart; their networks are in {TRIALS}/NUMBER/{CONFIG}."
     head = ("Trials", "Which", "Cause", "Reason")
     return [table(caption, head, rows, words=(2, 3))]
 
