@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 from nas import limits
 from nas.blocks.primitives import ACTIVATIONS, NormAct, SqueezeExcitation, squeezed
@@ -126,11 +126,11 @@ class Part(ABC):
 
 
 def _fields(kind: type[Part]) -> tuple[dataclasses.Field[Any], ...]:
-    return _listed(kind)  # type: ignore[arg-type]  # a class has a hash, whether or not its instances have
+    return _listed(cast(Hashable, kind))  # a class is, whether or not its instances are
 
 
 @cache  # an entry a kind; the library makes the tuple anew each time
-def _listed(kind: type[Part]) -> tuple[dataclasses.Field[Any], ...]:
+def _listed(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(kind)
 
 
