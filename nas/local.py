@@ -25,6 +25,7 @@ def run(study: Study, data: TrainingData, monitor: Monitor, stop: Callable[[], b
         threads=threads,
         proxy=settings.training_proxy(),
         engines=settings.engine,
+        gradient_steps=settings.gradient_steps,
     )
     judge = Judge(study.folder, settings, study.url, study.clock)
 

@@ -22,6 +22,7 @@ from nas.data import load as load_data
 from nas.errors import NasError, UsageError, WriteError
 from nas.execution import AUTO, Say, execute
 from nas.execution import check as check_executor
+from nas.flow import STEPS
 from nas.hours import promised
 from nas.jobs import TrainingData
 from nas.latency import Conditions
@@ -101,6 +102,7 @@ class Request:
     address: str | None = None
     storage: str | None = None  # URL of the study's database; None: the journal in the run's folder
     trial_timeout: float | None = None  # seconds that one attempt at a trial may take
+    record_gradients: bool = False  # norms by layer of each trial (`nas.flow`)
     device: str = "auto"
     precision: str = "auto"
     out: Path | None = None
@@ -284,6 +286,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         stopping=stopping.to_dict(),
         latency=latency,
         plan=promise,
+        gradient_steps=STEPS if request.record_gradients else 0,
         id=secrets.token_hex(8),
     )
     return folder, settings, data

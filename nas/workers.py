@@ -264,6 +264,7 @@ def run(
         "threads": max(1, int(resources.cpus)),
         "proxy": settings.training_proxy(),
         "engines": settings.engine,
+        "gradient_steps": settings.gradient_steps,
     }
     trainable = tune.with_resources(
         tune.with_parameters(worker, data=data, options=options), {"CPU": resources.cpus, "GPU": resources.gpus}

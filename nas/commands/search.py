@@ -111,6 +111,11 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
     "--proxy-resolution", type=int, help="Train at this many pixels; costs and configs stay at the images' own."
 )
 @click.option("--proxy-width", default=1.0, help="Train at this share of all widths, as 0.5; costs and configs stay.")
+@click.option(
+    "--record-gradients",
+    is_flag=True,
+    help="Keep each layer's gradient norms, at each training's start, middle and end.",
+)
 @click.option("--train-fraction", default=1.0, help="Train on this share of the training images; validate on all.")
 @click.option(
     "--resolution",

@@ -26,6 +26,7 @@ NETWORKS = (
 )
 MAX_REASON = 2000  # characters of a failure's reason, of which a traceback has many more
 MAX_LIST = 20
+MAX_REASONS = 200
 LEADS = 2  # comparisons with baselines that stand above all else
 
 
@@ -139,8 +140,11 @@ def failures(run: Run) -> list[Html]:
     if not trials:
         return []
     ranked = sorted(trials.items(), key=lambda item: -len(item[1]))
-    rows = [(str(len(names)), ", ".join(names), cause, _clipped(reason)) for (reason, cause), names in ranked]
-    caption = f"Failed trials by reason. They have no accuracy and are on no chart; their networks are in {TRIALS}/NUMBER/{CONFIG}."
+    rows = [
+        (str(len(names)), _value(names), cause, _clipped(reason)) for (reason, cause), names in ranked[:MAX_REASONS]
+    ]
+    which = "by reason" if len(ranked) <= MAX_REASONS else f"by the {MAX_REASONS} commonest of {len(ranked):,} reasons"
+    caption = f"Failed trials {which}. They have no accuracy and are on no chart; their networks are in {TRIALS}/NUMBER/{CONFIG}."
     head = ("Trials", "Which", "Cause", "Reason")
     return [table(caption, head, rows, words=(2, 3))]
 
@@ -178,7 +182,7 @@ def _sessions(sessions: Iterable[Mapping[str, float]]) -> Html:
         rows.append((str(number), begun, f"{session['workers']:g}", *spans, share))
     head = ("Session", "Begun", "Workers", "Start-up", "Search", "Training", "Share of the workers' time")
     caption = "Sessions of the search that ended in order. Training is summed over the workers."
-    return table(caption, head, rows, numbers=(2, 3, 4, 5, 6))
+    return table(caption, head, rows, numbers=(1, 2, 3, 4, 5, 6))
 
 
 def provenance(run: Run) -> list[Html]:
@@ -190,7 +194,7 @@ def provenance(run: Run) -> list[Html]:
         "objectives": config["objectives"],
         "budgets": [_budget(name, *bounds) for name, bounds in config["budgets"].items()] or "none",
         "sampler": config["sampler"],
-        "stopping": ", ".join(f"{key} {value}" for key, value in (config.get("stopping") or {}).items()) or "none",
+        "stopping": _stopping(config.get("stopping") or {}),
         "seed": config["seed"],
         "trials": config["trials"],
         "baselines": [entry["name"] for entry in config["baselines"]] or "none",
@@ -198,6 +202,7 @@ def provenance(run: Run) -> list[Html]:
         **{key: value for key, value in config["executor"].items() if key != "kind" and value is not None},
         "device": config["device"],
         "precision": config["precision"],
+        **({"steps a gradient norm is averaged over": steps} if (steps := config.get("gradient_steps")) else {}),
         "hypervolume reference": answer.reference(run),
         "begun": config["created"],
         "folder": str(run.path),
@@ -220,7 +225,8 @@ def provenance(run: Run) -> list[Html]:
 
 
 def facts(caption: str, facts: Mapping[str, object]) -> Html:
-    return table(caption, ("What", "Value"), ((key.replace("_", " "), _value(value)) for key, value in facts.items()))
+    known = ((key.replace("_", " "), _value(value)) for key, value in facts.items() if value is not None)
+    return table(caption, ("What", "Value"), known)
 
 
 def _value(value: object) -> str:
@@ -230,6 +236,12 @@ def _value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
+
+
+def _stopping(policy: Mapping[str, object]) -> str:
+    """A policy with its options; of none, options say nothing."""
+    name, options = policy.get("name", "none"), (f"{key} {value}" for key, value in policy.items() if key != "name")
+    return ", ".join([str(name), *(options if name != "none" else ())])
 
 
 def _budget(name: str, low: float | None, high: float | None) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CostName: TypeAlias = Literal["params", "macs", "activations", "latency_ms"]
 COSTS: tuple[CostName, ...] = get_args(CostName)
 MAX_NAME = 24  # characters of a label beside its point
+MAX_CURVES = 300  # of a kind; more are ink upon ink, and make a page of 10,000 trials slow
 
 
 def accuracy_against(run: Run, cost: CostName) -> go.Figure:
@@ -102,7 +103,10 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
 
 
 def learning_curves(run: Run) -> go.Figure:
-    """Validation accuracy by epoch: the run's front in colour, baselines dashed, all other trials faint."""
+    """Validation accuracy by epoch: the run's front in colour, baselines dashed, all other trials faint.
+
+    Of more than `MAX_CURVES` of a kind so many are drawn, evenly spread over their last accuracies, and the legend says so.
+    """
     import plotly.graph_objects as go
 
     figure = blank("epoch", "validation accuracy")
@@ -117,6 +121,10 @@ def learning_curves(run: Run) -> go.Figure:
         """All in one trace with gaps: a trace a trial is slow to draw."""
         if not shown:
             return
+        if len(shown) > MAX_CURVES:
+            name = f"{name} ({MAX_CURVES} of {len(shown):,})"
+            ranked = sorted(shown, key=lambda trial: trial.epochs[-1].accuracy)
+            shown = [ranked[round(k * (len(ranked) - 1) / (MAX_CURVES - 1))] for k in range(MAX_CURVES)]
         x: list[int | None] = []
         y: list[float | None] = []
         names: list[str | int | None] = []
@@ -161,10 +169,12 @@ def hypervolume(run: Run) -> go.Figure:
     if not history:
         return say(figure, "no trial has been completed yet")
     whole_numbers(figure, 0, len(history))
+    last = len(history) - 1  # between its steps the line is flat
+    steps = [k for k, volume in enumerate(history) if k in (0, last) or volume != history[k - 1]]
     figure.add_trace(
         go.Scatter(
-            x=list(range(1, len(history) + 1)),
-            y=history,
+            x=[k + 1 for k in steps],
+            y=[history[k] for k in steps],
             mode="lines" if len(history) > 1 else "markers",
             name="hypervolume",
             meta="front",

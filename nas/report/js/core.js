@@ -41,6 +41,7 @@ function unpack(data) {
       reason: reasons[columns.reason[index]],
       net: nets[columns.net[index]],
       front: front.has(index),
+      flow: data.flows?.[index] ?? null,
     };
     for (const cost of data.costs) trial[cost] = columns[cost][index];
     trial.name = trial.label || `trial ${number}`;

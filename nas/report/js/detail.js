@@ -27,7 +27,7 @@ function showDetail(trial) {
   const panel = $("detail");
   if (!panel || !trial) return;
   const { costs, nouns } = page.run;
-  const numbers = costs.map((cost) => `${formatPrice(cost, trial[cost])} ${nouns[cost]}`).join(", ");
+  const numbers = costs.map((cost) => `${formatPrice(cost, trial[cost]).replace(" ", "\u00a0")} ${nouns[cost]}`).join(", ");
   const fronts = page.run.trials.filter((other) => other.front && other.curve.length).slice(0, 40);
   const title = trial === page.run.knee ? `${trial.name}: the knee` : trial.name;
   panel.replaceChildren(
@@ -38,6 +38,7 @@ function showDetail(trial) {
     diagram(trial.net),
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Cost by piece" }, costTable(trial.net, costs)),
     ...(trial.curve.length > 1 ? [make("p", { class: "quiet caption" }, "Learning curve, over those of the front (faint)"), curveOf(trial, fronts)] : []),
+    ...(trial.flow ? [make("p", { class: "quiet caption" }, "Gradient norm ‖∂L/∂y‖ by layer, images to classes (log scale)"), flowOf(trial)] : []),
     ...(trial.accuracy === null && trial.state !== "stopped" ? [] : commandsOf(trial).map(commandLine)),
   );
 }

@@ -1,6 +1,6 @@
 // The chart of accuracy against a cost: axes to choose, the front as a staircase, a point to point at, click or step to.
 
-const explorer = { plot: null, cloud: null, points: [], tip: null };
+const explorer = { plot: null, cloud: null, points: [], tip: null, waiting: false };
 const MANY = 2000; // points from which on they are small
 const NEAR = 18; // pixels
 
@@ -133,6 +133,7 @@ function layoutOf(choice) {
   layout.dragmode = touch ? false : "zoom";
   layout.uirevision = JSON.stringify([cost, choice.error, choice.logX, choice.logY]); // zooming stays while the axes do
   layout.shapes = shapes(choice);
+  if (paper.on) fitPaper(layout);
   return layout;
 }
 
@@ -281,11 +282,16 @@ function startExplorer() {
   plot.addEventListener("focusout", () => showTip(null));
 }
 
+// The ring and the budget's line, once a frame: a step of the slider moves both, and may come more often than it can be drawn.
 function mark() {
-  if (!explorer.cloud) return;
-  const choice = settings();
-  const { x, y } = ringAt(choice);
-  Plotly.update(explorer.plot, { x: [x], y: [y] }, { shapes: shapes(choice) }, [explorer.plot.data.length - 1]);
+  if (!explorer.cloud || explorer.waiting) return;
+  explorer.waiting = true;
+  requestAnimationFrame(() => {
+    explorer.waiting = false;
+    const choice = settings();
+    const { x, y } = ringAt(choice);
+    Plotly.update(explorer.plot, { x: [x], y: [y] }, { shapes: shapes(choice) }, [explorer.plot.data.length - 1]);
+  });
 }
 on("choose", mark);
 on("budget", mark);
