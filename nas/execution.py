@@ -1,4 +1,4 @@
-"""A study, or another desk, carried out by the executor of its settings: workers of Ray, or this process; what both measure before, and account for.
+"""A study, or another desk, carried out by its executor: workers of Ray, or this process; what both measure before, and account for.
 
 Ctrl-C and SIGTERM are taken while it runs (`Interrupts`).
 """

@@ -32,6 +32,7 @@ class Run:
 
     `trials` holds every trial by number, known networks trained as baselines with the numbers -1, -2, ...
     `reference` is the hypervolume's, in the order of `objectives`: chance accuracy and the space's largest costs.
+    `by_means` says whether networks are ranked by means over further seeds: once `nas confirm` is done with the front as searched.
     """
 
     path: Path
@@ -43,6 +44,11 @@ class Run:
     sessions: tuple[
         Mapping[str, Any], ...
     ] = ()  # time accounting of each driver that ended in order: see nas.searching
+    by_means: bool = dataclasses.field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        confirmed = any(trial.repeats for trial in self.trials) and ranking.is_confirmed(self.searched_front())
+        object.__setattr__(self, "by_means", confirmed)
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -51,11 +57,6 @@ class Run:
     def complete(self) -> list[Trial]:
         """Trials trained to the end, baselines first."""
         return [trial for trial in self.trials if trial.values is not None]
-
-    @property
-    def by_means(self) -> bool:
-        """Whether networks are ranked by means over further seeds: once `nas confirm` has done with the front as searched."""
-        return any(trial.repeats for trial in self.trials) and ranking.is_confirmed(self.searched_front())
 
     def ranked(self) -> list[Trial]:
         """The trials that are ranked: the confirmed ones if that goes by means, else all complete ones; baselines first."""
@@ -118,9 +119,9 @@ class Run:
                 for name, value in named
                 if value is not None
             ]
-            raise UsageError(
-                f"{self.path}: no {'confirmed' if self.by_means else 'complete'} trial {'with ' if bounds else ''}{' and '.join(bounds)}".rstrip()
-            )
+            which = "confirmed" if self.by_means else "complete"
+            within = f" with {' and '.join(bounds)}" if bounds else ""
+            raise UsageError(f"{self.path}: no {which} trial{within}")
         return max(fitting, key=lambda trial: (self.accuracy(trial) or 0.0, -trial.cost.macs))
 
     def count(self, state: State) -> int:

@@ -61,7 +61,7 @@ def confirm(run: Path, seeds: int, within: float, quiet: bool, as_json: bool, do
 
 def run_confirm(path: Path, shown: Shown, **options: Any) -> Run:
     from nas.confirmation import confirm as run
-    from nas.confirming import Trainings, TrainingLines, TrainingsLive
+    from nas.confirming import TrainingLines, Trainings, TrainingsLive
 
     def display(confirmation: Confirmation) -> Tally:
         if shown.quiet:

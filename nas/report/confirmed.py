@@ -28,22 +28,20 @@ def sentences(run: Run) -> list[str]:
         return []
     command = f"`nas confirm {shown(run.path)}`"
     if not is_begun(run):
-        return [
-            f"Each network was trained once, and the best of many are the best partly by luck: {command} trains the front from"
-            " further seeds and ranks it by their means."
-        ]
+        said = "Each network was trained once, and the best of many are the best partly by luck:"
+        return [f"{said} {command} trains the front from further seeds and ranks it by their means."]
     if not run.by_means:
         ready = sum(len(trial.repeats) > 1 for trial in searched)
-        found = [
+        said = (
             f"{ready} of the front's {len(searched)} networks are trained from two further seeds or more. Until all are, the front is"
             f" that of the search, whose accuracies are optimistic; {command} goes on."
-        ]
-        return [*found, *_fall(run), *_failed(run)]
-    found = [
+        )
+        return [said, *_fall(run), *_failed(run)]
+    said = (
         "The front is that of the confirmed networks by their means over further seeds, without the training that each was chosen"
         " by; ± is one standard error over the n seeds."
-    ]
-    return [*found, *_fall(run), *_changes(run, searched), *_failed(run), *_contenders(run, searched)]
+    )
+    return [said, *_fall(run), *_changes(run, searched), *_failed(run), *_contenders(run, searched)]
 
 
 def _fall(run: Run) -> list[str]:
@@ -94,11 +92,10 @@ def _contenders(run: Run, searched: Sequence[Trial]) -> list[str]:
         return []
     # Rounded up, with what two roundings to binary may take.
     points = math.ceil(1e4 * max(ranking.lacking(trial, searched) for trial in rivals) + 1e-6) / 100
-    one = len(rivals) == 1
-    return [
-        f"{_names(rivals)}, trained once, would be on it even with {format_percent(off)} points taken off:"
-        f" `nas confirm {shown(run.path)} --within {points:g}` trains {'that one' if one else 'those'} again too."
-    ]
+    those = "that one" if len(rivals) == 1 else "those"
+    command = f"`nas confirm {shown(run.path)} --within {points:g}`"
+    luck = f"even with {format_percent(off)} points taken off" if off else "too"
+    return [f"{_names(rivals)}, trained once, would be on it {luck}: {command} trains {those} again."]
 
 
 def _names(trials: Sequence[Trial]) -> str:

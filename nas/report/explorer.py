@@ -90,7 +90,7 @@ def _budget(run: Run) -> list[Html]:
         (
             f"{answer.round_price(first, limit)} {NOUNS[first]}",
             trial.name,
-            f"{format_percent(trial.accuracy or 0.0)} ± {100 * answer.standard_error(run, trial):.2f}",
+            f"{format_percent(run.accuracy(trial) or 0.0)} ± {100 * answer.standard_error(run, trial):.2f}",
             *(format_price(name, trial.price(name)) for name in costs),
         )
         for limit, trial in answer.within_budgets(run)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nas.layout import CONFIG, TRIALS
 from nas.records import Trial
-from nas.report import answer
+from nas.report import answer, confirmed
 from nas.report.answer import COUNTS, NOUNS
 from nas.report.markup import Html, table, tag
 from nas.text import describe, format_count, format_percent, format_seconds, shown
@@ -52,6 +52,8 @@ def notes(run: Run) -> list[Html]:
         found.append(
             tag("p", "The front has no knee: it bends nowhere so much that one network stands out as a compromise.")
         )
+    if confirmed.is_begun(run):
+        found.append(tag("p", tied(" ".join(confirmed.sentences(run)))))
     return [*found, tag("p", tied(f"{answer.caveat(run)} {MACS} {NETWORKS}"), class_="quiet")]
 
 
@@ -87,7 +89,7 @@ def _picks(run: Run) -> Html:
             "li",
             tag("div", tag("h3", pick.title), show, class_="top"),
             tag(
-                "p", tied(f"{trial.name}: {_percent(trial)} %"), " ", tag("span", error, class_="error"), class_="name"
+                "p", tied(f"{trial.name}: {format_percent(run.accuracy(trial) or 0.0)} %"), " ", tag("span", error, class_="error"), class_="name"
             ),
             tag("p", numbers, class_="costs"),
             tag("p", f"{pick.why[0].upper()}{pick.why[1:]}.", class_="quiet"),
@@ -106,10 +108,12 @@ def front_table(run: Run) -> list[Html]:
     notes: dict[int, list[str]] = defaultdict(list)
     for pick in answer.picks(run):
         notes[pick.trial.number].append(pick.title.lower())
+    again = any(trial.confirmed for trial in front)
     rows = [
         (
             trial.label or str(trial.number),
             _percent(trial),
+            *([_estimate(trial)] if again else []),
             *_counts(trial),
             describe(trial.architecture),
             ", ".join(notes[trial.number]),
@@ -117,14 +121,15 @@ def front_table(run: Run) -> list[Html]:
         for trial in front
     ]
     nouns = " and ".join(NOUNS[name] for name in answer.costs(run))
-    caption = (
-        f"Networks that no other complete one beats in validation accuracy and {nouns} at once, from the cheapest."
-    )
-    head = ("Trial", "Accuracy, %", "Parameters", "MACs", "Activations", "Network", "Note")
+    which, by = ("confirmed", "mean validation accuracy") if run.by_means else ("complete", "validation accuracy")
+    caption = f"Networks that no other {which} one beats in {by} and {nouns} at once, from the cheapest."
+    mean = ["Mean ± s.e. (seeds), %"] if again else []
+    head = ("Trial", "In the search, %" if again else "Accuracy, %", *mean, "Parameters", "MACs", "Activations", "Network", "Note")
+    numbers = tuple(range(1, 5 + len(mean)))
     chosen = answer.picks(run)[0].trial
     command = f"nas export {_path(run)} --trial {shlex.quote(chosen.label or str(chosen.number))}"
     return [
-        table(caption, head, rows, numbers=(1, 2, 3, 4), words=(5,)),
+        table(caption, head, rows, numbers=numbers, words=(numbers[-1] + 1,)),
         tag("p", "The config of one of them, which builds again anywhere: ", tag("code", command)),
     ]
 
@@ -241,6 +246,11 @@ def _budget(name: str, low: float | None, high: float | None) -> str:
 
 def _counts(trial: Trial) -> tuple[str, ...]:
     return tuple(format_count(getattr(trial.cost, name)) for name in COUNTS)
+
+
+def _estimate(trial: Trial) -> str:
+    found = trial.confirmed
+    return f"{format_percent(found.mean)} ± {format_percent(found.std_error)} ({found.n})" if found else "–"
 
 
 def _percent(trial: Trial) -> str:
