@@ -79,6 +79,10 @@ class Run:
         """The front by the search's accuracies alone, of one training each."""
         return ranking.searched_front(self.trials, self.directions)
 
+    def as_searched(self) -> Run:
+        """The run without what further seeds have told: to be held against runs that were not confirmed."""
+        return dataclasses.replace(self, trials=tuple(dataclasses.replace(trial, repeats=()) for trial in self.trials))
+
     def fall(self) -> Estimate | None:
         """By how much the accuracies of the front as searched fell to their means, over its networks; None below two confirmed."""
         return ranking.fall(self.searched_front())

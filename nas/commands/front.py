@@ -74,6 +74,7 @@ def print_front(run: Run) -> None:
     """The front as a table, and how far the run is. NasError if no trial is complete yet."""
     from nas.commands.output import MACS_NOTE, console, print_table, say
     from nas.report import confirmed
+    from nas.report.tables import mean_cell
     from nas.text import format_count, format_ms, format_percent
 
     rows = _rows(run)
@@ -89,7 +90,7 @@ def print_front(run: Run) -> None:
             str(row["rank"]),
             row["label"] or f"trial {row['trial']}",
             format_percent(row["accuracy"]),
-            *([_estimate(row)] if again else []),
+            *([mean_cell(row)] if again else []),
             *(format_count(row[metric]) for metric in ("params", "macs", "activations")),
             *([format_ms(row["latency_ms"])] if timed else []),
             "knee" if row["knee"] else "",
@@ -137,15 +138,6 @@ def print_front(run: Run) -> None:
             costs = f"{format_count(trial.cost.params)} params, {format_count(trial.cost.macs)} MACs"
             say(f"Baseline {trial.label} is not on the front: {format_percent(trial.accuracy)} % with {costs}.")
     say(_standing(run))
-
-
-def _estimate(row: dict[str, Any]) -> str:
-    from nas.text import format_percent
-
-    if not row["accuracy_seeds"]:
-        return "-"
-    mean, error = (format_percent(row[name]) for name in ("accuracy_mean", "accuracy_std_error"))
-    return f"{mean} ± {error} ({row['accuracy_seeds']})"
 
 
 def _failed(run: Run) -> str:

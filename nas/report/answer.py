@@ -237,7 +237,7 @@ def standard_error(run: Run, *trials: Trial) -> float:
         accuracy = _accuracy(run, trial)
         return float(accuracy * (1 - accuracy) / images)
 
-    return sum(map(variance, trials)) ** 0.5
+    return math.sqrt(sum(map(variance, trials)))
 
 
 def _smaller(run: Run, baseline: Trial, rivals: list[Trial]) -> str:

@@ -14,6 +14,7 @@ from nas.records import Trial
 from nas.report import answer, confirmed
 from nas.report.answer import COUNTS, NOUNS
 from nas.report.markup import Html, table, tag
+from nas.report.tables import estimated, mean_cell
 from nas.text import describe, format_count, format_percent, format_seconds, shown
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _picks(run: Run) -> Html:
     cards = []
     for pick in picks:
         trial = pick.trial
-        error = f"± {100 * answer.standard_error(run, trial):.2f}"
+        mark, error = format_percent(run.accuracy(trial) or 0.0), f"± {100 * answer.standard_error(run, trial):.2f}"
         numbers = ", ".join(f"{format_count(getattr(trial.cost, name))} {NOUNS[name]}" for name in COUNTS[:2])
         show = tag(
             "button",
@@ -89,7 +90,11 @@ def _picks(run: Run) -> Html:
             "li",
             tag("div", tag("h3", pick.title), show, class_="top"),
             tag(
-                "p", tied(f"{trial.name}: {format_percent(run.accuracy(trial) or 0.0)} %"), " ", tag("span", error, class_="error"), class_="name"
+                "p",
+                tied(f"{trial.name}: {mark} %"),
+                " ",
+                tag("span", error, class_="error"),
+                class_="name",
             ),
             tag("p", numbers, class_="costs"),
             tag("p", f"{pick.why[0].upper()}{pick.why[1:]}.", class_="quiet"),
@@ -113,7 +118,7 @@ def front_table(run: Run) -> list[Html]:
         (
             trial.label or str(trial.number),
             _percent(trial),
-            *([_estimate(trial)] if again else []),
+            *([mean_cell(estimated(trial))] if again else []),
             *_counts(trial),
             describe(trial.architecture),
             ", ".join(notes[trial.number]),
@@ -124,7 +129,16 @@ def front_table(run: Run) -> list[Html]:
     which, by = ("confirmed", "mean validation accuracy") if run.by_means else ("complete", "validation accuracy")
     caption = f"Networks that no other {which} one beats in {by} and {nouns} at once, from the cheapest."
     mean = ["Mean ± s.e. (seeds), %"] if again else []
-    head = ("Trial", "In the search, %" if again else "Accuracy, %", *mean, "Parameters", "MACs", "Activations", "Network", "Note")
+    head = (
+        "Trial",
+        "In the search, %" if again else "Accuracy, %",
+        *mean,
+        "Parameters",
+        "MACs",
+        "Activations",
+        "Network",
+        "Note",
+    )
     numbers = tuple(range(1, 5 + len(mean)))
     chosen = answer.picks(run)[0].trial
     command = f"nas export {_path(run)} --trial {shlex.quote(chosen.label or str(chosen.number))}"
@@ -246,11 +260,6 @@ def _budget(name: str, low: float | None, high: float | None) -> str:
 
 def _counts(trial: Trial) -> tuple[str, ...]:
     return tuple(format_count(getattr(trial.cost, name)) for name in COUNTS)
-
-
-def _estimate(trial: Trial) -> str:
-    found = trial.confirmed
-    return f"{format_percent(found.mean)} ± {format_percent(found.std_error)} ({found.n})" if found else "–"
 
 
 def _percent(trial: Trial) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.pareto import knee
-from nas.text import cell, describe
+from nas.text import cell, describe, format_percent
 
 if TYPE_CHECKING:
     from nas.records import State, Trial
@@ -44,6 +44,14 @@ def estimated(trial: Trial) -> dict[str, Any]:
         "accuracy_std_error": found.std_error if found else None,
         "accuracy_seeds": found.n if found else 0,
     }
+
+
+def mean_cell(row: Mapping[str, Any]) -> str:
+    """What a table says of `estimated`, in percent: `93.12 ± 0.21 (3)`; a dash without a mean."""
+    if not row["accuracy_seeds"]:
+        return "–"
+    mean, error = (format_percent(row[name]) for name in ("accuracy_mean", "accuracy_std_error"))
+    return f"{mean} ± {error} ({row['accuracy_seeds']})"
 
 
 def confirmation(run: Run) -> dict[str, Any] | None:
