@@ -14,14 +14,14 @@ from nas.trials import read_result
 _SEED = re.compile(r"seed(\d+)", re.ASCII)
 
 
-def name_of(trial: Trial) -> str:
-    """The folder of a trial below `RUN/confirmed`."""
-    return f"baseline-{trial.label}" if trial.label else f"trial-{trial.number}"
+def folder_name(number: int, label: str) -> str:
+    """The name of a trial's folder below `RUN/confirmed`."""
+    return f"baseline-{label}" if label else f"trial-{number}"
 
 
 def repeat_folder(folder: Path, trial: Trial, seed: int) -> Path:
     """Where a run's trial is trained again from this seed."""
-    return folder / CONFIRMED / name_of(trial) / f"seed{seed}"
+    return folder / CONFIRMED / folder_name(trial.number, trial.label) / f"seed{seed}"
 
 
 def seed_folders(place: Path) -> Iterator[tuple[int, Path]]:
@@ -37,7 +37,7 @@ def with_repeats(folder: Path, trials: Iterable[Trial]) -> list[Trial]:
     there = {path.name for path in (folder / CONFIRMED).iterdir()}
     return [
         dataclasses.replace(trial, repeats=tuple(_repeats(folder / CONFIRMED / name, trial.digest)))
-        if (name := name_of(trial)) in there
+        if (name := folder_name(trial.number, trial.label)) in there
         else trial
         for trial in trials
     ]
