@@ -130,12 +130,8 @@ def test_what_diverged_is_known_and_what_the_machine_failed_is_tried_again(run):
             confirmation.tell(job.key)
     jobs = confirm(run, seeds=2)
     assert job in jobs
-    networks = len(load_run(run).front()) + sum(
-        t not in load_run(run).searched_front() for t in load_run(run).baselines()
-    )
     assert len(jobs) == len({(j.architecture.digest, j.seed) for j in jobs})
     assert sum(r.state == "failed" for t in load_run(run).trials for r in t.repeats) == 1
-    assert networks
     assert "1 of 2 further trainings failed" in output("front", run)
 
 
@@ -158,10 +154,7 @@ def test_not_beside_a_driver_nor_a_driver_beside_it(run):
     assert not load_run(run).active
 
 
-def test_not_with_another_recipe_nor_other_data(run):
-    result = nas_("confirm", run, "--executor", "local")  # the made run's fingerprint is nobody's
-    assert result.exit_code == 2
-    assert "the data set digits has changed since the run began" in result.stderr
+def test_not_with_another_recipe(run):
     settings = Settings.load(run)
     dataclasses.replace(settings, recipe={**settings.recipe, "learning_rate": 0.01}).save(run)
     assert "its study has other recipe than its run.yaml" in refusal("confirm", run, "--executor", "local")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import statistics
 
 import numpy as np
@@ -16,7 +17,7 @@ from nas.errors import UsageError
 from nas.records import Estimate, Repeat, Trial
 
 DIRECTIONS = ("maximize", "minimize", "minimize")
-TRIAL = make_trial(0, "complete", network(__import__("random").Random(0)), 0.9)
+TRIAL = make_trial(0, "complete", network(random.Random(0)), 0.9)
 
 
 def trial_of(number: int, values: tuple[float, ...], *again: float) -> Trial:
@@ -126,7 +127,7 @@ def test_the_fall_is_over_what_the_search_chose():
 
 
 def test_the_table_for_notebooks_has_the_estimates():
-    run = confirmed_run(30)
+    run = confirmed_run(30, latency={})
     table = run.dataframe().set_index("number")
     for trial in run.trials:
         row, found = table.loc[trial.number], trial.confirmed
