@@ -15,15 +15,16 @@ from nas.text import format_estimate, format_percent
 pytestmark = pytest.mark.browser
 
 DRAWN = "() => document.querySelector('#explorer[data-cloud]') && document.querySelector('#detail h3')"
-# A trace of the explorer by its name: its points, and the ends of their bars as Plotly drew them, in data units.
+# A trace of the explorer by its name: its points and the lengths of their bars, in data units.
 BARS = """(name) => {
-    const plot = document.getElementById('explorer');
-    const place = plot.data.findIndex((trace) => trace.name === name);
-    const trace = plot.data[place];
-    const { yaxis } = plot._fullLayout;
-    const drawn = [...plot.querySelectorAll('.scatterlayer .trace')].map((group) => [...group.querySelectorAll('path.yerror')]);
-    const paths = drawn[place].map((path) => path.getAttribute('d').match(/-?[\\d.]+/g).map(Number));
-    return { x: trace.x, y: trace.y, errors: trace.error_y.array, count: paths.length, visible: drawn[place].every((p) => p.getBBox().height > 0) };
+    const trace = document.getElementById('explorer').data.find((trace) => trace.name === name);
+    return { x: trace.x, y: trace.y, errors: trace.error_y.array };
+}"""
+# Heights of all bars as Plotly drew them, in pixels, and how many a unit of the axis has.
+DRAWN_BARS = """() => {
+    const { yaxis } = document.getElementById('explorer')._fullLayout;
+    const bars = [...document.querySelectorAll('#explorer path.yerror')].map((path) => path.getBBox().height);
+    return [bars, Math.abs(yaxis.d2p(1) - yaxis.d2p(0))];
 }"""
 
 
@@ -66,8 +67,9 @@ def test_each_mean_has_a_bar_of_its_standard_error(page, run):
         want = {(t.cost.params, t.confirmed.mean, t.confirmed.std_error) for t in trials}
         assert trials
         assert set(zip(found["x"], found["y"], found["errors"], strict=True)) == want
-        assert found["count"] == len(trials)
-        assert found["visible"]
+    heights, unit = page.evaluate(DRAWN_BARS)
+    want = sorted(2 * trial.confirmed.std_error * unit for trial in run.ranked())
+    assert sorted(heights) == pytest.approx(want, abs=1)
     page.uncheck("#explorer-bars")
     page.wait_for_function("() => !document.querySelector('#explorer path.yerror')")
 
