@@ -214,7 +214,7 @@ def test_all_that_read_a_run_agree_to_the_digit(confirmed):
         assert tuple(float(lines[trial.number][name]) for name in names) == three
         assert tuple(provenance(run, trial)[name] for name in names) == three
         cell = f"{format_percent(want.mean)} ± {format_percent(want.std_error)} (3)"
-        assert cell in next(line for line in text.splitlines() if line.startswith(f"{row['rank']:>2} "))
+        assert cell in next(line for line in text.splitlines() if line.split()[:1] == [str(row["rank"])])
         assert shown[1:3] == [format_percent(trial.accuracy), cell]
     report = json.loads(Path(output("report", confirmed, "--format", "json").strip()).read_text(encoding="utf-8"))
     assert {row["trial"]: row["accuracy_mean"] for row in report["all_trials"]} == {
@@ -330,7 +330,7 @@ def test_the_doctor_knows_what_may_be_wrong(run):
     assert any("result.json is torn" in text for text in found["warning"])
     assert any("that of another network" in text for text in found["warning"])
     assert any("trial-999: of no trial of the run" in text for text in found["warning"])
-    assert any("changed by hand" in text for text in found["needs you"])
+    assert any("its accuracy is 0.99" in text for text in found["needs you"])
     assert any("not trained to its end" in text for text in found["note"])
     assert any("left behind by a worker" in text for text in found["repairable"])
     assert any("left behind by a worker" in text for text in complaints(run, repair=True)["repaired"])
