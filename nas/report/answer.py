@@ -65,13 +65,14 @@ def picks(run: Run) -> list[Pick]:
     if middle is not None:
         found.append(Pick(KNEE, "beyond it, accuracy is bought most dearly", middle))
     best = run.best()
+    measure = "mean validation accuracy of those confirmed" if run.by_means else "validation accuracy of all"
     first = costs(run)[0]
     close = [trial for trial in run.ranked() if points(_accuracy(run, best), _accuracy(run, trial)) <= CLOSE]
     small = min(close, key=lambda trial: (trial.price(first), -_accuracy(run, trial)))
     if small is best:
-        why = f"the highest validation accuracy of all; none with {_few('fewer', first)} {NOUNS[first]} comes within {CLOSE:g} point"
+        why = f"the highest {measure}; none with {_few('fewer', first)} {NOUNS[first]} comes within {CLOSE:g} point"
         return [*found, Pick("Most accurate", why, best)]
-    found.append(Pick("Most accurate", "the highest validation accuracy of all", best))
+    found.append(Pick("Most accurate", f"the highest {measure}", best))
     why = f"the {_few('fewest', first)} {NOUNS[first]} within {CLOSE:g} point of the most accurate"
     found.append(Pick("Smallest that comes close", why, small))
     return found

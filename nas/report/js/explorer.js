@@ -128,7 +128,8 @@ function layoutOf(choice) {
   const rangeX = padded(all.map((trial) => trial[cost]), choice.logX, choice.logX ? 0.04 : 0);
   const heights = within.map((trial) => heightOf(trial, choice)).filter((y) => drawable(choice, y));
   const errors = choice.bars ? within.flatMap((trial) => [1, -1].map((sign) => heightOf(trial, choice) + sign * errorOf(trial))).filter((y) => drawable(choice, y)) : [];
-  const rangeY = padded([...heights, ...errors], choice.logY, choice.logY ? 0.03 : 0.002);
+  const before = page.run.byMeans ? searchedLine(choice).y : [];
+  const rangeY = padded([...heights, ...errors, ...before], choice.logY, choice.logY ? 0.03 : 0.002);
   const ticks = choice.logX ? logTicks(rangeX, narrow.matches ? 5 : 9) : null;
   Object.assign(layout.xaxis, {
     type: choice.logX ? "log" : "linear",
