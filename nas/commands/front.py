@@ -136,7 +136,8 @@ def print_front(run: Run) -> None:
     for trial in run.baselines():
         if trial.accuracy is not None and trial.number not in {row["trial"] for row in rows}:
             costs = f"{format_count(trial.cost.params)} params, {format_count(trial.cost.macs)} MACs"
-            say(f"Baseline {trial.label} is not on the front: {format_percent(trial.accuracy)} % with {costs}.")
+            mark = format_percent(run.accuracy(trial) or 0.0)
+            say(f"Baseline {trial.label} is not on the front: {mark} % with {costs}.")
     say(_standing(run))
 
 

@@ -57,6 +57,8 @@ def _fall(run: Run) -> list[str]:
         if fall.mean > 0
         else ""
     )
+    if abs(fall.mean) < 2 * fall.std_error:
+        warning = " (less than two standard errors, so it may be chance)"
     return [f"The accuracies that the search chose by {word} by {size}{warning}."]
 
 
