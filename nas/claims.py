@@ -7,6 +7,7 @@ copied under it finds the copy's nonce in the study, and stops.
 
 from __future__ import annotations
 
+import json
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,14 +39,20 @@ class Claim:
             )
 
 
-def claim(folder: Path, study: optuna.Study) -> Claim:
-    """Take the study for this folder. UsageError if it was driven on from another copy of the folder since this one was made."""
+def check(folder: Path, study: optuna.Study) -> None:
+    """UsageError if the study was driven on from another copy of the folder since this one was made."""
     now, kept = study.user_attrs.get(ATTRIBUTE), read_json(folder / FILE)
     if now is not None and now not in (kept if isinstance(kept, list) else []):
         raise UsageError(
             f"{folder}: its study, in a database, was driven on from another copy of this folder, where the results since lie; "
-            f"go on there"
+            f"go on there, or, if that copy is lost, write {json.dumps([now])} into {FILE}"
         )
+
+
+def claim(folder: Path, study: optuna.Study) -> Claim:
+    """Take the study for this folder. UsageError as of `check`."""
+    check(folder, study)
+    now = study.user_attrs.get(ATTRIBUTE)
     nonce = secrets.token_hex(8)
     write_json(
         folder / FILE, [*([] if now is None else [now]), nonce]

@@ -98,6 +98,12 @@ class Commands(click.Group):
             status = _fail(str(error), 2)
         except NasError as error:
             status = _fail(str(error), 1) if not _stopped(error) else _interrupted(str(error))
+        except OSError as error:
+            if error.filename is None:
+                raise
+            status = _fail(
+                f"{os.fsdecode(error.filename)}: {error.strerror or error}", 1
+            )  # a folder that can't be read
         except (click.Abort, KeyboardInterrupt) as error:
             # A command that can go on later raises KeyboardInterrupt with the words for it; click wraps it.
             cause = error.__cause__ if isinstance(error, click.Abort) else error

@@ -197,9 +197,9 @@ def confirm(
     check_seeds(seeds, "--seeds")
     if not 0 <= within <= 100:
         raise UsageError(f"--within {within:g}: points of accuracy, from 0 to 100")
-    check_executor(executor)
     folder = Path(path).absolute()
     begun = Settings.load(folder)
+    check_executor({"kind": begun.executor["kind"], **executor})
     if text := other_versions(begun):
         say(text)
     settings = dataclasses.replace(begun, executor={**begun.executor, **executor})

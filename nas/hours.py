@@ -40,7 +40,7 @@ def promised(
     if request.hours is not None and request.gpu_hours is not None:
         raise UsageError("--hours and --gpu-hours: one of them")
     if not 0 < given < math.inf:
-        raise UsageError(f"--hours {given:g}: a number above 0")
+        raise UsageError(f"--{'gpu-' if request.hours is None else ''}hours {given:g}: a number above 0")
     device = pick_device(request.device)
     gpus = (1 if request.executor == "local" else gpu_count()) if device.type == "cuda" else 0
     if request.gpu_hours is not None and not gpus:
@@ -53,7 +53,9 @@ def promised(
         each = max(1, int(1 / share)) if share else 1
         slots = min(request.workers or each * gpus, each * gpus)
     else:
-        slots = each = request.workers or max(1, int(cores / (request.cpus_per_trial or 1)))
+        fit = max(1, int(cores / (request.cpus_per_trial or 1)))
+        slots = request.workers or fit
+        each = min(slots, fit)  # more are for another machine's cores, or for none
     threads = max(1, int(request.cpus_per_trial or cores // max(slots, 1)))
     networks = planning.representatives(space, proxy, request.seed)
     precision = pick_precision(request.precision, device, networks[len(networks) // 2])

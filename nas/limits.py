@@ -36,6 +36,7 @@ VALUES = 10_000  # of a knob: a domain is meant to be read; a typing slip in YAM
 CHAIN = 8  # spaces that extend one another
 CLASSES = 1 << 20  # as MAX_OPTION of every whole number that a part has
 TRIALS = 10_000_000  # of a run
+WORKERS = 1_000_000  # that are asked for
 
 # -- tables of benchmarks ------------------------------------------------------------------------------------------------
 

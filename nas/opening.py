@@ -49,6 +49,8 @@ def drive_study(folder: Path, settings: Settings, url: str | None) -> optuna.Stu
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     directions = [objective.direction for objective in settings.parsed_objectives()]
+    if not there(url, folder):
+        check_begun(folder, url)  # before opening makes the file
     with reading_study(folder, url):
         storage = open_storage(url, folder)
         name, names = study_name(settings.storage), optuna.get_all_study_names(storage)
@@ -66,22 +68,29 @@ def drive_study(folder: Path, settings: Settings, url: str | None) -> optuna.Stu
 
 def cut_torn_line(folder: Path) -> int:
     """Cut a torn last line off the run's journal, if it has one; the bytes that were cut."""
-    from nas.salvage import cut_torn
+    from nas.salvage import cut_torn, whole
 
     path = folder / JOURNAL
     if not path.is_file():
         return 0
     try:
         check_journal(path)
+        if not whole(path.read_bytes()):
+            check_begun(folder, None)  # nothing would be left
         return cut_torn(path)
     except OSError as error:
         raise unwritable(path, error) from error
 
 
 def check_begun(folder: Path, url: str | None) -> None:
-    """UsageError if the run has trained trials, so that a database without its study is another one than it began with."""
+    """UsageError if the run has trained trials, so that where no study is there was one: it would train them all again."""
     if url is not None and any((folder / TRIALS).glob("*")):
         raise UsageError(f"{folder}: {redacted(url)} holds no study of this run; it began in another database")
+    if url is None and any((folder / TRIALS).glob("*/result.json")):
+        state = "holds nothing of its study" if (folder / JOURNAL).exists() else "is missing"
+        raise UsageError(
+            f"{folder}: {JOURNAL} {state}, although trials have ended; put it back from a copy, or start a new search"
+        )
 
 
 def check_journal(path: Path) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nas import zoo
+from nas import limits, zoo
 from nas.architecture import Architecture
 from nas.blocks import STEMS, Stem
 from nas.budget import METRICS, Budget, survey
@@ -47,6 +47,7 @@ from nas.text import shown
 
 EXECUTORS = ("ray", "local")
 SMALL = 10_000  # training images, below which a fifth instead of a tenth is kept for validation
+LARGEST_SEED = (1 << 31) - 1
 SMALL_IMAGE = 64  # pixels up to which a baseline's ImageNet stem is replaced by the CIFAR one
 
 
@@ -144,8 +145,9 @@ def resume(
     settings = Settings.load(folder)
     if note := other_versions(settings):
         say(note)
-    check_executor(executor)
-    if executor.get("trials"):
+    check_executor({"kind": settings.executor["kind"], **executor})
+    if executor.get("trials") is not None:
+        _check_trials(executor["trials"])
         settings = dataclasses.replace(settings, plan={})  # a number of trials, and no longer the hours
     trials = executor.pop("trials", None) or settings.trials
     if storage is not None and settings.storage:
@@ -181,13 +183,14 @@ def load_again(folder: Path, settings: Settings, say: Say, *, download: bool = F
 def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     """Everything that can be wrong is found here: the run's folder, its settings and the data, without a trace on the disk."""
     begun = time.monotonic()
-    if request.trials < 1:
-        raise UsageError(f"--trials {request.trials}: at least one")
+    _check_trials(request.trials)
+    if not 0 <= request.seed <= LARGEST_SEED:
+        raise UsageError(f"--seed {request.seed}: a whole number from 0 to {LARGEST_SEED:,}")
     if request.executor not in EXECUTORS:
         raise UsageError(f"unknown executor {request.executor!r}; known: {', '.join(EXECUTORS)}")
     SAMPLERS.find(request.sampler)
     stopping = Policy.parse(request.stopping)
-    check_executor(dataclasses.asdict(request))
+    check_executor({**dataclasses.asdict(request), "kind": request.executor})
     if request.precision not in ("auto", *PRECISIONS):
         raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
     _check_device(request)
@@ -331,7 +334,20 @@ def other_versions(settings: Settings) -> str:
     return f"note: this run began with {', '.join(found)}: the accuracies of trials before and after may differ a little for that"
 
 
+def _check_trials(trials: int) -> None:
+    if trials < 1:
+        raise UsageError(f"--trials {trials}: at least one")
+    if trials > limits.TRIALS:
+        raise UsageError(f"--trials {trials}: at most {limits.TRIALS:,}")
+
+
 def check_executor(asked: Mapping[str, Any]) -> None:
+    if (workers := asked.get("workers")) is not None and workers > limits.WORKERS:
+        raise UsageError(f"--workers {workers}: at most {limits.WORKERS:,}")
+    if asked["kind"] == "local" and asked.get("address"):
+        raise UsageError(
+            f"--address {asked['address']}: the local executor uses no cluster; leave it out, or say --executor ray"
+        )
     for name, least in (("workers", 0), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0), ("trial_timeout", 0.1)):
         value = asked.get(name)
         if name == "gpus_per_trial" and value == AUTO:
@@ -444,6 +460,6 @@ def leave(run: Run) -> None:
 
     report.write(run)
     folder = run.path / "front"
-    for stale in (*folder.glob("*.yaml"), *folder.glob("index.*")):
-        stale.unlink()  # of a shorter search: what was on its front may not be on this one's
+    for stale in (*folder.glob("[0-9][0-9]*-*.yaml"), *folder.glob("index.*")):
+        stale.unlink()  # of a shorter search: what was on its front, in places that others have now
     export_trials(run, run.front(), folder, EXPORTERS["yaml"], force=True)

@@ -113,6 +113,8 @@ class Settings:
         return pixels
 
     def save(self, folder: Path) -> None:
+        """Write `run.yaml`. UsageError for settings that it could not be read with again."""
+        _check(dataclasses.asdict(self), str(folder / FILE))
         dumped = yaml.dump(dataclasses.asdict(self), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
         write_text(folder / FILE, dumped)
 
@@ -215,7 +217,7 @@ _OF_DATASET: Mapping[str, Check] = {
 _LATER: Mapping[str, Check] = {"asked_resolution": optional(whole(1, limits.RESOLUTION)), "skipped_images": whole()}
 _OF_EXECUTOR: Mapping[str, Check] = {
     "kind": text,
-    "workers": whole(0, 1_000_000),
+    "workers": whole(0, limits.WORKERS),
     "cpus_per_trial": optional(number),
     "gpus_per_trial": lambda value: "" if isinstance(value, str) else optional(number)(value),
     "address": optional(text),
@@ -257,8 +259,12 @@ def _check(data: Mapping[str, Any], where: str) -> None:
         Budget({metric: (ends[0], ends[1]) for metric, ends in data["budgets"].items()})
         if plan := data.get("plan"):
             require(plan, dict.fromkeys(("seconds", "trial_seconds", "spent"), number), "plan")
+            require(plan, {"trials": whole(1)}, "plan", missing=True)
+        require(data.get("engine", {}), dict.fromkeys(data.get("engine", {}), mapping), "engine")
+        require(data.get("packing", {}), {"trials_per_gpu": whole(1)}, "packing", missing=True)
         if latency := data.get("latency"):
             require(latency, _OF_LATENCY, "latency")
+            require(latency, {"measured_on": text}, "latency", missing=True)
             Conditions(latency["device"], latency["batch"], latency["threads"])
         if not latency and any(objective.name == "latency_ms" for objective in objectives):
             raise UsageError("latency: is missing, although latency_ms is an objective")

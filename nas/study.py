@@ -170,21 +170,21 @@ class Study(Desk):
         """
         if self.meter is None:
             return
-        self.meter.prepare(say)
         latency, meter = self.settings.latency, self.meter
-        known = latency.get("measured_on", meter.device)
-        if known != meter.device:
+        device = meter.identified()
+        known = latency.get("measured_on", device)
+        if known != device:
             raise UsageError(
-                f"{self.folder}: its latencies were measured on {known}, and this machine has {meter.device}; go on there"
+                f"{self.folder}: its latencies were measured on {known}, and this machine has {device}; go on there"
             )
-        facts = {**latency, "measured_on": meter.device, "quiet_ms": meter.quiet_ms, **meter.lookup.said()}
+        meter.prepare(say)
+        facts = {**latency, "measured_on": device, "quiet_ms": meter.quiet_ms, **meter.lookup.said()}
         # Behind the first trial it stays: hypervolumes of one run are from one point.
         worst = [
             1.1 * meter.largest_ms if own.name == LATENCY and "measured_on" not in latency else before
             for own, before in zip(self.objectives, self.settings.reference, strict=True)
         ]
-        self.settings = dataclasses.replace(self.settings, latency=facts, reference=worst)
-        self.settings.save(self.folder)
+        self.keep(dataclasses.replace(self.settings, latency=facts, reference=worst))
 
     def _hand_out(self, job: Job) -> Job:
         if self.meter is not None and not job.latency:  # a baseline, or a trial of a run that was mended

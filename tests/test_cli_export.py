@@ -106,7 +106,7 @@ def test_folders_are_replaced_as_a_whole_if_forced(trained, tmp_path):
     assert output("export", folder, "--format", "huggingface", "--out", tmp_path)
     (Path(path) / "old.bin").write_text("")
     (Path(path) / "config.json").write_text("mine")
-    assert "config.json: holds something else" in refusal(
+    assert "config.json and 1 more: holds something else" in refusal(
         "export", folder, "--format", "huggingface", "--out", tmp_path
     )
     output("export", folder, "--format", "huggingface", "--out", tmp_path, "--force")

@@ -17,7 +17,7 @@ from helpers_cli import nas_, output, refusal
 from helpers_search import TINY, finish, settings_of, space_of
 from make_run import epochs_of, result_of
 
-from nas.doctor import examine, healthy
+from nas.doctor import examine, healthy, journals, trials
 from nas.errors import NasError, UsageError
 from nas.files import read_json, write_json
 from nas.jobs import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
@@ -213,9 +213,47 @@ def test_the_journal_of_another_program(run):
     assert levels(examine(run))["needs you"] == [f"{JOURNAL}: holds no study of a run"]
 
 
-def test_a_journal_that_is_gone(run):
-    (run / JOURNAL).unlink()
-    assert levels(examine(run))["needs you"] == [f"{JOURNAL}: missing, although trials have ended"]
+def test_a_latency_that_the_journal_no_longer_has(run):
+    """The value of an objective can't be checked then, and that is a finding."""
+    settings = dataclasses.replace(Settings.load(run), objectives=["accuracy", "latency_ms"])
+    reading = journals.check(run, Settings.load(run), False)[1]
+    found = trials.check(run, settings, reading, False)
+    assert found and {(own.level, own.what) for own in found} >= {
+        ("needs you", "latency is an objective of this run, and this network's was not recorded")
+    }
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def overwritten(path: Path) -> None:
+    path.write_bytes(b"\x00\xff not json\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(gone, "missing"), (emptied, "holds nothing that can be read"), (overwritten, "holds nothing that can be read")],
+)
+def test_a_journal_that_is_lost_does_not_begin_anew(run, damage, said):
+    """Resuming would train every trial again, over its result."""
+    results = {path: path.read_bytes() for path in run.glob("trials/*/result.json")}
+    damage(run / JOURNAL)
+    before = (run / JOURNAL).read_bytes() if (run / JOURNAL).exists() else None
+    wanted = rf"{JOURNAL} (is missing|holds nothing of its study), although trials have ended; put it back from a copy"
+    with pytest.raises(UsageError, match=wanted), Study(run, Settings.load(run)):
+        pass
+    if damage is not overwritten:  # what can't be read at all has an error of its own
+        with pytest.raises(UsageError, match=wanted):
+            load_run(run)
+    for repair in (False, True):
+        assert levels(examine(run, repair=repair))["needs you"] == [f"{JOURNAL}: {said}, although trials have ended"]
+    assert ((run / JOURNAL).read_bytes() if (run / JOURNAL).exists() else None) == before
+    assert {path: path.read_bytes() for path in run.glob("trials/*/result.json")} == results and results
 
 
 # -- run.yaml ----------------------------------------------------------------------------------------------------------

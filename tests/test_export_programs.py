@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from nas.errors import NasError
 from nas.export import EXPORTERS, MissingPackage, NotExpressible, Subject
+from nas.export.huggingface import card
 from nas.network import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -105,10 +106,19 @@ def test_a_folder_for_the_hub_says_what_it_holds(tmp_path):
     config = json.loads((tmp_path / "x" / "config.json").read_text())
     assert config["id2label"]["6"] == "g"
     assert (config["digest"], config["image_mean"], config["trained"]) == (architecture.digest, [0.5], True)
-    card = (tmp_path / "x" / "README.md").read_text()
-    assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "image-classification"
-    assert "| accuracy, test split | 93.12 % |" in card
-    assert "random" not in card
+    text = (tmp_path / "x" / "README.md").read_text()
+    assert yaml.safe_load(text.split("---")[1])["pipeline_tag"] == "image-classification"
+    assert "| accuracy, test split | 93.12 % |" in text
+    assert "random" not in text
+
+
+@pytest.mark.parametrize("weights", [None, {}])
+def test_what_a_search_found_is_not_said_of_other_weights(weights):
+    data = {"name": "shapes", "fingerprint": "0" * 64}
+    facts = {"run": "mine", "trial": 3, "accuracy": 0.9312, "accuracy_on": "validation", "epochs": 10, "dataset": data}
+    text = card(Subject(DESIGNS["basic"], facts, weights))
+    assert "| accuracy, validation split after 10 epochs of the search | 93.12 % |" in text
+    assert "\nThe search trained it on shapes.\n" in text and "\nTrained on" not in text
 
 
 def test_weights_that_were_not_given_are_random_ones_and_said_so(tmp_path):

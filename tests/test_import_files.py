@@ -292,9 +292,13 @@ def test_which_study_is_asked_for_where_there_are_several(journal):
 
 def test_what_is_wrong_with_a_study_is_one_line(journal, tmp_path):
     assert "--space says which space" in refusal("import", journal)
-    assert "none of its 4 complete trials is a choice of space 'mbconv'" in refusal(
-        "import", journal, "--space", "mbconv"
-    )
+    said = refusal("import", journal, "--space", "mbconv")
+    assert "none of its 4 complete trials is a choice of space 'mbconv'" in said
+    assert said.endswith("Choices are taken for images of 32 pixels; --resolution says otherwise")
+    assert "--resolution" not in refusal("import", journal, "--space", "mbconv", "--resolution", 32)
+    (tmp_path / "empty.journal").write_bytes(b"")
+    said = refusal("import", tmp_path / "empty.journal", "--from", "optuna", "--space", "resnext")
+    assert said.endswith("empty.journal: holds no Optuna study")
     empty = tmp_path / "other.db"
     with sqlite3.connect(empty) as connection:
         connection.execute("CREATE TABLE cats (name TEXT)")

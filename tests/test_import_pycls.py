@@ -370,3 +370,11 @@ def test_a_sweep_without_networks_is_an_error(tmp_path):
     path = tmp_path / "sweep.json"
     path.write_text(json.dumps([{"log_file": "logs/a/stdout.log"}]))
     assert "none of its 1 jobs gives a network; a: it has no cfg" in refusal("import", path)
+
+
+def test_what_is_wrong_with_a_part_names_the_file(tmp_path):
+    """Each of its numbers may be, and their product can't."""
+    wide = {"TRANS_FUN": "bottleneck_transform", "NUM_GROUPS": 1_000_000, "WIDTH_PER_GROUP": 1_000_000}
+    path = tmp_path / "wide.yaml"
+    path.write_text(yaml.safe_dump({"MODEL": {"TYPE": "resnet", "DEPTH": 50}, "RESNET": wide}))
+    assert f"{path}: can't be imported: bottleneck: group_width must be" in refusal("import", path)

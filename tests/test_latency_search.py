@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas import zoo
+from nas.doctor import examine
 from nas.errors import NasError, UsageError
 from nas.export.trials import provenance
 from nas.latency import Conditions, Latency, meter
@@ -32,6 +33,7 @@ from nas.run import load_run
 from nas.searching import resume, search
 from nas.settings import Settings
 from nas.space import load_space
+from nas.text import format_ms
 
 CONDITIONS = {"device": "cpu", "batch": 1, "threads": 1, "max_ms": None}
 
@@ -265,8 +267,22 @@ def test_another_device_is_refused(tmp_path, child):
     kept = Settings.load(tmp_path)
     assert kept.latency["measured_on"] == "a processor" and kept.latency["parts"] > 0
     child.product = "another processor"
+    before = list(child.asked)
     with begin(tmp_path, kept) as study, pytest.raises(UsageError, match="were measured on a processor"):
         study.prepare(lambda text: None)
+    assert child.asked == before  # nothing is measured for minutes that can't be used
+
+
+def test_what_was_measured_before_the_first_trial_is_mended_with_the_settings(tmp_path, child):
+    """The corner of the hypervolume is among it."""
+    with begin(tmp_path, timed_settings("accuracy", "latency_ms", trials=2)) as study:
+        study.prepare(lambda text: None)
+        finish(study)
+    kept = Settings.load(tmp_path)
+    assert kept.reference[1] != 1.0
+    (tmp_path / "run.yaml").write_bytes(b"")
+    examine(tmp_path, repair=True)
+    assert Settings.load(tmp_path) == kept
 
 
 @pytest.mark.parametrize(
@@ -317,6 +333,10 @@ def test_a_search_says_latency_wherever_it_says_costs(tmp_path, child):
     assert '"latency_ms"' in page and '"latency_ms":"latency"' in page
     output("report", out, "--format", "csv")
     output("report", out, "--format", "md")
+    said = (out / "report.md").read_text()
+    assert said.count("| Latency |") == 2
+    for trial in trained:  # in the table of all, and of the front
+        assert said.count(f"| {format_ms(trial.price('latency_ms'))} |") >= 1 + (trial in run.front())
     assert run.best(max_latency_ms=min(own.price("latency_ms") for own in trained)).latency is not None
     count = len(child.asked)
     resumed = resume(out, trials=4)

@@ -145,6 +145,7 @@ TABLE: dict[str, set[str]] = {
     "doctor": {
         *(
             "architecture",
+            "claims",
             "files",
             "jobs",
             "journal",

@@ -6,6 +6,8 @@ import dataclasses
 import heapq
 import json
 import random
+import re
+import shlex
 import statistics
 
 import pytest
@@ -147,11 +149,39 @@ def test_plan_prints_json_and_words(tmp_path, monkeypatch):
     assert "Plan: 5 trials" in text and "in 9 of 10 cases" in text and "note" not in text
 
 
+def test_no_more_processes_are_tried_than_there_are_cores(tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(planning, "throughput", lambda *given, **options: tried.append(given[1]) or made_up(*given))
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    words = ("plan", "--space", write_space(tmp_path), "--hours", 0.1, "--device", "cpu", "--json")
+    assert json.loads(output(*words, "--workers", 500))["slots"] == 500 and set(tried) == {3}
+    tried.clear()
+    assert json.loads(output(*words, "--workers", 2))["slots"] == 2 and set(tried) == {2}
+
+
+def test_the_search_that_follows_a_plan_has_all_that_the_plan_was_asked_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "throughput", made_up)
+    words = ["--hours", "0.1", "--max-params", "2000", "--executor", "local", "--set", "stage*.depth=1"]
+    text = output("plan", *words, "--price-per-gpu-hour", 2, "--space", space := write_space(tmp_path))
+    (said,) = re.findall("`(nas search.+)` follows it", text)
+    found = shlex.split(said)
+    assert found[:2] == ["nas", "search"]
+    pairs = set(zip(found[2::2], found[3::2], strict=True))
+    assert pairs == {
+        *zip(words[::2], words[1::2], strict=True),
+        ("--space", str(space)),
+        ("--dataset", "digits"),
+    }
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         ((), "--hours or --gpu-hours"),
-        (("--hours", -1), "a number above 0"),
+        (("--hours", -1), "--hours -1: a number above 0"),
+        (("--gpu-hours", -1), "--gpu-hours -1: a number above 0"),
+        (("--hours", 1, "--price-per-gpu-hour", -3), "--price-per-gpu-hour -3: a number from 0"),
+        (("--hours", 1, "--price-per-gpu-hour", "nan"), "--price-per-gpu-hour nan: a number from 0"),
         (("--hours", 1, "--gpu-hours", 1), "one of them"),
         (("--gpu-hours", 1, "--device", "cpu"), "no GPU"),
     ],

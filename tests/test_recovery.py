@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import fcntl
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from nas.claims import FILE as CLAIM
 from nas.doctor import examine
 from nas.errors import NasError, UsageError, WriteError
 from nas.files import read_json, write_json
-from nas.jobs import ATTEMPT, EPOCHS, Job
+from nas.jobs import ATTEMPT, EPOCHS, RESULT, Job
 from nas.judge import Judge
 from nas.layout import ATTRIBUTE, DECISIONS
 from nas.locks import Holder, held
@@ -180,6 +181,29 @@ def test_of_two_copies_of_a_folder_one_drives_the_study(tmp_path):
     with Study(second, settings) as study:
         finish(study)
     assert load_run(second).count("complete") == 4
+
+
+def test_an_old_copy_of_a_folder_whose_other_is_lost_goes_on_if_it_is_told_to(tmp_path):
+    """As one that was put back from a backup: the study knows more trials than the folder has results of."""
+    folder, backup = tmp_path / "run", tmp_path / "backup"
+    settings = kept_outside(folder)
+    with Study(folder, settings) as study:
+        finish(study, most=1)
+    shutil.copytree(folder, backup)
+    with Study(folder, settings) as study:
+        finish(study, most=1)
+    shutil.rmtree(folder)
+    (finding,) = examine(backup, repair=True)  # what is missing there is not made up before
+    assert finding.level == "needs you" and not (backup / "trials" / "1" / RESULT).exists()
+    (told,) = re.findall(r"""write (\[".+"\]) into claim.json""", finding.what)
+    with pytest.raises(UsageError, match=re.escape(told)), Study(backup, settings):
+        pass
+    (backup / CLAIM).write_text(told)
+    with Study(backup, settings) as study:
+        finish(study)
+        assert study.counts.complete == 4
+    assert load_run(backup).count("complete") == 4
+    assert "written again from the study" in " ".join(found.what for found in examine(backup, repair=True))
 
 
 def test_a_driver_whose_folder_is_copied_and_driven_stops(tmp_path):

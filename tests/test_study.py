@@ -298,10 +298,11 @@ def test_results_that_were_written_but_not_told_are_told(tmp_path):
 
 
 def test_a_result_of_another_network_is_not_taken_over(tmp_path):
-    """Left by a run whose journal was deleted or lost its end: the number is the same, the network is not."""
+    """Left by a run whose journal lost its end: the number is the same, the network is not."""
     with begin(tmp_path, trials=2, seed=0) as study:
         old = finish(study)
-    (tmp_path / JOURNAL).unlink()
+    first, *_ = (tmp_path / JOURNAL).read_bytes().splitlines(keepends=True)
+    (tmp_path / JOURNAL).write_bytes(first)
     settings_of(trials=2, seed=1).save(tmp_path)
     with again(tmp_path) as study:
         job = study.ask()

@@ -144,7 +144,7 @@ def finetune(
 
     After an interruption the same command goes on behind the last epoch.
     """
-    from nas.commands.inputs import check_folder, read_images, read_run
+    from nas.commands.inputs import check_folder, check_no_search, read_images, read_run
     from nas.commands.output import note, print_json
     from nas.recipe import BASE_BATCH, Recipe
     from nas.settings import FILE
@@ -158,6 +158,7 @@ def finetune(
     run = read_run(Path(source)) if (Path(source) / FILE).is_file() else None
     folder = out or Path("results") / _default_name(source, weights, dataset, options.seed)
     check_folder(folder)
+    check_no_search(folder)
     starts = [_start(source, weights, folder)] if run is None else []
     if run is not None:
         starts = [] if weights is None and run.front() else front_starts(run, weights, folder)

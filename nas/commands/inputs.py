@@ -101,6 +101,14 @@ def check_folder(folder: Path, what: str = "--out") -> None:
         raise UsageError(f"{what} {folder}: {nearest} can't be written to: {error.strerror or error}") from None
 
 
+def check_no_search(folder: Path) -> None:
+    """UsageError if a search's run lies there: a training would take its page, and stand for it where the folder is named."""
+    from nas.settings import FILE
+
+    if (folder / FILE).is_file():
+        raise UsageError(f"--out {folder}: holds a run of `nas search`; choose another folder")
+
+
 def slug(text: str) -> str:
     """`text` as a part of a file's name: letters, digits, dots, hyphens and underscores, at most 80 of them."""
     return re.sub(r"[^\w.-]+", "-", text, flags=re.ASCII).strip("-.")[:80] or "unnamed"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from nas.commands.options import METRICS, budget_of, budget_options, examples, json_option
 from nas.commands.spaces import SET_HELP
@@ -50,6 +53,8 @@ def plan(settings: tuple[str, ...], price_per_gpu_hour: float | None, as_json: b
 
     if options["hours"] is None and options["gpu_hours"] is None:
         raise UsageError("how long may it take? --hours or --gpu-hours")
+    if price_per_gpu_hour is not None and not 0 <= price_per_gpu_hour < math.inf:
+        raise UsageError(f"--price-per-gpu-hour {price_per_gpu_hour:g}: a number from 0")
     budget = budget_of(*(options.pop(f"{end}_{metric}") for metric in METRICS for end in ("min", "max")))
     free = tuple(name for name in ("trials", "epochs") if options[name] is None)
     given = {name: value for name, value in options.items() if name not in free}
@@ -81,6 +86,17 @@ def plan(settings: tuple[str, ...], price_per_gpu_hour: float | None, as_json: b
         click.echo(
             "note: so few trials learn little; give more time, fewer --epochs, or a cheaper space", file=sys.stderr
         )
-    name = "--gpu-hours" if options["gpu_hours"] is not None else "--hours"
-    amount = options["gpu_hours"] if options["gpu_hours"] is not None else options["hours"]
-    say(f"\n`nas search --space {options['space']} --dataset {options['dataset']} {name} {amount:g}` follows it.")
+    say(f"\n`{_search(click.get_current_context())}` follows it.")
+
+
+def _search(context: click.Context) -> str:
+    """The search that follows the plan: with the space and the data, and all else that was said here."""
+    words = ["nas", "search"]
+    for option in context.command.params:
+        name = option.name or ""
+        said = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if name not in ("as_json", "price_per_gpu_hour") and (said or name in ("space", "dataset")):
+            value = context.params[name]
+            for each in value if isinstance(value, tuple) else (value,):
+                words += [option.opts[0], f"{each:g}" if isinstance(each, float) else str(each)]
+    return shlex.join(words)

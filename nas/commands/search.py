@@ -228,8 +228,6 @@ def resume(run: Path, quiet: bool, as_json: bool, download: bool, **changes: Any
     """Go on with a run that was stopped or died: nothing is trained twice."""
     from nas.searching import resume as run_resume
 
-    if changes["trials"] is not None and changes["trials"] < 1:
-        raise UsageError(f"--trials {changes['trials']}: at least one")
     shown = Shown(quiet, as_json)
     given = {name: value for name, value in changes.items() if value is not None}
     _conclude(run_resume(run, say=shown.say, display=shown.display, download=download, **given), shown)
@@ -283,6 +281,7 @@ def _conclude(run: Any, shown: Shown) -> None:
     from nas.commands.front import front_data, print_front
     from nas.commands.output import print_json
     from nas.export.trials import file_name
+    from nas.report.data import train_options
     from nas.text import counted, format_seconds
     from nas.text import shown as path_shown
 
@@ -309,7 +308,7 @@ def _conclude(run: Any, shown: Shown) -> None:
     for command, meaning in (
         (f"nas front {folder}", "this table again"),
         (
-            f"nas train {path_shown(config)} --dataset {run.config['dataset']['name']}",
+            f"nas train {path_shown(config)} {train_options(run)}",
             "train the most accurate network by the full recipe, test it once",
         ),
         *(

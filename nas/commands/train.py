@@ -118,7 +118,7 @@ def train(
     DIR then holds weights.safetensors, config.yaml, result.json, log.csv and report.html: the curves, the accuracy of each
     class and what is taken for what.
     """
-    from nas.commands.inputs import check_folder, read_architecture, read_images, slug
+    from nas.commands.inputs import check_folder, check_no_search, read_architecture, read_images, slug
     from nas.commands.output import note, print_json
     from nas.recipe import BASE_BATCH, Recipe, default_batch_size
     from nas.text import shown
@@ -134,6 +134,7 @@ def train(
     name = f"train-{slug(architecture.name)}-{slug(dataset)}-{epochs}epochs-seed{seed}{begun_from}"
     folder = out or Path("results") / name
     check_folder(folder)
+    check_no_search(folder)
 
     from nas.distributed import joined
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nas import claims
 from nas.doctor._base import Finding
 from nas.doctor.mending import Reading
 from nas.errors import NasError
@@ -23,6 +24,7 @@ def check(folder: Path, settings: Settings) -> tuple[list[Finding], Reading | No
             return [Finding("note", where, "holds no study of this run yet: no trial was asked for")], None
         if (kept := study.user_attrs.get(ATTRIBUTE)) is not None:
             settings.check_unchanged(Settings.from_dict(kept, where), folder, mendable=False)
+        claims.check(folder, study)  # what is missing here may lie in the other copy, and is not made up
         return [], Reading(tuple(study.get_trials(deepcopy=False)))
     except NasError as error:
         return [Finding("needs you", where, str(error))], None

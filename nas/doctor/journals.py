@@ -10,7 +10,7 @@ from nas.doctor._base import Finding
 from nas.doctor.mending import Reading, mended, opened
 from nas.errors import NasError
 from nas.files import write_with
-from nas.layout import JOURNAL, STUDY_NAME
+from nas.layout import JOURNAL, STUDY_NAME, TRIALS
 from nas.salvage import damaged, salvage, whole
 from nas.settings import Settings
 
@@ -20,13 +20,12 @@ NEWLINE = b"\n"
 def check(folder: Path, settings: Settings, repair: bool) -> tuple[list[Finding], Reading | None]:
     """What is found of the journal, and the study as it is, or would be after its repair; None if there is none to go by."""
     path = folder / JOURNAL
+    ended = any((folder / TRIALS).glob("*/result.json"))
     if not path.is_file():
-        if any((folder / "trials").glob("*/result.json")):
-            return [
-                Finding("needs you", JOURNAL, "missing, although trials have ended", "put it back from a copy")
-            ], None
-        return [Finding("note", JOURNAL, "not there yet: no trial was asked for")], None
+        return [_without(ended, "missing", "not there yet")], None
     data = path.read_bytes()
+    if ended and not whole(data):
+        return [_without(ended, "holds nothing that can be read", "")], None
     end, broken = whole(data), damaged(data[: whole(data)])
     found = []
     if end < len(data):
@@ -45,8 +44,15 @@ def check(folder: Path, settings: Settings, repair: bool) -> tuple[list[Finding]
         if data.strip():
             text = "holds no study of a run"
             return [*found, Finding("needs you", JOURNAL, text, "put the run's own journal back")], None
-        return [*found, Finding("note", JOURNAL, "empty: no trial was asked for")], None
+        return [*found, _without(ended, "empty", "empty")], None
     return found, study
+
+
+def _without(ended: bool, lost: str, fresh: str) -> Finding:
+    """A journal without a study: `lost` where trials have ended, else `fresh`."""
+    if ended:
+        return Finding("needs you", JOURNAL, f"{lost}, although trials have ended", "put it back from a copy")
+    return Finding("note", JOURNAL, f"{fresh}: no trial was asked for")
 
 
 def _torn(path: Path, data: bytes, end: int, repair: bool) -> Finding:

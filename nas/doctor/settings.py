@@ -94,7 +94,7 @@ def _changed(kept: Settings, now: Settings) -> list[str]:
     before, after = kept.comparable(), now.comparable()
     if before["id"] != after["id"]:
         return ["id"]
-    return [name for name in after if after[name] != before[name]]
+    return [name for name in {**before, **after} if after.get(name) != before.get(name)]
 
 
 def _versions(settings: Settings) -> str:

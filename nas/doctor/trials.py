@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nas.architecture import Architecture
 from nas.doctor._base import Finding
 from nas.doctor.mending import Reading
+from nas.errors import NasError
 from nas.files import read_json, write_json
 from nas.jobs import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
 from nas.layout import ATTRIBUTE, BASELINES, TRIALS
@@ -125,9 +126,12 @@ def _values(
     trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any], result: Mapping[str, Any], settings: Settings
 ) -> list[Finding]:
     cost = cost_of(Architecture.from_dict(facts["architecture"]))
-    wanted = objective_values(
-        result["accuracy"], cost, settings.parsed_objectives(), facts.get("latency", {}).get("median_ms")
-    )
+    latency = facts.get("latency")
+    ms = latency.get("median_ms") if isinstance(latency, dict) else None
+    try:
+        wanted = objective_values(result["accuracy"], cost, settings.parsed_objectives(), ms)
+    except NasError as error:
+        return [Finding("needs you", f"trial {trial.number}", str(error), "the journal was changed")]
     if list(trial.values) == list(wanted):
         return []
     text = f"the study says {list(trial.values)}, its result and network {list(wanted)}"

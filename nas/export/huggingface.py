@@ -15,7 +15,7 @@ import yaml
 from nas.export.formats import EXPORTERS, Exporter, Subject
 from nas.export.python import as_python, save_weights
 from nas.network import cost_of
-from nas.text import format_count, format_percent
+from nas.text import counted, format_count, format_percent
 
 NAME = "huggingface"
 LOAD = '''def from_pretrained(folder: str | Path = Path(__file__).parent) -> Network:
@@ -88,14 +88,17 @@ def card(subject: Subject) -> str:
         f"| classes | {architecture.head.classes:,} |",
         f"| digest | `{architecture.digest}` |",
     ]
+    # A search trains shorter, and keeps no weights: what it found is not said of these.
+    searched = "run" in facts
     if isinstance(facts.get("accuracy"), float):
-        lines.append(
-            f"| accuracy, {facts.get('accuracy_on', 'validation')} split | {format_percent(facts['accuracy'])} % |"
-        )
+        when = f" after {counted(facts.get('epochs') or 0, 'epoch')} of the search" if searched else ""
+        split = facts.get("accuracy_on", "validation")
+        lines.append(f"| accuracy, {split} split{when} | {format_percent(facts['accuracy'])} % |")
     lines += ["", *(_UNTRAINED if subject.weights is None else ()), *_USE]
     if data := _data(subject):
         scaled = " Images are scaled by the mean and the deviation in `config.json`." if "mean" in data else ""
-        lines += ["", f"Trained on {data.get('name', 'data that are not named')}.{scaled}"]
+        how = "The search trained it" if searched else "Trained"
+        lines += ["", f"{how} on {data.get('name', 'data that are not named')}.{scaled}"]
     lines += ["", "## Provenance", "", "```yaml"]
     lines += [yaml.safe_dump(json.loads(json.dumps(facts)), sort_keys=False).rstrip().replace("```", "'''"), "```"]
     return "\n".join(lines) + "\n"

@@ -55,16 +55,19 @@ def write_networks(
             paths[format_name] = folder / f"{name}{exporter.suffix}"
         files |= made
         rows.append(Written(name, subject, paths, reasons))
-    different = [path for path, content in files.items() if path.exists() and not _holds(path, content)]
+    folders = [path for row in rows for name, path in row.paths.items() if formats[name].folder]
+    strangers = [path for folder in folders for path in _strangers(folder, files)]
+    different = [path for path, content in files.items() if path.exists() and not _holds(path, content)] + strangers
     if different and not force:
         more = f" and {len(different) - 1} more" if len(different) > 1 else ""
         raise UsageError(
             f"{different[0]}{more}: holds something else; --force overwrites it, another --out leaves it alone"
         )
-    for row in rows:
-        for format_name, path in row.paths.items():
-            if formats[format_name].folder and path.is_dir():
-                _remove_strangers(path, files)
+    for path in strangers:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     for path, content in files.items():
         write_with(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
     return rows
@@ -123,13 +126,16 @@ def _files(exporter: Exporter, name: str, subject: Subject) -> dict[Path, bytes]
         return {path.relative_to(place): path.read_bytes() for path in found}
 
 
-def _remove_strangers(folder: Path, files: Mapping[Path, bytes]) -> None:
-    """Take away what an earlier export left in a network's folder: it would be loaded with the new one."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path not in files:
-            path.unlink()
+def _strangers(folder: Path, files: Mapping[Path, bytes]) -> list[Path]:
+    """What else lies in a network's folder, as of an earlier export: it would be loaded with the new one.
+
+    Not what is loaded by nobody: hidden files, as .git, and Python's cache.
+    """
+    if not folder.is_dir():
+        return []
+    ours = {path.relative_to(folder).parts[0] for path in files if path.is_relative_to(folder)}
+    ours.add("__pycache__")
+    return sorted(path for path in folder.iterdir() if path.name not in ours and not path.name.startswith("."))
 
 
 def _holds(path: Path, content: bytes) -> bool:

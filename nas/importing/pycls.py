@@ -56,7 +56,10 @@ def read_config(data: object, where: str, name: str = "") -> Imported:
         notes.append("MODEL.SCALING_TYPE is left out, as pycls' own models do; nas scale scales a network")
     eps = norm.number("EPS", 1e-5, least=0, most=1)
     resolution = train.whole("IM_SIZE", 224, most=limits.RESOLUTION)
-    parts = DESIGNS[kind](root, ACTIVATION_KINDS.get(act, "relu"), classes, faults, notes)
+    try:
+        parts = DESIGNS[kind](root, ACTIVATION_KINDS.get(act, "relu"), classes, faults, notes)
+    except UsageError as error:  # of a part: its numbers are right one by one, and not together
+        raise Inexpressible(where, [*faults, str(error)]) from None
     architecture = made(where, faults, resolution=resolution, name=name, norm_eps=eps, **parts)
     return Imported(architecture, {"imported": {"from": "pycls", "type": kind}}, tuple(notes))
 

@@ -54,6 +54,8 @@ def read_study(text: str, options: Options) -> Found:
             refused.append(Refused(label, str(error)))
     if not networks:
         reason = f"; {refused[0].name}: {refused[0].reason}" if refused else ""
+        if refused and options.resolution is None:
+            reason += f". Choices are taken for images of {RESOLUTION} pixels; --resolution says otherwise"
         raise UsageError(
             f"study {study.study_name!r:.200}: none of its {len(refused):,} complete trials is a choice of space {space.name!r}{reason}"
         )
@@ -149,6 +151,8 @@ def _study(opened: optuna.storages.BaseStorage, name: str, url: str) -> optuna.s
     known = ", ".join(sorted(studies)[:10]) or "none"
     if name:
         raise UsageError(f"{where}: no study {name!r:.200}{did_you_mean(name, list(studies))}; there are: {known}")
+    if not studies:
+        raise UsageError(f"{where}: holds no Optuna study")
     if len(studies) != 1:
         raise UsageError(f"{where}: which study? #STUDY behind it says so; there are: {known}")
     return next(iter(studies.values()))

@@ -97,10 +97,16 @@ class Meter:
         self._known = known
         self._child = Child(conditions)
         self._cache: Cache | None = None
-        self.device = ""
+        self.device = self._torch = ""
         self.quiet_ms = 0.0
         self.lookup = Lookup()
         self.largest_ms = 0.0  # of random candidates, the dearest that is found and the known networks, as predicted
+
+    def identified(self) -> str:
+        """The device's product name. UsageError for one that is not there."""
+        if not self.device:
+            self.device, self._torch = self._child.device()
+        return self.device
 
     def prepare(self, say: Callable[[str], None] = lambda text: None) -> None:
         """Time the reference, the parts and the whole networks that were not yet, and fit the lookup. Once.
@@ -109,8 +115,8 @@ class Meter:
         """
         if self._cache is not None:
             return
-        self.device, version = self._child.device()
-        cache = Cache(self._folder / FILE, self._conditions, self.device, version)
+        device = self.identified()
+        cache = Cache(self._folder / FILE, self._conditions, device, self._torch)
         rng = random.Random(f"latency:{self._seed}")
         drawn = [self._space.architecture(self._space.sample(rng.randrange(1 << 30))) for _ in range(SAMPLES)]
         whole = list({own.digest: own for own in self._drawn(rng, NETWORKS)}.values())

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nas.errors import NasError, UsageError
 from nas.files import write_text, write_with
+from nas.records import LATENCY
 from nas.registry import did_you_mean
 from nas.report import answer, confirmed, figures, theme
 from nas.report.tables import front_csv, front_data, front_rows, mean_cell, trial_rows, trials_csv
-from nas.text import format_count, format_percent
+from nas.text import format_count, format_percent, format_price
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -66,24 +68,15 @@ def as_json(run: Run) -> str:
 
 def as_markdown(run: Run) -> str:
     """The answer, the front, the baselines, what the statistics carry, all trials, and how to repeat it."""
-    rows = front_rows(run)
+    rows, trials = front_rows(run), trial_rows(run)
+    timed = any("latency_ms" in row for row in trials)
     knee = next((row["rank"] for row in rows if row["knee"]), None)
     parts = [f"# {_md(run.config['name'])}", _md(answer.searched(run)), _md(answer.progress(run))]
     parts += [_md(text) for text in answer.comparisons(run)]
     if rows:
         again = any(row["accuracy_seeds"] for row in rows)
-        mean = ["Mean ± s.e. (seeds), %"] if again else []
-        head = (
-            "#",
-            "Trial",
-            "In the search, %" if again else "Accuracy, %",
-            *mean,
-            "Parameters",
-            "MACs",
-            "Activations",
-            "Network",
-            "",
-        )
+        measured = ("In the search, %", "Mean ± s.e. (seeds), %") if again else ("Accuracy, %",)
+        head = ("#", "Trial", *measured, "Parameters", "MACs", "Activations", *_LATENCY[:timed], "Network", "")
         body = [
             (
                 str(row["rank"]),
@@ -91,6 +84,7 @@ def as_markdown(run: Run) -> str:
                 format_percent(row["accuracy"]),
                 *([mean_cell(row)] if again else []),
                 *(format_count(row[name]) for name in ("params", "macs", "activations")),
+                *([_timed(row)] if timed else []),
                 row["description"],
                 "knee" if row["rank"] == knee else "",
             )
@@ -99,9 +93,8 @@ def as_markdown(run: Run) -> str:
         parts += ["## The front", _table(head, body)]
         parts += [_md(sentence) for sentence in confirmed.sentences(run)] if again else []
     parts += [_md(answer.caveat(run))]
-    trials = trial_rows(run)
     if trials:
-        columns = ("Trial", "State", "Accuracy, %", "Parameters", "MACs", "Epochs", "Network")
+        columns = ("Trial", "State", "Accuracy, %", "Parameters", "MACs", *_LATENCY[:timed], "Epochs", "Network")
         lines = [
             (
                 row["label"] or str(row["trial"]),
@@ -109,6 +102,7 @@ def as_markdown(run: Run) -> str:
                 "–" if row["accuracy"] is None else format_percent(row["accuracy"]),
                 format_count(row["params"]),
                 format_count(row["macs"]),
+                *([_timed(row)] if timed else []),
                 str(row["epochs"]),
                 row["description"],
             )
@@ -128,6 +122,14 @@ def as_markdown(run: Run) -> str:
     }
     parts += ["## How to repeat it", _table(("What", "Value"), [(key, str(value)) for key, value in facts.items()])]
     return "\n\n".join(parts).encode("utf-8", "replace").decode() + "\n"
+
+
+_LATENCY = ("Latency",)
+
+
+def _timed(row: Mapping[str, Any]) -> str:
+    """A row's latency, which trials that were never run have none of."""
+    return format_price(LATENCY, row.get("latency_ms") or math.nan)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
