@@ -36,13 +36,20 @@ class Clock(Tally):
 
     def __init__(self, study: Study) -> None:
         super().__init__(study)
-        self.ends: list[tuple[int, float, float]] = []  # number, seconds, seconds of the processor
+        # Number; seconds; seconds of the processor that this process took, and that all did.
+        self.ends: list[tuple[int, float, float, float]] = []
         self.born = time.perf_counter()
 
     def ended(self, job: Job, result: Mapping[str, Any]) -> None:
         super().ended(job, result)
         spent = os.times()
-        self.ends.append((int(job.key), time.perf_counter(), spent.user + spent.system))
+        self.ends.append((int(job.key), time.perf_counter(), spent.user + spent.system, machine_seconds()))
+
+
+def machine_seconds() -> float:
+    """Of all cores, since the machine started: what was neither idle nor waiting for a disk."""
+    user, nice, system, _, _, irq, soft, *_ = map(int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9])
+    return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
 
 
 def available_mib() -> float:
@@ -94,10 +101,10 @@ def drive(args: argparse.Namespace) -> None:
         clock = Clock(study)
         workers.run(study, data, clock, lambda: False, cluster.Resources(1.0, 1.0, count))
     for phase, seconds in enumerate(args.seconds):
-        ends = [(when, spent) for number, when, spent in clock.ends if noop.phase_of(str(number), each) == phase]
+        ends = [rest for number, *rest in clock.ends if noop.phase_of(str(number), each) == phase]
         # Between the ends of its first and its last trial of each worker, where trials of other phases run too.
         ends = sorted(ends)[count:-count]
-        (first, used), (last, spent) = ends[0], ends[-1]
+        (first, used, before), (last, spent, after) = ends[0], ends[-1]
         row = {
             "seconds": seconds,
             "workers": count,
@@ -106,6 +113,7 @@ def drive(args: argparse.Namespace) -> None:
             "rate": (len(ends) - 1) / (last - first),
             "cpu_ms": 1000 * (spent - used) / (len(ends) - 1),
             "core": (spent - used) / (last - first),
+            "machine": (after - before) / (last - first),
             "mib": resident_mib(),
         }
         print(json.dumps(row), flush=True)
@@ -132,7 +140,7 @@ def machines(count: int, drivers: int, seconds: list[float], rounds: int) -> Ite
 
 def header() -> None:
     columns = ("drivers", "workers", "a trial sleeps, s", "trials measured", "ideal, trials/s", "trials/s", "of ideal")
-    columns += ("driver's CPU, ms a trial", "cores that drivers take", "memory of a driver, MiB")
+    columns += ("driver's CPU, ms a trial", "cores that drivers take", "cores that all take", "memory of a driver, MiB")
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
 
 
@@ -178,7 +186,8 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
         print(
             f"| {args.drivers} | {args.concurrent} | {phase[0]['seconds']:g} | {sum(row['trials'] for row in phase):,} | {ideal:.1f} | "
             f"{total:.1f} | {total / ideal:.0%} | {statistics.mean(row['cpu_ms'] for row in phase):.1f} | "
-            f"{sum(row['core'] for row in phase):.0%} | {max(row['mib'] for row in phase):.0f} |",
+            f"{sum(row['core'] for row in phase):.0%} | {statistics.mean(row['machine'] for row in phase):.0%} | "
+            f"{max(row['mib'] for row in phase):.0f} |",
             flush=True,
         )
     if rows and rows[0]:

@@ -1,9 +1,10 @@
 """Orchestration: seconds per no-op trial of our warm workers, and of a stock Ray Tune function trial, in one run.
 
-Ours is the whole path: Optuna's TPE asked and told through the run folder's journal, Ray Tune, a reused worker, its result
-on disk. Stock is `Tuner(function, search_alg=OptunaSearch(...))` with Tune's defaults, both on the same Ray.
+Ours is the whole path: a sampler (Optuna's TPE, as in stock, unless told otherwise) asked and told through the run folder's
+journal, Ray Tune, a reused worker, its result on disk. Stock is
+`Tuner(function, search_alg=OptunaSearch(...))` with Tune's defaults, on the same Ray.
 
-uv run python benchmarks/orchestration.py [--trials 200] [--stock-trials 20]
+uv run python benchmarks/orchestration.py [--trials 200] [--stock-trials 20] [--sampler tpe]
 """
 
 from __future__ import annotations
@@ -48,9 +49,11 @@ class NoOp(workers.Worker):
         return {"epoch": "", "done": True}
 
 
-def ours(trials: int, folder: Path) -> float:
+def ours(trials: int, folder: Path, sampler: str) -> float:
     """Seconds of `trials` no-op trials, from the first suggestion to the last result; the workers' start included."""
-    _, settings, data = searching.plan(searching.Request(trials=trials, out=folder / "run"), lambda text: None)
+    _, settings, data = searching.plan(
+        searching.Request(trials=trials, out=folder / "run", sampler=sampler), lambda text: None
+    )
     with Study(folder / "run", settings) as study:
         settings.save(study.folder)
         resources = cluster.Resources.resolve(0, None, None)
@@ -86,6 +89,7 @@ def stock(trials: int, folder: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--sampler", default="tpe", help="ours; the default is stock's too")
     parser.add_argument("--stock-trials", type=int, default=20)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -96,7 +100,8 @@ def main() -> None:
         print(f"ray.init: {time.perf_counter() - begun:.1f} s (in neither figure)")
         # The difference of two sizes is what a trial costs, free of the fixed start of Tune and its workers.
         few = max(args.trials // 10, 2)
-        first, second = ours(few, Path(folder) / "few"), ours(args.trials, Path(folder) / "many")
+        first = ours(few, Path(folder) / "few", args.sampler)
+        second = ours(args.trials, Path(folder) / "many", args.sampler)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         mean, marginal = second / args.trials, (second - first) / (args.trials - few)
         print(

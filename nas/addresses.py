@@ -19,7 +19,7 @@ def check(address: str) -> None:
     """UsageError if this is no address of a cluster, or nobody listens there. `auto` is left to Ray, which knows its own."""
     if address == AUTO:
         return
-    host, port = _parts(address)
+    host, port = parts(address)
     try:
         with contextlib.closing(socket.create_connection((host, port), timeout=SECONDS)):
             return
@@ -33,7 +33,7 @@ def check(address: str) -> None:
 def said(address: str, error: BaseException) -> str:
     """Why Ray could not join a cluster, of which `check` found somebody who listens."""
     words = " ".join(str(error).split())
-    if "ray[client]" in words:
+    if isinstance(error, ImportError) or "ray[client]" in words:
         return f"--address {address}: Ray's client is not installed: pip install 'nas[client]', or name the head node itself, HOST:PORT"
     if address == AUTO and "find any running Ray" in words:
         return "--address auto: no Ray runs on this machine; start one (`ray start --head`), or name the head node's HOST:PORT"
@@ -41,6 +41,11 @@ def said(address: str, error: BaseException) -> str:
         return (
             f"--address {address}: no token of the cluster is here; copy the head node's ~/.ray/auth_token, or name it in "
             "RAY_AUTH_TOKEN_PATH"
+        )
+    if address.startswith(CLIENT) and isinstance(error, ConnectionError):
+        return (
+            f"--address {address}: somebody listens there, but does not answer as a client server of Ray of this version "
+            f"({CLIENT_PORT} unless told otherwise): {words[:300]}. The head node itself is named without ray://, HOST:PORT"
         )
     if isinstance(error, ConnectionError | SystemExit) or "timeout" in words or "UNAUTHENTICATED" in words.upper():
         what = (
@@ -55,7 +60,7 @@ def said(address: str, error: BaseException) -> str:
     return f"--address {address}: Ray can't join: {words[:300] or type(error).__name__}"
 
 
-def _parts(address: str) -> tuple[str, int]:
+def parts(address: str) -> tuple[str, int]:
     """Host and port of HOST:PORT or ray://HOST[:PORT]; IPv6 in brackets."""
     place = address.removeprefix(CLIENT).rstrip("/")
     host, colon, port = place.rpartition(":")

@@ -6,7 +6,8 @@ import functools
 import logging
 import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,19 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from nas import addresses, security
 from nas.errors import UsageError
 from nas.packing import Packing, Question
+from nas.waiting import Waiting
 
 if TYPE_CHECKING:
     from nas.settings import Settings
 
 Say = Callable[[str], None]
+Stop = Callable[[], bool]
 
 # No callbacks, no log files, no warnings about them: 0.05 s a trial instead of 4 s (see benchmarks/).
 ENVIRONMENT = {
@@ -40,6 +45,7 @@ ENVIRONMENT = {
 }
 PACKING_SECONDS = 600.0  # until the probe of how many trials share a GPU is given up
 ENGINE_SECONDS = 300.0  # until that of the forms of operations is
+POLL_SECONDS = 0.5  # in which Ctrl-C is seen meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +106,13 @@ def start(address: str | None, say: Callable[[str], None] = lambda text: None) -
     if address:
         addresses.check(address)
         try:
-            head = _head(address, common) if address.startswith(addresses.CLIENT) else address
-            for warning in security.join(head):
-                say(warning)
+            notes = []
+            head = address
+            if address.startswith(addresses.CLIENT):
+                notes = security.join(address)
+                head = _head(address, common)
+            for note in [*notes, *security.join(head)]:
+                say(note)
             ray.init(address=head, **common)
         except UsageError:
             raise
@@ -120,6 +130,33 @@ def start(address: str | None, say: Callable[[str], None] = lambda text: None) -
         **common,
     )
     return True
+
+
+def connected() -> bool:
+    """Whether this process has joined a cluster, or started Ray."""
+    return bool(ray.is_initialized())
+
+
+def check(executor: Mapping[str, Any], device: str) -> None:
+    """UsageError if the cluster of an executor's settings can't be joined, or has not what each trial asks for; then it is left."""
+    begun = start(executor["address"])
+    try:
+        gpus = executor["gpus_per_trial"]
+        taken = Resources.resolve(
+            executor["workers"], executor["cpus_per_trial"], None if isinstance(gpus, str) else gpus
+        )
+        check_device(device, taken)
+    finally:
+        if begun:
+            shutdown()
+
+
+def check_device(device: str, taken: Resources) -> None:
+    """UsageError if trials are to run on a GPU that they are not given."""
+    if device.startswith("cuda") and not taken.gpus:
+        raise UsageError(
+            f"--device {device}: no GPU is given to the trials; the cluster has none, or --gpus-per-trial is 0"
+        )
 
 
 def _head(address: str, common: dict[str, Any]) -> str:
@@ -151,13 +188,13 @@ def _store_bytes() -> int:
     return int(min(max(free // 5, 1 << 28), 1 << 35))
 
 
-def measured(settings: Settings, resources: Resources, say: Say) -> dict[str, dict[str, Any]]:
+def measured(settings: Settings, resources: Resources, say: Say, stop: Stop) -> dict[str, dict[str, Any]]:
     """`nas.work.measured`, where a trial would run; nothing, and a word, if it fails or takes too long."""
     from nas.work import measured as probe
 
     resolution, threads = settings.trained_resolution(), max(1, int(resources.cpus))
     work = functools.partial(probe, settings.device, settings.precision, resolution, threads, repeatable=False)
-    found, problem = _answered(work, ENGINE_SECONDS, resources.cpus, resources.gpus)
+    found, problem = _answered(work, ENGINE_SECONDS, resources.cpus, resources.gpus, say, stop)
     if problem:
         say(f"which forms of operations are the fastest was not measured: {problem}; the plain ones are taken")
     return found or {}
@@ -171,11 +208,11 @@ def most_per_gpu(workers: int, cpus: float | None) -> int:
     return max(1, min(most, -(-workers // gpus)) if workers else most)
 
 
-def packed(question: Question, seconds: float = PACKING_SECONDS) -> Packing:
+def packed(question: Question, say: Say, stop: Stop, seconds: float = PACKING_SECONDS) -> Packing:
     """`nas.packing.measured` on a worker that has one whole GPU to itself; one trial a GPU if that fails or takes too long."""
     from nas.packing import measured as probe
 
-    found, problem = _answered(functools.partial(probe, question), seconds, 1, 1)
+    found, problem = _answered(functools.partial(probe, question), seconds, 1, 1, say, stop)
     if found is None:
         return Packing(reason=f"the probe failed: {problem}")
     answer: Packing = found
@@ -189,13 +226,34 @@ class _Probe:
         return work()
 
 
-def _answered(work: Callable[[], Any], seconds: float, cpus: float, gpus: float) -> tuple[Any, str]:
-    """What a probe gives; None, and why, if it fails or takes too long: whatever it is, a search can go on without."""
-    actor: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(_Probe)
-    probe = actor.remote()
+def _answered(
+    work: Callable[[], Any], seconds: float, cpus: float, gpus: float, say: Say, stop: Stop
+) -> tuple[Any, str]:
+    """What a probe gives; None, and why, if it fails or takes too long: whatever it is, a search can go on without.
+
+    `seconds` count from when the cluster has room for it, for which a trial would wait too. KeyboardInterrupt if `stop()` says so.
+    """
+    room = placement_group([{"CPU": cpus, **({"GPU": gpus} if gpus else {})}])
+    waiting = Waiting(say, cpus, gpus)
     try:
-        return ray.get(probe.run.remote(work), timeout=seconds), ""
+        while not room.wait(POLL_SECONDS):
+            _go_on(stop)
+            waiting.look(True)
+        strategy = PlacementGroupSchedulingStrategy(room)
+        actor: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, scheduling_strategy=strategy)(_Probe)
+        probe = actor.remote()
+        answer, until = probe.run.remote(work), time.monotonic() + seconds
+        while not ray.wait([answer], timeout=POLL_SECONDS)[0]:
+            _go_on(stop)
+            if time.monotonic() > until:
+                return None, f"it took longer than {seconds:g} s"
+        return ray.get(answer), ""
     except Exception as error:
         return None, str(error).splitlines()[-1] if str(error) else type(error).__name__
     finally:
-        ray.kill(probe)
+        remove_placement_group(room)  # which ends what is in it
+
+
+def _go_on(stop: Stop) -> None:
+    if stop():
+        raise KeyboardInterrupt

@@ -20,6 +20,7 @@ from nas import fencing, ranking
 from nas.desk import Desk, Told
 from nas.errors import NasError, UsageError, WriteError
 from nas.execution import Say, execute
+from nas.execution import check as check_executor
 from nas.jobs import Job
 from nas.layout import ATTRIBUTE, LOCK
 from nas.locks import RunLock, take
@@ -31,7 +32,7 @@ from nas.records import Trial
 from nas.repeats import repeat_folder
 from nas.retries import Cause
 from nas.run import Run, load_run
-from nas.searching import Interrupted, check_executor, leave, load_again, other_versions, training_data
+from nas.searching import Interrupted, check_asked, leave, load_again, other_versions, training_data
 from nas.settings import FILE, Settings
 from nas.storage import resolved
 from nas.text import counted, format_seconds, shown
@@ -199,7 +200,7 @@ def confirm(
         raise UsageError(f"--within {within:g}: points of accuracy, from 0 to 100")
     folder = Path(path).absolute()
     begun = Settings.load(folder)
-    check_executor({"kind": begun.executor["kind"], **executor})
+    check_asked({"kind": begun.executor["kind"], **executor})
     if text := other_versions(begun):
         say(text)
     settings = dataclasses.replace(begun, executor={**begun.executor, **executor})
@@ -238,6 +239,7 @@ def _drive(
         if confirmation.finished:
             return False
         settings = confirmation.settings
+        check_executor(settings)
         if dataset is not None:
             settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": dataset})
         loaded = load_again(confirmation.folder, settings, say, download=download)

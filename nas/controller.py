@@ -1,4 +1,5 @@
-"""What Ray Tune's controller does not offer: it forgets trials that ended, and keeps every worker for the next trial.
+"""What Ray Tune's controller does not offer: it forgets trials that ended, keeps every worker for the next trial, and lets go of
+trials that no worker has begun.
 
 Left alone, it holds all trials that there ever were, some 30 KB each, and walks through them; and of workers that end at about
 the same time it keeps one and ends the others, whose start costs seconds. What became of a trial stands in the run's study.
@@ -12,6 +13,7 @@ from typing import Any
 
 SETS = ("_stopped_trials", "_failed_trials", "_trials_to_cache", "_live_trials")
 MANY = 1 << 20
+PENDING = "PENDING"  # ray.tune.experiment.Trial's
 LISTS = ("_trials", "_pending_trials_list")
 
 
@@ -40,10 +42,32 @@ def keep_workers(controller: Any, trial: Any) -> None:
         limits[trial.placement_group_factory] = max(limits[trial.placement_group_factory], MANY)
 
 
+def waits(controller: Any) -> bool:
+    """Whether trials wait for a worker, and no worker has a place on the cluster, not even one that is still starting."""
+    actors = getattr(controller, "_actor_manager", None)
+    return bool(getattr(actors, "num_pending_actors", 0)) and not getattr(actors, "num_live_actors", 0)
+
+
+def drop_waiting(controller: Any) -> None:
+    """End the trials that no worker has begun, of which Tune tells its searcher that they ended without a result."""
+    resetting = getattr(
+        controller, "_resetting_trials", ()
+    )  # a worker has been told to take these, and takes them at once
+    for trial in list(controller.get_live_trials()):
+        if trial.status == PENDING and trial not in resetting:
+            for callback in _callbacks(controller):
+                getattr(callback, "_completed_trials", set()).add(trial)  # the display would print that it is completed
+            controller.stop_trial(trial)
+
+
 def _gone(controller: Any, trial: Any) -> bool:
     """Whether Tune has ended it, and no worker of it is left but in the cache."""
     actors = getattr(controller, "_trial_to_actor", {})
     return bool(trial.is_finished()) and trial not in actors
+
+
+def _callbacks(controller: Any) -> list[Any]:
+    return list(getattr(getattr(controller, "_callbacks", None), "_callbacks", []))
 
 
 def _forget(controller: Any, trial: Any) -> None:
@@ -53,7 +77,7 @@ def _forget(controller: Any, trial: Any) -> None:
         with contextlib.suppress(ValueError):
             getattr(controller, name, []).remove(trial)
     getattr(controller, "_trial_metadata", {}).pop(trial.trial_id, None)
-    for callback in getattr(getattr(controller, "_callbacks", None), "_callbacks", []):
+    for callback in _callbacks(controller):
         for kept in vars(callback).values():  # the display's, which shows nothing
             if isinstance(kept, dict):
                 kept.pop(trial, None)

@@ -32,6 +32,20 @@ AUTO = "auto"  # share of a GPU: by measurement
 Say = Callable[[str], None]
 
 
+def check(settings: Settings) -> None:
+    """UsageError for what the executor can't be given, before anything of a run is made: a cluster, its token, GPUs."""
+    executor = settings.executor
+    if executor["kind"] != "ray":
+        return
+    from nas import cluster
+
+    asked = executor["gpus_per_trial"]
+    if executor["address"] or cluster.connected():
+        cluster.check(executor, settings.device)
+    elif asked and asked != AUTO and not _gpu_here("auto"):
+        raise UsageError(f"--gpus-per-trial {asked:g}: this machine has no GPU")
+
+
 def execute(study: Desk, data: TrainingData, say: Say, display: Callable[[Any], Tally]) -> None:
     """Let the chosen executor train until the study is finished or the user stops it, and account for the time."""
     executor = study.settings.executor
@@ -49,14 +63,11 @@ def execute(study: Desk, data: TrainingData, say: Say, display: Callable[[Any], 
             if cluster.start(executor["address"], say):
                 ending.callback(interrupts.unheeded, cluster.shutdown)
             interrupts.install()  # Ray puts a handler of its own for SIGTERM
-            taken = resources(study, data, say)
-            if study.settings.device.startswith("cuda") and not taken.gpus:
-                raise UsageError(
-                    f"--device {study.settings.device}: no GPU is given to the trials; the cluster has none, or --gpus-per-trial is 0"
-                )
+            taken = resources(study, data, say, interrupts.asked)
+            cluster.check_device(study.settings.device, taken)
             slots, gpu = taken.slots(), bool(taken.gpus)
             train = functools.partial(workers.run, study, data, monitor, interrupts.asked, taken)
-            probe = functools.partial(cluster.measured, resources=taken, say=say)
+            probe = functools.partial(cluster.measured, resources=taken, say=say, stop=interrupts.asked)
             say(
                 f"{counted(slots, 'trial')} at once, with {counted(taken.cpus, 'core')} and {counted(taken.gpus, 'GPU')} each"
             )
@@ -76,7 +87,7 @@ def execute(study: Desk, data: TrainingData, say: Say, display: Callable[[Any], 
         account()
 
 
-def resources(study: Desk, data: TrainingData, say: Say) -> cluster.Resources:
+def resources(study: Desk, data: TrainingData, say: Say, stop: Callable[[], bool]) -> cluster.Resources:
     """What each trial takes, with as many trials on a GPU as a probe finds worth it where that is asked or left open.
 
     Left open, a probe is spared a run that could not use its answer, and a run that has begun without one goes on so.
@@ -102,7 +113,9 @@ def resources(study: Desk, data: TrainingData, say: Say) -> cluster.Resources:
                 settings.device,
                 settings.precision,
                 cluster.most_per_gpu(asked, cpus),
-            )
+            ),
+            say,
+            stop,
         )
         study.keep(dataclasses.replace(settings, packing=answer.to_dict()))
     if not (plain.gpus and study.settings.packing):

@@ -21,6 +21,7 @@ from nas.data import Dataset, split
 from nas.data import load as load_data
 from nas.errors import NasError, UsageError, WriteError
 from nas.execution import AUTO, Say, execute
+from nas.execution import check as check_executor
 from nas.hours import promised
 from nas.jobs import TrainingData
 from nas.latency import Conditions
@@ -32,7 +33,7 @@ from nas.planning import SPARE
 from nas.preflight import check_room
 from nas.progress import Tally
 from nas.proxy import Proxy
-from nas.recipe import DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
+from nas.recipe import BASE_BATCH, DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
 from nas.records import LATENCY
 from nas.run import Run, load_run
 from nas.run_folder import begin, chosen_folder
@@ -119,6 +120,7 @@ def search(
     folder, settings, data = plan(request, say)
     say(_about_data(settings.dataset))
     check_room(folder, settings, say)
+    check_executor(settings)
     folder, settings = begin(folder, settings, chosen=request.out is not None)
     return drive(folder, settings, data, say, display, storage=request.storage)
 
@@ -145,7 +147,7 @@ def resume(
     settings = Settings.load(folder)
     if note := other_versions(settings):
         say(note)
-    check_executor({"kind": settings.executor["kind"], **executor})
+    check_asked({"kind": settings.executor["kind"], **executor})
     if executor.get("trials") is not None:
         _check_trials(executor["trials"])
         settings = dataclasses.replace(settings, plan={})  # a number of trials, and no longer the hours
@@ -180,25 +182,38 @@ def load_again(folder: Path, settings: Settings, say: Say, *, download: bool = F
     return dataset
 
 
-def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
-    """Everything that can be wrong is found here: the run's folder, its settings and the data, without a trace on the disk."""
-    begun = time.monotonic()
+def check(request: Request) -> tuple[Path, tuple[Objective, ...], Proxy]:
+    """UsageError for what is wrong with a request and can be known without its data; the run's folder, objectives and proxy."""
     _check_trials(request.trials)
     if not 0 <= request.seed <= LARGEST_SEED:
         raise UsageError(f"--seed {request.seed}: a whole number from 0 to {LARGEST_SEED:,}")
     if request.executor not in EXECUTORS:
         raise UsageError(f"unknown executor {request.executor!r}; known: {', '.join(EXECUTORS)}")
     SAMPLERS.find(request.sampler)
-    stopping = Policy.parse(request.stopping)
-    check_executor({**dataclasses.asdict(request), "kind": request.executor})
+    Policy.parse(request.stopping)
+    check_asked({**dataclasses.asdict(request), "kind": request.executor})
     if request.precision not in ("auto", *PRECISIONS):
         raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
-    _check_device(request)
+    batch_size = BASE_BATCH if request.batch_size is None else request.batch_size
+    Recipe.of(request.epochs, batch_size, request.learning_rate, **_recipe_options(request))
     objectives = parse_objectives(request.objectives)
-    latency = _latency(request, objectives)
     proxy = Proxy(request.proxy_resolution, request.proxy_width, request.train_fraction)
-    load_space(request.space, overrides=request.overrides)  # a slip in the space should not wait for the data
+    load_space(request.space, overrides=request.overrides)
     folder = chosen_folder(request.out, request.space, request.dataset)
+    _check_device(request)
+    _latency(request, objectives)
+    return folder, objectives, proxy
+
+
+def _recipe_options(request: Request) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in ("decay", "ema", "cutout", "randaugment")}
+
+
+def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
+    """Everything that can be wrong is found here: the run's folder, its settings and the data, without a trace on the disk."""
+    begun = time.monotonic()
+    folder, objectives, proxy = check(request)
+    stopping, latency = Policy.parse(request.stopping), _latency(request, objectives)
     dataset = _load(
         request.dataset,
         request.data_root,
@@ -222,7 +237,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         )
     data = training_data(dataset, request.seed, proxy)
     batch_size = default_batch_size(len(data.train_index)) if request.batch_size is None else request.batch_size
-    options = {name: getattr(request, name) for name in ("decay", "ema", "cutout", "randaugment")}
+    options = _recipe_options(request)
     recipe = Recipe.of(request.epochs, min(batch_size, len(data.train_index)), request.learning_rate, **options)
     promise: Mapping[str, Any] = {}
     if request.hours is not None or request.gpu_hours is not None:
@@ -309,6 +324,8 @@ def _drive(
     """Train; whether the user stopped it."""
     with Study(folder, settings, storage) as study:
         if changed:
+            if not study.finished:
+                check_executor(settings)
             settings.save(folder)
         for text in study.recovered:
             say(f"recovered: {text}")
@@ -341,7 +358,7 @@ def _check_trials(trials: int) -> None:
         raise UsageError(f"--trials {trials}: at most {limits.TRIALS:,}")
 
 
-def check_executor(asked: Mapping[str, Any]) -> None:
+def check_asked(asked: Mapping[str, Any]) -> None:
     if (workers := asked.get("workers")) is not None and workers > limits.WORKERS:
         raise UsageError(f"--workers {workers}: at most {limits.WORKERS:,}")
     if asked["kind"] == "local" and asked.get("address"):
@@ -373,13 +390,19 @@ def _latency(request: Request, objectives: tuple[Objective, ...]) -> dict[str, A
 
 
 def _check_device(request: Request) -> None:
-    """UsageError for a device that can't be used; workers on other machines are asked when they start."""
+    """UsageError for a device that can't be used here; a cluster is asked when it is joined."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", request.device):
         raise UsageError(f"--device {request.device}: known are auto, cpu, cuda, cuda:N and mps")
-    if request.executor == "local" and request.device not in ("auto", "cpu"):
-        from nas.train import pick_device  # imports torch, which this executor needs anyway
+    if request.device in ("auto", "cpu"):
+        return
+    if request.executor == "ray":
+        from nas import cluster
 
-        pick_device(request.device)
+        if request.address or cluster.connected():
+            return
+    from nas.train import pick_device  # imports torch
+
+    pick_device(request.device)
 
 
 def _load(

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nas.addresses import CLIENT, parts
 from nas.errors import NasError, UsageError
 from nas.tokens import MODE, TOKEN, ensure_token, token_file
 
@@ -50,14 +51,15 @@ def require_authentication() -> list[str]:
 def join(address: str) -> list[str]:
     """Before a cluster is joined: whether it asks for a token, which is then given. Warnings, in words.
 
-    A cluster without authentication is not told the token. ConnectionError if nobody answers; UsageError if there is no token
-    where one is asked for, or if it is refused.
+    A cluster without authentication is not told the token. ConnectionError if nobody answers, ImportError if Ray's client is not
+    installed and the address is one of it; UsageError if there is no token where one is asked for, or if it is refused.
     """
-    if "://" in address:  # Ray's client, which has a server of its own
-        return []
-    place = _gcs(address)
+    client = address.startswith(CLIENT)
+    place, admits = (address, _client_admits) if client else (_gcs(address), _admits)
     refreshed("disabled")
-    if _admits(place):
+    if admits(place):
+        if client:
+            return []  # said of the head node, which is joined behind this
         said = f"the Ray cluster at {address} runs without authentication: whoever reaches its ports can run programs as its users"
         return [f"{said}. Start it with {MODE}=token, and let a firewall keep its ports from others (docs/security.md)"]
     path = token_file()
@@ -67,7 +69,7 @@ def join(address: str) -> list[str]:
         )
     notes = ensure_token()
     refreshed("token")
-    if not _admits(place):
+    if not admits(place):
         where = TOKEN if path is None else path
         raise UsageError(
             f"--address {address}: the cluster refuses the token of {where}; it has another (docs/security.md)"
@@ -97,6 +99,28 @@ def _admits(place: str) -> bool:
         return False
     except RayError as error:
         raise ConnectionError(str(error)) from error
+    return True
+
+
+def _client_admits(address: str) -> bool:
+    """The same of Ray's client server at `ray://HOST:PORT`. ImportError without the extra that speaks to one."""
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
+
+    messages: Any = ray_client_pb2  # neither has types
+    stubs: Any = ray_client_pb2_grpc
+    host, port = parts(address)
+    channel: Any = init_grpc_channel(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    try:
+        ping = messages.ClusterInfoRequest(type=messages.ClusterInfoType.PING)
+        stubs.RayletDriverStub(channel).ClusterInfo(ping, timeout=PROBE_SECONDS)
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            return False
+        raise ConnectionError(f"{error.code().name}: {error.details()}") from error
+    finally:
+        channel.close()
     return True
 
 

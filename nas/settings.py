@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -123,7 +124,8 @@ class Settings:
         """The settings of a run folder; UsageError if it isn't one, or is another version's."""
         if not folder.is_dir() or not (folder / FILE).is_file():
             raise UsageError(
-                f"{folder}: not a run folder (no {FILE} in it); `nas search` makes one, under results/ unless told otherwise"
+                f"{os.path.normpath(folder)}: not a run folder (no {FILE} in it); `nas search` makes one, under results/ "
+                "unless told otherwise"
             )
         return cls.from_dict(parse_yaml(read_text(folder / FILE), str(folder / FILE)), str(folder / FILE))
 

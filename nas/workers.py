@@ -26,7 +26,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from nas.controller import Memory
+from nas.controller import Memory, drop_waiting, waits
 from nas.desk import Desk
 from nas.errors import NasError, WriteError
 from nas.files import read_json
@@ -35,6 +35,7 @@ from nas.judge import Judge
 from nas.progress import Monitor
 from nas.records import Epoch
 from nas.retries import Cause, killed_for_memory
+from nas.waiting import Waiting
 from nas.watching import GONE, Watch
 
 if TYPE_CHECKING:
@@ -205,6 +206,7 @@ class Stopper(FIFOScheduler):
         super().__init__()
         self._driver = driver
         self._memory = Memory()
+        self._waiting = Waiting(driver.monitor.note, driver.resources.cpus, driver.resources.gpus)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         driver = self._driver
@@ -226,7 +228,14 @@ class Stopper(FIFOScheduler):
         self._memory.ended(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """The first trial that waits. Tune's own looks through all that there ever were; here none is ever paused."""
+        """The first trial that waits. Tune's own looks through all that there ever were; here none is ever paused.
+
+        Tune asks in each of its steps: what waits for a worker is let go here when the search is to end.
+        """
+        if self._driver.ending():
+            drop_waiting(tune_controller)
+            return None
+        self._waiting.look(waits(tune_controller))
         waiting = (trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING)
         return min(waiting, key=lambda trial: trial.trial_id, default=None)
 

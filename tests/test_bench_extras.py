@@ -132,3 +132,25 @@ def test_qlognehvi_lives_through_failures_and_looks_where_quality_and_cost_are_g
             study.tell(trial, [sign * quality, np.log10(trial.params["depth"])])
     late = [trial.params for trial in study.trials[8:]]
     assert sum(params["kind"] == "b" for params in late) >= len(late) - 2
+
+
+@pytest.mark.slow
+def test_qlognehvi_is_fitted_whenever_there_are_a_tenth_more_trials(table, monkeypatch):
+    pytest.importorskip("botorch")
+    from nas.bench import qlognehvi
+
+    fitted: list[int] = []
+    noises: list[float] = []
+
+    def fit(marginal):
+        noises.append(float(marginal.likelihood.noise))
+        fitted.append(len(marginal.model.train_targets))
+        marginal.likelihood.noise = 0.01 * len(fitted)
+
+    monkeypatch.setattr(qlognehvi, "fit_gpytorch_mll", fit)
+    space = {"depth": IntDistribution(1, 200)}
+    sampler = qlognehvi.QLogNEHVI(space, lambda params: [float(params["depth"])], seed=0, startup=19, pool=8, samples=2)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    study.optimize(lambda trial: (trial.suggest_int("depth", 1, 200) ** 0.5, trial.params["depth"]), n_trials=26)
+    assert fitted == [19, 20, 22, 24]
+    assert noises[1:] == pytest.approx([0.01, 0.02, 0.03])  # each from where the last one ended

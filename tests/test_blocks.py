@@ -17,7 +17,22 @@ from oracles import measured
 from strategies import all_variants, fits, label, option_values, variants
 from torch.nn import functional as F
 
-from nas.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS, Block, basic, bottleneck, shortcuts
+from nas.blocks import (
+    BRANCHES,
+    HEADS,
+    MERGES,
+    SHORTCUTS,
+    STEMS,
+    Block,
+    Branch,
+    Head,
+    Merge,
+    Shortcut,
+    Stem,
+    basic,
+    bottleneck,
+    shortcuts,
+)
 from nas.blocks._base import MAX_OPTION, Part, cost_of_layers, module_of_layers, option
 from nas.cost import Cost, Shape
 from nas.errors import UsageError
@@ -326,3 +341,9 @@ def test_whole_number_for_a_real_option_is_the_same_value():
 
 def test_cost_adds_and_multiplies():
     assert Cost(1, 2, 3) + 2 * Cost(10, 20, 30) == Cost(21, 42, 63) == Cost(1, 2, 3) + Cost(10, 20, 30) * 2
+
+
+@pytest.mark.parametrize("base", [Branch, Shortcut, Merge, Stem, Head])
+def test_a_part_without_its_layers_can_t_be_made(base):
+    with pytest.raises(TypeError, match="abstract"):
+        base()

@@ -21,7 +21,7 @@ from nas.cli import COMMANDS, cli
 from nas.commands.options import COUNT
 from nas.memory import training_memory
 from nas.network import costs_by_piece
-from nas.registry import did_you_mean
+from nas.registry import NEAR, did_you_mean
 from nas.space import load_space, names
 
 NAMES = [name for name, _, _ in COMMANDS]
@@ -282,6 +282,27 @@ def test_profile_of_several_side_by_side():
     assert "Images of 64 px." in output("profile", "resnet18", "wrn-28-10", "--resolution", 64)
 
 
+def test_profile_lists_every_published_network():
+    result = nas_("profile", "--list")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == zoo.names()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", 0], "epochs must be a whole number from 1"),
+        (["--lr", 1000], "learning_rate must be a number from 0"),
+        (["--out", __file__], "exists and is not an empty folder"),
+        (["--trials", 0], "--trials 0: at least one"),
+    ],
+)
+def test_what_is_wrong_with_a_search_comes_before_any_other_word(arguments, message):
+    result = nas_("search", *arguments)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert message in result.stderr
+
+
 @pytest.mark.parametrize("resolution", [None, 64])
 def test_profile_as_json_adds_up(resolution):
     more = [] if resolution is None else ["--resolution", resolution]
@@ -331,5 +352,5 @@ def test_wrong_configs(tmp_path, content, message):
 
 def test_an_unknown_network_names_the_near_one():
     line = refusal("profile", "resnet-5O")
-    assert did_you_mean("resnet-5o", zoo.names()) in line
+    assert did_you_mean("resnet-5o", zoo.names(), NEAR) in line
     assert "or the path of a YAML or JSON config" in line

@@ -97,6 +97,10 @@ def test_train_warns_of_stages_that_see_one_pixel():
         (["--resolution", "1"], "it must be at least 4"),
         (["--seed", "-1"], "-1 is not in the range"),
         (["--out", "small.yaml"], "is a file, not a folder"),
+        (
+            ["other.yaml"],
+            "train takes one CONFIG|NAME, and got 2: small.yaml, other.yaml; `nas compare` trains several",
+        ),
     ],
 )
 def test_wrong_trainings_are_refused_before_anything_is_made(train, arguments, message):

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import counting
 import pytest
+from helpers_cluster import Machines, cluster_of, nas, wait_for
 
 from nas.run import load_run
 from nas.trials import read_sessions
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-HERE = Path(__file__).parent
-SECONDS = 400.0  # on a machine where others work too
 TRIALS, EPOCHS = 6, 2
 LOOK = """
 import json, sys
@@ -39,122 +30,10 @@ cluster.shutdown()
 """
 
 
-def wait_for(condition: Callable[[], bool], words: Callable[[], str]) -> None:
-    until = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < until, words()
-        time.sleep(0.2)
-
-
-def processes_of(sessions: set[int]) -> dict[int, str]:
-    """Number and command line of each living process of these sessions of the kernel's, whoever its parent is now."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-            if int(session) in sessions and state != "Z":
-                found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
-        except OSError:  # it has ended meanwhile
-            continue
-    return found
-
-
-@dataclass(slots=True)
-class Machines:
-    """Nodes, each a `ray start --block` with a session of its own; in a folder that is its user's alone, and so is the token."""
-
-    folder: Path
-    port: int
-    started: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "counted"
-
-    def environment(self, **variables: str) -> dict[str, str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        ours = {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-            "PYTHONPATH": str(HERE),
-            "COLUMNS": "120",
-            counting.LOG: str(self.log),
-            counting.NODES: "2",
-        }
-        return clean | ours | variables
-
-    def start(self, name: str, *options: str) -> None:
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options, "--block", "--num-cpus=1"]
-        command += ["--node-ip-address=127.0.0.1", "--object-store-memory=134217728"]
-        command += ["--min-worker-port=0", "--max-worker-port=0"]  # any: two nodes share the ports of this machine
-        with (self.folder / f"{name}.said").open("wb") as said:
-            self.started[name] = subprocess.Popen(
-                command, stdout=said, stderr=said, env=self.environment(**{counting.NODE: name}), start_new_session=True
-            )
-
-    def said(self, name: str) -> str:
-        return (self.folder / f"{name}.said").read_text()
-
-    def up(self, name: str) -> bool:
-        assert self.started[name].poll() is None, self.said(name)
-        return "Ray runtime started" in self.said(name)
-
-    def alive(self) -> dict[int, str]:
-        return processes_of({process.pid for process in self.started.values()})
-
-    def end(self) -> dict[int, str]:
-        """As `ray start --block` is ended; what is left of it a while later, which is killed then."""
-        for process in reversed(self.started.values()):
-            process.send_signal(signal.SIGTERM)
-        until = time.monotonic() + SECONDS / 4
-        while (left := self.alive()) and time.monotonic() < until:
-            for process in self.started.values():
-                process.poll()
-            time.sleep(0.2)
-        for process in left:
-            os.kill(process, signal.SIGKILL)
-        for started in self.started.values():
-            started.wait(60)
-        return left
-
-
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Machines]:
-    """A head and a node that has joined it, with a core each. Nothing of them is left behind."""
-    folder = Path(
-        tempfile.mkdtemp(prefix="nas-ray-")
-    )  # of mode 700; below a test's folder, names of sockets were too long
-    (folder / "token").write_text(secrets.token_hex(32))
-    (folder / "token").chmod(0o600)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    found = Machines(folder, port)
-    try:
-        found.start("head", "--head", f"--port={port}", f"--temp-dir={folder / 'ray'}", "--include-dashboard=false")
-        wait_for(lambda: found.up("head"), lambda: found.said("head"))
-        found.start("joined", f"--address={found.address}")
-        wait_for(lambda: found.up("joined"), lambda: found.said("joined"))
+    with cluster_of(2) as found:
         yield found
-    finally:
-        left = found.end()
-        shutil.rmtree(folder, ignore_errors=True)
-    assert not left, "processes of the cluster are left"
-
-
-def nas(machines: Machines, *arguments: object, **variables: str) -> tuple[int, str]:
-    """The command line in a process of its own, with workers that count; its exit status and what it said."""
-    done = subprocess.run(
-        [sys.executable, str(HERE / "counting_nas.py"), *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=900, cwd=machines.folder,
-        env=machines.environment(**variables),
-    )  # fmt: skip
-    return done.returncode, " ".join(done.stdout.split())
 
 
 def search(machines: Machines, out: Path) -> list[object]:
@@ -180,7 +59,7 @@ def test_a_search_runs_to_its_end_on_both_machines(searched: tuple[Path, list[co
     assert run.status == "done" and run.count("complete") == TRIALS and run.count("failed") == 0
     assert all([epoch.number for epoch in trial.epochs] == list(range(1, EPOCHS + 1)) for trial in run.complete())
     trained = [line for line in counted if line.what == "trained"]
-    assert {line.node for line in trained} == {"head", "joined"}
+    assert {line.node for line in trained} == {"head", "joined1"}
     assert sorted(line.more for line in trained) == sorted(str(trial.number) for trial in run.complete())
 
 
@@ -219,7 +98,7 @@ def test_the_cluster_lives_on_and_the_run_is_resumed_on_it(
     assert status == 0, said
     after = counting.lines(machines.log)[len(before) :]
     trained = [line for line in after if line.what == "trained"]
-    assert len(trained) == 2 and {line.node for line in trained} <= {"head", "joined"}
+    assert len(trained) == 2 and {line.node for line in trained} <= {"head", "joined1"}
     assert [line.node for line in after if line.what == "loaded"] == [""]
     assert load_run(folder).count("complete") == TRIALS + 2
     assert [session["workers"] for session in read_sessions(folder)] == [2, 2]
@@ -236,4 +115,4 @@ def test_who_has_no_token_or_another_is_refused_and_trains_nothing(machines: Mac
     ):
         status, said = nas(machines, *search(machines, tmp_path / name), **variables)
         assert status == 2 and words in said, said
-        assert not list(tmp_path.rglob("attempt.json")) and not list(tmp_path.rglob("result.json"))
+        assert [path.name for path in tmp_path.iterdir()] == ["another"], "a refused search leaves nothing"

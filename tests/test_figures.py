@@ -120,6 +120,14 @@ def test_time_spent_is_all_of_it():
     assert minutes["stopped"] * 60 == pytest.approx(6)
 
 
+def test_time_spent_of_trainings_that_took_no_time_is_said_to_be_unknown():
+    run = lawful_run(3)
+    still = [dataclasses.replace(epoch, seconds=0.0) for epoch in run.trials[0].epochs]
+    trials = [dataclasses.replace(trial, seconds=0.0, epochs=tuple(still)) for trial in run.trials]
+    figure = figures.time_spent(dataclasses.replace(run, trials=tuple(trials), sessions=()))
+    assert not figure.data and "no time was measured" in figure.to_json()
+
+
 def test_hostile_names_of_knobs_stay_text():
     run = lawful_run(60)
     trials = [dataclasses.replace(t, choices={**t.choices, HOSTILE: k % 3}) for k, t in enumerate(run.trials)]

@@ -28,7 +28,7 @@ TABLE: dict[str, set[str]] = {
     "cost": set(),
     "knobs": set(),
     "tokens": set(),
-    "security": {"tokens"},
+    "security": {"addresses", "tokens"},
     "plausible": set(),
     "pareto": set(),
     "text": set(),
@@ -174,7 +174,8 @@ TABLE: dict[str, set[str]] = {
     "watching": {"fencing", "retries", "timeouts"},
     "addresses": set(),
     "controller": set(),
-    "cluster": {"addresses", "packing", "security", "work"},
+    "waiting": {"text"},
+    "cluster": {"addresses", "packing", "security", "waiting", "work"},
     "workers": {
         *(
             "cluster",
@@ -186,6 +187,7 @@ TABLE: dict[str, set[str]] = {
             "progress",
             "records",
             "retries",
+            "waiting",
             "watching",
             "work",
         )
@@ -282,7 +284,7 @@ FOR_TYPES: dict[str, set[str]] = {
 
 # Libraries that only these may import.
 LIBRARIES: dict[str, set[str]] = {
-    "ray": {"cluster", "security", "watching", "workers"},
+    "ray": {"cluster", "security", "waiting", "watching", "workers"},
     "optuna": {
         "analysis",
         "bench",

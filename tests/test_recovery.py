@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import fcntl
+import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -132,7 +133,8 @@ def test_options_of_a_run_yaml_that_was_edited_are_refused(tmp_path, change):
     settings = settings_of(CONDITIONAL)
     if "executor" in change:
         change = {"executor": {**settings.executor, **change["executor"]}}
-    dataclasses.replace(settings, **change).save(tmp_path)
+    edited = {**dataclasses.asdict(settings), **change}
+    (tmp_path / "run.yaml").write_text(json.dumps(edited))  # JSON is YAML
     with pytest.raises(UsageError, match=r"run\.yaml"):
         Settings.load(tmp_path)
 

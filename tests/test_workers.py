@@ -14,6 +14,7 @@ import pytest
 import ray
 import torch
 from helpers_workers import KilledOnce, Poisoned
+from ray.util.placement_group import placement_group
 
 from nas import cluster, execution, searching, workers
 from nas.cluster import Resources
@@ -264,6 +265,7 @@ def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 1.0})
     remote = ray.remote
     monkeypatch.setattr(ray, "remote", lambda **options: remote(**{**options, "num_gpus": 0}))
+    monkeypatch.setattr(cluster, "placement_group", lambda bundles: placement_group([{"CPU": bundles[0]["CPU"]}]))
 
 
 def planned(space: Path, folder: Path, **options: Any) -> tuple[Study, TrainingData]:
@@ -274,11 +276,15 @@ def planned(space: Path, folder: Path, **options: Any) -> tuple[Study, TrainingD
     return Study(folder, settings), data
 
 
+def never() -> bool:
+    return False
+
+
 def answers(monkeypatch: pytest.MonkeyPatch, trials: int) -> list[Question]:
     """Workers' answers from now on, in place of a measurement; the questions."""
     asked: list[Question] = []
 
-    def packed(question: Question) -> Packing:
+    def packed(question: Question, *_: Any) -> Packing:
         asked.append(question)
         return Packing(trials, trials, reason="so it was measured")
 
@@ -292,17 +298,17 @@ def test_trials_share_a_gpu_as_was_measured_once(
     asked, said = answers(monkeypatch, 4), []
     study, data = planned(space, tmp_path / "run", trials=20)
     with study:
-        resources = execution.resources(study, data, said.append)
+        resources = execution.resources(study, data, said.append, never)
         assert (resources.gpus, resources.cpus, resources.slots()) == (0.25, 2.0, 4)
         assert len(asked) == 1 and asked[0].most == 8 and asked[0].trial_bytes["fp32"] > data.x.nbytes
         assert said[-1] == "4 trials on each GPU: so it was measured"
     kept = searching.Settings.load(tmp_path / "run")
     assert kept.packing["trials_per_gpu"] == 4
     with Study(tmp_path / "run", kept) as study:  # a resume does not measure again
-        assert execution.resources(study, data, said.append).gpus == 0.25
+        assert execution.resources(study, data, said.append, never).gpus == 0.25
     changed = searching.dataclasses.replace(kept, executor={**kept.executor, "gpus_per_trial": 1.0})
     with Study(tmp_path / "run", changed) as study:  # nor does a number that is given
-        assert execution.resources(study, data, said.append).gpus == 1.0
+        assert execution.resources(study, data, said.append, never).gpus == 1.0
     assert len(asked) == 1
 
 
@@ -315,11 +321,11 @@ def test_a_search_that_could_not_use_the_answer_is_spared_the_probe(
     asked = answers(monkeypatch, 4)
     study, data = planned(space, tmp_path / "run", **options)
     with study:
-        assert execution.resources(study, data, print).gpus == options.get("gpus_per_trial", 1.0)
+        assert execution.resources(study, data, print, never).gpus == options.get("gpus_per_trial", 1.0)
         assert not asked and not study.settings.packing
     study, data = planned(space, tmp_path / "other", **{**options, "gpus_per_trial": "auto"})
     with study:
-        assert execution.resources(study, data, print).gpus == 0.25
+        assert execution.resources(study, data, print, never).gpus == 0.25
         assert len(asked) == 1
 
 
@@ -328,14 +334,14 @@ def test_no_gpu_is_no_question(space: Path, tmp_path: Path, monkeypatch: pytest.
     asked = answers(monkeypatch, 4)
     study, data = planned(space, tmp_path / "run", trials=20, gpus_per_trial="auto")
     with study:
-        assert execution.resources(study, data, print) == Resources(1.0, 0.0, 0)
+        assert execution.resources(study, data, print, never) == Resources(1.0, 0.0, 0)
     assert not asked
 
 
 def test_a_worker_without_a_visible_gpu_keeps_one_trial_on_each(one_gpu: None, space: Path, tmp_path: Path) -> None:
     study, data = planned(space, tmp_path / "run", trials=20)
     with study:
-        resources = execution.resources(study, data, print)
+        resources = execution.resources(study, data, print, never)
         if torch.cuda.is_available():
             assert study.settings.packing["images_per_second"][1] > 0
         else:
@@ -346,12 +352,12 @@ def test_a_worker_without_a_visible_gpu_keeps_one_trial_on_each(one_gpu: None, s
 def test_a_worker_measures_with_processes_of_its_own(one_gpu: None) -> None:
     small = load_space("resnet", resolution=8, channels=1, classes=10)
     network = small.architecture(small.sample(0)).to_dict()
-    answer = cluster.packed(Question(network, {"fp32": 1 << 20}, 8, "cpu", "fp32", most=2, threads=2))
+    answer = cluster.packed(Question(network, {"fp32": 1 << 20}, 8, "cpu", "fp32", most=2, threads=2), print, never)
     assert answer.fits == 2 and set(answer.images_per_second) == {1, 2} and answer.images_per_second[1] > 0
 
 
 def test_a_probe_that_raises_or_hangs_leaves_one_trial_on_a_gpu(one_gpu: None) -> None:
-    answer = cluster.packed(Question({}, {"fp32": 0}, 8))
+    answer = cluster.packed(Question({}, {"fp32": 0}, 8), print, never)
     assert answer.trials_per_gpu == 1 and answer.reason.startswith("the probe failed")
 
 

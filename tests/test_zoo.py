@@ -148,9 +148,9 @@ def test_hyphens_underscores_and_capitals_are_one_spelling(spelling):
 
 
 @pytest.mark.parametrize("name", ["resnet51", "wrn-28-11", "", "resnet", 50, None])
-def test_unknown_name_is_answered_with_the_known(name):
+def test_unknown_name_is_answered_with_where_the_known_are_listed(name):
     for function in (zoo.get, zoo.about):
-        with pytest.raises(UsageError, match=r"unknown network .*; known: resnet18, resnet34") as caught:
+        with pytest.raises(UsageError, match=r"unknown network .*; `nas profile --list` lists all$") as caught:
             function(name)
         assert "\n" not in str(caught.value)
 
@@ -160,6 +160,8 @@ def test_unknown_name_is_answered_with_the_nearest():
         UsageError, match=re.escape("unknown network 'preact_resnet146' (did you mean 'preact_resnet164'?)")
     ):
         zoo.get("preact-resnet146")
+    with pytest.raises(UsageError, match=re.escape("'resnet21' (did you mean 'resnet20', 'resnet18', ")):
+        zoo.get("resnet21")
 
 
 # Published numbers.

@@ -7,6 +7,7 @@ Each proposal is drawn by a generator seeded by the sampler's seed and the trial
 from __future__ import annotations
 
 import random
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -46,9 +47,9 @@ class Neighbourly(BaseSampler):
         levels = {name: values(own) or () for name, own in search_space.items()}
         return self.propose(study, levels, random.Random(f"{self._seed}:{trial.number}"))
 
+    @abstractmethod
     def propose(self, study: Study, levels: Mapping[str, Sequence[Any]], rng: random.Random) -> Params:
         """The next candidate, among these values of each parameter."""
-        raise NotImplementedError
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -68,7 +69,7 @@ def option(
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Part(ABC):
     """Base of branches, shortcuts, merges, stems and heads: typed options that say themselves as a flat mapping."""
 
     kind: ClassVar[str]
@@ -146,8 +147,9 @@ class Branch(Part):
         """Layers that stand before the branch and, where the block changes the shape, before the shortcut too."""
         return ()
 
+    @abstractmethod
     def layers(self, width_in: int, width_out: int, stride: int) -> tuple[Layer, ...]:
-        raise NotImplementedError
+        """The branch's layers, from the block's input of `width_in` channels to `width_out` channels at this stride."""
 
     def canonical(self, stride: int) -> Branch:
         """The one of all options that build the same branch at this stride."""
@@ -192,9 +194,9 @@ class Shortcut(Part):
 
     __slots__ = ()
 
+    @abstractmethod
     def layers(self, width_in: int, width_out: int, stride: int, norm: bool) -> tuple[Layer, ...] | None:
         """The path's layers: () is the identity, None that there is no path between these shapes."""
-        raise NotImplementedError
 
     def canonical(self, width_in: int, width_out: int, stride: int) -> Shortcut:
         """The one of all kinds that build the same path between these shapes."""
@@ -211,9 +213,9 @@ class Merge(Part):
         """Cost beyond the branch's and the shortcut's, with r of `shape`."""
         return Cost()
 
-    def module(self, width_in: int, width_out: int, stride: int) -> nn.Module:
-        """A module called as `merge(r, shortcut(r), branch(a))`."""
-        raise NotImplementedError
+    @abstractmethod
+    def module(self, width_in: int, width_out: int, stride: int) -> nn.Module | None:
+        """A module called as `merge(r, shortcut(r), branch(a))`; None if the block's output is the branch's alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +224,9 @@ class Stem(Part):
 
     width: int = option(64, minimum=1)
 
+    @abstractmethod
     def layers(self, raw: bool) -> tuple[Layer, ...]:
         """`raw`: the first branch brings its own norm and activation."""
-        raise NotImplementedError
 
     def canonical(self, raw: bool) -> Stem:
         """The one of all options that build the same stem."""
@@ -241,9 +243,9 @@ class Head(Part):
         """The head of a network whose widths w become scale(w); classes stay."""
         return self
 
+    @abstractmethod
     def layers(self, width_in: int, raw: bool) -> tuple[Layer, ...]:
         """`raw`: the trunk ends without norm and activation."""
-        raise NotImplementedError
 
     def canonical(self, raw: bool) -> Head:
         """The one of all options that build the same head."""

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas.commands.fronts import Start, front_starts, train_front
-from nas.commands.options import RATE, examples, json_option, skip_corrupt_option, stream_options, threads_option
+from nas.commands.options import (
+    RATE,
+    examples,
+    json_option,
+    one_argument,
+    skip_corrupt_option,
+    stream_options,
+    threads_option,
+)
 from nas.commands.train import PRECISIONS
 from nas.errors import NasError, UsageError
 from nas.recipe import FULL_EPOCHS
@@ -58,7 +66,7 @@ class Options:
         "nas finetune results/my-run --weights trained-front --dataset imagefolder:photos --resolution 32",
     )
 )
-@click.argument("source", metavar="CONFIG|TRAINED|RUN")
+@one_argument("source", "CONFIG|TRAINED|RUN", "a search's folder stands for all of its front")
 @click.option("--dataset", metavar="NAME", required=True, help="digits, cifar10, ..., imagefolder:PATH or npz:PATH.")
 @click.option(
     "--weights",

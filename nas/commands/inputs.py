@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.errors import UsageError
-from nas.registry import did_you_mean
+from nas.registry import NEAR, did_you_mean
 
 if TYPE_CHECKING:
     from nas.architecture import Architecture
@@ -36,10 +36,9 @@ def read_architecture(source: str) -> Architecture:
             return zoo.get(source)
         except UsageError:
             if not path.is_file():
-                near = did_you_mean(source.lower(), zoo.names())
-                known = ", ".join(zoo.names())
+                near = did_you_mean(source.lower(), zoo.names(), NEAR)
                 raise UsageError(
-                    f"unknown network {source!r}{near}; known: {known}, or the path of a YAML or JSON config"
+                    f"unknown network {source!r}{near}; give one of `nas profile --list`, or the path of a YAML or JSON config"
                 ) from None
     architecture = Architecture.from_yaml(path)
     return architecture if architecture.name else replace(architecture, name=path.stem)
@@ -55,7 +54,8 @@ def read_run(path: Path) -> Run:
             runs = sorted(found.parent.name for found in folder.glob(f"*/{FILE}"))
             if runs:
                 shown = ", ".join(runs[:5]) + (f" and {len(runs) - 5} more" if len(runs) > 5 else "")
-                raise UsageError(f"{path}: not a run folder{did_you_mean(path.name, runs)}; runs in {folder}: {shown}")
+                said = os.path.normpath(path)
+                raise UsageError(f"{said}: not a run folder{did_you_mean(path.name, runs)}; runs in {folder}: {shown}")
     return load_run(path)
 
 

@@ -129,6 +129,20 @@ def recipe_options(command: F) -> F:
     return command
 
 
+def one_argument(name: str, metavar: str, several: str = "") -> Callable[[F], F]:
+    """An argument of which there must be one; given more, the command says so, and what `several` are for."""
+
+    def one(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> str:
+        if len(given) == 1:
+            return given[0]
+        more = f"; {several}" if several else ""
+        raise click.UsageError(
+            f"{ctx.info_name} takes one {metavar}, and got {len(given)}: {', '.join(given)}{more}", ctx
+        )
+
+    return click.argument(name, metavar=metavar, nargs=-1, required=True, callback=one)
+
+
 def run_argument(command: F) -> F:
     return click.argument("run", metavar="RUN", type=click.Path(path_type=Path))(command)
 

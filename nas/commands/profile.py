@@ -32,13 +32,21 @@ class Batches(click.ParamType):  # type: ignore[type-arg]  # generic only in lat
 
 @click.command(
     epilog=examples(
-        "nas profile resnet50",
+        "nas profile --list",
         "nas profile resnet50 resnext50_32x4d wide_resnet50_2",
         "nas profile results/my-run/front/01-trial12.yaml --resolution 64 --json",
         "nas profile resnet18 resnet34 --latency --batch 1,32 --threads 1",
     )
 )
 @click.argument("networks", metavar="NAME|CONFIG...", nargs=-1, required=True)
+@click.option(
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda ctx, parameter, asked: _list(ctx) if asked else None,
+    help="The published networks that come along, and leave.",
+)
 @click.option(
     "--resolution", type=click.IntRange(1, 1 << 14), help="Side of the images in pixels.  [default: the network's own]"
 )
@@ -92,6 +100,16 @@ def profile(
         if note := _range(architecture, resolution):
             say(f"\n{architecture.name + ': ' if len(profiles) > 1 else ''}{note}")
     say(f"\n{MACS_NOTE}")
+
+
+def _list(ctx: click.Context) -> None:
+    from nas import zoo
+    from nas.commands.output import say
+
+    width = max(map(len, zoo.names()))
+    for name in zoo.names():
+        say(f"{name:<{width}}  {zoo.about(name)}")
+    ctx.exit()
 
 
 def _latency(

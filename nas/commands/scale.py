@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.commands.options import COUNT, METRICS, examples, json_option
+from nas.commands.options import COUNT, METRICS, examples, json_option, one_argument
 from nas.errors import UsageError
 from nas.scaling import ALPHA, BETA, DIVISOR, EFFICIENTNETS, GAMMA, METHODS
 
@@ -30,7 +30,7 @@ SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json"}
         "nas scale config.yaml --target-params 500k --divisor 1 --yaml",
     )
 )
-@click.argument("config", metavar="CONFIG|NAME")
+@one_argument("config", "CONFIG|NAME")
 @click.option("--phi", type=float, help="Compound coefficient: factors alpha^phi, beta^phi and gamma^phi.")
 @click.option("--alpha", type=float, help=f"Growth of the depth at phi 1.  [default: {ALPHA}]")
 @click.option("--beta", type=float, help=f"Growth of the width at phi 1.  [default: {BETA}]")

@@ -177,7 +177,7 @@ def search(
     **options: Any,
 ) -> None:
     """Search a space: train candidates, rank accuracy against exact costs, leave a report and the best networks' configs."""
-    from nas.searching import Request
+    from nas.searching import Request, check
     from nas.searching import search as run_search
     from nas.space_file import parse_overrides
     from nas.storage import scrubbed
@@ -195,6 +195,7 @@ def search(
         out=out,
         command=scrubbed(shlex.join(["nas", *sys.argv[1:]]), options["storage"]),
     )
+    check(request)  # what is wrong is said before anything else is
     shown = Shown(quiet, as_json)
     _introduce(request, shown)
     if confirm:

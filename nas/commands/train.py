@@ -15,6 +15,7 @@ from nas.commands.options import (
     RATE,
     examples,
     json_option,
+    one_argument,
     recipe_options,
     skip_corrupt_option,
     stream_options,
@@ -43,7 +44,7 @@ REFRESH_SECONDS = 0.5  # of a terminal
         "nas train resnet50 --dataset imagefolder:imagenet --stream --workers 16 --epochs 100 --batch-size 256",
     )
 )
-@click.argument("config", metavar="CONFIG|NAME")
+@one_argument("config", "CONFIG|NAME", "`nas compare` trains several by one recipe")
 @click.option("--dataset", metavar="NAME", required=True, help="digits, cifar10, ..., imagefolder:PATH or npz:PATH.")
 @click.option("--data-root", metavar="DIR", type=click.Path(path_type=Path), help="Where published data sets lie.")
 @click.option("--download", is_flag=True, help="Download the data set if it isn't there.")

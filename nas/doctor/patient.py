@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 from nas.doctor import databases, journals, repeats, settings, surroundings, trials
@@ -17,7 +18,7 @@ def examine(folder: Path, *, repair: bool) -> list[Finding]:
     """See `nas.doctor.examine`."""
     folder = folder.absolute()
     if not folder.is_dir() or not ((folder / FILE).is_file() or (folder / JOURNAL).is_file()):
-        raise UsageError(f"{folder}: not a run folder (neither {FILE} nor {JOURNAL} in it)")
+        raise UsageError(f"{os.path.normpath(folder)}: not a run folder (neither {FILE} nor {JOURNAL} in it)")
     with contextlib.ExitStack() as ending:
         if repair:
             ending.callback(take(folder / LOCK).release)

@@ -80,7 +80,7 @@ def _families() -> Mapping[str, Any]:
 
 @cache
 def _entries() -> Registry[_Entry]:
-    registry: Registry[_Entry] = Registry("network")
+    registry: Registry[_Entry] = Registry("network", "`nas profile --list` lists all")
     for family in _families().values():
         for name, own in family["networks"].items():
             registry.register(name)(_Entry.make(name, family, own))

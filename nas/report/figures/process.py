@@ -93,6 +93,8 @@ def time_spent(run: Run) -> go.Figure:
     figure = blank("hours of workers", "")
     if not found.items:
         return say(figure, "nothing has been trained yet")
+    if not found.seconds:
+        return say(figure, "no time was measured")
     unit, size = ("hours", 3600) if found.seconds > 2 * 3600 else ("minutes", 60)
     figure.update_xaxes(title={"text": f"{unit} of workers"})
     for role, chosen in (
