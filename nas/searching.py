@@ -147,9 +147,9 @@ def resume(
     say = say or (lambda text: None)
     folder = Path(path).absolute()
     settings = Settings.load(folder)
-    if note := _other_versions(settings):
+    if note := other_versions(settings):
         say(note)
-    _check_executor({"kind": settings.executor["kind"], **executor})
+    check_asked({"kind": settings.executor["kind"], **executor})
     if executor.get("trials") is not None:
         _check_trials(executor["trials"])
         settings = dataclasses.replace(settings, plan={})  # a number of trials, and no longer the hours
@@ -164,7 +164,7 @@ def resume(
     loaded = load_again(folder, settings, say, download=download)
     settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": loaded.name, "source": loaded.source})
     check_room(folder, settings, say, begun=True)
-    data = _training_data(loaded, settings.seed, settings.training_proxy())
+    data = training_data(loaded, settings.seed, settings.training_proxy())
     return drive(folder, settings, data, say, display, changed=True, storage=storage)
 
 
@@ -193,7 +193,7 @@ def check(request: Request) -> tuple[Path, tuple[Objective, ...], Proxy]:
         raise UsageError(f"unknown executor {request.executor!r}; known: {', '.join(EXECUTORS)}")
     SAMPLERS.find(request.sampler)
     Policy.parse(request.stopping)
-    _check_executor({**dataclasses.asdict(request), "kind": request.executor})
+    check_asked({**dataclasses.asdict(request), "kind": request.executor})
     if request.precision not in ("auto", *PRECISIONS):
         raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
     batch_size = BASE_BATCH if request.batch_size is None else request.batch_size
@@ -237,7 +237,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         raise UsageError(
             f"--proxy-resolution {proxy.resolution}: the images have {dataset.resolution} pixels; fewer are a proxy"
         )
-    data = _training_data(dataset, request.seed, proxy)
+    data = training_data(dataset, request.seed, proxy)
     batch_size = default_batch_size(len(data.train_index)) if request.batch_size is None else request.batch_size
     options = _recipe_options(request)
     recipe = Recipe.of(request.epochs, min(batch_size, len(data.train_index)), request.learning_rate, **options)
@@ -305,7 +305,7 @@ def drive(
     try:
         stopped = _drive(folder, settings, data, say, display, changed, storage)
         run = load_run(folder, storage)
-        _leave(run)
+        leave(run)
     except WriteError as error:
         raise WriteError(
             f"{error}; everything that was saved is kept. When it can be written again, go on with: nas resume {shown(folder)}"
@@ -343,7 +343,7 @@ def _drive(
     return stopped
 
 
-def _other_versions(settings: Settings) -> str:
+def other_versions(settings: Settings) -> str:
     """What is installed in other versions than the run began with, in a sentence; empty if nothing is."""
     now = versions()
     found = [
@@ -361,7 +361,7 @@ def _check_trials(trials: int) -> None:
         raise UsageError(f"--trials {trials}: at most {limits.TRIALS:,}")
 
 
-def _check_executor(asked: Mapping[str, Any]) -> None:
+def check_asked(asked: Mapping[str, Any]) -> None:
     if (workers := asked.get("workers")) is not None and workers > limits.WORKERS:
         raise UsageError(f"--workers {workers}: at most {limits.WORKERS:,}")
     if asked["kind"] == "local" and asked.get("address"):
@@ -428,7 +428,7 @@ def _load(
     )
 
 
-def _training_data(dataset: Dataset, seed: int, proxy: Proxy) -> TrainingData:
+def training_data(dataset: Dataset, seed: int, proxy: Proxy) -> TrainingData:
     fraction = 0.2 if len(dataset.y_train) < SMALL else 0.1
     train, validation = split(dataset.y_train, fraction, seed)
     return TrainingData.of(dataset, proxy.images(dataset.y_train, train, seed), validation)
@@ -479,7 +479,7 @@ def _baseline(name: str, space: SearchSpace, dataset: Dataset) -> tuple[str, Arc
     return label, dataclasses.replace(adapted, name=label)
 
 
-def _leave(run: Run) -> None:
+def leave(run: Run) -> None:
     """The report and the front's configs, in the run folder."""
     from nas import report
     from nas.export import EXPORTERS, export_trials

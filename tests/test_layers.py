@@ -122,16 +122,31 @@ TABLE: dict[str, set[str]] = {
         *("architecture", "cost", "files", "latency", "layout", "network", "opening", "pareto", "plausible", "records"),
         *("settings", "stopping", "storage"),
     },
-    "run": {"layout", "locks", "pareto", "records", "settings", "trials"},
+    "ranking": {"pareto", "records"},
+    "repeats": {"layout", "records", "trials"},
+    "run": {"layout", "locks", "pareto", "ranking", "records", "repeats", "settings", "trials"},
     "run_folder": {"files", "layout", "settings", "text"},
     "judge": {
         *("architecture", "files", "jobs", "layout", "network", "planning", "records", "settings", "stopping"),
         "trials",
     },
     "outcomes": {"files", "jobs", "layout", "network", "pareto", "retries", "trials"},
+    "desk": {"fencing", "files", "jobs", "outcomes", "pareto", "planning", "retries", "settings"},
     "study": {
-        *("architecture", "claims", "fencing", "files", "jobs", "knobs", "latency", "layout", "locks", "network"),
-        *("opening", "outcomes", "planning", "plausible", "records", "retries", "samplers", "settings", "space"),
+        *(
+            "architecture",
+            "claims",
+            "desk",
+            "fencing",
+            "files",
+            "jobs",
+            "knobs",
+            "latency",
+            "layout",
+            "locks",
+            "network",
+        ),
+        *("opening", "outcomes", "planning", "plausible", "records", "samplers", "settings", "space"),
         *("storage", "text", "trials"),
     },
     "doctor": {
@@ -148,6 +163,7 @@ TABLE: dict[str, set[str]] = {
             "network",
             "opening",
             "plausible",
+            "repeats",
             "run",
             "salvage",
             "samplers",
@@ -161,7 +177,7 @@ TABLE: dict[str, set[str]] = {
     },
     "progress": {"jobs", "layout", "network", "pareto", "records", "text", "trials"},
     "timeouts": {"fencing", "jobs", "retries", "text"},
-    "local": {"jobs", "judge", "progress", "records", "study", "timeouts", "work"},
+    "local": {"desk", "jobs", "judge", "progress", "records", "timeouts", "work"},
     "watching": {"fencing", "retries", "timeouts"},
     "addresses": set(),
     "controller": set(),
@@ -172,12 +188,12 @@ TABLE: dict[str, set[str]] = {
             "cluster",
             "files",
             "controller",
+            "desk",
             "jobs",
             "judge",
             "progress",
             "records",
             "retries",
-            "study",
             "waiting",
             "watching",
             "work",
@@ -196,6 +212,7 @@ TABLE: dict[str, set[str]] = {
             "opening",
             "pareto",
             "plausible",
+            "ranking",
             "records",
             "retries",
             "run",
@@ -241,6 +258,23 @@ TABLE["comparison"] = {
 TABLE["bench"] = {"files", "pareto", "plausible", "report", "samplers", "text"}
 TABLE["execution"] = set(TABLE) - {"bench", "doctor", "zoo", "report", "export"}
 TABLE["searching"] = set(TABLE) - {"bench", "doctor"}
+TABLE["confirmation"] = {
+    *(
+        "desk",
+        "execution",
+        "fencing",
+        "jobs",
+        "layout",
+        "locks",
+        "opening",
+        "outcomes",
+        "preflight",
+        "progress",
+        "ranking",
+    ),
+    *("records", "repeats", "retries", "run", "searching", "settings", "storage", "text"),
+}
+TABLE["confirming"] = {"confirmation", "jobs", "progress", "records", "text"}
 TABLE["commands"] = set(TABLE)
 TABLE["cli"] = set(TABLE)
 TABLE["__main__"] = {"cli"}
@@ -250,10 +284,10 @@ TABLE["__init__"] = set()
 FOR_TYPES: dict[str, set[str]] = {
     "hours": {"searching"},
     "cluster": {"settings"},
-    "text": {"architecture", "blocks", "knobs"},
+    "text": {"architecture", "blocks", "knobs", "records"},
     "batches": {"data"},
     "budget": {"space"},
-    "progress": {"study"},
+    "progress": {"desk"},
     "records": {"stopping"},
     "samplers": {"cost"},
     "__init__": set(TABLE),

@@ -56,6 +56,8 @@ def compact(run: Run) -> str:
         "objectives": answer.costs(run),
         "nouns": {name: NOUNS[name] for name in costs},
         "front": [place_of[trial.number] for trial in run.front()],
+        "byMeans": run.by_means,
+        "repeats": {place: _repeats(trial) for place, trial in enumerate(run.trials) if trial.repeats},
         "knee": None if knee is None else place_of[knee.number],
         "template": theme.template().layout.to_plotly_json(),
         "flows": flows(run, place_of),
@@ -113,6 +115,14 @@ def train_options(run: Run) -> str:
 def timed(run: Run) -> list[str]:
     """The name of measured latency, where the run has it."""
     return [LATENCY] if any(trial.latency for trial in run.trials) else []
+
+
+def _repeats(trial: Trial) -> dict[str, Any]:
+    """What came of further seeds; no mean of fewer than two."""
+    found = trial.confirmed
+    told = {"mean": found.mean, "error": found.std_error} if found else {}
+    accuracies = [repeat.accuracy for repeat in trial.repeats if repeat.accuracy is not None]
+    return {**told, "accuracies": accuracies, "failed": len(trial.repeats) - len(accuracies)}
 
 
 def _count(trial: Trial, cost: str) -> float | None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from nas.layout import CONFIG, TRIALS
 from nas.records import Trial
-from nas.report import answer
+from nas.report import answer, confirmed
 from nas.report.answer import COUNTS, NOUNS
 from nas.report.markup import Html, table, tag
+from nas.report.tables import estimated, mean_cell
 from nas.text import describe, format_count, format_percent, format_seconds, shown
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def notes(run: Run) -> list[Html]:
         found.append(
             tag("p", "The front has no knee: it bends nowhere so much that one network stands out as a compromise.")
         )
+    if confirmed.is_begun(run):
+        found.append(tag("p", tied(" ".join(confirmed.sentences(run)))))
     return [*found, tag("p", tied(f"{answer.caveat(run)} {MACS} {NETWORKS}"), class_="quiet")]
 
 
@@ -74,7 +77,7 @@ def _picks(run: Run) -> Html:
     cards = []
     for pick in picks:
         trial = pick.trial
-        error = f"± {100 * answer.standard_error(run, trial):.2f}"
+        mark, error = format_percent(run.accuracy(trial) or 0.0), f"± {100 * answer.standard_error(run, trial):.2f}"
         numbers = ", ".join(f"{format_count(getattr(trial.cost, name))} {NOUNS[name]}" for name in COUNTS[:2])
         show = tag(
             "button",
@@ -88,7 +91,11 @@ def _picks(run: Run) -> Html:
             "li",
             tag("div", tag("h3", pick.title), show, class_="top"),
             tag(
-                "p", tied(f"{trial.name}: {_percent(trial)} %"), " ", tag("span", error, class_="error"), class_="name"
+                "p",
+                tied(f"{trial.name}: {mark} %"),
+                " ",
+                tag("span", error, class_="error"),
+                class_="name",
             ),
             tag("p", numbers, class_="costs"),
             tag("p", f"{pick.why[0].upper()}{pick.why[1:]}.", class_="quiet"),
@@ -107,10 +114,12 @@ def front_table(run: Run) -> list[Html]:
     notes: dict[int, list[str]] = defaultdict(list)
     for pick in answer.picks(run):
         notes[pick.trial.number].append(pick.title.lower())
+    again = any(trial.confirmed for trial in front)
     rows = [
         (
             trial.label or str(trial.number),
             _percent(trial),
+            *([mean_cell(estimated(trial))] if again else []),
             *_counts(trial),
             describe(trial.architecture),
             ", ".join(notes[trial.number]),
@@ -118,14 +127,24 @@ def front_table(run: Run) -> list[Html]:
         for trial in front
     ]
     nouns = " and ".join(NOUNS[name] for name in answer.costs(run))
-    caption = (
-        f"Networks that no other complete one beats in validation accuracy and {nouns} at once, from the cheapest."
+    which, by = ("confirmed", "mean validation accuracy") if run.by_means else ("complete", "validation accuracy")
+    caption = f"Networks that no other {which} one beats in {by} and {nouns} at once, from the cheapest."
+    mean = ["Mean ± s.e. (seeds), %"] if again else []
+    head = (
+        "Trial",
+        "In the search, %" if again else "Accuracy, %",
+        *mean,
+        "Parameters",
+        "MACs",
+        "Activations",
+        "Network",
+        "Note",
     )
-    head = ("Trial", "Accuracy, %", "Parameters", "MACs", "Activations", "Network", "Note")
+    numbers = tuple(range(1, 5 + len(mean)))
     chosen = answer.picks(run)[0].trial
     command = f"nas export {_path(run)} --trial {shlex.quote(chosen.label or str(chosen.number))}"
     return [
-        table(caption, head, rows, numbers=(1, 2, 3, 4), words=(5,)),
+        table(caption, head, rows, numbers=numbers, words=(numbers[-1] + 1,)),
         tag("p", "The config of one of them, which builds again anywhere: ", tag("code", command)),
     ]
 

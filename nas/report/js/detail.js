@@ -18,6 +18,14 @@ function standing(trial) {
   return `${state}${reached}${reason ? `: ${cut(reason, 300)}` : ""}`;
 }
 
+// What the search measured, and each further seed.
+function againWords({ accuracy, repeats, estimate }) {
+  const mean = estimate && !page.run.byMeans ? `, ${overSeeds(estimate)}` : "";
+  const each = repeats.accuracies.map(formatPercent).join(", ") || "none yet";
+  const failed = repeats.failed ? `; ${repeats.failed} failed` : "";
+  return `${formatPercent(accuracy)} % in the search; from further seeds: ${each}${mean}${failed}.`;
+}
+
 function commandLine([purpose, command]) {
   const line = make("div", { class: "command" }, make("code", {}, command), copyButton(command, `the command that ${purpose.replace("its config", "writes its config")}`));
   return make("div", {}, make("p", { class: "quiet" }, `${purpose[0].toUpperCase()}${purpose.slice(1)}:`), line);
@@ -33,6 +41,7 @@ function showDetail(trial) {
   panel.replaceChildren(
     make("h3", { tabindex: "-1" }, title),
     make("p", { class: "big" }, standing(trial)),
+    ...(trial.repeats ? [make("p", { class: "again" }, againWords(trial))] : []),
     make("p", {}, numbers),
     make("p", { class: "quiet" }, trial.net.about),
     diagram(trial.net),
