@@ -30,9 +30,10 @@ from nas.preflight import check_room
 from nas.progress import Tally
 from nas.records import Trial
 from nas.repeats import repeat_folder
+from nas.request import check_asked
 from nas.retries import Cause
 from nas.run import Run, load_run
-from nas.searching import Interrupted, check_asked, leave, load_again, other_versions, training_data
+from nas.searching import Interrupted, leave, load_again, other_versions, training_data
 from nas.settings import FILE, Settings
 from nas.storage import resolved
 from nas.text import counted, format_seconds, shown

@@ -257,6 +257,22 @@ TABLE["comparison"] = {
 }
 TABLE["bench"] = {"files", "pareto", "plausible", "report", "samplers", "text"}
 TABLE["execution"] = set(TABLE) - {"bench", "doctor", "zoo", "report", "export"}
+TABLE["request"] = {
+    *(
+        "budget",
+        "execution",
+        "latency",
+        "pareto",
+        "planning",
+        "proxy",
+        "recipe",
+        "records",
+        "run_folder",
+        "samplers",
+        "space",
+    ),
+    *("cluster", "stopping", "train"),
+}
 TABLE["searching"] = set(TABLE) - {"bench", "doctor"}
 TABLE["confirmation"] = {
     *(
@@ -272,7 +288,7 @@ TABLE["confirmation"] = {
         "progress",
         "ranking",
     ),
-    *("records", "repeats", "retries", "run", "searching", "settings", "storage", "text"),
+    *("records", "repeats", "request", "retries", "run", "searching", "settings", "storage", "text"),
 }
 TABLE["confirming"] = {"confirmation", "jobs", "progress", "records", "text"}
 TABLE["commands"] = set(TABLE)
@@ -282,7 +298,7 @@ TABLE["__init__"] = set()
 
 # What else may be imported under `if TYPE_CHECKING`, for annotations only.
 FOR_TYPES: dict[str, set[str]] = {
-    "hours": {"searching"},
+    "hours": {"request"},
     "cluster": {"settings"},
     "text": {"architecture", "blocks", "knobs", "records"},
     "batches": {"data"},

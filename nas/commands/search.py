@@ -182,7 +182,7 @@ def search(
     **options: Any,
 ) -> None:
     """Search a space: train candidates, rank accuracy against exact costs, leave a report and the best networks' configs."""
-    from nas.searching import Request, check
+    from nas.request import Request, check
     from nas.searching import search as run_search
     from nas.space_file import parse_overrides
     from nas.storage import scrubbed
