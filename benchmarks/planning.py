@@ -3,20 +3,28 @@
 uv run python benchmarks/planning.py [--minutes 2 2.5 3] [--spaces resnext resnet mbconv] [--workers 2] [--executor ray]
 
 Each search is `nas search --dataset digits --hours H`, as a process of its own, which plans, chooses trials and epochs, and ends
-by the clock. Planned are trials and wall time as the plan says them, with its interval; actual is a stopwatch around the command.
+by the clock. Planned are trials and wall time as the plan says them, with its interval; actual is a stopwatch around the command. Cut are
+trials that the clock stopped behind an epoch. MACs are those of the mean trial over those of the mean random network, by which
+the plan goes. End is the time from the last trial's result to the end of the command.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from nas.files import read_json
+from nas.network import cost_of
+from nas.planning import representatives
+from nas.proxy import Proxy
 from nas.run import load_run
+from nas.settings import Settings
 
 
 def main() -> None:
@@ -27,25 +35,32 @@ def main() -> None:
     parser.add_argument("--executor", default="ray")
     args = parser.parse_args()
     print(
-        "| space | given, s | planned trials x epochs | planned wall, s (interval) | trials done | actual wall, s | actual over given |"
+        "| space | given, s | planned trials x epochs | planned wall, s (interval) | trials done | of them cut | MACs | "
+        "end, s | actual wall, s | actual over given |"
     )
-    print("|---|---:|---|---|---:|---:|---:|", flush=True)
+    print("|---|---:|---|---|---:|---:|---:|---:|---:|---:|", flush=True)
     for space, minutes in zip(args.spaces, args.minutes, strict=True):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "run"
             words = ["search", "--space", space, "--dataset", "digits", "--hours", str(minutes / 60), "--out", str(out)]
             words += ["--workers", str(args.workers), "--executor", args.executor, "--quiet"]
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            begun = time.monotonic()
+            begun, clock = time.monotonic(), time.time()
             subprocess.run(
                 [sys.executable, "-m", "nas", *words], check=True, env=environment, stdout=subprocess.DEVNULL
             )
             wall = time.monotonic() - begun
-            run = load_run(out)
+            run, settings = load_run(out), Settings.load(out)
+            finished = max(read_json(path)["finished"] for path in out.glob("trials/*/result.json"))
         plan, given = run.config["plan"], 60 * minutes
-        trained = run.count("complete") + run.count("stopped")
-        planned = f"{plan['trials']} x {plan['epochs']} | {plan['wall']:.0f} ({plan['low']:.0f} to {plan['high']:.0f})"
-        print(f"| {space} | {given:.0f} | {planned} | {trained} | {wall:.0f} | {wall / given:.2f} |", flush=True)
+        trials = [trial for trial in run.trials if trial.state in ("complete", "stopped")]
+        expected = statistics.mean(cost_of(own).macs for own in representatives(settings.search_space(), Proxy()))
+        macs = statistics.mean(trial.cost.macs for trial in trials) / expected
+        cut = sum("the hours were over" in trial.reason for trial in trials)
+        trials_planned = f"{plan['trials']} ({plan['fewest']} to {plan['most']})"
+        planned = f"{trials_planned} x {plan['epochs']} | {plan['wall']:.0f} ({plan['low']:.0f} to {plan['high']:.0f})"
+        found = f"{len(trials)} | {cut} | {macs:.2f} | {clock + wall - finished:.1f} | {wall:.0f} | {wall / given:.2f}"
+        print(f"| {space} | {given:.0f} | {planned} | {found} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -122,3 +122,11 @@ def take_lock(path: Path, held: str) -> BinaryIO:
         file.close()
         raise UsageError(held) from None
     return file
+
+
+def holds(path: Path, content: bytes) -> bool:
+    """Whether a file is there and has exactly this content."""
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False

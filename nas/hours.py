@@ -16,10 +16,13 @@ from nas.jobs import TrainingData
 from nas.proxy import Proxy
 from nas.recipe import Recipe
 from nas.space import SearchSpace
+from nas.stopping import Policy
+from nas.text import format_seconds
 
 if TYPE_CHECKING:
-    from nas.searching import Request
+    from nas.request import Request
 
+LONG = 0.35  # of the hours: trials that take longer than this leave more than a fifth of them unused
 Say = Callable[[str], None]
 
 
@@ -76,7 +79,14 @@ def promised(
         spent=spent,
         epochs=None if "epochs" in request.free else request.epochs,
         trials=None if "trials" in request.free else request.trials,
+        stopping=Policy.parse(request.stopping),
+        sampler=request.sampler,
     )
+    if plan.trial_seconds > LONG * seconds:
+        say(
+            f"note: a trial takes about {format_seconds(plan.trial_seconds)} of {format_seconds(seconds)}, so that the search may end "
+            "well before the time; give more time, fewer --epochs, or a cheaper space"
+        )
     images_per_second = {str(macs): round(rate, 1) for macs, rate in found.measured}
     about = {"images_per_second": images_per_second, "fit_error": found.error, "device": device.type, "gpus": gpus}
     return {**json.loads(json.dumps(plan.to_dict())), "spent": spent, **about}

@@ -2,7 +2,8 @@
 
 Behind each rung a trial's folder has `stopping.json`, the decisions about it so far. A stop is the trial's `result.json`, state
 `stopped`, with the epochs that it reached: written before the executor is told, so that whoever comes after a killed driver
-finds it and neither trains the trial on nor loses it. Decisions go by the trial's own key and epoch, whoever trains it.
+finds it and neither trains the trial on nor loses it. Decisions go by the trial's own key and epoch, whoever trains it. Where
+hours were promised, what would run on far behind them is stopped the same way, whatever its chances.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from nas.files import read_json, write_json
 from nas.jobs import EPOCHS, Job
 from nas.layout import DECISIONS, TRIALS
 from nas.network import cost_of
+from nas.planning import Clock
 from nas.records import Epoch, Trial
 from nas.settings import Settings
 from nas.stopping import Curve, Decision, Point, Standing, Stopping
@@ -26,7 +28,10 @@ from nas.trials import objective_values, read_baselines, read_trials
 class Judge:
     """Told of each epoch by an executor, in the driver's process; says whether the trial stops behind it."""
 
-    def __init__(self, folder: Path, settings: Settings, storage: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, settings: Settings, storage: str | None = None, clock: Clock | None = None
+    ) -> None:
+        self._clock = clock
         policy = settings.stopping_policy()
         self.active = policy.name != "none"
         self.objectives = settings.parsed_objectives()
@@ -39,7 +44,8 @@ class Judge:
 
     def stops(self, job: Job, epoch: Epoch) -> bool:
         """Whether a trial stops behind this epoch of its; if so, its result says so. NasError if that can't be written."""
-        if not self.active:
+        late = self._clock is not None and epoch.number < self.epochs and self._clock.over(epoch.seconds)
+        if not self.active and not late:
             return False
         epochs = self._running.get(job.key, [])[: epoch.number - 1]
         if len(epochs) < epoch.number - 1:
@@ -49,6 +55,12 @@ class Judge:
         if [own.number for own in epochs] != list(range(1, epoch.number)):
             return False  # not to be judged by half a curve
         epochs = [*epochs, epoch]
+        if late and not job.baseline:
+            reason = f"after epoch {epoch.number} of {self.epochs}: the hours were over"
+            write_json(job.result_path, self._result(job, epochs, reason))
+            return True
+        if not self.active:
+            return False
         self._running[job.key] = epochs
         self.state.add(job.key, self._curve(job.architecture, job.latency_ms, epochs, "running"))
         decision = self.state.decide(job.key)
@@ -58,7 +70,7 @@ class Judge:
         self._decisions[job.key] = decisions
         write_json(job.folder / DECISIONS, [own.to_dict() for own in decisions])
         if decision.stop:
-            write_json(job.result_path, self._result(job, epochs, decision))
+            write_json(job.result_path, self._decided(job, epochs, decision))
         return decision.stop
 
     def ended(self, job: Job, result: Mapping[str, Any]) -> None:
@@ -80,16 +92,19 @@ class Judge:
         points = tuple(Point(own.accuracy, own.val_loss, own.train_loss) for own in epochs)
         return Curve(costs, points, standing)
 
-    def _result(self, job: Job, epochs: list[Epoch], decision: Decision) -> dict[str, Any]:
+    def _decided(self, job: Job, epochs: list[Epoch], decision: Decision) -> dict[str, Any]:
+        reason = f"after epoch {decision.epoch} of {self.epochs}: {decision.reason}"
+        return {**self._result(job, epochs, reason), "stopping": decision.to_dict()}
+
+    def _result(self, job: Job, epochs: list[Epoch], reason: str) -> dict[str, Any]:
         return {
             "key": job.key,
             "digest": job.architecture.digest,
             "state": "stopped",
-            "reason": f"after epoch {decision.epoch} of {self.epochs}: {decision.reason}",
+            "reason": reason,
             "accuracy": None,
             "seconds": sum(own.seconds for own in epochs),
             "finished": time.time(),
-            "stopping": decision.to_dict(),
             **({"latency": dict(job.latency)} if job.latency else {}),
             "epochs": [own.to_dict() for own in epochs],
         }
@@ -98,7 +113,7 @@ class Judge:
         """Write the result of a stop that was decided; the study tells it when it comes to the trial."""
         key = str(trial.number)
         job = Job(key, folder / TRIALS / key, trial.architecture, self.state.seed)
-        write_json(job.result_path, self._result(job, list(trial.epochs[: decision.epoch]), decision))
+        write_json(job.result_path, self._decided(job, list(trial.epochs[: decision.epoch]), decision))
 
     def _restore(self, folder: Path, settings: Settings, storage: str | None) -> None:
         """Curves and decisions of earlier drivers, in the order in which the trials began."""

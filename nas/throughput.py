@@ -35,7 +35,7 @@ def throughput(
     seconds: float = SECONDS,
     steps: int = STEPS,
 ) -> float:
-    """Images a second that so many processes train together; 0 if one of them fails, as for want of memory.
+    """Images a second that so many processes train together, evaluation left out; 0 if one fails, as for want of memory.
 
     All are warm before any is timed, and all are timed at once. steps: of an epoch, of which each does two at least.
     """
@@ -128,11 +128,11 @@ def serve(task: Mapping[str, Any], questions: TextIO, answers: TextIO) -> None:
     training.epoch()
     print(json.dumps({"warm": True}), file=answers, flush=True)
     questions.readline()
-    begun, images = time.perf_counter(), 0
+    begun, images, seconds = time.perf_counter(), 0, 0.0
     while images == 0 or time.perf_counter() - begun < task["seconds"]:
-        training.epoch()  # reads its loss, and so waits for the device
-        images += train.images
-    print(json.dumps({"images": images, "seconds": time.perf_counter() - begun}), file=answers, flush=True)
+        epoch = training.epoch()  # reads its loss, and so waits for the device
+        images, seconds = images + train.images, seconds + train.images / epoch.images_per_second
+    print(json.dumps({"images": images, "seconds": seconds}), file=answers, flush=True)
 
 
 if __name__ == "__main__":

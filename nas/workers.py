@@ -27,6 +27,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from nas.controller import Memory, drop_waiting, waits
+from nas.desk import Desk
 from nas.errors import NasError, WriteError
 from nas.files import read_json
 from nas.jobs import Job, TrainingData
@@ -34,7 +35,6 @@ from nas.judge import Judge
 from nas.progress import Monitor
 from nas.records import Epoch
 from nas.retries import Cause, killed_for_memory
-from nas.study import Study
 from nas.waiting import Waiting
 from nas.watching import GONE, Watch
 
@@ -100,7 +100,7 @@ class Driver(Searcher):
 
     def __init__(
         self,
-        study: Study,
+        study: Desk,
         monitor: Monitor,
         stop: Callable[[], bool],
         resources: Resources,
@@ -196,7 +196,7 @@ class Driver(Searcher):
 
 
 class Stopper(FIFOScheduler):
-    """Stops a trial that the judge gives no chance, and all behind their current epoch once the user asks for it.
+    """Stops a trial that the judge gives no chance or no time, and all behind their current epoch once the user asks for it.
 
     Tune waits for the answer before the worker goes on, and counts epochs from 1 whenever a trial is resumed: the judge goes by
     the epoch's own number.
@@ -244,7 +244,7 @@ class Stopper(FIFOScheduler):
 
 
 def run(
-    study: Study,
+    study: Desk,
     data: TrainingData,
     monitor: Monitor,
     stop: Callable[[], bool],
@@ -264,11 +264,12 @@ def run(
         "threads": max(1, int(resources.cpus)),
         "proxy": settings.training_proxy(),
         "engines": settings.engine,
+        "gradient_steps": settings.gradient_steps,
     }
     trainable = tune.with_resources(
         tune.with_parameters(worker, data=data, options=options), {"CPU": resources.cpus, "GPU": resources.gpus}
     )
-    idle, judge = 0, Judge(study.folder, settings, study.url)
+    idle, judge = 0, Judge(study.folder, settings, study.url, study.clock)
     while not (stop() or study.finished):
         watch = Watch(settings.executor.get("trial_timeout"))
         driver = Driver(study, monitor, stop, resources, judge, watch)

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from browsing import browser as browser  # a fixture of all that open a page
+from browsing import browser as browser  # fixtures of all that open a page
+from browsing import open_page as open_page
 from export_matrix import Matrix
 from export_matrix import write as write_matrix
 from hypothesis import settings
+from import_list import Imports
+from import_list import write as write_imports
 from reliability import Faults, write
 
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # as nas.cluster does: for tests that import Ray before it
@@ -23,16 +26,19 @@ settings.load_profile("nas")
 
 FAULTS = pytest.StashKey[Faults]()
 MATRIX = pytest.StashKey[Matrix]()
+IMPORTS = pytest.StashKey[Imports]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--reliability", type=Path, help="the page whose table of faults the tests write")
     parser.addoption("--export-matrix", type=Path, help="the page whose matrix of designs and formats the tests write")
+    parser.addoption("--import-list", type=Path, help="the page whose list of timm's models the tests write")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FAULTS] = Faults()
     config.stash[MATRIX] = Matrix()
+    config.stash[IMPORTS] = Imports()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -44,6 +50,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         from nas.export import EXPORTERS
 
         write_matrix(page, session.config.stash[MATRIX], EXPORTERS)
+    page = session.config.getoption("--import-list")
+    if page is not None:
+        write_imports(page, session.config.stash[IMPORTS])
 
 
 @pytest.fixture
@@ -56,6 +65,12 @@ def faults(request: pytest.FixtureRequest) -> Faults:
 def matrix(request: pytest.FixtureRequest) -> Matrix:
     """Where a test records what came of a design in a format: a cell of docs/export.md."""
     return request.config.stash[MATRIX]
+
+
+@pytest.fixture
+def import_list(request: pytest.FixtureRequest) -> Imports:
+    """Where a test records what came of importing a model: a part of a row of docs/import.md."""
+    return request.config.stash[IMPORTS]
 
 
 @pytest.fixture(scope="session")

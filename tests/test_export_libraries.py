@@ -8,7 +8,17 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
-from helpers_export import far, few_classes, images_for, lively, logits_of, small_designs, subject_of
+from helpers_export import (
+    far,
+    few_classes,
+    images_for,
+    lively,
+    logits_of,
+    small_designs,
+    subject_of,
+    without_package,
+)
+from safetensors.torch import load_file
 
 from nas import zoo
 from nas.architecture import Architecture
@@ -73,6 +83,7 @@ def check(subject: Subject, theirs: torch.nn.Module) -> None:
     images = images_for(subject.architecture, pixels=64)
     with torch.inference_mode():
         assert far(theirs(images), logits_of(subject, images)) < 1e-5
+        assert far(theirs.double()(images.double()), subject.network().double()(images.double())) < 1e-9
     assert sum(tensor.numel() for tensor in theirs.parameters()) == cost_of(subject.architecture).params
 
 
@@ -97,6 +108,46 @@ def test_designs_that_nobody_published(tmp_path):
     assert "models.resnet.Bottleneck" in text
     assert "groups=8" in text and "width_per_group=5" in text
     assert "trial: 3" in text
+
+
+# Five stages, strides and widths of one's own, depthwise and grouped bottlenecks wider than their ends: no ResNet of timm's.
+FREE = """
+channels: 1
+resolution: 64
+stem: {kind: strided, width: 16, act: silu}
+stages:
+- {depth: 1, width: 24, branch: {kind: basic, act: silu}}
+- {depth: 2, width: 40, stride: 2, branch: {kind: bottleneck, cardinality: 4, group_width: 6, act: silu}}
+- {depth: 3, width: 32, stride: 2, branch: {kind: bottleneck, cardinality: 96, group_width: 1, act: silu}}
+- {depth: 1, width: 48, branch: {kind: bottleneck, cardinality: 1, group_width: 16, act: silu}}
+- {depth: 1, width: 48, stride: 2, branch: {kind: basic, act: silu}}
+head: {kind: expanded, classes: 6, width: 80, act: silu}
+"""
+AVERAGED = [(f"depth: {depth}", f"shortcut: avg_pool, depth: {depth}") for depth in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("changes", [(), (("strided, width: 16", "imagenet, width: 20"),), AVERAGED])
+def test_timms_byobnet_builds_what_its_resnet_cannot(changes, tmp_path):
+    subject = subject_of(changed(FREE, *changes))
+    check(subject, by_timm(subject, tmp_path))
+    assert {path.name for path in (tmp_path / "x").iterdir()} == {"config.json", "model.safetensors", "timm_byobnet.py"}
+
+
+def test_a_folder_of_a_byobnet_is_loaded_where_this_package_is_not(tmp_path):
+    subject = subject_of(changed(FREE))
+    EXPORTERS["timm"].write(subject, tmp_path / "x")
+    images = images_for(subject.architecture, pixels=64)
+    script = """
+import timm
+from safetensors.torch import load_file, save_file
+sys.path.insert(0, "x")
+import timm_byobnet
+network = timm.create_model("local-dir:x", pretrained=True).eval()
+with torch.inference_mode():
+    save_file({"logits": network(load_file("tensors.safetensors")["images"])}, "logits.safetensors")
+"""
+    without_package(script, tmp_path, images=images)
+    assert far(load_file(tmp_path / "logits.safetensors")["logits"], logits_of(subject, images)) < 1e-5
 
 
 def test_without_weights_the_call_alone_is_written(tmp_path):
@@ -127,10 +178,20 @@ def changed(text: str, *changes: tuple[str, str]) -> Architecture:
         ("torchvision", few_classes(zoo.get("res2net50_26w_4s")), "its ResNet has no res2net block"),
         (
             "timm",
-            changed(NARROW, ("kind: deep", "kind: imagenet")),
-            "its stem of one convolution has 16 channels, not 64",
+            changed(OWN, ("imagenet", "cifar")),
+            "; as a ByobNet: its stem kind is cifar, not strided or imagenet",
         ),
-        ("timm", changed(OWN, ("stride: 2", "stride: 3")), "its stage 2's stride is 3, not 2"),
+        ("timm", changed(FREE, ("cardinality: 96", "cardinality: 90")), "cardinality is 90, not 88"),
+        (
+            "timm",
+            changed(FREE, ("head: {kind: expanded", "norm_eps: 0.001\nhead: {kind: expanded")),
+            "norm_eps is 0.001",
+        ),
+        (
+            "timm",
+            changed(FREE, ("width: 24, branch", "width: 24, merge: highway, branch")),
+            "merge is highway, not add",
+        ),
         ("timm", changed(OWN, ("group_width: 5}", "group_width: 5, stride_on: 1x1}")), None),
     ],
 )

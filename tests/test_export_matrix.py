@@ -88,12 +88,25 @@ def outcome(name: str, subject: Subject, folder: Path) -> str:
     assert path.is_dir() == EXPORTERS[name].folder
     assert all(each.name.startswith(path.stem.partition(".")[0]) for each in folder.iterdir())
     images = images_for(subject.architecture, 3, subject.architecture.resolution)
-    expected = logits_of(subject, images)
+    loaded = LOADERS[name](path, subject)
     with torch.inference_mode():
-        error = far(LOADERS[name](path, subject)(images), expected)
-        # Another order of the same additions: at most a few times what single precision costs PyTorch itself.
-        assert error < 1e-5 or error < 8 * far(expected.double(), subject.network().double()(images.double()))
+        got, expected = loaded(images), logits_of(subject, images)
+        exact = subject.network().double()(images.double())
+        if exact_in(name, subject.architecture):
+            assert far(got, expected) < 1e-5
+            assert far(loaded.double()(images.double()), exact) < 1e-9
+        else:  # of deep networks PyTorch itself knows the logits to 2e-5 only: onnxruntime must be as near to the exact ones
+            assert far(got, expected) < 1e-5 or far(got, exact) < 4 * far(expected, exact)
     return ""
+
+
+def exact_in(name: str, architecture: Architecture) -> bool:
+    """Whether what a format gives can be run in double precision, in which no rounding hides another network.
+
+    onnxruntime has no convolutions of doubles; torch.export writes the type of SkipNet's gates into the graph.
+    """
+    gated = any(stage.merge.kind == "skip" for stage in architecture.stages)
+    return name != "onnx" and not (name == "pt2" and gated)
 
 
 @pytest.mark.parametrize("name", list(EXPORTERS))

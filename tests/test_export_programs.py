@@ -9,10 +9,12 @@ import torch
 import yaml
 from helpers_export import far, images_for, logits_of, small_designs, subject_of, without_package
 from safetensors.torch import load_file
+from torch import nn
 
 from nas.errors import NasError
-from nas.export import EXPORTERS, MissingPackage, NotExpressible, Subject
+from nas.export import EXPORTERS, MissingPackage, NotExpressible, Subject, programs
 from nas.export.huggingface import card
+from nas.export.programs import excess
 from nas.network import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,11 +72,61 @@ def test_every_design_is_a_program_or_refused(name, design, tmp_path):
         assert path.stat().st_size > 1000
 
 
+class Cancelling(nn.Module):
+    """Logits of about 1 that are the difference of two of about `size`: single precision leaves little of them."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        self.size = nn.Parameter(torch.tensor(size))
+
+    def forward(self, images):
+        return (images.flatten(1) + self.size) - self.size
+
+
+def test_another_network_is_told_from_another_order_of_additions():
+    images = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    good, poor = Cancelling(1.0), Cancelling(1e4)
+    logits = good(images).detach()
+    assert excess(good, images, logits * (1 + 9e-6)) == 0.0
+    assert excess(good, images, logits * (1 + 2e-5)) == pytest.approx(2e-5, rel=0.02)
+    # 1e4 in single precision is known to 1e-3: the images themselves are a better answer, and another one is not.
+    assert excess(poor, images, images.flatten(1)) == 0.0
+    assert excess(poor, images, images.flatten(1) + 0.01) == pytest.approx(0.01, rel=0.2)
+    # In double precision there is no excuse.
+    assert excess(poor, images, images.flatten(1), lambda x: x.flatten(1)) == 0.0
+    assert excess(poor, images, images.flatten(1), lambda x: x.flatten(1) * (1 + 1e-7)) == pytest.approx(1e-7, rel=0.1)
+
+    def single(x):
+        raise RuntimeError("single precision is written into this graph")
+
+    assert excess(poor, images, images.flatten(1), single) == 0.0
+    assert excess(poor, images, images.flatten(1) + 0.01, single) > 0.0
+
+
+@pytest.mark.parametrize("name", ["torchscript", "pt2"])
+def test_a_program_of_another_network_is_not_kept(name, tmp_path, monkeypatch):
+    loaded = getattr(programs, f"load_{name}")
+
+    class Other(nn.Module):
+        def __init__(self, program):
+            super().__init__()
+            self.program = program
+
+        def forward(self, x):
+            return self.program(x) * (1 + 1e-4)
+
+    monkeypatch.setattr(programs, f"load_{name}", lambda path, threads: Other(loaded(path, threads)))
+    with pytest.raises(NasError, match=r"differ from the network's by \d\.\de-0[45] of the greatest"):
+        EXPORTERS[name].write(subject_of(DESIGNS["basic"]), tmp_path / "x")
+    assert not list(tmp_path.iterdir())
+
+
 def test_onnx_that_computes_something_else_is_not_kept_quiet(tmp_path, monkeypatch):
     subject = subject_of(DESIGNS["basic"])
     monkeypatch.setattr("nas.export.onnx.excess", lambda *_: 0.5)
     with pytest.raises(NasError, match="differ from PyTorch's by"):
         EXPORTERS["onnx"].write(subject, tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_package_is_said_in_one_line(tmp_path, monkeypatch):

@@ -7,12 +7,13 @@ import timm
 import torch
 import torchvision
 from helpers_cli import output, refusal
+from timm.models._efficientnet_blocks import EdgeResidual
 from torch import nn
 
 from nas import zoo
 from nas.errors import UsageError
 from nas.importing import Inexpressible, import_source
-from nas.importing.libraries import differences, measured_cost, read_library
+from nas.importing.libraries import differences, measured_cost, read_library, read_modules
 from nas.network import build, cost_of
 from nas.weights import Weights, fit
 
@@ -62,7 +63,10 @@ def test_the_zoo_wins_where_it_knows_the_name():
 # Not in the zoo: held against the library's own logits.
 @pytest.mark.parametrize(
     "name",
-    ["resnet26d", "resnet34d", "regnetx_002", "mobilenetv2_140", pytest.param("resnet50s", marks=pytest.mark.slow)],
+    [
+        *("resnet26d", "resnet34d", "regnetx_002", "mobilenetv2_140", "mnasnet_small", "semnasnet_075", "gernet_s"),
+        pytest.param("resnet50s", marks=pytest.mark.slow),
+    ],
 )
 def test_logits_are_timms(name):
     torch.manual_seed(0)
@@ -91,6 +95,12 @@ def test_logits_are_timms(name):
         ("timm:resnest26d", ["ResNestBottleneck blocks", "RadixSoftmax"]),
         ("timm:fbnetc_100", ["a 1x1 without expansion before the depthwise"]),
         ("timm:tf_efficientnet_b0", ["blocks.1.0 and 3 more: Conv2dSame"]),
+        ("timm:mixnet_s", ["MixedConv2d in place of a convolution"]),
+        ("timm:resnext26ts", ["a stem of 3x3 to 24, 3x3 to 32, 3x3 to 64 and MaxPool2d"]),
+        ("timm:seresnext26ts", ["squeeze-excitation with ReLU in a block with silu"]),
+        ("timm:regnetz_b16", ["no activation behind the sum"]),
+        ("timm:test_byobnet", ["EdgeBlock blocks", "a basic block that is narrower inside, or grouped"]),
+        ("timm:resnet50_clip", ["a head of AttentionPool2d"]),
     ],
 )
 def test_what_our_blocks_cant_express_is_listed(source, reasons):
@@ -105,6 +115,29 @@ def test_one_convolution_without_expansion_is_ours():
     with torch.device("meta"):
         theirs = timm.create_model("efficientnetv2_rw_t")
     assert found.stages[0].branch.to_dict()["expansion"] == 1
+    assert cost_of(found).params == sum(tensor.numel() for tensor in theirs.parameters())
+
+
+def test_two_convolutions_without_expansion_are_not_ours():
+    """Of our fused blocks the one without expansion has a single convolution; no network of timm's has such a block of two."""
+    with torch.device("meta"):
+        network = timm.create_model("efficientnetv2_rw_t")
+        (width,) = {block.conv.out_channels for block in network.blocks[0]}
+        network.blocks[0][1] = EdgeResidual(width, width, exp_ratio=1.0, act_layer=nn.SiLU)
+    with pytest.raises(Inexpressible) as error:
+        read_modules(network, "other", 224)
+    assert error.value.reasons == ("blocks.0.1: two convolutions without expansion; in ours it is one",)
+
+
+@pytest.mark.parametrize("alpha", ["0_5", "0_75", "1_0", "1_3"])
+def test_mnasnets_of_torchvision_are_read(alpha):
+    """Parameters as torchvision counts them; their logits are in tests/test_weights.py."""
+    found = import_source(f"torchvision:mnasnet{alpha}").networks[0].architecture
+    with torch.device("meta"):
+        theirs = torchvision.models.get_model(f"mnasnet{alpha}")
+    assert [(stage.depth, stage.branch.to_dict()["expansion"]) for stage in found.stages] == [
+        *((1, 1), (3, 3), (3, 3), (3, 6), (2, 6), (4, 6), (1, 6))
+    ]
     assert cost_of(found).params == sum(tensor.numel() for tensor in theirs.parameters())
 
 

@@ -21,8 +21,10 @@ from nas.jobs import CHECKPOINT, EPOCHS, Job
 from nas.judge import Judge
 from nas.layout import ATTRIBUTE
 from nas.network import cost_of
+from nas.planning import Clock
 from nas.progress import Lines, Tally
 from nas.records import Epoch
+from nas.report.stopping import stopping as about_stopping
 from nas.run import load_run
 from nas.settings import Settings
 from nas.stopping import Policy
@@ -65,6 +67,32 @@ def searched(folder: Path, stopping: str = "asha:eta=3", most: int = 1000, **opt
                 break
             train(study, judge, job)
         return judge
+
+
+def test_what_would_run_on_behind_the_promised_hours_is_stopped_but_for_baselines(tmp_path):
+    """By the clock alone; the trial keeps the epochs that it has, and the run is done."""
+    settings = dataclasses.replace(
+        settings_with("none", trials=8), plan={"seconds": 100.0, "trial_seconds": 10.0, "spent": 0.0}
+    )
+    folder = tmp_path / "run"
+    folder.mkdir()
+    settings.save(folder)
+    now = [0.0]
+    with Study(folder, settings) as study:
+        clock = study.clock = Clock(settings.plan, lambda: now[0])
+        judge = Judge(folder, settings, clock=clock)
+        assert train(study, judge, study.ask()) == [1, 2, 3]
+        now[0], job = 80.0, study.ask()
+        (first, *_) = epochs_of(job)
+        now[0] = 120.0 - first.seconds / 2
+        assert not judge.stops(dataclasses.replace(job, key="baseline:resnet20"), first)
+        assert train(study, judge, job) == [1]
+        assert study.ask() is None and study.finished
+    run = load_run(folder)
+    (stopped,) = [trial for trial in run.trials if trial.state == "stopped"]
+    assert stopped.reason == "after epoch 1 of 3: the hours were over" and len(stopped.epochs) == 1
+    assert run.status == "done" and not stopped.decisions
+    assert "the end of the promised hours" in str(about_stopping(run))
 
 
 def test_a_stopped_trial_is_pruned_with_the_fidelity_that_it_reached(tmp_path):

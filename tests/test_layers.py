@@ -90,6 +90,8 @@ TABLE: dict[str, set[str]] = {
     "probes": {"batches", "engine", "graphs", "network", "recipe", "train", "zoo"},
     "findings": {"architecture", "cost", "network", "plausible", "recipe", "records"},
     "gradients": {"blocks", "findings"},
+    "flow": {"files", "findings", "plausible"},
+    "recording": {"flow", "gradients", "records", "train"},
     "work": {
         "architecture",
         "batches",
@@ -97,12 +99,14 @@ TABLE: dict[str, set[str]] = {
         "engine",
         "fencing",
         "files",
+        "flow",
         "jobs",
         "memory",
         "network",
         "probes",
         "proxy",
         "recipe",
+        "recording",
         "records",
         "retries",
         "train",
@@ -110,7 +114,7 @@ TABLE: dict[str, set[str]] = {
     "streaming": {"augmentation", "batches", "data", "jobs", "recipe", "work"},
     "throughput": {"architecture", "batches", "network", "recipe", "train"},
     "packing": {"architecture", "budget", "jobs", "memory", "proxy", "recipe", "space", "throughput", "train", "work"},
-    "hours": {"jobs", "planning", "proxy", "recipe", "space", "train"},
+    "hours": {"jobs", "planning", "proxy", "recipe", "space", "stopping", "text", "train"},
     "planning": {"architecture", "memory", "network", "proxy", "recipe", "space", "stopping", "throughput"},
     "layout": {"storage"},
     "opening": {"files", "layout", "salvage", "settings", "storage"},
@@ -118,13 +122,31 @@ TABLE: dict[str, set[str]] = {
         *("architecture", "cost", "files", "latency", "layout", "network", "opening", "pareto", "plausible", "records"),
         *("settings", "stopping", "storage"),
     },
-    "run": {"layout", "locks", "pareto", "records", "settings", "trials"},
+    "ranking": {"pareto", "records"},
+    "repeats": {"layout", "records", "trials"},
+    "run": {"layout", "locks", "pareto", "ranking", "records", "repeats", "settings", "trials"},
     "run_folder": {"files", "layout", "settings", "text"},
-    "judge": {"architecture", "files", "jobs", "layout", "network", "records", "settings", "stopping", "trials"},
+    "judge": {
+        *("architecture", "files", "jobs", "layout", "network", "planning", "records", "settings", "stopping"),
+        "trials",
+    },
     "outcomes": {"files", "jobs", "layout", "network", "pareto", "retries", "trials"},
+    "desk": {"fencing", "files", "jobs", "outcomes", "pareto", "planning", "retries", "settings"},
     "study": {
-        *("architecture", "claims", "fencing", "files", "jobs", "knobs", "latency", "layout", "locks", "network"),
-        *("opening", "outcomes", "planning", "plausible", "records", "retries", "samplers", "settings", "space"),
+        *(
+            "architecture",
+            "claims",
+            "desk",
+            "fencing",
+            "files",
+            "jobs",
+            "knobs",
+            "latency",
+            "layout",
+            "locks",
+            "network",
+        ),
+        *("opening", "outcomes", "planning", "plausible", "records", "samplers", "settings", "space"),
         *("storage", "text", "trials"),
     },
     "doctor": {
@@ -141,6 +163,7 @@ TABLE: dict[str, set[str]] = {
             "network",
             "opening",
             "plausible",
+            "repeats",
             "run",
             "salvage",
             "samplers",
@@ -154,7 +177,7 @@ TABLE: dict[str, set[str]] = {
     },
     "progress": {"jobs", "layout", "network", "pareto", "records", "text", "trials"},
     "timeouts": {"fencing", "jobs", "retries", "text"},
-    "local": {"jobs", "judge", "progress", "records", "study", "timeouts", "work"},
+    "local": {"desk", "jobs", "judge", "progress", "records", "timeouts", "work"},
     "watching": {"fencing", "retries", "timeouts"},
     "addresses": set(),
     "controller": set(),
@@ -165,12 +188,12 @@ TABLE: dict[str, set[str]] = {
             "cluster",
             "files",
             "controller",
+            "desk",
             "jobs",
             "judge",
             "progress",
             "records",
             "retries",
-            "study",
             "waiting",
             "watching",
             "work",
@@ -183,11 +206,13 @@ TABLE: dict[str, set[str]] = {
             "architecture",
             "files",
             "findings",
+            "flow",
             "layout",
             "network",
             "opening",
             "pareto",
             "plausible",
+            "ranking",
             "records",
             "retries",
             "run",
@@ -198,7 +223,10 @@ TABLE: dict[str, set[str]] = {
         )
     },
     "importing": {"architecture", "blocks", "cost", "journal", "network", "regnet", "space", "storage", "zoo"},
-    "export": {"architecture", "blocks", "files", "importing", "network", "records", "run", "text", "weights", "zoo"},
+    "export": {
+        *("architecture", "blocks", "cost", "files", "importing", "latency", "network", "records", "run", "text"),
+        *("weights", "zoo"),
+    },
     "training_folder": {"architecture", "files", "jobs", "plausible", "recipe", "streaming"},
     "full_training": {
         *(
@@ -229,7 +257,40 @@ TABLE["comparison"] = {
 }
 TABLE["bench"] = {"files", "pareto", "plausible", "report", "samplers", "text"}
 TABLE["execution"] = set(TABLE) - {"bench", "doctor", "zoo", "report", "export"}
+TABLE["request"] = {
+    *(
+        "budget",
+        "execution",
+        "latency",
+        "pareto",
+        "planning",
+        "proxy",
+        "recipe",
+        "records",
+        "run_folder",
+        "samplers",
+        "space",
+    ),
+    *("cluster", "stopping", "train"),
+}
 TABLE["searching"] = set(TABLE) - {"bench", "doctor"}
+TABLE["confirmation"] = {
+    *(
+        "desk",
+        "execution",
+        "fencing",
+        "jobs",
+        "layout",
+        "locks",
+        "opening",
+        "outcomes",
+        "preflight",
+        "progress",
+        "ranking",
+    ),
+    *("records", "repeats", "request", "retries", "run", "searching", "settings", "storage", "text"),
+}
+TABLE["confirming"] = {"confirmation", "jobs", "progress", "records", "text"}
 TABLE["commands"] = set(TABLE)
 TABLE["cli"] = set(TABLE)
 TABLE["__main__"] = {"cli"}
@@ -237,12 +298,12 @@ TABLE["__init__"] = set()
 
 # What else may be imported under `if TYPE_CHECKING`, for annotations only.
 FOR_TYPES: dict[str, set[str]] = {
-    "hours": {"searching"},
+    "hours": {"request"},
     "cluster": {"settings"},
-    "text": {"architecture", "blocks", "knobs"},
+    "text": {"architecture", "blocks", "knobs", "records"},
     "batches": {"data"},
     "budget": {"space"},
-    "progress": {"study"},
+    "progress": {"desk"},
     "records": {"stopping"},
     "samplers": {"cost"},
     "__init__": set(TABLE),

@@ -25,6 +25,7 @@ from nas.recipe import Recipe
 from nas.run import load_run
 from nas.searching import search
 from nas.settings import Settings
+from nas.stopping import Policy
 
 RECIPE = Recipe.of(10, 32)
 DATA = {"images": 1000, "validated": 250}
@@ -71,6 +72,35 @@ def test_more_time_gives_more_epochs_then_more_trials(networks):
     assert (given_.epochs, given_.trials) == (7, 3)
 
 
+def test_a_sampler_that_learns_trains_cheaper_networks(networks):
+    """More of them fit; how many is said from where all cost what random ones do to where they are the cheapest."""
+    found = pace([(10**4, 2000.0), (10**7, 200.0)], 2)
+    random_, learning = (
+        proposed(found, networks, 6000, RECIPE, epochs=10, sampler=own, **DATA) for own in ("random", "tpe")
+    )
+    assert random_.fewest < random_.trials < random_.most and learning.fewest == random_.fewest
+    assert random_.trials < learning.trials < learning.most and random_.most < learning.most
+    assert learning.trial_seconds < random_.trial_seconds
+    assert (learning.low, learning.high) == (4800, 7200), "the clock's promise"
+    fixed = proposed(found, networks, 6000, RECIPE, epochs=10, trials=20, sampler="tpe", **DATA)
+    assert fixed.fewest == fixed.trials == fixed.most == 20
+    assert fixed.low < fixed.wall < fixed.high < 4800
+
+
+def test_early_stopping_counts_where_it_is_asked_for(networks):
+    found = pace([(10**4, 2000.0)], 2)
+    plain, pareto, asha = (
+        proposed(found, networks, 6000, RECIPE, epochs=10, stopping=Policy.parse(name), **DATA)
+        for name in ("none", "pareto", "asha")
+    )
+    assert plain.rungs == () and pareto.rungs == (1, 2, 3, 4, 5, 6, 8) and asha.rungs == (1, 3, 9)
+    assert plain.trials < pareto.trials < asha.trials
+    assert plain.wall == pytest.approx(pareto.wall, rel=0.02) and plain.trial_seconds > pareto.trial_seconds
+    assert planning.saving(Policy.parse("asha"), 10) == (3, pytest.approx((1 + 2 / 3 + 6 / 9 + 1 / 27) / 10))
+    few = proposed(found, networks, 6000, RECIPE, epochs=10, trials=6, stopping=Policy.parse("pareto"), **DATA)
+    assert few.trial_seconds == pytest.approx(plain.trial_seconds), "nothing is stopped before six are complete"
+
+
 def test_too_little_time_is_said(networks):
     with pytest.raises(UsageError, match="too short for even one trial"):
         proposed(pace([(10**4, 1.0)], 1), networks, 60, RECIPE, **DATA)
@@ -91,17 +121,62 @@ def test_a_promise_is_kept_where_trials_take_other_than_planned(factor, slots, s
     """Hours of sixty trials or more a slot, trials up to twice or half as long as planned: over within a tenth either way."""
     rng, now = random.Random(seed), [0.0]
     clock = Clock({"seconds": 1000.0, "trial_seconds": 15.0, "spent": 20.0}, lambda: now[0])
-    running = [(0.0, 0.0)] * slots
-    while True:
-        now[0], took = heapq.heappop(running)
-        if took:
-            clock.took(took)
-        if not clock.room():
-            break
-        took = 15.0 * factor * rng.uniform(1 - spread, 1 + spread)
-        heapq.heappush(running, (now[0] + took, took))
-    end = max([now[0], *(own for own, _ in running)]) + 20.0
+    end = simulated(clock, now, slots, lambda: 15.0 * factor * rng.uniform(1 - spread, 1 + spread)) + 20.0
     assert 900 <= end <= 1100
+
+
+def simulated(clock, now, slots, seconds, epochs=10):
+    """When the last of the trials ends that a clock lets begin, each of `seconds()` in equal epochs; it stops them behind these."""
+    running = [(0.0, "", 0.0, 0)] * slots  # when its epoch ends, its key, seconds an epoch, epochs left
+    key = 0
+    while running:
+        now[0], who, epoch, left = heapq.heappop(running)
+        if left and not clock.over(epoch):
+            heapq.heappush(running, (now[0] + epoch, who, epoch, left - 1))
+            continue
+        if who:
+            clock.ended(who, epoch)
+        if clock.room():
+            key, took = key + 1, seconds()
+            clock.begins(str(key))
+            heapq.heappush(running, (now[0] + took / epochs, str(key), took / epochs, epochs - 1))
+    return now[0]
+
+
+@given(
+    st.floats(0.1, 0.35),
+    st.floats(0.7, 3.0),
+    st.integers(1, 4),
+    st.floats(0.0, 0.3),
+    st.integers(0, 10**6),
+)
+def test_a_promise_is_kept_where_trials_are_a_third_of_it(share, factor, slots, spread, seed):
+    """Within a fifth either way with up to three slow trials, as beside another's work: they are stopped behind an epoch."""
+    rng, now = random.Random(seed), [0.0]
+    clock = Clock({"seconds": 1000.0, "trial_seconds": 1000 * share, "spent": 0.0, "closing": 10.0}, lambda: now[0])
+    end = (
+        simulated(clock, now, slots, lambda: 1000 * share * factor * rng.uniform(1 - spread, 1 + spread), epochs=5) + 10
+    )
+    assert end <= 1200
+    if factor * (1 + spread) <= 1.0:
+        assert end >= 800
+
+
+def test_the_clock_counts_what_a_trial_keeps_its_slot_for():
+    now = [0.0]
+    clock = Clock({"seconds": 100.0, "trial_seconds": 10.0, "spent": 5.0, "closing": 3.0}, lambda: now[0])
+    clock.begins("1")
+    now[0] = 20.0
+    clock.ended("1", 12.0)
+    assert clock.expected == pytest.approx((10 + 10 + 20) / 3)
+    clock.ended("2", 40.0)  # of an earlier driver
+    assert clock.expected == pytest.approx((10 + 10 + 20 + 40) / 4)
+    now[0] = 100 - 5 - 3 - 9.0  # 9 s are left for 20, of which half and no more than 15 may lie behind the end
+    assert not clock.room()
+    now[0] -= 1.0
+    assert clock.room()
+    now[0] = 100 - 5 - 3 + 20 - 7.0
+    assert clock.over(7.5) and not clock.over(6.5)
 
 
 def test_hours_that_are_over_end_a_run(tmp_path, monkeypatch):
@@ -146,7 +221,7 @@ def test_plan_prints_json_and_words(tmp_path, monkeypatch):
     assert found["low"] <= found["wall"] <= found["high"] and found["seconds"] == pytest.approx(360)
     assert found["price"]["wall"] == pytest.approx(found["wall"] / 1800)
     text = output(*words, "--trials", 5)
-    assert "Plan: 5 trials" in text and "in 9 of 10 cases" in text and "note" not in text
+    assert "Plan: 5 trials of" in text and "in 9 of 10 cases" in text and "note" not in text
 
 
 def test_no_more_processes_are_tried_than_there_are_cores(tmp_path, monkeypatch):

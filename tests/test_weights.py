@@ -15,6 +15,7 @@ import nas
 from nas import zoo
 from nas.architecture import Architecture
 from nas.errors import NasError, UsageError
+from nas.importing import import_source
 from nas.network import build
 from nas.weights import Weights, fit, read
 from nas.weights.names import FAMILIES, Unnamed, names
@@ -47,6 +48,7 @@ def twins() -> dict[str, str]:
 
 
 TWINS = twins()
+IMPORTED = ("torchvision:mnasnet0_5", "timm:gernet_s")  # of families that the zoo has nothing of
 
 
 def theirs(source: str) -> nn.Module:
@@ -104,7 +106,20 @@ def test_every_family_names_a_network():
     sources += [f"torchvision:{name}" for name in ("regnet_x_400mf", "convnext_tiny")]
     sources += [f"timm:{name}" for name in ("efficientnet_b0", "regnety_004", "convnext_tiny")]
     found = [fit(Weights.of(source, theirs(source).state_dict()), zoo.get(TWINS[source])).family for source in sources]
+    found += [fit(Weights.of(own, theirs(own).state_dict()), imported(own)).family for own in IMPORTED]
     assert sorted(found) == sorted(FAMILIES)
+
+
+def imported(source: str) -> Architecture:
+    return import_source(source).networks[0].architecture
+
+
+@pytest.mark.parametrize("source", IMPORTED)
+def test_logits_are_the_librarys_where_the_zoo_has_no_such_network(source):
+    other, architecture = theirs(source), imported(source)
+    ours = build(architecture)
+    ours.load_state_dict(fit(Weights.of(source, other.state_dict()), architecture).state)
+    assert far_from(ours, other, 64) < 1e-5
 
 
 def test_a_tensor_in_anothers_place_shows_in_the_logits():

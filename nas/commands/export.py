@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nas.commands.options import examples
+from nas.commands.options import Batches, examples
 from nas.errors import NasError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from nas.architecture import Architecture
-    from nas.export import Subject
+    from nas.export import Exporter, Subject
+    from nas.export.measuring import Measured
+    from nas.export.writing import Written
     from nas.records import Trial
     from nas.run import Run
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
         "nas export results/my-run --trial 12 --format python",
         "nas export trained --format onnx --format huggingface --out models",
         "nas export resnet50 --format python --out resnet50.py",
+        "nas export results/my-run --format onnx --format pt2 --measure --batch 1,32 --threads 1",
     )
 )
 @click.argument("source", metavar="RUN|CONFIG|NAME")
@@ -60,6 +63,11 @@ if TYPE_CHECKING:
     help="Folder of the files, or for one network in one format the file.  [default: RUN/front, or the current folder]",
 )
 @click.option("--force", is_flag=True, help="Overwrite files that differ.")
+@click.option(
+    "--measure", is_flag=True, help="Measure how long PyTorch and each file take on this CPU (docs/export.md)."
+)
+@click.option("--batch", type=Batches(), help="With --measure: images at once, one number or several.  [default: 1]")
+@click.option("--threads", type=click.IntRange(1, 4096), help="With --measure: cores of the CPU.  [default: all]")
 def export(
     source: str,
     top: int | None,
@@ -68,6 +76,9 @@ def export(
     weights: str | None,
     out: Path | None,
     force: bool,
+    measure: bool,
+    batch: tuple[int, ...] | None,
+    threads: int | None,
 ) -> None:
     """Write networks as files: those of a run's front, from the cheapest to the dearest, or one by its name or config.
 
@@ -80,11 +91,15 @@ def export(
 
     from nas.commands.inputs import check_folder
     from nas.commands.output import note
+    from nas.export.measuring import times_of
     from nas.export.writing import formats_of, write_index, write_networks
     from nas.text import shown
 
     if top is not None and trials:
         raise click.UsageError("--top and --trial: choose one", click.get_current_context())
+    for option, value in (("batch", batch), ("threads", threads)):
+        if value is not None and not measure:
+            raise click.UsageError(f"--{option}: goes with --measure", click.get_current_context())
     formats = formats_of(dict.fromkeys(format_names))
     subjects, folder, whole = _subjects(source, top, trials, weights)
     if out is not None:
@@ -103,13 +118,56 @@ def export(
         raise UsageError(f"{missing[0][0].name}: {missing[0][1]}")
     for path in paths:
         click.echo(shown(path.absolute()))
+    measured = _measured(rows, folder, formats, batch or (1,), threads) if measure else []
     if whole:
-        write_index(folder, rows)
+        write_index(folder, rows, [times_of(own) for own in measured])
         note(f"{folder}/index.md lists them.")
     if others := len(before - set(paths)):
         note(f"{folder} holds {others} other config{'s' if others > 1 else ''}, from before.")
     for row, reason in missing:
         note(f"{row.name}: {reason}")
+
+
+def _measured(
+    rows: list[Written], folder: Path, formats: Mapping[str, Exporter], batches: tuple[int, ...], threads: int | None
+) -> list[list[Measured]]:
+    """The latencies of each network and its files; written beside them, and shown."""
+    from time import monotonic
+
+    from nas.commands.output import note, print_table
+    from nas.export.measuring import measure, programs, write_measured
+    from nas.text import format_ms, format_seconds, shown
+
+    found: list[list[Measured]] = []
+    begun = monotonic()
+    for k, row in enumerate(rows):
+        left = f", about {format_seconds((monotonic() - begun) / k * (len(rows) - k))} left" if k else ""
+        note(f"measuring latency, network {k + 1} of {len(rows)}{left} ...")
+        found.append(measure(row, formats, batches, threads))
+        note(shown(write_measured(folder, row, found[-1])))
+    lines = [
+        (
+            row.name,
+            own.format,
+            f"{own.latency.batch}",
+            format_ms(own.latency.median_ms),
+            format_ms(own.latency.spread_ms),
+            f"{own.latency.repeats}",
+        )
+        for row, measured in zip(rows, found, strict=True)
+        for own in measured
+    ]
+    print_table(("Network", "Format", ">Batch", ">Median", ">IQR", ">Repeats"), lines, stderr=True)
+    latencies = [own.latency for measured in found for own in measured]
+    last, noise = latencies[-1], max(own.noise for own in latencies)
+    note(
+        f"{last.device}, {last.threads} thread{'s' if last.threads > 1 else ''}, torch {last.torch}, fp32. "
+        f"eager is the network in PyTorch. A reference network run between them varied by up to {noise:.1%} (IQR over median): "
+        "differences below that are noise."
+    )
+    if idle := [name for name in formats if name not in programs(formats)]:
+        note(f"{', '.join(idle)}: no program, so that there is nothing to measure.")
+    return found
 
 
 def _subjects(
@@ -220,7 +278,7 @@ def _of_front(run: Run, top: int | None) -> list[Trial]:
     if top is None:
         return front
     # Of equally accurate ones the cheaper; they stay in the order of the front.
-    best = sorted(range(len(front)), key=lambda k: (-(front[k].accuracy or 0.0), k))[:top]
+    best = sorted(range(len(front)), key=lambda k: (-(run.accuracy(front[k]) or 0.0), k))[:top]
     return [front[k] for k in sorted(best)]
 
 

@@ -110,7 +110,7 @@ def _files(found: Found, out: Path) -> list[Path]:
 
 def _write(found: Found, files: Sequence[Path], out: Path, force: bool) -> None:
     from nas.commands.inputs import check_folder
-    from nas.files import write_text
+    from nas.files import holds, write_text
 
     if found.many and out.suffix in SUFFIXES:
         raise UsageError(f"--out {out}: {len(found.networks)} networks go into a folder")
@@ -118,7 +118,7 @@ def _write(found: Found, files: Sequence[Path], out: Path, force: bool) -> None:
     texts = {path: _config(network, path.suffix) for path, network in zip(files, found.networks, strict=True)}
     if found.many:
         texts[out / INDEX] = _index(found, files)
-    different = [path for path, text in texts.items() if path.exists() and not _holds(path, text)]
+    different = [path for path, text in texts.items() if path.exists() and not holds(path, text.encode())]
     if different and not force:
         more = f" and {len(different) - 1} more" if len(different) > 1 else ""
         raise UsageError(f"{different[0]}{more}: holds something else; --force overwrites it")
@@ -135,13 +135,6 @@ def _config(network: Imported, suffix: str) -> str:
     if suffix == ".json":
         return json.dumps({**network.architecture.to_dict(), **tail}, indent=2) + "\n"
     return network.architecture.to_yaml() + yaml.safe_dump(tail, sort_keys=False, width=120)
-
-
-def _holds(path: Path, text: str) -> bool:
-    try:
-        return path.read_text(encoding="utf-8") == text
-    except (OSError, UnicodeDecodeError):
-        return False
 
 
 def _index(found: Found, files: Sequence[Path]) -> str:

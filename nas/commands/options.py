@@ -42,6 +42,18 @@ class Count(click.ParamType):  # type: ignore[type-arg]  # generic only in later
         return int(number)
 
 
+class Batches(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases of click
+    """Numbers of images, as 1,32."""
+
+    name = "count,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        words = [word.strip() for word in str(value).split(",")]
+        if not all(word.isascii() and word.isdigit() and 1 <= int(word[:9]) <= 1 << 16 for word in words):
+            self.fail(f"{value!r}: whole numbers from 1 to 65,536, as 1,32", param, ctx)
+        return tuple(dict.fromkeys(map(int, words)))
+
+
 COUNT = Count()
 RATE = click.FloatRange(min=0, min_open=True)  # a learning rate
 

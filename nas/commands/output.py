@@ -45,8 +45,10 @@ def print_table(
     strong: Sequence[int] = (),
     style: str = "bold",
     shown: bool = True,
+    stderr: bool = False,
 ) -> None:
-    """A table on standard output. A column called `>name` is set flush right and never broken; rows in `strong` stand out.
+    """A table on standard output, or on standard error. A column called `>name` is set flush right
+    and never broken; rows in `strong` stand out.
 
     shown: whether the names of the columns are printed.
     """
@@ -60,7 +62,7 @@ def print_table(
         table.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=right or position == 0)
     for number, row in enumerate(rows):
         table.add_row(*(Text(printable(cell)) for cell in row), style=style if number in strong else None)
-    console().print(table)
+    console(stderr).print(table)
 
 
 def print_json(data: object) -> None:

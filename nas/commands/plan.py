@@ -28,6 +28,9 @@ from nas.commands.spaces import SET_HELP
 @click.option("--trials", type=int, help="Candidates to train.  [default: as many as there is time for]")
 @click.option("--epochs", type=int, help="Of each.  [default: the most that leaves time for enough trials]")
 @click.option("--batch-size", type=int, help="Default: as of `nas search`.")
+@click.option(
+    "--stopping", metavar="POLICY", default="none", show_default=True, help="Early stopping, as of `nas search`."
+)
 @budget_options
 @click.option("--workers", default=0, help="Trials at once. Default: as many as fit.")
 @click.option("--executor", default="ray", show_default=True, help="ray or local.")
@@ -46,7 +49,7 @@ def plan(settings: tuple[str, ...], price_per_gpu_hour: float | None, as_json: b
 
     from nas.commands.output import print_json, say
     from nas.errors import UsageError
-    from nas.searching import Request
+    from nas.request import Request
     from nas.searching import plan as planned
     from nas.space_file import parse_overrides
     from nas.text import format_bytes, format_seconds
@@ -73,8 +76,12 @@ def plan(settings: tuple[str, ...], price_per_gpu_hour: float | None, as_json: b
     )
     say(f"One of {found['slots']} trials at once on this machine's {kind}s trains {rates}.")
     say(f"A training step takes at most about {format_bytes(found['memory'])} (predicted).")
-    say(f"Plan: {found['trials']} trials of {found['epochs']} epochs, {found['slots']} at once.")
-    say(f"Rungs, if --stopping is chosen: behind epochs {', '.join(map(str, found['rungs'])) or 'none'}.")
+    between = f" ({found['fewest']} to {found['most']})" if found["fewest"] < found["most"] else ""
+    say(f"Plan: {found['trials']} trials{between} of {found['epochs']} epochs, {found['slots']} at once.")
+    if found["rungs"]:
+        say(
+            f"Rungs, behind which trials are stopped: epochs {', '.join(map(str, found['rungs']))}. What this saves is counted."
+        )
     say(
         f"Wall time: {format_seconds(found['wall'])}, from {format_seconds(found['low'])} to {format_seconds(found['high'])} "
         f"in 9 of 10 cases, of {format_seconds(found['seconds'])} that are given."

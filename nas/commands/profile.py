@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.commands.options import examples, json_option
+from nas.commands.options import Batches, examples, json_option
 
 if TYPE_CHECKING:
     from nas.architecture import Architecture
@@ -16,18 +16,6 @@ if TYPE_CHECKING:
 
 BATCH = 128  # images of the training step whose memory is shown
 METRICS = (("params", "params"), ("macs", "MACs"), ("activations", "activations"))
-
-
-class Batches(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases of click
-    """Numbers of images, as 1,32."""
-
-    name = "count,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        words = [word.strip() for word in str(value).split(",")]
-        if not all(word.isascii() and word.isdigit() and 1 <= int(word[:9]) <= 1 << 16 for word in words):
-            self.fail(f"{value!r}: whole numbers from 1 to 65,536, as 1,32", param, ctx)
-        return tuple(dict.fromkeys(map(int, words)))
 
 
 @click.command(

@@ -59,7 +59,8 @@ class Exporter:
     """A format: the `suffix` of its file or `folder`, what writes it, and in a few words what it is.
 
     write(subject, path): writes `path`, which isn't there yet; a file may have others beside it, whose names begin with its
-    stem. `text`, for formats of one file of text alone: the same as text.
+    stem. `text`, for formats of one file of text alone: the same as text. load(path, threads), for formats that are programs: what
+    computes logits from images by the file that was written, on so many cores.
     """
 
     suffix: str
@@ -67,6 +68,7 @@ class Exporter:
     about: str
     text: Callable[[Architecture, Provenance], str] | None = None
     folder: bool = False
+    load: Callable[[Path, int], Callable[[Tensor], object]] | None = None
 
     @classmethod
     def of_text(cls, suffix: str, text: Callable[[Architecture, Provenance], str], about: str) -> Exporter:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -113,4 +114,11 @@ _USE = (
     "```",
 )
 
-EXPORTERS.register(NAME)(Exporter("-huggingface", write, "folder with weights, model card and code", folder=True))
+
+def load(path: Path, threads: int) -> Any:
+    return runpy.run_path(str(path / "modeling.py"))["from_pretrained"](path)
+
+
+EXPORTERS.register(NAME)(
+    Exporter("-huggingface", write, "folder with weights, model card and code", folder=True, load=load)
+)

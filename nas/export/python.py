@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -202,4 +203,9 @@ def save_weights(weights: Any, path: Path) -> None:
     save_file(tensors, path, {"format": "pt"})
 
 
-EXPORTERS.register(NAME)(Exporter(".py", write, "one stand-alone file of plain PyTorch", as_python))
+def load(path: Path, threads: int) -> Any:
+    """The network of the file; its time does not depend on the weights."""
+    return runpy.run_path(str(path))["Network"]().eval()
+
+
+EXPORTERS.register(NAME)(Exporter(".py", write, "one stand-alone file of plain PyTorch", as_python, load=load))

@@ -1,8 +1,9 @@
 """The format `timm`: a folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` loads.
 
 `config.json` names a model of timm's and the arguments that make it this network; `model.safetensors` has the weights under timm's
-names. Expressible are timm's ResNets (ResNet, -D, ResNeXt, SE, Res2Net of any depths and widths in four stages) and the published networks
-that the zoo has under timm's name. Needs timm.
+names. Expressible are timm's ResNets (ResNet, -D, ResNeXt, SE, Res2Net of any depths and widths in four stages), the published networks
+that the zoo has under timm's name, and what a ByobNet can say (`nas.export.byobnet`); the folder of such a one has `timm_byobnet.py` to be
+imported before. Needs timm.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.architecture import Architecture
-from nas.export.formats import EXPORTERS, Exporter, MissingPackage, Subject
+from nas.export.byobnet import byobnet_twin
+from nas.export.formats import EXPORTERS, Exporter, MissingPackage, NotExpressible, Subject
 from nas.export.python import save_weights
 from nas.export.twins import BASE, ResNetArguments, published_twin, renamed, resnet_arguments
 from nas.network import build, cost_of
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 NAME = "timm"
+OWN, SOURCE = "nas_byobnet", Path(__file__).with_name("timm_byobnet.py")  # a model that we register, and where
 MODELS = {"basic": "resnet18", "bottleneck": "resnet50", "res2net": "res2net50_26w_4s"}  # by their kind of block
 
 
@@ -37,6 +40,8 @@ def write(subject: Subject, path: Path) -> None:
         renamed(architecture, build(architecture), theirs, NAME)
     weights = renamed(architecture, subject.network(), theirs, NAME)
     path.mkdir(parents=True)
+    if name == OWN:
+        (path / SOURCE.name).write_bytes(SOURCE.read_bytes())
     config = _config(subject, name, arguments)
     (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     save_weights(weights, path / "model.safetensors")
@@ -49,7 +54,13 @@ def _twin(architecture: Architecture) -> tuple[str, dict[str, Any], nn.Module]:
     name = published_twin(architecture, timm.is_model)
     arguments: dict[str, Any] = {}
     if name is None:
-        found = resnet_arguments(architecture, NAME, _limits)
+        try:
+            found = resnet_arguments(architecture, NAME, _limits)
+        except NotExpressible as reason:
+            try:
+                return OWN, *byobnet_twin(architecture)
+            except NotExpressible as other:
+                raise NotExpressible(NAME, f"{reason.reason}; as a ByobNet: {other.reason}") from None
         name, arguments = MODELS[found.kind], _arguments(found)
     sizes = {"num_classes": architecture.head.classes, "in_chans": architecture.channels}
     create: Any = timm.create_model
@@ -112,4 +123,13 @@ def _config(subject: Subject, name: str, arguments: dict[str, Any]) -> dict[str,
     }
 
 
-EXPORTERS.register(NAME)(Exporter("-timm", write, "folder for timm.create_model", folder=True))
+def load(path: Path, threads: int) -> Any:
+    import timm
+
+    from nas.export import timm_byobnet  # noqa: F401 - registers what a folder may need
+
+    create: Any = timm.create_model
+    return create(f"local-dir:{path.absolute()}", pretrained=True).eval()
+
+
+EXPORTERS.register(NAME)(Exporter("-timm", write, "folder for timm.create_model", folder=True, load=load))

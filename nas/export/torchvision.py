@@ -7,6 +7,7 @@ published networks that the zoo has too (EfficientNet, MobileNetV2, RegNet, Conv
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,4 +130,11 @@ def _text(subject: Subject, source: list[str], weights: str) -> str:
     )
 
 
-EXPORTERS.register(NAME)(Exporter("_torchvision.py", write, "call of torchvision's constructor, weights by its names"))
+def load(path: Path, threads: int) -> Any:
+    """The network of the file; its time does not depend on the weights."""
+    return runpy.run_path(str(path))["network"]().eval()
+
+
+EXPORTERS.register(NAME)(
+    Exporter("_torchvision.py", write, "call of torchvision's constructor, weights by its names", load=load)
+)

@@ -97,7 +97,7 @@ def resnet_arguments(
         raise NotExpressible(format_name, f"it is no published network there, and a ResNet there has no {kind} block")
     found = ResNetArguments.of(architecture)
     design = found.design(architecture)
-    if reason := _difference(architecture.canonical(), design.canonical()):
+    if reason := difference(architecture.canonical(), design.canonical()):
         raise NotExpressible(format_name, reason)
     if reason := limits(found):
         raise NotExpressible(format_name, reason)
@@ -141,7 +141,7 @@ def renamed(
     raise NotExpressible(format_name, "the library's network has other tensors")
 
 
-def _difference(ours: Architecture, theirs: Architecture) -> str:
+def difference(ours: Architecture, theirs: Architecture) -> str:
     """The first thing in which two designs differ, in words; '' if they build the same network."""
     if replace(ours, name="").digest == replace(theirs, name="").digest:
         return ""

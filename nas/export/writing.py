@@ -9,14 +9,16 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from nas.errors import UsageError
 from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Subject
-from nas.files import write_text, write_with
+from nas.files import holds, write_text, write_with
 from nas.network import cost_of
-from nas.text import format_count, format_percent
+from nas.text import format_count, format_ms, format_percent
 
 INDEX = "index"  # .md and .csv
+Times: TypeAlias = Mapping[tuple[str, int], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def write_networks(
         rows.append(Written(name, subject, paths, reasons))
     folders = [path for row in rows for name, path in row.paths.items() if formats[name].folder]
     strangers = [path for folder in folders for path in _strangers(folder, files)]
-    different = [path for path, content in files.items() if path.exists() and not _holds(path, content)] + strangers
+    different = [path for path, content in files.items() if path.exists() and not holds(path, content)] + strangers
     if different and not force:
         more = f" and {len(different) - 1} more" if len(different) > 1 else ""
         raise UsageError(
@@ -73,32 +75,51 @@ def write_networks(
     return rows
 
 
-def write_index(folder: Path, rows: Iterable[Written]) -> list[Path]:
-    """`index.md` and `index.csv`: one line a network and format, in the order of the rows, also for what is not there."""
-    table = [
-        {
-            "file": row.paths[name].name if name in row.paths else "",
-            "name": row.name,
-            "format": name,
-            "accuracy": row.subject.provenance.get("accuracy"),
-            **dict(zip(("params", "macs"), _costs(row.subject), strict=True)),
-            "digest": row.subject.architecture.digest,
-            "state": row.reasons.get(name, "written"),
-        }
-        for row in rows
-        for name in (*row.paths, *row.reasons)
-    ]
+def write_index(folder: Path, rows: Iterable[Written], times: Sequence[Times] = ()) -> list[Path]:
+    """`index.md` and `index.csv`: one line a network and format, in the order of the rows, also for what is not there.
+
+    times: of each row, latencies by format and number of images: median and interquartile range in ms. What they have beside the
+    formats, the network in PyTorch, has a line, too.
+    """
+    rows = list(rows)
+    times = times or [{}] * len(rows)
+    batches = sorted({batch for own in times for _, batch in own})
+    table: list[dict[str, Any]] = []
+    for row, own in zip(rows, times, strict=True):
+        beside = [name for name in dict.fromkeys(name for name, _ in own) if name not in row.paths]
+        for name in (*beside, *row.paths, *row.reasons):
+            found = [own.get((name, batch), (None, None)) for batch in batches]
+            table.append(
+                {
+                    "file": row.paths[name].name if name in row.paths else "",
+                    "name": row.name,
+                    "format": name,
+                    "accuracy": row.subject.provenance.get("accuracy"),
+                    **dict(zip(("params", "macs"), _costs(row.subject), strict=True)),
+                    "digest": row.subject.architecture.digest,
+                    "state": "in PyTorch, for comparison" if name in beside else row.reasons.get(name, "written"),
+                    **{f"latency_ms_batch{batch}": ms for batch, (ms, _) in zip(batches, found, strict=True)},
+                    **{f"latency_iqr_ms_batch{batch}": ms for batch, (_, ms) in zip(batches, found, strict=True)},
+                }
+            )
     text = io.StringIO()
     sheet = csv.DictWriter(text, list(table[0]), lineterminator="\n")
     sheet.writeheader()
     sheet.writerows(table)
-    lines = ["| file | format | accuracy, % | params | MACs | digest | state |", "|---|---|---:|---:|---:|---|---|"]
+    timed = "".join(f" batch {batch}, ms |" for batch in batches)
+    lines = [
+        f"| file | format | accuracy, % | params | MACs | digest | state |{timed}",
+        "|---|---|---:|---:|---:|---|---|" + "---:|" * len(batches),
+    ]
     for entry in table:
-        accuracy = "" if entry["accuracy"] is None else format_percent(float(str(entry["accuracy"])))
+        accuracy = "" if entry["accuracy"] is None else format_percent(entry["accuracy"])
         file = f"[{entry['name']}]({entry['file']})" if entry["file"] else entry["name"]
-        params, macs = (format_count(int(str(entry[key]))) for key in ("params", "macs"))
-        state = str(entry["state"]).replace("|", "\\|")
-        lines.append(f"| {file} | {entry['format']} | {accuracy} | {params} | {macs} | `{entry['digest']}` | {state} |")
+        params, macs = (format_count(entry[key]) for key in ("params", "macs"))
+        state = entry["state"].replace("|", "\\|")
+        medians = [entry[f"latency_ms_batch{batch}"] for batch in batches]
+        timed = "".join(f" {'' if ms is None else format_ms(ms)} |" for ms in medians)
+        start = f"| {file} | {entry['format']} | {accuracy} | {params} | {macs} | `{entry['digest']}` | {state} |"
+        lines.append(start + timed)
     paths = [folder / f"{INDEX}.md", folder / f"{INDEX}.csv"]
     write_text(paths[0], "\n".join(lines) + "\n")
     write_text(paths[1], text.getvalue())
@@ -136,10 +157,3 @@ def _strangers(folder: Path, files: Mapping[Path, bytes]) -> list[Path]:
     ours = {path.relative_to(folder).parts[0] for path in files if path.is_relative_to(folder)}
     ours.add("__pycache__")
     return sorted(path for path in folder.iterdir() if path.name not in ours and not path.name.startswith("."))
-
-
-def _holds(path: Path, content: bytes) -> bool:
-    try:
-        return path.stat().st_size == len(content) and path.read_bytes() == content
-    except OSError:
-        return False

@@ -96,7 +96,9 @@ class Source:
 
     @cached_property
     def is_study(self) -> bool:
-        """Whether the file is an Optuna journal, by its first line, or an SQLite database."""
+        """Whether the file is an Optuna journal, by its first line, or an SQLite database. A pipe is read once, and is none."""
+        if not self.file.is_file():
+            return False
         try:
             with self.file.open("rb") as file:
                 line = file.readline(limits.CONFIG_BYTES)

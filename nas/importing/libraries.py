@@ -45,6 +45,11 @@ def _candidates(network: nn.Module, name: str, resolution: int, faults: list[str
     """Ours of that name, then what the modules say."""
     with contextlib.suppress(UsageError):
         yield zoo.get(name)
+    yield read_modules(network, name, resolution)
+
+
+def read_modules(network: nn.Module, name: str, resolution: int) -> Architecture:
+    """The architecture that the modules of a network of torchvision or timm say; Inexpressible with the reasons."""
     from nas.importing.modules import READERS, Read, norm_eps, strangers
 
     reader, read = READERS.get(type(network).__name__), Read()
@@ -59,7 +64,7 @@ def _candidates(network: nn.Module, name: str, resolution: int, faults: list[str
     eps = norm_eps(network, read)
     if read.faults:
         raise Inexpressible(name, read.faults)
-    yield made(name, [], stem=stem, stages=read.stages(), head=head, resolution=resolution, norm_eps=eps)
+    return made(name, [], stem=stem, stages=read.stages(), head=head, resolution=resolution, norm_eps=eps)
 
 
 def differences(architecture: Architecture, network: nn.Module) -> list[str]:

@@ -74,8 +74,12 @@ def interleaved(
     least: int = LEAST,
     most: int = MOST,
     warm_seconds: float = WARM_SECONDS,
+    pause: float = 0.0,
 ) -> list[list[Repeat]]:
-    """Repeats of each call, a round of all of them at a time, for `seconds` a call; from `least` to `most` rounds."""
+    """Repeats of each call, a round of all of them at a time, for `seconds` a call; from `least` to `most` rounds.
+
+    pause: seconds before each repeat, for calls of different runtimes, whose threads look for more work when they are done.
+    """
     for call in calls:
         _warm(call, timer, warm_seconds)
     found: list[list[Repeat]] = [[] for _ in calls]
@@ -85,6 +89,8 @@ def interleaved(
             break
         for place in range(len(calls)):
             place = (place + number) % len(calls)
+            if pause:
+                time.sleep(pause)
             found[place].append(timer(calls[place]))
             spent += found[place][-1].ms
     return found

@@ -217,6 +217,43 @@ def _timm_regnet(place: Place, architecture: Architecture) -> str:
     raise place.unnamed()
 
 
+@FAMILIES.register("timm's ByobNet")
+def _byobnet(place: Place, architecture: Architecture) -> str:
+    """timm's ByobNet of basic and bottleneck blocks, as GENet."""
+    block, half = f"stages.{place.stage}.{place.block}", "bn" if place.kind == "norm" else "conv"
+    match place.part, place.kind:
+        case "stem", ("conv" | "norm"):
+            return f"stem.{half}" if architecture.stem.kind == "strided" else f"stem.conv{place.conv + 1}.{half}"
+        case "branch", ("conv" | "norm") if place.convs in (2, 3):
+            names = ("conv1_kxk", "conv2_kxk") if place.convs == 2 else ("conv1_1x1", "conv2_kxk", "conv3_1x1")
+            return f"{block}.{names[place.conv]}.{half}"
+        case "shortcut", ("conv" | "norm"):
+            pooled = any(stage.shortcut.kind == "avg_pool" for stage in architecture.canonical().stages)
+            return f"{block}.shortcut.{'conv.' if pooled else ''}{half}"
+        case "head", ("conv" | "norm"):
+            return f"final_conv.{half}"
+        case "head", "linear":
+            return "head.fc"
+    raise place.unnamed()
+
+
+@FAMILIES.register("torchvision's MNASNet")
+def _mnasnet(place: Place, architecture: Architecture) -> str:
+    last = 7 + len(architecture.stages)
+    match place.part, place.kind:
+        case "stem", ("conv" | "norm"):
+            return f"layers.{place.half}"
+        case "branch", ("conv" | "norm") if place.stage == 0:  # whose parts have no container
+            return f"layers.{3 + 3 * place.conv + place.half}"
+        case "branch", ("conv" | "norm"):
+            return f"layers.{7 + place.stage}.{place.block}.layers.{3 * place.conv + place.half}"
+        case "head", ("conv" | "norm"):
+            return f"layers.{last + place.half}"
+        case "head", "linear":
+            return "classifier.1"
+    raise place.unnamed()
+
+
 @FAMILIES.register("torchvision's ConvNeXt")
 def _convnext(place: Place, architecture: Architecture) -> str:
     block = f"features.{2 * place.stage + 1}.{place.block}"

@@ -1,0 +1,77 @@
+"""Which of timm's residual networks import, each with the parameters and multiply-adds that PyTorch counts; the list in docs/import.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from import_list import BEGIN, END, Imports, rewritten
+from oracles import measured
+
+from nas.cost import Cost
+from nas.errors import UsageError
+from nas.importing import Inexpressible, import_source
+from nas.network import cost_of
+
+FILES = (
+    *("resnet", "res2net", "resnest", "sknet", "senet", "resnetv2"),
+    *("regnet", "byobnet", "efficientnet", "convnext"),
+)
+# That must not be lost, whatever else timm's next release brings.
+KEPT = {
+    "resnet": {"resnet18", "resnet50", "resnet50d", "seresnet50", "resnext50_32x4d", "wide_resnet50_2"},
+    "regnet": {"regnetx_002", "regnety_004"},
+    "byobnet": {"gernet_s", "gernet_m", "gernet_l"},
+    "efficientnet": {"efficientnet_b0", "mnasnet_100", "semnasnet_100", "mobilenetv2_100", "efficientnetv2_rw_s"},
+}
+
+
+def outcome(name: str) -> Cost | str:
+    """The network's cost if it imports, as PyTorch counts it, which must be ours; else the first reason."""
+    try:
+        found = import_source(f"timm:{name}").networks[0].architecture
+    except Inexpressible as error:
+        return error.reasons[0]
+    except UsageError as error:
+        return str(error)
+    with torch.device("meta"):
+        theirs = timm.create_model(name)
+    cost, _ = measured(theirs, (3, found.resolution, found.resolution))
+    assert cost == cost_of(found)
+    return cost
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("file", FILES)
+def test_models_of_timm_import_at_equal_cost_or_say_why_not(file, import_list):
+    found = {name: outcome(name) for name in timm.list_models(module=file)}
+    for name, own in found.items():
+        import_list.record(file, name, own)
+    assert KEPT.get(file, set()) <= {name for name, own in found.items() if isinstance(own, Cost)}
+
+
+def test_the_page_gets_a_row_a_file_of_timms():
+    imports = Imports()
+    imports.record("regnet", "small", Cost(2_684_792, 200_000_000, 1))
+    imports.record("regnet", "odd", "stage 3, block 1 and 2 more: squeeze-excitation of 7 channels beside 12")
+    imports.record("regnet", "also odd", "stage 2, block 1: squeeze-excitation of 7 channels beside 12")
+    text = rewritten(f"before\n{BEGIN}\n{END}\nafter\n", imports)
+    row = "| regnet | 1 of 3 | `small` 2.685M/200.0M | **squeeze-excitation of 7 channels beside 12**: `odd`, `also odd` |"
+    assert text.splitlines()[4] == row
+    later = Imports()
+    later.record("sknet", "other", "SelectiveKernel blocks")
+    text = rewritten(text, later)
+    assert text.splitlines()[4:6] == [row, "| sknet | 0 of 1 | – | **SelectiveKernel blocks**: `other` |"]
+    assert rewritten(text, Imports()) == text
+
+
+def test_the_page_names_the_files_that_are_tested():
+    page = (Path(__file__).parent.parent / "docs" / "import.md").read_text(encoding="utf-8")
+    rows = page.split(BEGIN)[1].split(END)[0].strip().splitlines()[2:]
+    listed = [row.split(" | ")[0][2:] for row in rows]
+    assert len(listed) == len(set(listed)) and {"byobnet", "regnet"} <= set(listed) <= set(FILES)
+    for row in rows:
+        assert all(f"`{name}`" in row.split(" | ")[2] for name in KEPT.get(row.split(" | ")[0][2:], ()))
