@@ -24,7 +24,8 @@ from nas.bench.folder import Folder
 from nas.bench.replay import Protocol, Repeat
 from nas.bench.samplers import OPTUNA, check
 from nas.bench.summary import standard_error
-from nas.bench.table import SHIPPED, Columns, read
+from nas.bench.table import SHIPPED, Columns, Table, read
+from nas.errors import UsageError
 from nas.files import write_text
 
 KEPT = Path(__file__).with_name("samplers.csv")
@@ -125,15 +126,15 @@ def run(path: Path, names: Sequence[str], repeats: int, parallel: int, cells: st
     """What the file lacks, problem by problem within a repeat."""
     for name in names:
         check(name)
+    tables: dict[tuple[str, str], Table] = {}
+    for (table, costs), columns in COSTS.items():  # all are read before any study is run
+        if table == MACRO:
+            tables[table, costs] = read(next(iter(SHIPPED)), Columns(costs=columns))
+        elif cells is not None:
+            tables[table, costs] = read(cells, Columns(split=("ops",), accuracy=("c10_val",), costs=columns))
     for up_to in range(1, repeats + 1):
-        for (table, costs), columns in COSTS.items():
-            if table == MACRO:
-                source, told = next(iter(SHIPPED)), Columns(costs=columns)
-            elif cells is not None:
-                source, told = cells, Columns(split=("ops",), accuracy=("c10_val",), costs=columns)
-            else:
-                continue
-            folder = Folder(None, read(source, told), Protocol(BUDGET, parallel), names, up_to)
+        for (table, costs), known in tables.items():
+            folder = Folder(None, known, Protocol(BUDGET, parallel), names, up_to)
             have = [key for key in load(path) if key[:3] == (table, costs, parallel)]
             folder.done = [Repeat(key.sampler, key.repeat) for key in have]
             for own in folder.run(jobs):
@@ -195,7 +196,11 @@ def best(studies: Studies, table: str, costs: str) -> tuple[str, Curves]:
 
 def main_table(studies: Studies) -> Iterable[str]:
     yield from head(
-        "table, costs|sampler", "n", *(f"at {mark}, %" for mark in MARKS), f"until the best's at {LEVEL_AT}", "s an ask"
+        "table, costs|sampler",
+        "n",
+        *(f"at {mark}, %" for mark in MARKS),
+        f"until the best's at {LEVEL_AT}",
+        "ms an ask",
     )
     for table, costs in problems(studies):
         name_of_best, theirs = best(studies, table, costs)
@@ -206,7 +211,7 @@ def main_table(studies: Studies) -> Iterable[str]:
                 marks = [spread(own.share[:, mark - 1]) for mark in MARKS]
                 shown = f"{name} (best)" if name == name_of_best else name
                 took = counted(until(own.share, level))
-                yield row(f"{table}, {costs}", shown, len(own.repeats), *marks, took, f"{own.seconds:.3f}")
+                yield row(f"{table}, {costs}", shown, len(own.repeats), *marks, took, f"{1000 * own.seconds:.1f}")
 
 
 def counts(studies: Studies) -> Iterable[str]:
@@ -301,7 +306,10 @@ def main() -> None:
     parser.add_argument("--kept", type=Path, default=KEPT)
     args = parser.parse_args()
     if args.run:
-        run(args.kept, args.run.split(","), args.repeats, args.parallel, args.nas_bench_201, args.jobs)
+        try:
+            run(args.kept, args.run.split(","), args.repeats, args.parallel, args.nas_bench_201, args.jobs)
+        except UsageError as error:
+            raise SystemExit(str(error)) from None
         return
     studies = load(args.kept)
     parts = [main_table(studies), counts(studies), against(studies, "gp"), against(studies, "qlognehvi")]

@@ -14,6 +14,7 @@ _PUBLIC = {
     "Run": "nas.run",
     "SearchSpace": "nas.space",
     "build": "nas.network",
+    "confirm": "nas.confirmation",
     "cost_of": "nas.network",
     "load_run": "nas.run",
     "load_space": "nas.space",
@@ -28,6 +29,7 @@ __all__ = [
     "Run",
     "SearchSpace",
     "build",
+    "confirm",
     "cost_of",
     "load_run",
     "load_space",
@@ -37,6 +39,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from nas.architecture import Architecture
+    from nas.confirmation import confirm
     from nas.cost import Cost
     from nas.network import build, cost_of
     from nas.run import Run, load_run

@@ -161,12 +161,20 @@ def check_device(device: str, taken: Resources) -> None:
 
 def _head(address: str, common: dict[str, Any]) -> str:
     """The head node's own address, by what answers at `ray://...`: Tune would carry our driver, and with it the run, to the cluster."""
-    ray.init(address=address, **{**common, "configure_logging": False})
-    try:
-        found: str = ray.get(ray.remote(num_cpus=0)(_own_head).remote())
-        return found
-    finally:
-        ray.shutdown()
+    for attempt in (
+        1,
+        2,
+    ):  # for each client the server starts a process, for which it waits half a minute: a busy machine takes longer
+        try:
+            ray.init(address=address, **{**common, "configure_logging": False})
+            found: str = ray.get(ray.remote(num_cpus=0)(_own_head).remote())
+            return found
+        except ConnectionError:
+            if attempt == 2:
+                raise
+        finally:
+            ray.shutdown()
+    raise AssertionError
 
 
 def _own_head() -> str:

@@ -1,4 +1,4 @@
-"""A study carried out by the executor of its settings: workers of Ray, or this process; what both measure before, and account for.
+"""A study, or another desk, carried out by its executor: workers of Ray, or this process; what both measure before, and account for.
 
 Ctrl-C and SIGTERM are taken while it runs (`Interrupts`).
 """
@@ -17,16 +17,13 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from nas.architecture import Architecture
+from nas.desk import Desk
 from nas.errors import UsageError, WriteError
-from nas.files import write_json
 from nas.jobs import TrainingData
-from nas.layout import SESSIONS
 from nas.progress import Tally
 from nas.recipe import BF16_CPU_RESOLUTION
 from nas.settings import Settings, versions
-from nas.study import Study
 from nas.text import counted
-from nas.trials import read_sessions
 
 if TYPE_CHECKING:
     from nas import cluster
@@ -49,7 +46,7 @@ def check(settings: Settings) -> None:
         raise UsageError(f"--gpus-per-trial {asked:g}: this machine has no GPU")
 
 
-def execute(study: Study, data: TrainingData, say: Say, display: Callable[[Study], Tally]) -> None:
+def execute(study: Desk, data: TrainingData, say: Say, display: Callable[[Any], Tally]) -> None:
     """Let the chosen executor train until the study is finished or the user stops it, and account for the time."""
     executor = study.settings.executor
     begun, clock = time.time(), time.monotonic()
@@ -90,7 +87,7 @@ def execute(study: Study, data: TrainingData, say: Say, display: Callable[[Study
         account()
 
 
-def resources(study: Study, data: TrainingData, say: Say, stop: Callable[[], bool]) -> cluster.Resources:
+def resources(study: Desk, data: TrainingData, say: Say, stop: Callable[[], bool]) -> cluster.Resources:
     """What each trial takes, with as many trials on a GPU as a probe finds worth it where that is asked or left open.
 
     Left open, a probe is spared a run that could not use its answer, and a run that has begun without one goes on so.
@@ -102,7 +99,7 @@ def resources(study: Study, data: TrainingData, say: Say, stop: Callable[[], boo
     if gpus not in (None, AUTO):
         return cluster.Resources.resolve(asked, cpus, gpus)
     plain = cluster.Resources.resolve(asked, cpus, None)
-    spared = settings.device == "cpu" or study.counts.trained > 0 or settings.trials <= plain.slots()
+    spared = settings.device == "cpu" or study.begun or settings.trials <= plain.slots()
     if not settings.packing and plain.gpus and not (gpus is None and spared):
         proxy = settings.training_proxy()
         found = packing.candidates(settings.search_space(), proxy, settings.seed)
@@ -128,10 +125,10 @@ def resources(study: Study, data: TrainingData, say: Say, stop: Callable[[], boo
     return cluster.Resources.resolve(asked, cpus, answer.gpus_per_trial)
 
 
-def _choose_engine(study: Study, probe: Callable[[Settings], dict[str, dict[str, Any]]], gpu: bool) -> None:
+def _choose_engine(study: Desk, probe: Callable[[Settings], dict[str, dict[str, Any]]], gpu: bool) -> None:
     """Measure, before the first trial, which forms of operations are the fastest, and keep that in the run's settings."""
     settings = study.settings
-    if settings.engine or study.counts.trained:
+    if settings.engine or study.begun:
         return  # a run goes on with what it began with
     if not gpu and settings.trained_resolution() < BF16_CPU_RESOLUTION:
         return  # a CPU trains small images in fp32, where nothing is to be chosen
@@ -152,7 +149,7 @@ def _measured_here(settings: Settings) -> dict[str, dict[str, Any]]:
     return measured(settings.device, settings.precision, settings.trained_resolution(), repeatable=False)
 
 
-def _train_here(study: Study, data: TrainingData, monitor: Tally, stop: Callable[[], bool]) -> None:
+def _train_here(study: Desk, data: TrainingData, monitor: Tally, stop: Callable[[], bool]) -> None:
     from nas import local  # imports torch
 
     local.run(study, data, monitor, stop)
@@ -208,7 +205,7 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         self._note("stopping behind the epochs in flight; press Ctrl-C again to stop at once ...")
 
 
-def _account(study: Study, begun: float, startup: float, started: float, monitor: Tally, slots: int) -> None:
+def _account(study: Desk, begun: float, startup: float, started: float, monitor: Tally, slots: int) -> None:
     """Add this session to the run's time accounting: seconds of the driver, and of training summed over its workers.
 
     begun: of the wall clock, which may be set while a run goes on; started: of the steady one, by which durations are measured.
@@ -219,7 +216,6 @@ def _account(study: Study, begun: float, startup: float, started: float, monitor
         "search_seconds": time.monotonic() - started,
         "training_seconds": monitor.training_seconds,
         "workers": slots,
-        "exhausted": study.exhausted,
         "versions": versions(),
     }
-    write_json(study.folder / SESSIONS, [*read_sessions(study.folder), entry])
+    study.account(entry)

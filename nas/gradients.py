@@ -57,7 +57,10 @@ class GradientHooks:
         _set_inplace(self._inplace, True)
 
     def read(self) -> tuple[Tensor, Tensor]:
-        """||dL/dy|| and ||dL/dW|| of the last backward pass, (layers,) float32 each; NaN where no gradient came."""
+        """||dL/dy|| and ||dL/dW|| of a step, (layers,) float32 each; NaN where no gradient came.
+
+        A step whose batch passes in parts has one y, of all its images.
+        """
         nothing = torch.full((), torch.nan)
         outputs = [nothing if norm is None else norm for norm in self._outputs]
         weights = [
@@ -71,15 +74,17 @@ class GradientHooks:
         def hook(_: nn.Module, gradients: Sequence[Tensor | None] | Tensor) -> None:
             gradient = gradients[0]
             if gradient is not None:
-                self._outputs[place] = _norm(gradient)
+                norm, before = _norm(gradient), self._outputs[place]  # that of a step's earlier micro-batches
+                self._outputs[place] = norm if before is None else torch.hypot(before, norm)
 
         return hook
 
 
 class GradientWatch:
-    """The moments of a training: `window` first steps of its first epoch and as many last ones of every epoch.
+    """The moments of a training: `window` first steps of its first epoch and as many last ones of every epoch, or of some.
 
-    The training says by `after_backward` that a step's gradients are there. Steps outside the windows run without hooks.
+    The training says by `after_backward` that a step's gradients are there, or by `behind` that a step that nobody watched is
+    over. Steps outside the windows run without hooks.
     """
 
     def __init__(self, network: nn.Module, steps_per_epoch: int, window: int = STEPS) -> None:
@@ -87,29 +92,33 @@ class GradientWatch:
         self._steps = steps_per_epoch
         self._window = min(window, steps_per_epoch)
         self._seen: dict[int, tuple[Tensor, Tensor]] = {}  # by step of the epoch
-        self._hooked = False
+        self.hooked = False  # whether the next step is seen
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         return self._hooks.layers
 
-    def begin(self, epoch: int) -> None:
-        """Epoch `epoch`, from 1, is about to start."""
-        self._epoch = epoch
+    def begin(self, epoch: int, *, last: bool = True) -> None:
+        """Epoch `epoch`, from 1, is about to start. last: whether its last steps are a moment."""
+        self._epoch, self._last = epoch, last
         self._seen.clear()
         self._prepare(0)
 
     def after_backward(self, step: int) -> None:
         """A step of the whole training, from 0, has its gradients."""
         place = step % self._steps
-        if self._hooked:
+        if self.hooked:
             self._seen[place] = self._hooks.read()
         self._prepare(place + 1)
+
+    def behind(self, step: int) -> None:
+        """A step of the whole training, from 0, is over."""
+        self._prepare(step % self._steps + 1)
 
     def end(self) -> tuple[Moment, ...]:
         """The moments of the epoch, which has ended or failed; the hooks are gone."""
         self._prepare(self._steps)
-        windows = [(self._epoch, range(self._steps - self._window, self._steps))]
+        windows = [(self._epoch, range(self._steps - self._window, self._steps))] if self._last else []
         if self._epoch == 1:
             windows.insert(0, (0, range(self._window)))
         moments = []
@@ -123,12 +132,12 @@ class GradientWatch:
     def _prepare(self, place: int) -> None:
         """Put the hooks on for the epoch's next step if it is in a window, or take them off."""
         first = self._epoch == 1 and place < self._window
-        wanted = place < self._steps and (first or place >= self._steps - self._window)
-        if wanted and not self._hooked:
+        wanted = place < self._steps and (first or (self._last and place >= self._steps - self._window))
+        if wanted and not self.hooked:
             self._hooks.__enter__()
-        elif self._hooked and not wanted:
+        elif self.hooked and not wanted:
             self._hooks.__exit__(None, None, None)
-        self._hooked = wanted
+        self.hooked = wanted
 
 
 def layers(network: nn.Module) -> tuple[Layer, ...]:

@@ -20,7 +20,7 @@ from nas.stopping import Policy
 from nas.text import format_seconds
 
 if TYPE_CHECKING:
-    from nas.searching import Request
+    from nas.request import Request
 
 LONG = 0.35  # of the hours: trials that take longer than this leave more than a fifth of them unused
 Say = Callable[[str], None]

@@ -8,4 +8,5 @@ from nas.storage import STUDY_NAME as STUDY_NAME
 LOCK, TRIALS, BASELINES, SESSIONS = "run.lock", "trials", "baselines", "sessions.json"
 DECISIONS = "stopping.json"  # in a trial's folder: what early stopping has decided about it
 CONFIG = "config.yaml"  # in the folder of a trial that failed: its network, to be looked into
+CONFIRMED = "confirmed"  # networks that were trained again from further seeds (`nas.repeats`)
 ATTRIBUTE = "nas"  # the Optuna user attribute that holds a trial's digest, cost and architecture

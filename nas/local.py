@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nas.desk import Desk
 from nas.errors import WriteError
 from nas.jobs import Job, TrainingData
 from nas.judge import Judge
 from nas.progress import Monitor
-from nas.study import Study
 from nas.timeouts import Watch
 from nas.work import Bench
 
 
-def run(study: Study, data: TrainingData, monitor: Monitor, stop: Callable[[], bool], threads: int = 0) -> None:
+def run(study: Desk, data: TrainingData, monitor: Monitor, stop: Callable[[], bool], threads: int = 0) -> None:
     """Train what `study` asks for until it is finished, or `stop()` says so: then the trial in hand stays resumable."""
     settings = study.settings
     bench = Bench(
@@ -25,6 +25,7 @@ def run(study: Study, data: TrainingData, monitor: Monitor, stop: Callable[[], b
         threads=threads,
         proxy=settings.training_proxy(),
         engines=settings.engine,
+        gradient_steps=settings.gradient_steps,
     )
     judge = Judge(study.folder, settings, study.url, study.clock)
 

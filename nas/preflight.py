@@ -24,6 +24,7 @@ CHECKPOINTS = 3
 BYTES_PER_PARAMETER = 4
 JOURNAL_BYTES = 20_000  # a trial; two that are rejected or known already come with it
 RESULT_BYTES, EPOCH_BYTES = 2_000, 300
+GRADIENT_BYTES = 20_000  # a trial's gradient norms: about 150 a layer
 BLOCK = 4_096  # a file takes whole blocks
 PAGE_BYTES = 6_000_000  # report.html brings Plotly along
 COMFORT = 2  # times what is needed, below which it is said
@@ -38,6 +39,7 @@ def needed(settings: Settings, workers: int) -> int:
     copies = 3 if settings.recipe.get("ema") else 2
     checkpoint = int(largest * settings.proxy.get("width", 1.0)) * copies * BYTES_PER_PARAMETER
     trial = JOURNAL_BYTES + BLOCK + RESULT_BYTES + int(settings.recipe["epochs"]) * EPOCH_BYTES
+    trial += BLOCK + GRADIENT_BYTES if settings.gradient_steps else 0
     return workers * CHECKPOINTS * checkpoint + settings.trials * trial + PAGE_BYTES
 
 

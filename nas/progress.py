@@ -19,7 +19,7 @@ from nas.trials import objective_values
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from nas.study import Study
+    from nas.desk import Desk
 
 
 class Monitor(Protocol):
@@ -37,7 +37,9 @@ class Monitor(Protocol):
 class Tally:
     """What has happened so far: keeps the front, the rate and the ETA. `Silent`, and the base of the visible ones."""
 
-    def __init__(self, study: Study) -> None:
+    noun = "trials"
+
+    def __init__(self, study: Desk) -> None:
         self.study = study
         self.settings = study.settings
         self.running: dict[str, tuple[Job, Epoch | None]] = {}
@@ -71,6 +73,9 @@ class Tally:
 
     def note(self, text: str) -> None: ...
 
+    def _name(self, job: Job) -> str:
+        return job.key.removeprefix("baseline:") if job.baseline else f"trial {job.key}"
+
     def front(self) -> list[tuple[str, tuple[float, ...]]]:
         """Keys and values of the best so far, by rising first cost."""
         if self._fresh:
@@ -101,7 +106,7 @@ class Tally:
     def summary(self) -> str:
         """`37/200 trials, 1 failed, 12 outside the budgets, 1.2 trials/s, ETA 2 min`."""
         counts = self.study.counts
-        parts = [f"{counts.trained}/{self.aim} trials"]
+        parts = [f"{counts.trained}/{self.aim} {self.noun}"]
         for number, what in (
             (counts.stopped, "stopped"),
             (counts.failed, "failed"),
@@ -111,7 +116,7 @@ class Tally:
             if number:
                 parts.append(f"{number} {what}")
         if self.rate is not None and self.eta_seconds is not None:
-            parts += [f"{60 * self.rate:.1f} trials/min", f"ETA {format_seconds(self.eta_seconds)}"]
+            parts += [f"{60 * self.rate:.1f} {self.noun}/min", f"ETA {format_seconds(self.eta_seconds)}"]
         return ", ".join(parts)
 
     def __enter__(self) -> Tally:
@@ -128,14 +133,14 @@ def failure(job: Job, result: Mapping[str, Any]) -> str:
 class Lines(Tally):
     """A line for each trial that ends, for logs and pipes."""
 
-    def __init__(self, study: Study, out: TextIO) -> None:
+    def __init__(self, study: Desk, out: TextIO) -> None:
         super().__init__(study)
         self.out = out
 
     def ended(self, job: Job, result: Mapping[str, Any]) -> None:
         super().ended(job, result)
         cost = cost_of(job.architecture)
-        name = job.key.removeprefix("baseline:") if job.baseline else f"trial {job.key}"
+        name = self._name(job)
         if result["state"] == "complete":
             mark = "  * on the front" if job.key in {key for key, _ in self.front()} else ""
             slow = f", {format_ms(job.latency_ms)} latency" if job.latency_ms else ""
@@ -157,7 +162,7 @@ class Live(Tally):
 
     SHOWN = 10  # members of the front, runs in flight
 
-    def __init__(self, study: Study, console: Console) -> None:
+    def __init__(self, study: Desk, console: Console) -> None:
         from rich.live import Live as RichLive
 
         super().__init__(study)
@@ -174,8 +179,7 @@ class Live(Tally):
     def ended(self, job: Job, result: Mapping[str, Any]) -> None:
         super().ended(job, result)
         if result["state"] == "failed":
-            name = job.key.removeprefix("baseline:") if job.baseline else f"trial {job.key}"
-            self.note(f"{name} failed: {failure(job, result)}")
+            self.note(f"{self._name(job)} failed: {failure(job, result)}")
 
     def note(self, text: str) -> None:
         self.console.print(printable(text), markup=False, highlight=False)
@@ -183,6 +187,20 @@ class Live(Tally):
     def _draw(self) -> RenderableType:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        running = [self._running_line(job, epoch) for job, epoch in list(self.running.values())[: self.SHOWN]]
+        return Group(
+            Text(""),
+            ProgressBar(total=self.aim, completed=self.study.counts.trained, width=60),
+            Text(self.summary()),
+            Text("\n".join(running) if running else "starting workers ...", style="dim"),
+            Text(""),
+            *self._found(),
+        )
+
+    def _found(self) -> list[RenderableType]:
+        """The front so far."""
         from rich.table import Table
         from rich.text import Text
 
@@ -202,20 +220,11 @@ class Live(Tally):
                 format_percent(values[0]),
                 *row,
             )
-        running = [self._running_line(job, epoch) for job, epoch in list(self.running.values())[: self.SHOWN]]
         more = len(members) - self.SHOWN
-        return Group(
-            Text(""),
-            ProgressBar(total=self.aim, completed=self.study.counts.trained, width=60),
-            Text(self.summary()),
-            Text("\n".join(running) if running else "starting workers ...", style="dim"),
-            Text(""),
-            best,
-            Text(f"and {more} more" if more > 0 else "", style="dim"),
-        )
+        return [best, Text(f"and {more} more" if more > 0 else "", style="dim")]
 
     def _running_line(self, job: Job, epoch: Epoch | None) -> str:
-        name = job.key.removeprefix("baseline:") if job.baseline else f"trial {job.key}"
+        name = self._name(job)
         if epoch is None:
             return f"  {name}: started"
         total = self.settings.recipe["epochs"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -76,6 +77,31 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """The network of a trial trained again, from another seed: of its weights and of the order of its batches."""
+
+    seed: int
+    state: Literal["complete", "failed"]
+    accuracy: float | None  # validation top-1 of the last epoch, in [0, 1]; None if it failed
+    reason: str
+    seconds: float  # spent on training and validation
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over n seeds and its standard error, s / sqrt(n) with s the standard deviation of a sample (n - 1)."""
+
+    mean: float
+    std_error: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Estimate:
+        """Of at least two values."""
+        return cls(statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values)), len(values))
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One candidate of a run.
 
@@ -104,6 +130,7 @@ class Trial:
     executed: Execution | None = None  # by a trained dynamic network on the validation images; `cost` is its worst case
     decisions: tuple[Decision, ...] = ()  # of early stopping, one behind each rung
     latency: Latency | None = None  # measured before training, where the run does so
+    repeats: tuple[Repeat, ...] = ()  # by `nas confirm`, by seed; the training of the search is not among them
 
     def price(self, name: str) -> float:
         """A cost by its objective's name: an exact count, or the measured latency, NaN where that was not measured."""
@@ -111,6 +138,12 @@ class Trial:
             return self.latency.median_ms if self.latency else math.nan
         count: int = getattr(self.cost, name)
         return count
+
+    @property
+    def confirmed(self) -> Estimate | None:
+        """The accuracy over the further seeds alone, since the search's own is what the network was chosen for; None below two."""
+        accuracies = [repeat.accuracy for repeat in self.repeats if repeat.accuracy is not None]
+        return Estimate.of(accuracies) if len(accuracies) > 1 else None
 
     @property
     def name(self) -> str:

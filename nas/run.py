@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nas import ranking
 from nas.errors import UsageError
 from nas.layout import LOCK
 from nas.locks import held
 from nas.pareto import Objective, hypervolume_history
-from nas.pareto import front as pareto_front
-from nas.records import LATENCY, State, Trial
+from nas.records import LATENCY, Estimate, State, Trial
+from nas.repeats import with_repeats
 from nas.settings import Settings
 from nas.trials import read_baselines, read_sessions, read_trials
 
@@ -31,6 +32,7 @@ class Run:
 
     `trials` holds every trial by number, known networks trained as baselines with the numbers -1, -2, ...
     `reference` is the hypervolume's, in the order of `objectives`: chance accuracy and the space's largest costs.
+    `by_means` says whether networks are ranked by means over further seeds: once `nas confirm` is done with the front as searched.
     """
 
     path: Path
@@ -42,6 +44,11 @@ class Run:
     sessions: tuple[
         Mapping[str, Any], ...
     ] = ()  # time accounting of each driver that ended in order: see nas.searching
+    by_means: bool = dataclasses.field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        confirmed = any(trial.repeats for trial in self.trials) and ranking.is_confirmed(self.searched_front())
+        object.__setattr__(self, "by_means", confirmed)
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -51,12 +58,34 @@ class Run:
         """Trials trained to the end, baselines first."""
         return [trial for trial in self.trials if trial.values is not None]
 
+    def ranked(self) -> list[Trial]:
+        """The trials that are ranked: the confirmed ones if that goes by means, else all complete ones; baselines first."""
+        return [trial for trial in self.complete() if trial.confirmed] if self.by_means else self.complete()
+
+    def accuracy(self, trial: Trial) -> float | None:
+        """What a trial is ranked by: its mean over further seeds if that goes by means and it has one, else the search's accuracy."""
+        return trial.confirmed.mean if trial.confirmed and self.by_means else trial.accuracy
+
+    def values(self, trial: Trial) -> tuple[float, ...]:
+        """A complete trial's values in the order of the objectives, with the accuracy that it is ranked by."""
+        assert trial.values is not None
+        return ranking.mean_values(trial) if trial.confirmed and self.by_means else trial.values
+
     def front(self) -> list[Trial]:
-        """Non-dominated complete trials by rising first cost; of several with equal values all are kept."""
-        complete = self.complete()
-        if not complete:
-            return []
-        return [complete[k] for k in pareto_front(self._values(complete), self.directions)]
+        """Non-dominated networks among the ranked ones, by rising first cost; of several with equal values all are kept."""
+        return ranking.confirmed_front(self.trials, self.directions) if self.by_means else self.searched_front()
+
+    def searched_front(self) -> list[Trial]:
+        """The front by the search's accuracies alone, of one training each."""
+        return ranking.searched_front(self.trials, self.directions)
+
+    def as_searched(self) -> Run:
+        """The run without what further seeds have told: to be held against runs that were not confirmed."""
+        return dataclasses.replace(self, trials=tuple(dataclasses.replace(trial, repeats=()) for trial in self.trials))
+
+    def fall(self) -> Estimate | None:
+        """By how much the accuracies of the front as searched fell to their means, over its networks; None below two confirmed."""
+        return ranking.fall(self.searched_front())
 
     def asked(self) -> list[Trial]:
         """All trials in the order in which they were asked for, baselines first.
@@ -79,10 +108,10 @@ class Run:
     def best(
         self, max_params: float | None = None, max_macs: float | None = None, max_latency_ms: float | None = None
     ) -> Trial:
-        """The complete trial of the highest validation accuracy within the bounds, the cheaper one if two are equal."""
+        """The ranked trial of the highest validation accuracy within the bounds, the cheaper one if two are equal."""
         fitting = [
             trial
-            for trial in self.complete()
+            for trial in self.ranked()
             if (max_params is None or trial.cost.params <= max_params)
             and (max_macs is None or trial.cost.macs <= max_macs)
             and (max_latency_ms is None or trial.price(LATENCY) <= max_latency_ms)
@@ -94,10 +123,10 @@ class Run:
                 for name, value in named
                 if value is not None
             ]
-            raise UsageError(
-                f"{self.path}: no complete trial {'with ' if bounds else ''}{' and '.join(bounds)}".rstrip()
-            )
-        return max(fitting, key=lambda trial: (trial.accuracy or 0.0, -trial.cost.macs))
+            which = "confirmed" if self.by_means else "complete"
+            within = f" with {' and '.join(bounds)}" if bounds else ""
+            raise UsageError(f"{self.path}: no {which} trial{within}")
+        return max(fitting, key=lambda trial: (self.accuracy(trial) or 0.0, -trial.cost.macs))
 
     def count(self, state: State) -> int:
         """Trials of the search (not baselines) in this state."""
@@ -126,6 +155,7 @@ class Run:
     def dataframe(self) -> pandas.DataFrame:
         """One row a trial: number, state, label, accuracy, exact costs, training seconds, reason, digest, and each choice.
 
+        accuracy is the search's; accuracy_mean, accuracy_std_error, accuracy_seeds are over further seeds: NaN and 0 if not confirmed.
         latency_ms: where the run measures it.
         executed_macs: the mean measured on the validation images for dynamic networks, NaN for static ones.
         """
@@ -138,6 +168,9 @@ class Run:
                 "state": trial.state,
                 "label": trial.label,
                 "accuracy": trial.accuracy,
+                "accuracy_mean": trial.confirmed.mean if trial.confirmed else math.nan,
+                "accuracy_std_error": trial.confirmed.std_error if trial.confirmed else math.nan,
+                "accuracy_seeds": trial.confirmed.n if trial.confirmed else 0,
                 "params": trial.cost.params,
                 "macs": trial.cost.macs,
                 "activations": trial.cost.activations,
@@ -172,7 +205,7 @@ def load_run(path: str | Path, storage: str | None = None) -> Run:
         dataclasses.asdict(settings),
         objectives,
         tuple(settings.reference),
-        tuple(trials),
+        tuple(with_repeats(folder, trials)),
         locked(folder),
         tuple(read_sessions(folder)),
     )

@@ -3,41 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nas import limits, zoo
+from nas import zoo
 from nas.architecture import Architecture
 from nas.blocks import STEMS, Stem
-from nas.budget import METRICS, Budget, survey
+from nas.budget import METRICS, survey
 from nas.data import Dataset, split
 from nas.data import load as load_data
 from nas.errors import NasError, UsageError, WriteError
-from nas.execution import AUTO, Say, execute
+from nas.execution import Say, execute
 from nas.execution import check as check_executor
+from nas.flow import STEPS
 from nas.hours import promised
 from nas.jobs import TrainingData
-from nas.latency import Conditions
-from nas.latency.meter import check as check_latency
 from nas.network import cost_of
-from nas.pareto import Objective
-from nas.pareto import objectives as parse_objectives
 from nas.planning import SPARE
 from nas.preflight import check_room
 from nas.progress import Tally
 from nas.proxy import Proxy
-from nas.recipe import BASE_BATCH, DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe, default_batch_size
-from nas.records import LATENCY
+from nas.recipe import Recipe, default_batch_size
+from nas.request import Request, check, check_asked, check_trials, latency_asked, recipe_options
 from nas.run import Run, load_run
-from nas.run_folder import begin, chosen_folder
-from nas.samplers import SAMPLERS
+from nas.run_folder import begin
 from nas.settings import Settings, versions
 from nas.space import SearchSpace, load_space
 from nas.stopping import Policy
@@ -46,65 +39,12 @@ from nas.storage import redacted
 from nas.study import Study
 from nas.text import shown
 
-EXECUTORS = ("ray", "local")
 SMALL = 10_000  # training images, below which a fifth instead of a tenth is kept for validation
-LARGEST_SEED = (1 << 31) - 1
 SMALL_IMAGE = 64  # pixels up to which a baseline's ImageNet stem is replaced by the CIFAR one
 
 
 class Interrupted(NasError):
     """The user stopped the search; everything that was trained is kept, and `nas resume` goes on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What `nas search` was asked for. None means: chosen from the data or the machine."""
-
-    space: str = "resnext"
-    overrides: Mapping[str, object] = field(
-        default_factory=dict
-    )  # lines laid over the space's: {"stage*.block": "basic"}
-    trials: int = 50
-    dataset: str = "digits"
-    objectives: str = "accuracy,params,macs"
-    sampler: str = "known-cost"
-    budget: Budget = field(default_factory=Budget)
-    epochs: int = PROXY_EPOCHS
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    resolution: int | None = None  # pixels
-    max_images: int | None = None
-    skip_corrupt: bool = False
-    data_root: Path | None = None
-    download: bool = False
-    decay: str = DECAYS[0]
-    ema: float = 0.0
-    cutout: int = 0
-    randaugment: int = 0
-    proxy_resolution: int | None = None
-    proxy_width: float = 1.0
-    train_fraction: float = 1.0
-    stopping: str = "none"  # `nas.stopping.Policy.parse`
-    hours: float | None = None  # of wall time that the search may take; or of GPUs, all together
-    gpu_hours: float | None = None
-    free: tuple[str, ...] = ()  # which of `trials` and `epochs` the hours decide (`nas.planning`)
-    max_latency_ms: float | None = None
-    latency_device: str = "cpu"
-    latency_batch: int = 1
-    latency_threads: int | None = 1
-    seed: int = 0
-    baselines: tuple[str, ...] = ()
-    executor: str = "ray"
-    workers: int = 0
-    cpus_per_trial: float | None = None
-    gpus_per_trial: float | str | None = None  # a number or "auto" (`nas.packing`), which None is where there are GPUs
-    address: str | None = None
-    storage: str | None = None  # URL of the study's database; None: the journal in the run's folder
-    trial_timeout: float | None = None  # seconds that one attempt at a trial may take
-    device: str = "auto"
-    precision: str = "auto"
-    out: Path | None = None
-    command: str = ""
 
 
 def search(
@@ -145,11 +85,11 @@ def resume(
     say = say or (lambda text: None)
     folder = Path(path).absolute()
     settings = Settings.load(folder)
-    if note := _other_versions(settings):
+    if note := other_versions(settings):
         say(note)
-    _check_executor({"kind": settings.executor["kind"], **executor})
+    check_asked({"kind": settings.executor["kind"], **executor})
     if executor.get("trials") is not None:
-        _check_trials(executor["trials"])
+        check_trials(executor["trials"])
         settings = dataclasses.replace(settings, plan={})  # a number of trials, and no longer the hours
     trials = executor.pop("trials", None) or settings.trials
     if storage is not None and settings.storage:
@@ -162,7 +102,7 @@ def resume(
     loaded = load_again(folder, settings, say, download=download)
     settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": loaded.name, "source": loaded.source})
     check_room(folder, settings, say, begun=True)
-    data = _training_data(loaded, settings.seed, settings.training_proxy())
+    data = training_data(loaded, settings.seed, settings.training_proxy())
     return drive(folder, settings, data, say, display, changed=True, storage=storage)
 
 
@@ -182,38 +122,11 @@ def load_again(folder: Path, settings: Settings, say: Say, *, download: bool = F
     return dataset
 
 
-def check(request: Request) -> tuple[Path, tuple[Objective, ...], Proxy]:
-    """UsageError for what is wrong with a request and can be known without its data; the run's folder, objectives and proxy."""
-    _check_trials(request.trials)
-    if not 0 <= request.seed <= LARGEST_SEED:
-        raise UsageError(f"--seed {request.seed}: a whole number from 0 to {LARGEST_SEED:,}")
-    if request.executor not in EXECUTORS:
-        raise UsageError(f"unknown executor {request.executor!r}; known: {', '.join(EXECUTORS)}")
-    SAMPLERS.find(request.sampler)
-    Policy.parse(request.stopping)
-    _check_executor({**dataclasses.asdict(request), "kind": request.executor})
-    if request.precision not in ("auto", *PRECISIONS):
-        raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
-    batch_size = BASE_BATCH if request.batch_size is None else request.batch_size
-    Recipe.of(request.epochs, batch_size, request.learning_rate, **_recipe_options(request))
-    objectives = parse_objectives(request.objectives)
-    proxy = Proxy(request.proxy_resolution, request.proxy_width, request.train_fraction)
-    load_space(request.space, overrides=request.overrides)
-    folder = chosen_folder(request.out, request.space, request.dataset)
-    _check_device(request)
-    _latency(request, objectives)
-    return folder, objectives, proxy
-
-
-def _recipe_options(request: Request) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in ("decay", "ema", "cutout", "randaugment")}
-
-
 def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     """Everything that can be wrong is found here: the run's folder, its settings and the data, without a trace on the disk."""
     begun = time.monotonic()
     folder, objectives, proxy = check(request)
-    stopping, latency = Policy.parse(request.stopping), _latency(request, objectives)
+    stopping, latency = Policy.parse(request.stopping), latency_asked(request, objectives)
     dataset = _load(
         request.dataset,
         request.data_root,
@@ -235,9 +148,9 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         raise UsageError(
             f"--proxy-resolution {proxy.resolution}: the images have {dataset.resolution} pixels; fewer are a proxy"
         )
-    data = _training_data(dataset, request.seed, proxy)
+    data = training_data(dataset, request.seed, proxy)
     batch_size = default_batch_size(len(data.train_index)) if request.batch_size is None else request.batch_size
-    options = _recipe_options(request)
+    options = recipe_options(request)
     recipe = Recipe.of(request.epochs, min(batch_size, len(data.train_index)), request.learning_rate, **options)
     promise: Mapping[str, Any] = {}
     if request.hours is not None or request.gpu_hours is not None:
@@ -284,6 +197,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         stopping=stopping.to_dict(),
         latency=latency,
         plan=promise,
+        gradient_steps=STEPS if request.record_gradients else 0,
         id=secrets.token_hex(8),
     )
     return folder, settings, data
@@ -302,7 +216,7 @@ def drive(
     try:
         stopped = _drive(folder, settings, data, say, display, changed, storage)
         run = load_run(folder, storage)
-        _leave(run)
+        leave(run)
     except WriteError as error:
         raise WriteError(
             f"{error}; everything that was saved is kept. When it can be written again, go on with: nas resume {shown(folder)}"
@@ -340,7 +254,7 @@ def _drive(
     return stopped
 
 
-def _other_versions(settings: Settings) -> str:
+def other_versions(settings: Settings) -> str:
     """What is installed in other versions than the run began with, in a sentence; empty if nothing is."""
     now = versions()
     found = [
@@ -349,60 +263,6 @@ def _other_versions(settings: Settings) -> str:
     if not found:
         return ""
     return f"note: this run began with {', '.join(found)}: the accuracies of trials before and after may differ a little for that"
-
-
-def _check_trials(trials: int) -> None:
-    if trials < 1:
-        raise UsageError(f"--trials {trials}: at least one")
-    if trials > limits.TRIALS:
-        raise UsageError(f"--trials {trials}: at most {limits.TRIALS:,}")
-
-
-def _check_executor(asked: Mapping[str, Any]) -> None:
-    if (workers := asked.get("workers")) is not None and workers > limits.WORKERS:
-        raise UsageError(f"--workers {workers}: at most {limits.WORKERS:,}")
-    if asked["kind"] == "local" and asked.get("address"):
-        raise UsageError(
-            f"--address {asked['address']}: the local executor uses no cluster; leave it out, or say --executor ray"
-        )
-    for name, least in (("workers", 0), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0), ("trial_timeout", 0.1)):
-        value = asked.get(name)
-        if name == "gpus_per_trial" and value == AUTO:
-            continue
-        if isinstance(value, str):
-            raise UsageError(
-                f"--{name.replace('_', '-')} {value}: a number{' or auto' if name.startswith('gpus') else ''}"
-            )
-        if value is not None and not (math.isfinite(value) and value >= least):
-            raise UsageError(f"--{name.replace('_', '-')} {value:g}: must be at least {least:g}")
-
-
-def _latency(request: Request, objectives: tuple[Objective, ...]) -> dict[str, Any]:
-    """What latencies are measured under, where they are asked for; UsageError if they can't be, here and so."""
-    if request.max_latency_ms is not None and not 0 < request.max_latency_ms < math.inf:
-        raise UsageError(f"--max-latency-ms {request.max_latency_ms:g}: a number above 0")
-    if request.max_latency_ms is None and LATENCY not in {own.name for own in objectives}:
-        return {}
-    conditions = Conditions(request.latency_device, request.latency_batch, request.latency_threads)
-    if conditions.device != "cpu":
-        check_latency(conditions)
-    return {**dataclasses.asdict(conditions), "max_ms": request.max_latency_ms}
-
-
-def _check_device(request: Request) -> None:
-    """UsageError for a device that can't be used here; a cluster is asked when it is joined."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", request.device):
-        raise UsageError(f"--device {request.device}: known are auto, cpu, cuda, cuda:N and mps")
-    if request.device in ("auto", "cpu"):
-        return
-    if request.executor == "ray":
-        from nas import cluster
-
-        if request.address or cluster.connected():
-            return
-    from nas.train import pick_device  # imports torch
-
-    pick_device(request.device)
 
 
 def _load(
@@ -425,7 +285,7 @@ def _load(
     )
 
 
-def _training_data(dataset: Dataset, seed: int, proxy: Proxy) -> TrainingData:
+def training_data(dataset: Dataset, seed: int, proxy: Proxy) -> TrainingData:
     fraction = 0.2 if len(dataset.y_train) < SMALL else 0.1
     train, validation = split(dataset.y_train, fraction, seed)
     return TrainingData.of(dataset, proxy.images(dataset.y_train, train, seed), validation)
@@ -476,7 +336,7 @@ def _baseline(name: str, space: SearchSpace, dataset: Dataset) -> tuple[str, Arc
     return label, dataclasses.replace(adapted, name=label)
 
 
-def _leave(run: Run) -> None:
+def leave(run: Run) -> None:
     """The report and the front's configs, in the run folder."""
     from nas import report
     from nas.export import EXPORTERS, export_trials

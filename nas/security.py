@@ -19,6 +19,7 @@ from nas.errors import NasError, UsageError
 from nas.tokens import MODE, TOKEN, ensure_token, token_file
 
 PROBE_SECONDS = 10.0
+CLIENT_SECONDS = 20.0  # of Ray's client server, which is Python's
 
 
 def private_folder() -> Path:
@@ -114,7 +115,7 @@ def _client_admits(address: str) -> bool:
     channel: Any = init_grpc_channel(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     try:
         ping = messages.ClusterInfoRequest(type=messages.ClusterInfoType.PING)
-        stubs.RayletDriverStub(channel).ClusterInfo(ping, timeout=PROBE_SECONDS)
+        stubs.RayletDriverStub(channel).ClusterInfo(ping, timeout=CLIENT_SECONDS)
     except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.UNAUTHENTICATED:
             return False

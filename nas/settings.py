@@ -77,6 +77,9 @@ class Settings:
         default_factory=dict
     )  # device, batch, threads, max_ms; then measured_on, torch, error: what is found before the first trial
     plan: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # `nas.planning.Plan`, and the promise's `spent`
+    gradient_steps: int = (
+        0  # that a moment of each trial's gradient norms is the mean of (`nas.flow`); 0: none is recorded
+    )
     id: str = ""  # drawn when the run began; a copy of the folder keeps it
     version: int = FORMAT
 
@@ -242,6 +245,7 @@ def _check(data: Mapping[str, Any], where: str) -> None:
         where,
         missing=True,
     )
+    require(data, {"gradient_steps": whole(0, 1_000_000)}, where, missing=True)
     require(data["space"], _OF_SPACE, f"{where}: space")
     require(data["dataset"], _OF_DATASET, f"{where}: dataset")
     require(data["dataset"], _LATER, f"{where}: dataset", missing=True)

@@ -11,7 +11,6 @@ import json
 import math
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -20,20 +19,20 @@ from typing import TYPE_CHECKING, Any, Self
 from nas import fencing
 from nas.architecture import Architecture
 from nas.claims import Claim, claim
+from nas.desk import Desk, Told
 from nas.errors import NasError, UsageError, WriteError
-from nas.files import make_folder, read_json
+from nas.files import make_folder, write_json
 from nas.jobs import Job
 from nas.knobs import Choices
 from nas.latency.meter import Meter
-from nas.layout import ATTRIBUTE, BASELINES, JOURNAL, LOCK, TRIALS
+from nas.layout import ATTRIBUTE, BASELINES, JOURNAL, LOCK, SESSIONS, TRIALS
 from nas.locks import RunLock, take
 from nas.network import cost_of
 from nas.opening import cut_torn_line, drive_study
-from nas.outcomes import Counts, Outcomes, give_up, result_of
+from nas.outcomes import Counts, Outcomes, result_of
 from nas.planning import Clock
 from nas.plausible import reading
 from nas.records import LATENCY
-from nas.retries import Attempts, Cause
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.settings import FILE, Settings
 from nas.space import SearchSpace
@@ -44,14 +43,12 @@ from nas.trials import check_facts, facts_of, read_baselines, read_sessions
 if TYPE_CHECKING:
     import optuna
 
-Told = Callable[[Job, Mapping[str, Any]], None]
-
 FAILURES_AT_FIRST = 5  # that many with nothing trained, and it is not the candidates' fault
 REJECTIONS_IN_A_ROW = 100  # then the sampler is handed a candidate that fits and is new
 TRIES_FOR_NEW = 2000  # random candidates, before a space counts as exhausted
 
 
-class Study:
+class Study(Desk):
     """A run being driven. A context manager: entering takes the run's lock and recovers what the last driver left.
 
     storage: the whole URL of the study's database, where the settings may not keep its password. An error of the database
@@ -59,18 +56,15 @@ class Study:
     """
 
     def __init__(self, folder: Path, settings: Settings, storage: str | None = None) -> None:
+        super().__init__()
         self.folder = folder.absolute()
         self.settings = settings
         self.url = resolved(settings.storage, storage, self.folder)
         self.space = settings.search_space()
         self.objectives = settings.parsed_objectives()
         self.counts = Counts()
-        self.recovered: list[str] = []  # what recovery did, in words
         self.exhausted = False
         self._failed_before = 0  # whatever it was, a user who resumes may have mended it
-        self._queue: deque[Job] = deque()  # adopted, retried, and the baselines
-        self._flying: dict[str, Job] = {}
-        self._attempts: dict[str, Attempts] = {}  # at the jobs that are open
         self._digests: dict[str, str] = {}  # digest -> who trains or trained it
         self._lock: RunLock | None = None
         self._study: optuna.Study | None = None
@@ -112,11 +106,8 @@ class Study:
         already. NasError if trials keep failing.
         """
         self._check_mine()
-        while self._queue:
-            waiting = self._hand_out(self._queue.popleft())
-            if not self.ended(waiting.key):
-                return waiting
-            told(waiting, self.tell(waiting.key))  # a worker that outlived the last driver has ended it meanwhile
+        if (waiting := self._next_waiting(told)) is not None:
+            return waiting
         searching = sum(not job.baseline for job in self._flying.values())
         if self.exhausted or self.counts.trained + searching >= self.settings.trials:
             return None
@@ -154,6 +145,14 @@ class Study:
         """Whether nothing is in flight or waiting, and the run has as many trained trials as it was asked for."""
         return not self._flying and not self._queue and (self.exhausted or self.counts.trained >= self.settings.trials)
 
+    @property
+    def begun(self) -> bool:
+        return self.counts.trained > 0
+
+    def account(self, entry: Mapping[str, Any]) -> None:
+        sessions = [*read_sessions(self.folder), {**entry, "exhausted": self.exhausted}]
+        write_json(self.folder / SESSIONS, sessions)
+
     def known(self) -> list[tuple[str, tuple[float, ...]]]:
         """Keys and values of what is complete, baselines first."""
         from optuna.trial import TrialState
@@ -189,12 +188,9 @@ class Study:
     def _hand_out(self, job: Job) -> Job:
         if self.meter is not None and not job.latency:  # a baseline, or a trial of a run that was mended
             job = dataclasses.replace(job, latency=self.meter.measured(job.architecture).to_dict())
-        alone = self.settings.executor["kind"] == "local"
-        job = fencing.hand_out(job, self._attempts.get(job.key, Attempts()), alone=alone)
-        self._flying[job.key] = job
         if self.clock is not None:
             self.clock.begins(job.key)
-        return job
+        return super()._hand_out(job)
 
     def _propose(self) -> Job | None:
         """One more trial of the Optuna study; None if its network is too dear, too cheap, or known."""
@@ -269,46 +265,6 @@ class Study:
                 self.study.enqueue_trial(choices)
                 return True
         return False
-
-    # -- taking back -------------------------------------------------------------------------------------------------
-
-    def tell(self, key: str) -> Mapping[str, Any]:
-        """Record the result that a job's worker wrote, and return it. NasError if there is none."""
-        self._check_mine()
-        job = self._flying[key]
-        result = result_of(job)
-        if result is None:
-            raise NasError(f"{job.result_path}: missing although the worker said that it was done")
-        del self._flying[key]
-        self._record(job, result)
-        return result
-
-    def ended(self, key: str) -> bool:
-        """Whether a job's worker left its result, so that it can be told."""
-        return result_of(self._flying[key]) is not None
-
-    def retry(self, key: str, reason: str, cause: Cause = Cause.WORKER) -> bool:
-        """A job's attempt ended without a result. It is queued again, to go on from its checkpoint, or given up (`nas.retries`).
-
-        Returns whether it is tried again. A result that the worker wrote before its end is told instead.
-        """
-        job = self._flying[key]
-        if result_of(job) is not None:
-            self.tell(key)
-            return False
-        self._attempts[key] = self._attempts.get(key, Attempts()).after(cause)
-        if self._attempts[key].allow(cause):
-            self._queue.append(self._flying.pop(key))
-            return True
-        give_up(job, self._attempts[key], cause, self._attempts[key].gave_up(cause, reason))
-        self.tell(key)
-        return False
-
-    def put_back(self, key: str) -> None:
-        """A job that its executor did not finish, for no fault of its own: it stays open for the next driver."""
-        job = self._flying.pop(key)
-        fencing.put_back(job)
-        self._queue.appendleft(job)
 
     def _record(self, job: Job, result: Mapping[str, Any]) -> None:
         if self.clock is not None and result["state"] != "failed":
@@ -387,7 +343,7 @@ class Study:
             job = Job(f"baseline:{entry['name']}", folder, architecture, self.settings.seed)
             self._digests[architecture.digest] = f"baseline {entry['name']}"
             if result_of(job) is None:
-                self._reopen(job)
+                self._reopen(job, job.key)
 
     def _adopt(self, frozen: optuna.trial.FrozenTrial) -> None:
         from optuna.trial import TrialState
@@ -413,20 +369,8 @@ class Study:
         if result is not None:
             self._record(job, result)
             self.recovered.append(f"took over the result of trial {frozen.number}, which was written but not recorded")
-        elif self._reopen(job):
+        elif self._reopen(job, f"trial {job.key}"):
             self.recovered.append(f"goes on with trial {frozen.number}")
-
-    def _reopen(self, job: Job) -> bool:
-        """Queue what an earlier driver left open, or end it if its last attempt was one too many; whether it goes on."""
-        attempts = self._attempts[job.key] = fencing.recovered(job)
-        last = next((cause for cause in (Cause.PROCESS, Cause.TIMEOUT) if not attempts.allow(cause)), None)
-        if last is None:
-            self._queue.append(job)
-            return True
-        give_up(job, attempts, last, reason := attempts.gave_up(last, "under an earlier driver"))
-        self._record(job, read_json(job.result_path))
-        self.recovered.append(f"gave {f'trial {job.key}' if not job.baseline else job.key} up: {reason}")
-        return False
 
 
 def _plain(settings: Settings) -> dict[str, Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nas.architecture import Architecture, Stage
     from nas.blocks import Branch, Part, Shortcut
     from nas.knobs import Value
+    from nas.records import Estimate
 
 _PREFIXES = ("", "k", "M", "G", "T")
 
@@ -34,6 +35,11 @@ def format_count(n: int) -> str:
 def counted(n: float, noun: str) -> str:
     """`1 core`, `0.5 cores`, `0 GPUs`."""
     return f"{int(n) if n == int(n) else n} {noun}{'' if n == 1 else 's'}"
+
+
+def format_estimate(estimate: Estimate) -> str:
+    """A mean share, its standard error and its number of seeds: `93.12 ± 0.21 % (3 seeds)`."""
+    return f"{format_percent(estimate.mean)} ± {format_percent(estimate.std_error)} % ({counted(estimate.n, 'seed')})"
 
 
 def format_ms(milliseconds: float) -> str:

@@ -2,6 +2,7 @@
 
 A trial's folder holds, while it runs, `epochs.json` (the records so far, for readers), `checkpoint.pt` (what the next epoch
 needs, the records too) and `checkpoint-previous.pt` (the same of the epoch before); at its end `result.json`, and no checkpoint.
+With recorded gradients there is `gradients.json` too (`nas.flow`).
 All are written whole or not at all, so that a process may die at any moment: the next attempt goes on behind the last epoch that
 was saved, or behind the one before it if the disk gives the last checkpoint back torn.
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 
+from nas import flow
 from nas.architecture import Architecture
 from nas.batches import Augment, Batches
 from nas.data import Dataset
@@ -31,6 +33,7 @@ from nas.network import build
 from nas.probes import probe_engine
 from nas.proxy import Proxy
 from nas.recipe import Recipe
+from nas.recording import Recorder
 from nas.records import Epoch, Execution
 from nas.retries import Cause
 from nas.train import Diverged, Training, pick_device, pick_precision
@@ -86,10 +89,23 @@ class Place:
 
 
 class Bench(Place):
-    """A place to train at with the data on its device, kept from trial to trial. proxy: what is trained in place of each candidate."""
+    """A place to train at with the data on its device, kept from trial to trial.
 
-    def __init__(self, data: TrainingData, recipe: Recipe, *, proxy: Proxy | None = None, **options: Any) -> None:
+    proxy: what is trained in place of each candidate. gradient_steps: those that each moment of a trial's gradient norms is the
+    mean of (`nas.flow`), 0 to record none.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        recipe: Recipe,
+        *,
+        proxy: Proxy | None = None,
+        gradient_steps: int = 0,
+        **options: Any,
+    ) -> None:
         super().__init__(recipe, **options)
+        self.gradient_steps = gradient_steps
         self.proxy = proxy or Proxy()
         self.data = data
         self._seed: int | None = None  # of the batches below
@@ -162,6 +178,7 @@ class Bench(Place):
         micro_batch: int | None = None
         singly = torn = ""
         planned = False
+        recorder: Recorder | None = None
         while True:
             try:
                 if not planned:
@@ -171,9 +188,13 @@ class Bench(Place):
                     micro_batch = self.first_micro_batch(trained)
                 training, epochs, again = self._restored(job, micro_batch)
                 torn = torn or again
+                if self.gradient_steps:
+                    before = flow.read(folder, job.architecture.digest)
+                    recorder = Recorder(training, self.gradient_steps, before)
                 while training.done < self.recipe.epochs:
-                    epochs.append(training.epoch())
+                    epochs.append(recorder.epoch() if recorder else training.epoch())
                     singly = training.singly
+                    _keep(recorder, job)
                     self._save(training, epochs, job)
                     yield epochs[-1]
                 executed = training.executed()
@@ -181,6 +202,7 @@ class Bench(Place):
                 raise
             except Diverged as error:
                 reason, cause = _line(str(error)), Cause.DIVERGED
+                _keep(recorder, job)
             except NasError as error:
                 reason = _line(str(error))
             except Exception as error:
@@ -196,7 +218,7 @@ class Bench(Place):
                     raise  # the CUDA context is lost with such an error: only a new process can go on
                 reason = _line(f"{type(error).__name__}: {error}")
             finally:
-                training = None  # type: ignore[assignment]  # the next network needs the memory
+                training = recorder = None  # type: ignore[assignment]  # the next network needs the memory
                 self.release()
             break
         result = self._result(job, epochs, reason, executed, micro_batch, singly)
@@ -266,6 +288,13 @@ class Bench(Place):
             **({"executed": executed.to_dict()} if executed else {}),
             "epochs": [epoch.to_dict() for epoch in epochs],
         }
+
+
+def _keep(recorder: Recorder | None, job: Job) -> None:
+    """Write what was recorded since the last time; before the checkpoint, which nothing may be missing of."""
+    if recorder is not None and recorder.news:
+        check(job)
+        flow.write(job.folder, job.architecture.digest, recorder.flow)
 
 
 def device_name(device: torch.device) -> str:

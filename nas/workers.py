@@ -27,6 +27,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from nas.controller import Memory, drop_waiting, waits
+from nas.desk import Desk
 from nas.errors import NasError, WriteError
 from nas.files import read_json
 from nas.jobs import Job, TrainingData
@@ -34,7 +35,6 @@ from nas.judge import Judge
 from nas.progress import Monitor
 from nas.records import Epoch
 from nas.retries import Cause, killed_for_memory
-from nas.study import Study
 from nas.waiting import Waiting
 from nas.watching import GONE, Watch
 
@@ -100,7 +100,7 @@ class Driver(Searcher):
 
     def __init__(
         self,
-        study: Study,
+        study: Desk,
         monitor: Monitor,
         stop: Callable[[], bool],
         resources: Resources,
@@ -244,7 +244,7 @@ class Stopper(FIFOScheduler):
 
 
 def run(
-    study: Study,
+    study: Desk,
     data: TrainingData,
     monitor: Monitor,
     stop: Callable[[], bool],
@@ -264,6 +264,7 @@ def run(
         "threads": max(1, int(resources.cpus)),
         "proxy": settings.training_proxy(),
         "engines": settings.engine,
+        "gradient_steps": settings.gradient_steps,
     }
     trainable = tune.with_resources(
         tune.with_parameters(worker, data=data, options=options), {"CPU": resources.cpus, "GPU": resources.gpus}

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from browsing import browser as browser  # a fixture of all that open a page
+from browsing import browser as browser  # fixtures of all that open a page
+from browsing import open_page as open_page
 from export_matrix import Matrix
 from export_matrix import write as write_matrix
 from hypothesis import settings

@@ -61,14 +61,16 @@ def readers(folder: Path) -> dict[str, Reader]:
     import torch
     from safetensors.torch import save
 
-    from nas import zoo
+    from nas import flow, zoo
     from nas.bench import table
     from nas.bench.folder import read_repeats
     from nas.bench.replay import Repeat
     from nas.commands.front import front_data
     from nas.export import EXPORTERS, export_trials
-    from nas.findings import Layer, Moment, Outcome, Point
+    from nas.findings import Compared, Layer, Moment, Outcome, Point
     from nas.report import training
+    from nas.report.figures.gradients import gradients
+    from nas.report.gradient_section import spans
     from nas.report.page import page
     from nas.run import Run, load_run
     from nas.settings import Settings
@@ -154,6 +156,17 @@ def readers(folder: Path) -> dict[str, Reader]:
     running = str(next(run.glob("trials/*/epochs.json")).relative_to(run))
     extends = b"space: a\nextends: resnet\nvalues: {depth: [1, 2]}\n"
 
+    flow.write(folder / "recorded", "digest", flow.Flow(layers, moments))
+    norms = (folder / "recorded" / flow.FILE).read_bytes()
+
+    def recorded(path: Path) -> None:
+        found = flow.read(path.parent, "digest")
+        if found is not None:
+            outcome = Outcome(0, "complete", "", (), found.layers, found.moments)
+            networks = [Compared("network", network, (outcome,))]
+            gradients(networks, "outputs").to_json()
+            spans(networks)
+
     def config(path: Path) -> str:
         return Architecture.from_yaml(path).digest
 
@@ -172,6 +185,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "trial's result.json": kept("trials/0/result.json", "json", 6),
         "baseline's result.json": kept("baselines/resnet20/result.json", "json", 4),
         "epochs.json": kept(running, "json", 4),
+        "trial's gradients.json": Reader(norms, "json", path_of(f"recorded/{flow.FILE}", recorded), 6),
         "training's result.json": Reader(
             json.dumps(_training_result(epoch)).encode(),
             "json",

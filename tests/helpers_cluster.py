@@ -86,6 +86,11 @@ class Machines:
     def said(self, name: str) -> str:
         return (self.folder / f"{name}.said").read_text()
 
+    def of_client_server(self) -> str:
+        """The last words of each process of the client server."""
+        logs = sorted((self.folder / "ray" / "session_latest" / "logs").glob("ray_client_server*.err"))
+        return "\n".join(f"{path.name}: {path.read_text()[-2000:]}" for path in logs)
+
     def up(self, name: str) -> bool:
         assert self.started[name].poll() is None, self.said(name)
         return "Ray runtime started" in self.said(name)

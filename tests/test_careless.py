@@ -14,12 +14,12 @@ from helpers_search import settings_of
 from make_run import make_run
 
 from nas import limits
-from nas.commands.search import _conclude, _Shown
+from nas.commands.search import Shown, _conclude
 from nas.doctor import examine
 from nas.errors import UsageError
 from nas.layout import JOURNAL
 from nas.run import load_run
-from nas.searching import _leave
+from nas.searching import leave
 from nas.settings import FILE, Settings
 
 
@@ -50,7 +50,7 @@ def test_numbers_that_no_run_can_have_leave_it_as_it_was(done, arguments, said):
 
 def test_what_else_was_exported_into_the_front_stays_when_the_search_goes_on(tmp_path):
     folder = make_run(tmp_path / "run", trials=12)
-    _leave(load_run(folder))
+    leave(load_run(folder))
     ranked = {path.name for path in (folder / "front").iterdir()}
     run = load_run(folder)
     off = next(trial for trial in run.complete() if trial not in run.front())
@@ -59,7 +59,7 @@ def test_what_else_was_exported_into_the_front_stays_when_the_search_goes_on(tmp
     (folder / "front" / "09-trial99-99.00acc-1.00kparams.yaml").write_text("of a shorter search")
     kept = {path.name for path in (folder / "front").iterdir()} - {"09-trial99-99.00acc-1.00kparams.yaml"}
     assert len(kept) == len(ranked) + 2
-    _leave(load_run(folder))
+    leave(load_run(folder))
     assert {path.name for path in (folder / "front").iterdir()} == kept
 
 
@@ -71,7 +71,7 @@ def test_the_command_that_is_named_at_the_end_can_be_copied(tmp_path):
     dataclasses.replace(settings, dataset=data).save(folder)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        _conclude(load_run(folder), _Shown(quiet=False, as_json=False))
+        _conclude(load_run(folder), Shown(quiet=False, as_json=False))
     (line,) = (line for line in out.getvalue().splitlines() if line.startswith("  nas train"))
     words = shlex.split(line)
     assert words[3:] == ["--dataset", "imagefolder:/my photos", "--data-root", "/other data"]

@@ -116,7 +116,7 @@ def test_a_search_by_the_client_s_address_runs_is_stopped_and_goes_on(
     with begun(machine, search(run, by_client, trials=200), log) as process:
         wait_for(lambda: bool(list(run.rglob("result.json"))) or process.poll() is not None, lambda: said(log))
         process.send_signal(signal.SIGINT)
-        assert process.wait(SECONDS) == 130, said(log)
+        assert process.wait(SECONDS) == 130, said(log) + machine.of_client_server()
     stopped = load_run(run)
     assert 0 < stopped.count("complete") < 200 and stopped.count("failed") == 0
     total = stopped.count("complete") + 2

@@ -25,7 +25,8 @@ from nas.network import build
 from nas.recipe import Recipe
 from nas.records import Epoch
 from nas.report.comparison import degradations, page, spread, troubles, write
-from nas.report.comparison_figures import errors, first_layer, gradients
+from nas.report.comparison_figures import errors, first_layer
+from nas.report.figures.gradients import gradients
 from nas.train import Diverged, Training
 from nas.work import Bench
 
@@ -351,7 +352,7 @@ def test_curves_are_the_errors(done):
 def test_the_slider_goes_through_the_recorded_norms():
     steps = [[4.0, 2.0, 1.0], [0.1, None, 1.0], [0.01, 0.0, 1.0]]
     findings = findings_of((SMALL, [outcome_of([0.5, 0.4], gradients_=steps)]))
-    figure = gradients(findings, "outputs")
+    figure = gradients(findings.networks, "outputs")
     (trace,) = figure.data
     assert list(trace.x) == [1, 2, 3]
     assert list(trace.y) == steps[0]
@@ -368,7 +369,9 @@ def test_the_slider_goes_through_the_recorded_norms():
 
 def test_many_epochs_have_few_steps_of_the_slider():
     norms = [[1.0, 1.0, 1.0]] * 201
-    figure = gradients(findings_of((SMALL, [outcome_of([0.1] * 200, gradients_=norms)]), epochs=200), "weights")
+    figure = gradients(
+        findings_of((SMALL, [outcome_of([0.1] * 200, gradients_=norms)]), epochs=200).networks, "weights"
+    )
     labels = [step.label for step in figure.layout.sliders[0].steps]
     assert len(labels) <= 25
     assert (labels[0], labels[-1]) == ("first steps", "200")

@@ -28,6 +28,7 @@ from nas.graphs import WARM, draws
 from nas.jobs import Job, TrainingData
 from nas.network import build
 from nas.recipe import Recipe
+from nas.recording import Recorder
 from nas.train import Training
 from nas.work import Bench
 
@@ -306,3 +307,16 @@ def test_on_a_gpu_real_graphs_give_the_weights_of_single_kernels(variant, precis
         for name, expected in found[False][1][0].items():
             torch.testing.assert_close(found[True][place][0][name], expected, rtol=1e-3, atol=1e-4)
     assert found[True][0] == pytest.approx(found[False][0], rel=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recorded_gradients_take_their_steps_singly_and_leave_the_others_to_the_graph(precision):
+    one, tape = taped(partial(plainly, LONG, precision=precision))
+    recorder = Recorder(one, 1)
+    records = [recorder.epoch() for _ in range(3)]
+    found = weights(one.network), one.optimiser.state_dict(), [(e.train_loss, e.val_loss, e.accuracy) for e in records]
+    same(found, ends(plainly(LONG, precision=precision), 3))
+    steps, moments = 3 * 3, 3
+    assert tape.warmed + tape.replayed == steps - moments
+    assert tape.replayed > 0
+    assert [moment.epoch for moment in recorder.flow.moments] == [0, 2, 3]

@@ -26,6 +26,7 @@ from nas.errors import NasError, UsageError
 from nas.records import Trial
 from nas.report import answer, figures, write
 from nas.report.analysis_sections import ANALYSIS
+from nas.report.figures import trials as trial_figures
 from nas.report.page import page
 from nas.run import Run
 from nas.text import describe, format_count, format_percent, format_seconds
@@ -124,8 +125,25 @@ def test_learning_curves_hold_every_epoch(run):
 
 def test_hypervolume_is_the_runs(run):
     trace = figures.hypervolume(run).data[0]
-    assert list(trace.y) == list(run.hypervolume_history())
-    assert list(trace.x) == list(range(1, len(run.complete()) + 1))
+    history = run.hypervolume_history()
+    known = dict(zip(trace.x, trace.y, strict=True))
+    told = [
+        known[max(x for x in known if x <= count)] for count in range(1, len(history) + 1)
+    ]  # a step lasts until the next
+    assert told == list(history)
+    assert max(known) == len(history)
+
+
+def test_of_many_curves_some_are_drawn_and_the_legend_says_so(run, monkeypatch):
+    monkeypatch.setattr(trial_figures, "MAX_CURVES", 5)
+    front = {trial.number for trial in run.front()}
+    others = [trial for trial in run.complete() if trial.number not in front and not trial.label]
+    trace = shown_in(figures.learning_curves(run), f"trial (5 of {len(others)})")
+    drawn = dict.fromkeys(name for name in trace.customdata if name)
+    ends = [next(trial.accuracy for trial in others if trial.name == name) for name in drawn]
+    assert len(drawn) == 5
+    assert ends == sorted(ends)
+    assert {ends[0], ends[-1]} == {extreme(trial.accuracy for trial in others) for extreme in (min, max)}
 
 
 def test_figures_of_an_empty_run_say_so():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import re
 
 import pytest
-from browsing import IS_LIGHT, NARROW, WIDE
+from browsing import DRAWN, IS_LIGHT, NARROW, WIDE, place_of, rows
 from helpers_report import hostile_run, make_run, searched_run
 
 from nas.network import costs_by_piece
@@ -19,9 +20,6 @@ FOCUSED = """() => {
     const { outlineStyle, outlineWidth } = getComputedStyle(element);
     return [element.tagName, outlineStyle, outlineWidth];
 }"""
-
-DRAWN = """() => [...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg[role=img]'))
-    && document.querySelector('#explorer[data-cloud]') && document.querySelector('#detail h3')"""
 
 pytestmark = pytest.mark.browser
 
@@ -44,51 +42,16 @@ def pages(tmp_path_factory, run) -> dict[str, str]:
 
 
 @pytest.fixture
-def visit(browser, pages):
-    """Opens one of the pages without a network; fails at the end if it complained, asked for anything or opened a dialog."""
-    contexts, troubles = [], []
+def visit(open_page, pages):
+    """Opens one of the pages."""
 
-    def open_page(name: str = "done", viewport: dict[str, int] = WIDE, scheme: str = "light", **more):
-        context = browser.new_context(viewport=viewport, color_scheme=scheme, offline=True, **more)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (troubles.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on(
-            "request",
-            lambda request: (
-                troubles.append(f"request: {request.url}")
-                if request.url[:5] not in {"file:", "data:", "blob:"}
-                else None
-            ),
-        )
-        page.goto(pages[name])
+    def opened(name: str = "done", viewport: dict[str, int] = WIDE, scheme: str = "light", **more):
+        page = open_page(pages[name], viewport, scheme, **more)
         if name != "empty":
             page.wait_for_function(DRAWN)
         return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not troubles
-
-
-# Where a trial is drawn, in pixels of the window. Plotly's axes are the source, so that the page's own reckoning is checked.
-PLACE = """([number, cost]) => {
-    const plot = document.getElementById('explorer');
-    const run = JSON.parse(document.getElementById('run').textContent);
-    const index = run.columns.number.indexOf(number);
-    const { xaxis, yaxis } = plot._fullLayout;
-    const { left, top } = plot.getBoundingClientRect();
-    return [left + xaxis._offset + xaxis.d2p(run.columns[cost][index]), top + yaxis._offset + yaxis.d2p(run.columns.accuracy[index])];
-}"""
-
-
-def place_of(page, trial, cost: str = "params") -> tuple[float, float]:
-    page.locator("#explorer").scroll_into_view_if_needed()
-    x, y = page.evaluate(PLACE, [trial.number, cost])
-    return x, y
+    return opened
 
 
 def points(page, name: str) -> list[tuple[float, float]]:
@@ -273,11 +236,6 @@ def test_arrow_keys_step_through_the_trials(visit, run):
 # The table of all trials
 
 
-def rows(page) -> list[list[str]]:
-    cells = "(rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent))"
-    return page.locator("#trials-body tr[data-place]").evaluate_all(cells)
-
-
 def test_the_table_says_what_the_run_says(visit, run):
     page = visit()
     assert page.locator("#trials-count").text_content() == f"{len(run.trials)} of {len(run.trials)} trials"
@@ -394,6 +352,26 @@ def test_light_and_dark_follow_the_system_even_while_the_page_is_open(visit):
         assert (brightness(page, "body", "color") > 200) is not light
         assert (brightness(page, label, "fill") > 200) is not light
         assert (brightness(page, "#explorer .xtitle", "fill") > 200) is not light
+
+
+def test_printed_it_is_light_and_no_wider_than_a_sheet(visit):
+    page = visit(scheme="dark")
+    page.evaluate(
+        """() => addEventListener('beforeprint', () => {
+            const drawings = [...document.querySelectorAll('.chart .main-svg, #explorer .main-svg, .cloud')];
+            window.widths = drawings.map((drawing) => drawing.clientWidth || drawing.width.baseVal.value);
+            window.inks = [...document.querySelectorAll('.xtitle')].map((title) => title.style.fill);
+        })"""
+    )
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    widths, inks = page.evaluate("[window.widths, window.inks]")
+    assert len(widths) > 20
+    assert max(widths) <= 703  # CSS pixels of A4 between its margins
+    assert len(inks) > 3
+    assert {sum(map(int, re.findall(r"\d+", ink)[:3])) < 300 for ink in inks} == {True}
+    page.wait_for_function(IS_LIGHT, arg=["#curves .main-svg", False])  # as it was before
+    assert page.locator("html").get_attribute("data-scheme") is None
+    page.wait_for_function("() => document.querySelector('#curves .main-svg').clientWidth > 703")
 
 
 def test_light_and_dark_can_be_chosen(visit):

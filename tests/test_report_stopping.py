@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers_cli import nas_, output
+from helpers_report import Page, searched_run
 from make_run import make_run
 from test_judge import searched
 
@@ -139,3 +140,12 @@ def test_a_search_keeps_its_policy(tmp_path):
     again = load_run(tmp_path / "run")
     assert again.config["stopping"] == settings.stopping
     assert again.count("stopped") + again.count("complete") == 4 and again.count("stopped") > 0
+
+
+def test_of_thousands_that_were_stopped_the_closest_are_listed(monkeypatch):
+    run = searched_run(60)
+    stopped = [trial for trial in run.trials if trial.state == "stopped"]
+    monkeypatch.setattr("nas.report.stopping.MOST", 5)
+    rows = Page(page(run)).rows(f"The 5 of {len(stopped)} stopped trials that came closest")[1:]
+    best = sorted(stopped, key=lambda trial: trial.epochs[-1].accuracy)[-5:]
+    assert [row[0] for row in rows] == [str(trial.number) for trial in sorted(best, key=lambda trial: trial.number)]

@@ -19,7 +19,7 @@ from nas.jobs import TrainingData
 from nas.proxy import Proxy
 from nas.recipe import Recipe
 from nas.records import Epoch
-from nas.searching import _training_data
+from nas.searching import training_data
 from nas.train import Diverged, Training, evaluate, pick_device, pick_precision, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -177,7 +177,7 @@ def test_test_images_never_reach_the_training_data():
             name="made", source="Made.", x_train=x, y_train=y, x_test=np.full_like(test_x, poison), y_test=np.arange(12) % CLASSES,
             classes=tuple("abcd"), flip=False, crop_padding=1,
         )  # fmt: skip
-        data.append((_training_data(dataset, 0, Proxy()), dataset))
+        data.append((training_data(dataset, 0, Proxy()), dataset))
     for found, dataset in data:
         assert np.array_equal(found.x, x) and np.array_equal(found.y, y)
         assert not np.shares_memory(found.x, dataset.x_test)

@@ -24,6 +24,7 @@ from nas.jobs import Job, TrainingData
 from nas.packing import Packing, Question
 from nas.progress import Tally
 from nas.records import Epoch
+from nas.request import Request
 from nas.run import Run, load_run
 from nas.space import load_space
 from nas.study import Study
@@ -93,7 +94,7 @@ def drive(
     stopping: str = "none",
 ) -> Watched:
     """Plan a run, or go on with the one in `folder`, and let Ray train it."""
-    request = searching.Request(
+    request = Request(
         space=str(space),
         trials=trials,
         epochs=epochs,
@@ -243,7 +244,7 @@ def test_executors_train_the_same_networks_to_the_same_numbers(space: Path, tmp_
 
 
 def test_the_engine_is_measured_where_a_trial_would_run_and_recorded(space: Path, tmp_path: Path) -> None:
-    request = searching.Request(
+    request = Request(
         space=str(space), trials=1, epochs=1, out=tmp_path / "run", max_images=40, resolution=32, precision="bf16"
     )
     run = searching.search(request, cpus_per_trial=1)
@@ -269,7 +270,7 @@ def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planned(space: Path, folder: Path, **options: Any) -> tuple[Study, TrainingData]:
-    request = searching.Request(space=str(space), out=folder, max_images=40, precision="fp32", **options)
+    request = Request(space=str(space), out=folder, max_images=40, precision="fp32", **options)
     _, settings, data = searching.plan(request, print)
     folder.mkdir()
     settings.save(folder)

@@ -10,8 +10,8 @@ import numpy as np
 
 from nas.bench.summary import Curves, Level
 from nas.report import theme
-from nas.report.comparison_figures import DASHES, ROLES, SYMBOLS
 from nas.report.figures import blank, say, whole_numbers
+from nas.report.figures.gradients import DASHES, ROLES, SYMBOLS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 from nas import limits
 from nas.blocks.primitives import ACTIVATIONS, NormAct, SqueezeExcitation, squeezed
@@ -75,7 +76,7 @@ class Part(ABC):
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
+        for field in _fields(type(self)):
             self._check(field, getattr(self, field.name))
 
     def _check(self, field: dataclasses.Field[Any], value: object) -> None:
@@ -101,7 +102,7 @@ class Part(ABC):
     @classmethod
     def options(cls) -> tuple[str, ...]:
         """Names of the options of this kind."""
-        return tuple(field.name for field in dataclasses.fields(cls))
+        return tuple(field.name for field in _fields(cls))
 
     def to_dict(self) -> dict[str, Value]:
         """`{"kind": ..., option: value, ...}`, every option said."""
@@ -109,7 +110,7 @@ class Part(ABC):
 
     def said(self) -> dict[str, Value]:
         """`to_dict` without the options that are at their defaults."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        defaults = {field.name: field.default for field in _fields(type(self))}
         return {name: value for name, value in self.to_dict().items() if name == "kind" or value != defaults[name]}
 
     @classmethod
@@ -122,6 +123,15 @@ class Part(ABC):
                     f"{cls.kind} has no option {name!r}{did_you_mean(name, list(cls.options()))}; it has: {known}"
                 )
         return cls(**options)
+
+
+def _fields(kind: type[Part]) -> tuple[dataclasses.Field[Any], ...]:
+    return _listed(cast(Hashable, kind))  # a class is, whether or not its instances are
+
+
+@cache  # an entry a kind; the library makes the tuple anew each time
+def _listed(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(kind)
 
 
 MAX_OPTION = limits.WIDTH  # no real width or count comes near; a hostile file must not ask for a petabyte

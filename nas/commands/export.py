@@ -278,7 +278,7 @@ def _of_front(run: Run, top: int | None) -> list[Trial]:
     if top is None:
         return front
     # Of equally accurate ones the cheaper; they stay in the order of the front.
-    best = sorted(range(len(front)), key=lambda k: (-(front[k].accuracy or 0.0), k))[:top]
+    best = sorted(range(len(front)), key=lambda k: (-(run.accuracy(front[k]) or 0.0), k))[:top]
     return [front[k] for k in sorted(best)]
 
 

@@ -28,7 +28,8 @@ STRONG = "bold green"
 def front(run: Path, as_json: bool, as_csv: bool) -> None:
     """The Pareto front of a run, from the cheapest network to the dearest.
 
-    Accuracy is that of the validation split after the proxy's last epoch. The knee is the best compromise: the network
+    Accuracy is that of the validation split after the proxy's last epoch. Behind `nas confirm` the front is of the confirmed
+    networks, by their means over further seeds. The knee is the best compromise: the network
     furthest above the line between the ends of the front. Works while the run goes on.
     """
     from nas.commands.inputs import read_run
@@ -72,11 +73,14 @@ def _check(run: Run) -> None:
 def print_front(run: Run) -> None:
     """The front as a table, and how far the run is. NasError if no trial is complete yet."""
     from nas.commands.output import MACS_NOTE, console, print_table, say
+    from nas.report import confirmed
+    from nas.report.tables import mean_cell
     from nas.text import format_count, format_ms, format_percent
 
     rows = _rows(run)
     data = run.config["dataset"]
     timed = all("latency_ms" in row for row in rows)
+    again = any(row["accuracy_seeds"] for row in rows)
     say(
         f"{run.config['name']}: front of {', '.join(run.config['objectives'])} on {data['name']}, {data['resolution']} px\n",
         style="bold",
@@ -86,6 +90,7 @@ def print_front(run: Run) -> None:
             str(row["rank"]),
             row["label"] or f"trial {row['trial']}",
             format_percent(row["accuracy"]),
+            *([mean_cell(row)] if again else []),
             *(format_count(row[metric]) for metric in ("params", "macs", "activations")),
             *([format_ms(row["latency_ms"])] if timed else []),
             "knee" if row["knee"] else "",
@@ -94,7 +99,17 @@ def print_front(run: Run) -> None:
     ]
     described = [row["description"] for row in rows]
     bends = [number for number, row in enumerate(rows) if row["knee"]]
-    columns = (">#", "Network", ">Acc. %", ">Params", ">MACs", ">Activ.", *([">Latency"] if timed else []), "")
+    columns = (
+        ">#",
+        "Network",
+        ">Acc. %",
+        *([">Mean ± s.e. (n)"] if again else []),
+        ">Params",
+        ">MACs",
+        ">Activ.",
+        *([">Latency"] if timed else []),
+        "",
+    )
     if console().width >= WIDE:
         joined = [(*line, text) for line, text in zip(lines, described, strict=True)]
         print_table((*columns, "Description"), joined, strong=bends, style=STRONG)
@@ -105,7 +120,10 @@ def print_front(run: Run) -> None:
         print_table((">#", "Description"), numbered, strong=bends, style=STRONG)
     epochs = max(row["epochs"] for row in rows)
     after = f" after {epochs} epochs" if epochs else ""
-    say(f"\nAcc. is the accuracy on the validation split{after}. {MACS_NOTE}")
+    once = ", of the one training in the search" if again else ""
+    say(f"\nAcc. is the accuracy on the validation split{after}{once}. {MACS_NOTE}")
+    for sentence in confirmed.sentences(run):
+        say(sentence)
     if timed and (latency := run.front()[0].latency):
         cores = (
             f", {latency.threads} thread{'s' if latency.threads > 1 else ''}"
@@ -118,7 +136,8 @@ def print_front(run: Run) -> None:
     for trial in run.baselines():
         if trial.accuracy is not None and trial.number not in {row["trial"] for row in rows}:
             costs = f"{format_count(trial.cost.params)} params, {format_count(trial.cost.macs)} MACs"
-            say(f"Baseline {trial.label} is not on the front: {format_percent(trial.accuracy)} % with {costs}.")
+            mark = format_percent(run.accuracy(trial) or 0.0)
+            say(f"Baseline {trial.label} is not on the front: {mark} % with {costs}.")
     say(_standing(run))
 
 

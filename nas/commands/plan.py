@@ -49,7 +49,7 @@ def plan(settings: tuple[str, ...], price_per_gpu_hour: float | None, as_json: b
 
     from nas.commands.output import print_json, say
     from nas.errors import UsageError
-    from nas.searching import Request
+    from nas.request import Request
     from nas.searching import plan as planned
     from nas.space_file import parse_overrides
     from nas.text import format_bytes, format_seconds

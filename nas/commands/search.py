@@ -111,6 +111,11 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
     "--proxy-resolution", type=int, help="Train at this many pixels; costs and configs stay at the images' own."
 )
 @click.option("--proxy-width", default=1.0, help="Train at this share of all widths, as 0.5; costs and configs stay.")
+@click.option(
+    "--record-gradients",
+    is_flag=True,
+    help="Keep each layer's gradient norms, at each training's start, middle and end.",
+)
 @click.option("--train-fraction", default=1.0, help="Train on this share of the training images; validate on all.")
 @click.option(
     "--resolution",
@@ -157,14 +162,27 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16 (autocast).")
+@click.option(
+    "--confirm",
+    type=int,
+    default=0,
+    metavar="SEEDS",
+    help="At the end train the front again from so many further seeds (`nas confirm`), on top of --hours.  [default: don't]",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder. Default: results/SPACE-DATASET-TIME.")
 @quiet_option
 @json_option
 def search(
-    quiet: bool, as_json: bool, baseline: str, out: Path | None, settings: tuple[str, ...], **options: Any
+    quiet: bool,
+    as_json: bool,
+    baseline: str,
+    confirm: int,
+    out: Path | None,
+    settings: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Search a space: train candidates, rank accuracy against exact costs, leave a report and the best networks' configs."""
-    from nas.searching import Request, check
+    from nas.request import Request, check
     from nas.searching import search as run_search
     from nas.space_file import parse_overrides
     from nas.storage import scrubbed
@@ -183,9 +201,18 @@ def search(
         command=scrubbed(shlex.join(["nas", *sys.argv[1:]]), options["storage"]),
     )
     check(request)  # what is wrong is said before anything else is
-    shown = _Shown(quiet, as_json)
+    shown = Shown(quiet, as_json)
     _introduce(request, shown)
+    if confirm:
+        from nas.confirmation import check_seeds
+
+        check_seeds(confirm, "--confirm")
     run = run_search(request, say=shown.say, display=shown.display)
+    if confirm:
+        from nas.commands.confirm import run_confirm
+
+        shown.say("")
+        run = run_confirm(run.path, shown, seeds=confirm, storage=options["storage"])
     _conclude(run, shown)
 
 
@@ -207,12 +234,12 @@ def resume(run: Path, quiet: bool, as_json: bool, download: bool, **changes: Any
     """Go on with a run that was stopped or died: nothing is trained twice."""
     from nas.searching import resume as run_resume
 
-    shown = _Shown(quiet, as_json)
+    shown = Shown(quiet, as_json)
     given = {name: value for name, value in changes.items() if value is not None}
     _conclude(run_resume(run, say=shown.say, display=shown.display, download=download, **given), shown)
 
 
-class _Shown:
+class Shown:
     """Where words go: stdout, or stderr beside JSON; nowhere if quiet."""
 
     def __init__(self, quiet: bool, as_json: bool) -> None:
@@ -235,7 +262,7 @@ class _Shown:
         return Lines(study, self.stream)
 
 
-def _introduce(request: Any, shown: _Shown) -> None:
+def _introduce(request: Any, shown: Shown) -> None:
     from nas.proxy import Proxy
     from nas.text import counted
 
@@ -256,7 +283,7 @@ def _introduce(request: Any, shown: _Shown) -> None:
         )
 
 
-def _conclude(run: Any, shown: _Shown) -> None:
+def _conclude(run: Any, shown: Shown) -> None:
     from nas.commands.front import front_data, print_front
     from nas.commands.output import print_json
     from nas.export.trials import file_name
@@ -282,13 +309,18 @@ def _conclude(run: Any, shown: _Shown) -> None:
     shown.say(f"Report:  {path_shown(run.path / 'report.html')}  (open it in a browser)")
     shown.say(f"Configs: {path_shown(run.path / 'front')}/  (the front, one file a network)\n")
     front = run.front()
-    best = max(range(len(front)), key=lambda k: front[k].accuracy or 0.0)
+    best = max(range(len(front)), key=lambda k: run.accuracy(front[k]) or 0.0)
     config = run.path / "front" / f"{file_name(front[best], best + 1, digits=max(2, len(str(len(front)))))}.yaml"
     for command, meaning in (
         (f"nas front {folder}", "this table again"),
         (
             f"nas train {path_shown(config)} {train_options(run)}",
             "train the most accurate network by the full recipe, test it once",
+        ),
+        *(
+            []
+            if run.by_means
+            else [(f"nas confirm {folder}", "train the front again from further seeds, and rank it by means")]
         ),
         (f"nas resume {folder} --trials {2 * run.config['trials']}", "search on"),
     ):

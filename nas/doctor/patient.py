@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from nas.doctor import databases, journals, settings, surroundings, trials
+from nas.doctor import databases, journals, repeats, settings, surroundings, trials
 from nas.doctor._base import Finding
 from nas.errors import UsageError
 from nas.layout import JOURNAL, LOCK
@@ -32,5 +32,5 @@ def _examined(folder: Path, repair: bool) -> list[Finding]:
     lies, study = databases.check(folder, kept) if kept.storage else journals.check(folder, kept, repair)
     found += lies
     if study is not None:
-        found += trials.check(folder, kept, study, repair)
+        found += trials.check(folder, kept, study, repair) + repeats.check(folder, kept, study, repair)
     return [*found, *surroundings.check(folder, repair)]

@@ -58,6 +58,11 @@ def provenance(run: Run, trial: Trial) -> dict[str, Any]:
         **({"reason": trial.reason} if trial.reason else {}),
         "accuracy": trial.accuracy,
         "accuracy_on": "validation",
+        **(
+            {"accuracy_mean": found.mean, "accuracy_std_error": found.std_error, "accuracy_seeds": found.n}
+            if (found := trial.confirmed)
+            else {}
+        ),
         "epochs": len(trial.epochs),
         "cost": {"params": trial.cost.params, "macs": trial.cost.macs, "activations": trial.cost.activations},
         **({"latency": trial.latency.to_dict()} if trial.latency else {}),
@@ -69,12 +74,13 @@ def provenance(run: Run, trial: Trial) -> dict[str, Any]:
 
 
 def file_name(trial: Trial, rank: int | None, digits: int = 2) -> str:
-    """Name without suffix: `01-trial12-93.12acc-0.21Mparams`; no rank off the front, no accuracy without a measurement."""
+    """Name without suffix: `01-trial12-93.12acc-0.21Mparams`; no rank off the front, the mean of a confirmed accuracy."""
     who = re.sub(r"[^\w.-]+", "-", trial.label, flags=re.ASCII).strip("-.") if trial.label else f"trial{trial.number}"
     parts = [] if rank is None else [f"{rank:0{digits}}"]
     parts.append(who or "unnamed")
-    if trial.accuracy is not None:
-        parts.append(f"{format_percent(trial.accuracy)}acc")
+    accuracy = trial.confirmed.mean if trial.confirmed else trial.accuracy
+    if accuracy is not None:
+        parts.append(f"{format_percent(accuracy)}acc")
     parts.append(f"{format_count(trial.cost.params).replace(' ', '')}params")
     return "-".join(parts)
 

@@ -52,7 +52,7 @@ def _few(word: str, name: str) -> str:
 def knee(run: Run) -> Trial | None:
     """The front's best compromise (`nas.pareto.knee`), or None if the front bends nowhere."""
     front = run.front()
-    index = pareto.knee([trial.values for trial in front if trial.values], run.directions) if front else None
+    index = pareto.knee([run.values(trial) for trial in front], run.directions) if front else None
     return None if index is None else front[index]
 
 
@@ -65,13 +65,14 @@ def picks(run: Run) -> list[Pick]:
     if middle is not None:
         found.append(Pick(KNEE, "beyond it, accuracy is bought most dearly", middle))
     best = run.best()
+    measure = "mean validation accuracy of those confirmed" if run.by_means else "validation accuracy of all"
     first = costs(run)[0]
-    close = [trial for trial in run.complete() if points(_accuracy(best), _accuracy(trial)) <= CLOSE]
-    small = min(close, key=lambda trial: (trial.price(first), -_accuracy(trial)))
+    close = [trial for trial in run.ranked() if points(_accuracy(run, best), _accuracy(run, trial)) <= CLOSE]
+    small = min(close, key=lambda trial: (trial.price(first), -_accuracy(run, trial)))
     if small is best:
-        why = f"the highest validation accuracy of all; none with {_few('fewer', first)} {NOUNS[first]} comes within {CLOSE:g} point"
+        why = f"the highest {measure}; none with {_few('fewer', first)} {NOUNS[first]} comes within {CLOSE:g} point"
         return [*found, Pick("Most accurate", why, best)]
-    found.append(Pick("Most accurate", "the highest validation accuracy of all", best))
+    found.append(Pick("Most accurate", f"the highest {measure}", best))
     why = f"the {_few('fewest', first)} {NOUNS[first]} within {CLOSE:g} point of the most accurate"
     found.append(Pick("Smallest that comes close", why, small))
     return found
@@ -135,13 +136,18 @@ def reference(run: Run) -> str:
 def caveat(run: Run) -> str:
     """What the accuracies are, how sure, and what they are not."""
     epochs, images = run.config["recipe"]["epochs"], run.config["dataset"]["validation_images"]
-    words = f"Accuracy on this page is validation accuracy after proxy training of {_number(epochs, 'epoch')}, one seed each."
+    words = f"Accuracy on this page is validation accuracy after proxy training of {_number(epochs, 'epoch')}"
+    if not run.by_means:
+        words += ", one seed each."
+    else:
+        words += "; ± is one standard error over the seeds that a network was confirmed with."
     if run.complete() and images:
-        best = _accuracy(run.best())
-        error = 100 * standard_error(run, run.best())
+        p = _accuracy(run, run.best())
+        error = format_percent((p * (1 - p) / images) ** 0.5)
         words += (
-            f" Measured on {images:,} images, {format_percent(best)} % has a standard error of {error:.2f} points from the choice of"
-            " images alone, and the best of many is flattered by the choice: train the network that you take in full, then test it once."
+            f" Measured on {images:,} images, {format_percent(p)} % has a standard error of {error} points from the choice of"
+            f" images alone{', which is in no ± here' if run.by_means else ''}, and the best of many is flattered by the choice: train"
+            " the network that you take in full, then test it once."
         )
     return words
 
@@ -152,7 +158,7 @@ def within_budgets(run: Run, most: int = 5) -> list[tuple[float, Trial]]:
     At most `most` of them, those above the cheapest trial and up to the first that holds them all, and none that brings
     nothing over the budget before it.
     """
-    trials = run.complete()
+    trials = run.ranked()
     if not trials:
         return []
     first = costs(run)[0]
@@ -161,7 +167,7 @@ def within_budgets(run: Run, most: int = 5) -> list[tuple[float, Trial]]:
     found: list[tuple[float, Trial]] = []
     for limit in limits:
         fitting = [trial for trial in trials if trial.price(first) <= limit]
-        best = max(fitting, key=lambda trial: (_accuracy(trial), -trial.cost.macs))
+        best = max(fitting, key=lambda trial: (_accuracy(run, trial), -trial.cost.macs))
         if not found or found[-1][1] is not best:
             found.append((limit, best))
     return found[-most:]
@@ -186,9 +192,9 @@ def round_price(name: str, value: float) -> str:
 
 def comparisons(run: Run) -> list[str]:
     """A sentence or two for each trained baseline, the cheapest first: what is better at its cost, what is as good for less."""
-    rivals = [trial for trial in run.complete() if not trial.label]
+    rivals = [trial for trial in run.ranked() if not trial.label]
     first = costs(run)[0]
-    trained = sorted((trial for trial in run.complete() if trial.label), key=lambda trial: trial.price(first))
+    trained = sorted((trial for trial in run.ranked() if trial.label), key=lambda trial: trial.price(first))
     return (
         [f"{_better(run, baseline, rivals)}{_smaller(run, baseline, rivals)}" for baseline in trained] if rivals else []
     )
@@ -198,16 +204,16 @@ def _at_cost(run: Run, baseline: Trial, rivals: list[Trial]) -> Trial | None:
     """The most accurate of those that cost no more in any objective."""
     names = costs(run)
     fitting = [trial for trial in rivals if all(trial.price(k) <= baseline.price(k) for k in names)]
-    return max(fitting, key=lambda trial: (_accuracy(trial), -trial.price(names[0])), default=None)
+    return max(fitting, key=lambda trial: (_accuracy(run, trial), -trial.price(names[0])), default=None)
 
 
 def _better(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
     nouns = " and ".join(NOUNS[name] for name in costs(run))
-    mark = f"{format_percent(_accuracy(baseline))} %"
+    mark = f"{format_percent(_accuracy(run, baseline))} %"
     best = _at_cost(run, baseline, rivals)
     if best is None:
         return f"No complete trial has as {_few('few', costs(run)[0])} {nouns} as {baseline.name} ({mark})."
-    gain = points(_accuracy(best), _accuracy(baseline))
+    gain = points(_accuracy(run, best), _accuracy(run, baseline))
     if gain <= 0:
         return f"No trial with no more {nouns} than {baseline.name} beats its {mark}."
     chance = ""
@@ -215,34 +221,45 @@ def _better(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
         chance = " (less than two standard errors of the difference, so it may be chance)"
     return (
         f"At the cost of {baseline.name} (no more {nouns}), {best.name} is {gain:.2f} points better:"
-        f" {format_percent(_accuracy(best))} % against {mark}{chance}."
+        f" {format_percent(_accuracy(run, best))} % against {mark}{chance}."
     )
 
 
 def standard_error(run: Run, *trials: Trial) -> float:
-    """Of an accuracy p, sqrt(p (1 - p) / n); of the difference of two, were they measured on different images."""
+    """Of an accuracy: over seeds where the trial is ranked by its mean, else sqrt(p (1 - p) / n) over the n validation images.
+
+    Of several trials that of the difference, or sum, of two independent ones.
+    """
     images = run.config["dataset"]["validation_images"]
-    return float(sum(_accuracy(trial) * (1 - _accuracy(trial)) / images for trial in trials) ** 0.5)
+
+    def variance(trial: Trial) -> float:
+        if run.by_means and trial.confirmed:
+            return trial.confirmed.std_error**2
+        accuracy = _accuracy(run, trial)
+        return float(accuracy * (1 - accuracy) / images)
+
+    return math.sqrt(sum(map(variance, trials)))
 
 
 def _smaller(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
     """Which trial is as accurate with clearly less of the first cost; nothing if none is."""
     first = costs(run)[0]
-    as_good = [trial for trial in rivals if points(_accuracy(trial), _accuracy(baseline)) >= 0]
-    small = min(as_good, key=lambda trial: (trial.price(first), -_accuracy(trial)), default=None)
+    as_good = [trial for trial in rivals if points(_accuracy(run, trial), _accuracy(run, baseline)) >= 0]
+    small = min(as_good, key=lambda trial: (trial.price(first), -_accuracy(run, trial)), default=None)
     if small is None or small.price(first) > LESS * baseline.price(first):
         return ""
     own, other = small.price(first), baseline.price(first)
     share = f"{100 * own / other:.0f} % of the {NOUNS[first]} ({format_price(first, own)} against {format_price(first, other)})"
     if small is _at_cost(run, baseline, rivals):
         return f" It has {share}."
-    return f" {small.name[0].upper()}{small.name[1:]} is at least as accurate ({format_percent(_accuracy(small))} %) with {share}."
+    return f" {small.name[0].upper()}{small.name[1:]} is at least as accurate ({format_percent(_accuracy(run, small))} %) with {share}."
 
 
-def _accuracy(trial: Trial) -> float:
-    """Of a complete trial."""
-    assert trial.accuracy is not None
-    return trial.accuracy
+def _accuracy(run: Run, trial: Trial) -> float:
+    """That a complete trial is ranked by."""
+    accuracy = run.accuracy(trial)
+    assert accuracy is not None
+    return accuracy
 
 
 def _number(count: int, noun: str) -> str:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from nas.files import write_text
 from nas.findings import Compared, Findings, mean
 from nas.report import comparison_figures as figures
-from nas.report.comparison_figures import FIRST, Norm
+from nas.report.figures.gradients import Norm, gradients
+from nas.report.gradient_section import NORMS, spans, what_is_drawn
 from nas.report.markup import Html, table, tag
 from nas.report.page import Chart, document
 from nas.report.sections import MACS, facts, tied
@@ -22,7 +23,6 @@ from nas.text import describe, format_count, format_percent, format_seconds, poi
 if TYPE_CHECKING:
     from nas.architecture import Architecture
 
-NORMS: tuple[Norm, ...] = ("outputs", "weights")
 HEADINGS = {"outputs": "Gradients at the layers' outputs", "weights": "Gradients of the layers' weights"}
 
 
@@ -46,7 +46,7 @@ def page(findings: Findings) -> str:
     if any(outcome.moments for network in findings.networks for outcome in network.outcomes):
         for norm in NORMS:
             drawn = place(_gradients(findings, norm), _first_layer(findings, norm))
-            more = [_spans(findings)] if norm == "outputs" else []
+            more = [spans(findings.networks)] if norm == "outputs" else []
             parts.append(tag("section", tag("h2", HEADINGS[norm]), drawn, *more))
     parts += [_provenance(findings)]
     return document(_title(findings), tag("main", *parts), charts)
@@ -204,17 +204,10 @@ def _errors(findings: Findings, which: figures.Split) -> Chart:
 
 
 def _gradients(findings: Findings, norm: Norm) -> Chart:
-    what = "the layer's output y" if norm == "outputs" else "the layer's weights W"
-    symbol = "‖∂L/∂y‖" if norm == "outputs" else "‖∂L/∂W‖"
-    caption = (
-        f"{symbol}: Euclidean norm of the gradient of a step's loss (mean over its images) with respect to {what}, averaged over"
-        f" the {findings.gradient_steps} first steps, or the {findings.gradient_steps} last of an epoch: move the slider. Layers are"
-        " convolutions and linear layers, counted from the images to the classes; those beside the main path (shortcuts, gates)"
-        " are points without a line."
-    )
+    caption = what_is_drawn(norm, findings.gradient_steps)
     names = ", ".join(network.name for network in findings.networks)
     label = f"Chart of gradient norms by layer of {names}, from the first steps to the last epoch."
-    return Chart(f"gradients-{norm}", figures.gradients(findings, norm), label, caption)
+    return Chart(f"gradients-{norm}", gradients(findings.networks, norm), label, caption)
 
 
 def _first_layer(findings: Findings, norm: Norm) -> Chart:
@@ -224,38 +217,6 @@ def _first_layer(findings: Findings, norm: Norm) -> Chart:
         "The same norm at the first layer, the farthest from the loss, behind each epoch; epoch 0 is the first steps."
     )
     return Chart(f"first-layer-{norm}", figures.first_layer(findings, norm), label, caption)
-
-
-def _spans(findings: Findings) -> Html:
-    """In numbers: what arrives at the first layer of what the classifier's layer hands back, at the start and at the end."""
-    last_epoch = max(
-        (epoch for network in findings.networks for epoch in figures.norms(network, "outputs")), default=FIRST
-    )
-    rows = []
-    for network in findings.networks:
-        layers, by_epoch = figures.layers(network), figures.norms(network, "outputs")
-        path = [number for number, layer in enumerate(layers) if layer.on_path]
-        if len(path) < 2:
-            continue
-        row = [network.name, str(len(path))]
-        for epoch in (FIRST, last_epoch):
-            norms = by_epoch.get(epoch)
-            first, last = (norms[path[0]], norms[path[-2]]) if norms else (None, None)
-            row += [_number(first), _number(last), _number(first / last if first is not None and last else None)]
-        rows.append(row)
-    caption = (
-        "‖∂L/∂y‖ at the first layer and at the last one before the classifier, and their ratio. A ratio far below 1 is a gradient"
-        f" that vanishes on its way to the first layer, one far above 1 a gradient that explodes; first steps and epoch {last_epoch}."
-    )
-    moments = ("first steps", f"epoch {last_epoch}")
-    head = ["Network", "Layers", *(f"{what}, {when}" for when in moments for what in ("First", "Last", "Ratio"))]
-    return table(caption, head, rows, numbers=range(1, len(head)))
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if 1000 <= value < 1e6 else f"{value:.3g}"
 
 
 def _provenance(findings: Findings) -> Html:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.network import costs_by_piece
 from nas.records import LATENCY
 from nas.report import answer, theme
 from nas.report.answer import COUNTS, NOUNS
+from nas.report.figures.gradients import flow_of
 from nas.text import describe, describe_stages, shown
 
 if TYPE_CHECKING:
@@ -55,8 +56,11 @@ def compact(run: Run) -> str:
         "objectives": answer.costs(run),
         "nouns": {name: NOUNS[name] for name in costs},
         "front": [place_of[trial.number] for trial in run.front()],
+        "byMeans": run.by_means,
+        "repeats": {place: _repeats(trial) for place, trial in enumerate(run.trials) if trial.repeats},
         "knee": None if knee is None else place_of[knee.number],
         "template": theme.template().layout.to_plotly_json(),
+        "flows": flows(run, place_of),
         "labels": {place: trial.label for place, trial in enumerate(run.trials) if trial.label},
         "columns": {
             "number": [trial.number for trial in run.trials],
@@ -76,6 +80,26 @@ def compact(run: Run) -> str:
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
 
 
+MAX_FLOWS = 60  # trials whose gradient norms are on the page
+
+
+def flows(run: Run, place_of: Mapping[int, int]) -> dict[int, Any]:
+    """Of the front's trials and the baselines that recorded gradients: depths of the main path, and (epoch, norms) by moment.
+
+    Keys are places of trials; the norms are those of dL/dy. Epoch 0 is the first steps.
+    """
+    if not run.config.get("gradient_steps"):
+        return {}
+    found = {}
+    for trial in [*run.baselines(), *run.front()][:MAX_FLOWS]:
+        flow = flow_of(run, trial)
+        if flow is not None:
+            path = [k for k, layer in enumerate(flow.layers) if layer.on_path]
+            moments = [[moment.epoch, [moment.outputs[k] for k in path]] for moment in flow.moments]
+            found[place_of[trial.number]] = [[flow.layers[k].depth for k in path], moments]
+    return found
+
+
 MAX_REASON = 500  # characters of a failure's reason in the table; the section on failures has more
 
 
@@ -91,6 +115,14 @@ def train_options(run: Run) -> str:
 def timed(run: Run) -> list[str]:
     """The name of measured latency, where the run has it."""
     return [LATENCY] if any(trial.latency for trial in run.trials) else []
+
+
+def _repeats(trial: Trial) -> dict[str, Any]:
+    """What came of further seeds; no mean of fewer than two."""
+    found = trial.confirmed
+    told = {"mean": found.mean, "error": found.std_error} if found else {}
+    accuracies = [repeat.accuracy for repeat in trial.repeats if repeat.accuracy is not None]
+    return {**told, "accuracies": accuracies, "failed": len(trial.repeats) - len(accuracies)}
 
 
 def _count(trial: Trial, cost: str) -> float | None:

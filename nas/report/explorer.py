@@ -45,7 +45,7 @@ def _choices(run: Run) -> Html:
         tag("label", "show ", tag("select", *measures, id="explorer-measure")),
         _check("explorer-log-x", "log cost", checked=True),
         _check("explorer-log-y", "log error"),
-        _check("explorer-bars", "standard errors"),
+        _check("explorer-bars", "standard errors", checked=run.by_means),
         _check("explorer-others", "trials cut short", checked=True, hidden=not cut_short),
         class_="controls",
         role="group",
@@ -60,6 +60,13 @@ def _caption(run: Run) -> str:
         " or less, so a member of the front may lie off it. Point at a trial to see which it is; click it, or step with the arrow"
         " keys, to see its design."
     )
+    if run.by_means:
+        words = (
+            "Points with an error bar are means over further seeds, ± one standard error over these; filled ones are on the run's"
+            f" front by means, over accuracy and {wish}. The line is the best confirmed network at this cost or less; the dotted one"
+            " is what the search saw, by one training each, and points without a bar are of that. Point at a trial to see which it"
+            " is; click it, or step with the arrow keys, to see its design."
+        )
     if any(trial.epochs and trial.accuracy is None for trial in run.trials):
         words += (
             " Crosses are trials that were stopped, failed or are in training, at the last epoch that they reached."
@@ -90,7 +97,7 @@ def _budget(run: Run) -> list[Html]:
         (
             f"{answer.round_price(first, limit)} {NOUNS[first]}",
             trial.name,
-            f"{format_percent(trial.accuracy or 0.0)} ± {100 * answer.standard_error(run, trial):.2f}",
+            f"{format_percent(run.accuracy(trial) or 0.0)} ± {100 * answer.standard_error(run, trial):.2f}",
             *(format_price(name, trial.price(name)) for name in costs),
         )
         for limit, trial in answer.within_budgets(run)
@@ -101,7 +108,8 @@ def _budget(run: Run) -> list[Html]:
         "Accuracy, %",
         *(NOUNS[name].capitalize() if name == "params" else NOUNS[name] for name in costs),
     )
-    caption = "The most accurate network within some budgets; ± is one standard error."
+    over = " over its seeds" if run.by_means else ""
+    caption = f"The most accurate network within some budgets; ± is one standard error{over}."
     static = table(caption, head, rows, numbers=tuple(range(2, len(head))))
     move = tag("p", "Move the slider, or write a number.", id="budget-pick", role="status")
     hidden = {} if rows else {"hidden": "hidden"}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from nas.report import theme
 from nas.report.answer import NOUNS
-from nas.report.comparison_figures import DASHES, ROLES, SYMBOLS
 from nas.report.figures import blank
+from nas.report.figures.gradients import DASHES, ROLES, SYMBOLS
 from nas.text import format_percent, format_price
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from nas.errors import NasError, UsageError
 from nas.files import write_text, write_with
 from nas.records import LATENCY
 from nas.registry import did_you_mean
-from nas.report import answer, figures, theme
-from nas.report.tables import front_csv, front_data, front_rows, trial_rows, trials_csv
+from nas.report import answer, confirmed, figures, theme
+from nas.report.tables import front_csv, front_data, front_rows, mean_cell, trial_rows, trials_csv
 from nas.text import format_count, format_percent, format_price
 
 if TYPE_CHECKING:
@@ -74,12 +74,15 @@ def as_markdown(run: Run) -> str:
     parts = [f"# {_md(run.config['name'])}", _md(answer.searched(run)), _md(answer.progress(run))]
     parts += [_md(text) for text in answer.comparisons(run)]
     if rows:
-        head = ("#", "Trial", "Accuracy, %", "Parameters", "MACs", "Activations", *_LATENCY[:timed], "Network", "")
+        again = any(row["accuracy_seeds"] for row in rows)
+        measured = ("In the search, %", "Mean ± s.e. (seeds), %") if again else ("Accuracy, %",)
+        head = ("#", "Trial", *measured, "Parameters", "MACs", "Activations", *_LATENCY[:timed], "Network", "")
         body = [
             (
                 str(row["rank"]),
                 row["label"] or str(row["trial"]),
                 format_percent(row["accuracy"]),
+                *([mean_cell(row)] if again else []),
                 *(format_count(row[name]) for name in ("params", "macs", "activations")),
                 *([_timed(row)] if timed else []),
                 row["description"],
@@ -88,6 +91,7 @@ def as_markdown(run: Run) -> str:
             for row in rows
         ]
         parts += ["## The front", _table(head, body)]
+        parts += [_md(sentence) for sentence in confirmed.sentences(run)] if again else []
     parts += [_md(answer.caveat(run))]
     if trials:
         columns = ("Trial", "State", "Accuracy, %", "Parameters", "MACs", *_LATENCY[:timed], "Epochs", "Network")

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from nas.errors import NasError, UsageError
-from nas.layout import BASELINES, JOURNAL, SESSIONS, TRIALS
+from nas.layout import BASELINES, CONFIRMED, JOURNAL, SESSIONS, TRIALS
 from nas.opening import open_study
 from nas.report.page import Parts, document, figures_json, parts
 from nas.run import load_run, locked
@@ -44,6 +44,7 @@ def version(folder: Path) -> str:
                 marks.append(sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries))
         except OSError:
             marks.append(None)
+    marks.append(sorted((str(path), path.stat().st_mtime_ns) for path in (folder / CONFIRMED).glob("*/seed*")))
     if not (folder / JOURNAL).exists():
         marks.append(_fates(folder))
     return hashlib.sha256(repr(marks).encode()).hexdigest()[:16]

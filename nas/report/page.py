@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from nas.report import answer, explorer, figures, plotly_bundle, sections, theme
 from nas.report.analysis_sections import ANALYSIS
 from nas.report.data import compact
+from nas.report.gradient_section import gradient_flow
 from nas.report.markup import Html, tag
 from nas.report.stopping import stopping as about_stopping
 
@@ -100,6 +101,7 @@ SECTIONS: tuple[Section, ...] = (
     Section("notes", "How sure this is", sections.notes),
     Section("front", "The front", sections.front_table),
     Section("learning", "Learning curves", _curves),
+    Section("gradients", "Gradient flow", gradient_flow),
     Section("progress", "Progress of the search", _progress),
     *(Section(*entry) for entry in ANALYSIS),
     Section("stopping", "Early stopping", about_stopping),

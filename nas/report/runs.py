@@ -54,7 +54,8 @@ def write(runs: Sequence[Run], out: Path) -> Path:
 
 
 def page(runs: Sequence[Run]) -> str:
-    named = names(runs)
+    again = any(trial.repeats for run in runs for trial in run.trials)
+    named = names([run.as_searched() for run in runs] if again else runs)
     complete = [one for one in named if one.run.complete()]
     costs = common_costs(runs)
     charts = []
@@ -65,6 +66,12 @@ def page(runs: Sequence[Run]) -> str:
     placed = [chart.place() for chart in charts]
     fronts, histories = placed[: len(costs)], placed[len(costs) :]
     parts = [_opening(named)]
+    if again:
+        words = (
+            "All accuracies on this page are of the one training that the search gave a network, in every run alike, though some were"
+            " confirmed from further seeds: their means are on their runs' own pages."
+        )
+        parts.append(tag("p", words, id="as-searched"))
     if complete:
         parts += [
             tag("section", tag("h2", "Fronts"), tag("div", *fronts, class_="charts")),

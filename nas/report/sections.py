@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from nas.layout import CONFIG, TRIALS
 from nas.records import Trial
-from nas.report import answer
+from nas.report import answer, confirmed
 from nas.report.answer import COUNTS, NOUNS
 from nas.report.markup import Html, table, tag
+from nas.report.tables import estimated, mean_cell
 from nas.text import describe, format_count, format_percent, format_seconds, shown
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ NETWORKS = (
 )
 MAX_REASON = 2000  # characters of a failure's reason, of which a traceback has many more
 MAX_LIST = 20
+MAX_REASONS = 200
 LEADS = 2  # comparisons with baselines that stand above all else
 
 
@@ -52,6 +54,8 @@ def notes(run: Run) -> list[Html]:
         found.append(
             tag("p", "The front has no knee: it bends nowhere so much that one network stands out as a compromise.")
         )
+    if confirmed.is_begun(run):
+        found.append(tag("p", tied(" ".join(confirmed.sentences(run)))))
     return [*found, tag("p", tied(f"{answer.caveat(run)} {MACS} {NETWORKS}"), class_="quiet")]
 
 
@@ -73,7 +77,7 @@ def _picks(run: Run) -> Html:
     cards = []
     for pick in picks:
         trial = pick.trial
-        error = f"± {100 * answer.standard_error(run, trial):.2f}"
+        mark, error = format_percent(run.accuracy(trial) or 0.0), f"± {100 * answer.standard_error(run, trial):.2f}"
         numbers = ", ".join(f"{format_count(getattr(trial.cost, name))} {NOUNS[name]}" for name in COUNTS[:2])
         show = tag(
             "button",
@@ -87,7 +91,11 @@ def _picks(run: Run) -> Html:
             "li",
             tag("div", tag("h3", pick.title), show, class_="top"),
             tag(
-                "p", tied(f"{trial.name}: {_percent(trial)} %"), " ", tag("span", error, class_="error"), class_="name"
+                "p",
+                tied(f"{trial.name}: {mark} %"),
+                " ",
+                tag("span", error, class_="error"),
+                class_="name",
             ),
             tag("p", numbers, class_="costs"),
             tag("p", f"{pick.why[0].upper()}{pick.why[1:]}.", class_="quiet"),
@@ -106,10 +114,12 @@ def front_table(run: Run) -> list[Html]:
     notes: dict[int, list[str]] = defaultdict(list)
     for pick in answer.picks(run):
         notes[pick.trial.number].append(pick.title.lower())
+    again = any(trial.confirmed for trial in front)
     rows = [
         (
             trial.label or str(trial.number),
             _percent(trial),
+            *([mean_cell(estimated(trial))] if again else []),
             *_counts(trial),
             describe(trial.architecture),
             ", ".join(notes[trial.number]),
@@ -117,14 +127,24 @@ def front_table(run: Run) -> list[Html]:
         for trial in front
     ]
     nouns = " and ".join(NOUNS[name] for name in answer.costs(run))
-    caption = (
-        f"Networks that no other complete one beats in validation accuracy and {nouns} at once, from the cheapest."
+    which, by = ("confirmed", "mean validation accuracy") if run.by_means else ("complete", "validation accuracy")
+    caption = f"Networks that no other {which} one beats in {by} and {nouns} at once, from the cheapest."
+    mean = ["Mean ± s.e. (seeds), %"] if again else []
+    head = (
+        "Trial",
+        "In the search, %" if again else "Accuracy, %",
+        *mean,
+        "Parameters",
+        "MACs",
+        "Activations",
+        "Network",
+        "Note",
     )
-    head = ("Trial", "Accuracy, %", "Parameters", "MACs", "Activations", "Network", "Note")
+    numbers = tuple(range(1, 5 + len(mean)))
     chosen = answer.picks(run)[0].trial
     command = f"nas export {_path(run)} --trial {shlex.quote(chosen.label or str(chosen.number))}"
     return [
-        table(caption, head, rows, numbers=(1, 2, 3, 4), words=(5,)),
+        table(caption, head, rows, numbers=numbers, words=(numbers[-1] + 1,)),
         tag("p", "The config of one of them, which builds again anywhere: ", tag("code", command)),
     ]
 
@@ -139,8 +159,11 @@ def failures(run: Run) -> list[Html]:
     if not trials:
         return []
     ranked = sorted(trials.items(), key=lambda item: -len(item[1]))
-    rows = [(str(len(names)), ", ".join(names), cause, _clipped(reason)) for (reason, cause), names in ranked]
-    caption = f"Failed trials by reason. They have no accuracy and are on no chart; their networks are in {TRIALS}/NUMBER/{CONFIG}."
+    rows = [
+        (str(len(names)), _value(names), cause, _clipped(reason)) for (reason, cause), names in ranked[:MAX_REASONS]
+    ]
+    which = "by reason" if len(ranked) <= MAX_REASONS else f"by the {MAX_REASONS} commonest of {len(ranked):,} reasons"
+    caption = f"Failed trials {which}. They have no accuracy and are on no chart; their networks are in {TRIALS}/NUMBER/{CONFIG}."
     head = ("Trials", "Which", "Cause", "Reason")
     return [table(caption, head, rows, words=(2, 3))]
 
@@ -178,7 +201,7 @@ def _sessions(sessions: Iterable[Mapping[str, float]]) -> Html:
         rows.append((str(number), begun, f"{session['workers']:g}", *spans, share))
     head = ("Session", "Begun", "Workers", "Start-up", "Search", "Training", "Share of the workers' time")
     caption = "Sessions of the search that ended in order. Training is summed over the workers."
-    return table(caption, head, rows, numbers=(2, 3, 4, 5, 6))
+    return table(caption, head, rows, numbers=(1, 2, 3, 4, 5, 6))
 
 
 def provenance(run: Run) -> list[Html]:
@@ -190,7 +213,7 @@ def provenance(run: Run) -> list[Html]:
         "objectives": config["objectives"],
         "budgets": [_budget(name, *bounds) for name, bounds in config["budgets"].items()] or "none",
         "sampler": config["sampler"],
-        "stopping": ", ".join(f"{key} {value}" for key, value in (config.get("stopping") or {}).items()) or "none",
+        "stopping": _stopping(config.get("stopping") or {}),
         "seed": config["seed"],
         "trials": config["trials"],
         "baselines": [entry["name"] for entry in config["baselines"]] or "none",
@@ -198,6 +221,7 @@ def provenance(run: Run) -> list[Html]:
         **{key: value for key, value in config["executor"].items() if key != "kind" and value is not None},
         "device": config["device"],
         "precision": config["precision"],
+        **({"steps a gradient norm is averaged over": steps} if (steps := config.get("gradient_steps")) else {}),
         "hypervolume reference": answer.reference(run),
         "begun": config["created"],
         "folder": str(run.path),
@@ -220,7 +244,8 @@ def provenance(run: Run) -> list[Html]:
 
 
 def facts(caption: str, facts: Mapping[str, object]) -> Html:
-    return table(caption, ("What", "Value"), ((key.replace("_", " "), _value(value)) for key, value in facts.items()))
+    known = ((key.replace("_", " "), _value(value)) for key, value in facts.items() if value is not None)
+    return table(caption, ("What", "Value"), known)
 
 
 def _value(value: object) -> str:
@@ -230,6 +255,12 @@ def _value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
+
+
+def _stopping(policy: Mapping[str, object]) -> str:
+    """A policy with its options; of none, options say nothing."""
+    name, options = policy.get("name", "none"), (f"{key} {value}" for key, value in policy.items() if key != "name")
+    return ", ".join([str(name), *(options if name != "none" else ())])
 
 
 def _budget(name: str, low: float | None, high: float | None) -> str:

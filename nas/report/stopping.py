@@ -14,6 +14,7 @@ from nas.text import format_count, format_percent, format_seconds
 if TYPE_CHECKING:
     from nas.run import Run
 
+MOST = 200  # trials in the table of each: thousands of rows make the page slow to open
 EDGES = (0.05, 0.25, 0.5, 0.75)  # of the classes of predicted probability
 
 
@@ -87,8 +88,9 @@ def _by_epoch(stopped: Sequence[Trial], whole: int) -> Html:
 
 def _each(stopped: Sequence[Trial], whole: int) -> Html:
     rows = []
-    for trial in stopped:
-        last = next((own for own in reversed(trial.decisions) if own.stop), None)
+    shown = stopped if len(stopped) <= MOST else sorted(sorted(stopped, key=_closeness)[-MOST:], key=lambda t: t.number)
+    for trial in shown:
+        last = _last(trial)
         rows.append(
             (
                 str(trial.number),
@@ -107,9 +109,24 @@ def _each(stopped: Sequence[Trial], whole: int) -> Html:
         *("Trial", "After epoch", "Accuracy then, %", "Probability", "A(c), %", "Parameters", "MACs"),
         *("Epochs saved", "Time saved", "Reason"),
     )
-    caption = "Each stopped trial; probability is that of a final accuracy above A(c)."
+    which = "Each stopped trial"
+    if len(shown) < len(stopped):
+        which = f"The {MOST} of {len(stopped):,} stopped trials that came closest (`nas report --format csv` has all)"
+    caption = f"{which}; probability is that of a final accuracy above A(c)."
     content = table(caption, head, rows, numbers=tuple(range(1, 9)), words=(9,))
     return tag("details", tag("summary", f"Show {len(rows):,} stopped trials"), content)
+
+
+def _last(trial: Trial) -> Decision | None:
+    """What stopped the trial, where that was kept."""
+    return next((own for own in reversed(trial.decisions) if own.stop), None)
+
+
+def _closeness(trial: Trial) -> tuple[float, float]:
+    """By how little the trial was stopped: by its probability, then its accuracy then."""
+    last = _last(trial)
+    probability = last.probability if last and last.probability is not None else 0.0
+    return (probability if math.isfinite(probability) else 0.0, trial.epochs[-1].accuracy)
 
 
 def calibration(run: Run) -> Iterator[tuple[Decision, bool]]:

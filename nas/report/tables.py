@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.pareto import knee
-from nas.text import cell, describe
+from nas.text import cell, describe, format_percent
 
 if TYPE_CHECKING:
     from nas.records import State, Trial
@@ -18,11 +18,14 @@ STATES: tuple[State, ...] = ("complete", "stopped", "failed", "rejected", "dupli
 
 
 def facts(trial: Trial) -> dict[str, Any]:
-    """What is said of a network wherever it is listed. Accuracy is a share, None if the trial is not complete."""
+    """What is said of a network wherever it is listed. Accuracies are shares: that of the search, None if the trial is not complete,
+    and over further seeds, None if it is not confirmed.
+    """
     return {
         "trial": trial.number,
         "label": trial.label,
         "accuracy": trial.accuracy,
+        **estimated(trial),
         "params": trial.cost.params,
         "macs": trial.cost.macs,
         "activations": trial.cost.activations,
@@ -33,12 +36,53 @@ def facts(trial: Trial) -> dict[str, Any]:
     }
 
 
+def estimated(trial: Trial) -> dict[str, Any]:
+    """The accuracy over further seeds, as it is called wherever it is kept."""
+    found = trial.confirmed
+    return {
+        "accuracy_mean": found.mean if found else None,
+        "accuracy_std_error": found.std_error if found else None,
+        "accuracy_seeds": found.n if found else 0,
+    }
+
+
+def mean_cell(row: Mapping[str, Any]) -> str:
+    """What a table says of `estimated`, in percent: `93.12 ± 0.21 (3)`; a dash without a mean."""
+    if not row["accuracy_seeds"]:
+        return "–"
+    mean, error = (format_percent(row[name]) for name in ("accuracy_mean", "accuracy_std_error"))
+    return f"{mean} ± {error} ({row['accuracy_seeds']})"
+
+
+def confirmation(run: Run) -> dict[str, Any] | None:
+    """How far the front as searched is confirmed, and what came of it; None if nothing was trained again.
+
+    fall: by how much the accuracies that the search chose by fell to their means, on average over networks.
+    """
+    if not any(trial.repeats for trial in run.trials):
+        return None
+    searched, fall = run.searched_front(), run.fall()
+    return {
+        "searched_front": [trial.number for trial in searched],
+        "confirmed": sum(trial.confirmed is not None for trial in searched),
+        "networks": sum(trial.confirmed is not None for trial in run.trials),
+        "trainings": sum(len(trial.repeats) for trial in run.trials),
+        "failed": [
+            {"trial": trial.number, "label": trial.label, "seed": repeat.seed, "reason": repeat.reason}
+            for trial in run.trials
+            for repeat in trial.repeats
+            if repeat.state == "failed"
+        ],
+        "fall": None if fall is None else {"mean": fall.mean, "std_error": fall.std_error, "networks": fall.n},
+    }
+
+
 def front_rows(run: Run) -> list[dict[str, Any]]:
     """The front from its cheapest member to its dearest; none if no trial is complete."""
     trials = run.front()
     if not trials:
         return []
-    bend = knee([trial.values for trial in trials if trial.values is not None], run.directions)
+    bend = knee([run.values(trial) for trial in trials], run.directions)
     return [
         {"rank": rank, "knee": rank - 1 == bend, **facts(trial), "choices": dict(trial.choices)}
         for rank, trial in enumerate(trials, 1)
@@ -54,6 +98,8 @@ def front_data(run: Run) -> dict[str, Any]:
         "dataset": run.config["dataset"]["name"],
         "objectives": list(run.config["objectives"]),
         "trials": {state: run.count(state) for state in STATES},
+        "ranked_by": "mean" if run.by_means else "search",
+        "confirmation": confirmation(run),
         "front": front_rows(run),
         "failures": [
             {

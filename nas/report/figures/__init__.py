@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nas.report.figures.distributions import edf, marginals, pairs, refinement
+from nas.report.figures.gradients import gradient_flow
 from nas.report.figures.process import hypervolume_over_time, rung_correlation, time_spent
 from nas.report.figures.structure import importance, parallel_coordinates
 from nas.report.figures.trials import (
@@ -37,6 +38,7 @@ __all__ = [
     "accuracy_against",
     "blank",
     "edf",
+    "gradient_flow",
     "hypervolume",
     "hypervolume_over_time",
     "importance",
@@ -54,6 +56,7 @@ __all__ = [
 FIGURES: Mapping[str, Callable[[Run], go.Figure]] = {
     **{f"accuracy-{cost}": partial(accuracy_against, cost=cost) for cost in COSTS},
     "learning-curves": learning_curves,
+    "gradient-flow": gradient_flow,
     "hypervolume": hypervolume,
     "hypervolume-over-time": hypervolume_over_time,
     "importance": importance,

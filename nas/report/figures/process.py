@@ -125,5 +125,5 @@ def time_spent(run: Run) -> go.Figure:
     figure.update_layout(bargap=0.35)
     figure.update_xaxes(range=[0, 1.15 * max(item.seconds for item in found.items) / size])
     trials = sum(item.trials for item in found.items)
-    missing = "; sessions that were killed left no account" if found.unaccounted else ""
+    missing = " (killed sessions left out)" if found.unaccounted else ""
     return titled(figure, f"{counted(trials, 'trial')}, {format_seconds(found.seconds)} of workers{missing}")

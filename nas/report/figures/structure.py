@@ -150,7 +150,7 @@ def _rails(figure: go.Figure, found: Sample, keys: Sequence[str], names: Sequenc
         tickangle=0 if len(names) <= 4 else -90,
         showline=False,
     )
-    figure.update_yaxes(visible=False, range=[-0.08, 1.1])
+    figure.update_yaxes(visible=False, range=[-0.14, 1.1])
     for position, name in enumerate(names):
         figure.add_vline(x=position, line={"width": 1, "color": theme.LIGHT["trial"]}, opacity=0.5)
         if name in keys:
@@ -167,9 +167,15 @@ def _rails(figure: go.Figure, found: Sample, keys: Sequence[str], names: Sequenc
             cost = found.costs[name]
             ticks = [(0.0, _short(cost.min())), (1.0, _short(cost.max()))]
         for at, text in ticks:
-            higher = 11 * (position % 2) if len(text) > 4 else 0  # long words of neighbours stand at two heights
+            away = 9 + (11 * (position % 2) if len(text) > 4 else 0)  # long words of neighbours stand at two heights
             figure.add_annotation(
-                x=position, y=at, text=text, showarrow=False, yshift=9 + higher, xanchor="center", font={"size": 10}
+                x=position,
+                y=at,
+                text=text,
+                showarrow=False,
+                yshift=away if at > 0 else -away,  # the lowest stand below their rails, where no line passes
+                xanchor="center",
+                font={"size": 11},
             )
 
 

@@ -13,7 +13,7 @@ from nas.errors import UsageError
 from nas.records import LATENCY, Trial
 from nas.report import theme
 from nas.report.answer import NOUNS, knee
-from nas.text import describe, format_count, format_percent
+from nas.text import describe, format_count, format_estimate, format_percent
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CostName: TypeAlias = Literal["params", "macs", "activations", "latency_ms"]
 COSTS: tuple[CostName, ...] = get_args(CostName)
 MAX_NAME = 24  # characters of a label beside its point
+MAX_CURVES = 300  # of a kind; more are ink upon ink, and make a page of 10,000 trials slow
 
 
 def accuracy_against(run: Run, cost: CostName) -> go.Figure:
@@ -30,7 +31,9 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
 
     The staircase is the front of these two axes alone: the best accuracy at this cost or less. The run's front, over all
     its objectives, may have members off the staircase. Baselines are labelled diamonds. A stopped trial stands, faint, at
-    the accuracy of its last epoch; the axis is fitted to the complete ones. UsageError for an unknown cost.
+    the accuracy of its last epoch; the axis is fitted to the complete ones. Once the front is confirmed, confirmed networks stand
+    at their means, with bars of one standard error over their seeds, and they alone make the staircase; a dotted one is what the
+    search saw. UsageError for an unknown cost.
     """
     import plotly.graph_objects as go
 
@@ -56,10 +59,14 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
 
     def scatter(shown: Sequence[Trial], role: str, name: str, marker: dict[str, Any], **more: Any) -> None:
         if shown:
+            errors = [trial.confirmed.std_error if run.by_means and trial.confirmed else 0.0 for trial in shown]
+            bars = {"type": "data", "array": errors, "color": theme.LIGHT[role], "thickness": 1.2, "width": 3}
+            if any(errors) and role != "knee":
+                more = {**more, "error_y": bars}
             figure.add_trace(
                 go.Scatter(
                     x=[trial.price(cost) for trial in shown],
-                    y=[trial.epochs[-1].accuracy if trial.accuracy is None else trial.accuracy for trial in shown],
+                    y=[_height(run, trial) for trial in shown],
                     mode="markers" if "text" not in more else "markers+text",
                     name=name,
                     meta=role,
@@ -75,7 +82,11 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
     baselines = [trial for trial in trials if trial.label]
     scatter(stopped, "stopped", "stopped", {"symbol": "x-thin-open", "size": 7, "opacity": 0.45})
     if trials:
-        figure.add_trace(_staircase(trials, cost))
+        figure.add_trace(_staircase([(_height(run, trial), trial.price(cost)) for trial in run.ranked()]))
+    if run.by_means:
+        before = _staircase([(trial.accuracy or 0.0, trial.price(cost)) for trial in trials])
+        dotted = {"shape": "hv", "color": theme.LIGHT["trial"], "width": 1.2, "dash": "dot"}
+        figure.add_trace(before.update(name="best in the search", meta="trial", line=dotted))
     off = [trial for trial in searched if trial.number not in on_front]
     scatter(off, "trial", "trial", {"symbol": "circle-open", "size": 8, "opacity": 0.8})
     members = [trial for trial in searched if trial.number in on_front]
@@ -95,14 +106,19 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
         ring = {"symbol": "circle-open", "size": 20, "line": {"width": 2.5}}
         scatter([best], "knee", "knee", ring)
     if trials:
-        figure.update_yaxes(
-            range=_padded([trial.accuracy for trial in trials if trial.accuracy is not None], least=0.002)
-        )
+        heights = [trial.accuracy for trial in trials if trial.accuracy is not None]
+        if run.by_means:
+            found = [trial.confirmed for trial in run.ranked() if trial.confirmed]
+            heights += [end for own in found for end in (own.mean - own.std_error, own.mean + own.std_error)]
+        figure.update_yaxes(range=_padded(heights, least=0.002))
     return figure
 
 
 def learning_curves(run: Run) -> go.Figure:
-    """Validation accuracy by epoch: the run's front in colour, baselines dashed, all other trials faint."""
+    """Validation accuracy by epoch: the run's front in colour, baselines dashed, all other trials faint.
+
+    Of more than `MAX_CURVES` of a kind so many are drawn, evenly spread over their last accuracies, and the legend says so.
+    """
     import plotly.graph_objects as go
 
     figure = blank("epoch", "validation accuracy")
@@ -117,6 +133,10 @@ def learning_curves(run: Run) -> go.Figure:
         """All in one trace with gaps: a trace a trial is slow to draw."""
         if not shown:
             return
+        if len(shown) > MAX_CURVES:
+            name = f"{name} ({MAX_CURVES} of {len(shown):,})"
+            ranked = sorted(shown, key=lambda trial: trial.epochs[-1].accuracy)
+            shown = [ranked[round(k * (len(ranked) - 1) / (MAX_CURVES - 1))] for k in range(MAX_CURVES)]
         x: list[int | None] = []
         y: list[float | None] = []
         names: list[str | int | None] = []
@@ -161,10 +181,12 @@ def hypervolume(run: Run) -> go.Figure:
     if not history:
         return say(figure, "no trial has been completed yet")
     whole_numbers(figure, 0, len(history))
+    last = len(history) - 1  # between its steps the line is flat
+    steps = [k for k, volume in enumerate(history) if k in (0, last) or volume != history[k - 1]]
     figure.add_trace(
         go.Scatter(
-            x=list(range(1, len(history) + 1)),
-            y=history,
+            x=[k + 1 for k in steps],
+            y=[history[k] for k in steps],
             mode="lines" if len(history) > 1 else "markers",
             name="hypervolume",
             meta="front",
@@ -198,11 +220,16 @@ def whole_numbers(figure: go.Figure, first: int, last: int) -> None:
     figure.update_xaxes(range=[first - pad, last + pad], dtick=1 if last - first <= 10 else None)
 
 
-def _staircase(trials: Sequence[Trial], cost: CostName) -> go.Scatter:
-    """The best accuracy at each cost or less, from the cheapest trial to the dearest."""
+def _height(run: Run, trial: Trial) -> float:
+    """The accuracy that a trial is ranked by; of one that was cut short, that of its last epoch."""
+    accuracy = run.accuracy(trial)
+    return trial.epochs[-1].accuracy if accuracy is None else accuracy
+
+
+def _staircase(values: Sequence[tuple[float, float]]) -> go.Scatter:
+    """The best accuracy at each cost or less, from the cheapest to the dearest of (accuracy, cost)."""
     import plotly.graph_objects as go
 
-    values = [(trial.accuracy or 0.0, trial.price(cost)) for trial in trials]
     steps = [values[index] for index in pareto.front(values, ["maximize", "minimize"])]
     steps.append((steps[-1][0], max(x for _, x in values)))
     return go.Scatter(
@@ -234,8 +261,15 @@ def _padded(numbers: Sequence[float], least: float) -> list[float]:
     return [low - pad, high + pad]
 
 
+def _measured(run: Run, trial: Trial) -> str:
+    """`97.34 ± 0.21 % (3 seeds)`, or `97.57 %`, which beside means is said to be of one training."""
+    if run.by_means and trial.confirmed:
+        return format_estimate(trial.confirmed)
+    once = " (one training)" if run.by_means and trial.accuracy is not None else ""
+    return f"{format_percent(_height(run, trial))} %{once}"
+
+
 def _hover(run: Run, trial: Trial) -> str:
-    last = trial.accuracy if trial.accuracy is not None else trial.epochs[-1].accuracy
     title = f"{trial.label} (baseline)" if trial.label else trial.name
     epochs = run.config.get("recipe", {}).get("epochs", "?")
     ended = f", stopped after epoch {trial.epochs[-1].number} of {epochs}" if trial.state == "stopped" else ""
@@ -243,7 +277,8 @@ def _hover(run: Run, trial: Trial) -> str:
     if trial.latency:
         counts += f", {trial.latency}"
     words = [
-        f"{format_percent(last)} % validation accuracy{ended}",
+        f"{_measured(run, trial)} validation accuracy{ended}",
+        *([f"{format_percent(trial.accuracy or 0.0)} % in the search"] if run.by_means and trial.confirmed else []),
         counts,
         *textwrap.wrap(describe(trial.architecture), 46),
     ]

@@ -30,9 +30,9 @@ function setBudget(limit, cost, { fromSlider = false, quiet = false } = {}) {
   slider.setAttribute("aria-valuetext", `at most ${formatPrice(cost, limit)} ${noun}`);
   if (!pick) words.textContent = `${within}: none of the complete trials is as small; the smallest has ${formatPrice(cost, low)}.`;
   else {
-    const dearer = page.run.complete.filter((trial) => trial.accuracy > pick.accuracy);
+    const dearer = page.run.complete.filter((trial) => trial.level > pick.level);
     const next = dearer.length ? dearer.reduce((a, b) => (b[cost] < a[cost] ? b : a)) : null;
-    const more = next ? ` The next better one, ${next.name} (${formatPercent(next.accuracy)} %), takes ${formatPrice(cost, next[cost])}.` : " None is better at any cost.";
+    const more = next ? ` The next better one, ${next.name} (${formatPercent(next.level)} %), takes ${formatPrice(cost, next[cost])}.` : " None is better at any cost.";
     words.replaceChildren(`${within}, take `, make("strong", {}, pick.name), `: ${measured(pick)}, ${formatPrice(cost, pick[cost])} ${noun}.${more}`);
   }
   page.budget = { cost, limit, pick };

@@ -21,6 +21,8 @@ function steps(range) {
   return decades > 1.3 ? 1 : decades > 0.7 ? "D2" : null;
 }
 
+const ownTicks = new WeakMap(); // axis -> the steps that the figure asks for
+
 const axesOf = (layout) => Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key)).map((key) => layout[key]);
 
 function paint({ data, layout }) {
@@ -37,7 +39,9 @@ function paint({ data, layout }) {
     slider.bordercolor = slider.tickcolor = colour("muted");
   }
   for (const axis of axesOf(layout)) {
-    if (axis.type === "log" && axis.tickvals === undefined) axis.dtick = narrow.matches ? steps(axis.range) : null;
+    if (axis.type !== "log" || axis.tickvals !== undefined) continue;
+    if (!ownTicks.has(axis)) ownTicks.set(axis, axis.dtick ?? null);
+    axis.dtick = (narrow.matches && steps(axis.range)) || ownTicks.get(axis);
   }
   layout.dragmode = touch ? false : "zoom"; // a finger on a chart scrolls the page
 }
@@ -83,6 +87,7 @@ async function drawFigure(id) {
   drawn.add(id);
   paint(figure);
   const layout = structuredClone(figure.layout);
+  if (paper.on) fitPaper(layout);
   layout.uirevision = "kept"; // what the reader hid
   keepZoom(place, layout, id);
   await Plotly.react(place, figure.data, layout, config);
@@ -115,4 +120,27 @@ function showFigures(list) {
 }
 
 on("scheme", () => drawn.forEach(drawFigure));
-addEventListener("beforeprint", () => [...figures.keys()].forEach((id) => drawn.has(id) || drawFigure(id)));
+
+// On paper everything is drawn, light, and as wide as a sheet. The browser waits for no promise; Plotly draws before it gives one.
+const PAPER = { width: 680, height: 340 }; // CSS pixels; A4 has 700 between its margins
+const paper = { on: false, scheme: undefined };
+
+function fitPaper(layout) {
+  layout.width = PAPER.width;
+  layout.height ??= PAPER.height;
+}
+
+function print(on) {
+  if (on === paper.on) return;
+  paper.on = on;
+  if (on) {
+    paper.scheme = root.dataset.scheme;
+    root.dataset.scheme = "light";
+    figures.forEach((_, id) => drawn.add(id));
+  } else if (paper.scheme) root.dataset.scheme = paper.scheme;
+  else delete root.dataset.scheme;
+  tell("scheme");
+  if (!on) document.querySelectorAll(".js-plotly-plot").forEach((place) => Plotly.Plots.resize(place));
+}
+addEventListener("beforeprint", () => print(true));
+addEventListener("afterprint", () => print(false));

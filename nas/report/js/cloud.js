@@ -8,7 +8,8 @@ class Cloud {
     this.canvas = make("canvas", { class: "cloud", "aria-hidden": "true" });
     plot.before(this.canvas);
     this.groups = []; // [{points: [{x, y}], symbol: "circle" | "cross", colour, alpha}]
-    this.view = null;
+    this.drawn = null; // the groups that are on the canvas, and how they lie there
+    this.state = "";
     plot.on("plotly_relayouting", (change) => this.moved(change));
     plot.on("plotly_relayout", () => this.draw());
     plot.on("plotly_afterplot", () => this.draw());
@@ -38,7 +39,11 @@ class Cloud {
   draw(frame = this.frame()) {
     const { canvas, plot } = this;
     const ratio = devicePixelRatio || 1;
-    const { clientWidth: width, clientHeight: height } = plot;
+    const { width, height } = plot._fullLayout;
+    // Plotly tells of each stroke of its own, a ring that moves among them; ten thousand points need not be drawn again for it.
+    const state = JSON.stringify([frame, width, height, ratio, this.groups.map((group) => Boolean(group.hidden?.()))]);
+    if (this.groups === this.drawn && state === this.state) return;
+    [this.drawn, this.state] = [this.groups, state];
     if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
       canvas.width = Math.round(width * ratio);
       canvas.height = Math.round(height * ratio);

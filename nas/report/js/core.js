@@ -20,7 +20,8 @@ function choose(trial) {
 
 // -- the run ------------------------------------------------------------------------------------------------------------
 
-// Columns become one object a trial; `at` is the accuracy to draw: the final one, or that of the last epoch.
+// Columns become one object a trial. `estimate` is its mean over further seeds, if it has one; `level` what it is ranked by; `at` the
+// accuracy to draw: that, or the one of the last epoch. `ended` have an accuracy; `complete` are those of them that are ranked.
 function unpack(data) {
   const { columns, labels, states, reasons } = data;
   const nets = data.nets.map(unpackNet);
@@ -28,25 +29,33 @@ function unpack(data) {
   const trials = columns.number.map((number, index) => {
     const curve = columns.curve[index];
     const accuracy = columns.accuracy[index];
+    const repeats = data.repeats[index] ?? null;
+    const estimate = repeats?.mean === undefined ? null : { ...repeats, n: repeats.accuracies.length };
+    const level = data.byMeans && estimate ? estimate.mean : accuracy;
     const trial = {
       index,
       number,
       label: labels[index] ?? "",
       state: states[columns.state[index]],
       accuracy,
-      at: accuracy ?? (curve.length ? curve[curve.length - 1][1] : null),
+      repeats,
+      estimate,
+      level,
+      ranked: accuracy !== null && (!data.byMeans || estimate !== null),
+      at: level ?? (curve.length ? curve[curve.length - 1][1] : null),
       curve,
       epochs: columns.epochs[index],
       seconds: columns.seconds[index],
       reason: reasons[columns.reason[index]],
       net: nets[columns.net[index]],
       front: front.has(index),
+      flow: data.flows?.[index] ?? null,
     };
     for (const cost of data.costs) trial[cost] = columns[cost][index];
     trial.name = trial.label || `trial ${number}`;
     return trial;
   });
-  return { ...data, trials, complete: trials.filter((trial) => trial.accuracy !== null), knee: trials[data.knee] ?? null };
+  return { ...data, trials, ended: trials.filter((trial) => trial.accuracy !== null), complete: trials.filter((trial) => trial.ranked), knee: trials[data.knee] ?? null };
 }
 
 function unpackNet({ digest, about, images: [resolution, channels, classes], pieces }) {
@@ -59,7 +68,8 @@ function unpackNet({ digest, about, images: [resolution, channels, classes], pie
 }
 
 const standardError = (share) => Math.sqrt((share * (1 - share)) / page.run.images);
-const best = (trials) => trials.reduce((a, b) => (b.accuracy > a.accuracy || (b.accuracy === a.accuracy && b.macs < a.macs) ? b : a));
+const errorOf = (trial) => (page.run.byMeans ? (trial.estimate?.error ?? 0) : standardError(trial.at)); // as bars show it
+const best = (trials) => trials.reduce((a, b) => (b.level > a.level || (b.level === a.level && b.macs < a.macs) ? b : a));
 
 // -- numbers in words -----------------------------------------------------------------------------------------------------
 
@@ -103,7 +113,12 @@ function parseCount(text) {
   return figure ? Number(figure.replace(/[,_]/g, "")) * 1000 ** power : NaN;
 }
 
-const measured = (trial) => `${formatPercent(trial.accuracy)} ± ${formatPercent(standardError(trial.accuracy))} %`;
+const overSeeds = ({ mean, error, n }) => `${formatPercent(mean)} ± ${formatPercent(error)} % (${n} seeds)`;
+
+function measured(trial) {
+  if (page.run.byMeans) return trial.estimate ? overSeeds(trial.estimate) : `${formatPercent(trial.accuracy)} % (one training)`;
+  return `${formatPercent(trial.accuracy)} ± ${formatPercent(standardError(trial.accuracy))} %`;
+}
 
 function formatSeconds(seconds) {
   const whole = Math.round(seconds);

@@ -85,3 +85,33 @@ function curveOf(trial, others) {
   const label = `Learning curve of ${trial.name}: validation accuracy from ${formatPercent(trial.curve[0][1])} % after epoch ${trial.curve[0][0]} to ${formatPercent(accuracy)} % after epoch ${epoch}`;
   return draw("svg", { class: "curve", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, ...parts);
 }
+
+// Gradient norms along the layers of the main path on a log axis, a line for the first steps, the middle and the end of training.
+function flowOf(trial) {
+  const [depths, moments] = trial.flow;
+  const powers = moments.flatMap(([, norms]) => norms).filter((norm) => norm > 0).map(Math.log10);
+  if (!powers.length) return make("p", { class: "quiet" }, "No norm is a finite number.");
+  const [low, high] = [Math.floor(Math.min(...powers)), Math.max(Math.ceil(Math.max(...powers)), Math.floor(Math.min(...powers)) + 1)];
+  const [width, height, left, bottom] = [336, 170, 44, 24];
+  const last = Math.max(depths.at(-1), 2);
+  const x = (depth) => left + ((width - left - 8) * (depth - 1)) / (last - 1);
+  const y = (power) => 24 + (height - bottom - 24) * (1 - (power - low) / (high - low));
+  const parts = [draw("path", { class: "axis", d: `M${left} 20V${height - bottom}H${width - 4}` })];
+  const every = Math.ceil((high - low) / 5);
+  for (let power = low; power <= high; power += every) {
+    parts.push(draw("text", { class: "faint", x: left - 5, y: y(power) + 4, "text-anchor": "end" }, power > -4 && power < 4 ? String(10 ** power) : `1e${power}`));
+  }
+  for (const [depth, anchor] of [[1, "start"], [last, "end"]]) {
+    parts.push(draw("text", { class: "faint", x: x(depth), y: height - 8, "text-anchor": anchor }, depth === 1 ? "layer 1" : String(depth)));
+  }
+  const names = moments.map(([epoch]) => (epoch ? `epoch ${epoch}` : "first steps"));
+  moments.forEach(([, norms], k) => {
+    const there = norms.map((norm, place) => (norm > 0 ? [x(depths[place]), y(Math.log10(norm))] : null));
+    const line = there.map((at, place) => at && `${place && there[place - 1] ? "L" : "M"}${at[0].toFixed(1)} ${at[1].toFixed(1)}`).filter(Boolean).join("");
+    const look = { class: `own moment-${k}`, "stroke-dasharray": ["2 3", "7 4", null][k + 3 - moments.length] };
+    const from = left + 4 + (k * (width - left)) / moments.length;
+    parts.push(draw("path", { ...look, d: line }), draw("path", { ...look, d: `M${from} 10h22` }), draw("text", { class: "faint", x: from + 26, y: 14 }, names[k]));
+  });
+  const ends = moments.map(([, norms], k) => `${names[k]} ${norms[0]?.toPrecision(3) ?? "none"} at layer 1, ${norms.at(-1)?.toPrecision(3) ?? "none"} at the last`);
+  return draw("svg", { class: "curve flow", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Gradient norms by layer of ${trial.name}: ${ends.join("; ")}` }, ...parts);
+}

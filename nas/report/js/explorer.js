@@ -1,6 +1,6 @@
 // The chart of accuracy against a cost: axes to choose, the front as a staircase, a point to point at, click or step to.
 
-const explorer = { plot: null, cloud: null, points: [], tip: null };
+const explorer = { plot: null, cloud: null, points: [], tip: null, waiting: false };
 const MANY = 2000; // points from which on they are small
 const NEAR = 18; // pixels
 
@@ -17,10 +17,10 @@ const heightOf = (trial, { error }) => (error ? 1 - trial.at : trial.at);
 const drawable = ({ logY }, y) => !logY || y > 0; // an error of 0 is nowhere on a log axis
 
 // The best at each cost or less, from the cheapest to the dearest: the front of these two axes.
-function staircase(complete, cost) {
-  const sorted = [...complete].sort((a, b) => a[cost] - b[cost] || b.accuracy - a.accuracy);
+function staircase(trials, cost, level = "level") {
+  const sorted = [...trials].sort((a, b) => a[cost] - b[cost] || b[level] - a[level]);
   const stairs = [];
-  for (const trial of sorted) if (!stairs.length || trial.accuracy > stairs.at(-1).accuracy) stairs.push(trial);
+  for (const trial of sorted) if (!stairs.length || trial[level] > stairs.at(-1)[level]) stairs.push(trial);
   return { stairs, end: sorted.at(-1)?.[cost] };
 }
 
@@ -44,10 +44,19 @@ function logTicks([low, high], most) {
   return null;
 }
 
+// Where trials are ranked by means: the front of these two axes as the search saw it, by one training each.
+function searchedLine(choice) {
+  const { cost, error } = choice;
+  const { stairs, end } = staircase(page.run.ended, cost, "accuracy");
+  const steps = stairs.map((trial) => [trial[cost], error ? 1 - trial.accuracy : trial.accuracy]).filter(([, y]) => drawable(choice, y));
+  if (steps.length) steps.push([end, steps.at(-1)[1]]);
+  return { type: "scatter", mode: "lines", x: steps.map(([x]) => x), y: steps.map(([, y]) => y), name: "best in the search", meta: "trial", line: { shape: "hv", color: colour("trial"), width: 1.2, dash: "dot" }, hoverinfo: "skip" };
+}
+
 function traces(choice) {
-  const { complete, knee } = page.run;
+  const { ended, knee, byMeans } = page.run;
   const { cost } = choice;
-  const shown = complete.filter((trial) => drawable(choice, heightOf(trial, choice)));
+  const shown = ended.filter((trial) => drawable(choice, heightOf(trial, choice)));
   const scatter = (trials, role, name, marker, more = {}) => ({
     type: "scatter",
     mode: "markers",
@@ -58,18 +67,21 @@ function traces(choice) {
     marker: { color: colour(role), ...marker },
     hoverinfo: "skip",
     ...(choice.bars && trials.length > 0 && role !== "knee"
-      ? { error_y: { type: "data", array: trials.map((trial) => standardError(trial.accuracy)), color: colour(role), thickness: 1.2, width: 3 } }
+      ? { error_y: { type: "data", array: trials.map(errorOf), color: colour(role), thickness: 1.2, width: 3 } }
       : {}),
     ...more,
   });
-  const { stairs, end } = staircase(shown, cost);
+  const { stairs, end } = staircase(shown.filter((trial) => trial.ranked), cost);
   const steps = [...stairs.map((trial) => [trial[cost], heightOf(trial, choice)])];
   if (steps.length) steps.push([end, steps.at(-1)[1]]);
   const members = shown.filter((trial) => trial.front && !trial.label);
   const baselines = shown.filter((trial) => trial.label);
   const middle = Math.sqrt(Math.min(...shown.map((trial) => trial[cost])) * (end ?? 1));
+  const confirmed = shown.filter(isConfirmed);
   const list = [
+    ...(byMeans ? [searchedLine(choice)] : []),
     { type: "scatter", mode: "lines", x: steps.map(([x]) => x), y: steps.map(([, y]) => y), name: "best at this cost", meta: "front", line: { shape: "hv", color: colour("front"), width: 1.5 }, hoverinfo: "skip" },
+    ...(confirmed.length ? [scatter(confirmed, "trial", "confirmed", { symbol: "circle-open", size: 9, line: { width: 2 } })] : []),
     scatter(members, "front", "front", { symbol: "circle", size: 10 }),
   ];
   if (baselines.length) {
@@ -96,24 +108,28 @@ function traces(choice) {
 // Plotly reads a little HTML in labels, entities among it.
 const escaped = (text) => text.replace(/[&<>]/g, (letter) => `&#${letter.charCodeAt(0)};`);
 
+// Off the front, with a mean: Plotly draws it, with its error.
+const isConfirmed = (trial) => page.run.byMeans && trial.ranked && !trial.front && !trial.label;
+
 function cloudOf(name, choice) {
-  if (name === "trial") return page.run.complete.filter((trial) => !trial.front && !trial.label && drawable(choice, heightOf(trial, choice)));
+  if (name === "trial") return page.run.ended.filter((trial) => !trial.front && !trial.label && !isConfirmed(trial) && drawable(choice, heightOf(trial, choice)));
   if (!choice.others) return [];
   return page.run.trials.filter((trial) => trial.accuracy === null && trial.at !== null && drawable(choice, heightOf(trial, choice)));
 }
 
 function layoutOf(choice) {
-  const { complete, trials, nouns, template } = page.run;
+  const { ended, trials, nouns, template } = page.run;
   const { cost } = choice;
-  const within = complete.length ? complete : trials.filter((trial) => trial.at !== null);
+  const within = ended.length ? ended : trials.filter((trial) => trial.at !== null);
   const all = [...within, ...(choice.others ? trials.filter((trial) => trial.at !== null) : [])];
   const layout = structuredClone(template);
   paintLayout(layout);
   layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)"; // the cloud lies beneath
   const rangeX = padded(all.map((trial) => trial[cost]), choice.logX, choice.logX ? 0.04 : 0);
   const heights = within.map((trial) => heightOf(trial, choice)).filter((y) => drawable(choice, y));
-  const errors = choice.bars ? within.flatMap((trial) => [1, -1].map((sign) => heightOf(trial, choice) + sign * standardError(trial.at))).filter((y) => drawable(choice, y)) : [];
-  const rangeY = padded([...heights, ...errors], choice.logY, choice.logY ? 0.03 : 0.002);
+  const errors = choice.bars ? within.flatMap((trial) => [1, -1].map((sign) => heightOf(trial, choice) + sign * errorOf(trial))).filter((y) => drawable(choice, y)) : [];
+  const before = page.run.byMeans ? searchedLine(choice).y : [];
+  const rangeY = padded([...heights, ...errors, ...before], choice.logY, choice.logY ? 0.03 : 0.002);
   const ticks = choice.logX ? logTicks(rangeX, narrow.matches ? 5 : 9) : null;
   Object.assign(layout.xaxis, {
     type: choice.logX ? "log" : "linear",
@@ -133,6 +149,7 @@ function layoutOf(choice) {
   layout.dragmode = touch ? false : "zoom";
   layout.uirevision = JSON.stringify([cost, choice.error, choice.logX, choice.logY]); // zooming stays while the axes do
   layout.shapes = shapes(choice);
+  if (paper.on) fitPaper(layout);
   return layout;
 }
 
@@ -162,7 +179,7 @@ async function drawExplorer() {
   keepZoom(plot, layout, layout.uirevision);
   await Plotly.react(plot, traces(choice), layout, { ...config, modeBarButtons: [[picture, "zoom2d", "pan2d", "resetScale2d"]] });
   explorer.cloud ??= new Cloud(plot);
-  const radius = page.run.complete.length > MANY ? 2.5 : 4;
+  const radius = page.run.ended.length > MANY ? 2.5 : 4;
   const hidden = (name) => () => (plot._fullData ?? []).some((trace) => trace.name === name && trace.visible !== true);
   const group = (name, symbol, alpha) => ({
     points: cloudOf(name, choice).map((trial) => ({ x: trial[choice.cost], y: heightOf(trial, choice), trial })),
@@ -181,10 +198,10 @@ async function drawExplorer() {
 }
 
 function nameExplorer({ cost }) {
-  const { complete, nouns } = page.run;
+  const { ended, nouns } = page.run;
   const { plot } = explorer;
   for (const layer of plot.querySelectorAll(".main-svg")) layer.setAttribute("aria-hidden", "true");
-  plot.setAttribute("aria-label", `Chart of validation accuracy against ${nouns[cost]} of ${complete.length} complete trials. Arrow keys step through them by cost; the tables below hold the same numbers.`);
+  plot.setAttribute("aria-label", `Chart of validation accuracy against ${nouns[cost]} of ${ended.length} complete trials. Arrow keys step through them by cost; the tables below hold the same numbers.`);
 }
 
 // A picture of the chart with the points beneath it.
@@ -244,7 +261,7 @@ function showTip(point) {
 
 function step(key) {
   const { cost } = settings();
-  const order = [...page.run.complete].sort((a, b) => a[cost] - b[cost] || a.accuracy - b.accuracy);
+  const order = [...page.run.ended].sort((a, b) => a[cost] - b[cost] || a.level - b.level);
   const here = order.indexOf(page.chosen);
   const to = { ArrowRight: here + 1, ArrowUp: here + 1, ArrowLeft: here - 1, ArrowDown: here - 1, Home: 0, End: order.length - 1 }[key];
   if (to === undefined) return false;
@@ -281,11 +298,16 @@ function startExplorer() {
   plot.addEventListener("focusout", () => showTip(null));
 }
 
+// The ring and the budget's line, once a frame: a step of the slider moves both, and may come more often than it can be drawn.
 function mark() {
-  if (!explorer.cloud) return;
-  const choice = settings();
-  const { x, y } = ringAt(choice);
-  Plotly.update(explorer.plot, { x: [x], y: [y] }, { shapes: shapes(choice) }, [explorer.plot.data.length - 1]);
+  if (!explorer.cloud || explorer.waiting) return;
+  explorer.waiting = true;
+  requestAnimationFrame(() => {
+    explorer.waiting = false;
+    const choice = settings();
+    const { x, y } = ringAt(choice);
+    Plotly.update(explorer.plot, { x: [x], y: [y] }, { shapes: shapes(choice) }, [explorer.plot.data.length - 1]);
+  });
 }
 on("choose", mark);
 on("budget", mark);

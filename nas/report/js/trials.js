@@ -8,6 +8,7 @@ const KEYS = {
   name: (trial) => trial.number,
   state: (trial) => trial.state,
   accuracy: (trial) => trial.accuracy ?? -1,
+  mean: (trial) => trial.estimate?.mean ?? -1,
   epochs: (trial) => trial.epochs,
   seconds: (trial) => trial.seconds,
   about: (trial) => trial.net.about,
@@ -15,11 +16,13 @@ const KEYS = {
 const keyOf = (name) => KEYS[name] ?? ((trial) => trial[name]);
 
 function columnsOf() {
-  const { costs, nouns } = page.run;
+  const { costs, nouns, repeats } = page.run;
+  const again = Object.keys(repeats).length ? [["mean", "Mean ± s.e. (seeds), %", (trial) => (trial.estimate ? overSeeds(trial.estimate).replace(" %", "").replace(" seeds", "") : "–")]] : [];
   return [
     ["name", "Trial", (trial) => trial.label || String(trial.number)],
     ["state", "State", (trial) => trial.state],
     ["accuracy", "Accuracy, %", (trial) => (trial.accuracy === null ? "–" : formatPercent(trial.accuracy))],
+    ...again,
     ...costs.map((cost) => [cost, nouns[cost][0].toUpperCase() + nouns[cost].slice(1), (trial) => formatPrice(cost, trial[cost])]),
     ["epochs", "Epochs", (trial) => String(trial.epochs)],
     ["seconds", "Time", (trial) => formatSeconds(trial.seconds)],
@@ -89,7 +92,7 @@ function toRow(place) {
 }
 
 function sortBy(name) {
-  table.descending = table.sort === name ? !table.descending : name === "accuracy";
+  table.descending = table.sort === name ? !table.descending : name === "accuracy" || name === "mean";
   table.sort = name;
   $("trials-scroll").scrollTop = 0;
   drawHead();
@@ -110,8 +113,8 @@ function drawHead() {
 // Exact numbers, for scripts and spreadsheets; of the trials that are shown, in their order.
 function exported(separator) {
   const { costs } = page.run;
-  const head = ["number", "label", "state", "front", "accuracy", ...costs, "epochs", "seconds", "digest", "network", "reason"];
-  const line = (trial) => [trial.number, trial.label, trial.state, trial.front, trial.accuracy ?? "", ...costs.map((cost) => trial[cost]), trial.epochs, trial.seconds, trial.net.digest, trial.net.about, trial.reason];
+  const head = ["number", "label", "state", "front", "accuracy", "accuracy_mean", "accuracy_std_error", "accuracy_seeds", ...costs, "epochs", "seconds", "digest", "network", "reason"];
+  const line = (trial) => [trial.number, trial.label, trial.state, trial.front, trial.accuracy ?? "", trial.estimate?.mean ?? "", trial.estimate?.error ?? "", trial.estimate?.n ?? 0, ...costs.map((cost) => trial[cost]), trial.epochs, trial.seconds, trial.net.digest, trial.net.about, trial.reason];
   const cell = (value) => {
     const text = String(value);
     if (separator === "\t") return text.replace(/\s+/g, " ");

@@ -1,0 +1,93 @@
+"""`nas confirm`: the networks of a run's front trained again from further seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nas.commands.options import examples, json_option, run_argument
+from nas.commands.search import GpuShare, Seconds, Shown, quiet_option
+
+if TYPE_CHECKING:
+    from nas.confirmation import Confirmation
+    from nas.progress import Tally
+    from nas.run import Run
+
+
+@click.command(
+    epilog=examples(
+        "nas confirm results/my-run",
+        "nas confirm results/my-run --seeds 5 --within 0.5",
+        "nas confirm results/my-run --executor local",
+    )
+)
+@run_argument
+@click.option(
+    "--seeds", type=int, default=3, show_default=True, help="Further seeds, of weights and of the order of images."
+)
+@click.option(
+    "--within",
+    metavar="POINTS",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Train those too that would be on the front with so many points of accuracy more, as 0.5.",
+)
+@click.option("--workers", type=int, help="Trainings at once, in place of the run's setting; 0: as many as fit.")
+@click.option("--gpus-per-trial", type=GpuShare(), help="In place of the run's setting; a number or auto.")
+@click.option("--cpus-per-trial", type=float, help="In place of the run's setting.")
+@click.option("--address", help="Of a running Ray cluster, in place of the run's setting.")
+@click.option("--storage", metavar="URL", help="The whole URL of the run's database, whose password it does not keep.")
+@click.option("--trial-timeout", type=Seconds(), metavar="30m|2h|...", help="In place of the run's setting.")
+@click.option("--executor", "kind", type=click.Choice(["ray", "local"]), help="In place of the run's setting.")
+@click.option("--dataset", help="Where the run's data lie now, if they were moved: imagefolder:PATH or npz:PATH.")
+@click.option("--download", is_flag=True, help="Download the data set if it is no longer there.")
+@quiet_option
+@json_option
+def confirm(run: Path, seeds: int, within: float, quiet: bool, as_json: bool, download: bool, **changes: Any) -> None:
+    """Train the networks of a run's front, and its baselines, again from further seeds; rank the front by their means.
+
+    A search trains each network once, and the best of many are the best partly by luck. Recipe, data and split stay those of the
+    search. Once all of the front is confirmed, `nas front`, the report and exports go by means, with standard errors.
+
+    After an interruption the same command goes on; what is trained is not trained again, also with more --seeds.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    shown = Shown(quiet, as_json)
+    conclude(run_confirm(run, shown, seeds=seeds, within=within, download=download, **given), shown)
+
+
+def run_confirm(path: Path, shown: Shown, **options: Any) -> Run:
+    from nas.confirmation import confirm as run
+    from nas.confirming import TrainingLines, Trainings, TrainingsLive
+
+    def display(confirmation: Confirmation) -> Tally:
+        if shown.quiet:
+            return Trainings(confirmation)
+        if shown.stream.isatty():
+            from rich.console import Console
+
+            return TrainingsLive(confirmation, Console(file=shown.stream))
+        return TrainingLines(confirmation, shown.stream)
+
+    return run(path, say=shown.say, display=display, **options)
+
+
+def conclude(run: Run, shown: Shown) -> None:
+    from nas.commands.front import front_data, print_front
+    from nas.commands.output import print_json
+    from nas.text import shown as path_shown
+
+    if shown.as_json:
+        print_json(front_data(run))
+        return
+    folder = path_shown(run.path)
+    if shown.quiet:
+        click.echo(folder)
+        return
+    shown.say("")
+    print_front(run)
+    shown.say(f"\nReport:  {path_shown(run.path / 'report.html')}  (open it in a browser)")
+    shown.say(f"Configs: {path_shown(run.path / 'front')}/  (the front, one file a network)")

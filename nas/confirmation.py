@@ -1,0 +1,269 @@
+"""The networks of a run's front trained again from further seeds, in the run's folder: what `nas confirm` does.
+
+Everything but the seed of weights and batches is the search's: recipe, proxy, data, split, device, precision, executor. What is
+trained is the front as searched, the known networks that the run has as baselines and, if asked for, what is near the front.
+
+`RUN/confirmed/NAME/seedK/` is a trial's folder (`nas.work`): a checkpoint while it trains, `result.json` at its end. Nothing else
+is kept: what has a result is not trained again, what was in flight goes on behind its last epoch. The study is only read. The
+run's lock is held, so that neither a search nor another confirmation works on the run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nas import fencing, ranking
+from nas.desk import Desk, Told
+from nas.errors import NasError, UsageError, WriteError
+from nas.execution import Say, execute
+from nas.execution import check as check_executor
+from nas.jobs import Job
+from nas.layout import ATTRIBUTE, LOCK
+from nas.locks import RunLock, take
+from nas.opening import open_study, reading_study
+from nas.outcomes import Counts, result_of
+from nas.preflight import check_room
+from nas.progress import Tally
+from nas.records import Trial
+from nas.repeats import repeat_folder
+from nas.request import check_asked
+from nas.retries import Cause
+from nas.run import Run, load_run
+from nas.searching import Interrupted, leave, load_again, other_versions, training_data
+from nas.settings import FILE, Settings
+from nas.storage import resolved
+from nas.text import counted, format_seconds, shown
+
+SEEDS = 3
+LEAST, MOST = 2, 1000  # seeds: one alone says nothing about the spread
+FAILURES_AT_FIRST = 5  # that many with nothing trained, and it is not the networks' fault
+
+
+class Confirmation(Desk):
+    """The trainings that confirm a run's front, as executors take them. A context manager: entering takes the run's lock.
+
+    seeds: how many further ones, the run's own + 1, + 2, ... They are gone through one after the other, so that all networks have
+    equally many behind each pass. within: how much accuracy, as a share, networks may lack to the front and be trained too. storage: the
+    whole URL of the study's database, where the settings may not keep its password.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Settings, seeds: int = SEEDS, within: float = 0.0, storage: str | None = None
+    ) -> None:
+        super().__init__()
+        self.folder = folder
+        self.seeds, self.within, self.storage = seeds, within, storage
+        self.objectives = settings.parsed_objectives()
+        self.url = resolved(settings.storage, storage, folder)
+        # Each is trained to its end, whatever the search stopped early.
+        self.settings = dataclasses.replace(settings, stopping={}, plan={})
+        self.counts = Counts()
+        self.trials: list[Trial] = []
+        self.front: list[Trial] = []  # as searched
+        self._trial_of: dict[str, Trial] = {}
+        self._accuracies: dict[int, list[float]] = {}
+        self._last_failure = ""
+        self._lock: RunLock | None = None
+
+    def __enter__(self) -> Self:
+        self._lock = take(self.folder / LOCK)
+        try:
+            if self._lock.took_over:
+                self.recovered.append(f"took the run over {self._lock.took_over}")
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def _open(self) -> None:
+        run = load_run(self.folder, self.storage)  # behind the lock: nobody adds to it from now on
+        self._check_settings()
+        self.front = run.searched_front()
+        if not self.front:
+            raise NasError(f"{self.folder}: no trial is complete yet, so that there is no front to confirm")
+        near = {trial.number for trial in ranking.near(run.trials, run.directions, self.within)}
+        self.trials = [trial for trial in run.complete() if trial.number in near or trial.label]
+        seeds = range(self.settings.seed + 1, self.settings.seed + 1 + self.seeds)
+        for job, trial in ((self._job(trial, seed), trial) for seed in seeds for trial in self.trials):
+            self._trial_of[job.key] = trial
+            self._adopt(job)
+        self.settings = dataclasses.replace(self.settings, trials=len(self._trial_of))
+
+    def _check_settings(self) -> None:
+        """UsageError if the study was begun with other settings than `run.yaml` now says: what follows could not be compared."""
+        study = open_study(self.folder, self.settings, self.url)
+        with reading_study(self.folder, self.url):
+            kept = None if study is None else study.user_attrs.get(ATTRIBUTE)
+        if kept is not None:
+            now = Settings.load(self.folder)
+            now.check_unchanged(Settings.from_dict(kept, str(self.folder / FILE)), self.folder, self.url is None)
+
+    def _job(self, trial: Trial, seed: int) -> Job:
+        folder = repeat_folder(self.folder, trial, seed)
+        latency = trial.latency.to_dict() if trial.latency else {}
+        return Job(f"{folder.parent.name}/{folder.name}", folder, trial.architecture, seed, latency=latency)
+
+    def _adopt(self, job: Job) -> None:
+        result = result_of(job)
+        if result is not None and result["state"] == "failed" and result.get("cause") != Cause.DIVERGED:
+            job.result_path.unlink()  # for the machine's sake, maybe, which was mended since
+            result = None
+        if result is not None:
+            self._record(job, result)
+        else:
+            self._reopen(job, job.key)
+
+    def trial_of(self, job: Job) -> Trial:
+        return self._trial_of[job.key]
+
+    def accuracies(self, trial: Trial) -> list[float]:
+        """Those of the further seeds so far."""
+        return self._accuracies.get(trial.number, [])
+
+    @property
+    def finished(self) -> bool:
+        return not self._flying and not self._queue
+
+    @property
+    def begun(self) -> bool:
+        return True
+
+    @property
+    def waiting_seconds(self) -> float:
+        """Training that is left, by what the search spent on the same networks."""
+        return sum(self.trial_of(job).seconds for job in self._queue)
+
+    def ask(self, told: Told = lambda job, result: None) -> Job | None:
+        self._check_mine()
+        if not self.counts.complete and self.counts.failed >= FAILURES_AT_FIRST:
+            raise NasError(f"{self.counts.failed} trainings failed, the last because: {self._last_failure}")
+        return self._next_waiting(told)
+
+    def known(self) -> list[tuple[str, tuple[float, ...]]]:
+        return []
+
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Latencies are those that the search measured."""
+
+    def keep(self, settings: Settings) -> None:
+        """For this time; `run.yaml` says what the search went by."""
+        self.settings = settings
+
+    def account(self, entry: Mapping[str, Any]) -> None:
+        """It is no session of the search; each result says how long it took."""
+
+    def _check_mine(self) -> None:
+        assert self._lock is not None, "use `with Confirmation(...)`"
+        self._lock.check()
+
+    def _record(self, job: Job, result: Mapping[str, Any]) -> None:
+        if result["state"] == "failed":
+            self.counts.failed += 1
+            self._last_failure = result["reason"]
+        else:
+            self.counts.complete += 1
+            self._accuracies.setdefault(self.trial_of(job).number, []).append(result["accuracy"])
+        fencing.end(job)
+
+
+def confirm(
+    path: str | Path,
+    *,
+    seeds: int = SEEDS,
+    within: float = 0.0,
+    say: Say | None = None,
+    display: Callable[[Confirmation], Tally] = Tally,
+    download: bool = False,
+    storage: str | None = None,
+    dataset: str | None = None,
+    **executor: Any,
+) -> Run:
+    """Train the networks of a run's front from so many further seeds, leave report and front anew; the run, with their means.
+
+    within: how many points of accuracy (1 is a hundredth) other networks may lack to the front and be trained too. dataset, storage
+    and executor are those of `nas.searching.resume`. UsageError for what can't be done as asked; Interrupted if the user stopped it: the
+    same call goes on.
+    """
+    say = say or (lambda text: None)
+    check_seeds(seeds, "--seeds")
+    if not 0 <= within <= 100:
+        raise UsageError(f"--within {within:g}: points of accuracy, from 0 to 100")
+    folder = Path(path).absolute()
+    begun = Settings.load(folder)
+    check_asked({"kind": begun.executor["kind"], **executor})
+    if text := other_versions(begun):
+        say(text)
+    settings = dataclasses.replace(begun, executor={**begun.executor, **executor})
+    again = f"nas confirm {shown(folder)} --seeds {seeds}{f' --within {within:g}' if within else ''}"
+    try:
+        stopped = _drive(Confirmation(folder, settings, seeds, within / 100, storage), say, display, download, dataset)
+        run = load_run(folder, storage)
+        leave(run)
+    except WriteError as error:
+        raise WriteError(
+            f"{error}; everything that was saved is kept. When it can be written again, go on with: {again}"
+        ) from error
+    if stopped:
+        raise Interrupted(f"stopped; everything so far is kept. Go on with: {again}")
+    return run
+
+
+def check_seeds(seeds: int, option: str) -> None:
+    """UsageError for a number of seeds that can't be meant."""
+    if not LEAST <= seeds <= MOST:
+        raise UsageError(f"{option} {seeds}: from {LEAST}, since the spread of one can't be told, to {MOST}")
+
+
+def _drive(
+    confirmation: Confirmation,
+    say: Say,
+    display: Callable[[Confirmation], Tally],
+    download: bool,
+    dataset: str | None,
+) -> bool:
+    """Train; whether the user stopped it."""
+    with confirmation:
+        for text in confirmation.recovered:
+            say(f"recovered: {text}")
+        say(_planned(confirmation))
+        if confirmation.finished:
+            return False
+        settings = confirmation.settings
+        check_executor(settings)
+        if dataset is not None:
+            settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": dataset})
+        loaded = load_again(confirmation.folder, settings, say, download=download)
+        check_room(confirmation.folder, settings, say, begun=True)
+        try:
+            execute(confirmation, training_data(loaded, settings.seed, settings.training_proxy()), say, display)
+        except KeyboardInterrupt:
+            return True
+        return not confirmation.finished
+
+
+def _planned(confirmation: Confirmation) -> str:
+    members = {trial.number for trial in confirmation.front}
+    others = [trial for trial in confirmation.trials if trial.number not in members]
+    baselines = sum(bool(trial.label) for trial in others)
+    near = len(others) - baselines
+    parts = [f"{len(members)} on the front as searched"]
+    parts += [f"{near} within {100 * confirmation.within:g} points of it"] if near else []
+    parts += [counted(baselines, "baseline")] if baselines else []
+    wanted, left = confirmation.settings.trials, len(confirmation._queue)
+    pace = f", about {format_seconds(confirmation.waiting_seconds)} of training by the search's pace" if left else ""
+    done = f"{wanted - left} of them done already" if wanted > left else "none of them done yet"
+    return (
+        f"Confirming {counted(len(confirmation.trials), 'network')} ({', '.join(parts)}) from {confirmation.seeds} further seeds "
+        f"each: {counted(wanted, 'training')}, {done}{pace}."
+    )
