@@ -25,11 +25,7 @@ from nas.text import printable
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("search", "nas.commands.search", "Search a space for the networks that are best on your images."),
     ("resume", "nas.commands.search", "Go on with a run that was interrupted."),
-    (
-        "confirm",
-        "nas.commands.confirm",
-        "Train a run's best networks again from further seeds; rank them by their means.",
-    ),
+    ("confirm", "nas.commands.confirm", "Train a run's front again from further seeds; rank by means."),
     ("spaces", "nas.commands.spaces", "List the search spaces, or describe one."),
     ("profile", "nas.commands.profile", "Exact params, MACs and activations of networks, piece by piece."),
     ("plan", "nas.commands.plan", "What a search would take, and cost, in so many hours."),

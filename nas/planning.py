@@ -30,6 +30,7 @@ from nas.proxy import Proxy
 from nas.recipe import Recipe
 from nas.space import SearchSpace
 from nas.stopping import Policy, rungs
+from nas.text import counted
 from nas.throughput import throughput
 
 SAMPLES = 100  # random networks that stand for the trials
@@ -179,7 +180,7 @@ def proposed(
     count = room(epochs) if trials is None else trials
     if count < 1:
         raise UsageError(
-            f"{seconds:,.0f} s are too short for even one trial: {start:.0f} s for the start, {mean:.0f} s for {epochs} epochs, "
+            f"{seconds:,.0f} s are too short for even one trial: {start:.0f} s for the start, {mean:.0f} s for {counted(epochs, 'epoch')}, "
             f"{close:.0f} s for the end"
         )
     first, share = saving(policy, epochs)

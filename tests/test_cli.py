@@ -65,7 +65,7 @@ def test_version_is_the_package_s():
     ("arguments", "message"),
     [
         (["serach"], "did you mean 'search'?"),
-        (["frobnicate"], "known: search, resume, spaces"),
+        (["frobnicate"], "known: search, resume, confirm, spaces"),
         (["--frobnicate"], "No such option"),
         (["profile"], "Missing argument 'NAME|CONFIG...'; see nas profile --help"),
         (["front"], "Missing argument 'RUN'"),

@@ -115,7 +115,7 @@ TABLE: dict[str, set[str]] = {
     "throughput": {"architecture", "batches", "network", "recipe", "train"},
     "packing": {"architecture", "budget", "jobs", "memory", "proxy", "recipe", "space", "throughput", "train", "work"},
     "hours": {"jobs", "planning", "proxy", "recipe", "space", "stopping", "text", "train"},
-    "planning": {"architecture", "memory", "network", "proxy", "recipe", "space", "stopping", "throughput"},
+    "planning": {"architecture", "memory", "network", "proxy", "recipe", "space", "stopping", "text", "throughput"},
     "layout": {"storage"},
     "opening": {"files", "layout", "salvage", "settings", "storage"},
     "trials": {

@@ -160,7 +160,7 @@ def compare(
 def _introduce(comparison: Comparison, changes: dict[str, list[str]]) -> None:
     from nas.commands.output import note
     from nas.network import cost_of
-    from nas.text import describe, format_count
+    from nas.text import counted, describe, format_count
 
     for name, network in comparison.networks.items():
         cost = cost_of(network)
@@ -171,7 +171,7 @@ def _introduce(comparison: Comparison, changes: dict[str, list[str]]) -> None:
     note(f"data: {data['source']}")
     note(f"images: {data['train_images']:,} to train on, {data['validation_images']:,} for validation")
     note(
-        f"recipe: {recipe.epochs} epochs, {recipe.batch_size} images a step, learning rate {recipe.learning_rate:g}, "
+        f"recipe: {counted(recipe.epochs, 'epoch')}, {recipe.batch_size} images a step, learning rate {recipe.learning_rate:g}, "
         f"{comparison.precision} on {comparison.device}"
     )
     total, missing = len(comparison.entries), len(comparison.missing())

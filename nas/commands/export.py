@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog=examples(
         "nas export results/my-run",
-        "nas export results/my-run --top 3 --out configs",
-        "nas export results/my-run --trial 12 --format python",
+        "nas export results/my-run --top 3 --format python --out models",
         "nas export trained --format onnx --format huggingface --out models",
         "nas export resnet50 --format python --out resnet50.py",
         "nas export results/my-run --format onnx --format pt2 --measure --batch 1,32 --threads 1",

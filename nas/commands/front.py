@@ -75,7 +75,7 @@ def print_front(run: Run) -> None:
     from nas.commands.output import MACS_NOTE, console, print_table, say
     from nas.report import confirmed
     from nas.report.tables import mean_cell
-    from nas.text import format_count, format_ms, format_percent
+    from nas.text import counted, format_count, format_ms, format_percent
 
     rows = _rows(run)
     data = run.config["dataset"]
@@ -119,7 +119,7 @@ def print_front(run: Run) -> None:
         numbered = [(line[0], text) for line, text in zip(lines, described, strict=True)]
         print_table((">#", "Description"), numbered, strong=bends, style=STRONG)
     epochs = max(row["epochs"] for row in rows)
-    after = f" after {epochs} epochs" if epochs else ""
+    after = f" after {counted(epochs, 'epoch')}" if epochs else ""
     once = ", of the one training in the search" if again else ""
     say(f"\nAcc. is the accuracy on the validation split{after}{once}. {MACS_NOTE}")
     for sentence in confirmed.sentences(run):
@@ -154,18 +154,18 @@ def _failed(run: Run) -> str:
 
 def _standing(run: Run) -> str:
     """How far the run is, in a sentence."""
-    from nas.text import shown
+    from nas.text import counted, shown
 
     trained = run.count("complete") + run.count("stopped")
-    counted = f"{trained} of {run.config['trials']} trials trained"
+    standing = f"{trained} of {counted(run.config['trials'], 'trial')} trained"
     if stopped := run.count("stopped"):
-        counted += f" ({stopped} of them stopped early)"
+        standing += f" ({stopped} of them stopped early)"
     endings = [_failed(run)] if run.count("failed") else []
     if rejected := run.count("rejected"):
         endings.append(f"{rejected} rejected")
     if duplicates := run.count("duplicate"):
         endings.append(f"{duplicates} duplicate{'s' if duplicates > 1 else ''}")
-    counts = ", ".join([counted, *endings])
+    counts = ", ".join([standing, *endings])
     if run.status == "running":
         return f"The run is going on: {counts}."
     if run.status == "unfinished":

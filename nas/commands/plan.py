@@ -52,7 +52,7 @@ def plan(settings: tuple[str, ...], price_per_gpu_hour: float | None, as_json: b
     from nas.request import Request
     from nas.searching import plan as planned
     from nas.space_file import parse_overrides
-    from nas.text import format_bytes, format_seconds
+    from nas.text import counted, format_bytes, format_seconds
 
     if options["hours"] is None and options["gpu_hours"] is None:
         raise UsageError("how long may it take? --hours or --gpu-hours")
@@ -77,7 +77,9 @@ def plan(settings: tuple[str, ...], price_per_gpu_hour: float | None, as_json: b
     say(f"One of {found['slots']} trials at once on this machine's {kind}s trains {rates}.")
     say(f"A training step takes at most about {format_bytes(found['memory'])} (predicted).")
     between = f" ({found['fewest']} to {found['most']})" if found["fewest"] < found["most"] else ""
-    say(f"Plan: {found['trials']} trials{between} of {found['epochs']} epochs, {found['slots']} at once.")
+    say(
+        f"Plan: {counted(found['trials'], 'trial')}{between} of {counted(found['epochs'], 'epoch')}, {found['slots']} at once."
+    )
     if found["rungs"]:
         say(
             f"Rungs, behind which trials are stopped: epochs {', '.join(map(str, found['rungs']))}. What this saves is counted."

@@ -197,7 +197,7 @@ def introduce(training: FullTraining, changes: list[str]) -> None:
     from nas.commands.output import note
     from nas.data import Streamed
     from nas.network import cost_of
-    from nas.text import describe, format_count
+    from nas.text import counted, describe, format_count
 
     network, recipe, data = training.architecture, training.recipe, training.data
     cost = cost_of(network)
@@ -224,7 +224,7 @@ def introduce(training: FullTraining, changes: list[str]) -> None:
         f"{len(training.dataset.y_test):,} for the test at the end"
     )
     note(
-        f"recipe: {recipe.epochs} epochs, {recipe.batch_size} images a step, learning rate {recipe.learning_rate:g}, "
+        f"recipe: {counted(recipe.epochs, 'epoch')}, {recipe.batch_size} images a step, learning rate {recipe.learning_rate:g}, "
         f"{training.precision} on {training.device}"
         + (f", {training.group.size} processes with a part of each step's images" if training.group.size > 1 else "")
     )
@@ -409,12 +409,12 @@ def _progress() -> Progress:
 
 
 def conclude(result: dict[str, Any], folder: str) -> None:
-    from nas.text import format_percent, format_seconds
+    from nas.text import counted, format_percent, format_seconds
 
     test, validation = result["test"], result["validation"]
     click.echo(
         f"test accuracy {format_percent(test['accuracy'])} % on {test['images']:,} images "
         f"(standard error {format_percent(test['standard_error'])}; validation {format_percent(validation['accuracy'])} %), "
-        f"after {result['recipe']['epochs']} epochs in {format_seconds(result['seconds'])}"
+        f"after {counted(result['recipe']['epochs'], 'epoch')} in {format_seconds(result['seconds'])}"
     )
     click.echo(f"weights, config, log.csv and report.html: {folder}")

@@ -18,7 +18,7 @@ from nas.report.gradient_section import NORMS, spans, what_is_drawn
 from nas.report.markup import Html, table, tag
 from nas.report.page import Chart, document
 from nas.report.sections import MACS, facts, tied
-from nas.text import describe, format_count, format_percent, format_seconds, points
+from nas.text import counted, describe, format_count, format_percent, format_seconds, points
 
 if TYPE_CHECKING:
     from nas.architecture import Architecture
@@ -137,7 +137,7 @@ def _title(findings: Findings) -> str:
 def _opening(findings: Findings) -> Html:
     recipe = findings.recipe
     trained = (
-        f"Trained one after another by the same recipe ({recipe.epochs} epochs, {recipe.batch_size} images a step, peak learning"
+        f"Trained one after another by the same recipe ({counted(recipe.epochs, 'epoch')}, {recipe.batch_size} images a step, peak learning"
         f" rate {recipe.learning_rate:g}) on the same split of {findings.dataset['name']}"
     )
     seeds = (

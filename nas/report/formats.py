@@ -76,7 +76,17 @@ def as_markdown(run: Run) -> str:
     if rows:
         again = any(row["accuracy_seeds"] for row in rows)
         measured = ("In the search, %", "Mean ± s.e. (seeds), %") if again else ("Accuracy, %",)
-        head = ("#", "Trial", *measured, "Parameters", "MACs", "Activations", *_LATENCY[:timed], "Network", "")
+        head = (
+            "#",
+            "Trial",
+            *measured,
+            "Parameters",
+            "MACs",
+            "Activations",
+            *(["Latency"] if timed else []),
+            "Network",
+            "",
+        )
         body = [
             (
                 str(row["rank"]),
@@ -94,7 +104,16 @@ def as_markdown(run: Run) -> str:
         parts += [_md(sentence) for sentence in confirmed.sentences(run)] if again else []
     parts += [_md(answer.caveat(run))]
     if trials:
-        columns = ("Trial", "State", "Accuracy, %", "Parameters", "MACs", *_LATENCY[:timed], "Epochs", "Network")
+        columns = (
+            "Trial",
+            "State",
+            "Accuracy, %",
+            "Parameters",
+            "MACs",
+            *(["Latency"] if timed else []),
+            "Epochs",
+            "Network",
+        )
         lines = [
             (
                 row["label"] or str(row["trial"]),
@@ -122,9 +141,6 @@ def as_markdown(run: Run) -> str:
     }
     parts += ["## How to repeat it", _table(("What", "Value"), [(key, str(value)) for key, value in facts.items()])]
     return "\n\n".join(parts).encode("utf-8", "replace").decode() + "\n"
-
-
-_LATENCY = ("Latency",)
 
 
 def _timed(row: Mapping[str, Any]) -> str:
