@@ -95,6 +95,7 @@ def test_logits_are_timms(name):
         ("timm:resnest26d", ["ResNestBottleneck blocks", "RadixSoftmax"]),
         ("timm:fbnetc_100", ["a 1x1 without expansion before the depthwise"]),
         ("timm:tf_efficientnet_b0", ["blocks.1.0 and 3 more: Conv2dSame"]),
+        ("timm:efficientnet_b0_gn", ["GroupNormAct in place of a batch norm"]),
         ("timm:mixnet_s", ["MixedConv2d in place of a convolution"]),
         ("timm:resnext26ts", ["a stem of 3x3 to 24, 3x3 to 32, 3x3 to 64 and MaxPool2d"]),
         ("timm:seresnext26ts", ["squeeze-excitation with ReLU in a block with silu"]),

@@ -24,7 +24,7 @@ KEPT = {
     "resnet": {"resnet18", "resnet50", "resnet50d", "seresnet50", "resnext50_32x4d", "wide_resnet50_2"},
     "regnet": {"regnetx_002", "regnety_004"},
     "byobnet": {"gernet_s", "gernet_m", "gernet_l"},
-    "efficientnet": {"efficientnet_b0", "mnasnet_100", "semnasnet_100", "mobilenetv2_100", "efficientnetv2_rw_s"},
+    "efficientnet": {"efficientnet_b0", "mnasnet_100", "semnasnet_100", "mobilenetv2_100", "efficientnetv2_rw_t"},
 }
 
 

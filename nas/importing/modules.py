@@ -112,6 +112,9 @@ def strangers(network: nn.Module) -> Iterator[str]:
     for name in sorted({type(module).__name__ for module in network.modules() if not any(module.children())} - KNOWN):
         if name not in ("BatchNormAct2d",):
             yield f"{name}, which no block of ours has"
+    for name in sorted({type(module).__name__ for module in network.modules()}):  # some hold their activation
+        if "Norm" in name and name not in ("BatchNorm2d", "BatchNormAct2d", "ConvNormAct", "Conv2dNormActivation"):
+            yield f"{name} in place of a batch norm"
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             if module.dilation != (1, 1):
