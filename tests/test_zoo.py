@@ -381,3 +381,12 @@ def test_about_quotes_the_accuracy_of_torchvisions_first_weights_of_this_resolut
     assert weights.transforms().crop_size == [pixels]
     accuracy = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
     assert f"ImageNet top-1 {accuracy:.3f} % ({said})" in zoo.about(name)
+
+
+@NEEDS_SCRIPT
+def test_the_pages_say_how_many_there_are():
+    for name in ("README.md", "CHANGELOG.md"):
+        counts = re.findall(
+            r"the (\d+) published networks|The zoo has (\d+) networks", (SCRIPT.parents[1] / name).read_text()
+        )
+        assert [int(first or second) for first, second in counts] == [len(zoo.names())], name
