@@ -53,13 +53,15 @@ class Registry(Mapping[str, T], Generic[T]):
 def did_you_mean(name: object, known: Mapping[str, object] | list[str], most: int = 1) -> str:
     """' (did you mean "x"?)' for the nearest of `known`, or '' if none is near; up to `most` of them.
 
-    Names that differ in their first number alone go by its distance: resnet21 is nearer to resnet20 than to resnet32.
+    By the share of letters in common; of names with equally many the one whose first number is nearer, if they differ in it alone:
+    resnet21 is nearer to resnet20 than to resnet32.
     """
     text, number = _split(str(name))
 
-    def distance(found: str) -> tuple[bool, int]:
+    def distance(found: str) -> tuple[float, bool, int]:
+        unlike = -difflib.SequenceMatcher(None, found, str(name)).ratio()
         other, its = _split(found)
-        return (False, abs(its - number)) if other == text else (True, 0)
+        return (unlike, False, abs(its - number)) if other == text else (unlike, True, 0)
 
     near = sorted(difflib.get_close_matches(str(name), list(known), n=max(most, 8)), key=distance)[:most]
     if not near:
