@@ -235,6 +235,9 @@ class Difference(Merge):
 
     kind = "difference"
 
+    def module(self, width_in, width_out, stride):
+        raise AssertionError("is refused before it is built")
+
 
 @pytest.fixture
 def registered(monkeypatch):
