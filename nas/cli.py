@@ -9,6 +9,7 @@ import importlib
 import keyword
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -44,6 +45,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
 )
 
 INTERRUPTED = 130
+FIRST_SPEAKS_SECONDS = 30  # for the first of processes that train together, to say what is wrong
 
 
 class Commands(click.Group):
@@ -110,10 +112,11 @@ class Commands(click.Group):
 def _fail(message: str, status: int) -> int:
     if os.environ.get("NAS_DEBUG"):
         traceback.print_exc()
-    if (
-        status != 2 or os.environ.get("RANK", "0") == "0"
-    ):  # of processes that train together one says what is wrong with all
-        click.echo(f"error: {printable(message)}", err=True)
+    if status == 2 and os.environ.get("RANK", "0") != "0":
+        # Of processes that train together the first says what is wrong with all. torchrun ends the others as soon as one has
+        # ended; who is still there then has a fault of its own.
+        time.sleep(FIRST_SPEAKS_SECONDS)
+    click.echo(f"error: {printable(message)}", err=True)
     return status
 
 

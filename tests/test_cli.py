@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import nas
 from nas import zoo
 from nas.architecture import Architecture
-from nas.cli import COMMANDS, cli
+from nas.cli import COMMANDS, FIRST_SPEAKS_SECONDS, cli
 from nas.commands.options import COUNT
 from nas.memory import training_memory
 from nas.network import costs_by_piece
@@ -354,3 +354,14 @@ def test_an_unknown_network_names_the_near_one():
     line = refusal("profile", "resnet-5O")
     assert did_you_mean("resnet-5o", zoo.names(), NEAR) in line
     assert "or the path of a YAML or JSON config" in line
+
+
+def test_the_first_of_several_processes_says_what_is_wrong_and_another_waits_for_it(monkeypatch):
+    waits: list[float] = []
+    monkeypatch.setattr("nas.cli.time.sleep", waits.append)  # in which torchrun ends it, if the first has ended
+    monkeypatch.setenv("RANK", "0")
+    said = refusal("profile", "resnet21")
+    assert waits == []
+    monkeypatch.setenv("RANK", "1")
+    assert refusal("profile", "resnet21") == said
+    assert waits == [FIRST_SPEAKS_SECONDS]

@@ -20,6 +20,7 @@ from nas import local
 from nas.jobs import ATTEMPT, Job
 from nas.progress import Tally
 from nas.records import Epoch
+from nas.retries import RETRIES, Cause
 from nas.run import load_run
 from nas.settings import Settings
 from nas.study import Study
@@ -91,6 +92,11 @@ def lines(home: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def epochs(home: Path) -> int:
+    """How many the workers have trained so far."""
+    return sum(" done " in line for line in lines(home))
+
+
 def finish(home: Path) -> None:
     process = nas(home, ["resume", "run"])
     assert process.wait(SECONDS) == 0, said(home)
@@ -111,6 +117,11 @@ def test_a_driver_killed_at_random_moments(home: Path, faults: Faults, executor:
         home, "--trials", str(trials), "--executor", executor, *(("--workers", "2") if at_once > 1 else ())
     )
     startup, killed = 0.0, 0
+    most, idle, trained = (
+        RETRIES[Cause.PROCESS],
+        0,
+        0,
+    )  # a process that dies oftener in one epoch is taken for the trial's fault
     while killed < kills:
         begun = time.monotonic()
         process = nas(home, arguments)
@@ -119,6 +130,8 @@ def test_a_driver_killed_at_random_moments(home: Path, faults: Faults, executor:
             startup = time.monotonic() - begun
         else:
             time.sleep(rng.uniform(0.0, 1.5 * startup))
+        while at_once == 1 and idle == most and epochs(home) < trained + 2 and process.poll() is None:
+            time.sleep(0.05)
         if process.poll() is None:
             if killed % 2 and executor == "ray":
                 process.kill()
@@ -128,6 +141,8 @@ def test_a_driver_killed_at_random_moments(home: Path, faults: Faults, executor:
         assert process.wait() in (0, -signal.SIGKILL), said(home)
         if process.returncode == 0:  # it was faster than we
             trials += 8
+        # Of two epochs that were trained one is on the disk.
+        idle, trained = (0, epochs(home)) if epochs(home) >= trained + 2 else (idle + 1, trained)
         arguments = ["resume", "run", "--trials", str(trials)]
     process = nas(home, arguments)
     assert process.wait(SECONDS) == 0, said(home)
