@@ -169,12 +169,14 @@ def _by_processes(
     others = set(multiprocessing.active_children())
     os.environ.update(dict.fromkeys(THREADS, "1"))  # read when a child loads NumPy
     pool = ProcessPoolExecutor(min(jobs, len(todo)), context, _begin, (table, protocol))
+    unfinished = True
     try:
         waiting: set[Future[Repeat]] = {pool.submit(_one, *own) for own in todo}
         while waiting:
             ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in ended:
                 yield future.result()
+        unfinished = False
     except BrokenProcessPool:
         raise NasError(
             "a process of the benchmark died (out of memory?); the same command goes on from there"
@@ -185,9 +187,12 @@ def _by_processes(
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - others:
-            child.terminate()
+        if unfinished:
+            for child in set(multiprocessing.active_children()) - others:
+                child.terminate()
+        pool.shutdown(
+            cancel_futures=True
+        )  # and wait: while Python ends, the pool's thread may close what Python wakes it by
 
 
 def _begin(table: Table, protocol: Protocol) -> None:
