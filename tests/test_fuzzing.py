@@ -16,7 +16,13 @@ from nas.errors import NasError
 
 NAMES = (
     *("space", "space that extends", "config.yaml", "config.json", "--set", "run.yaml", "sessions.json", "journal"),
-    *("journal of a resumed run", "trial's result.json", "baseline's result.json", "epochs.json"),
+    *(
+        "journal of a resumed run",
+        "trial's result.json",
+        "baseline's result.json",
+        "epochs.json",
+        "trial's gradients.json",
+    ),
     *("training's result.json", "comparison's result.json", "repeats.jsonl", "table", "npz"),
     *("metadata.csv", "metadata.jsonl", "weights.pth", "weights.safetensors"),
 )
