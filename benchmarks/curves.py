@@ -21,6 +21,7 @@ from nas import searching
 from nas.budget import Budget
 from nas.jobs import Job
 from nas.network import cost_of
+from nas.request import Request
 
 COLUMNS = (
     "network",
@@ -36,7 +37,7 @@ COLUMNS = (
 )
 
 
-def record(path: Path, request: searching.Request, networks: int, seconds: float, first: int = 0) -> int:
+def record(path: Path, request: Request, networks: int, seconds: float, first: int = 0) -> int:
     """Train until the file holds `networks` of them or `seconds` have passed; how many it holds."""
     from nas.work import Bench
 
@@ -95,7 +96,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         budget = Budget({"macs": (None, args.max_macs)} if args.max_macs else {})
-        request = searching.Request(
+        request = Request(
             space=args.space,
             dataset=args.dataset,
             epochs=args.epochs,

@@ -19,6 +19,7 @@ import noop
 from nas import cluster, searching, workers
 from nas.jobs import Job
 from nas.progress import Tally
+from nas.request import Request
 from nas.study import Study
 
 NODE = 64  # GPUs, and cores, that a node says it has
@@ -91,7 +92,7 @@ def drive(args: argparse.Namespace) -> None:
     cluster.start(args.address)
     count, each = args.concurrent, args.rounds * args.concurrent
     options = {"storage": args.storage} if args.storage else {}
-    request = searching.Request(
+    request = Request(
         trials=each * len(args.seconds), out=args.out, sampler=args.sampler, seed=args.seed, space=args.space, **options
     )
     _, settings, data = searching.plan(request, lambda text: None)

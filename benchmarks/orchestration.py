@@ -22,6 +22,7 @@ from typing import Any
 from nas import cluster, searching, workers
 from nas.files import write_json
 from nas.progress import Tally
+from nas.request import Request
 from nas.study import Study
 
 
@@ -51,9 +52,7 @@ class NoOp(workers.Worker):
 
 def ours(trials: int, folder: Path, sampler: str) -> float:
     """Seconds of `trials` no-op trials, from the first suggestion to the last result; the workers' start included."""
-    _, settings, data = searching.plan(
-        searching.Request(trials=trials, out=folder / "run", sampler=sampler), lambda text: None
-    )
+    _, settings, data = searching.plan(Request(trials=trials, out=folder / "run", sampler=sampler), lambda text: None)
     with Study(folder / "run", settings) as study:
         settings.save(study.folder)
         resources = cluster.Resources.resolve(0, None, None)

@@ -29,6 +29,7 @@ from nas import cluster, report, searching, workers
 from nas.files import write_json
 from nas.jobs import Job
 from nas.progress import Tally
+from nas.request import Request
 from nas.run import load_run
 from nas.study import Study
 
@@ -71,9 +72,9 @@ class Watch(Tally):
             self.mark, self.used = now, used
 
 
-def request(trials: int, folder: Path, args: argparse.Namespace, seed: int = 0) -> searching.Request:
+def request(trials: int, folder: Path, args: argparse.Namespace, seed: int = 0) -> Request:
     options = {"storage": args.storage} if args.storage else {}
-    return searching.Request(
+    return Request(
         trials=trials, out=folder, sampler=args.sampler, seed=seed, epochs=EPOCHS, space=args.space, **options
     )
 
