@@ -133,11 +133,12 @@ def logits_of(subject: Subject, images: Tensor) -> Tensor:
 
 
 def far(got: Tensor, expected: Tensor) -> float:
-    """The greatest difference, in units of the greatest logit, of which the images must make 20 times 1e-5, which is asked."""
+    """The greatest difference, in units of the greatest logit. What the images make of the logits must agree to a hundredth."""
     assert got.shape == expected.shape
-    greatest = expected.abs().max()
-    assert (expected - expected.mean(0)).abs().max() > 20e-5 * greatest
-    return float((got - expected).abs().max() / greatest)
+    greatest, apart = expected.abs().max(), (got - expected).abs().max()
+    of_images = (expected - expected.mean(0)).abs().max()
+    assert of_images > 20e-5 * greatest and apart < 0.01 * of_images
+    return float(apart / greatest)
 
 
 def few_classes(architecture: Architecture) -> Architecture:
