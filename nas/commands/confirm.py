@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas.commands.options import examples, json_option, run_argument
-from nas.commands.search import GpuShare, Seconds, Shown, quiet_option
+from nas.commands.search import Shown, going_on_options, quiet_option
 
 if TYPE_CHECKING:
     from nas.confirmation import Confirmation
@@ -35,15 +35,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Train those too that would be on the front with so many points of accuracy more, as 0.5.",
 )
-@click.option("--workers", type=int, help="Trainings at once, in place of the run's setting; 0: as many as fit.")
-@click.option("--gpus-per-trial", type=GpuShare(), help="In place of the run's setting; a number or auto.")
-@click.option("--cpus-per-trial", type=float, help="In place of the run's setting.")
-@click.option("--address", help="Of a running Ray cluster, in place of the run's setting.")
-@click.option("--storage", metavar="URL", help="The whole URL of the run's database, whose password it does not keep.")
-@click.option("--trial-timeout", type=Seconds(), metavar="30m|2h|...", help="In place of the run's setting.")
-@click.option("--executor", "kind", type=click.Choice(["ray", "local"]), help="In place of the run's setting.")
-@click.option("--dataset", help="Where the run's data lie now, if they were moved: imagefolder:PATH or npz:PATH.")
-@click.option("--download", is_flag=True, help="Download the data set if it is no longer there.")
+@going_on_options
 @quiet_option
 @json_option
 def confirm(run: Path, seeds: int, within: float, quiet: bool, as_json: bool, download: bool, **changes: Any) -> None:

@@ -12,6 +12,7 @@ import click
 from nas.commands.options import (
     METRICS,
     RATE,
+    F,
     budget_of,
     budget_options,
     examples,
@@ -216,18 +217,39 @@ def search(
     _conclude(run, shown)
 
 
+def going_on_options(command: F) -> F:
+    """Of commands that go on with a run: in place of its settings, how and where it trains, and where its data and study lie now."""
+    for option in reversed(
+        (
+            click.option(
+                "--workers", type=int, help="Trainings at once, in place of the run's setting; 0: as many as fit."
+            ),
+            click.option("--gpus-per-trial", type=GpuShare(), help="In place of the run's setting; a number or auto."),
+            click.option("--cpus-per-trial", type=float, help="In place of the run's setting."),
+            click.option("--address", help="Of a running Ray cluster, in place of the run's setting."),
+            click.option(
+                "--storage", metavar="URL", help="The whole URL of the run's database, whose password it does not keep."
+            ),
+            click.option(
+                "--trial-timeout", type=Seconds(), metavar="30m|2h|...", help="In place of the run's setting."
+            ),
+            click.option(
+                "--executor", "kind", type=click.Choice(["ray", "local"]), help="In place of the run's setting."
+            ),
+            click.option(
+                "--dataset", help="Where the run's data lie now, if they were moved: imagefolder:PATH or npz:PATH."
+            ),
+            click.option("--download", is_flag=True, help="Download the data set if it is no longer there."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @click.command(epilog=examples("nas resume results/my-run", "nas resume results/my-run --trials 400"))
 @run_argument
 @click.option("--trials", type=int, help="New total number of trials. Default: what the run was asked for.")
-@click.option("--workers", type=int, help="Trials at once, in place of the run's setting; 0: as many as fit.")
-@click.option("--gpus-per-trial", type=GpuShare(), help="In place of the run's setting; a number or auto.")
-@click.option("--cpus-per-trial", type=float, help="In place of the run's setting.")
-@click.option("--address", help="Of a running Ray cluster, in place of the run's setting.")
-@click.option("--storage", metavar="URL", help="The whole URL of the run's database, whose password it does not keep.")
-@click.option("--trial-timeout", type=Seconds(), metavar="30m|2h|...", help="In place of the run's setting.")
-@click.option("--executor", "kind", type=click.Choice(["ray", "local"]), help="In place of the run's setting.")
-@click.option("--dataset", help="Where the run's data lie now, if they were moved: imagefolder:PATH or npz:PATH.")
-@click.option("--download", is_flag=True, help="Download the data set if it is no longer there.")
+@going_on_options
 @quiet_option
 @json_option
 def resume(run: Path, quiet: bool, as_json: bool, download: bool, **changes: Any) -> None:
