@@ -20,7 +20,7 @@ from nas.data import split
 from nas.files import write_json
 from nas.jobs import Job, TrainingData
 from nas.knobs import Choices
-from nas.layout import JOURNAL
+from nas.layout import ATTRIBUTE, JOURNAL
 from nas.settings import Settings
 from nas.space import SearchSpace, space_from_text
 from nas.study import Study
@@ -38,6 +38,7 @@ values:
 """
 
 # Shared, per-stage and conditional knobs, words and numbers, an arithmetic and a geometric range.
+ONE = "space: one\nstages: 1\nvalues: {block: basic, depth: 1, width: 4, stem_width: 4}\n"
 CONDITIONAL = """\
 space: conditional
 stages: 2
@@ -158,3 +159,18 @@ def begin(folder: Path, settings: Settings | None = None, **options) -> Study:
 
 def again(folder: Path) -> Study:
     return Study(folder, Settings.load(folder))
+
+
+def told(folder: Path) -> dict[int, optuna.trial.FrozenTrial]:
+    """The trials by number, as Optuna alone reads them."""
+    return {trial.number: trial for trial in open_optuna(folder).get_trials()}
+
+
+def digests(trials) -> list[str]:
+    """Of the trials that were handed out."""
+    facts = [trial.user_attrs[ATTRIBUTE] for trial in trials.values() if ATTRIBUTE in trial.user_attrs]
+    return [fact["digest"] for fact in facts if "outcome" not in fact]
+
+
+def baseline_of(text: str, name: str = "known") -> dict:
+    return {"name": name, "architecture": space_of(text).architecture(next(every_choice(space_of(text)))).to_dict()}
