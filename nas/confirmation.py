@@ -33,7 +33,7 @@ from nas.repeats import repeat_folder
 from nas.request import check_asked
 from nas.retries import Cause
 from nas.run import Run, load_run
-from nas.searching import Interrupted, leave, load_again, other_versions, training_data
+from nas.searching import Interrupted, concluded, load_again, other_versions, training_data
 from nas.settings import FILE, Settings
 from nas.storage import resolved
 from nas.text import counted, format_seconds, shown
@@ -145,7 +145,7 @@ class Confirmation(Desk):
         return sum(self.trial_of(job).seconds for job in self._queue)
 
     def ask(self, told: Told = lambda job, result: None) -> Job | None:
-        self._check_mine()
+        self.check_mine()
         if not self.counts.complete and self.counts.failed >= FAILURES_AT_FIRST:
             raise NasError(f"{self.counts.failed} trainings failed, the last because: {self._last_failure}")
         return self._next_waiting(told)
@@ -163,7 +163,7 @@ class Confirmation(Desk):
     def account(self, entry: Mapping[str, Any]) -> None:
         """It is no session of the search; each result says how long it took."""
 
-    def _check_mine(self) -> None:
+    def check_mine(self) -> None:
         assert self._lock is not None, "use `with Confirmation(...)`"
         self._lock.check()
 
@@ -207,9 +207,9 @@ def confirm(
     settings = dataclasses.replace(begun, executor={**begun.executor, **executor})
     again = f"nas confirm {shown(folder)} --seeds {seeds}{f' --within {within:g}' if within else ''}"
     try:
-        stopped = _drive(Confirmation(folder, settings, seeds, within / 100, storage), say, display, download, dataset)
-        run = load_run(folder, storage)
-        leave(run)
+        stopped, run = _drive(
+            Confirmation(folder, settings, seeds, within / 100, storage), say, display, download, dataset
+        )
     except WriteError as error:
         raise WriteError(
             f"{error}; everything that was saved is kept. When it can be written again, go on with: {again}"
@@ -231,25 +231,35 @@ def _drive(
     display: Callable[[Confirmation], Tally],
     download: bool,
     dataset: str | None,
-) -> bool:
-    """Train; whether the user stopped it."""
+) -> tuple[bool, Run]:
+    """Train, and leave report and front; whether the user stopped it, and the run."""
     with confirmation:
         for text in confirmation.recovered:
             say(f"recovered: {text}")
         say(_planned(confirmation))
-        if confirmation.finished:
-            return False
-        settings = confirmation.settings
-        check_executor(settings)
-        if dataset is not None:
-            settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": dataset})
-        loaded = load_again(confirmation.folder, settings, say, download=download)
-        check_room(confirmation.folder, settings, say, begun=True)
-        try:
-            execute(confirmation, training_data(loaded, settings.seed, settings.training_proxy()), say, display)
-        except KeyboardInterrupt:
-            return True
-        return not confirmation.finished
+        stopped = not confirmation.finished and _train(confirmation, say, display, download, dataset)
+        return stopped, concluded(confirmation, confirmation.storage)
+
+
+def _train(
+    confirmation: Confirmation,
+    say: Say,
+    display: Callable[[Confirmation], Tally],
+    download: bool,
+    dataset: str | None,
+) -> bool:
+    """Train what is left; whether the user stopped it."""
+    settings = confirmation.settings
+    check_executor(settings)
+    if dataset is not None:
+        settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": dataset})
+    loaded = load_again(confirmation.folder, settings, say, download=download)
+    check_room(confirmation.folder, settings, say, begun=True)
+    try:
+        execute(confirmation, training_data(loaded, settings.seed, settings.training_proxy()), say, display)
+    except KeyboardInterrupt:
+        return True
+    return not confirmation.finished
 
 
 def _planned(confirmation: Confirmation) -> str:

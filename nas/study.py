@@ -105,7 +105,7 @@ class Study(Desk):
         Sets `exhausted` where the space holds no further candidate. `told` hears of trials that are found to be at their end
         already. NasError if trials keep failing.
         """
-        self._check_mine()
+        self.check_mine()
         if (waiting := self._next_waiting(told)) is not None:
             return waiting
         searching = sum(not job.baseline for job in self._flying.values())
@@ -289,7 +289,7 @@ class Study(Desk):
         """Where the study lies, to be read."""
         return redacted(self.url) if self.url else str(self.folder / JOURNAL)
 
-    def _check_mine(self) -> None:
+    def check_mine(self) -> None:
         """NasError if another driver has taken the run over."""
         assert self._lock is not None, "use `with Study(...)`"
         self._lock.check()

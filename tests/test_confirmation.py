@@ -15,6 +15,7 @@ from helpers_cli import nas_, output, refusal
 from helpers_report import Page
 from make_run import make_run, result_of
 
+from nas import confirmation, searching
 from nas.architecture import Architecture
 from nas.confirmation import Confirmation
 from nas.doctor import examine
@@ -22,6 +23,7 @@ from nas.errors import NasError
 from nas.export.trials import provenance
 from nas.files import read_json, write_json
 from nas.jobs import EPOCHS, Job
+from nas.progress import Tally
 from nas.records import Estimate
 from nas.report import page as report_page
 from nas.report.live import version
@@ -151,6 +153,26 @@ def test_not_beside_a_driver_nor_a_driver_beside_it(run):
     with Confirmation(run, Settings.load(run)):
         assert "another driver works on this run" in refusal("confirm", run)
         assert load_run(run).active
+    assert not load_run(run).active
+
+
+def test_the_lock_is_held_until_report_and_front_are_written(run, monkeypatch):
+    """A second command would write into the folder at the same time."""
+    seen = []
+
+    def watched(found):
+        seen.append(load_run(run).active)
+        searching_leave(found)
+
+    searching_leave = searching.leave
+    monkeypatch.setattr(searching, "leave", watched)
+    found = searching.drive(run, Settings.load(run), None, str, Tally)
+    confirm(run)
+    again = confirmation.confirm(run, seeds=3)
+    assert seen == [True, True]
+    for ended in (found, again):
+        assert ended.status == "done"
+    assert "still going" not in (run / "report.html").read_text(encoding="utf-8")
     assert not load_run(run).active
 
 
