@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from nas import fencing, ranking
+from nas import fencing
 from nas.desk import Desk, Told
 from nas.errors import NasError, UsageError, WriteError
 from nas.execution import Say, execute
@@ -29,7 +29,7 @@ from nas.outcomes import Counts, result_of
 from nas.preflight import check_room
 from nas.progress import Tally
 from nas.records import Trial
-from nas.repeats import repeat_folder
+from nas.repeats import does, repeat_folder
 from nas.request import check_asked
 from nas.retries import Cause
 from nas.run import Run, load_run
@@ -70,7 +70,7 @@ class Confirmation(Desk):
         self._lock: RunLock | None = None
 
     def __enter__(self) -> Self:
-        self._lock = take(self.folder / LOCK)
+        self._lock = take(self.folder / LOCK, does(self.seeds, self.within))
         try:
             if self._lock.took_over:
                 self.recovered.append(f"took the run over {self._lock.took_over}")
@@ -92,8 +92,7 @@ class Confirmation(Desk):
         self.front = run.searched_front()
         if not self.front:
             raise NasError(f"{self.folder}: no trial is complete yet, so that there is no front to confirm")
-        near = {trial.number for trial in ranking.near(run.trials, run.directions, self.within)}
-        self.trials = [trial for trial in run.complete() if trial.number in near or trial.label]
+        self.trials = run.to_confirm(self.within)
         seeds = range(self.settings.seed + 1, self.settings.seed + 1 + self.seeds)
         for job, trial in ((self._job(trial, seed), trial) for seed in seeds for trial in self.trials):
             self._trial_of[job.key] = trial
@@ -134,6 +133,11 @@ class Confirmation(Desk):
     @property
     def finished(self) -> bool:
         return not self._flying and not self._queue
+
+    @property
+    def again(self) -> str:
+        within = f" --within {100 * self.within:g}" if self.within else ""
+        return f"nas confirm {shown(self.folder)} --seeds {self.seeds}{within}"
 
     @property
     def begun(self) -> bool:
@@ -205,17 +209,15 @@ def confirm(
     if text := other_versions(begun):
         say(text)
     settings = dataclasses.replace(begun, executor={**begun.executor, **executor})
-    again = f"nas confirm {shown(folder)} --seeds {seeds}{f' --within {within:g}' if within else ''}"
+    confirmation = Confirmation(folder, settings, seeds, within / 100, storage)
     try:
-        stopped, run = _drive(
-            Confirmation(folder, settings, seeds, within / 100, storage), say, display, download, dataset
-        )
+        stopped, run = _drive(confirmation, say, display, download, dataset)
     except WriteError as error:
         raise WriteError(
-            f"{error}; everything that was saved is kept. When it can be written again, go on with: {again}"
+            f"{error}; everything that was saved is kept. When it can be written again, go on with: {confirmation.again}"
         ) from error
     if stopped:
-        raise Interrupted(f"stopped; everything so far is kept. Go on with: {again}")
+        raise Interrupted(f"stopped; everything so far is kept. Go on with: {confirmation.again}")
     return run
 
 

@@ -52,6 +52,11 @@ class Desk(ABC):
 
     @property
     @abstractmethod
+    def again(self) -> str:
+        """The command that goes on with it."""
+
+    @property
+    @abstractmethod
     def begun(self) -> bool:
         """Whether anything was trained before, so that what training goes by must not be measured anew."""
 

@@ -341,7 +341,7 @@ def concluded(desk: Desk, storage: str | None) -> Run:
     Under the desk's lock, which others would write into the folder without; what is written says how the run is behind it.
     """
     desk.check_mine()
-    run = dataclasses.replace(load_run(desk.folder, storage), active=False)
+    run = dataclasses.replace(load_run(desk.folder, storage), active=False, confirming=None)
     leave(run)
     return run
 

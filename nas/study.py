@@ -37,7 +37,7 @@ from nas.samplers import SAMPLERS, Problem, suggest
 from nas.settings import FILE, Settings
 from nas.space import SearchSpace
 from nas.storage import failed, of_storage, redacted, resolved, together
-from nas.text import format_ms
+from nas.text import format_ms, shown
 from nas.trials import check_facts, facts_of, read_baselines, read_sessions
 
 if TYPE_CHECKING:
@@ -144,6 +144,10 @@ class Study(Desk):
     def finished(self) -> bool:
         """Whether nothing is in flight or waiting, and the run has as many trained trials as it was asked for."""
         return not self._flying and not self._queue and (self.exhausted or self.counts.trained >= self.settings.trials)
+
+    @property
+    def again(self) -> str:
+        return f"nas resume {shown(self.folder)}"
 
     @property
     def begun(self) -> bool:
