@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from nas import fencing, ranking
+from nas import fencing
 from nas.desk import Desk, Told
 from nas.errors import NasError, UsageError, WriteError
 from nas.execution import Say, execute
@@ -29,11 +29,11 @@ from nas.outcomes import Counts, result_of
 from nas.preflight import check_room
 from nas.progress import Tally
 from nas.records import Trial
-from nas.repeats import repeat_folder
+from nas.repeats import does, repeat_folder
 from nas.request import check_asked
 from nas.retries import Cause
 from nas.run import Run, load_run
-from nas.searching import Interrupted, leave, load_again, other_versions, training_data
+from nas.searching import Interrupted, concluded, load_again, other_versions, training_data
 from nas.settings import FILE, Settings
 from nas.storage import resolved
 from nas.text import counted, format_seconds, shown
@@ -70,7 +70,7 @@ class Confirmation(Desk):
         self._lock: RunLock | None = None
 
     def __enter__(self) -> Self:
-        self._lock = take(self.folder / LOCK)
+        self._lock = take(self.folder / LOCK, does(self.seeds, self.within))
         try:
             if self._lock.took_over:
                 self.recovered.append(f"took the run over {self._lock.took_over}")
@@ -92,8 +92,7 @@ class Confirmation(Desk):
         self.front = run.searched_front()
         if not self.front:
             raise NasError(f"{self.folder}: no trial is complete yet, so that there is no front to confirm")
-        near = {trial.number for trial in ranking.near(run.trials, run.directions, self.within)}
-        self.trials = [trial for trial in run.complete() if trial.number in near or trial.label]
+        self.trials = run.to_confirm(self.within)
         seeds = range(self.settings.seed + 1, self.settings.seed + 1 + self.seeds)
         for job, trial in ((self._job(trial, seed), trial) for seed in seeds for trial in self.trials):
             self._trial_of[job.key] = trial
@@ -136,6 +135,11 @@ class Confirmation(Desk):
         return not self._flying and not self._queue
 
     @property
+    def again(self) -> str:
+        within = f" --within {100 * self.within:g}" if self.within else ""
+        return f"nas confirm {shown(self.folder)} --seeds {self.seeds}{within}"
+
+    @property
     def begun(self) -> bool:
         return True
 
@@ -145,7 +149,7 @@ class Confirmation(Desk):
         return sum(self.trial_of(job).seconds for job in self._queue)
 
     def ask(self, told: Told = lambda job, result: None) -> Job | None:
-        self._check_mine()
+        self.check_mine()
         if not self.counts.complete and self.counts.failed >= FAILURES_AT_FIRST:
             raise NasError(f"{self.counts.failed} trainings failed, the last because: {self._last_failure}")
         return self._next_waiting(told)
@@ -163,7 +167,7 @@ class Confirmation(Desk):
     def account(self, entry: Mapping[str, Any]) -> None:
         """It is no session of the search; each result says how long it took."""
 
-    def _check_mine(self) -> None:
+    def check_mine(self) -> None:
         assert self._lock is not None, "use `with Confirmation(...)`"
         self._lock.check()
 
@@ -205,17 +209,15 @@ def confirm(
     if text := other_versions(begun):
         say(text)
     settings = dataclasses.replace(begun, executor={**begun.executor, **executor})
-    again = f"nas confirm {shown(folder)} --seeds {seeds}{f' --within {within:g}' if within else ''}"
+    confirmation = Confirmation(folder, settings, seeds, within / 100, storage)
     try:
-        stopped = _drive(Confirmation(folder, settings, seeds, within / 100, storage), say, display, download, dataset)
-        run = load_run(folder, storage)
-        leave(run)
+        stopped, run = _drive(confirmation, say, display, download, dataset)
     except WriteError as error:
         raise WriteError(
-            f"{error}; everything that was saved is kept. When it can be written again, go on with: {again}"
+            f"{error}; everything that was saved is kept. When it can be written again, go on with: {confirmation.again}"
         ) from error
     if stopped:
-        raise Interrupted(f"stopped; everything so far is kept. Go on with: {again}")
+        raise Interrupted(f"stopped; everything so far is kept. Go on with: {confirmation.again}")
     return run
 
 
@@ -231,25 +233,35 @@ def _drive(
     display: Callable[[Confirmation], Tally],
     download: bool,
     dataset: str | None,
-) -> bool:
-    """Train; whether the user stopped it."""
+) -> tuple[bool, Run]:
+    """Train, and leave report and front; whether the user stopped it, and the run."""
     with confirmation:
         for text in confirmation.recovered:
             say(f"recovered: {text}")
         say(_planned(confirmation))
-        if confirmation.finished:
-            return False
-        settings = confirmation.settings
-        check_executor(settings)
-        if dataset is not None:
-            settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": dataset})
-        loaded = load_again(confirmation.folder, settings, say, download=download)
-        check_room(confirmation.folder, settings, say, begun=True)
-        try:
-            execute(confirmation, training_data(loaded, settings.seed, settings.training_proxy()), say, display)
-        except KeyboardInterrupt:
-            return True
-        return not confirmation.finished
+        stopped = not confirmation.finished and _train(confirmation, say, display, download, dataset)
+        return stopped, concluded(confirmation, confirmation.storage)
+
+
+def _train(
+    confirmation: Confirmation,
+    say: Say,
+    display: Callable[[Confirmation], Tally],
+    download: bool,
+    dataset: str | None,
+) -> bool:
+    """Train what is left; whether the user stopped it."""
+    settings = confirmation.settings
+    check_executor(settings)
+    if dataset is not None:
+        settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": dataset})
+    loaded = load_again(confirmation.folder, settings, say, download=download)
+    check_room(confirmation.folder, settings, say, begun=True)
+    try:
+        execute(confirmation, training_data(loaded, settings.seed, settings.training_proxy()), say, display)
+    except KeyboardInterrupt:
+        return True
+    return not confirmation.finished
 
 
 def _planned(confirmation: Confirmation) -> str:

@@ -52,6 +52,11 @@ class Desk(ABC):
 
     @property
     @abstractmethod
+    def again(self) -> str:
+        """The command that goes on with it."""
+
+    @property
+    @abstractmethod
     def begun(self) -> bool:
         """Whether anything was trained before, so that what training goes by must not be measured anew."""
 
@@ -72,7 +77,7 @@ class Desk(ABC):
         """Take a session's time accounting in (`nas.execution`)."""
 
     @abstractmethod
-    def _check_mine(self) -> None:
+    def check_mine(self) -> None:
         """NasError if another driver has taken the run over."""
 
     @abstractmethod
@@ -81,7 +86,7 @@ class Desk(ABC):
 
     def tell(self, key: str) -> Mapping[str, Any]:
         """Record the result that a job's worker wrote, and return it. NasError if there is none."""
-        self._check_mine()
+        self.check_mine()
         job = self._flying[key]
         result = result_of(job)
         if result is None:

@@ -39,7 +39,7 @@ def run(study: Desk, data: TrainingData, monitor: Monitor, stop: Callable[[], bo
             return
         monitor.started(job)
         try:
-            with Watch(job, settings.executor.get("trial_timeout")):
+            with Watch(job, settings.executor.get("trial_timeout"), study.again):
                 ended = _train(bench, job, monitor, stop, judge)
         except (KeyboardInterrupt, WriteError):
             # No fault of the trial, while another exception, which ends this process, may be one: see `nas.fencing`.

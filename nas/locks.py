@@ -64,6 +64,16 @@ class Holder:
         return cls(int(found[1]), found[2], found[3]) if found else None
 
 
+def doing(path: Path) -> str:
+    """What the holder of a lock file says that it does; "" if it says nothing, or was given back."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    found = _RECORD.match(text)
+    return text[found.end() :].strip() if found else ""
+
+
 def boot() -> str:
     """What this run of this machine's kernel is called; the host's name where the kernel doesn't say."""
     try:
@@ -107,8 +117,11 @@ class RunLock:
                     return
 
 
-def take(path: Path) -> RunLock:
-    """The lock of the run in whose folder `path` lies. UsageError naming the driver that has it; WriteError if it can't be made."""
+def take(path: Path, does: str = "") -> RunLock:
+    """The lock of the run in whose folder `path` lies; `does` says for readers what its holder does, in a line.
+
+    UsageError naming the driver that has it; WriteError if it can't be made.
+    """
     try:
         file = path.open("a+b", buffering=0)  # what a full disk does not take must not wait for its close
     except OSError as error:
@@ -126,7 +139,7 @@ def take(path: Path) -> RunLock:
             took_over = "" if works and holder.here else f"from {holder.named}, which showed no sign of life"
         with contextlib.suppress(OSError):  # a full disk: the lock holds without the name of its holder
             file.truncate(0)
-            file.write(str(Holder.me()).encode())
+            file.write(f"{Holder.me()} {does}".rstrip().encode())
         if took_over and not works:
             time.sleep(READERS_SECONDS)  # of two that took it over at once, the later one has it
             if (winner := Holder.of(path)) not in (None, Holder.me()):

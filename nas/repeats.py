@@ -11,7 +11,22 @@ from nas.layout import CONFIRMED
 from nas.records import Repeat, Trial
 from nas.trials import read_result
 
+_DOES = re.compile(r"confirms by (\d{1,4}) seeds within ([\d.e-]{1,24})", re.ASCII)
 _SEED = re.compile(r"seed(\d+)", re.ASCII)
+
+
+def does(seeds: int, within: float) -> str:
+    """What the lock of a run says while it is confirmed."""
+    return f"confirms by {seeds} seeds within {within!r}"
+
+
+def asked(text: str) -> tuple[int, float] | None:
+    """The seeds, and the share of accuracy within which, that a lock's words say a run is being confirmed by; None if it is not."""
+    found = _DOES.fullmatch(text)
+    try:
+        return (int(found[1]), float(found[2])) if found else None
+    except ValueError:
+        return None
 
 
 def folder_name(number: int, label: str) -> str:

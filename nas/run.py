@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from nas import ranking
 from nas.errors import UsageError
 from nas.layout import LOCK
-from nas.locks import held
+from nas.locks import doing, held
 from nas.pareto import Objective, hypervolume_history
 from nas.records import LATENCY, Estimate, State, Trial
-from nas.repeats import with_repeats
+from nas.repeats import asked, with_repeats
 from nas.settings import Settings
 from nas.trials import read_baselines, read_sessions, read_trials
 
@@ -44,6 +44,9 @@ class Run:
     sessions: tuple[
         Mapping[str, Any], ...
     ] = ()  # time accounting of each driver that ended in order: see nas.searching
+    confirming: tuple[int, float] | None = (
+        None  # what holds the lock is `nas confirm`, with so many seeds and within such a share
+    )
     by_means: bool = dataclasses.field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +81,20 @@ class Run:
     def searched_front(self) -> list[Trial]:
         """The front by the search's accuracies alone, of one training each."""
         return ranking.searched_front(self.trials, self.directions)
+
+    def to_confirm(self, within: float) -> list[Trial]:
+        """What `nas confirm` trains again: complete trials within a share of accuracy of the front as searched, and the baselines."""
+        near = {trial.number for trial in ranking.near(self.trials, self.directions, within)}
+        return [trial for trial in self.complete() if trial.number in near or trial.label]
+
+    def confirmed_so_far(self) -> tuple[int, int] | None:
+        """How many trainings of the confirmation that goes on have ended, and of how many; None while none goes on."""
+        if self.confirming is None:
+            return None
+        seeds, within = self.confirming
+        wanted, first = self.to_confirm(within), self.config["seed"] + 1
+        ended = sum(first <= repeat.seed < first + seeds for trial in wanted for repeat in trial.repeats)
+        return ended, seeds * len(wanted)
 
     def as_searched(self) -> Run:
         """The run without what further seeds have told: to be held against runs that were not confirmed."""
@@ -134,9 +151,9 @@ class Run:
 
     @property
     def status(self) -> str:
-        """`running`, `done`, or `unfinished` (`nas resume` goes on)."""
+        """`running`, `confirming` (`nas confirm` is at work), `done`, or `unfinished` (`nas resume` goes on)."""
         if self.active:
-            return "running"
+            return "running" if self.confirming is None else "confirming"
         # A space that holds no further network within the budgets is done with fewer trials.
         trained = self.count("complete") + self.count("stopped")
         waiting = self.count("running") + sum(trial.state == "running" for trial in self.baselines())
@@ -200,14 +217,16 @@ def load_run(path: str | Path, storage: str | None = None) -> Run:
     settings = Settings.load(folder)
     objectives = settings.parsed_objectives()
     trials = [*read_baselines(folder, settings, objectives), *read_trials(folder, settings, storage)]
+    active = locked(folder)
     return Run(
         folder,
         dataclasses.asdict(settings),
         objectives,
         tuple(settings.reference),
         tuple(with_repeats(folder, trials)),
-        locked(folder),
+        active,
         tuple(read_sessions(folder)),
+        asked(doing(folder / LOCK)) if active else None,
     )
 
 

@@ -16,6 +16,7 @@ from nas.blocks import STEMS, Stem
 from nas.budget import METRICS, survey
 from nas.data import Dataset, split
 from nas.data import load as load_data
+from nas.desk import Desk
 from nas.errors import NasError, UsageError, WriteError
 from nas.execution import Say, execute
 from nas.execution import check as check_executor
@@ -214,9 +215,7 @@ def drive(
 ) -> Run:
     """Run a planned search to its end, then write its report and its front. Interrupted if the user stops it."""
     try:
-        stopped = _drive(folder, settings, data, say, display, changed, storage)
-        run = load_run(folder, storage)
-        leave(run)
+        stopped, run = _drive(folder, settings, data, say, display, changed, storage)
     except WriteError as error:
         raise WriteError(
             f"{error}; everything that was saved is kept. When it can be written again, go on with: nas resume {shown(folder)}"
@@ -234,8 +233,8 @@ def _drive(
     display: Callable[[Study], Tally],
     changed: bool,
     storage: str | None,
-) -> bool:
-    """Train; whether the user stopped it."""
+) -> tuple[bool, Run]:
+    """Train, and leave report and front; whether the user stopped it, and the run."""
     with Study(folder, settings, storage) as study:
         if changed:
             if not study.finished:
@@ -251,7 +250,7 @@ def _drive(
             stopped = True
         if study.exhausted and study.counts.trained < settings.trials:
             say(f"the space within the budgets holds no further network: {study.counts.trained} trials trained it out")
-    return stopped
+        return stopped, concluded(study, storage)
 
 
 def other_versions(settings: Settings) -> str:
@@ -334,6 +333,17 @@ def _baseline(name: str, space: SearchSpace, dataset: Dataset) -> tuple[str, Arc
         classes=len(dataset.classes), resolution=dataset.resolution, channels=dataset.channels, stem=stem
     )
     return label, dataclasses.replace(adapted, name=label)
+
+
+def concluded(desk: Desk, storage: str | None) -> Run:
+    """The run, with its report and its front written anew.
+
+    Under the desk's lock, which others would write into the folder without; what is written says how the run is behind it.
+    """
+    desk.check_mine()
+    run = dataclasses.replace(load_run(desk.folder, storage), active=False, confirming=None)
+    leave(run)
+    return run
 
 
 def leave(run: Run) -> None:

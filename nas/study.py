@@ -37,7 +37,7 @@ from nas.samplers import SAMPLERS, Problem, suggest
 from nas.settings import FILE, Settings
 from nas.space import SearchSpace
 from nas.storage import failed, of_storage, redacted, resolved, together
-from nas.text import format_ms
+from nas.text import format_ms, shown
 from nas.trials import check_facts, facts_of, read_baselines, read_sessions
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Study(Desk):
         Sets `exhausted` where the space holds no further candidate. `told` hears of trials that are found to be at their end
         already. NasError if trials keep failing.
         """
-        self._check_mine()
+        self.check_mine()
         if (waiting := self._next_waiting(told)) is not None:
             return waiting
         searching = sum(not job.baseline for job in self._flying.values())
@@ -144,6 +144,10 @@ class Study(Desk):
     def finished(self) -> bool:
         """Whether nothing is in flight or waiting, and the run has as many trained trials as it was asked for."""
         return not self._flying and not self._queue and (self.exhausted or self.counts.trained >= self.settings.trials)
+
+    @property
+    def again(self) -> str:
+        return f"nas resume {shown(self.folder)}"
 
     @property
     def begun(self) -> bool:
@@ -289,7 +293,7 @@ class Study(Desk):
         """Where the study lies, to be read."""
         return redacted(self.url) if self.url else str(self.folder / JOURNAL)
 
-    def _check_mine(self) -> None:
+    def check_mine(self) -> None:
         """NasError if another driver has taken the run over."""
         assert self._lock is not None, "use `with Study(...)`"
         self._lock.check()

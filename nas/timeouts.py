@@ -44,13 +44,14 @@ class Deadlines:
 class Watch:
     """Ends this process if the trial in it takes longer than `seconds` (None: never): what hangs in here can't be ended alone.
 
+    again: the command that goes on, for the last words.
     A context manager around one attempt. The attempt is counted in the trial's folder, so that the next driver tries the trial
     once more and then gives it up. A thread does that, which PyTorch lets run; where code in C holds the interpreter, a timer of
     the system ends the process `GRACE_SECONDS` later, with a traceback.
     """
 
-    def __init__(self, job: Job, seconds: float | None) -> None:
-        self._job, self._seconds = job, seconds
+    def __init__(self, job: Job, seconds: float | None, again: str) -> None:
+        self._job, self._seconds, self._again = job, seconds, again
         self._done = threading.Event()
 
     def __enter__(self) -> Self:
@@ -75,7 +76,8 @@ class Watch:
         shown = "\033[?25h" if sys.stderr.isatty() else ""  # the cursor, which a live display has hidden
         print(
             f"{shown}error: trial {self._job.key}: {limit_text(self._seconds)}. What hangs in this process can't be ended alone, so "
-            "that the process ends; `nas resume` goes on, and gives a trial up that hangs again. --executor ray ends the trial alone.",
+            f"that the process ends; `{self._again}` goes on, and gives a trial up that hangs again. --executor ray ends the trial "
+            "alone.",
             file=sys.stderr,
             flush=True,
         )

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 from helpers_cli import nas_, output, refusal
 from helpers_report import Page
+from helpers_search import training_data
 from make_run import make_run, result_of
 
+from nas import confirmation, local, searching
 from nas.architecture import Architecture
 from nas.confirmation import Confirmation
 from nas.doctor import examine
@@ -22,6 +25,7 @@ from nas.errors import NasError
 from nas.export.trials import provenance
 from nas.files import read_json, write_json
 from nas.jobs import EPOCHS, Job
+from nas.progress import Tally
 from nas.records import Estimate
 from nas.report import page as report_page
 from nas.report.live import version
@@ -30,6 +34,7 @@ from nas.run import load_run
 from nas.settings import Settings
 from nas.study import Study
 from nas.text import format_percent
+from nas.timeouts import Watch
 
 Luck = Callable[[Job], float]
 
@@ -152,6 +157,75 @@ def test_not_beside_a_driver_nor_a_driver_beside_it(run):
         assert "another driver works on this run" in refusal("confirm", run)
         assert load_run(run).active
     assert not load_run(run).active
+
+
+def test_who_looks_at_a_run_sees_how_far_its_confirmation_is(run):
+    with Confirmation(run, Settings.load(run), 2, 0.004) as desk:
+        wanted = 2 * len(desk.trials)
+        for done in range(4):
+            found = load_run(run)
+            assert (found.status, found.confirmed_so_far()) == ("confirming", (done, wanted))
+            job = desk.ask()
+            leave(job)
+            desk.tell(job.key)
+        assert f"The run is being confirmed: 4 of {wanted} trainings done; 16 of 16 trials trained" in " ".join(
+            output("front", run).split()
+        )
+        data = json.loads(output("front", run, "--json"))
+        assert data["status"] == "confirming"
+        assert data["confirmation"]["going_on"] == {"done": 4, "wanted": wanted}
+        words = Page(report_page.page(load_run(run))).words
+        assert f"being confirmed, 4 of {wanted} trainings done" in words
+        assert "still going" not in words.lower()
+    found = load_run(run)
+    assert (found.status, found.confirmed_so_far()) == ("done", None)
+    assert json.loads(output("front", run, "--json"))["confirmation"]["going_on"] is None
+    with Study(run, Settings.load(run)):
+        assert load_run(run).status == "running"
+
+
+def test_the_lock_is_held_until_report_and_front_are_written(run, monkeypatch):
+    """A second command would write into the folder at the same time."""
+    seen = []
+
+    def watched(found):
+        seen.append(load_run(run).active)
+        searching_leave(found)
+
+    searching_leave = searching.leave
+    monkeypatch.setattr(searching, "leave", watched)
+    found = searching.drive(run, Settings.load(run), None, str, Tally)
+    confirm(run)
+    again = confirmation.confirm(run, seeds=3)
+    assert seen == [True, True]
+    for ended in (found, again):
+        assert ended.status == "done"
+    assert "still going" not in (run / "report.html").read_text(encoding="utf-8")
+    assert not load_run(run).active
+
+
+def test_what_hangs_in_this_process_names_the_command_that_goes_on_with_it(run, monkeypatch, capfd):
+    watched = []
+
+    class Watched(Watch):
+        def __init__(self, *what):
+            super().__init__(*what)
+            watched.append(self)
+
+        def __enter__(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "Watch", Watched)
+    monkeypatch.setattr(os, "_exit", lambda status: None)
+    settings = Settings.load(run)
+    settings = dataclasses.replace(settings, trials=20, executor={**settings.executor, "trial_timeout": 0.0})
+    monitor = Tally(Confirmation(run, settings))
+    commands = ("nas resume {}", "nas confirm {} --seeds 2 --within 0.4")
+    for make, command in zip((Study, lambda *them: Confirmation(*them, 2, 0.004)), commands, strict=True):
+        with make(run, settings) as desk, pytest.raises(KeyboardInterrupt):
+            local.run(desk, training_data(), monitor, lambda: False)
+        watched.pop()._wait()
+        assert f"`{command.format(run)}` goes on" in capfd.readouterr().err
 
 
 def test_not_with_another_recipe(run):

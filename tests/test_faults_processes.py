@@ -210,7 +210,8 @@ def test_a_trial_that_hangs_in_the_drivers_own_process(home: Path, faults: Fault
         "hung trial, --trial-timeout, --executor local",
         made="an epoch that never ends, always",
         **cost.counts(),
-        then="the process ends with the reason; `nas resume` goes on, and fails the trial after its second time",
+        then="the process ends with the reason and the command that goes on (`nas resume`, `nas confirm`), which fails the trial after its "
+        "second time",
     )
 
 

@@ -166,6 +166,8 @@ def _standing(run: Run) -> str:
     if duplicates := run.count("duplicate"):
         endings.append(f"{duplicates} duplicate{'s' if duplicates > 1 else ''}")
     counts = ", ".join([standing, *endings])
+    if so_far := run.confirmed_so_far():
+        return f"The run is being confirmed: {so_far[0]} of {counted(so_far[1], 'training')} done; {counts}."
     if run.status == "running":
         return f"The run is going on: {counts}."
     if run.status == "unfinished":

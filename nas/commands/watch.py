@@ -40,4 +40,9 @@ def watch(run: Path, port: int | None, show: bool) -> None:
             note("")
 
 
-_STATUS = {"running": "going on", "done": "done", "unfinished": "not finished, and no process is at work on it"}
+_STATUS = {
+    "running": "going on",
+    "confirming": "being confirmed",
+    "done": "done",
+    "unfinished": "not finished, and no process is at work on it",
+}

@@ -25,6 +25,12 @@ NOUNS = {
     "latency_ms": "latency",
 }
 COUNTS = ("params", "macs", "activations")
+STATUS = {  # of a run, in words
+    "done": "done",
+    "running": "still going",
+    "confirming": "being confirmed",
+    "unfinished": "not finished",
+}
 KNEE = "Best trade-off (the knee)"
 CLOSE = 1.0  # points that the smallest network may lie below the most accurate one
 LESS = 0.95  # share of a baseline's cost from which on a network counts as smaller
@@ -87,6 +93,7 @@ def progress(run: Run) -> str:
     state = {
         "done": f"Done: {_number(trained, 'trial')} trained{fates}.",
         "running": f"Still going: {trained:,} of {wanted:,} trials trained{fates} when this page was written.",
+        "confirming": f"{_number(trained, 'trial')} trained{fates}; {confirming(run)} when this page was written.",
     }.get(
         run.status, f"Not finished: {trained:,} of {wanted:,} trials trained{fates}, and no process is at work on it."
     )
@@ -107,6 +114,12 @@ def progress(run: Run) -> str:
     if missing:
         sentences.append(f"Baselines not trained yet: {', '.join(missing)}.")
     return " ".join(sentences)
+
+
+def confirming(run: Run) -> str:
+    """How far the confirmation that goes on is; empty while none does."""
+    so_far = run.confirmed_so_far()
+    return f"being confirmed, {so_far[0]:,} of {_number(so_far[1], 'training')} done" if so_far else ""
 
 
 def searched(run: Run) -> str:

@@ -176,7 +176,7 @@ def _opening(runs: Sequence[Named]) -> Html:
         rows.append(
             (
                 one.name,
-                {"done": "done", "running": "still going", "unfinished": "not finished"}[one.run.status],
+                answer.STATUS[one.run.status],
                 f"{len(one.run.complete()):,}",
                 format_seconds(sum(trial.seconds for trial in one.run.trials)),
                 _said(best, one.run) if best else "–",

@@ -33,7 +33,7 @@ LEADS = 2  # comparisons with baselines that stand above all else
 
 def opening(run: Run) -> Html:
     """Title and answer: what was found in words, the networks to look at, then what was searched and how sure it is."""
-    status = {"done": "done", "running": "still going", "unfinished": "not finished"}[run.status]
+    status = answer.STATUS[run.status]
     title = tag(
         "div", tag("h1", str(run.config["name"])), tag("span", status, class_=f"badge {run.status}"), class_="title"
     )
@@ -63,10 +63,11 @@ def _bar(run: Run) -> Html:
     """How far the run is, as a bar; nothing once it is done."""
     if run.status == "done":
         return Html("")
-    trained = run.count("complete") + run.count("stopped")
-    wanted = str(run.config["trials"])
-    words = f"{trained:,} of {run.config['trials']:,} trials trained"
-    bar = tag("progress", words, max=wanted, value=str(trained), aria_label=words)
+    trained, wanted = run.count("complete") + run.count("stopped"), run.config["trials"]
+    words = f"{trained:,} of {wanted:,} trials trained"
+    if so_far := run.confirmed_so_far():
+        (trained, wanted), words = so_far, answer.confirming(run)
+    bar = tag("progress", words, max=str(wanted), value=str(trained), aria_label=words)
     return tag("p", bar, f" {words}", class_="far")
 
 

@@ -55,14 +55,17 @@ def mean_cell(row: Mapping[str, Any]) -> str:
 
 
 def confirmation(run: Run) -> dict[str, Any] | None:
-    """How far the front as searched is confirmed, and what came of it; None if nothing was trained again.
+    """How far the front as searched is confirmed, and what came of it; None if nothing was trained again, nor is about to be.
 
+    going_on: how many trainings of the `nas confirm` that is at work have ended, and of how many; None if none is.
     fall: by how much the accuracies that the search chose by fell to their means, on average over networks.
     """
-    if not any(trial.repeats for trial in run.trials):
+    so_far = run.confirmed_so_far()
+    if so_far is None and not any(trial.repeats for trial in run.trials):
         return None
     searched, fall = run.searched_front(), run.fall()
     return {
+        "going_on": None if so_far is None else {"done": so_far[0], "wanted": so_far[1]},
         "searched_front": [trial.number for trial in searched],
         "confirmed": sum(trial.confirmed is not None for trial in searched),
         "networks": sum(trial.confirmed is not None for trial in run.trials),
