@@ -20,8 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any
 
 import torch
 
@@ -29,7 +28,7 @@ from nas.architecture import Architecture
 from nas.batches import Batches
 from nas.data import Dataset, subset
 from nas.errors import NasError, UsageError
-from nas.files import read_json, take_lock, write_json, write_text, write_with
+from nas.files import UnderLock, read_json, write_json, write_text, write_with
 from nas.findings import Compared, Findings, Moment, Outcome, Point, State
 from nas.full_training import VALIDATION, held_out
 from nas.gradients import GradientWatch
@@ -39,7 +38,7 @@ from nas.plausible import reading
 from nas.recipe import Recipe
 from nas.settings import versions
 from nas.train import Diverged, Training, evaluate
-from nas.training_folder import CONFIG, LOCK, PLAN
+from nas.training_folder import CONFIG, PLAN, take
 from nas.work import Bench
 
 MEASURED = 10_000  # training images at most on which the training error is measured
@@ -57,7 +56,7 @@ class Entry:
     folder: Path
 
 
-class Comparison:
+class Comparison(UnderLock):
     """Networks being compared in a folder. A context manager: entering takes the folder and finds where it stands.
 
     >>> with Comparison(folder, networks, dataset, recipe) as comparison:
@@ -105,26 +104,10 @@ class Comparison:
         part = subset(dataset.y_train[self.data.train_index], MEASURED, seed=0)
         self._measured_index = self.data.train_index[part]
         self._outcomes: dict[tuple[str, int], Outcome] = {}
-        self._lock: BinaryIO | None = None
 
-    def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = take_lock(
-            self.folder / LOCK,
-            f"{self.folder}: another process trains here; wait for it, or choose another folder with --out",
-        )
-        try:
-            self._begin()
-        except BaseException:
-            self._lock.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._lock is not None:
-            self._lock.close()
+    def _enter(self) -> None:
+        self._held.enter_context(take(self.folder))
+        self._begin()
 
     @property
     def device(self) -> str:

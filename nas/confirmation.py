@@ -13,8 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from nas import fencing
 from nas.desk import Desk, Told
@@ -22,8 +21,7 @@ from nas.errors import NasError, UsageError, WriteError
 from nas.execution import Say, execute
 from nas.execution import check as check_executor
 from nas.jobs import Job
-from nas.layout import ATTRIBUTE, LOCK
-from nas.locks import RunLock, take
+from nas.layout import ATTRIBUTE
 from nas.opening import open_study, reading_study
 from nas.outcomes import Counts, result_of
 from nas.preflight import check_room
@@ -67,24 +65,10 @@ class Confirmation(Desk):
         self._trial_of: dict[str, Trial] = {}
         self._accuracies: dict[int, list[float]] = {}
         self._last_failure = ""
-        self._lock: RunLock | None = None
 
-    def __enter__(self) -> Self:
-        self._lock = take(self.folder / LOCK, does(self.seeds, self.within))
-        try:
-            if self._lock.took_over:
-                self.recovered.append(f"took the run over {self._lock.took_over}")
-            self._open()
-        except BaseException:
-            self._lock.release()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._lock is not None:
-            self._lock.release()
+    @property
+    def _does(self) -> str:
+        return does(self.seeds, self.within)
 
     def _open(self) -> None:
         run = load_run(self.folder, self.storage)  # behind the lock: nobody adds to it from now on
@@ -166,10 +150,6 @@ class Confirmation(Desk):
 
     def account(self, entry: Mapping[str, Any]) -> None:
         """It is no session of the search; each result says how long it took."""
-
-    def check_mine(self) -> None:
-        assert self._lock is not None, "use `with Confirmation(...)`"
-        self._lock.check()
 
     def _record(self, job: Job, result: Mapping[str, Any]) -> None:
         if result["state"] == "failed":

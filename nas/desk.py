@@ -6,7 +6,7 @@ result that is there is recorded, and an attempt without one is tried again or g
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import Any
 
 from nas import fencing
 from nas.errors import NasError
-from nas.files import read_json
+from nas.files import UnderLock, read_json
 from nas.jobs import Job
+from nas.layout import LOCK
+from nas.locks import RunLock, take
 from nas.outcomes import Counts, give_up, result_of
 from nas.pareto import Objective
 from nas.planning import Clock
@@ -25,8 +27,11 @@ from nas.settings import Settings
 Told = Callable[[Job, Mapping[str, Any]], None]
 
 
-class Desk(ABC):
-    """Jobs on their way. What is handed out, and what is done with results, is a subclass's."""
+class Desk(UnderLock):
+    """Jobs on their way. What is handed out, and what is done with results, is a subclass's.
+
+    Entering takes the run's lock, so that one driver at a time has the run.
+    """
 
     folder: Path
     settings: Settings
@@ -40,6 +45,19 @@ class Desk(ABC):
         self._queue: deque[Job] = deque()
         self._flying: dict[str, Job] = {}
         self._attempts: dict[str, Attempts] = {}  # at the jobs that are open
+        self._lock: RunLock | None = None
+
+    @property
+    def _does(self) -> str:
+        """What the run's lock says, to readers, that its holder does."""
+        return ""
+
+    def _enter(self) -> None:
+        self._lock = take(self.folder / LOCK, self._does)
+        self._held.callback(self._lock.release)
+        if self._lock.took_over:
+            self.recovered.append(f"took the run over {self._lock.took_over}")
+        self._open()
 
     @abstractmethod
     def ask(self, told: Told = lambda job, result: None) -> Job | None:
@@ -77,12 +95,17 @@ class Desk(ABC):
         """Take a session's time accounting in (`nas.execution`)."""
 
     @abstractmethod
-    def check_mine(self) -> None:
-        """NasError if another driver has taken the run over."""
+    def _open(self) -> None:
+        """Find where the run stands, behind its lock."""
 
     @abstractmethod
     def _record(self, job: Job, result: Mapping[str, Any]) -> None:
         """A job has ended with this result."""
+
+    def check_mine(self) -> None:
+        """NasError if another driver has taken the run over."""
+        assert self._lock is not None, "enter it first: `with`"
+        self._lock.check()
 
     def tell(self, key: str) -> Mapping[str, Any]:
         """Record the result that a job's worker wrote, and return it. NasError if there is none."""

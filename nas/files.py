@@ -10,9 +10,11 @@ import os
 import re
 import secrets
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 from nas import limits
 from nas.errors import NasError, UsageError, WriteError
@@ -122,6 +124,31 @@ def take_lock(path: Path, held: str) -> BinaryIO:
         file.close()
         raise UsageError(held) from None
     return file
+
+
+class UnderLock(ABC):
+    """What is done in a folder by one process at a time. A context manager: what `_enter` takes is held until it is left.
+
+    `__exit__` is gone through too where `_enter` fails, so that nothing stays locked.
+    """
+
+    def __enter__(self) -> Self:
+        self._held = contextlib.ExitStack()
+        try:
+            self._enter()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.close()
+
+    @abstractmethod
+    def _enter(self) -> None:
+        """Take the lock, adding to `_held` what lets it go, and find where the folder stands."""
 
 
 def holds(path: Path, content: bytes) -> bool:

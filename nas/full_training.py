@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from nas.batches import BatchSource
 from nas.data import Dataset, Streamed, split
 from nas.distributed import ALONE, Group
 from nas.errors import NasError
-from nas.files import read_json, take_lock, write_json, write_with
+from nas.files import UnderLock, read_json, write_json, write_with
 from nas.jobs import CHECKPOINT, RESULT, StreamedData, TrainingData
 from nas.network import build, cost_of
 from nas.optimiser import Rates
@@ -37,7 +37,7 @@ from nas.settings import versions
 from nas.streaming import LAW as STREAMED
 from nas.streaming import StreamPlace
 from nas.train import Training, pick_device
-from nas.training_folder import LOCK, PADDED, PLAN, VERSION, begin, write_weights, written
+from nas.training_folder import PADDED, PLAN, VERSION, begin, take, write_weights, written
 from nas.weights import Fitted, Weights, fit
 from nas.work import Bench, device_name, measured, smaller
 
@@ -69,7 +69,7 @@ def held_out(dataset: Dataset | Streamed, seed: int) -> TrainingData | StreamedD
     return StreamedData(dataset, *parts) if isinstance(dataset, Streamed) else TrainingData.of(dataset, *parts)
 
 
-class FullTraining:
+class FullTraining(UnderLock):
     """A network being trained in a folder. A context manager: entering takes the folder and finds where it stands.
 
     >>> with FullTraining(folder, architecture, dataset, recipe) as training:
@@ -124,37 +124,25 @@ class FullTraining:
         self._place: Bench | StreamPlace
         self._records: list[Epoch] = []
         self._training: Training | None = None
-        self._lock: BinaryIO | None = None
         self.on_step: Callable[[int, int], None] | None = None  # told the epoch's steps that are done, and all of them
 
-    def __enter__(self) -> Self:
+    def _enter(self) -> None:
         pick_device(self._device)  # one that can't be used is refused before anything is made
-        try:
-            with self.group.in_turn():
-                if self.group.first:
-                    self.folder.mkdir(parents=True, exist_ok=True)
-                    self._lock = take_lock(
-                        self.folder / LOCK,
-                        f"{self.folder}: another process trains here; wait for it, or choose another folder with --out",
-                    )
-                self._equip()
-                if self.group.first:
-                    begin(self.folder, self._plan(), self.architecture)
-            if not self.finished:
-                with self._memory():
-                    self._training = self._open()
-        except BaseException:
-            if self._lock is not None:
-                self._lock.close()
-            raise
-        return self
+        with self.group.in_turn():
+            if self.group.first:
+                self._held.enter_context(take(self.folder))
+            self._equip()
+            if self.group.first:
+                begin(self.folder, self._plan(), self.architecture)
+        if not self.finished:
+            with self._memory():
+                self._training = self._open()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._training = None
-        if self._lock is not None:
-            self._lock.close()
+        super().__exit__(kind, error, trace)
 
     @property
     def device(self) -> str:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from nas import fencing
 from nas.architecture import Architecture
@@ -25,8 +25,7 @@ from nas.files import make_folder, write_json
 from nas.jobs import Job
 from nas.knobs import Choices
 from nas.latency.meter import Meter
-from nas.layout import ATTRIBUTE, BASELINES, JOURNAL, LOCK, SESSIONS, TRIALS
-from nas.locks import RunLock, take
+from nas.layout import ATTRIBUTE, BASELINES, JOURNAL, SESSIONS, TRIALS
 from nas.network import cost_of
 from nas.opening import cut_torn_line, drive_study
 from nas.outcomes import Counts, Outcomes, result_of
@@ -66,7 +65,6 @@ class Study(Desk):
         self.exhausted = False
         self._failed_before = 0  # whatever it was, a user who resumes may have mended it
         self._digests: dict[str, str] = {}  # digest -> who trains or trained it
-        self._lock: RunLock | None = None
         self._study: optuna.Study | None = None
         self._outcomes: Outcomes | None = None
         self._claim: Claim | None = None  # on a study that lies outside the folder
@@ -75,25 +73,16 @@ class Study(Desk):
         self.clock = Clock(settings.plan, time.monotonic, before) if settings.plan else None
         self.meter = _meter(self.folder, settings, self.space)  # of latencies; None where the run measures none
 
-    def __enter__(self) -> Self:
+    def _enter(self) -> None:
         make_folder(self.folder)
-        self._lock = take(self.folder / LOCK)
-        try:
-            if self._lock.took_over:
-                self.recovered.append(f"took the run over {self._lock.took_over}")
-            self._open()
-        except BaseException as error:
-            self.__exit__(type(error), error, error.__traceback__)
-            raise
-        return self
+        super()._enter()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.meter is not None:
             self.meter.close()
-        if self._lock is not None:
-            self._lock.release()
+        super().__exit__(kind, error, trace)
         if error is not None and of_storage(error):
             raise failed(error, self.url) from None
 
@@ -294,9 +283,7 @@ class Study(Desk):
         return redacted(self.url) if self.url else str(self.folder / JOURNAL)
 
     def check_mine(self) -> None:
-        """NasError if another driver has taken the run over."""
-        assert self._lock is not None, "use `with Study(...)`"
-        self._lock.check()
+        super().check_mine()
         if self._claim is not None:
             self._claim.check()
 

@@ -22,6 +22,8 @@ IS_LIGHT = """([selector, light]) => {
     return red > 128 === light;
 }"""
 
+CHARTS = "() => [...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg[role=img]'))"
+
 # Everything on a run's page is drawn, and a trial is chosen.
 DRAWN = """() => [...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg[role=img]'))
     && document.querySelector('#explorer[data-cloud]') && document.querySelector('#detail h3')"""

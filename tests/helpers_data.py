@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
+
+import nas.data.decoded
+import nas.data.images
 
 RNG = np.random.default_rng(0)
 
@@ -38,3 +42,26 @@ def npz(path: Path, **changes: Any) -> Path:
     }
     np.savez(path, **{name: array for name, array in (arrays | changes).items() if array is not None})
     return path
+
+
+def spoil(*files: Path) -> None:
+    """Overwrite images with what begins like one."""
+    for file in files:
+        file.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where decoded images are kept, be they ever so few."""
+    monkeypatch.setenv("NAS_DATA", str(tmp_path / "home"))
+    monkeypatch.setattr(nas.data.decoded, "LEAST_BYTES", 0)
+    return tmp_path / "home" / "decoded"
+
+
+@pytest.fixture
+def decoding(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that were decoded."""
+    seen: list[Path] = []
+    read = nas.data.images.square_rgb
+    monkeypatch.setattr(nas.data.images, "square_rgb", lambda file, side: (seen.append(file), read(file, side))[1])
+    return seen

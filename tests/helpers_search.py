@@ -132,6 +132,11 @@ def open_optuna(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name=None, storage=storage)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def environment() -> dict[str, str]:
     """For a process of Python that imports these helpers."""
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}

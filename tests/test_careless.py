@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers_cli import nas_, output, refusal
-from helpers_search import settings_of
+from helpers_search import contents, settings_of
 from make_run import make_run
 
 from nas import limits
@@ -26,10 +26,6 @@ from nas.settings import FILE, Settings
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> Path:
     return make_run(tmp_path_factory.mktemp("careless") / "a run", trials=3)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(

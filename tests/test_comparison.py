@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browsing import IS_LIGHT
+from browsing import IS_LIGHT, NARROW
 from test_full_training import NETWORK, SIDE, make_dataset
 
 from nas.architecture import Architecture
@@ -391,16 +391,12 @@ def test_names_are_text(tmp_path):
 
 
 @pytest.mark.browser
-def test_the_page_in_a_browser(browser, done, tmp_path):
+def test_the_page_in_a_browser(open_page, done, tmp_path):
     """Every network is drawn, the slider moves the lines, a change of scheme keeps it there, and nothing complains."""
     file, findings = tmp_path / "page.html", done[1]
     write(findings, file)
     lines = "#gradients-outputs .scatterlayer .trace path.js-line"
-    context = browser.new_context(viewport={"width": 390, "height": 844}, offline=True, color_scheme="light")
-    view, troubles_ = context.new_page(), []
-    view.on("console", lambda message: troubles_.append(message.text))
-    view.on("pageerror", lambda error: troubles_.append(str(error)))
-    view.goto(file.as_uri())
+    view = open_page(file.as_uri(), NARROW)
     drawn = "() => document.querySelectorAll('.chart svg[role=img]').length === 6"
     view.wait_for_function(drawn)
     assert view.evaluate("document.documentElement.scrollWidth") <= 390
@@ -423,5 +419,3 @@ def test_the_page_in_a_browser(browser, done, tmp_path):
     view.emulate_media(color_scheme="dark")
     view.wait_for_function(IS_LIGHT, arg=["#gradients-outputs .main-svg", False])
     assert view.evaluate(shown) == pytest.approx(own)
-    context.close()
-    assert troubles_ == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_data import image_folder, npz, random_images, save_image
+from helpers_data import image_folder, npz, random_images, save_image, spoil
 from PIL import Image
 
 import nas.data
@@ -185,8 +185,7 @@ def broken_folder(problem: str, root: Path) -> str:
     cat = root / "set" / "cat"
     match problem:
         case "corrupt":
-            for index in range(4):
-                (cat / f"{index:03d}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
+            spoil(*(cat / f"{index:03d}.png" for index in range(4)))
             (cat / "005.png").write_bytes(b"")
         case "truncated":
             whole = (cat / "001.png").read_bytes()

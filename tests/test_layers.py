@@ -131,7 +131,7 @@ TABLE: dict[str, set[str]] = {
         "trials",
     },
     "outcomes": {"files", "jobs", "layout", "network", "pareto", "retries", "trials"},
-    "desk": {"fencing", "files", "jobs", "outcomes", "pareto", "planning", "retries", "settings"},
+    "desk": {"fencing", "files", "jobs", "layout", "locks", "outcomes", "pareto", "planning", "retries", "settings"},
     "study": {
         *(
             "architecture",

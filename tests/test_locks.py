@@ -13,6 +13,7 @@ from helpers_search import holding, settings_of
 
 from nas import locks
 from nas.errors import NasError, UsageError
+from nas.files import UnderLock, take_lock
 from nas.layout import LOCK
 from nas.locks import Holder, held, take
 from nas.study import Study
@@ -115,3 +116,23 @@ def test_a_folder_that_can_t_be_written_to(tmp_path):
         tmp_path.chmod(0o500)
         with pytest.raises(NasError, match="can't be written"):
             take(tmp_path / LOCK)
+
+
+def test_what_fails_behind_its_lock_lets_it_go(tmp_path):
+    class Work(UnderLock):
+        fails = True
+
+        def _enter(self) -> None:
+            self._held.enter_context(take_lock(tmp_path / "lock", "another works here"))
+            if self.fails:
+                raise ValueError("behind the lock")
+
+    first, second = Work(), Work()
+    with pytest.raises(ValueError, match="behind the lock"):
+        first.__enter__()
+    second.fails = False
+    with second, pytest.raises(UsageError, match="another works here"):
+        first.__enter__()
+    first.fails = False
+    with first:
+        pass

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from browsing import NARROW, WIDE
+from browsing import CHARTS, NARROW, WIDE
 from click.testing import CliRunner
 from helpers_report import HOSTILE, Page, data_of, make_run, searched_run
 from make_run import make_run as make_folder
@@ -128,19 +128,10 @@ def test_the_command(tmp_path, monkeypatch):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["1280", "390"])
-def test_in_a_browser(browser, html, tmp_path, viewport):
+def test_in_a_browser(open_page, html, tmp_path, viewport):
     path = tmp_path / "both.html"
     path.write_text(html, encoding="utf-8")
-    troubles: list[str] = []
-    context = browser.new_context(viewport=viewport, offline=True)
-    page = context.new_page()
-    page.on("console", lambda message: troubles.append(message.text))
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.goto(path.as_uri())
-    page.wait_for_function(
-        "() => [...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg[role=img]'))"
-    )
+    page = open_page(path.as_uri(), viewport)
+    page.wait_for_function(CHARTS)
     assert page.locator(".chart").count() == 4
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
-    context.close()
-    assert not troubles

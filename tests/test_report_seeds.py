@@ -39,16 +39,10 @@ def path(run, tmp_path_factory):
 
 
 @pytest.fixture(params=[WIDE, NARROW], ids=["1280", "390"])
-def page(request, browser, path):
-    context = browser.new_context(viewport=request.param, offline=True)
-    opened, troubles = context.new_page(), []
-    opened.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
-    opened.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-    opened.goto(path)
+def page(request, open_page, path):
+    opened = open_page(path, request.param)
     opened.wait_for_function(DRAWN)
-    yield opened
-    context.close()
-    assert not troubles
+    return opened
 
 
 def bars(page, name: str) -> dict:

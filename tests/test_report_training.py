@@ -12,6 +12,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from browsing import CHARTS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -357,45 +358,27 @@ RESULTS = {
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 320])
 @pytest.mark.parametrize(("name", "charts"), [("small", 5), ("fifty", 5), ("many", 4), ("hostile", 5)])
-def test_the_page_draws_and_fits_without_a_network(browser, tmp_path, name, charts, width):
-    path = write(save(tmp_path, RESULTS[name]))
-    troubles: list[str] = []
-    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
-    try:
-        page = context.new_page()
-        page.on("console", lambda message: troubles.append(message.text))
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
-        page.goto(path.as_uri())
-        page.wait_for_function(
-            "() => [...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg[role=img]'))"
-        )
-        page.wait_for_timeout(200)  # an injected handler would have had its moment
-        assert page.locator(".chart svg[role=img]").count() == charts
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.locator("img").count() == 0
-        bars = page.locator("#classes .barlayer .point").count()
-        assert bars == {"small": 3, "fifty": 50, "many": WORST + BEST, "hostile": 2}[name]
-        if name == "small":
-            counts = page.locator("#confusion .heatmap-label").all_text_contents()
-            assert sorted(filter(None, counts)) == ["1", "2", "39", "5", "5", "8"]
-    finally:
-        context.close()
-    assert troubles == []
+def test_the_page_draws_and_fits_without_a_network(open_page, tmp_path, name, charts, width):
+    page = open_page(write(save(tmp_path, RESULTS[name])).as_uri(), {"width": width, "height": 900})
+    page.wait_for_function(CHARTS)
+    page.wait_for_timeout(200)  # an injected handler would have had its moment
+    assert page.locator(".chart svg[role=img]").count() == charts
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("img").count() == 0
+    bars = page.locator("#classes .barlayer .point").count()
+    assert bars == {"small": 3, "fifty": 50, "many": WORST + BEST, "hostile": 2}[name]
+    if name == "small":
+        counts = page.locator("#confusion .heatmap-label").all_text_contents()
+        assert sorted(filter(None, counts)) == ["1", "2", "39", "5", "5", "8"]
 
 
 @pytest.mark.browser
-def test_numbers_in_the_matrix_follow_the_scheme(browser, tmp_path):
-    path = write(save(tmp_path, SMALL))
+def test_numbers_in_the_matrix_follow_the_scheme(open_page, tmp_path):
+    address = write(save(tmp_path, SMALL)).as_uri()
     colours = []
     for scheme in ("light", "dark"):
-        context = browser.new_context(color_scheme=scheme, offline=True)
-        page = context.new_page()
-        page.goto(path.as_uri())
-        page.locator("#confusion .heatmap-label text").first.wait_for(state="attached")
-        colours.append(
-            page.locator("#confusion .heatmap-label text").first.evaluate("(element) => getComputedStyle(element).fill")
-        )
-        context.close()
+        number = open_page(address, scheme=scheme).locator("#confusion .heatmap-label text").first
+        number.wait_for(state="attached")
+        colours.append(number.evaluate("(element) => getComputedStyle(element).fill"))
     light, dark = (sum(int(part) for part in colour.strip("rgba()").split(",")[:3]) for colour in colours)
     assert light < 200 < 500 < dark

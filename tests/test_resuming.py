@@ -15,7 +15,7 @@ import pytest
 import yaml
 from helpers_cli import nas_, output, refusal
 from helpers_disks import check_done, costs, epochs_twice, jumping_clocks, logged, nas_done, nas_process, small_disk
-from helpers_search import TINY, finish, images, settings_of, write_space
+from helpers_search import TINY, contents, finish, images, settings_of, write_space
 from make_run import make_run
 
 import nas
@@ -35,10 +35,6 @@ from nas.work import Bench
 TRIALS, EPOCHS = 3, 3
 LOCAL = ("--executor", "local", "--device", "cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import CHARTS
 from helpers_report import make_trial, searched_run
 from test_comparison import SMALL, findings_of, outcome_of
 from test_report_training import make_result
@@ -112,60 +113,40 @@ PAGES: dict[str, Callable[[Path], str]] = {
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_hostile_names_run_nothing(browser, tmp_path, name):
-    text = PAGES[name](tmp_path / "made")
+def test_hostile_names_run_nothing(open_page, tmp_path, name):
     path = tmp_path / "page.html"
-    path.write_text(text, encoding="utf-8")
-    troubles: list[str] = []
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
-    try:
-        page = context.new_page()
-        page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (troubles.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on(
-            "request",
-            lambda asked: None if asked.url[:5] in {"file:", "data:", "blob:"} else troubles.append(asked.url),
-        )
-        page.goto(path.as_uri())
-        page.wait_for_function(
-            "() => [...document.querySelectorAll('.chart')].every((chart) => chart.querySelector('svg[role=img]'))"
-        )
-        assert page.locator(".chart").count() > 0
-        for summary in page.locator("summary").all():
-            summary.click()
-        # Hover texts and links are made only where the pointer is.
-        for chart in page.locator(".chart").all():
-            chart.scroll_into_view_if_needed()
-            for point in chart.locator(".points > path, .bars path, .point path").all()[:20]:
-                box = point.bounding_box()
-                if box:
-                    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        page.wait_for_timeout(300)  # an injected handler would have had its moment
-        assert page.evaluate("window.hit") is None
-        foreign = "img, iframe, object, embed, form, a[href^='javascript'], [onerror], [onload], [onmouseover], svg a"
-        assert page.locator(foreign).count() == 0
-        scripts = page.locator("script").evaluate_all(
-            "(found) => found.map((one) => one.type || one.textContent.length > 1000)"
-        )
-        data = 2 if name == "run" else 1  # its figures, and there its trials too
-        assert scripts == ["application/json"] * data + [True, True]  # Plotly, ours, and nothing short
-        body = page.locator("body").text_content()
-        assert "window.hit=1" in body  # the names are there, as text
-    finally:
-        context.close()
-    assert troubles == []
+    path.write_text(PAGES[name](tmp_path / "made"), encoding="utf-8")
+    page = open_page(path.as_uri())
+    page.wait_for_function(CHARTS)
+    assert page.locator(".chart").count() > 0
+    for summary in page.locator("summary").all():
+        summary.click()
+    # Hover texts and links are made only where the pointer is.
+    for chart in page.locator(".chart").all():
+        chart.scroll_into_view_if_needed()
+        for point in chart.locator(".points > path, .bars path, .point path").all()[:20]:
+            box = point.bounding_box()
+            if box:
+                page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_timeout(300)  # an injected handler would have had its moment
+    assert page.evaluate("window.hit") is None
+    foreign = "img, iframe, object, embed, form, a[href^='javascript'], [onerror], [onload], [onmouseover], svg a"
+    assert page.locator(foreign).count() == 0
+    scripts = page.locator("script").evaluate_all(
+        "(found) => found.map((one) => one.type || one.textContent.length > 1000)"
+    )
+    data = 2 if name == "run" else 1  # its figures, and there its trials too
+    assert scripts == ["application/json"] * data + [True, True]  # Plotly, ours, and nothing short
+    body = page.locator("body").text_content()
+    assert "window.hit=1" in body  # the names are there, as text
 
 
 def test_a_name_that_is_run_is_seen(browser, tmp_path):
     """What the tests above look for is found on a page that does not escape."""
     path = tmp_path / "page.html"
     path.write_text(f"<!DOCTYPE html><title>x</title><p>{NAMES[1]}</p><script>window.hit = window.hit ?? 1</script>")
-    context = browser.new_context(offline=True)
-    try:
-        page = context.new_page()
-        page.goto(path.as_uri())
-        page.wait_for_function("() => window.hit > 0")
-        assert page.locator("img").count() == 1
-    finally:
-        context.close()
+    page = browser.new_page(offline=True)  # it complains, as `open_page` would say
+    page.goto(path.as_uri())
+    page.wait_for_function("() => window.hit > 0")
+    assert page.locator("img").count() == 1
+    page.close()

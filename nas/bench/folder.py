@@ -16,15 +16,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, fields
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any
 
 from nas.bench import samplers
 from nas.bench.replay import Protocol, Repeat, Space, replay
 from nas.bench.score import Scale
 from nas.bench.table import Table
 from nas.errors import NasError, UsageError
-from nas.files import read_json, take_lock, write_json
+from nas.files import UnderLock, read_json, take_lock, write_json
 from nas.plausible import Check, list_of, number, require, text, whole
 
 SETTINGS, REPEATS, LOCK = "settings.json", "repeats.jsonl", ".lock"
@@ -32,7 +31,7 @@ WARM_UP = 24  # networks: beyond what samplers begin with at random
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
-class Folder:
+class Folder(UnderLock):
     """`with Folder(...) as folder`: holds the lock. folder None: nothing is written, for a look in passing.
 
     UsageError for unknown samplers, a budget beyond the table, or a folder of another benchmark.
@@ -49,24 +48,13 @@ class Folder:
         self.names, self.repeats = tuple(names), repeats
         self.scale = Scale(table, protocol.floor)
         self.done: list[Repeat] = []
-        self._lock: BinaryIO | None = None
 
-    def __enter__(self) -> Self:
+    def _enter(self) -> None:
         if self.path is not None:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = take_lock(self.path / LOCK, f"{self.path}: another nas bench is writing to this folder")
-            try:
-                self._open(self.path)
-            except BaseException:
-                self._lock.close()
-                raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._lock is not None:
-            self._lock.close()
+            held = f"{self.path}: another nas bench is writing to this folder"
+            self._held.enter_context(take_lock(self.path / LOCK, held))
+            self._open(self.path)
 
     def missing(self) -> list[tuple[str, int]]:
         """Samplers and repeats still to be run, repeat by repeat, so that what is there can be compared at any time."""
