@@ -6,8 +6,11 @@ Each number lies far above what research needs and far below what a machine of a
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from pathlib import Path
+from typing import BinaryIO
 
 from nas.errors import UsageError
 
@@ -19,6 +22,7 @@ INDEX_BYTES = 1 << 30  # the JSON that our own caches of images keep: a line for
 JOURNAL_BYTES = 4 << 30  # about 400,000 trials
 JOURNAL_LINE_BYTES = 4 << 20  # one trial's facts have 10 KB
 TABLE_BYTES = 256 << 20  # `nas bench --table`, unpacked; a table is held in memory as a whole
+PIPE_SECONDS = 5  # that a named pipe is waited for in place of a file
 WEIGHTS_FACTOR = 4  # bytes that tensors may take for each byte of the file that they come from
 
 # -- what a config may ask for -------------------------------------------------------------------------------------------
@@ -81,8 +85,11 @@ def require_room(what: str, params: int, blocks: int = 0) -> None:
 
 
 def read_bytes(path: Path, most: int, what: str) -> bytes:
-    """The bytes of a file; UsageError if there are more than `most`, whatever kind of file it is. OSError as `open` does."""
-    with path.open("rb") as file:
+    """The bytes of a file; UsageError if there are more than `most`, whatever kind of file it is. OSError as `open` does.
+
+    A named pipe that nobody opens to write within `PIPE_SECONDS` is a UsageError too: one would wait for ever.
+    """
+    with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         data = bytearray()
         while size <= most and (piece := file.read(1 << 20)):  # what grows, a pipe or a device has no size to go by
@@ -91,3 +98,18 @@ def read_bytes(path: Path, most: int, what: str) -> bytes:
     if size > most:
         raise UsageError(f"{path}: {size:,} bytes are too many for {what} (at most {most:,})")
     return bytes(data)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Opening a named pipe waits for one who writes; `<(command)` has one already."""
+    if not path.is_fifo():
+        return path.open("rb")
+    found: list[BinaryIO] = []
+    waiting = threading.Thread(target=lambda: found.append(path.open("rb")), daemon=True)
+    waiting.start()
+    waiting.join(PIPE_SECONDS)
+    if found:
+        return found[0]
+    with contextlib.suppress(OSError):  # lets the thread go: who opens for writing is waited for no more
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+    raise UsageError(f"{path}: is a pipe, and nobody opened it to write in {PIPE_SECONDS} seconds; give a file")

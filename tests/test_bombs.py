@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import struct
 import subprocess
 import sys
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -352,3 +354,22 @@ def test_devices_and_pipes_are_read_no_further_than_the_limit(tmp_path):
     space.write_text("space: a\nextends: /dev/zero\n")
     with pytest.raises(UsageError, match=r"extends '/dev/zero': .*not a file"):
         load_space(space)
+
+
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for_and_one_with_a_writer_is_read(tmp_path, monkeypatch):
+    from nas import limits
+    from nas.architecture import read_text
+    from nas.errors import UsageError
+
+    pipe = tmp_path / "config.yaml"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(limits, "PIPE_SECONDS", 0.1)
+    with pytest.raises(
+        UsageError, match=r"config.yaml: is a pipe, and nobody opened it to write in 0.1 seconds; give a file"
+    ):
+        read_text(pipe)
+    monkeypatch.setattr(limits, "PIPE_SECONDS", 60)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(CONFIG.encode()))
+    writer.start()
+    assert read_text(pipe) == CONFIG
+    writer.join()

@@ -189,6 +189,18 @@ def test_a_different_file_is_kept_unless_forced(run, tmp_path, content):
     assert Architecture.from_yaml(victim).digest == front[1].digest
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_in_a_files_place_is_no_matter_of_force(run, tmp_path, force):
+    front = run.front()
+    victim = export_trials(run, front, tmp_path, EXPORTERS["yaml"])[1]
+    for path in tmp_path.iterdir():
+        path.unlink()
+    victim.mkdir()
+    with pytest.raises(UsageError, match=rf"{victim.name}: is a folder, which no file replaces; remove it or give"):
+        export_trials(run, front, tmp_path, EXPORTERS["yaml"], force=force)
+    assert list(tmp_path.iterdir()) == [victim]
+
+
 def test_no_temporary_files_stay(run, tmp_path):
     paths = export_trials(run, run.front(), tmp_path, EXPORTERS["json"])
     assert set(tmp_path.iterdir()) == set(paths)

@@ -36,7 +36,8 @@ def write_networks(
 ) -> list[Written]:
     """Each network in each format, as `folder/<name><suffix>`; what a format has no words for is said, not written.
 
-    UsageError, before anything is written, if a file of the same name holds something else and `force` is not given.
+    UsageError, before anything is written, if a file of the same name holds something else and `force` is not given, or if
+    there is a folder of that name.
     """
     rows: list[Written] = []
     files: dict[Path, bytes] = {}
@@ -57,6 +58,8 @@ def write_networks(
             paths[format_name] = folder / f"{name}{exporter.suffix}"
         files |= made
         rows.append(Written(name, subject, paths, reasons))
+    if taken := next((path for path in files if path.is_dir()), None):
+        raise UsageError(f"{taken}: is a folder, which no file replaces; remove it or give another --out")
     folders = [path for row in rows for name, path in row.paths.items() if formats[name].folder]
     strangers = [path for folder in folders for path in _strangers(folder, files)]
     different = [path for path, content in files.items() if path.exists() and not holds(path, content)] + strangers

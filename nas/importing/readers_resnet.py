@@ -94,7 +94,11 @@ def _regnet(network: Any, read: Read) -> tuple[Stem, Head]:
     convs = [part for part in network.stem.modules() if isinstance(part, nn.Conv2d)]
     if (convs[0].kernel_size, convs[0].stride) != ((3, 3), (2, 2)):
         read.refuse("a stem that is no 3x3 convolution of stride 2")
-    act = act_of(network.stem.bn if timm else network.stem[2], read)
+    if timm and not hasattr(network.stem, "bn"):
+        read.refuse("a stem without a norm")
+        act = "relu"
+    else:
+        act = act_of(network.stem.bn if timm else network.stem[2], read)
     stages: list[Any] = [network.s1, network.s2, network.s3, network.s4] if timm else list(network.trunk_output)
     for group, stage in enumerate(stages, 1):
         for position, block in enumerate(stage.children()):
