@@ -66,13 +66,13 @@ def drive_study(folder: Path, settings: Settings, url: str | None) -> optuna.Stu
     return study
 
 
-def cut_torn_line(folder: Path) -> int:
-    """Cut a torn last line off the run's journal, if it has one; the bytes that were cut."""
+def cut_torn_line(folder: Path) -> str:
+    """Cut a torn last line off the run's journal, if it has one; what was cut, in words."""
     from nas.salvage import cut_torn, whole
 
     path = folder / JOURNAL
     if not path.is_file():
-        return 0
+        return ""
     try:
         check_journal(path)
         if not whole(path.read_bytes()):

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from nas.files import write_with
 
 CREATE_STUDY, SET_STUDY_ATTRIBUTE, CREATE_TRIAL, SET_PARAM, SET_STATE, SET_ATTRIBUTE = (
     0,
@@ -55,20 +58,32 @@ def whole(data: bytes) -> int:
     return end
 
 
-def cut_torn(path: Path) -> int:
-    """Cut a torn last line off a journal: Optuna would append to it, and could read nothing behind. The bytes that were cut.
+def torn(data: bytes) -> str:
+    """How much of a journal is behind its last whole line, in words; "" if nothing is."""
+    tail = data[whole(data) :]
+    lines = tail.rstrip(b"\n").count(b"\n") + 1
+    return f"{len(tail)} bytes of {'a torn line' if lines == 1 else f'{lines} damaged lines'}" if tail else ""
 
-    Stale locks go too: the caller holds the run's own, so that nobody can be behind them. OSError if it can't be written.
+
+def cut_torn(path: Path) -> str:
+    """Cut a torn end off a journal: Optuna would append to it, and could read nothing behind. What was cut, in words.
+
+    A crash tears one line. More than one is damage of another kind, and kept in a file beside the journal. Stale locks go too: the
+    caller holds the run's own, so that nobody can be behind them. OSError if it can't be written.
     """
     data = path.read_bytes()
-    end = whole(data)
-    if end < len(data):
+    end, found = whole(data), torn(data)
+    if b"\n" in data[end:].rstrip(b"\n"):
+        kept = path.with_name(f"{path.name}.broken-{time.time_ns()}")
+        write_with(kept, lambda file: file.write(data[end:]))
+        found += f" (kept: {kept.name})"
+    if found:
         with path.open("r+b") as file:
             file.truncate(end)
             os.fsync(file.fileno())
     for stale in path.parent.glob(f"{path.name}.lock*"):
         stale.unlink(missing_ok=True)
-    return len(data) - end
+    return found
 
 
 def _is_json(line: bytes) -> bool:

@@ -289,7 +289,7 @@ class Study(Desk):
 
     def _open(self) -> None:
         if cut := cut_torn_line(self.folder):
-            self.recovered.append(f"cut {cut} bytes of a torn line off {JOURNAL}")
+            self.recovered.append(f"cut {cut} off {JOURNAL}")
         self._study = drive_study(self.folder, self.settings, self.url)
         self._check_settings()
         if (self.folder / FILE).exists() and (done := Settings.migrate(self.folder)):

@@ -91,7 +91,10 @@ def test_a_torn_tail_of_the_journal_is_cut_and_the_run_goes_on(tmp_path, tail):
     whole = (tmp_path / JOURNAL).read_bytes()
     (tmp_path / JOURNAL).write_bytes(whole + tail)
     with again(tmp_path) as study:
-        assert study.recovered == [f"cut {len(tail)} bytes of a torn line off {JOURNAL}"]
+        kept = list(tmp_path.glob(f"{JOURNAL}.broken-*"))
+        what = f"2 damaged lines (kept: {kept[0].name})" if kept else "a torn line"
+        assert study.recovered == [f"cut {len(tail)} bytes of {what} off {JOURNAL}"]
+        assert [path.read_bytes() for path in kept] == ([tail] if tail == b"not json\nnor this" else [])
         assert study.counts.complete == 2
         assert len(finish(study)) == 2
     assert (tmp_path / JOURNAL).read_bytes().startswith(whole)

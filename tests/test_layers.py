@@ -58,7 +58,7 @@ TABLE: dict[str, set[str]] = {
     "latency": {"architecture", "blocks", "cost", "files", "network", "plausible", "space", "text", "zoo"},
     "samplers": {"knobs", "pareto", "space"},
     "proxy": {"architecture", "data", "scaling"},
-    "salvage": set(),
+    "salvage": {"files"},
     "journal": {"files", "salvage"},
     "storage": {"journal"},
     "settings": {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from nas.doctor.mending import Reading, mended, opened
 from nas.errors import NasError
 from nas.files import write_with
 from nas.layout import JOURNAL, STUDY_NAME, TRIALS
-from nas.salvage import damaged, salvage, whole
+from nas.salvage import cut_torn, damaged, salvage, torn, whole
 from nas.settings import Settings
 
 NEWLINE = b"\n"
@@ -29,7 +28,7 @@ def check(folder: Path, settings: Settings, repair: bool) -> tuple[list[Finding]
     end, broken = whole(data), damaged(data[: whole(data)])
     found = []
     if end < len(data):
-        found.append(_torn(path, data, end, repair))
+        found.append(_torn(path, data, repair))
     if broken:
         mending, data = _mended(folder, settings, data[:end], broken, repair)
         found += mending
@@ -55,14 +54,10 @@ def _without(ended: bool, lost: str, fresh: str) -> Finding:
     return Finding("note", JOURNAL, f"{fresh}: no trial was asked for")
 
 
-def _torn(path: Path, data: bytes, end: int, repair: bool) -> Finding:
-    text = f"{len(data) - end} bytes of a torn line at the end"
+def _torn(path: Path, data: bytes, repair: bool) -> Finding:
     if not repair:
-        return Finding("repairable", JOURNAL, text, "--repair or `nas resume` cuts it off")
-    with path.open("r+b") as file:
-        file.truncate(end)
-        os.fsync(file.fileno())
-    return Finding("repaired", JOURNAL, f"{text}: cut off")
+        return Finding("repairable", JOURNAL, f"{torn(data)} at the end", "--repair or `nas resume` cuts it off")
+    return Finding("repaired", JOURNAL, f"{cut_torn(path)} at the end: cut off")
 
 
 def _mended(
