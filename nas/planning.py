@@ -51,6 +51,7 @@ PARETO = (
 )
 LATE = 0.15  # of the hours, by which a trial that is begun may end behind them
 CUT = 0.20  # of the hours: what would run on for longer is stopped
+KEPT_EVERY = 5.0  # seconds after which it is kept anew how many have passed
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,25 +235,36 @@ def saving(policy: Policy, epochs: int) -> tuple[int, float]:
 class Clock:
     """Whether there is time for one more trial, and whether one that runs has to stop: hours are kept to within `CUT`.
 
-    seconds: of the promise, from when the command was given. before: seconds that earlier drivers took.
+    seconds: of the promise, from when the command was given. before: seconds that earlier drivers took. keep: told from time to
+    time how many they and this one took, for a driver that goes on after this one was killed.
     """
 
-    def __init__(self, promise: Mapping[str, Any], now: Callable[[], float], before: float = 0.0) -> None:
+    def __init__(
+        self,
+        promise: Mapping[str, Any],
+        now: Callable[[], float],
+        before: float = 0.0,
+        keep: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         self.seconds = float(promise["seconds"])
         self._expected = float(promise["trial_seconds"])
         self._closing = float(promise.get("closing", 0.0))
         self._now, self._zero = now, now() - float(promise.get("spent", 0.0)) - before
+        self._started, self._before = now(), before
+        self._keep, self._kept = keep, now()
         self._begun: dict[str, float] = {}
         self._took: list[float] = []
 
     def begins(self, key: str) -> None:
         """A trial is handed out."""
         self._begun[key] = self._now()
+        self._tick()
 
     def ended(self, key: str, trained: float) -> None:
         """A trial ended that trained for so many seconds. It counts for as long as it kept its slot: the start of its process, too."""
         kept = self._now() - self._begun.pop(key, self._now())
         self._took.append(max(kept, trained))
+        self._tick()
 
     @property
     def expected(self) -> float:
@@ -269,4 +281,10 @@ class Clock:
 
     def over(self, epoch_seconds: float) -> bool:
         """Whether one more epoch of so many seconds would end later than `CUT` behind the promise."""
+        self._tick()
         return self._left + CUT * self.seconds < epoch_seconds
+
+    def _tick(self) -> None:
+        if (now := self._now()) - self._kept >= KEPT_EVERY:
+            self._kept = now
+            self._keep(self._before + now - self._started)

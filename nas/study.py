@@ -6,6 +6,7 @@ next one under the same number; results that were written but not told are told;
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -25,7 +26,7 @@ from nas.files import make_folder, write_json
 from nas.jobs import Job
 from nas.knobs import Choices
 from nas.latency.meter import Meter
-from nas.layout import ATTRIBUTE, BASELINES, JOURNAL, SESSIONS, TRIALS
+from nas.layout import ATTRIBUTE, BASELINES, ELAPSED, JOURNAL, SESSIONS, TRIALS
 from nas.network import cost_of
 from nas.opening import cut_torn_line, drive_study
 from nas.outcomes import Counts, Outcomes, result_of
@@ -37,7 +38,7 @@ from nas.settings import FILE, Settings
 from nas.space import SearchSpace
 from nas.storage import failed, of_storage, redacted, resolved, together
 from nas.text import format_ms, shown
-from nas.trials import check_facts, facts_of, read_baselines, read_sessions
+from nas.trials import check_facts, facts_of, read_baselines, read_elapsed, read_sessions
 
 if TYPE_CHECKING:
     import optuna
@@ -68,9 +69,12 @@ class Study(Desk):
         self._study: optuna.Study | None = None
         self._outcomes: Outcomes | None = None
         self._claim: Claim | None = None  # on a study that lies outside the folder
-        before = sum(own["startup_seconds"] + own["search_seconds"] for own in read_sessions(self.folder))
         # Of hours that were promised.
-        self.clock = Clock(settings.plan, time.monotonic, before) if settings.plan else None
+        self.clock = (
+            Clock(settings.plan, time.monotonic, read_elapsed(self.folder), self._keep_elapsed)
+            if settings.plan
+            else None
+        )
         self.meter = _meter(self.folder, settings, self.space)  # of latencies; None where the run measures none
 
     def _enter(self) -> None:
@@ -264,6 +268,10 @@ class Study(Desk):
             self.clock.ended(job.key, result["seconds"])
         self.outcomes.tell(job, result)
         fencing.end(job)
+
+    def _keep_elapsed(self, seconds: float) -> None:
+        with contextlib.suppress(WriteError):  # a full disk is for what has to be kept to say
+            write_json(self.folder / ELAPSED, {"seconds": seconds})
 
     # -- opening and recovering --------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from nas.cost import Cost
 from nas.errors import NasError, UsageError
 from nas.files import read_json
 from nas.latency import Latency
-from nas.layout import ATTRIBUTE, BASELINES, DECISIONS, JOURNAL, SESSIONS, TRIALS
+from nas.layout import ATTRIBUTE, BASELINES, DECISIONS, ELAPSED, JOURNAL, SESSIONS, TRIALS
 from nas.network import cost_of
 from nas.opening import open_study, reading_study
 from nas.pareto import Objective
@@ -152,6 +152,14 @@ def read_sessions(folder: Path) -> list[Mapping[str, Any]]:
     found = read_json(folder / SESSIONS)
     entries = found if isinstance(found, list) else []
     return [entry for entry in entries if isinstance(entry, dict) and _is_session(entry)]
+
+
+def read_elapsed(folder: Path) -> float:
+    """Seconds that a run's drivers took so far, up to the last sign of life of one that was killed."""
+    ended = sum(float(own["startup_seconds"] + own["search_seconds"]) for own in read_sessions(folder))
+    found = read_json(folder / ELAPSED)
+    seconds = found.get("seconds") if isinstance(found, dict) else None
+    return ended if number(seconds) else max(ended, float(seconds))  # type: ignore[arg-type]  # it is one
 
 
 def _trial(folder: Path, frozen: optuna.trial.FrozenTrial, facts: Mapping[str, Any]) -> Trial:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from nas import planning
 from nas.errors import NasError, UsageError
+from nas.layout import ELAPSED
 from nas.network import cost_of
 from nas.planning import Clock, pace, proposed, representatives, trial_seconds
 from nas.proxy import Proxy
@@ -26,6 +27,7 @@ from nas.run import load_run
 from nas.searching import search
 from nas.settings import Settings
 from nas.stopping import Policy
+from nas.trials import read_elapsed
 
 RECIPE = Recipe.of(10, 32)
 DATA = {"images": 1000, "validated": 250}
@@ -196,6 +198,25 @@ def test_hours_that_are_over_end_a_run(tmp_path, monkeypatch):
         assert len(finish(study)) == 1
         assert study.finished
     assert load_run(tmp_path).status == "done"
+
+
+def test_the_hours_of_a_driver_that_was_killed_are_spent(tmp_path, monkeypatch):
+    promise = {"seconds": 100.0, "trial_seconds": 10.0, "spent": 5.0}
+    now = [1000.0]
+    monkeypatch.setattr("nas.study.time.monotonic", lambda: now[0])
+    for k, (ended, left) in enumerate([(1040.0, True), (1090.0, False)]):  # neither gives an account
+        with begin(tmp_path, dataclasses.replace(settings_of(trials=16), plan=promise)) as study:
+            assert study.clock.room()
+            assert len(finish(study, most=1)) == 1
+            study.ask()  # in flight when the driver dies
+            now[0] = ended
+            study.clock.over(1.0)  # an epoch ends
+            now[0] += 3.0  # and a few seconds that nobody hears of
+            assert study.clock.room() == left, k
+        now[0] = 1040.0  # a driver's clock begins anywhere
+    assert read_elapsed(tmp_path) == 90.0
+    (tmp_path / ELAPSED).write_text('{"seconds": "many"')
+    assert read_elapsed(tmp_path) == 0.0
 
 
 def made_up(network, processes, batch_size, **options):
