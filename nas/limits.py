@@ -6,11 +6,10 @@ Each number lies far above what research needs and far below what a machine of a
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
+import select
+import time
 from pathlib import Path
-from typing import BinaryIO
 
 from nas.errors import UsageError
 
@@ -89,27 +88,45 @@ def read_bytes(path: Path, most: int, what: str) -> bytes:
 
     A named pipe that nobody opens to write within `PIPE_SECONDS` is a UsageError too: one would wait for ever.
     """
-    with _opened(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        data = bytearray()
-        while size <= most and (piece := file.read(1 << 20)):  # what grows, a pipe or a device has no size to go by
-            data += piece
-            size = max(size, len(data))
+    if path.is_fifo():
+        data = _from_pipe(path, most)
+        size = len(data)
+    else:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = bytearray()
+            while size <= most and (piece := file.read(1 << 20)):  # what grows, or a device, has no size to go by
+                data += piece
+                size = max(size, len(data))
     if size > most:
         raise UsageError(f"{path}: {size:,} bytes are too many for {what} (at most {most:,})")
     return bytes(data)
 
 
-def _opened(path: Path) -> BinaryIO:
-    """Opening a named pipe waits for one who writes; `<(command)` has one already."""
-    if not path.is_fifo():
-        return path.open("rb")
-    found: list[BinaryIO] = []
-    waiting = threading.Thread(target=lambda: found.append(path.open("rb")), daemon=True)
-    waiting.start()
-    waiting.join(PIPE_SECONDS)
-    if found:
-        return found[0]
-    with contextlib.suppress(OSError):  # lets the thread go: who opens for writing is waited for no more
-        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-    raise UsageError(f"{path}: is a pipe, and nobody opened it to write in {PIPE_SECONDS} seconds; give a file")
+def _from_pipe(path: Path, most: int) -> bytearray:
+    """What is written to a named pipe, until its writers are gone or it is more than `most`."""
+    pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # without O_NONBLOCK, opening waits for a writer
+    try:
+        data, written, patience = bytearray(), False, time.monotonic() + PIPE_SECONDS
+        more = select.poll()
+        more.register(pipe, select.POLLIN | select.POLLHUP)
+        while len(data) <= most:
+            try:
+                piece = os.read(pipe, 1 << 20)
+            except BlockingIOError:  # somebody has it open to write, and takes time
+                written = True
+                more.poll()
+                continue
+            if not piece and written:
+                break
+            if not piece and time.monotonic() > patience:
+                raise UsageError(
+                    f"{path}: is a pipe, and nobody opened it to write in {PIPE_SECONDS} seconds; give a file"
+                )
+            if not piece:
+                time.sleep(0.02)
+            written = written or bool(piece)
+            data += piece
+        return data
+    finally:
+        os.close(pipe)
