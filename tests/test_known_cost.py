@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import pickle
 import random
@@ -149,6 +150,18 @@ def test_a_pickled_sampler_goes_on():
     study.sampler = pickle.loads(pickle.dumps(SAMPLER_AT_MODULE_LEVEL))
     run(study, 5)
     assert len(set(names(study))) == 20
+
+
+def test_one_sampler_in_one_study_after_another():
+    """A study that is gone leaves its memory's address to the next one's storage, now and then: nothing may be told by that."""
+    sampler, asked = KnownCostSampler(cost, seed=0), []
+    for _ in range(6):
+        study = study_of(sampler)
+        run(study, 8)
+        asked.append(names(study))
+        del study
+        gc.collect()
+    assert len({tuple(own) for own in asked}) == 1
 
 
 SAMPLER_AT_MODULE_LEVEL = KnownCostSampler(cost, seed=3)
@@ -337,6 +350,7 @@ def test_measured_costs_are_modelled():
         (["maximize", "maximize"], {}, "objective 1 of the study is maximised"),
         (["maximize", "minimize", "minimize"], {}, "1 values; the study has 2"),
         (["maximize", "minimize"], {"measured": (2,)}, "measured"),
+        (["maximize", "minimize"], {"features": lambda p: [1.0] * (1 + (p["layer0"] == "a"))}, "of another candidate"),
     ],
 )
 def test_what_it_is_not_for_is_said(directions, options, words):

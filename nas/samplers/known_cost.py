@@ -16,6 +16,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
+from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
@@ -73,7 +74,8 @@ class KnownCostSampler(BaseSampler):
         self._method = Method(startup, exploration, cost_features, mutation, acquisition)
         self._independent = RandomSampler(seed=self._seed)
         self._lock = threading.RLock()
-        self._study: tuple[int, int] | None = None
+        # The storage itself, not its id(), which the next study's may have once this one's is gone.
+        self._study: tuple[BaseStorage, int] | None = None
         self._history: History | None = None
         self._search: Search | None = None
 
@@ -111,17 +113,22 @@ class KnownCostSampler(BaseSampler):
         self._independent.reseed_rng()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        # What a study has taught is read from it again.
+        left_out = {"_lock", "_study", "_history", "_search"}
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
+        self._study = self._history = self._search = None
 
     def _of(self, study: Study) -> tuple[History, Search]:
         """What is remembered of this study; begun anew if it is another one than before."""
-        which = (id(study._storage), study._study_id)
-        if self._history is None or self._search is None or which != self._study:
-            self._study = which
+        known = self._study is not None and self._study[0] is study._storage and self._study[1] == study._study_id
+        if self._history is None or self._search is None or not known:
+            if self._study is not None:
+                self._independent = RandomSampler(seed=self._seed)
+            self._study = study._storage, study._study_id
             sign = _check(study.directions, self._measured)
             exact = [k for k in range(1, len(study.directions)) if k not in self._measured]
             self._history = History(self._declared, self._oracle, sign, self._curve)

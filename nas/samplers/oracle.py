@@ -28,7 +28,7 @@ class Facts:
 
 
 class Oracle:
-    """`facts` of candidates: `costs`, `feasible` and `features` with a memory. ValueError for another number of costs."""
+    """`facts` of candidates: `costs`, `feasible` and `features` with a memory. ValueError for another number of costs or features."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Oracle:
         self._facts: dict[Key, Facts] = {}
         self._identities: dict[Key, Hashable] = {}
         self._warned: set[str] = set()
+        self._width: int | None = None  # of the features
 
     def facts(self, params: Params, count: int) -> Facts:
         """count: of the costs that there must be."""
@@ -85,6 +86,11 @@ class Oracle:
             except Exception as error:
                 self._warn("features", error)
                 return Facts(key, None, nothing, self._may(params))
+            if self._width not in (None, len(features)):
+                raise ValueError(
+                    f"features(params) gave {len(features)} values, and {self._width} of another candidate"
+                )
+            self._width = len(features)
         finite = bool(np.isfinite(costs).all() and np.isfinite(features).all())
         return Facts(key, costs, features, finite and self._may(params))
 
