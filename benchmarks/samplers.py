@@ -244,14 +244,16 @@ def against(studies: Studies, name: str) -> Iterable[str]:
 
 
 def parallel_table(studies: Studies, at_once: int) -> Iterable[str]:
-    marks = (50, 100, 150)
-    said = [f"{how}, {mark}" for how in ("one at a time", f"{at_once} at once") for mark in marks]
+    marks, ways = (50, 100, 150), ("one at a time", f"{at_once} at once")
+    said = [*(f"{way}, {mark}" for way in ways for mark in marks), *(f"{way}, until" for way in ways)]
     yield from head("table, costs", "n", *said, f"of TPE, {at_once} at once, 150")
     for table, costs in problems(studies):
         one, many = Curves(studies, table, costs, OURS), Curves(studies, table, costs, OURS, at_once)
         both = [repeat for repeat in many.repeats if repeat in one.repeats]
         if both:
+            level = float(best(studies, table, costs)[1].share[:, LEVEL_AT - 1].mean())
             cells = [spread(own.of(both)[:, mark - 1]) for own in (one, many) for mark in marks]
+            cells += [counted(until(own.of(both), level)) for own in (one, many)]
             tpe = Curves(studies, table, costs, "tpe", at_once)
             yield row(f"{table}, {costs}", len(both), *cells, spread(tpe.share[:, -1]))
 
