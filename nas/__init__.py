@@ -11,14 +11,18 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Architecture": "nas.architecture",
     "Cost": "nas.cost",
+    "NasError": "nas.errors",
+    "Request": "nas.request",
     "Run": "nas.run",
     "SearchSpace": "nas.space",
+    "UsageError": "nas.errors",
     "build": "nas.network",
     "confirm": "nas.confirmation",
     "cost_of": "nas.network",
     "load_run": "nas.run",
     "load_space": "nas.space",
     "load_weights": "nas.weights",
+    "resume": "nas.searching",
     "search": "nas.searching",
 }
 _MODULES = ("analysis", "blocks", "cost", "export", "pareto", "report", "samplers", "weights", "zoo")
@@ -26,14 +30,18 @@ _MODULES = ("analysis", "blocks", "cost", "export", "pareto", "report", "sampler
 __all__ = [
     "Architecture",
     "Cost",
+    "NasError",
+    "Request",
     "Run",
     "SearchSpace",
+    "UsageError",
     "build",
     "confirm",
     "cost_of",
     "load_run",
     "load_space",
     "load_weights",
+    "resume",
     "search",
 ]
 
@@ -41,9 +49,11 @@ if TYPE_CHECKING:
     from nas.architecture import Architecture
     from nas.confirmation import confirm
     from nas.cost import Cost
+    from nas.errors import NasError, UsageError
     from nas.network import build, cost_of
+    from nas.request import Request
     from nas.run import Run, load_run
-    from nas.searching import search
+    from nas.searching import resume, search
     from nas.space import SearchSpace, load_space
     from nas.weights import load_weights
 

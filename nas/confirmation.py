@@ -25,10 +25,10 @@ from nas.layout import ATTRIBUTE
 from nas.opening import open_study, reading_study
 from nas.outcomes import Counts, result_of
 from nas.preflight import check_room
-from nas.progress import Tally
+from nas.progress import Tally, chosen
 from nas.records import Trial
 from nas.repeats import does, repeat_folder
-from nas.request import check_asked
+from nas.request import check_asked, going_on
 from nas.retries import Cause
 from nas.run import Run, load_run
 from nas.searching import Interrupted, concluded, load_again, other_versions, training_data
@@ -167,19 +167,20 @@ def confirm(
     seeds: int = SEEDS,
     within: float = 0.0,
     say: Say | None = None,
-    display: Callable[[Confirmation], Tally] = Tally,
+    display: Callable[[Confirmation], Tally] | None = None,
+    quiet: bool = False,
     download: bool = False,
     storage: str | None = None,
     dataset: str | None = None,
-    **executor: Any,
+    **options: Any,
 ) -> Run:
     """Train the networks of a run's front from so many further seeds, leave report and front anew; the run, with their means.
 
-    within: how many points of accuracy (1 is a hundredth) other networks may lack to the front and be trained too. dataset, storage
-    and executor are those of `nas.searching.resume`. UsageError for what can't be done as asked; Interrupted if the user stopped it: the
-    same call goes on.
+    within: how many points of accuracy (1 is a hundredth) other networks may lack to the front and be trained too. What else may
+    be given is as for `nas.resume`. UsageError for what can't be done as asked; Interrupted if the user stopped it: the same call goes on.
     """
-    say = say or (lambda text: None)
+    executor = going_on(options, "nas.confirm")
+    say, display = chosen(say, display, quiet)
     check_seeds(seeds, "--seeds")
     if not 0 <= within <= 100:
         raise UsageError(f"--within {within:g}: points of accuracy, from 0 to 100")

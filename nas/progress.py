@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import numpy as np
@@ -155,6 +156,19 @@ class Lines(Tally):
 
     def note(self, text: str) -> None:
         print(printable(text), file=self.out, flush=True)
+
+
+def chosen(
+    say: Callable[[str], None] | None, display: Callable[[Any], Tally] | None, quiet: bool
+) -> tuple[Callable[[str], None], Callable[[Any], Tally]]:
+    """What a caller from Python gave, or else lines on stderr; nothing if quiet."""
+    if quiet:
+        return say or (lambda text: None), display or Tally
+    return say or _to_stderr, display or (lambda study: Lines(study, sys.stderr))
+
+
+def _to_stderr(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 class Live(Tally):

@@ -132,6 +132,12 @@ class Trial:
     latency: Latency | None = None  # measured before training, where the run does so
     repeats: tuple[Repeat, ...] = ()  # by `nas confirm`, by seed; the training of the search is not among them
 
+    def __repr__(self) -> str:
+        """In a line: all of its architecture and its curve are fields to be asked for."""
+        named = f" {self.label}" if self.label else ""
+        accuracy = "" if self.accuracy is None else f" accuracy {self.accuracy:.2%},"
+        return f"<Trial {self.number}{named}: {self.state},{accuracy} {self.cost.params:,} params, {self.cost.macs:,} MACs>"
+
     def price(self, name: str) -> float:
         """A cost by its objective's name: an exact count, or the measured latency, NaN where that was not measured."""
         if name == LATENCY:

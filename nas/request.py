@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from nas import limits
-from nas.budget import Budget
+from nas.budget import METRICS, Budget
 from nas.errors import UsageError
 from nas.execution import AUTO
 from nas.latency import Conditions
@@ -21,20 +22,26 @@ from nas.pareto import objectives as parse_objectives
 from nas.proxy import Proxy
 from nas.recipe import BASE_BATCH, DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe
 from nas.records import LATENCY
+from nas.registry import did_you_mean
 from nas.run_folder import chosen_folder
 from nas.samplers import SAMPLERS
-from nas.space import load_space
+from nas.space import SearchSpace, load_space
 from nas.stopping import Policy
 
 EXECUTORS = ("ray", "local")
 LARGEST_SEED = (1 << 31) - 1
+# What a run may be given in place of its settings when it goes on.
+GOING_ON = ("executor", "workers", "cpus_per_trial", "gpus_per_trial", "address", "trial_timeout")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What `nas search` was asked for. None means: chosen from the data or the machine."""
+    """What `nas search` was asked for. None means: chosen from the data or the machine.
 
-    space: str = "resnext"
+    The fields are the command's options: `nas search --help` says what each does. `space` may also be a `SearchSpace`, with its budget.
+    """
+
+    space: str | Path | SearchSpace = "resnext"
     overrides: Mapping[str, object] = field(
         default_factory=dict
     )  # lines laid over the space's: {"stage*.block": "basic"}
@@ -49,7 +56,7 @@ class Request:
     resolution: int | None = None  # pixels
     max_images: int | None = None
     skip_corrupt: bool = False
-    data_root: Path | None = None
+    data_root: str | Path | None = None
     download: bool = False
     decay: str = DECAYS[0]
     ema: float = 0.0
@@ -78,38 +85,98 @@ class Request:
     record_gradients: bool = False  # norms by layer of each trial (`nas.flow`)
     device: str = "auto"
     precision: str = "auto"
-    out: Path | None = None
+    out: str | Path | None = None
     command: str = ""
 
 
 def check(request: Request) -> tuple[Path, tuple[Objective, ...], Proxy]:
     """UsageError for what is wrong with a request and can be known without its data; the run's folder, objectives and proxy."""
+    _check_types(request)
     check_trials(request.trials)
     if not 0 <= request.seed <= LARGEST_SEED:
         raise UsageError(f"--seed {request.seed}: a whole number from 0 to {LARGEST_SEED:,}")
-    if request.executor not in EXECUTORS:
-        raise UsageError(f"unknown executor {request.executor!r}; known: {', '.join(EXECUTORS)}")
+    _check_executor(request.executor)
     SAMPLERS.find(request.sampler)
     Policy.parse(request.stopping)
-    check_asked({**dataclasses.asdict(request), "kind": request.executor})
+    asked = {own.name: getattr(request, own.name) for own in dataclasses.fields(request)}
+    check_asked({**asked, "kind": request.executor})
     if request.precision not in ("auto", *PRECISIONS):
         raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
     batch_size = BASE_BATCH if request.batch_size is None else request.batch_size
     Recipe.of(request.epochs, batch_size, request.learning_rate, **recipe_options(request))
     objectives = parse_objectives(request.objectives)
     proxy = Proxy(request.proxy_resolution, request.proxy_width, request.train_fraction)
-    load_space(request.space, overrides=request.overrides)
-    folder = chosen_folder(request.out, request.space, request.dataset)
+    if isinstance(request.space, SearchSpace):
+        request.space.narrowed(request.overrides)
+    else:
+        load_space(request.space, overrides=request.overrides)
+    folder = chosen_folder(request.out, space_name(request), request.dataset)
     _check_device(request)
     latency_asked(request, objectives)
     return folder, objectives, proxy
+
+
+def with_options(request: Request, options: Mapping[str, Any]) -> Request:
+    """The request with these options in place of its own; min_params, max_macs and their like are bounds of the budget.
+
+    TypeError for an option that there isn't.
+    """
+    known = {own.name for own in dataclasses.fields(Request)}
+    ends = {f"{end}_{metric}": (metric, end) for metric in METRICS for end in ("min", "max")}
+    for name in options:
+        if name not in known and name not in ends:
+            raise TypeError(f"nas.search has no option {name!r}{did_you_mean(name, [*sorted(known), *ends])}")
+    bounds: dict[str, tuple[float | None, float | None]] = {}
+    for name, (metric, _) in ends.items():
+        value = options.get(name)
+        if value is not None:
+            _check_type(name, value, float)
+            bounds[metric] = (options.get(f"min_{metric}"), options.get(f"max_{metric}"))
+    given = {name: value for name, value in options.items() if name in known}
+    request = dataclasses.replace(request, **given)
+    return dataclasses.replace(request, budget=request.budget.merged(Budget(bounds))) if bounds else request
+
+
+def going_on(options: Mapping[str, Any], by: str) -> dict[str, Any]:
+    """Options of `by`, which goes on with a run, as entries of its executor. TypeError for another option, UsageError for a wrong value."""
+    hints = get_type_hints(Request)
+    for name, value in options.items():
+        if name not in GOING_ON:
+            raise TypeError(f"{by} has no option {name!r}{did_you_mean(name, list(GOING_ON))}")
+        if value is not None:
+            _check_type(name, value, hints[name])
+    if (executor := options.get("executor")) is not None:
+        _check_executor(executor)
+    return {"kind" if name == "executor" else name: value for name, value in options.items()}
+
+
+def space_of(request: Request, *, resolution: int, channels: int, classes: int) -> SearchSpace:
+    """The space that is asked for, with its overrides and its budget, for these data."""
+    if isinstance(request.space, SearchSpace):
+        narrowed = request.space.narrowed(request.overrides)
+        space = narrowed.for_data(resolution=resolution, channels=channels, classes=classes)
+    else:
+        space = load_space(
+            request.space, resolution=resolution, channels=channels, classes=classes, overrides=request.overrides
+        )
+    return space.within(request.budget)
+
+
+def space_name(request: Request) -> str:
+    return request.space.name if isinstance(request.space, SearchSpace) else str(request.space)
 
 
 def recipe_options(request: Request) -> dict[str, Any]:
     return {name: getattr(request, name) for name in ("decay", "ema", "cutout", "randaugment")}
 
 
+def _check_executor(name: str) -> None:
+    if name not in EXECUTORS:
+        raise UsageError(f"unknown executor {name!r}; known: {', '.join(EXECUTORS)}")
+
+
 def check_trials(trials: int) -> None:
+    _check_type("trials", trials, int)
     if trials < 1:
         raise UsageError(f"--trials {trials}: at least one")
     if trials > limits.TRIALS:
@@ -161,3 +228,40 @@ def _check_device(request: Request) -> None:
     from nas.train import pick_device  # imports torch
 
     pick_device(request.device)
+
+
+_SAID = {int: "a whole number", float: "a number", str: "text", bool: "True or False", NoneType: "None", Path: "a path"}
+
+
+def _check_types(request: Request) -> None:
+    """UsageError for a value of a type that its field does not take; from the command line there is none."""
+    for name, hint in get_type_hints(Request).items():
+        _check_type(name, getattr(request, name), hint)
+
+
+def _check_type(name: str, value: object, hint: Any) -> None:
+    if not _fits(value, hint):
+        wanted = " or ".join(_said(own) for own in (get_args(hint) if _is_union(hint) else [hint]))
+        raise UsageError(f"{name}={value!r:.200}: must be {wanted}")
+
+
+def _fits(value: object, hint: Any) -> bool:
+    if _is_union(hint):
+        return any(_fits(value, own) for own in get_args(hint))
+    kind = get_origin(hint) or hint
+    if kind is tuple:
+        return isinstance(value, tuple | list) and all(isinstance(own, str) for own in value)
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in (Union, UnionType)
+
+
+def _said(hint: Any) -> str:
+    kind = get_origin(hint) or hint
+    if kind is tuple:
+        return "a list of names"
+    return _SAID.get(kind) or f"a {kind.__name__}"

@@ -53,6 +53,12 @@ class Run:
         confirmed = any(trial.repeats for trial in self.trials) and ranking.is_confirmed(self.searched_front())
         object.__setattr__(self, "by_means", confirmed)
 
+    def __repr__(self) -> str:
+        best = max((self.accuracy(trial) or 0.0 for trial in self.ranked()), default=None)
+        found = "" if best is None else f", best accuracy {best:.2%}, {len(self.front())} on the front"
+        trained, planned = self.count("complete"), self.config["trials"]
+        return f"<Run {self.path}: {self.status}, {trained} of {planned} trials complete{found}>"
+
     @property
     def directions(self) -> tuple[str, ...]:
         return tuple(objective.direction for objective in self.objectives)

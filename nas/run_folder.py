@@ -16,7 +16,7 @@ from nas.settings import FILE, Settings
 from nas.text import shown
 
 
-def chosen_folder(out: Path | None, space: str, dataset: str) -> Path:
+def chosen_folder(out: str | Path | None, space: str, dataset: str) -> Path:
     """Where a run goes: to `out`, or to a new folder under results/. UsageError if it can't be written there."""
     if out is not None:
         folder = Path(out).absolute()

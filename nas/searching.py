@@ -26,14 +26,24 @@ from nas.jobs import TrainingData
 from nas.network import cost_of
 from nas.planning import SPARE
 from nas.preflight import check_room
-from nas.progress import Tally
+from nas.progress import Tally, chosen
 from nas.proxy import Proxy
 from nas.recipe import Recipe, default_batch_size
-from nas.request import Request, check, check_asked, check_trials, latency_asked, recipe_options
+from nas.request import (
+    Request,
+    check,
+    check_asked,
+    check_trials,
+    going_on,
+    latency_asked,
+    recipe_options,
+    space_of,
+    with_options,
+)
 from nas.run import Run, load_run
 from nas.run_folder import begin
 from nas.settings import Settings, versions
-from nas.space import SearchSpace, load_space
+from nas.space import SearchSpace
 from nas.stopping import Policy
 from nas.storage import planned as planned_storage
 from nas.storage import redacted
@@ -49,15 +59,23 @@ class Interrupted(NasError):
 
 
 def search(
-    request: Request | None = None, *, say: Say | None = None, display: Callable[[Study], Tally] = Tally, **options: Any
+    request: Request | None = None,
+    *,
+    say: Say | None = None,
+    display: Callable[[Study], Tally] | None = None,
+    quiet: bool = False,
+    **options: Any,
 ) -> Run:
     """Search a space and return the run, whose folder holds everything: `nas.search(space="resnext", trials=20)`.
 
-    Options are the fields of `Request`. UsageError for what can't be done as asked, before anything is trained or written;
+    Options are the fields of `Request` (help(nas.Request) lists them), and bounds on exact costs: min_params, max_params, min_macs,
+    max_macs, min_activations, max_activations. Progress goes to stderr, or to `say` and `display`; nowhere if `quiet`.
+
+    TypeError for an option that there isn't. UsageError for what can't be done as asked, before anything is trained or written;
     Interrupted if the user stopped it.
     """
-    request = dataclasses.replace(request or Request(), **options)
-    say = say or (lambda text: None)
+    request = with_options(request or Request(), options)
+    say, display = chosen(say, display, quiet)
     folder, settings, data = plan(request, say)
     say(_about_data(settings.dataset))
     check_room(folder, settings, say)
@@ -70,34 +88,36 @@ def resume(
     path: str | Path,
     *,
     say: Say | None = None,
-    display: Callable[[Study], Tally] = Tally,
+    display: Callable[[Study], Tally] | None = None,
+    quiet: bool = False,
     download: bool = False,
     storage: str | None = None,
     dataset: str | None = None,
-    **executor: Any,
+    trials: int | None = None,
+    **options: Any,
 ) -> Run:
     """Go on with a run: what was in flight continues from its last epoch, and nothing is trained twice.
 
     `dataset` says where the run's data lie now, if they were moved. `storage` is the whole URL of its study's database, where the
-    run could not keep the password. `executor` replaces entries of the run's executor (workers, address, ...) and `trials` its
-    number of trials.
+    run could not keep the password. `trials` replaces its number of trials, and further options what its executor was told: executor,
+    workers, cpus_per_trial, gpus_per_trial, address, trial_timeout; TypeError for another one.
     UsageError if the data are no longer those that the run began with.
     """
-    say = say or (lambda text: None)
+    executor = going_on(options, "nas.resume")
+    say, display = chosen(say, display, quiet)
     folder = Path(path).absolute()
     settings = Settings.load(folder)
     if note := other_versions(settings):
         say(note)
     check_asked({"kind": settings.executor["kind"], **executor})
-    if executor.get("trials") is not None:
-        check_trials(executor["trials"])
-        settings = dataclasses.replace(settings, plan={})  # a number of trials, and no longer the hours
-    trials = executor.pop("trials", None) or settings.trials
+    if trials is not None:
+        check_trials(trials)
+        settings = dataclasses.replace(settings, trials=trials, plan={})  # a number, and no longer the hours
     if storage is not None and settings.storage:
         settings = dataclasses.replace(
             settings, storage={**settings.storage, "url": redacted(storage)}
         )  # it may have moved
-    settings = dataclasses.replace(settings, trials=trials, executor={**settings.executor, **executor})
+    settings = dataclasses.replace(settings, executor={**settings.executor, **executor})
     if dataset is not None:
         settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": dataset})
     loaded = load_again(folder, settings, say, download=download)
@@ -130,20 +150,14 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     stopping, latency = Policy.parse(request.stopping), latency_asked(request, objectives)
     dataset = _load(
         request.dataset,
-        request.data_root,
+        None if request.data_root is None else Path(request.data_root),
         request.download,
         request.resolution,
         request.max_images,
         request.skip_corrupt,
         say,
     )
-    space = load_space(
-        request.space,
-        resolution=dataset.resolution,
-        channels=dataset.channels,
-        classes=len(dataset.classes),
-        overrides=request.overrides,
-    ).within(request.budget)
+    space = space_of(request, resolution=dataset.resolution, channels=dataset.channels, classes=len(dataset.classes))
     space.sample(request.seed)  # UsageError if nothing meets the budget
     if proxy.resolution and proxy.resolution > dataset.resolution:
         raise UsageError(
@@ -301,7 +315,7 @@ def _facts(dataset: Dataset, data: TrainingData, request: Request) -> dict[str, 
     return {
         "name": dataset.name,
         "source": dataset.source,
-        "root": None if request.data_root is None else str(request.data_root.absolute()),
+        "root": None if request.data_root is None else str(Path(request.data_root).absolute()),
         "asked_resolution": request.resolution,
         "max_images": request.max_images,
         "resolution": dataset.resolution,

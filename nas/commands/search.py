@@ -233,9 +233,7 @@ def going_on_options(command: F) -> F:
             click.option(
                 "--trial-timeout", type=Seconds(), metavar="30m|2h|...", help="In place of the run's setting."
             ),
-            click.option(
-                "--executor", "kind", type=click.Choice(["ray", "local"]), help="In place of the run's setting."
-            ),
+            click.option("--executor", type=click.Choice(["ray", "local"]), help="In place of the run's setting."),
             click.option(
                 "--dataset", help="Where the run's data lie now, if they were moved: imagefolder:PATH or npz:PATH."
             ),
