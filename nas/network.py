@@ -62,6 +62,11 @@ class PieceCost:
 
 def costs_by_piece(architecture: Architecture, resolution: int | None = None) -> list[PieceCost]:
     """Cost of the stem, of each stage and of the head, for square images of `resolution` pixels (default: its own)."""
+    if not isinstance(architecture, Architecture):
+        raise TypeError(
+            f"an Architecture is wanted, not {architecture!r:.80}; nas.zoo.get(name) gives the network of a name, "
+            "nas.Architecture.from_yaml(path) that of a file"
+        )
     if resolution is not None:
         architecture = replace(architecture, resolution=resolution)  # says what is wrong with 0 or 3.5 pixels
     shape = Shape(architecture.channels, architecture.resolution, architecture.resolution)

@@ -105,6 +105,12 @@ def test_a_run_and_a_trial_are_a_line_each(run):
     assert first.startswith("<Trial 0: complete, accuracy ") and len(first) < 100
 
 
+@pytest.mark.parametrize("call", [nas.cost_of, nas.build])
+def test_a_name_in_place_of_an_architecture_is_told_where_it_leads(call):
+    with pytest.raises(TypeError, match=r"not 'resnet50'; nas\.zoo\.get\(name\)"):
+        call("resnet50")
+
+
 def test_a_space_is_searched_as_it_is(tmp_path):
     space = nas.load_space("resnet").narrowed({"stage*.depth": [1, 2], "block": "basic"})
     budgeted = space.within(Budget({"params": (None, 200_000)}))
