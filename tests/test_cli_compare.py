@@ -123,12 +123,10 @@ def test_a_folder_of_another_comparison_is_refused(compare):
     assert "here: holds another comparison: epochs is 1, not 2" in result.stderr
 
 
-def test_constants_are_those_of_the_work():
-    from nas.commands.compare import GRADIENT_STEPS, PRECISIONS
+def test_steps_of_gradients_are_those_of_the_work():
+    from nas.commands.compare import GRADIENT_STEPS
     from nas.gradients import STEPS
-    from nas.train import PRECISIONS as KNOWN
 
-    assert set(PRECISIONS) == {"auto", *KNOWN}
     assert GRADIENT_STEPS == STEPS
 
 

@@ -182,13 +182,6 @@ def test_memory_that_is_predicted_to_be_short_is_said(train, monkeypatch):
     assert "memory of cpu is short: 8 images at once from here on" in result.stderr
 
 
-def test_precisions_are_those_of_training():
-    from nas.commands.train import PRECISIONS
-    from nas.train import PRECISIONS as KNOWN
-
-    assert set(PRECISIONS) == {"auto", *KNOWN}
-
-
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     """As a process: interrupted behind its first epochs, gone on with, and equal to the epochs that were saved."""

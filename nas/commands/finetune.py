@@ -12,15 +12,16 @@ import click
 
 from nas.commands.fronts import Start, front_starts, train_front
 from nas.commands.options import (
-    RATE,
+    data_options,
+    device_options,
     examples,
     json_option,
     one_argument,
-    skip_corrupt_option,
+    quiet_option,
+    seed_option,
+    step_options,
     stream_options,
-    threads_option,
 )
-from nas.commands.train import PRECISIONS
 from nas.errors import NasError, UsageError
 from nas.recipe import FULL_EPOCHS
 
@@ -67,7 +68,7 @@ class Options:
     )
 )
 @one_argument("source", "CONFIG|TRAINED|RUN", "a search's folder stands for all of its front")
-@click.option("--dataset", metavar="NAME", required=True, help="digits, cifar10, ..., imagefolder:PATH or npz:PATH.")
+@data_options
 @click.option(
     "--weights",
     metavar="SOURCE",
@@ -96,26 +97,9 @@ class Options:
     show_default=True,
     help="For a RUN without --weights: epochs of training before.",
 )
-@click.option("--batch-size", type=int, help="Images a step.  [default: 128, less for small data]")
-@click.option(
-    "--lr", type=RATE, help="Peak learning rate of the head.  [default: 0.1 at 128 images a step, in proportion]"
-)
-@click.option(
-    "--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True, help="Of head, batches and split."
-)
-@click.option("--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@threads_option
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="auto",
-    show_default=True,
-    help="auto: bf16 where the hardware has it.",
-)
-@click.option("--resolution", type=int, help="Resize the images to this side, in pixels.")
-@click.option("--data-root", metavar="DIR", type=click.Path(path_type=Path), help="Where published data sets lie.")
-@click.option("--download", is_flag=True, help="Download the data set if it isn't there.")
-@skip_corrupt_option
+@step_options("the head")
+@seed_option("head, batches and split")
+@device_options
 @stream_options
 @click.option(
     "--out",
@@ -124,7 +108,7 @@ class Options:
     help="Folder of the results.  [default: results/finetune-...]",
 )
 @json_option
-@click.option("--quiet", is_flag=True, help="No progress.")
+@quiet_option
 def finetune(
     source: str,
     dataset: str,

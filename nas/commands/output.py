@@ -12,7 +12,10 @@ from nas.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
+COSTS = (("params", "params"), ("macs", "MACs"), ("activations", "activations"))  # of a `Cost`, and as they are written
+LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no terminal
 MACS_NOTE = "MACs = multiply-adds, what the ResNet paper calls FLOPs."
 PIPE_WIDTH = 1000  # rich would cut the columns of what is piped to fit 80
 
@@ -63,6 +66,19 @@ def print_table(
     for number, row in enumerate(rows):
         table.add_row(*(Text(printable(cell)) for cell in row), style=style if number in strong else None)
     console(stderr).print(table)
+
+
+def progress_bar() -> Progress:
+    """One line that changes, on standard error: what is done of what, and the field `figures` of its task."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+    columns = (
+        SpinnerColumn(),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[figures]}", markup=False),
+    )
+    return Progress(*columns, console=console(stderr=True))
 
 
 def print_json(data: object) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas.commands.options import COUNT, METRICS, examples, json_option, one_argument
+from nas.commands.output import COSTS
 from nas.errors import UsageError
 from nas.scaling import ALPHA, BETA, DIVISOR, EFFICIENTNETS, GAMMA, METHODS
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from nas.export.formats import Exporter
     from nas.scaling import Scaling
 
-COSTS = (("params", "params"), ("macs", "MACs"), ("activations", "activations"))
 SHORT = 0.95  # share of a target below which a remark says why
 SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json"}
 
