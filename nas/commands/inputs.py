@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from nas.data import Dataset, Streamed
     from nas.run import Run
 
+CONFIGS = {".yaml": "yaml", ".yml": "yaml", ".json": "json"}  # formats of configs, by the suffix of their file
+
 
 def read_architecture(source: str) -> Architecture:
     """The published network of this name, or the one in this YAML or JSON file.
@@ -30,7 +32,7 @@ def read_architecture(source: str) -> Architecture:
     from nas.architecture import Architecture
 
     path = Path(source)
-    looks_like_path = os.sep in source or path.suffix in (".yaml", ".yml", ".json")
+    looks_like_path = os.sep in source or path.suffix in CONFIGS
     if not looks_like_path:
         try:
             return zoo.get(source)

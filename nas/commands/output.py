@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from nas.errors import UsageError
 from nas.text import printable
 
 if TYPE_CHECKING:
@@ -79,6 +81,18 @@ def progress_bar() -> Progress:
         TextColumn("{task.fields[figures]}", markup=False),
     )
     return Progress(*columns, console=console(stderr=True))
+
+
+def write_texts(texts: Mapping[Path, str], force: bool) -> None:
+    """Write files, each whole or not at all; UsageError, before the first, if one holds something else and `force` is not given."""
+    from nas.files import holds, write_text
+
+    different = [path for path, text in texts.items() if path.exists() and not holds(path, text.encode())]
+    if different and not force:
+        more = f" and {len(different) - 1} more" if len(different) > 1 else ""
+        raise UsageError(f"{different[0]}{more}: holds something else; --force overwrites it")
+    for path, text in texts.items():
+        write_text(path, text)
 
 
 def print_json(data: object) -> None:
