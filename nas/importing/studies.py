@@ -166,4 +166,6 @@ def _read(source: Source, options: Options) -> Found:
     return read_study(source.rest, options)
 
 
-IMPORTERS.register("optuna")(Importer("an Optuna study, optuna:URL#STUDY or its journal, with --space", _claims, _read))
+IMPORTERS.register("optuna")(
+    Importer("an Optuna study, optuna:URL#STUDY or its journal, with --space", _claims, _read, of_choices=True)
+)
