@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nas.distributed import Group
     from nas.full_training import FullTraining
     from nas.transfer import Policy
+    from nas.weights import Weights
 
 POLICIES = ("auto", "full", "last-stages", "head")  # nas.transfer's
 
@@ -286,7 +287,7 @@ def _finetune(
         workers=workers,
     )
     if options.keep_head:
-        _check_classes(training, start.weights)
+        _check_classes(training, weights)
     with training:
         if training.finished:
             if not options.quiet:
@@ -302,15 +303,14 @@ def _finetune(
     return result
 
 
-def _check_classes(training: FullTraining, source: str) -> None:
+def _check_classes(training: FullTraining, weights: Weights) -> None:
     """UsageError if the head that is to be kept tells other classes apart than the data's."""
-    from nas.transfer import trained_classes
-
-    have, want = trained_classes(source), training.dataset.classes
+    said = weights.training.get("dataset", {}).get("classes")
+    have, want = None if said is None else tuple(said), training.dataset.classes
     if (training.fitted is not None and training.fitted.fresh) or (have is not None and have != want):
         known = f"{len(have)} classes ({_some(have)})" if have else "another number of classes"
         raise UsageError(
-            f"--keep-head: {source} tells {known} apart, {training.dataset.name} has {len(want)} ({_some(want)}); "
+            f"--keep-head: {weights.source} tells {known} apart, {training.dataset.name} has {len(want)} ({_some(want)}); "
             "without --keep-head the classifier starts fresh"
         )
 
