@@ -22,6 +22,7 @@ from nas.streaming import LAW as STREAMED
 if TYPE_CHECKING:
     from torch import nn
 
+COMPARISON = "comparison"  # the `kind` in the plan of `nas compare`, which trains under the same names
 PLAN, CONFIG, WEIGHTS, LOCK = "plan.json", "config.yaml", "weights.safetensors", "train.lock"
 VERSION = 1
 PADDED = "padded-crop"  # of decoded images
@@ -52,12 +53,20 @@ def begin(folder: Path, plan: Mapping[str, Any], architecture: Architecture) -> 
             )
         write_json(path, plan)
     begun = read_json(path)
+    if is_comparison(folder):
+        raise UsageError(f"{folder}: holds a comparison of `nas compare`; choose another folder with --out")
     if not isinstance(begun, dict) or begun.get("version") != VERSION:
         raise UsageError(f"{path}: not a plan of this version; choose another folder with --out")
     if found := differences(begun, plan):
         raise UsageError(f"{folder}: holds another training: {'; '.join(found)}; choose another folder with --out")
     if not (folder / CONFIG).exists():  # behind the plan: a process that dies between the two can go on
         write_text(folder / CONFIG, architecture.to_yaml())
+
+
+def is_comparison(folder: Path) -> bool:
+    """Whether the folder's plan is that of a comparison."""
+    plan = read_json(folder / PLAN)
+    return isinstance(plan, dict) and plan.get("kind") == COMPARISON
 
 
 def written(folder: Path) -> dict[str, Any]:
