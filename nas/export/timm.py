@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.architecture import Architecture
 from nas.export.byobnet import byobnet_twin
-from nas.export.formats import EXPORTERS, Exporter, MissingPackage, NotExpressible, Subject
+from nas.export.formats import EXPORTERS, Exporter, MissingPackage, NotExpressible, Subject, plain
 from nas.export.python import save_weights
 from nas.export.twins import BASE, ResNetArguments, published_twin, renamed, resnet_arguments
 from nas.network import build, cost_of
@@ -94,8 +94,7 @@ def _limits(found: ResNetArguments) -> str:
 
 
 def _config(subject: Subject, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    architecture, data = subject.architecture, subject.provenance.get("dataset")
-    data = data if isinstance(data, dict) else {}
+    architecture, data = subject.architecture, subject.data
     size = [architecture.channels, architecture.resolution, architecture.resolution]
     cost = cost_of(architecture)
     grey = {1: [0.5], 3: [0.485, 0.456, 0.406]}.get(architecture.channels, [0.5] * architecture.channels)
@@ -118,7 +117,7 @@ def _config(subject: Subject, name: str, arguments: dict[str, Any]) -> dict[str,
             "params": cost.params,
             "macs": cost.macs,
             "architecture": architecture.to_dict(),
-            "provenance": json.loads(json.dumps(subject.provenance)),
+            "provenance": plain(subject.provenance),
         },
     }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from nas import limits
 from nas.errors import UsageError
 from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Subject
 from nas.files import holds, write_text, write_with
@@ -76,6 +77,16 @@ def write_networks(
     for path, content in files.items():
         write_with(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
     return rows
+
+
+def check_index(folder: Path) -> None:
+    """UsageError if the folder has a table of that name that is not of an export, which `write_index` would write over."""
+    for name, begins in ((f"{INDEX}.md", "| file | format |"), (f"{INDEX}.csv", "file,name,format,")):
+        path = folder / name
+        if path.is_dir():
+            raise UsageError(f"{path}: is a folder, which no file replaces; remove it or give another --out")
+        if path.exists() and limits.read_bytes(path, limits.RECORD_BYTES, "a table")[: len(begins)] != begins.encode():
+            raise UsageError(f"{path}: is no table of an export; --force overwrites it, another --out leaves it alone")
 
 
 def write_index(folder: Path, rows: Iterable[Written], times: Sequence[Times] = ()) -> list[Path]:
