@@ -65,6 +65,17 @@ def test_train_quietly_as_json(train):
     assert Path("here/weights.safetensors").is_file()
 
 
+def test_an_ended_training_gives_its_event_files_when_they_are_asked_for(train):
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    assert train("--out", "here", "--quiet").exit_code == 0
+    assert not Path("here/tensorboard").exists()
+    again = train("--out", "here", "--tensorboard")
+    assert again.exit_code == 0 and "trained and tested already" in again.stderr
+    events = accumulators.EventAccumulator("here/tensorboard")
+    events.Reload()
+    assert [event.step for event in events.Scalars("accuracy/validation")] == [1, 2]
+
+
 def test_train_adapts_a_published_network_and_says_so(train):
     result = train("--resolution", 12, "--out", "here", config="resnet20")
     assert result.exit_code == 0, result.output

@@ -28,9 +28,7 @@ from nas.recipe import FULL_EPOCHS
 if TYPE_CHECKING:
     from nas.data import Dataset, Streamed
     from nas.distributed import Group
-    from nas.full_training import FullTraining
     from nas.transfer import Policy
-    from nas.weights import Weights
 
 POLICIES = ("auto", "full", "last-stages", "head")  # nas.transfer's
 
@@ -45,7 +43,7 @@ class Options:
     policy: str
     unfreeze_every: int
     epochs: int | None
-    train_epochs: int
+    train_epochs: int | None
     batch_size: int | None
     lr: float | None
     seed: int
@@ -94,9 +92,7 @@ class Options:
     "--train-epochs",
     metavar="N",
     type=click.IntRange(min=1),
-    default=FULL_EPOCHS,
-    show_default=True,
-    help="For a RUN without --weights: epochs of training before.",
+    help=f"For a RUN without --weights: epochs of training before.  [default: {FULL_EPOCHS}]",
 )
 @step_options("the head")
 @seed_option("head, batches and split")
@@ -144,11 +140,19 @@ def finetune(
 
     options = Options(**rest)
     if options.backbone_lr_scale is not None and options.stage_decay is not None:
-        raise click.UsageError("--backbone-lr-scale and --stage-decay: choose one", click.get_current_context())
+        raise _usage("--backbone-lr-scale and --stage-decay: choose one")
+    for name, value in (("backbone-lr-scale", options.backbone_lr_scale), ("stage-decay", options.stage_decay)):
+        if value is not None and options.policy == "head":
+            raise _usage(f"--policy head trains the head alone: --{name} has no layers below it to say the rate of")
     # What is wrong with a number, or with the weights of a front, is said before the data are read.
     options.policy_of(1, "full" if options.policy == "auto" else options.policy)
-    Recipe.of(1 if options.epochs is None else options.epochs, options.batch_size or BASE_BATCH, options.lr)
+    batch_size = BASE_BATCH if options.batch_size is None else options.batch_size
+    Recipe.of(1 if options.epochs is None else options.epochs, batch_size, options.lr)
     run = read_run(Path(source)) if (Path(source) / FILE).is_file() else None
+    if options.train_epochs is not None and (run is None or weights is not None):
+        raise _usage(
+            "--train-epochs: goes with a search's folder without --weights, of which the networks are trained first"
+        )
     folder = out or Path("results") / _default_name(source, weights, dataset, options.seed)
     check_folder(folder)
     check_no_search(folder)
@@ -177,10 +181,12 @@ def finetune(
                 progress=say,
             )
         if run is not None and not starts:
+            if options.keep_head:
+                _check_classes(tuple(run.config["dataset"]["classes"]), data, source)
             trained = train_front(
                 run,
                 folder / "trained",
-                epochs=options.train_epochs,
+                epochs=FULL_EPOCHS if options.train_epochs is None else options.train_epochs,
                 download=download,
                 device=own,
                 precision=options.precision,
@@ -215,6 +221,10 @@ def finetune(
         _compare(results)
     if failed:
         raise NasError(f"{len(failed)} of {len(starts)} networks failed: {', '.join(failed)}")
+
+
+def _usage(message: str) -> click.UsageError:
+    return click.UsageError(message, click.get_current_context())
 
 
 def _default_name(source: str, weights: str | None, dataset: str, seed: int) -> str:
@@ -287,7 +297,9 @@ def _finetune(
         workers=workers,
     )
     if options.keep_head:
-        _check_classes(training, weights)
+        said = weights.training.get("dataset", {}).get("classes")
+        fits = training.fitted is None or not training.fitted.fresh
+        _check_classes(None if said is None else tuple(said), data, weights.source, fits)
     with training:
         if training.finished:
             if not options.quiet:
@@ -303,14 +315,16 @@ def _finetune(
     return result
 
 
-def _check_classes(training: FullTraining, weights: Weights) -> None:
-    """UsageError if the head that is to be kept tells other classes apart than the data's."""
-    said = weights.training.get("dataset", {}).get("classes")
-    have, want = None if said is None else tuple(said), training.dataset.classes
-    if (training.fitted is not None and training.fitted.fresh) or (have is not None and have != want):
+def _check_classes(have: tuple[str, ...] | None, data: Dataset | Streamed, source: str, fits: bool = True) -> None:
+    """UsageError if the head that is to be kept tells other classes apart than the data's.
+
+    have: those of the head, if they are known. fits: whether it has as many as the data.
+    """
+    want = data.classes
+    if not fits or (have is not None and have != want):
         known = f"{len(have)} classes ({_some(have)})" if have else "another number of classes"
         raise UsageError(
-            f"--keep-head: {weights.source} tells {known} apart, {training.dataset.name} has {len(want)} ({_some(want)}); "
+            f"--keep-head: {source} tells {known} apart, {data.name} has {len(want)} ({_some(want)}); "
             "without --keep-head the classifier starts fresh"
         )
 

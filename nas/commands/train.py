@@ -165,8 +165,12 @@ def train(
                 if not quiet:
                     introduce(training, changes)
                 run_epochs(training, quiet, tensorboard)
-            elif not quiet:
+            else:
                 say(f"{shown(folder.absolute())}: trained and tested already; this is its result")
+                if tensorboard and group.first:
+                    from nas.report.training import write_tensorboard
+
+                    write_tensorboard(folder)
             result = training.result()
         if not group.first:
             return
