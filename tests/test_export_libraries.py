@@ -206,6 +206,16 @@ def test_what_can_not_be_built_is_refused_with_its_reason(name, architecture, re
     assert not list(tmp_path.iterdir())
 
 
+def test_a_design_of_one_stage_is_refused_in_words(tmp_path):
+    """timm's ByobNet fails of an assertion there."""
+    design = Architecture.from_yaml(
+        "resolution: 16\nstem: {kind: strided, width: 8}\nstages: [{depth: 1, width: 16, branch: basic}]\n"
+        "head: {kind: linear, classes: 3}\n"
+    )
+    with pytest.raises(NotExpressible, match="as a ByobNet: it has one stage, not two or more"):
+        EXPORTERS["timm"].write(Subject(design), tmp_path / "x")
+
+
 def test_what_is_written_is_equal_for_every_small_design_or_refused(tmp_path):
     """No design slips through whose numbers differ."""
     for k, architecture in enumerate(small_designs().values()):
