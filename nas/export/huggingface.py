@@ -91,6 +91,10 @@ def card(subject: Subject) -> str:
         epochs = facts.get("epochs")
         after = f" after {counted(epochs, 'epoch')}" if isinstance(epochs, int) else ""
         lines += _accuracy(facts, f"{after} of the search")
+        mean, error, seeds = (facts.get(f"accuracy_{name}") for name in ("mean", "std_error", "seeds"))
+        if isinstance(mean, float) and isinstance(error, float) and isinstance(seeds, int):
+            means = f"{format_percent(mean)} ± {format_percent(error)} %"
+            lines.append(f"| the same, mean of {counted(seeds, 'further seed')} | {means} |")
         told += _on(subject.data_of(facts), "The search trained it")
     if not searched or subject.trained is not facts:
         lines += _accuracy(subject.trained, "")

@@ -19,6 +19,7 @@ from nas.network import cost_of
 from nas.text import format_count, format_ms, format_percent
 
 INDEX = "index"  # .md and .csv
+MEANS = ("accuracy_mean", "accuracy_std_error", "accuracy_seeds")  # of a network that was trained again
 Times: TypeAlias = Mapping[tuple[str, int], tuple[float, float]]
 
 
@@ -98,6 +99,7 @@ def write_index(folder: Path, rows: Iterable[Written], times: Sequence[Times] = 
     rows = list(rows)
     times = times or [{}] * len(rows)
     batches = sorted({batch for own in times for _, batch in own})
+    means = MEANS if any(MEANS[0] in row.subject.provenance for row in rows) else ()
     table: list[dict[str, Any]] = []
     for row, own in zip(rows, times, strict=True):
         beside = [name for name in dict.fromkeys(name for name, _ in own) if name not in row.paths]
@@ -109,6 +111,7 @@ def write_index(folder: Path, rows: Iterable[Written], times: Sequence[Times] = 
                     "name": row.name,
                     "format": name,
                     "accuracy": row.subject.provenance.get("accuracy"),
+                    **{name: row.subject.provenance.get(name) for name in means},
                     **dict(zip(("params", "macs"), _costs(row.subject), strict=True)),
                     "digest": row.subject.architecture.digest,
                     "state": "in PyTorch, for comparison" if name in beside else row.reasons.get(name, "written"),
@@ -127,6 +130,9 @@ def write_index(folder: Path, rows: Iterable[Written], times: Sequence[Times] = 
     ]
     for entry in table:
         accuracy = "" if entry["accuracy"] is None else format_percent(entry["accuracy"])
+        if entry.get(MEANS[0]) is not None:  # by which the files are named, and the front is ranked
+            mean, error, seeds = (entry[name] for name in MEANS)
+            accuracy = f"{format_percent(mean)} ± {format_percent(error)} ({seeds})"
         file = f"[{entry['name']}]({entry['file']})" if entry["file"] else entry["name"]
         params, macs = (format_count(entry[key]) for key in ("params", "macs"))
         state = entry["state"].replace("|", "\\|")
