@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers_cli import SMALL, nas_, process
@@ -74,6 +75,24 @@ def test_an_ended_training_gives_its_event_files_when_they_are_asked_for(train):
     events = accumulators.EventAccumulator("here/tensorboard")
     events.Reload()
     assert [event.step for event in events.Scalars("accuracy/validation")] == [1, 2]
+
+
+def test_weights_may_be_a_folder_of_another_training(train, tmp_path):
+    assert train("--out", "first", "--quiet").exit_code == 0
+    assert train("--out", "second", "--quiet", "--weights", "first").exit_code == 0
+    told = json.loads(Path("second/result.json").read_text())["weights"]
+    assert told["source"] == "first/weights.safetensors"
+    (tmp_path / "begun").mkdir()
+    assert "begun: holds no weights.safetensors" in train("--weights", "begun").stderr
+    (tmp_path / "begun" / "config.yaml").write_text(SMALL)
+    assert "the training there has not ended" in train("--weights", "begun").stderr
+
+
+def test_the_bar_of_a_training_that_goes_on_counts_the_epochs_before():
+    from nas.commands.train import _Bar
+
+    (task,) = _Bar(SimpleNamespace(recipe=SimpleNamespace(epochs=9), records=(None,) * 3))._progress.tasks
+    assert (task.completed, task.total, task.fields["figures"]) == (3, 9, "epoch 4 is under way")
 
 
 def test_train_adapts_a_published_network_and_says_so(train):

@@ -305,11 +305,10 @@ def _with_weights(subject: Subject, source: str) -> Subject:
 
 def _weights(source: str, architecture: Architecture) -> tuple[Mapping[str, Tensor], Weights]:
     """Weights under our names, all of them, and as they were read."""
-    from nas.training_folder import WEIGHTS
+    from nas.commands.inputs import weights_file
     from nas.weights import fit, read
 
-    path = Path(source)
-    weights = read(str(path / WEIGHTS) if path.is_dir() else source)
+    weights = read(weights_file(source))
     fitted = fit(weights, architecture)
     if fitted.fresh:
         raise UsageError(

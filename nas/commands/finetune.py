@@ -239,8 +239,8 @@ def _default_name(source: str, weights: str | None, dataset: str, seed: int) -> 
 
 def _start(source: str, weights: str | None, folder: Path) -> Start:
     """The one network that is named, with the weights that are named or lie beside it."""
-    from nas.commands.inputs import read_architecture
-    from nas.training_folder import CONFIG, WEIGHTS
+    from nas.commands.inputs import read_architecture, weights_file
+    from nas.training_folder import CONFIG
 
     path = Path(source)
     trained = (path / CONFIG).is_file()
@@ -251,13 +251,7 @@ def _start(source: str, weights: str | None, folder: Path) -> Start:
                 "`nas train` has trained"
             )
         weights = source
-    if Path(weights).is_dir():
-        file = Path(weights) / WEIGHTS
-        if not file.is_file():
-            ended = " yet: the training there has not ended" if (Path(weights) / CONFIG).is_file() else ""
-            raise UsageError(f"{weights}: holds no {WEIGHTS}{ended}")
-        weights = str(file)
-    return Start(read_architecture(str(path / CONFIG) if trained else source), weights, folder)
+    return Start(read_architecture(str(path / CONFIG) if trained else source), weights_file(weights), folder)
 
 
 # -- one network -------------------------------------------------------------------------------------------------------

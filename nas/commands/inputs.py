@@ -61,6 +61,19 @@ def read_run(path: Path) -> Run:
     return load_run(path)
 
 
+def weights_file(source: str) -> str:
+    """What `nas.weights.read` takes for a source of weights: of a folder of `nas train` the file in it, of others the source."""
+    from nas.training_folder import CONFIG, WEIGHTS
+
+    if not Path(source).is_dir():
+        return source
+    file = Path(source) / WEIGHTS
+    if not file.is_file():
+        ended = " yet: the training there has not ended" if (Path(source) / CONFIG).is_file() else ""
+        raise UsageError(f"{source}: holds no {WEIGHTS}{ended}")
+    return str(file)
+
+
 def read_images(
     dataset: str,
     *,

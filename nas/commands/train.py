@@ -59,7 +59,8 @@ REFRESH_SECONDS = 0.5  # of a terminal
 @click.option(
     "--weights",
     metavar="SOURCE",
-    help="Start from these: FILE.safetensors or FILE.pth, ours, torchvision's or timm's, or torchvision:NAME.",
+    help="Start from these: FILE.safetensors or FILE.pth, ours, torchvision's or timm's, torchvision:NAME, or a folder of "
+    "`nas train`.",
 )
 @click.option(
     "--out",
@@ -103,7 +104,7 @@ def train(
     DIR then holds weights.safetensors, config.yaml, result.json, log.csv and report.html: the curves, the accuracy of each
     class and what is taken for what.
     """
-    from nas.commands.inputs import check_folder, check_no_search, read_architecture, read_images, slug
+    from nas.commands.inputs import check_folder, check_no_search, read_architecture, read_images, slug, weights_file
     from nas.commands.output import note, print_json
     from nas.recipe import BASE_BATCH, Recipe, default_batch_size
     from nas.text import shown
@@ -130,7 +131,7 @@ def train(
             if weights is not None:
                 from nas.weights import read
 
-                start = read(weights, progress=not quiet)
+                start = read(weights_file(weights), progress=not quiet)
 
             data = read_images(
                 dataset,
@@ -349,7 +350,9 @@ class _Bar(AbstractContextManager["_Bar"]):
 
         self._pace = _Pace(training.recipe.epochs, len(training.records))
         self._progress = progress_bar()
-        self._task = self._progress.add_task("", total=self._pace.epochs, figures="the first epoch is under way")
+        begun, done = self._pace.begun, len(training.records)
+        figures = f"epoch {begun} is under way"
+        self._task = self._progress.add_task("", total=self._pace.epochs, completed=done, figures=figures)
         self._figures = ""
         self._last = time.monotonic()
 
