@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from dataclasses import replace
 
@@ -204,6 +205,13 @@ def test_what_can_not_be_built_is_refused_with_its_reason(name, architecture, re
     assert str(raised.value).startswith(f"not expressible as {name} because ")
     assert reason in str(raised.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_timm_is_told_the_features_of_its_own_network(tmp_path):
+    """Of a head with a convolution these are not the last stage's."""
+    design = zoo.get("efficientnet_b0").adapted(classes=3, resolution=32, channels=3)
+    EXPORTERS["timm"].write(Subject(design), tmp_path / "x")
+    assert json.loads((tmp_path / "x" / "config.json").read_text())["num_features"] == 1280
 
 
 def test_a_design_of_one_stage_is_refused_in_words(tmp_path):

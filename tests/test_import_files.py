@@ -359,6 +359,8 @@ def test_options_that_say_nothing_of_a_source_are_refused(tmp_path):
     path = net(tmp_path / "subnet.json", SUBNETS[0])
     said = refusal("import", path, "--space", "resnet")
     assert "--space says what a study's parameters are choices of" in said and "is read as ofa" in said
+    said = refusal("import", "resnet50d")
+    assert "resnet50d: no such file; a library's network is timm:NAME or torchvision:NAME" in said
     said = refusal("import", "timm:resnet18", "--from", "torchvision")
     assert "its beginning says timm, --from torchvision" in said
 

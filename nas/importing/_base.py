@@ -143,6 +143,10 @@ def import_source(text: str, kind: str = "auto", options: Options | None = None)
     if source.prefix and kind not in ("auto", source.prefix):
         raise UsageError(f"{text}: its beginning says {source.prefix}, --from {kind}; leave one of them out")
     if kind == "auto":
+        if not source.prefix and not source.file.exists():
+            raise UsageError(
+                f"{text}: no such file; a library's network is timm:NAME or torchvision:NAME, a study in a database optuna:URL"
+            )
         kind = next((name for name, importer in IMPORTERS.items() if importer.claims(source)), "")
         if not kind:
             known = "; ".join(f"{name}: {importer.about}" for name, importer in IMPORTERS.items())
