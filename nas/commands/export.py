@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nas.commands.inputs import CONFIGS
-from nas.commands.options import Batches, examples
+from nas.commands.options import Batches, examples, misused
 from nas.errors import NasError, UsageError
 from nas.text import counted
 
@@ -98,10 +98,10 @@ def export(
     from nas.text import shown
 
     if top is not None and trials:
-        raise click.UsageError("--top and --trial: choose one", click.get_current_context())
+        raise misused("--top and --trial: choose one")
     for option, value in (("batch", batch), ("threads", threads)):
         if value is not None and not measure:
-            raise click.UsageError(f"--{option}: goes with --measure", click.get_current_context())
+            raise misused(f"--{option}: goes with --measure")
     formats = formats_of(dict.fromkeys(format_names))
     without = [name for name, exporter in formats.items() if weights is not None and exporter.weightless]
     if len(without) == len(formats):

@@ -16,6 +16,7 @@ from nas.commands.options import (
     device_options,
     examples,
     json_option,
+    misused,
     one_argument,
     quiet_option,
     seed_option,
@@ -140,17 +141,17 @@ def finetune(
 
     options = Options(**rest)
     if options.backbone_lr_scale is not None and options.stage_decay is not None:
-        raise _usage("--backbone-lr-scale and --stage-decay: choose one")
+        raise misused("--backbone-lr-scale and --stage-decay: choose one")
     for name, value in (("backbone-lr-scale", options.backbone_lr_scale), ("stage-decay", options.stage_decay)):
         if value is not None and options.policy == "head":
-            raise _usage(f"--policy head trains the head alone: --{name} has no layers below it to say the rate of")
+            raise misused(f"--policy head trains the head alone: --{name} has no layers below it to say the rate of")
     # What is wrong with a number, or with the weights of a front, is said before the data are read.
     options.policy_of(1, "full" if options.policy == "auto" else options.policy)
     batch_size = BASE_BATCH if options.batch_size is None else options.batch_size
     Recipe.of(1 if options.epochs is None else options.epochs, batch_size, options.lr)
     run = read_run(Path(source)) if (Path(source) / FILE).is_file() else None
     if options.train_epochs is not None and (run is None or weights is not None):
-        raise _usage(
+        raise misused(
             "--train-epochs: goes with a search's folder without --weights, of which the networks are trained first"
         )
     folder = out or Path("results") / _default_name(source, weights, dataset, options.seed)
@@ -221,10 +222,6 @@ def finetune(
         _compare(results)
     if failed:
         raise NasError(f"{len(failed)} of {len(starts)} networks failed: {', '.join(failed)}")
-
-
-def _usage(message: str) -> click.UsageError:
-    return click.UsageError(message, click.get_current_context())
 
 
 def _default_name(source: str, weights: str | None, dataset: str, seed: int) -> str:

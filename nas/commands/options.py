@@ -58,6 +58,11 @@ COUNT = Count()
 RATE = click.FloatRange(min=0, min_open=True)  # a learning rate
 
 
+def misused(message: str) -> click.UsageError:
+    """The error of options that can't stand together; it names the command's --help."""
+    return click.UsageError(message, click.get_current_context())
+
+
 def examples(*lines: str) -> str:
     """An epilog for a command: the lines as they are, under "Examples:"."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.commands.options import Batches, examples, json_option
+from nas.commands.options import Batches, examples, json_option, misused
 from nas.commands.output import COSTS
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def profile(
         return
     for name, value in (("device", device), ("batch", batch), ("threads", threads)):
         if value is not None:
-            raise click.UsageError(f"--{name}: goes with --latency", click.get_current_context())
+            raise misused(f"--{name}: goes with --latency")
     profiles = [(architecture, costs_by_piece(architecture, resolution)) for architecture in read]
     if as_json:
         print_json([_as_json(architecture, rows, resolution) for architecture, rows in profiles])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas.commands.inputs import CONFIGS
-from nas.commands.options import COUNT, METRICS, examples, json_option, one_argument
+from nas.commands.options import COUNT, METRICS, examples, json_option, misused, one_argument
 from nas.commands.output import COSTS
 from nas.errors import UsageError
 from nas.scaling import ALPHA, BETA, DIVISOR, EFFICIENTNETS, GAMMA, METHODS
@@ -117,9 +117,9 @@ def scale(
     }
     _check_ways(ways, how, (alpha, beta, gamma))
     if resolution is not None and pixels is not None:
-        raise _usage("--resolution and --pixels: choose one")
+        raise misused("--resolution and --pixels: choose one")
     if as_yaml and as_json:
-        raise _usage("--yaml and --json: choose one")
+        raise misused("--yaml and --json: choose one")
     if out is not None:
         _check_file(out)
     before = read_architecture(config)
@@ -170,20 +170,16 @@ def scale(
         _remark(shares, divisor, after is before, out)
 
 
-def _usage(message: str) -> click.UsageError:
-    return click.UsageError(message, click.get_current_context())
-
-
 def _check_ways(ways: dict[str, bool], how: str | None, growths: tuple[float | None, ...]) -> None:
     """UsageError unless exactly one way to scale is said, with options that belong to it."""
     said = [way for way, given in ways.items() if given]
     if len(said) != 1:
-        raise _usage(f"{' and '.join(said)}: choose one" if said else f"say how to scale: {', '.join(ways)}")
+        raise misused(f"{' and '.join(said)}: choose one" if said else f"say how to scale: {', '.join(ways)}")
     free = said[0] in ("--by", "--target-macs/--target-params")
     if how is not None and not free:
-        raise _usage(f"--how goes with --by or a target, not with {said[0]}")
+        raise misused(f"--how goes with --by or a target, not with {said[0]}")
     if any(value is not None for value in growths) and not (said[0] == "--phi" or (free and how in (None, "compound"))):
-        raise _usage("--alpha, --beta and --gamma are those of compound scaling: --phi, or --how compound")
+        raise misused("--alpha, --beta and --gamma are those of compound scaling: --phi, or --how compound")
 
 
 def _check_file(out: Path) -> None:
