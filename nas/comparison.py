@@ -38,7 +38,7 @@ from nas.plausible import reading
 from nas.recipe import Recipe
 from nas.settings import versions
 from nas.train import Diverged, Training, evaluate
-from nas.training_folder import CONFIG, PLAN, take
+from nas.training_folder import COMPARISON, CONFIG, PLAN, take
 from nas.work import Bench
 
 MEASURED = 10_000  # training images at most on which the training error is measured
@@ -254,7 +254,7 @@ class Comparison(UnderLock):
 
     def _plan(self) -> dict[str, Any]:
         return {
-            "kind": "comparison",
+            "kind": COMPARISON,
             "version": VERSION,
             "dataset": self.dataset.name,
             "fingerprint": self.dataset.fingerprint,

@@ -15,13 +15,14 @@ from nas.architecture import Architecture
 from nas.errors import UsageError
 from nas.files import read_json, take_lock, write_json, write_text, write_with
 from nas.jobs import CHECKPOINT, RESULT
-from nas.plausible import Check, list_of, mapping, number, require, share, whole
+from nas.plausible import Check, list_of, mapping, number, optional, require, share, text, whole
 from nas.recipe import Recipe
 from nas.streaming import LAW as STREAMED
 
 if TYPE_CHECKING:
     from torch import nn
 
+COMPARISON = "comparison"  # the `kind` in the plan of `nas compare`, which trains under the same names
 PLAN, CONFIG, WEIGHTS, LOCK = "plan.json", "config.yaml", "weights.safetensors", "train.lock"
 VERSION = 1
 PADDED = "padded-crop"  # of decoded images
@@ -32,6 +33,7 @@ _OF_RESULT: Mapping[str, Check] = {
     "epochs": list_of(mapping),
     "seconds": number,
 }
+_MAY_BE = {"dataset": mapping, "versions": mapping}  # of a result; not of each earlier version's
 
 
 def take(folder: Path) -> BinaryIO:
@@ -52,12 +54,22 @@ def begin(folder: Path, plan: Mapping[str, Any], architecture: Architecture) -> 
             )
         write_json(path, plan)
     begun = read_json(path)
+    if is_comparison(folder):
+        raise UsageError(f"{folder}: holds a comparison of `nas compare`; choose another folder with --out")
     if not isinstance(begun, dict) or begun.get("version") != VERSION:
         raise UsageError(f"{path}: not a plan of this version; choose another folder with --out")
+    require(begun, {"digest": text, "recipe": mapping}, str(path))
+    require(begun, dict.fromkeys(("weights", "policy"), optional(mapping)), str(path), missing=True)
     if found := differences(begun, plan):
         raise UsageError(f"{folder}: holds another training: {'; '.join(found)}; choose another folder with --out")
     if not (folder / CONFIG).exists():  # behind the plan: a process that dies between the two can go on
         write_text(folder / CONFIG, architecture.to_yaml())
+
+
+def is_comparison(folder: Path) -> bool:
+    """Whether the folder's plan is that of a comparison."""
+    plan = read_json(folder / PLAN)
+    return isinstance(plan, dict) and plan.get("kind") == COMPARISON
 
 
 def written(folder: Path) -> dict[str, Any]:
@@ -67,6 +79,7 @@ def written(folder: Path) -> dict[str, Any]:
     if not isinstance(result, dict):
         return {}
     require(result, _OF_RESULT, str(path))
+    require(result, _MAY_BE, str(path), missing=True)
     require(result["test"], {"accuracy": share, "standard_error": number, "images": whole()}, f"{path}: test")
     require(result["validation"], {"accuracy": share}, f"{path}: validation")
     require(result["recipe"], {"epochs": whole(1)}, f"{path}: recipe")

@@ -6,10 +6,8 @@ the head: 0 the head, 1 the last stage, ..., n the first of n stages, n + 1 the 
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from nas.errors import UsageError
@@ -124,17 +122,3 @@ def recipe(
         )  # as `nas.batches` has them: the images left over wait for the next epoch
         epochs = max(EPOCHS, math.ceil(LEAST_STEPS / steps))
     return Recipe.of(epochs, size, learning_rate)
-
-
-def trained_classes(source: str) -> tuple[str, ...] | None:
-    """The classes that the weights in a file of ours tell apart; None where it doesn't say, as no other program's does."""
-    from safetensors import SafetensorError, safe_open
-
-    if Path(source).suffix != ".safetensors":
-        return None
-    try:
-        with safe_open(source, "pt") as file:
-            names = json.loads((file.metadata() or {}).get("classes", "null"))
-    except (OSError, SafetensorError, ValueError, RecursionError):
-        return None
-    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None

@@ -123,12 +123,20 @@ def test_a_folder_of_another_comparison_is_refused(compare):
     assert "here: holds another comparison: epochs is 1, not 2" in result.stderr
 
 
-def test_constants_are_those_of_the_work():
-    from nas.commands.compare import GRADIENT_STEPS, PRECISIONS
-    from nas.gradients import STEPS
-    from nas.train import PRECISIONS as KNOWN
+def test_other_commands_know_a_comparisons_folder(compare):
+    assert compare("--out", "here", "--quiet", "--epochs", 1).exit_code == 0
+    train = ("train", "small.yaml", "--dataset", "digits", "--epochs", 1, "--out", "here", "--device", "cpu")
+    assert "here: holds a comparison of `nas compare`; choose another folder" in nas_(*train).stderr
+    said = nas_("export", "here").stderr
+    assert "here: holds a comparison, which keeps no weights" in said
+    config = re.search(r"as (here/\S+/config.yaml)$", said.strip())
+    assert config and nas_("export", config[1], "--out", "configs").exit_code == 0
 
-    assert set(PRECISIONS) == {"auto", *KNOWN}
+
+def test_steps_of_gradients_are_those_of_the_work():
+    from nas.commands.compare import GRADIENT_STEPS
+    from nas.gradients import STEPS
+
     assert GRADIENT_STEPS == STEPS
 
 

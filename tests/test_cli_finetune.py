@@ -166,6 +166,9 @@ def test_keep_head_refuses_other_classes(finetune, place, tmp_path):
         (["--stage-decay", 0.5, "--backbone-lr-scale", 0.1], "--backbone-lr-scale and --stage-decay: choose one"),
         (["--unfreeze-every", -1], "unfreeze-every must be"),
         (["--policy", "head", "--unfreeze-every", 1], "nothing for unfreeze-every to unfreeze"),
+        (["--policy", "head", "--stage-decay", 0.5], "--policy head trains the head alone: --stage-decay has"),
+        (["--policy", "head", "--backbone-lr-scale", 0.3], "--policy head trains the head alone: --backbone-lr-scale"),
+        (["--train-epochs", 3], "--train-epochs: goes with a search's folder without --weights"),
         (["--epochs", 0], "epochs must be a whole number from 1"),
         (["--batch-size", 0], "batch_size must be a whole number from 1"),
         (["--lr", "nan"], "learning_rate must be a number from 0"),
@@ -266,6 +269,12 @@ def test_a_front_is_fine_tuned_network_by_network(finetune, place, searched):
     assert [Path(one["folder"]).name for one in again] == names
 
 
+def test_a_kept_head_is_that_of_the_weights_and_not_of_the_search(finetune, place, searched):
+    kept = finetune(searched, "--weights", place / "front", "--keep-head", "--out", "out", dataset="old.npz", epochs=1)
+    assert kept.exit_code == 0, kept.output
+    assert len(load_run(searched).config["dataset"]["classes"]) == 10
+
+
 def test_a_network_that_diverges_does_not_keep_the_others(finetune, place, searched, monkeypatch):
     from nas.train import Diverged, Training
 
@@ -325,6 +334,20 @@ def test_a_front_is_trained_and_fine_tuned_by_one_command(finetune, place, monke
     changed["x_train"] = 255 - changed["x_train"]
     np.savez("old.npz", **changed)
     assert "has changed since the run began" in last_line(finetune("found", "--out", "other", epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch-size", 0], "batch_size must be a whole number from 1"),
+        (["--keep-head"], "done tells 10 classes (0, 1, 2, ...) apart"),
+        (["--weights", "front", "--train-epochs", 3], "--train-epochs: goes with a search's folder without --weights"),
+    ],
+)
+def test_what_is_wrong_is_said_before_a_front_is_trained(finetune, tmp_path, arguments, message):
+    run = make_run(tmp_path / "done", trials=2)
+    assert message in last_line(finetune(run, *arguments, "--out", "out"))
+    assert not Path("out").exists()
 
 
 def test_a_run_without_a_front_has_nothing_to_fine_tune(finetune, place):

@@ -168,6 +168,14 @@ def broken(folder):
     return path
 
 
+def test_yaml_is_printed_whatever_the_file_is(tmp_path):
+    printed = output("scale", "resnet20", "--phi", 1, "--yaml", "--out", tmp_path / "large.json")
+    assert printed == output("scale", "resnet20", "--phi", 1, "--yaml")
+    written = Architecture.from_yaml(tmp_path / "large.json")
+    assert written == Architecture.from_yaml(printed)
+    assert (tmp_path / "large.json").read_text().startswith("{")
+
+
 def test_it_runs_as_a_process_too(config):
     done = process("scale", config, "--phi", 1, "--yaml")
     assert done.returncode == 0 and done.stderr == ""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers_cli import SMALL, nas_, process
@@ -63,6 +64,35 @@ def test_train_quietly_as_json(train):
     assert result.stderr == ""
     assert json.loads(result.stdout)["recipe"]["epochs"] == 2
     assert Path("here/weights.safetensors").is_file()
+
+
+def test_an_ended_training_gives_its_event_files_when_they_are_asked_for(train):
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    assert train("--out", "here", "--quiet").exit_code == 0
+    assert not Path("here/tensorboard").exists()
+    again = train("--out", "here", "--tensorboard")
+    assert again.exit_code == 0 and "trained and tested already" in again.stderr
+    events = accumulators.EventAccumulator("here/tensorboard")
+    events.Reload()
+    assert [event.step for event in events.Scalars("accuracy/validation")] == [1, 2]
+
+
+def test_weights_may_be_a_folder_of_another_training(train, tmp_path):
+    assert train("--out", "first", "--quiet").exit_code == 0
+    assert train("--out", "second", "--quiet", "--weights", "first").exit_code == 0
+    told = json.loads(Path("second/result.json").read_text())["weights"]
+    assert told["source"] == "first/weights.safetensors"
+    (tmp_path / "begun").mkdir()
+    assert "begun: holds no weights.safetensors" in train("--weights", "begun").stderr
+    (tmp_path / "begun" / "config.yaml").write_text(SMALL)
+    assert "the training there has not ended" in train("--weights", "begun").stderr
+
+
+def test_the_bar_of_a_training_that_goes_on_counts_the_epochs_before():
+    from nas.commands.train import _Bar
+
+    (task,) = _Bar(SimpleNamespace(recipe=SimpleNamespace(epochs=9), records=(None,) * 3))._progress.tasks
+    assert (task.completed, task.total, task.fields["figures"]) == (3, 9, "epoch 4 is under way")
 
 
 def test_train_adapts_a_published_network_and_says_so(train):
@@ -180,13 +210,6 @@ def test_memory_that_is_predicted_to_be_short_is_said(train, monkeypatch):
     result = train("--out", "here")
     assert result.exit_code == 0
     assert "memory of cpu is short: 8 images at once from here on" in result.stderr
-
-
-def test_precisions_are_those_of_training():
-    from nas.commands.train import PRECISIONS
-    from nas.train import PRECISIONS as KNOWN
-
-    assert set(PRECISIONS) == {"auto", *KNOWN}
 
 
 @pytest.mark.slow

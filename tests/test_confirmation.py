@@ -22,7 +22,8 @@ from nas.architecture import Architecture
 from nas.confirmation import Confirmation
 from nas.doctor import examine
 from nas.errors import NasError
-from nas.export.trials import provenance
+from nas.export import Subject, provenance
+from nas.export.huggingface import card
 from nas.files import read_json, write_json
 from nas.jobs import EPOCHS, Job
 from nas.progress import Tally
@@ -307,6 +308,20 @@ def test_exports_are_ranked_by_means_and_say_so(confirmed, tmp_path):
     assert {Architecture.from_yaml(path).digest for path in paths} == {trial.digest for trial in best}
     assert any(f"{format_percent(best[-1].confirmed.mean)}acc" in path.name for path in paths)
     assert f"accuracy_mean: {best[-1].confirmed.mean}" in "".join(path.read_text() for path in paths)
+
+
+def test_the_table_of_an_export_agrees_with_the_names_of_its_files(confirmed, tmp_path):
+    assert output("export", confirmed, "--out", tmp_path)
+    page, rows = (tmp_path / "index.md").read_text(), list(csv.DictReader((tmp_path / "index.csv").open()))
+    for trial, row in zip(load_run(confirmed).front(), rows, strict=True):
+        found = trial.confirmed
+        mean, error = format_percent(found.mean), format_percent(found.std_error)
+        assert f"-{mean}acc-" in row["file"] and f"({row['file']}) | yaml | {mean} ± {error} (3) |" in page
+        numbers = [float(row[name]) for name in ("accuracy", "accuracy_mean", "accuracy_std_error", "accuracy_seeds")]
+        assert numbers == [trial.accuracy, found.mean, found.std_error, 3]
+        assert f"| the same, mean of 3 further seeds | {mean} ± {error} % |" in card(
+            Subject(trial.architecture, provenance(load_run(confirmed), trial))
+        )
 
 
 def test_the_words_say_how_optimistic_the_search_was(confirmed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from dataclasses import replace
 
@@ -204,6 +205,23 @@ def test_what_can_not_be_built_is_refused_with_its_reason(name, architecture, re
     assert str(raised.value).startswith(f"not expressible as {name} because ")
     assert reason in str(raised.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_timm_is_told_the_features_of_its_own_network(tmp_path):
+    """Of a head with a convolution these are not the last stage's."""
+    design = zoo.get("efficientnet_b0").adapted(classes=3, resolution=32, channels=3)
+    EXPORTERS["timm"].write(Subject(design), tmp_path / "x")
+    assert json.loads((tmp_path / "x" / "config.json").read_text())["num_features"] == 1280
+
+
+def test_a_design_of_one_stage_is_refused_in_words(tmp_path):
+    """timm's ByobNet fails of an assertion there."""
+    design = Architecture.from_yaml(
+        "resolution: 16\nstem: {kind: strided, width: 8}\nstages: [{depth: 1, width: 16, branch: basic}]\n"
+        "head: {kind: linear, classes: 3}\n"
+    )
+    with pytest.raises(NotExpressible, match="as a ByobNet: it has one stage, not two or more"):
+        EXPORTERS["timm"].write(Subject(design), tmp_path / "x")
 
 
 def test_what_is_written_is_equal_for_every_small_design_or_refused(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from datetime import date
 
 import pytest
 import torch
@@ -149,7 +151,7 @@ def test_onnx_says_where_it_comes_from(tmp_path):
 
 def test_a_folder_for_the_hub_says_what_it_holds(tmp_path):
     architecture = DESIGNS["basic"]
-    data = {"name": "shapes", "classes": list("abcdefg"), "mean": [0.5], "std": [0.2]}
+    data = {"name": "shapes", "classes": list("abcdefg"), "mean": [0.5] * 3, "std": [0.2] * 3}
     subject = subject_of(architecture, accuracy=0.9312, accuracy_on="test", dataset=data)
     EXPORTERS["huggingface"].write(subject, tmp_path / "x")
     assert {path.name for path in (tmp_path / "x").iterdir()} == {
@@ -157,7 +159,7 @@ def test_a_folder_for_the_hub_says_what_it_holds(tmp_path):
     }
     config = json.loads((tmp_path / "x" / "config.json").read_text())
     assert config["id2label"]["6"] == "g"
-    assert (config["digest"], config["image_mean"], config["trained"]) == (architecture.digest, [0.5], True)
+    assert (config["digest"], config["image_mean"], config["trained"]) == (architecture.digest, [0.5] * 3, True)
     text = (tmp_path / "x" / "README.md").read_text()
     assert yaml.safe_load(text.split("---")[1])["pipeline_tag"] == "image-classification"
     assert "| accuracy, test split | 93.12 % |" in text
@@ -171,6 +173,41 @@ def test_what_a_search_found_is_not_said_of_other_weights(weights):
     text = card(Subject(DESIGNS["basic"], facts, weights))
     assert "| accuracy, validation split after 10 epochs of the search | 93.12 % |" in text
     assert "\nThe search trained it on shapes.\n" in text and "\nTrained on" not in text
+
+
+def test_weights_given_beside_a_design_of_a_search_speak_for_themselves(tmp_path):
+    """The search's accuracy and data are the design's; names, mean and deviation must be those of the weights' training."""
+    architecture = DESIGNS["basic"]
+    own = {"name": "photos", "classes": list("abcdefg"), "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    weights = {"source": "w", "fingerprint": "1", "accuracy": 0.5, "accuracy_on": "test", "dataset": own}
+    facts = {"run": "mine", "accuracy": 0.25, "epochs": 3, "dataset": {"name": "shapes"}, "weights": weights}
+    subject = subject_of(architecture, **facts)
+    text = card(subject)
+    assert "| accuracy, validation split after 3 epochs of the search | 25.00 % |" in text
+    assert "| accuracy, test split | 50.00 % |" in text
+    assert "The search trained it on shapes. Trained on photos. Images are scaled by" in text
+    EXPORTERS["huggingface"].write(subject, tmp_path / "x")
+    config = json.loads((tmp_path / "x" / "config.json").read_text())
+    assert (config["image_mean"], config["image_std"]) == (own["mean"], own["std"])
+    assert config["id2label"]["0"] == "a"
+
+
+@pytest.mark.parametrize("name", ["yaml", "json", "python", "huggingface", "torchscript"])
+def test_a_provenance_may_say_anything(name, tmp_path):
+    """It is what a config's file says, and YAML has dates."""
+    facts = {
+        "run": "mine",
+        "date": date(2026, 5, 1),
+        date(2026, 5, 2): [math.nan, {1}],
+        "accuracy": 0.9,
+        "epochs": "many",
+        "dataset": {"name": 3, "classes": 7, "mean": "grey", "std": [None]},
+    }
+    subject = Subject(DESIGNS["basic"], facts)
+    EXPORTERS[name].write(subject, tmp_path / f"x{EXPORTERS[name].suffix}")
+    if name in ("yaml", "json"):
+        said = yaml.safe_load((tmp_path / f"x.{name}").read_text())["provenance"]
+        assert said["date"] == "2026-05-01" and said["2026-05-02"] == ["nan", "{1}"]
 
 
 def test_weights_that_were_not_given_are_random_ones_and_said_so(tmp_path):

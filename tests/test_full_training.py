@@ -219,6 +219,26 @@ def test_a_damaged_checkpoint_is_named_and_kept(tmp_path, content):
     assert (tmp_path / CHECKPOINT).read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    ("file", "entry", "value", "message"),
+    [
+        (PLAN, "weights", 7, "weights must be a mapping of words, or nothing, not 7"),
+        (PLAN, "policy", "full", "policy must be a mapping of words, or nothing, not 'full'"),
+        (PLAN, "recipe", [], "recipe must be a mapping of words, not a list of 0"),
+        (PLAN, "digest", None, "digest must be a text, not None"),
+        (RESULT, "dataset", 3, "dataset must be a mapping of words, not 3"),
+        (RESULT, "versions", "1", "versions must be a mapping of words, not '1'"),
+    ],
+)
+def test_a_damaged_record_is_named_with_what_is_wrong(done, tmp_path, file, entry, value, message):
+    for name in (PLAN, CONFIG, RESULT):
+        (tmp_path / name).write_text((done[0] / name).read_text())
+    record = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps({**record, entry: value}))
+    with pytest.raises(UsageError, match=f"{file}: {message}"), training(tmp_path):
+        pass
+
+
 # -- refusing ---------------------------------------------------------------------------------------------------------
 
 

@@ -85,7 +85,7 @@ def test_depthwise_blocks_basic_blocks_and_a_last_1x1():
         {"L": 2, "btn": 40, "class": "SuperResKXKX", "in": 40, "k": 3, "out": 40, "s": 1},
         {"class": "ConvKXBNRELU", "in": 40, "k": 1, "out": 160, "s": 1},
     ]
-    found = read_structure(blocks, "x", "x", 64).architecture
+    found = read_structure(blocks, "x", "x", Options(resolution=64)).architecture
     _, _, depthwise, basic = found.stages
     assert (
         depthwise.branch.to_dict() | {"cardinality": 48, "group_width": 1, "act": "silu"} == depthwise.branch.to_dict()
@@ -100,7 +100,7 @@ def test_all_that_is_not_ours_of_a_structure_is_listed():
     blocks[2] |= {"class": "SuperResK1DWSEK1"}
     blocks.append({"L": 2, "btn": 20, "class": "SuperResKXKX", "in": 23, "k": 3, "out": 24, "s": 2, "g": 2})
     with pytest.raises(Inexpressible) as error:
-        read_structure(blocks, "net", "net", 224)
+        read_structure(blocks, "net", "net")
     places = [reason.split(":")[0] for reason in error.value.reasons]
     assert places == ["block 2", "block 2", "block 3", "block 4.in is 23, behind 24 channels", "block 4", "block 4"]
     assert "nbitsA (quantised)" in str(error.value) and "SuperResK1DWSEK1" in str(error.value)
@@ -108,7 +108,7 @@ def test_all_that_is_not_ours_of_a_structure_is_listed():
 
 def test_an_odd_size_before_a_mean_is_refused():
     with pytest.raises(Inexpressible, match="needs an even size; of 33 pixels it drops the last"):
-        read_structure(structure((1, 8, 24, 2)), "net", "net", 66)
+        read_structure(structure((1, 8, 24, 2)), "net", "net", Options(resolution=66))
     with pytest.raises(Inexpressible, match="a mean of 2x2 without a convolution"):
         blocks = structure((1, 8, 16, 2))
         blocks[1]["class"] = "SuperResK1DWK1"
@@ -122,6 +122,21 @@ def test_several_structures_are_a_population(tmp_path):
     data = json.loads(output("import", path, "--json"))
     assert [entry["name"] for entry in data["networks"]] == ["best-1", "best-3"]
     assert data["refused"] == [{"name": "best-2", "reason": "block 2: nbitsA (quantised)"}]
+
+
+@pytest.mark.parametrize(
+    ("options", "notes"),
+    [
+        (Options(), ("a structure has no classes and no size of images: 1000 and 224 pixels",)),
+        (Options(classes=7), ("a structure has no size of images: 224 pixels",)),
+        (Options(resolution=64), ("a structure has no classes: 1000",)),
+        (Options(classes=7, resolution=64), ()),
+    ],
+)
+def test_only_what_was_not_said_is_noted_of_a_structure(options, notes, tmp_path):
+    (found,) = import_source(str(net(tmp_path / "best.json", structure((1, 8, 24, 2)))), options=options).networks
+    assert found.notes == notes
+    assert found.architecture.head.classes == (options.classes or 1000)
 
 
 # -- once-for-all ------------------------------------------------------------------------------------------------------
@@ -281,6 +296,29 @@ def test_a_network_of_a_study_is_a_baseline_of_a_search(journal, tmp_path, monke
     assert (label, network.resolution, network.channels) == ("mine-trial1", 8, 1)
 
 
+def test_what_a_study_calls_as_we_do_stands_beside_our_exact_costs(tmp_path):
+    """Its params may be in millions, and its file is not the config's."""
+    space, path = load_space("resnet", resolution=32), tmp_path / "mine.journal"
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(path))), study_name="mine", directions=["maximize"] * 4
+    )
+    study.set_metric_names(["=error", "params", "file", "name"])
+    choices = space.sample(0)
+    distributions = {key: optuna.distributions.CategoricalDistribution(space.knobs[key].values) for key in choices}
+    study.add_trial(
+        optuna.trial.create_trial(params=choices, distributions=distributions, values=[0.5, 0.27, 7.0, 8.0])
+    )
+    params = space.cost(choices).params
+    output("import", path, "--space", "resnet", "--out", tmp_path / "out")
+    (row,) = csv.DictReader((tmp_path / "out" / "index.csv").open())
+    assert (row["file"], row["name"], row["params"]) == ("mine-trial0.yaml", "mine-trial0", str(params))
+    assert [row[f"measured_{key}"] for key in ("params", "file", "name")] == ["0.27", "7.0", "8.0"]
+    assert row["'=error"] == "0.5", "a spreadsheet would compute it"
+    (entry,) = json.loads(output("import", path, "--space", "resnet", "--json"))["networks"]
+    assert (entry["name"], entry["params"], entry["measured_params"]) == ("mine-trial0", params, 0.27)
+    assert f"{params / 1e6:.3f} M" in output("import", path, "--space", "resnet")
+
+
 def test_which_study_is_asked_for_where_there_are_several(journal):
     fill(JournalStorage(JournalFileBackend(str(journal))), "second")
     assert "which study? #STUDY behind it says so; there are: mine, second" in refusal(
@@ -315,6 +353,24 @@ def test_what_is_wrong_with_a_study_is_one_line(journal, tmp_path):
 
 
 # -- the command, and what is none of it -------------------------------------------------------------------------------
+
+
+def test_options_that_say_nothing_of_a_source_are_refused(tmp_path):
+    path = net(tmp_path / "subnet.json", SUBNETS[0])
+    said = refusal("import", path, "--space", "resnet")
+    assert "--space says what a study's parameters are choices of" in said and "is read as ofa" in said
+    said = refusal("import", "resnet50d")
+    assert "resnet50d: no such file; a library's network is timm:NAME or torchvision:NAME" in said
+    said = refusal("import", "timm:resnet18", "--from", "torchvision")
+    assert "its beginning says timm, --from torchvision" in said
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+def test_a_config_can_be_read_again_whatever_its_name_holds(suffix, tmp_path):
+    """JSON writes an emoji as two escapes, which YAML takes for two broken characters."""
+    path = net(tmp_path / "netz \N{GRINNING FACE}.json", SUBNETS[2])
+    output("import", path, "--out", tmp_path / f"mine{suffix}")
+    assert Architecture.from_yaml(tmp_path / f"mine{suffix}").name == path.stem
 
 
 def test_every_importer_can_be_named_and_is_in_the_help():

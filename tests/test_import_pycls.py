@@ -358,6 +358,23 @@ def test_a_sweep_becomes_configs_and_a_table(sweep, tmp_path):
     assert yaml.safe_load((out / "00001.yaml").read_text())["provenance"]["imported"]["error"] == 6.5
 
 
+def test_jobs_of_equal_names_have_a_file_each(tmp_path):
+    jobs = [job("R-56", error, number=1) for error in (1.0, 2.0, 3.0, 4.0)]
+    for own, name in zip(jobs, ("a", "a", "a-2", "=1+1"), strict=True):
+        own["log_file"] = f"/logs/{name}/stdout.log"
+    path = tmp_path / "sweep.json"
+    path.write_text(json.dumps(jobs))
+    files = [Path(line).name for line in output("import", path, "--out", tmp_path / "out").splitlines()]
+    assert files == ["a.yaml", "a-2.yaml", "a-2-2.yaml", "1-1.yaml"]
+    rows = list(csv.DictReader((tmp_path / "out" / "index.csv").open()))
+    assert [(row["file"], row["error"]) for row in rows] == list(zip(files, ["1.0", "2.0", "3.0", "4.0"], strict=True))
+    errors = [
+        yaml.safe_load((tmp_path / "out" / file).read_text())["provenance"]["imported"]["error"] for file in files
+    ]
+    assert errors == [1.0, 2.0, 3.0, 4.0]
+    assert rows[3]["name"] == "'=1+1", "a spreadsheet would compute it"
+
+
 def test_a_sweep_says_why_jobs_are_left_out(sweep):
     refused = {entry["name"]: entry["reason"] for entry in json.loads(output("import", sweep, "--json"))["refused"]}
     assert refused["00003"] == "no test error: the job has not finished an epoch"

@@ -47,7 +47,7 @@ TABLE: dict[str, set[str]] = {
     "network": {"architecture", "blocks", "cost"},
     "regnet": set(),
     "zoo": {"architecture", "regnet"},
-    "weights": {"architecture", "blocks", "network", "zoo"},
+    "weights": {"architecture", "blocks", "network", "plausible", "zoo"},
     "scaling": {"architecture", "cost", "network"},
     "memory": {"architecture", "blocks", "cost", "network"},
     "records": {"architecture", "cost", "knobs", "latency", "plausible"},

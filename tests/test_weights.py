@@ -199,6 +199,32 @@ def test_weights_without_a_head_start_a_fresh_one(state):
     assert fitted.notes == ("the classifier starts fresh (no → 5 classes)",)
 
 
+def test_a_head_that_is_a_single_number_does_not_fit(state):
+    with pytest.raises(UsageError, match=r"fc.weight is \(\), but this network's head.2.weight is \(5, "):
+        tiny({**state, "fc.weight": torch.tensor(1.0)})
+
+
+def test_what_a_file_of_ours_says_of_its_training(tmp_path):
+    tensors = {"a": torch.zeros(1)}
+    said = {
+        "dataset": "shapes",
+        "classes": '["a", "b"]',
+        "mean": "[0.5]",
+        "std": "[0.25]",
+        "test_accuracy": "0.75",
+    }
+    save_file(tensors, tmp_path / "ours.safetensors", said)
+    data = {"name": "shapes", "classes": ["a", "b"], "mean": [0.5], "std": [0.25]}
+    assert read(str(tmp_path / "ours.safetensors")).training == {
+        "accuracy": 0.75,
+        "accuracy_on": "test",
+        "dataset": data,
+    }
+    others = {"classes": "[1, 2", "mean": '"grey"', "std": "[NaN]", "test_accuracy": "93.1"}
+    save_file(tensors, tmp_path / "others.safetensors", others)
+    assert read(str(tmp_path / "others.safetensors")).training == {}
+
+
 def test_colours_are_summed_for_grey_images(state):
     from dataclasses import replace
 
@@ -250,6 +276,8 @@ def test_another_design_of_the_same_shapes_is_said(state):
         ({"fc.bias": torch.full((5,), torch.nan)}, "fc.bias holds NaN or infinite values"),
         ({"bn1.running_var": torch.full((8,), torch.inf)}, "bn1.running_var holds NaN or infinite values"),
         ({"optimizer": 3}, "'optimizer' is no tensor"),
+        ({0: torch.zeros(1)}, "a tensor's name is 0"),
+        ({"stem": torch.zeros(1), 0: torch.zeros(1)}, "a tensor's name is 0"),
     ],
 )
 def test_what_does_not_fit_is_named(state, change, message):

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nas.commands.options import examples, json_option
+from nas.commands.options import examples, json_option, quiet_option, seed_option
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from nas.bench.folder import Folder
     from nas.bench.replay import Repeat
 
@@ -115,9 +113,7 @@ NAMES, SHARES = Names(), Shares()
     show_default=True,
     help="Useless proposals in a row before a random network is taken.",
 )
-@click.option(
-    "--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True, help="Of all that is random."
-)
+@seed_option("all that is random")
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Processes.  [default: one a core]")
 @click.option(
     "--out",
@@ -126,7 +122,7 @@ NAMES, SHARES = Names(), Shares()
     help="Keep repeats, summary and page; go on with what is there.",
 )
 @json_option
-@click.option("--quiet", is_flag=True, help="No progress.")
+@quiet_option
 def bench(
     source: str,
     samplers: tuple[str, ...] | None,
@@ -190,7 +186,7 @@ def bench(
 
 def _run(folder: Folder, jobs: int, quiet: bool) -> None:
     """With a bar on a terminal; elsewhere a line a repeat; or nothing."""
-    from nas.commands.output import console, note
+    from nas.commands.output import console, note, progress_bar
     from nas.text import format_seconds
 
     missing = folder.missing()
@@ -199,7 +195,7 @@ def _run(folder: Folder, jobs: int, quiet: bool) -> None:
         return
     if len(missing) < total and not quiet:
         note(f"{total - len(missing)} of {total} repeats are done already")
-    bar = _progress() if not quiet and console(stderr=True).is_terminal else None
+    bar = progress_bar() if not quiet and console(stderr=True).is_terminal else None
     task = bar.add_task("", total=len(missing), figures="the first repeats are under way") if bar else None
     eta = _Eta(missing, min(jobs, len(missing)))
     ended = 0
@@ -234,20 +230,6 @@ class _Eta:
         means = {name: sum(seen) / len(seen) for name, seen in self._seconds.items()}
         usual = sum(means.values()) / len(means)
         return sum(means.get(name, usual) for name in self._left) / self._jobs
-
-
-def _progress() -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-
-    from nas.commands.output import console
-
-    columns = (
-        SpinnerColumn(),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=16),
-        TextColumn("{task.fields[figures]}", markup=False),
-    )
-    return Progress(*columns, console=console(stderr=True))
 
 
 def _conclude(folder: Folder, asked: tuple[float, ...], out: Path | None) -> None:

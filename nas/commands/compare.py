@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nas.commands.options import RATE, examples, json_option, skip_corrupt_option, threads_option
+from nas.commands.options import (
+    data_options,
+    device_options,
+    examples,
+    json_option,
+    quiet_option,
+    seed_option,
+    step_options,
+)
+from nas.commands.output import LINE_SECONDS
 from nas.recipe import FULL_EPOCHS
 
 if TYPE_CHECKING:
@@ -19,9 +28,7 @@ if TYPE_CHECKING:
     from nas.comparison import Comparison, Entry
     from nas.findings import Compared, Findings, Outcome, Point
 
-PRECISIONS = ("auto", "fp32", "bf16")  # nas.train's, which torch would have to be imported for
 GRADIENT_STEPS = 10
-LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no terminal
 PAGE = "comparison.html"
 
 
@@ -33,18 +40,11 @@ PAGE = "comparison.html"
     )
 )
 @click.argument("networks", metavar="CONFIG|NAME...", nargs=-1, required=True)
-@click.option("--dataset", metavar="NAME", required=True, help="digits, cifar10, ..., imagefolder:PATH or npz:PATH.")
-@click.option("--data-root", metavar="DIR", type=click.Path(path_type=Path), help="Where published data sets lie.")
-@click.option("--download", is_flag=True, help="Download the data set if it isn't there.")
+@data_options
 @click.option("--max-images", type=int, help="Use so many of the training images, an even share of each class.")
-@click.option("--resolution", type=int, help="Resize the images to this side, in pixels.")
-@skip_corrupt_option
 @click.option("--epochs", type=int, default=FULL_EPOCHS, show_default=True, help="Epochs of the recipe.")
-@click.option("--batch-size", type=int, help="Images a step.  [default: 128, less for small data]")
-@click.option("--lr", type=RATE, help="Peak learning rate.  [default: 0.1 at 128 images a step, in proportion]")
-@click.option(
-    "--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True, help="Of weights, batches and split."
-)
+@step_options()
+@seed_option("weights, batches and split")
 @click.option(
     "--repeats",
     type=click.IntRange(1, 1000),
@@ -53,15 +53,7 @@ PAGE = "comparison.html"
     help="Trainings of each network, with seeds that count up; the split stays.",
 )
 @click.option("--gradients", is_flag=True, help="Record and draw each layer's gradient norms.")
-@click.option("--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@threads_option
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="auto",
-    show_default=True,
-    help="auto: bf16 where the hardware has it.",
-)
+@device_options
 @click.option(
     "--out",
     metavar="DIR",
@@ -69,7 +61,7 @@ PAGE = "comparison.html"
     help="Folder of the comparison.  [default: results/compare-...]",
 )
 @json_option
-@click.option("--quiet", is_flag=True, help="No progress.")
+@quiet_option
 def compare(
     networks: tuple[str, ...],
     dataset: str,
@@ -181,12 +173,12 @@ def _introduce(comparison: Comparison, changes: dict[str, list[str]]) -> None:
 
 def _train(comparison: Comparison, page: Path, quiet: bool) -> None:
     """Train what is missing; the page is written anew behind each training, so that what is known can be looked at."""
-    from nas.commands.output import console
+    from nas.commands.output import console, progress_bar
     from nas.findings import Outcome
     from nas.report.comparison import write
 
     terminal = not quiet and console(stderr=True).is_terminal
-    bar = _progress() if terminal else None
+    bar = progress_bar() if terminal else None
     display = _Display(comparison, bar, quiet)
     try:
         with bar or nullcontext():
@@ -263,20 +255,6 @@ class _Display:
             self._bar.console.print(printable(text), markup=False)
         elif not self._quiet:
             note(text)
-
-
-def _progress() -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-
-    from nas.commands.output import console
-
-    columns = (
-        SpinnerColumn(),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=16),
-        TextColumn("{task.fields[figures]}", markup=False),
-    )
-    return Progress(*columns, console=console(stderr=True))
 
 
 def _conclude(findings: Findings, page: Path) -> None:

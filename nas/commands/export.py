@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nas.commands.options import Batches, examples
+from nas.commands.inputs import CONFIGS
+from nas.commands.options import Batches, examples, misused
 from nas.errors import NasError, UsageError
+from nas.text import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from nas.export.writing import Written
     from nas.records import Trial
     from nas.run import Run
+    from nas.weights import Weights
 
 
 @click.command(
@@ -91,23 +94,28 @@ def export(
     from nas.commands.inputs import check_folder
     from nas.commands.output import note
     from nas.export.measuring import times_of
-    from nas.export.writing import formats_of, write_index, write_networks
+    from nas.export.writing import check_index, formats_of, write_index, write_networks
     from nas.text import shown
 
     if top is not None and trials:
-        raise click.UsageError("--top and --trial: choose one", click.get_current_context())
+        raise misused("--top and --trial: choose one")
     for option, value in (("batch", batch), ("threads", threads)):
         if value is not None and not measure:
-            raise click.UsageError(f"--{option}: goes with --measure", click.get_current_context())
+            raise misused(f"--{option}: goes with --measure")
     formats = formats_of(dict.fromkeys(format_names))
+    without = [name for name, exporter in formats.items() if weights is not None and exporter.weightless]
+    if len(without) == len(formats):
+        raise UsageError(f"--weights: no weights go into {', '.join(without)}; --format says what they are to go into")
     subjects, folder, whole = _subjects(source, top, trials, weights)
     if out is not None:
         folder = out
-        (name, exporter), *more = formats.items()
-        if len(subjects) == 1 and not more and out.suffix and exporter.suffix.endswith(out.suffix):
+        if _is_file(out, len(subjects), formats):
+            (name, exporter), *_ = formats.items()
             subjects, folder = [(out.stem, subjects[0][1])], out.parent
             formats = {name: replace(exporter, suffix=out.suffix)}
     check_folder(folder)
+    if whole and not force:
+        check_index(folder)
     configs = [name for name in formats if name in ("yaml", "json")]
     before = {path for name in configs for path in folder.glob(f"*{formats[name].suffix}")}
     rows = write_networks(subjects, folder, formats, force=force)
@@ -125,6 +133,28 @@ def export(
         note(f"{folder} holds {others} other config{'s' if others > 1 else ''}, from before.")
     for row, reason in missing:
         note(f"{row.name}: {reason}")
+    if without:
+        note(f"{', '.join(without)}: without the weights, which have no place there.")
+
+
+def _is_file(out: Path, networks: int, formats: Mapping[str, Exporter]) -> bool:
+    """Whether --out names the one file that is written; UsageError if it looks like one, and can't be it."""
+    from nas.export import EXPORTERS
+
+    if not out.suffix or out.is_dir():
+        return False
+    (name, exporter), *more = formats.items()
+    fits = exporter.suffix.endswith(out.suffix) or CONFIGS.get(out.suffix) == name
+    if fits and networks == 1 and not more:
+        return True
+    known = {Path(exporter.suffix).suffix for exporter in EXPORTERS.values()} | CONFIGS.keys()
+    if out.suffix not in known:
+        return False
+    if networks > 1 or more:
+        raise UsageError(
+            f"--out {out}: {counted(networks, 'network')} in {counted(len(formats), 'format')} go into a folder"
+        )
+    raise UsageError(f"--out {out}: what --format {name} writes ends with {exporter.suffix}")
 
 
 def _measured(
@@ -173,7 +203,6 @@ def _subjects(
     source: str, top: int | None, trials: tuple[str, ...], weights: str | None
 ) -> tuple[list[tuple[str, Subject]], Path, bool]:
     """The networks with the names of their files, the folder where they go unasked, and whether they are a whole front."""
-    from dataclasses import replace
 
     from nas import zoo
     from nas.commands.inputs import read_run
@@ -195,7 +224,7 @@ def _subjects(
             if len(found) > 1:
                 raise UsageError("--weights are one network's; choose it with --trial")
             (name, subject), *_ = found
-            found = [(name, replace(subject, weights=_weights(weights, subject.architecture)))]
+            found = [(name, _with_weights(subject, weights))]
         return found, run.path / "front", not trials and top is None
     return [_network(source, top, trials, weights)], Path(), False
 
@@ -204,7 +233,7 @@ def _is_network(source: str) -> bool:
     """Whether a source is said as a network's: a file, a name of the zoo, or what can't be a folder's."""
     from nas import zoo
 
-    return Path(source).is_file() or Path(source).suffix in (".yaml", ".yml", ".json") or source.lower() in zoo.names()
+    return Path(source).is_file() or Path(source).suffix in CONFIGS or source.lower() in zoo.names()
 
 
 def _network(source: str, top: int | None, trials: tuple[str, ...], weights: str | None) -> tuple[str, Subject]:
@@ -216,12 +245,12 @@ def _network(source: str, top: int | None, trials: tuple[str, ...], weights: str
     _require_no_choice(source, top, trials)
     architecture = read_architecture(source)
     path, said = Path(source), None
-    if path.is_file() and path.suffix in (".yaml", ".yml", ".json"):
+    if path.is_file() and path.suffix in CONFIGS:
         data = parse_yaml(read_text(path), source)
         said = data.get("provenance") if isinstance(data, dict) else None
     name = path.stem if said is not None or path.is_file() else architecture.name
-    given = None if weights is None else _weights(weights, architecture)
-    return slug(name), Subject(architecture, said if isinstance(said, dict) else {}, given)
+    subject = Subject(architecture, said if isinstance(said, dict) else {})
+    return slug(name), subject if weights is None else _with_weights(subject, weights)
 
 
 def _trained(folder: Path, top: int | None, trials: tuple[str, ...], weights: str | None) -> tuple[str, Subject]:
@@ -230,9 +259,15 @@ def _trained(folder: Path, top: int | None, trials: tuple[str, ...], weights: st
     from nas.architecture import Architecture
     from nas.commands.inputs import slug
     from nas.export import Subject
-    from nas.training_folder import CONFIG, WEIGHTS, written
+    from nas.training_folder import CONFIG, WEIGHTS, is_comparison, written
 
     _require_no_choice(str(folder), top, trials)
+    if is_comparison(folder):
+        configs = sorted(folder.glob(f"*/*/{CONFIG}"))
+        named = f", as {configs[0]}" if configs else ""
+        raise UsageError(
+            f"{folder}: holds a comparison, which keeps no weights; give the config of one of its networks{named}"
+        )
     if not (folder / WEIGHTS).is_file():
         raise NasError(f"{folder}: its training is not done yet, so that there are no weights; nas train goes on there")
     architecture = Architecture.from_yaml(folder / CONFIG)
@@ -247,8 +282,11 @@ def _trained(folder: Path, top: int | None, trials: tuple[str, ...], weights: st
         "recipe": result.get("recipe", {}),
         "nas": result.get("versions", {}).get("nas", __version__),
     }
-    given = _weights(weights or str(folder), architecture)
-    return slug(architecture.name or folder.absolute().name), Subject(architecture, provenance, given)
+    name = slug(architecture.name or folder.absolute().name)
+    if weights is not None:
+        return name, _with_weights(Subject(architecture), weights)
+    state, _ = _weights(str(folder), architecture)
+    return name, Subject(architecture, provenance, state)
 
 
 def _require_no_choice(source: str, top: int | None, trials: tuple[str, ...]) -> None:
@@ -256,18 +294,27 @@ def _require_no_choice(source: str, top: int | None, trials: tuple[str, ...]) ->
         raise UsageError(f"{source}: is one network; --top and --trial choose among a run's")
 
 
-def _weights(source: str, architecture: Architecture) -> Mapping[str, Tensor]:
-    """Weights under our names, all of them."""
-    from nas.training_folder import WEIGHTS
+def _with_weights(subject: Subject, source: str) -> Subject:
+    """The subject with weights that were given beside it; its provenance then says what is known of their training."""
+    from dataclasses import replace
+
+    state, weights = _weights(source, subject.architecture)
+    told = {"source": Path(source).absolute().name, "fingerprint": weights.fingerprint, **weights.training}
+    return replace(subject, weights=state, provenance={**subject.provenance, "weights": told})
+
+
+def _weights(source: str, architecture: Architecture) -> tuple[Mapping[str, Tensor], Weights]:
+    """Weights under our names, all of them, and as they were read."""
+    from nas.commands.inputs import weights_file
     from nas.weights import fit, read
 
-    path = Path(source)
-    fitted = fit(read(str(path / WEIGHTS) if path.is_dir() else source), architecture)
+    weights = read(weights_file(source))
+    fitted = fit(weights, architecture)
     if fitted.fresh:
         raise UsageError(
             f"--weights {source}: has other classes than the network's {architecture.head.classes}; export what was trained"
         )
-    return fitted.state
+    return fitted.state, weights
 
 
 def _of_front(run: Run, top: int | None) -> list[Trial]:

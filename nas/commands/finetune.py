@@ -12,22 +12,23 @@ import click
 
 from nas.commands.fronts import Start, front_starts, train_front
 from nas.commands.options import (
-    RATE,
+    data_options,
+    device_options,
     examples,
     json_option,
+    misused,
     one_argument,
-    skip_corrupt_option,
+    quiet_option,
+    seed_option,
+    step_options,
     stream_options,
-    threads_option,
 )
-from nas.commands.train import PRECISIONS
 from nas.errors import NasError, UsageError
 from nas.recipe import FULL_EPOCHS
 
 if TYPE_CHECKING:
     from nas.data import Dataset, Streamed
     from nas.distributed import Group
-    from nas.full_training import FullTraining
     from nas.transfer import Policy
 
 POLICIES = ("auto", "full", "last-stages", "head")  # nas.transfer's
@@ -43,7 +44,7 @@ class Options:
     policy: str
     unfreeze_every: int
     epochs: int | None
-    train_epochs: int
+    train_epochs: int | None
     batch_size: int | None
     lr: float | None
     seed: int
@@ -67,7 +68,7 @@ class Options:
     )
 )
 @one_argument("source", "CONFIG|TRAINED|RUN", "a search's folder stands for all of its front")
-@click.option("--dataset", metavar="NAME", required=True, help="digits, cifar10, ..., imagefolder:PATH or npz:PATH.")
+@data_options
 @click.option(
     "--weights",
     metavar="SOURCE",
@@ -92,30 +93,11 @@ class Options:
     "--train-epochs",
     metavar="N",
     type=click.IntRange(min=1),
-    default=FULL_EPOCHS,
-    show_default=True,
-    help="For a RUN without --weights: epochs of training before.",
+    help=f"For a RUN without --weights: epochs of training before.  [default: {FULL_EPOCHS}]",
 )
-@click.option("--batch-size", type=int, help="Images a step.  [default: 128, less for small data]")
-@click.option(
-    "--lr", type=RATE, help="Peak learning rate of the head.  [default: 0.1 at 128 images a step, in proportion]"
-)
-@click.option(
-    "--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True, help="Of head, batches and split."
-)
-@click.option("--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@threads_option
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="auto",
-    show_default=True,
-    help="auto: bf16 where the hardware has it.",
-)
-@click.option("--resolution", type=int, help="Resize the images to this side, in pixels.")
-@click.option("--data-root", metavar="DIR", type=click.Path(path_type=Path), help="Where published data sets lie.")
-@click.option("--download", is_flag=True, help="Download the data set if it isn't there.")
-@skip_corrupt_option
+@step_options("the head")
+@seed_option("head, batches and split")
+@device_options
 @stream_options
 @click.option(
     "--out",
@@ -124,7 +106,7 @@ class Options:
     help="Folder of the results.  [default: results/finetune-...]",
 )
 @json_option
-@click.option("--quiet", is_flag=True, help="No progress.")
+@quiet_option
 def finetune(
     source: str,
     dataset: str,
@@ -159,11 +141,19 @@ def finetune(
 
     options = Options(**rest)
     if options.backbone_lr_scale is not None and options.stage_decay is not None:
-        raise click.UsageError("--backbone-lr-scale and --stage-decay: choose one", click.get_current_context())
+        raise misused("--backbone-lr-scale and --stage-decay: choose one")
+    for name, value in (("backbone-lr-scale", options.backbone_lr_scale), ("stage-decay", options.stage_decay)):
+        if value is not None and options.policy == "head":
+            raise misused(f"--policy head trains the head alone: --{name} has no layers below it to say the rate of")
     # What is wrong with a number, or with the weights of a front, is said before the data are read.
     options.policy_of(1, "full" if options.policy == "auto" else options.policy)
-    Recipe.of(1 if options.epochs is None else options.epochs, options.batch_size or BASE_BATCH, options.lr)
+    batch_size = BASE_BATCH if options.batch_size is None else options.batch_size
+    Recipe.of(1 if options.epochs is None else options.epochs, batch_size, options.lr)
     run = read_run(Path(source)) if (Path(source) / FILE).is_file() else None
+    if options.train_epochs is not None and (run is None or weights is not None):
+        raise misused(
+            "--train-epochs: goes with a search's folder without --weights, of which the networks are trained first"
+        )
     folder = out or Path("results") / _default_name(source, weights, dataset, options.seed)
     check_folder(folder)
     check_no_search(folder)
@@ -192,10 +182,12 @@ def finetune(
                 progress=say,
             )
         if run is not None and not starts:
+            if options.keep_head:
+                _check_classes(tuple(run.config["dataset"]["classes"]), data, source)
             trained = train_front(
                 run,
                 folder / "trained",
-                epochs=options.train_epochs,
+                epochs=FULL_EPOCHS if options.train_epochs is None else options.train_epochs,
                 download=download,
                 device=own,
                 precision=options.precision,
@@ -244,8 +236,8 @@ def _default_name(source: str, weights: str | None, dataset: str, seed: int) -> 
 
 def _start(source: str, weights: str | None, folder: Path) -> Start:
     """The one network that is named, with the weights that are named or lie beside it."""
-    from nas.commands.inputs import read_architecture
-    from nas.training_folder import CONFIG, WEIGHTS
+    from nas.commands.inputs import read_architecture, weights_file
+    from nas.training_folder import CONFIG
 
     path = Path(source)
     trained = (path / CONFIG).is_file()
@@ -256,13 +248,7 @@ def _start(source: str, weights: str | None, folder: Path) -> Start:
                 "`nas train` has trained"
             )
         weights = source
-    if Path(weights).is_dir():
-        file = Path(weights) / WEIGHTS
-        if not file.is_file():
-            ended = " yet: the training there has not ended" if (Path(weights) / CONFIG).is_file() else ""
-            raise UsageError(f"{weights}: holds no {WEIGHTS}{ended}")
-        weights = str(file)
-    return Start(read_architecture(str(path / CONFIG) if trained else source), weights, folder)
+    return Start(read_architecture(str(path / CONFIG) if trained else source), weights_file(weights), folder)
 
 
 # -- one network -------------------------------------------------------------------------------------------------------
@@ -302,7 +288,9 @@ def _finetune(
         workers=workers,
     )
     if options.keep_head:
-        _check_classes(training, start.weights)
+        said = weights.training.get("dataset", {}).get("classes")
+        fits = training.fitted is None or not training.fitted.fresh
+        _check_classes(None if said is None else tuple(said), data, weights.source, fits)
     with training:
         if training.finished:
             if not options.quiet:
@@ -318,15 +306,16 @@ def _finetune(
     return result
 
 
-def _check_classes(training: FullTraining, source: str) -> None:
-    """UsageError if the head that is to be kept tells other classes apart than the data's."""
-    from nas.transfer import trained_classes
+def _check_classes(have: tuple[str, ...] | None, data: Dataset | Streamed, source: str, fits: bool = True) -> None:
+    """UsageError if the head that is to be kept tells other classes apart than the data's.
 
-    have, want = trained_classes(source), training.dataset.classes
-    if (training.fitted is not None and training.fitted.fresh) or (have is not None and have != want):
+    have: those of the head, if they are known. fits: whether it has as many as the data.
+    """
+    want = data.classes
+    if not fits or (have is not None and have != want):
         known = f"{len(have)} classes ({_some(have)})" if have else "another number of classes"
         raise UsageError(
-            f"--keep-head: {source} tells {known} apart, {training.dataset.name} has {len(want)} ({_some(want)}); "
+            f"--keep-head: {source} tells {known} apart, {data.name} has {len(want)} ({_some(want)}); "
             "without --keep-head the classifier starts fresh"
         )
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from nas.commands.inputs import CONFIGS
 from nas.commands.options import examples, json_option
 from nas.errors import UsageError
 
 if TYPE_CHECKING:
     from nas.importing import Found, Imported
 
-SUFFIXES = (".yaml", ".yml", ".json")
 INDEX = "index.csv"  # of a population: a line a network
+OTHERS = ("file", "architecture", "imported", "notes")  # what a network of --json or the index has beside its facts
 REASONS = 3  # of entries left out that are said
 KINDS = ("auto", "pycls", "torchvision", "timm", "tinynas", "ofa", "optuna")
 
@@ -97,55 +97,52 @@ def _files(found: Found, out: Path) -> list[Path]:
     """Where each network goes: the file that `out` names, or one in the folder by the network's name."""
     from nas.commands.inputs import slug
 
-    if not found.many and out.suffix in SUFFIXES and not out.is_dir():
+    if not found.many and out.suffix in CONFIGS and not out.is_dir():
         return [out]
-    names: dict[str, int] = {}
+    taken: set[str] = set()
     files = []
     for network in found.networks:
-        name = slug(network.architecture.name or network.architecture.digest)
-        names[name.lower()] = count = names.get(name.lower(), 0) + 1  # some file systems know no case
-        files.append(out / f"{name if count == 1 else f'{name}-{count}'}.yaml")
+        wanted = slug(network.architecture.name or network.architecture.digest)
+        name, count = wanted, 2
+        while name.lower() in taken:  # some file systems know no case
+            name, count = f"{wanted}-{count}", count + 1
+        taken.add(name.lower())
+        files.append(out / f"{name}.yaml")
     return files
 
 
 def _write(found: Found, files: Sequence[Path], out: Path, force: bool) -> None:
     from nas.commands.inputs import check_folder
-    from nas.files import holds, write_text
+    from nas.commands.output import write_texts
 
-    if found.many and out.suffix in SUFFIXES:
+    if found.many and out.suffix in CONFIGS:
         raise UsageError(f"--out {out}: {len(found.networks)} networks go into a folder")
     check_folder(files[0].parent if files else out)
-    texts = {path: _config(network, path.suffix) for path, network in zip(files, found.networks, strict=True)}
+    texts = {path: _config(network, CONFIGS[path.suffix]) for path, network in zip(files, found.networks, strict=True)}
     if found.many:
         texts[out / INDEX] = _index(found, files)
-    different = [path for path, text in texts.items() if path.exists() and not holds(path, text.encode())]
-    if different and not force:
-        more = f" and {len(different) - 1} more" if len(different) > 1 else ""
-        raise UsageError(f"{different[0]}{more}: holds something else; --force overwrites it")
-    for path, text in texts.items():
-        write_text(path, text)
+    write_texts(texts, force)
 
 
-def _config(network: Imported, suffix: str) -> str:
+def _config(network: Imported, format_name: str) -> str:
     """What `Architecture.from_yaml` reads, with where the network is from behind it."""
-    import yaml
+    from nas.export import EXPORTERS
 
     notes = {"notes": list(network.notes)} if network.notes else {}
-    tail = json.loads(json.dumps({"provenance": {**network.provenance, **notes}}))  # nothing twice: YAML would alias it
-    if suffix == ".json":
-        return json.dumps({**network.architecture.to_dict(), **tail}, indent=2) + "\n"
-    return network.architecture.to_yaml() + yaml.safe_dump(tail, sort_keys=False, width=120)
+    return EXPORTERS[format_name](network.architecture, {**network.provenance, **notes})
 
 
 def _index(found: Found, files: Sequence[Path]) -> str:
     """CSV of a population: file, digest, exact costs, and what the source measured."""
+    from nas.text import cell
+
     rows = [_facts(network) for network in found.networks]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["file", *columns], restval="", lineterminator="\n")
-    writer.writeheader()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", *map(cell, columns)])
     for path, row in zip(files, rows, strict=True):
-        writer.writerow({"file": path.name, **row})
+        writer.writerow([path.name, *(cell(row.get(column, "")) for column in columns)])
     return text.getvalue()
 
 
@@ -153,15 +150,17 @@ def _facts(network: Imported) -> dict[str, Any]:
     from nas.network import cost_of
 
     cost = cost_of(network.architecture)
-    return {
+    ours = {
         "name": network.architecture.name,
         "digest": network.architecture.digest,
         "resolution": network.architecture.resolution,
         "params": cost.params,
         "macs": cost.macs,
         "activations": cost.activations,
-        **network.measured,
     }
+    # What a study calls params may be in millions: it stands beside the exact cost, not in its place.
+    taken = {*ours, *OTHERS}
+    return ours | {f"measured_{key}" if key in taken else key: value for key, value in network.measured.items()}
 
 
 def _as_json(found: Found, files: Sequence[Path]) -> dict[str, Any]:
@@ -181,7 +180,7 @@ def _print(found: Found) -> None:
     from nas.text import describe, format_count, printable
 
     if not found.many:
-        text = _config(found.networks[0], ".yaml")
+        text = _config(found.networks[0], "yaml")
         click.echo("".join(f"{printable(line)}\n" for line in text.splitlines()), nl=False)
         return
     column = next(iter(found.networks[0].measured), "measured")

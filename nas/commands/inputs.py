@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from nas.data import Dataset, Streamed
     from nas.run import Run
 
+CONFIGS = {".yaml": "yaml", ".yml": "yaml", ".json": "json"}  # formats of configs, by the suffix of their file
+
 
 def read_architecture(source: str) -> Architecture:
     """The published network of this name, or the one in this YAML or JSON file.
@@ -30,7 +32,7 @@ def read_architecture(source: str) -> Architecture:
     from nas.architecture import Architecture
 
     path = Path(source)
-    looks_like_path = os.sep in source or path.suffix in (".yaml", ".yml", ".json")
+    looks_like_path = os.sep in source or path.suffix in CONFIGS
     if not looks_like_path:
         try:
             return zoo.get(source)
@@ -57,6 +59,19 @@ def read_run(path: Path) -> Run:
                 said = os.path.normpath(path)
                 raise UsageError(f"{said}: not a run folder{did_you_mean(path.name, runs)}; runs in {folder}: {shown}")
     return load_run(path)
+
+
+def weights_file(source: str) -> str:
+    """What `nas.weights.read` takes for a source of weights: of a folder of `nas train` the file in it, of others the source."""
+    from nas.training_folder import CONFIG, WEIGHTS
+
+    if not Path(source).is_dir():
+        return source
+    file = Path(source) / WEIGHTS
+    if not file.is_file():
+        ended = " yet: the training there has not ended" if (Path(source) / CONFIG).is_file() else ""
+        raise UsageError(f"{source}: holds no {WEIGHTS}{ended}")
+    return str(file)
 
 
 def read_images(

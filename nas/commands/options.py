@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nas.recipe import DECAYS
+from nas.recipe import DECAYS, PRECISIONS
 
 if TYPE_CHECKING:
     from nas.budget import Budget
@@ -58,6 +58,11 @@ COUNT = Count()
 RATE = click.FloatRange(min=0, min_open=True)  # a learning rate
 
 
+def misused(message: str) -> click.UsageError:
+    """The error of options that can't stand together; it names the command's --help."""
+    return click.UsageError(message, click.get_current_context())
+
+
 def examples(*lines: str) -> str:
     """An epilog for a command: the lines as they are, under "Examples:"."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
@@ -70,6 +75,48 @@ def json_option(command: F) -> F:
 def skip_corrupt_option(command: F) -> F:
     about = "Leave out image files that can't be decoded, and list them. Default: they are an error."
     return click.option("--skip-corrupt", is_flag=True, help=about)(command)
+
+
+def quiet_option(command: F) -> F:
+    return click.option("--quiet", is_flag=True, help="No progress.")(command)
+
+
+def seed_option(of: str) -> Callable[[F], F]:
+    """--seed; of: what it is that of, as "weights, batches and split"."""
+    seeds = click.IntRange(0, (1 << 31) - 1)
+    return click.option("--seed", type=seeds, default=0, show_default=True, help=f"Of {of}.")
+
+
+def data_options(command: F) -> F:
+    """--dataset, --data-root, --download, --resolution and --skip-corrupt, for commands that train on one data set."""
+    for option in (
+        skip_corrupt_option,
+        click.option("--resolution", type=int, help="Resize the images to this side, in pixels."),
+        click.option("--download", is_flag=True, help="Download the data set if it isn't there."),
+        click.option(
+            "--data-root", metavar="DIR", type=click.Path(path_type=Path), help="Where published data sets lie."
+        ),
+        click.option(
+            "--dataset", metavar="NAME", required=True, help="digits, cifar10, ..., imagefolder:PATH or npz:PATH."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def step_options(whose: str = "") -> Callable[[F], F]:
+    """--batch-size and --lr; whose: the part of the network that the rate is that of, where others have others."""
+    rate = f"Peak learning rate{f' of {whose}' if whose else ''}."
+
+    def options(command: F) -> F:
+        for option in (
+            click.option("--lr", type=RATE, help=f"{rate}  [default: 0.1 at 128 images a step, in proportion]"),
+            click.option("--batch-size", type=int, help="Images a step.  [default: 128, less for small data]"),
+        ):
+            command = option(command)
+        return command
+
+    return options
 
 
 def threads_option(command: F) -> F:
@@ -87,6 +134,25 @@ def threads_option(command: F) -> F:
         "--threads", metavar="N", type=click.IntRange(min=1), expose_value=False, callback=take, help=about
     )
     return option(command)
+
+
+def device_options(command: F) -> F:
+    """--device, --threads and --precision, for commands that train in this process."""
+    for option in (
+        click.option(
+            "--precision",
+            type=click.Choice(("auto", *PRECISIONS)),
+            default="auto",
+            show_default=True,
+            help="auto: bf16 where the hardware has it.",
+        ),
+        threads_option,
+        click.option(
+            "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def stream_options(command: F) -> F:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from nas.errors import UsageError
 from nas.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
+COSTS = (("params", "params"), ("macs", "MACs"), ("activations", "activations"))  # of a `Cost`, and as they are written
+LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no terminal
 MACS_NOTE = "MACs = multiply-adds, what the ResNet paper calls FLOPs."
 PIPE_WIDTH = 1000  # rich would cut the columns of what is piped to fit 80
 
@@ -63,6 +68,31 @@ def print_table(
     for number, row in enumerate(rows):
         table.add_row(*(Text(printable(cell)) for cell in row), style=style if number in strong else None)
     console(stderr).print(table)
+
+
+def progress_bar() -> Progress:
+    """One line that changes, on standard error: what is done of what, and the field `figures` of its task."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+    columns = (
+        SpinnerColumn(),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[figures]}", markup=False),
+    )
+    return Progress(*columns, console=console(stderr=True))
+
+
+def write_texts(texts: Mapping[Path, str], force: bool) -> None:
+    """Write files, each whole or not at all; UsageError, before the first, if one holds something else and `force` is not given."""
+    from nas.files import holds, write_text
+
+    different = [path for path, text in texts.items() if path.exists() and not holds(path, text.encode())]
+    if different and not force:
+        more = f" and {len(different) - 1} more" if len(different) > 1 else ""
+        raise UsageError(f"{different[0]}{more}: holds something else; --force overwrites it")
+    for path, text in texts.items():
+        write_text(path, text)
 
 
 def print_json(data: object) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.commands.options import Batches, examples, json_option
+from nas.commands.options import Batches, examples, json_option, misused
+from nas.commands.output import COSTS
 
 if TYPE_CHECKING:
     from nas.architecture import Architecture
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from nas.network import PieceCost
 
 BATCH = 128  # images of the training step whose memory is shown
-METRICS = (("params", "params"), ("macs", "MACs"), ("activations", "activations"))
 
 
 @click.command(
@@ -72,7 +72,7 @@ def profile(
         return
     for name, value in (("device", device), ("batch", batch), ("threads", threads)):
         if value is not None:
-            raise click.UsageError(f"--{name}: goes with --latency", click.get_current_context())
+            raise misused(f"--{name}: goes with --latency")
     profiles = [(architecture, costs_by_piece(architecture, resolution)) for architecture in read]
     if as_json:
         print_json([_as_json(architecture, rows, resolution) for architecture, rows in profiles])
@@ -194,7 +194,7 @@ def _as_json(architecture: Architecture, rows: list[PieceCost], resolution: int 
         "resolution": resolution or architecture.resolution,
         "channels": architecture.channels,
         "classes": architecture.head.classes,
-        **{metric: getattr(_total(rows), metric) for metric, _ in METRICS},
+        **{metric: getattr(_total(rows), metric) for metric, _ in COSTS},
         "training_memory": {
             "batch": BATCH,
             **{f"{name}_bytes": _step(architecture, name, resolution) for name in PRECISIONS},
@@ -204,7 +204,7 @@ def _as_json(architecture: Architecture, rows: list[PieceCost], resolution: int 
             {
                 "name": row.name,
                 "output": list(row.output),
-                **{metric: getattr(row.cost, metric) for metric, _ in METRICS},
+                **{metric: getattr(row.cost, metric) for metric, _ in COSTS},
             }
             for row in rows
         ],
@@ -232,7 +232,7 @@ def _print_several(profiles: list[tuple[Architecture, list[PieceCost]]], resolut
     from nas.text import format_count
 
     stages = max(len(rows) for _, rows in profiles) - 2
-    for metric, noun in METRICS:
+    for metric, noun in COSTS:
         lines = []
         for architecture, rows in profiles:
             counts = {row.name: format_count(getattr(row.cost, metric)) for row in rows}

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.commands.options import COUNT, METRICS, examples, json_option, one_argument
+from nas.commands.inputs import CONFIGS
+from nas.commands.options import COUNT, METRICS, examples, json_option, misused, one_argument
+from nas.commands.output import COSTS
 from nas.errors import UsageError
 from nas.scaling import ALPHA, BETA, DIVISOR, EFFICIENTNETS, GAMMA, METHODS
 
 if TYPE_CHECKING:
     from nas.architecture import Architecture, Stage
     from nas.cost import Cost
-    from nas.export.formats import Exporter
     from nas.scaling import Scaling
 
-COSTS = (("params", "params"), ("macs", "MACs"), ("activations", "activations"))
 SHORT = 0.95  # share of a target below which a remark says why
-SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json"}
 
 
 @click.command(
@@ -98,7 +97,8 @@ def scale(
       width, depth, resolution   that alone
     """
     from nas.commands.inputs import read_architecture
-    from nas.commands.output import print_json
+    from nas.commands.output import print_json, write_texts
+    from nas.export import EXPORTERS
     from nas.network import cost_of
     from nas.scaling import Scaling, compound, fitted, phi_scaling, published, scaled
 
@@ -117,10 +117,11 @@ def scale(
     }
     _check_ways(ways, how, (alpha, beta, gamma))
     if resolution is not None and pixels is not None:
-        raise _usage("--resolution and --pixels: choose one")
+        raise misused("--resolution and --pixels: choose one")
     if as_yaml and as_json:
-        raise _usage("--yaml and --json: choose one")
-    exporter = _exporter(out)
+        raise misused("--yaml and --json: choose one")
+    if out is not None:
+        _check_file(out)
     before = read_architecture(config)
     cost_of(before)  # what is wrong with the network itself is said of it, and not of what would become of it
 
@@ -148,11 +149,11 @@ def scale(
     cost = cost_of(after)
     shares = {metric: getattr(cost, metric) / target for metric, target in targets.items()}
 
-    text = exporter(after, _provenance(before, scaling))
+    provenance = _provenance(before, scaling)
     if out is not None:
-        _write(out, text, force)
+        write_texts({out: EXPORTERS[CONFIGS[out.suffix]](after, provenance)}, force)
     if as_yaml:
-        click.echo(text, nl=False)
+        click.echo(EXPORTERS["yaml"](after, provenance), nl=False)
     elif as_json:
         print_json(
             {
@@ -169,48 +170,27 @@ def scale(
         _remark(shares, divisor, after is before, out)
 
 
-def _usage(message: str) -> click.UsageError:
-    return click.UsageError(message, click.get_current_context())
-
-
 def _check_ways(ways: dict[str, bool], how: str | None, growths: tuple[float | None, ...]) -> None:
     """UsageError unless exactly one way to scale is said, with options that belong to it."""
     said = [way for way, given in ways.items() if given]
     if len(said) != 1:
-        raise _usage(f"{' and '.join(said)}: choose one" if said else f"say how to scale: {', '.join(ways)}")
+        raise misused(f"{' and '.join(said)}: choose one" if said else f"say how to scale: {', '.join(ways)}")
     free = said[0] in ("--by", "--target-macs/--target-params")
     if how is not None and not free:
-        raise _usage(f"--how goes with --by or a target, not with {said[0]}")
+        raise misused(f"--how goes with --by or a target, not with {said[0]}")
     if any(value is not None for value in growths) and not (said[0] == "--phi" or (free and how in (None, "compound"))):
-        raise _usage("--alpha, --beta and --gamma are those of compound scaling: --phi, or --how compound")
+        raise misused("--alpha, --beta and --gamma are those of compound scaling: --phi, or --how compound")
 
 
-def _exporter(out: Path | None) -> Exporter:
-    """The format that a file's suffix says, of which it is certain that the file can be written; YAML without a file."""
+def _check_file(out: Path) -> None:
+    """UsageError unless a config can be written to this file."""
     from nas.commands.inputs import check_folder
-    from nas.export import EXPORTERS
 
-    if out is None:
-        return EXPORTERS["yaml"]
-    if out.suffix not in SUFFIXES:
+    if out.suffix not in CONFIGS:
         raise UsageError(f"--out {out}: a config is a .yaml or a .json file")
     if out.is_dir():
         raise UsageError(f"--out {out}: is a folder; say the file")
     check_folder(out.parent)
-    return EXPORTERS[SUFFIXES[out.suffix]]
-
-
-def _write(out: Path, text: str, force: bool) -> None:
-    from nas.files import write_text
-
-    if out.exists() and not force:
-        try:
-            same = out.read_text(encoding="utf-8") == text
-        except (OSError, UnicodeDecodeError):
-            same = False
-        if not same:
-            raise UsageError(f"{out}: holds something else; --force overwrites it")
-    write_text(out, text)
 
 
 def _factors(scaling: Scaling) -> dict[str, float]:

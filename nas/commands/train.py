@@ -12,26 +12,25 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from nas.commands.options import (
-    RATE,
+    data_options,
+    device_options,
     examples,
     json_option,
     one_argument,
+    quiet_option,
     recipe_options,
-    skip_corrupt_option,
+    seed_option,
+    step_options,
     stream_options,
-    threads_option,
 )
+from nas.commands.output import LINE_SECONDS
 from nas.recipe import FULL_EPOCHS
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from nas.architecture import Architecture
     from nas.full_training import FullTraining
     from nas.records import Epoch
 
-PRECISIONS = ("auto", "fp32", "bf16")  # nas.train's, which torch would have to be imported for
-LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no terminal
 STEP_LINE_SECONDS = 60.0  # within an epoch
 REFRESH_SECONDS = 0.5  # of a terminal
 
@@ -45,12 +44,9 @@ REFRESH_SECONDS = 0.5  # of a terminal
     )
 )
 @one_argument("config", "CONFIG|NAME", "`nas compare` trains several by one recipe")
-@click.option("--dataset", metavar="NAME", required=True, help="digits, cifar10, ..., imagefolder:PATH or npz:PATH.")
-@click.option("--data-root", metavar="DIR", type=click.Path(path_type=Path), help="Where published data sets lie.")
-@click.option("--download", is_flag=True, help="Download the data set if it isn't there.")
+@data_options
 @click.option("--epochs", type=int, default=FULL_EPOCHS, show_default=True, help="Epochs of the recipe.")
-@click.option("--batch-size", type=int, help="Images a step.  [default: 128, less for small data]")
-@click.option("--lr", type=RATE, help="Peak learning rate.  [default: 0.1 at 128 images a step, in proportion]")
+@step_options()
 @recipe_options
 @click.option(
     "--micro-batch",
@@ -58,35 +54,24 @@ REFRESH_SECONDS = 0.5  # of a terminal
     type=click.IntRange(min=1),
     help="Images in memory at once; gradients are summed to a step's batch.  [default: all, fewer where memory is short]",
 )
-@click.option(
-    "--seed", type=click.IntRange(0, (1 << 31) - 1), default=0, show_default=True, help="Of weights, batches and split."
-)
-@click.option("--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@threads_option
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="auto",
-    show_default=True,
-    help="auto: bf16 where the hardware has it.",
-)
+@seed_option("weights, batches and split")
+@device_options
 @click.option(
     "--weights",
     metavar="SOURCE",
-    help="Start from these: FILE.safetensors or FILE.pth, ours, torchvision's or timm's, or torchvision:NAME.",
+    help="Start from these: FILE.safetensors or FILE.pth, ours, torchvision's or timm's, torchvision:NAME, or a folder of "
+    "`nas train`.",
 )
-@click.option("--resolution", type=int, help="Resize the images to this side, in pixels.")
 @click.option(
     "--out",
     metavar="DIR",
     type=click.Path(path_type=Path),
     help="Folder of the training.  [default: results/train-...]",
 )
-@skip_corrupt_option
 @stream_options
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's event files, too.")
 @json_option
-@click.option("--quiet", is_flag=True, help="No progress.")
+@quiet_option
 def train(
     config: str,
     dataset: str,
@@ -119,7 +104,7 @@ def train(
     DIR then holds weights.safetensors, config.yaml, result.json, log.csv and report.html: the curves, the accuracy of each
     class and what is taken for what.
     """
-    from nas.commands.inputs import check_folder, check_no_search, read_architecture, read_images, slug
+    from nas.commands.inputs import check_folder, check_no_search, read_architecture, read_images, slug, weights_file
     from nas.commands.output import note, print_json
     from nas.recipe import BASE_BATCH, Recipe, default_batch_size
     from nas.text import shown
@@ -146,7 +131,7 @@ def train(
             if weights is not None:
                 from nas.weights import read
 
-                start = read(weights, progress=not quiet)
+                start = read(weights_file(weights), progress=not quiet)
 
             data = read_images(
                 dataset,
@@ -181,8 +166,12 @@ def train(
                 if not quiet:
                     introduce(training, changes)
                 run_epochs(training, quiet, tensorboard)
-            elif not quiet:
+            else:
                 say(f"{shown(folder.absolute())}: trained and tested already; this is its result")
+                if tensorboard and group.first:
+                    from nas.report.training import write_tensorboard
+
+                    write_tensorboard(folder)
             result = training.result()
         if not group.first:
             return
@@ -321,9 +310,6 @@ class _Lines(AbstractContextManager["_Lines"]):
         self._last = 0.0
         self._last_step = time.monotonic()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -360,9 +346,13 @@ class _Bar(AbstractContextManager["_Bar"]):
     """Progress on a terminal: one line that changes."""
 
     def __init__(self, training: FullTraining) -> None:
+        from nas.commands.output import progress_bar
+
         self._pace = _Pace(training.recipe.epochs, len(training.records))
-        self._progress = _progress()
-        self._task = self._progress.add_task("", total=self._pace.epochs, figures="the first epoch is under way")
+        self._progress = progress_bar()
+        begun, done = self._pace.begun, len(training.records)
+        figures = f"epoch {begun} is under way"
+        self._task = self._progress.add_task("", total=self._pace.epochs, completed=done, figures=figures)
         self._figures = ""
         self._last = time.monotonic()
 
@@ -392,20 +382,6 @@ class _Bar(AbstractContextManager["_Bar"]):
         if epoch.number < self._pace.epochs:
             figures += f"  {self._pace.left(epoch)} left"
         self._progress.update(self._task, completed=epoch.number, figures=figures)
-
-
-def _progress() -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-
-    from nas.commands.output import console
-
-    columns = (
-        SpinnerColumn(),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=16),
-        TextColumn("{task.fields[figures]}", markup=False),
-    )
-    return Progress(*columns, console=console(stderr=True))
 
 
 def conclude(result: dict[str, Any], folder: str) -> None:

@@ -1,4 +1,4 @@
-"""Designs as timm's ByobNet: any number of stages of basic and bottleneck blocks, with free depths, widths, strides and groups.
+"""Designs as timm's ByobNet: two stages or more of basic and bottleneck blocks, with free depths, widths, strides and groups.
 
 From a design the arguments are read off; the network that timm makes of them is read back by the importer, and must be the design.
 """
@@ -48,6 +48,8 @@ def byobnet_twin(architecture: Architecture) -> tuple[dict[str, Any], nn.Module]
 def _arguments(design: Architecture) -> dict[str, Any]:
     """Those that come nearest to a design."""
     stem, head, first = design.stem, design.head, design.stages[0]
+    if len(design.stages) == 1:
+        raise NotExpressible(NAME, "it has one stage, not two or more")
     if stem.kind not in STEMS:
         raise NotExpressible(NAME, f"its stem kind is {stem.kind}, not {' or '.join(STEMS)}")
     if head.kind not in ("linear", "expanded"):

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import yaml
 
 from nas.architecture import Architecture
-from nas.export.formats import EXPORTERS, Exporter, Provenance
+from nas.export.formats import EXPORTERS, Exporter, Provenance, plain
 
 # What JSON lets stand in a string and YAML takes for a line break or refuses. (Escaping all but ASCII is no way out: JSON
 # writes an emoji as two escapes, which YAML reads as two broken characters.)
@@ -21,20 +20,15 @@ _UNREADABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]
 
 def as_yaml(architecture: Architecture, provenance: Provenance) -> str:
     """The config that `Architecture.from_yaml` reads, with the provenance behind it."""
-    tail = yaml.dump({"provenance": _plain(provenance)}, Dumper=yaml.SafeDumper, sort_keys=False, width=120)
+    tail = yaml.dump({"provenance": plain(provenance)}, Dumper=yaml.SafeDumper, sort_keys=False, width=120)
     return architecture.to_yaml() + tail
 
 
 def as_json(architecture: Architecture, provenance: Provenance) -> str:
     """The same as JSON; `Architecture.from_yaml` reads it too."""
-    data = {**architecture.to_dict(), "provenance": _plain(provenance)}
+    data = {**architecture.to_dict(), "provenance": plain(provenance)}
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     return _UNREADABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def _plain(provenance: Provenance) -> Any:
-    """A copy in which nothing stands twice: YAML would write an alias for it, and configs are read without aliases."""
-    return json.loads(json.dumps(provenance))
 
 
 EXPORTERS.register("yaml")(Exporter.of_text(".yaml", as_yaml, "our config, as YAML"))

@@ -6,6 +6,7 @@ format against every design: files that give the same network again, or `NotExpr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Provenance: TypeAlias = Mapping[str, Any]
+
+
+def plain(value: object) -> Any:
+    """A copy that JSON and YAML take: what they have no type for as text, such as the dates of a config's YAML.
+
+    Nothing stands twice in it, for which YAML would write an alias; configs are read without aliases.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)
 
 
 class NotExpressible(UsageError):
@@ -44,6 +59,41 @@ class Subject:
     provenance: Provenance = field(default_factory=dict)
     weights: Mapping[str, Tensor] | None = None
 
+    @property
+    def trained(self) -> Provenance:
+        """What the provenance says of the weights' training: under `weights` where they were given beside the network."""
+        found = self.provenance.get("weights", self.provenance)
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What it was trained on: see `data_of`."""
+        return self.data_of(self.trained)
+
+    def data_of(self, said: Provenance) -> dict[str, Any]:
+        """`name`, `classes`, `mean` and `std` of the data in a provenance, as far as they can be this network's.
+
+        A config's provenance may be anybody's, and say anything.
+        """
+        data = said.get("dataset")
+        if not isinstance(data, Mapping):
+            return {}
+        found: dict[str, Any] = {"name": data["name"]} if isinstance(data.get("name"), str) else {}
+        classes, channels = self.architecture.head.classes, self.architecture.channels
+        for key, count, kinds in (
+            ("classes", classes, (str, int)),
+            ("mean", channels, (int, float)),
+            ("std", channels, (int, float)),
+        ):
+            values = data.get(key)
+            if (
+                isinstance(values, (list, tuple))
+                and len(values) == count
+                and all(isinstance(value, kinds) and not isinstance(value, bool) for value in values)
+            ):
+                found[key] = list(values)
+        return found
+
     def network(self) -> nn.Module:
         """The network in evaluation, with its weights; without any, as it starts with seed 0."""
         from nas.network import build
@@ -60,7 +110,7 @@ class Exporter:
 
     write(subject, path): writes `path`, which isn't there yet; a file may have others beside it, whose names begin with its
     stem. `text`, for formats of one file of text alone: the same as text. load(path, threads), for formats that are programs: what
-    computes logits from images by the file that was written, on so many cores.
+    computes logits from images by the file that was written, on so many cores. weightless: whether weights have no place in it.
     """
 
     suffix: str
@@ -69,6 +119,7 @@ class Exporter:
     text: Callable[[Architecture, Provenance], str] | None = None
     folder: bool = False
     load: Callable[[Path, int], Callable[[Tensor], object]] | None = None
+    weightless: bool = False
 
     @classmethod
     def of_text(cls, suffix: str, text: Callable[[Architecture, Provenance], str], about: str) -> Exporter:
@@ -77,7 +128,7 @@ class Exporter:
         def write(subject: Subject, path: Path) -> None:
             path.write_text(text(subject.architecture, subject.provenance), encoding="utf-8")
 
-        return cls(suffix, write, about, text)
+        return cls(suffix, write, about, text, weightless=True)
 
     def __call__(self, architecture: Architecture, provenance: Provenance) -> str:
         """The text of a format that is text."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import runpy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from nas.export.formats import EXPORTERS, Exporter, Subject
+from nas.export.formats import EXPORTERS, Exporter, Provenance, Subject, plain
 from nas.export.python import as_python, save_weights
 from nas.network import cost_of
 from nas.text import counted, format_count, format_percent
@@ -40,7 +41,7 @@ def write(subject: Subject, path: Path) -> None:
 
 
 def _config(subject: Subject) -> dict[str, Any]:
-    architecture, data = subject.architecture, _data(subject)
+    architecture, data = subject.architecture, subject.data
     cost = cost_of(architecture)
     return {
         "model_type": "nas",
@@ -55,13 +56,8 @@ def _config(subject: Subject) -> dict[str, Any]:
         "digest": architecture.digest,
         "trained": subject.weights is not None,
         "architecture": architecture.to_dict(),
-        "provenance": json.loads(json.dumps(subject.provenance)),
+        "provenance": plain(subject.provenance),
     }
-
-
-def _data(subject: Subject) -> dict[str, Any]:
-    data = subject.provenance.get("dataset")
-    return data if isinstance(data, dict) else {}
 
 
 def card(subject: Subject) -> str:
@@ -90,19 +86,41 @@ def card(subject: Subject) -> str:
         f"| digest | `{architecture.digest}` |",
     ]
     # A search trains shorter, and keeps no weights: what it found is not said of these.
-    searched = "run" in facts
-    if isinstance(facts.get("accuracy"), float):
-        when = f" after {counted(facts.get('epochs') or 0, 'epoch')} of the search" if searched else ""
-        split = facts.get("accuracy_on", "validation")
-        lines.append(f"| accuracy, {split} split{when} | {format_percent(facts['accuracy'])} % |")
+    told = []
+    if searched := "run" in facts:
+        epochs = facts.get("epochs")
+        after = f" after {counted(epochs, 'epoch')}" if isinstance(epochs, int) else ""
+        lines += _accuracy(facts, f"{after} of the search")
+        mean, error, seeds = (facts.get(f"accuracy_{name}") for name in ("mean", "std_error", "seeds"))
+        if isinstance(mean, float) and isinstance(error, float) and isinstance(seeds, int):
+            means = f"{format_percent(mean)} ± {format_percent(error)} %"
+            lines.append(f"| the same, mean of {counted(seeds, 'further seed')} | {means} |")
+        told += _on(subject.data_of(facts), "The search trained it")
+    if not searched or subject.trained is not facts:
+        lines += _accuracy(subject.trained, "")
+        told += _on(subject.data, "Trained")
     lines += ["", *(_UNTRAINED if subject.weights is None else ()), *_USE]
-    if data := _data(subject):
-        scaled = " Images are scaled by the mean and the deviation in `config.json`." if "mean" in data else ""
-        how = "The search trained it" if searched else "Trained"
-        lines += ["", f"{how} on {data.get('name', 'data that are not named')}.{scaled}"]
+    lines += ["", " ".join(told)] if told else []
     lines += ["", "## Provenance", "", "```yaml"]
-    lines += [yaml.safe_dump(json.loads(json.dumps(facts)), sort_keys=False).rstrip().replace("```", "'''"), "```"]
+    lines += [yaml.safe_dump(plain(facts), sort_keys=False).rstrip().replace("```", "'''"), "```"]
     return "\n".join(lines) + "\n"
+
+
+def _accuracy(facts: Provenance, when: str) -> list[str]:
+    """A row of the card's table, if there is an accuracy to tell."""
+    if not isinstance(accuracy := facts.get("accuracy"), float):
+        return []
+    return [f"| accuracy, {facts.get('accuracy_on', 'validation')} split{when} | {format_percent(accuracy)} % |"]
+
+
+def _on(data: Mapping[str, Any], how: str) -> list[str]:
+    """The sentences on what a network was trained on, if that is known."""
+    if not data:
+        return []
+    scaled = (
+        ["Images are scaled by the mean and the deviation in `config.json`."] if {"mean", "std"} <= data.keys() else []
+    )
+    return [f"{how} on {data.get('name', 'data that are not named')}.", *scaled]
 
 
 _UNTRAINED = ("**The weights are random**: this network was exported without trained ones.", "")

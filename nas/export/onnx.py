@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.errors import NasError
-from nas.export.formats import EXPORTERS, Exporter, MissingPackage, Subject
+from nas.export.formats import EXPORTERS, Exporter, MissingPackage, Subject, plain
 from nas.export.programs import excess, images_of, require_static, silent
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def write(subject: Subject, path: Path) -> None:
         )
     assert program is not None
     program.model.metadata_props.update(
-        {"digest": subject.architecture.digest, "provenance": json.dumps(subject.provenance)}
+        {"digest": subject.architecture.digest, "provenance": json.dumps(plain(subject.provenance))}
     )
     program.save(str(path), external_data=params > LARGEST)
     _check(subject, network, path)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nas.architecture import Architecture
 from nas.blocks.conditional import Routed
 from nas.errors import NasError
-from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Subject
+from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Subject, plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,7 +130,7 @@ def _check(subject: Subject, network: object, load: Callable[[Path, int], Any], 
 def _notes(subject: Subject) -> dict[str, str]:
     return {
         "architecture.json": json.dumps(subject.architecture.to_dict()),
-        "provenance.json": json.dumps(subject.provenance),
+        "provenance.json": json.dumps(plain(subject.provenance)),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from nas.architecture import Architecture, Stage
 from nas.blocks import BRANCHES, MERGES, SHORTCUTS
 from nas.blocks.primitives import NORM_EPS
-from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Provenance
+from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Provenance, plain
 from nas.importing._base import MAX_FAULTS
 from nas.importing.pycls import ACTIVATION_KINDS, RESNET_DEPTHS, STEM_KINDS
 
@@ -247,7 +247,7 @@ def _yaml(value: object) -> str:
 
 def _with_provenance(architecture: Architecture, provenance: Provenance) -> str:
     """The config, behind comments that say where the network comes from."""
-    told = json.dumps(provenance, ensure_ascii=True)
+    told = json.dumps(plain(provenance))
     return f"# provenance: {told}\n{to_pycls(architecture)}" if provenance else to_pycls(architecture)
 
 

@@ -9,7 +9,6 @@ they lie beside it as safetensors. Anyone's registered block is written too, as 
 from __future__ import annotations
 
 import ast
-import json
 import runpy
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import yaml
 from nas.architecture import Architecture
 from nas.blocks.primitives import NORM_EPS
 from nas.export.block_source import BlockClass, block_classes
-from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Provenance, Subject
+from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Provenance, Subject, plain
 from nas.export.layers import Mismatch, Term, Writer
 from nas.export.source import call, docstring, lines
 from nas.network import cost_of, walk
@@ -181,8 +180,7 @@ def _title(architecture: Architecture, provenance: Provenance, weights: str) -> 
     if weights:
         paragraphs.append(f'Weights: network.load_state_dict(safetensors.torch.load_file("{weights}")) of a Network().')
     if provenance:
-        plain = json.loads(json.dumps(provenance))
-        text = yaml.safe_dump({"Provenance": plain}, sort_keys=False, width=80, default_flow_style=False)
+        text = yaml.safe_dump({"Provenance": plain(provenance)}, sort_keys=False, width=80, default_flow_style=False)
         paragraphs.append(text.rstrip().split("\n"))
     return paragraphs
 

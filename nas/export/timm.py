@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.architecture import Architecture
 from nas.export.byobnet import byobnet_twin
-from nas.export.formats import EXPORTERS, Exporter, MissingPackage, NotExpressible, Subject
+from nas.export.formats import EXPORTERS, Exporter, MissingPackage, NotExpressible, Subject, plain
 from nas.export.python import save_weights
 from nas.export.twins import BASE, ResNetArguments, published_twin, renamed, resnet_arguments
 from nas.network import build, cost_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 NAME = "timm"
+MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's, where nothing is known of the training
 OWN, SOURCE = "nas_byobnet", Path(__file__).with_name("timm_byobnet.py")  # a model that we register, and where
 MODELS = {"basic": "resnet18", "bottleneck": "resnet50", "res2net": "res2net50_26w_4s"}  # by their kind of block
 
@@ -42,7 +43,7 @@ def write(subject: Subject, path: Path) -> None:
     path.mkdir(parents=True)
     if name == OWN:
         (path / SOURCE.name).write_bytes(SOURCE.read_bytes())
-    config = _config(subject, name, arguments)
+    config = _config(subject, name, arguments, theirs)
     (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     save_weights(weights, path / "model.safetensors")
 
@@ -93,23 +94,21 @@ def _limits(found: ResNetArguments) -> str:
     return ""
 
 
-def _config(subject: Subject, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    architecture, data = subject.architecture, subject.provenance.get("dataset")
-    data = data if isinstance(data, dict) else {}
+def _config(subject: Subject, name: str, arguments: dict[str, Any], theirs: nn.Module) -> dict[str, Any]:
+    architecture, data = subject.architecture, subject.data
     size = [architecture.channels, architecture.resolution, architecture.resolution]
     cost = cost_of(architecture)
-    grey = {1: [0.5], 3: [0.485, 0.456, 0.406]}.get(architecture.channels, [0.5] * architecture.channels)
-    spread = {1: [0.5], 3: [0.229, 0.224, 0.225]}.get(architecture.channels, [0.5] * architecture.channels)
+    colours, half = architecture.channels == 3, [0.5] * architecture.channels
     return {
         "architecture": name,
         "num_classes": architecture.head.classes,
-        "num_features": architecture.stages[-1].width,
+        "num_features": theirs.num_features,
         "model_args": {"in_chans": architecture.channels, **arguments},
         "pretrained_cfg": {
             "input_size": size,
             "num_classes": architecture.head.classes,
-            "mean": data.get("mean", grey),
-            "std": data.get("std", spread),
+            "mean": data.get("mean", MEAN if colours else half),
+            "std": data.get("std", DEVIATION if colours else half),
             "custom_load": False,
             **({"label_names": [str(one) for one in data["classes"]]} if "classes" in data else {}),
         },
@@ -118,7 +117,7 @@ def _config(subject: Subject, name: str, arguments: dict[str, Any]) -> dict[str,
             "params": cost.params,
             "macs": cost.macs,
             "architecture": architecture.to_dict(),
-            "provenance": json.loads(json.dumps(subject.provenance)),
+            "provenance": plain(subject.provenance),
         },
     }
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from nas.architecture import Architecture
-from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Subject
+from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Subject, plain
 from nas.export.python import save_weights
 from nas.export.source import call, docstring, lines
 from nas.export.twins import ResNetArguments, published_twin, renamed, resnet_arguments
@@ -98,8 +98,8 @@ def _text(subject: Subject, source: list[str], weights: str) -> str:
         f"{costs}; digest {architecture.digest}.",
     ]
     if subject.provenance:
-        plain = {"Provenance": json.loads(json.dumps(subject.provenance))}
-        paragraphs.append(yaml.safe_dump(plain, sort_keys=False, width=80).rstrip().split("\n"))
+        text = yaml.safe_dump({"Provenance": plain(subject.provenance)}, sort_keys=False, width=80)
+        paragraphs.append(text.rstrip().split("\n"))
     head = docstring(paragraphs, 0)
     load = [
         "",

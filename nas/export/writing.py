@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from nas import limits
 from nas.errors import UsageError
 from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Subject
 from nas.files import holds, write_text, write_with
@@ -18,6 +19,7 @@ from nas.network import cost_of
 from nas.text import format_count, format_ms, format_percent
 
 INDEX = "index"  # .md and .csv
+MEANS = ("accuracy_mean", "accuracy_std_error", "accuracy_seeds")  # of a network that was trained again
 Times: TypeAlias = Mapping[tuple[str, int], tuple[float, float]]
 
 
@@ -78,6 +80,16 @@ def write_networks(
     return rows
 
 
+def check_index(folder: Path) -> None:
+    """UsageError if the folder has a table of that name that is not of an export, which `write_index` would write over."""
+    for name, begins in ((f"{INDEX}.md", "| file | format |"), (f"{INDEX}.csv", "file,name,format,")):
+        path = folder / name
+        if path.is_dir():
+            raise UsageError(f"{path}: is a folder, which no file replaces; remove it or give another --out")
+        if path.exists() and limits.read_bytes(path, limits.RECORD_BYTES, "a table")[: len(begins)] != begins.encode():
+            raise UsageError(f"{path}: is no table of an export; --force overwrites it, another --out leaves it alone")
+
+
 def write_index(folder: Path, rows: Iterable[Written], times: Sequence[Times] = ()) -> list[Path]:
     """`index.md` and `index.csv`: one line a network and format, in the order of the rows, also for what is not there.
 
@@ -87,6 +99,7 @@ def write_index(folder: Path, rows: Iterable[Written], times: Sequence[Times] = 
     rows = list(rows)
     times = times or [{}] * len(rows)
     batches = sorted({batch for own in times for _, batch in own})
+    means = MEANS if any(MEANS[0] in row.subject.provenance for row in rows) else ()
     table: list[dict[str, Any]] = []
     for row, own in zip(rows, times, strict=True):
         beside = [name for name in dict.fromkeys(name for name, _ in own) if name not in row.paths]
@@ -98,6 +111,7 @@ def write_index(folder: Path, rows: Iterable[Written], times: Sequence[Times] = 
                     "name": row.name,
                     "format": name,
                     "accuracy": row.subject.provenance.get("accuracy"),
+                    **{name: row.subject.provenance.get(name) for name in means},
                     **dict(zip(("params", "macs"), _costs(row.subject), strict=True)),
                     "digest": row.subject.architecture.digest,
                     "state": "in PyTorch, for comparison" if name in beside else row.reasons.get(name, "written"),
@@ -116,6 +130,9 @@ def write_index(folder: Path, rows: Iterable[Written], times: Sequence[Times] = 
     ]
     for entry in table:
         accuracy = "" if entry["accuracy"] is None else format_percent(entry["accuracy"])
+        if entry.get(MEANS[0]) is not None:  # by which the files are named, and the front is ranked
+            mean, error, seeds = (entry[name] for name in MEANS)
+            accuracy = f"{format_percent(mean)} ± {format_percent(error)} ({seeds})"
         file = f"[{entry['name']}]({entry['file']})" if entry["file"] else entry["name"]
         params, macs = (format_count(entry[key]) for key in ("params", "macs"))
         state = entry["state"].replace("|", "\\|")

@@ -119,11 +119,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Importer:
-    """A kind of source. claims: whether a source looks like this kind. read: its networks, or UsageError."""
+    """A kind of source. claims: whether a source looks like this kind. read: its networks, or UsageError.
+
+    of_choices: whether its networks are choices of a space, that of the options.
+    """
 
     about: str
     claims: Callable[[Source], bool]
     read: Callable[[Source, Options], Found]
+    of_choices: bool = False
 
 
 IMPORTERS: Registry[Importer] = Registry("kind of source")
@@ -136,12 +140,23 @@ def import_source(text: str, kind: str = "auto", options: Options | None = None)
     """
     options = options or Options()
     source = Source(text)
+    if source.prefix and kind not in ("auto", source.prefix):
+        raise UsageError(f"{text}: its beginning says {source.prefix}, --from {kind}; leave one of them out")
     if kind == "auto":
+        if not source.prefix and not source.file.exists():
+            raise UsageError(
+                f"{text}: no such file; a library's network is timm:NAME or torchvision:NAME, a study in a database optuna:URL"
+            )
         kind = next((name for name, importer in IMPORTERS.items() if importer.claims(source)), "")
         if not kind:
             known = "; ".join(f"{name}: {importer.about}" for name, importer in IMPORTERS.items())
             raise UsageError(f"{text}: none of the sources that are read here ({known}); --from says which it is")
-    found = IMPORTERS.find(kind).read(source, options)
+    importer = IMPORTERS.find(kind)
+    if options.space is not None and not importer.of_choices:
+        raise UsageError(
+            f"--space says what a study's parameters are choices of; {text} is read as {kind}, and has none"
+        )
+    found = importer.read(source, options)
     return dataclasses.replace(found, networks=tuple(_adapted(network, options) for network in found.networks))
 
 

@@ -33,15 +33,15 @@ def read_library(library: str, name: str, where: str) -> Imported:
     network, resolution = LIBRARIES[library](name, where)
     label = name.partition(".")[0]
     faults: list[str] = []
-    for candidate in _candidates(network, label, resolution, faults):
+    for candidate in _candidates(network, label, resolution):
         found = replace(candidate, resolution=resolution, name=label)
         faults = differences(found, network)
         if not faults:
             return Imported(found, {"imported": {"from": library, "name": name}})
-    raise Inexpressible(where, list(dict.fromkeys(faults)))
+    raise Inexpressible(where, faults)
 
 
-def _candidates(network: nn.Module, name: str, resolution: int, faults: list[str]) -> Iterator[Architecture]:
+def _candidates(network: nn.Module, name: str, resolution: int) -> Iterator[Architecture]:
     """Ours of that name, then what the modules say."""
     with contextlib.suppress(UsageError):
         yield zoo.get(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,9 +135,8 @@ def _require_studies(url: str) -> None:
     """UsageError unless an SQLite file has Optuna's tables: opening it would make them."""
     path = Path(url.partition("///")[2].partition("?")[0])
     try:
-        with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True) as connection:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchall()
-        connection.close()
     except sqlite3.Error as error:
         raise UsageError(f"{path}: not readable as an SQLite database: {error}") from None
     if not found:
@@ -166,4 +166,6 @@ def _read(source: Source, options: Options) -> Found:
     return read_study(source.rest, options)
 
 
-IMPORTERS.register("optuna")(Importer("an Optuna study, optuna:URL#STUDY or its journal, with --space", _claims, _read))
+IMPORTERS.register("optuna")(
+    Importer("an Optuna study, optuna:URL#STUDY or its journal, with --space", _claims, _read, of_choices=True)
+)

@@ -26,14 +26,15 @@ ACTIVATION_NAMES = {"relu": "relu", "relu6": "relu6", "swish": "silu", "learkyre
 SUPER = ("SuperResK1KXK1", "SuperResK1DWK1", "SuperResKXKX")
 
 
-def read_structure(data: object, where: str, name: str, resolution: int | None = None) -> Imported:
+def read_structure(data: object, where: str, name: str, options: Options | None = None) -> Imported:
     """The classifier that a list of blocks is, with one linear layer; Inexpressible with everything that is not ours."""
+    options = options or Options()
+    resolution = options.resolution or RESOLUTION
     faults: list[str] = []
     blocks = [Fields(block, f"block {k}", faults) for k, block in enumerate(entries(data, where), 1)]
     if len(blocks) > limits.STAGES:
         raise Inexpressible(where, [f"{len(blocks):,} blocks, of at most {limits.STAGES}"])
     classes = [block.word("class") for block in blocks]
-    size = resolution or RESOLUTION
     first = blocks[0]
     if classes[0] != "ConvKXBNRELU" or (first.data.get("k"), first.data.get("s")) != (3, 2):
         faults.append("block 1: the stem must be a ConvKXBNRELU with k 3 and s 2")
@@ -41,7 +42,7 @@ def read_structure(data: object, where: str, name: str, resolution: int | None =
     if first.whole("in") != 3:
         faults.append("block 1: in must be 3, the colours of the images")
     stem = STEMS["strided"].make({"width": width, "act": _act(first)})
-    size = (size - 1) // 2 + 1
+    size = (resolution - 1) // 2 + 1
     last = len(blocks) > 2 and classes[-1] == "ConvKXBNRELU" and blocks[-1].data.get("k") == 1
     stages: list[Stage] = []
     for block, kind in zip(blocks[1 : -1 if last else None], classes[1 : -1 if last else None], strict=True):
@@ -59,14 +60,18 @@ def read_structure(data: object, where: str, name: str, resolution: int | None =
         if blocks[-1].whole("in") != width or blocks[-1].data.get("s", 1) != 1:
             faults.append(f"{blocks[-1].place}: in must be {width} and s 1 at the end")
         head |= {"width": blocks[-1].whole("out"), "act": _act(blocks[-1])}
-    notes = [f"a structure has no classes and no size of images: {CLASSES} and {resolution or RESOLUTION} pixels"]
+    lacks = {
+        **({} if options.classes else {"no classes": f"{CLASSES}"}),
+        **({} if options.resolution else {"no size of images": f"{RESOLUTION} pixels"}),
+    }
+    notes = [f"a structure has {' and '.join(lacks)}: {' and '.join(lacks.values())}"] if lacks else []
     architecture = made(
         where,
         faults,
         stem=stem,
         stages=tuple(stages),
         head=HEADS["expanded" if last else "linear"].make(head),
-        resolution=resolution or RESOLUTION,
+        resolution=resolution,
         name=name,
     )
     return Imported(architecture, {"imported": {"from": "tinynas", "blocks": len(blocks)}}, tuple(notes))
@@ -140,12 +145,12 @@ def _read(source: Source, options: Options) -> Found:
     if isinstance(source.data, Mapping) and source.data.get("space_arch", "CnnNet") not in ("CnnNet", "MasterNet"):
         raise UsageError(f"{source.text}: space_arch {source.data['space_arch']!r:.60}; CnnNet's are read here")
     if len(structures) == 1:
-        return Found((read_structure(structures[0], source.text, source.name, options.resolution),))
+        return Found((read_structure(structures[0], source.text, source.name, options),))
     networks, refused = [], []
     for number, structure in enumerate(entries(structures, source.text), 1):
         name = f"{source.name}-{number}"
         try:
-            networks.append(read_structure(structure, name, name, options.resolution))
+            networks.append(read_structure(structure, name, name, options))
         except Inexpressible as error:
             refused.append(Refused(name, "; ".join(error.reasons)))
     if not networks:

@@ -69,11 +69,12 @@ def write_csv(folder: Path, records: Sequence[Epoch] | None = None) -> Path:
     return folder / LOG
 
 
-def write_tensorboard(folder: Path, records: Sequence[Epoch]) -> Path:
+def write_tensorboard(folder: Path, records: Sequence[Epoch] | None = None) -> Path:
     """Write these epochs' scalars as an event file under FOLDER/tensorboard, and give that folder's path.
 
-    All epochs at once, or each as it ends: what earlier files say of the first of `records` and of those behind it is
-    superseded, so that an epoch which is trained again is shown once. UsageError without the package tensorboard.
+    records: None for those of the folder's result. All epochs at once, or each as it ends: what earlier files say of the first
+    of them and of those behind it is superseded, so that an epoch which is trained again is shown once. UsageError without the
+    package tensorboard.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -83,6 +84,7 @@ def write_tensorboard(folder: Path, records: Sequence[Epoch]) -> Path:
             f" ({LOG} holds the same numbers)"
         ) from None
     path = folder / EVENTS
+    records = _epochs(_read(folder)) if records is None else records
     if not records:
         return path
     try:

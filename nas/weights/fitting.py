@@ -56,7 +56,7 @@ def fit(weights: Weights, architecture: Architecture, *, fresh_head: bool = Fals
         raise UsageError(_strangers(weights, family, missing, extra))
     for ours, theirs in mapping.items():
         shape = wanted[ours].shape
-        if ours in head and (fresh_head or headless or tensors[theirs].shape[:1] != shape[:1]):
+        if ours in head and (fresh_head or headless or tensors[theirs].shape[:1] not in ((), shape[:1])):
             fresh.append(ours)
             continue
         if theirs not in tensors:
@@ -72,7 +72,7 @@ def fit(weights: Weights, architecture: Architecture, *, fresh_head: bool = Fals
             )
         state[ours] = tensor.reshape(shape).to(wanted[ours].dtype)
     if fresh:
-        had = 0 if headless else len(tensors[mapping[fresh[0]]])
+        had = 0 if headless else next(iter(tensors[mapping[fresh[0]]].shape), 0)
         notes.append(f"the classifier starts fresh ({had or 'no'} → {architecture.head.classes} classes)")
     if (trained := weights.architecture) is not None and not _same_design(trained, architecture):
         notes.append(

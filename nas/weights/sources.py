@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from nas import limits, zoo
 from nas.architecture import Architecture
 from nas.errors import NasError, UsageError
+from nas.plausible import number, share, text
 from nas.registry import did_you_mean
 
 TORCHVISION = "torchvision:"
@@ -28,15 +29,24 @@ class Weights:
     """Named tensors, where they are from, and the network that they were trained in if that is known.
 
     fingerprint: SHA-256 over names, shapes, types and bytes; equal weights have equal ones, whatever file they lie in.
+    training: what our own files say of it, each entry where it is plausible: `accuracy` on the test images, and of the
+    `dataset` its name, fingerprint, classes, mean and std.
     """
 
     source: str
     tensors: Mapping[str, Tensor]
     fingerprint: str
     architecture: Architecture | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, source: str, tensors: Mapping[str, Any], architecture: Architecture | None = None) -> Weights:
+    def of(
+        cls,
+        source: str,
+        tensors: Mapping[Any, Any],
+        architecture: Architecture | None = None,
+        training: Mapping[str, Any] | None = None,
+    ) -> Weights:
         """UsageError unless `tensors` are tensors by name, all of them finite."""
         if not tensors:
             raise UsageError(f"{source}: holds no weights")
@@ -45,6 +55,10 @@ class Weights:
             tensor = tensors[name]
             if not isinstance(tensor, Tensor):
                 raise UsageError(f"{source}: {name!r:.200} is no tensor; weights are a state_dict, tensors by name")
+            if not isinstance(name, str):
+                raise UsageError(
+                    f"{source}: a tensor's name is {name!r:.200}; weights are a state_dict, tensors by name"
+                )
             if (
                 tensor.layout != torch.strided
                 or tensor.device.type == "meta"
@@ -61,7 +75,7 @@ class Weights:
                 raise UsageError(f"{source}: {' '.join(str(name)[:200].split())} holds NaN or infinite values")
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode(errors="surrogatepass"))
             digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return cls(source, dict(tensors), digest.hexdigest(), architecture)
+        return cls(source, dict(tensors), digest.hexdigest(), architecture, training or {})
 
     def described(self) -> dict[str, str]:
         """Plain data that say which weights these are, without the numbers."""
@@ -124,7 +138,7 @@ def _safetensors(path: Path) -> Weights:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except Exception as error:  # safetensors' own, and PyTorch's on types and shapes that it doesn't know
         raise NasError(f"{path}: can't be read as safetensors: {_first_line(error)}") from error
-    return Weights.of(str(path), tensors, _trained_in(metadata, path))
+    return Weights.of(str(path), tensors, _trained_in(metadata, path), _training(metadata))
 
 
 def _trained_in(metadata: Mapping[str, str], path: Path) -> Architecture | None:
@@ -135,6 +149,33 @@ def _trained_in(metadata: Mapping[str, str], path: Path) -> Architecture | None:
         return Architecture.from_dict(json.loads(metadata["architecture"]), str(path))
     except (ValueError, RecursionError, UsageError):
         return None  # another program's entry of that name
+
+
+def _training(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What our own files say of the training; another program's entries of these names are left out."""
+
+    def read(key: str, fits: Callable[[Any], bool]) -> dict[str, Any]:
+        try:
+            value = json.loads(metadata[key])
+        except (KeyError, ValueError, RecursionError):
+            return {}
+        return {key: value} if fits(value) else {}
+
+    def numbers(value: Any) -> bool:
+        return isinstance(value, list) and not any(map(number, value))
+
+    names = {
+        name: metadata[key]
+        for name, key in (("name", "dataset"), ("fingerprint", "dataset_fingerprint"))
+        if key in metadata
+    }
+    classes = read("classes", lambda value: isinstance(value, list) and not any(map(text, value)))
+    dataset = {**names, **classes, **read("mean", numbers), **read("std", numbers)}
+    accuracy = read("test_accuracy", lambda value: not share(value))
+    return {
+        **({"accuracy": float(accuracy["test_accuracy"]), "accuracy_on": "test"} if accuracy else {}),
+        **({"dataset": dataset} if dataset else {}),
+    }
 
 
 def _require_plain(path: Path) -> None:
@@ -163,5 +204,5 @@ def _pickled(path: Path) -> Weights:
     if not isinstance(loaded, dict):
         raise UsageError(f"{path}: holds a {type(loaded).__name__}, not a state_dict")
     # DistributedDataParallel names all tensors "module. ...".
-    parallel = bool(loaded) and all(str(name).startswith("module.") for name in loaded)
-    return Weights.of(str(path), {str(k).removeprefix("module.") if parallel else k: v for k, v in loaded.items()})
+    parallel = bool(loaded) and all(isinstance(name, str) and name.startswith("module.") for name in loaded)
+    return Weights.of(str(path), {k.removeprefix("module.") if parallel else k: v for k, v in loaded.items()})
