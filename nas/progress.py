@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import numpy as np
 
+from nas.errors import WriteError
 from nas.jobs import Job
 from nas.layout import CONFIG
 from nas.network import cost_of
@@ -154,7 +155,10 @@ class Lines(Tally):
             self.note(f"{name}: FAILED: {failure(job, result)}  [{self.summary()}]")
 
     def note(self, text: str) -> None:
-        print(printable(text), file=self.out, flush=True)
+        try:
+            print(printable(text), file=self.out, flush=True)
+        except OSError as error:  # a reader that is gone, a full disk: no fault of any trial
+            raise WriteError(f"the output can't be written: {error.strerror or error}") from error
 
 
 class Live(Tally):
