@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from nas import addresses, security
 from nas.errors import UsageError
 from nas.packing import Packing, Question
+from nas.text import counted
 from nas.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -149,6 +150,30 @@ def check(executor: Mapping[str, Any], device: str) -> None:
     finally:
         if begun:
             shutdown()
+
+
+def check_cores(executor: Mapping[str, Any]) -> None:
+    """UsageError for more cores than a Ray of this machine will have, before it is started."""
+    cores = cores_here()
+    workers, each = executor["workers"], executor["cpus_per_trial"]
+    if each is not None and each > cores:
+        raise UsageError(f"--cpus-per-trial {each:g}: this machine has {counted(cores, 'core')}")
+    fit = int(cores / (each or 1))
+    if workers > fit:
+        taken = f" with {counted(each, 'core')} a trial" if each else ""
+        raise UsageError(
+            f"--workers {workers}: this machine has {counted(cores, 'core')}, for {fit} at once{taken}; give fewer, or the --address of "
+            "a cluster that has more"
+        )
+
+
+def cores_here() -> int:
+    """As many as Ray will count: a container's share where there is one."""
+    try:
+        from ray._private.utils import get_num_cpus
+    except ImportError:
+        return os.cpu_count() or 1
+    return int(get_num_cpus())
 
 
 def check_device(device: str, taken: Resources) -> None:

@@ -11,7 +11,7 @@ import functools
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -42,8 +42,10 @@ def check(settings: Settings) -> None:
     asked = executor["gpus_per_trial"]
     if executor["address"] or cluster.connected():
         cluster.check(executor, settings.device)
-    elif asked and asked != AUTO and not _gpu_here("auto"):
+        return
+    if asked and asked != AUTO and not _gpu_here("auto"):
         raise UsageError(f"--gpus-per-trial {asked:g}: this machine has no GPU")
+    cluster.check_cores(executor)
 
 
 def execute(study: Desk, data: TrainingData, say: Say, display: Callable[[Any], Tally]) -> None:
@@ -57,6 +59,10 @@ def execute(study: Desk, data: TrainingData, say: Say, display: Callable[[Any], 
         slots, train, probe = 1, functools.partial(_train_here, study, data, monitor, interrupts.asked), _measured_here
         if executor["kind"] != "ray":
             interrupts.whole(_import_torch)
+            if unused := _unused_here(executor):
+                say(
+                    f"note: --executor local trains one network after another in this process; nothing is changed by {unused}"
+                )
         gpu = executor["kind"] != "ray" and _gpu_here(study.settings.device)
         if executor["kind"] == "ray":
             from nas import cluster, workers
@@ -145,6 +151,13 @@ def _gpu_here(device: str) -> bool:
     return pick_device(device).type == "cuda"
 
 
+def _unused_here(executor: Mapping[str, Any]) -> str:
+    """Options that are for trials side by side."""
+    asked = {"--workers": executor["workers"], "--gpus-per-trial": executor["gpus_per_trial"]}
+    few = (0, 1, None, AUTO)
+    return " and ".join(f"{option} {value:g}" for option, value in asked.items() if value not in few)
+
+
 def _import_torch() -> None:
     from nas import local  # noqa: F401
 
@@ -152,13 +165,19 @@ def _import_torch() -> None:
 def _measured_here(settings: Settings) -> dict[str, dict[str, Any]]:
     from nas.work import measured  # imports torch
 
-    return measured(settings.device, settings.precision, settings.trained_resolution(), repeatable=False)
+    device, precision, resolution = settings.device, settings.precision, settings.trained_resolution()
+    return measured(device, precision, resolution, _threads(settings), repeatable=False)
+
+
+def _threads(settings: Settings) -> int:
+    """Those of this process, where they were asked for; 0: PyTorch's own choice."""
+    return max(1, int(cpus)) if (cpus := settings.executor["cpus_per_trial"]) else 0
 
 
 def _train_here(study: Desk, data: TrainingData, monitor: Tally, stop: Callable[[], bool]) -> None:
     from nas import local  # imports torch
 
-    local.run(study, data, monitor, stop)
+    local.run(study, data, monitor, stop, _threads(study.settings))
 
 
 class Interrupts(AbstractContextManager["Interrupts"]):

@@ -49,18 +49,24 @@ class Interrupted(NasError):
 
 
 def search(
-    request: Request | None = None, *, say: Say | None = None, display: Callable[[Study], Tally] = Tally, **options: Any
+    request: Request | None = None,
+    *,
+    say: Say | None = None,
+    display: Callable[[Study], Tally] = Tally,
+    room_for_seeds: int = 0,
+    **options: Any,
 ) -> Run:
     """Search a space and return the run, whose folder holds everything: `nas.search(space="resnext", trials=20)`.
 
-    Options are the fields of `Request`. UsageError for what can't be done as asked, before anything is trained or written;
+    Options are the fields of `Request`. room_for_seeds: of the confirmation that the caller has in mind (`nas.confirmation`), which the
+    disk has to hold, too. UsageError for what can't be done as asked, before anything is trained or written;
     Interrupted if the user stopped it.
     """
     request = dataclasses.replace(request or Request(), **options)
     say = say or (lambda text: None)
     folder, settings, data = plan(request, say)
     say(_about_data(settings.dataset))
-    check_room(folder, settings, say)
+    check_room(folder, settings, say, seeds=room_for_seeds)
     check_executor(settings)
     folder, settings = begin(folder, settings, chosen=request.out is not None)
     return drive(folder, settings, data, say, display, storage=request.storage)
@@ -113,7 +119,7 @@ def load_again(folder: Path, settings: Settings, say: Say, *, download: bool = F
     # Whether files were left out, not whether they might be: one that breaks later is an error.
     skip_corrupt = facts.get("skipped_images", 0) > 0
     dataset = _load(
-        facts["name"], facts["root"], download, facts["asked_resolution"], facts["max_images"], skip_corrupt, say
+        facts["name"], facts["root"], download, facts.get("asked_resolution"), facts["max_images"], skip_corrupt, say
     )
     if dataset.fingerprint != facts["fingerprint"]:
         raise UsageError(

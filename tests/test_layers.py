@@ -182,7 +182,7 @@ TABLE: dict[str, set[str]] = {
     "addresses": set(),
     "controller": set(),
     "waiting": {"text"},
-    "cluster": {"addresses", "packing", "security", "waiting", "work"},
+    "cluster": {"addresses", "packing", "security", "text", "waiting", "work"},
     "workers": {
         *(
             "cluster",

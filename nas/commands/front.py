@@ -156,8 +156,9 @@ def _standing(run: Run) -> str:
     """How far the run is, in a sentence."""
     from nas.text import counted, shown
 
-    trained = run.count("complete") + run.count("stopped")
-    standing = f"{trained} of {counted(run.config['trials'], 'trial')} trained"
+    standing = f"{run.trained} of {counted(run.config['trials'], 'trial')} trained"
+    if run.trained > run.config["trials"]:  # resumed with fewer
+        standing = f"{counted(run.trained, 'trial')} trained, more than the {run.config['trials']} that are asked for"
     if stopped := run.count("stopped"):
         standing += f" ({stopped} of them stopped early)"
     endings = [_failed(run)] if run.count("failed") else []

@@ -202,13 +202,13 @@ def search(
         command=scrubbed(shlex.join(["nas", *sys.argv[1:]]), options["storage"]),
     )
     check(request)  # what is wrong is said before anything else is
-    shown = Shown(quiet, as_json)
-    _introduce(request, shown)
     if confirm:
         from nas.confirmation import check_seeds
 
         check_seeds(confirm, "--confirm")
-    run = run_search(request, say=shown.say, display=shown.display)
+    shown = Shown(quiet, as_json)
+    _introduce(request, shown)
+    run = run_search(request, say=shown.say, display=shown.display, room_for_seeds=confirm)
     if confirm:
         from nas.commands.confirm import run_confirm
 
@@ -344,6 +344,6 @@ def _conclude(run: Any, shown: Shown) -> None:
             if run.by_means
             else [(f"nas confirm {folder}", "train the front again from further seeds, and rank it by means")]
         ),
-        (f"nas resume {folder} --trials {2 * run.config['trials']}", "search on"),
+        (f"nas resume {folder} --trials {2 * max(run.config['trials'], run.trained)}", "search on"),
     ):
         shown.say(f"  {command}\n      {meaning}")
