@@ -86,6 +86,7 @@ TABLE: dict[str, set[str]] = {
         "optimiser",
         "recipe",
         "records",
+        "text",
     },
     "probes": {"batches", "engine", "graphs", "network", "recipe", "train", "zoo"},
     "findings": {"architecture", "cost", "network", "plausible", "recipe", "records"},
