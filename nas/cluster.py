@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -97,8 +98,17 @@ def start(address: str | None, say: Callable[[str], None] = lambda text: None) -
     """Connect to the cluster at `address` (or `auto`), or start Ray on this machine. UsageError if nobody answers.
 
     Whether it did so: False if this process was connected already. Who started it ends it, with `shutdown`. A Ray that is
-    started here asks for a token; that one which is joined does not is said.
+    started here asks for a token; that one which is joined does not is said. KeyboardInterrupt for a SIGTERM while it starts.
     """
+    try:
+        return _start(address, say)
+    except SystemExit as end:  # Ray's own handler, which it puts in the place of whatever was there
+        if end.code == signal.SIGTERM:
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _start(address: str | None, say: Callable[[str], None]) -> bool:
     os.environ.update({key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()})
     if ray.is_initialized():
         return False
@@ -118,6 +128,8 @@ def start(address: str | None, say: Callable[[str], None] = lambda text: None) -
         except UsageError:
             raise
         except (Exception, SystemExit) as error:  # which Ray raises where a cluster is gone
+            if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+                raise
             raise UsageError(addresses.said(address, error)) from None
         return True
     for note in security.require_authentication():

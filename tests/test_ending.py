@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers_cli import process
+from helpers_cli import nas_, process
 from helpers_search import write_space
 
 from nas.run import load_run
@@ -72,6 +72,25 @@ def test_a_search_whose_output_nobody_reads_says_how_to_go_on(tmp_path):
     assert process("resume", folder, "--quiet").returncode == 0
     run = load_run(folder)
     assert run.count("complete") == 3 and all(trial.attempts == 1 for trial in run.complete())
+
+
+@pytest.mark.parametrize("to", [(), ("--address", "127.0.0.1:1")])
+def test_sigterm_while_ray_starts(tmp_path, monkeypatch, to):
+    """Ray's handler is in place then, in the place of ours: it raises SystemExit(15)."""
+
+    def init(**options):
+        raise SystemExit(int(signal.SIGTERM))
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("nas.addresses.check", lambda address: None)
+    monkeypatch.setattr("nas.security.join", lambda address: [])
+    monkeypatch.setattr("nas.searching.check_executor", lambda settings: None)
+    result = nas_("search", "--space", write_space(tmp_path), "--trials", 3, *to, "--out", tmp_path / "run")
+    assert (result.exit_code, result.stderr) == (
+        130,
+        f"stopped; everything so far is kept. Go on with: nas resume {tmp_path / 'run'}\n",
+    )
+    assert load_run(tmp_path / "run").status == "unfinished"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
