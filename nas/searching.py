@@ -69,7 +69,14 @@ def search(
     check_room(folder, settings, say, seeds=room_for_seeds)
     check_executor(settings)
     folder, settings = begin(folder, settings, chosen=request.out is not None)
-    return drive(folder, settings, data, say, display, storage=request.storage)
+    try:
+        return drive(folder, settings, data, say, display, storage=request.storage)
+    except Interrupted as stopped:
+        if not room_for_seeds:
+            raise
+        raise Interrupted(
+            f"{stopped}, and then confirm it with: nas confirm {shown(folder)} --seeds {room_for_seeds}"
+        ) from None
 
 
 def resume(

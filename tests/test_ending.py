@@ -40,12 +40,13 @@ def signalled(module: str, number: int, *arguments: object) -> subprocess.Comple
     return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_search_that_is_ended_while_pytorch_is_imported(tmp_path, number):
+@pytest.mark.parametrize(("number", "more"), [(signal.SIGTERM, ()), (signal.SIGHUP, ("--confirm", 3))])
+def test_a_search_that_is_ended_while_pytorch_is_imported(tmp_path, number, more):
     folder = tmp_path / "run"
-    ended = signalled(IN_TORCH, number, "search", "--space", write_space(tmp_path), *SMALL, "--out", folder)
+    ended = signalled(IN_TORCH, number, "search", "--space", write_space(tmp_path), *SMALL, *more, "--out", folder)
     assert ended.returncode == 130, ended.stderr
-    assert ended.stderr.startswith("stopped; everything so far is kept. Go on with: nas resume")
+    then = f", and then confirm it with: nas confirm {folder} --seeds 3" if more else ""
+    assert ended.stderr == f"stopped; everything so far is kept. Go on with: nas resume {folder}{then}\n"
     assert (folder / "report.html").is_file(), "the report is there as behind every other end"
     assert process("resume", folder).returncode == 0
     assert load_run(folder).count("complete") == 3

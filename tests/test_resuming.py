@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from helpers_cli import nas_, output, refusal
+from helpers_data import image_folder
 from helpers_disks import check_done, costs, epochs_twice, jumping_clocks, logged, nas_done, nas_process, small_disk
 from helpers_search import TINY, contents, finish, images, settings_of, write_space
 from make_run import make_run
@@ -21,7 +23,7 @@ from make_run import make_run
 import nas
 from nas import run_folder
 from nas.doctor import examine, healthy
-from nas.errors import UsageError
+from nas.errors import UsageError, WriteError
 from nas.files import read_json
 from nas.layout import JOURNAL, SESSIONS
 from nas.migration import FORMAT, upgraded
@@ -152,6 +154,28 @@ def test_of_two_searches_one_has_the_folder(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="another search has begun there; name another --out"):
         run_folder.begin(place, settings, chosen=True)
     assert Settings.load(place) == settings
+
+
+@pytest.mark.parametrize("error", [UsageError("no file can hold it"), KeyboardInterrupt(), OSError("no")])
+def test_of_a_search_that_can_not_begin_nothing_is_left(tmp_path, monkeypatch, error):
+    def save(self, folder):
+        raise error
+
+    monkeypatch.setattr(Settings, "save", save)
+    with pytest.raises((UsageError, KeyboardInterrupt, WriteError)):
+        run_folder.begin(tmp_path / "run", settings_of(TINY), chosen=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_no_text_is_named_and_leaves_nothing(tmp_path):
+    """Bytes that are not UTF-8, as those of an archive made elsewhere."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/photos\xff"))
+    image_folder(folder)
+    words = ("search", "--space", write_space(tmp_path), "--trials", 1, *LOCAL, "--out", tmp_path / "run")
+    assert (
+        "dataset: name must be a text of whole characters" in nas_(*words, "--dataset", f"imagefolder:{folder}").stderr
+    )
+    assert not (tmp_path / "run").exists()
 
 
 # -- other clocks ------------------------------------------------------------------------------------------------------

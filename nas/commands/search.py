@@ -199,7 +199,7 @@ def search(
         budget=budget,
         baselines=tuple(name.strip() for name in baseline.split(",") if name.strip()),
         out=out,
-        command=scrubbed(shlex.join(["nas", *sys.argv[1:]]), options["storage"]),
+        command=scrubbed(printable(shlex.join(["nas", *sys.argv[1:]])), options["storage"]),
     )
     check(request)  # what is wrong is said before anything else is
     if confirm:
