@@ -262,8 +262,16 @@ def _drive(
         except KeyboardInterrupt:
             stopped = True
         if study.exhausted and study.counts.trained < settings.trials:
-            say(f"the space within the budgets holds no further network: {study.counts.trained} trials trained it out")
+            say(_exhausted(study))
         return stopped, concluded(study, storage)
+
+
+def _exhausted(study: Study) -> str:
+    """Why there is no further network to train."""
+    if study.counts.trained:
+        return f"the space within the budgets holds no further network: {study.counts.trained} trials trained it out"
+    last = study.outcomes.last_rejection
+    return f"no network was found within the budgets: {study.counts.rejected} were rejected{f', the last because {last}' if last else ''}"
 
 
 def other_versions(settings: Settings) -> str:

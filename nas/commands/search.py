@@ -306,7 +306,7 @@ def _introduce(request: Any, shown: Shown) -> None:
 
 
 def _conclude(run: Any, shown: Shown) -> None:
-    from nas.commands.front import front_data, print_front
+    from nas.commands.front import check_complete, front_data, print_front
     from nas.commands.output import print_json
     from nas.export.trials import file_name
     from nas.report.data import train_options
@@ -318,6 +318,7 @@ def _conclude(run: Any, shown: Shown) -> None:
         print_json(front_data(run))
         return
     if shown.quiet:
+        check_complete(run)
         click.echo(folder)
         return
     shown.say("")
