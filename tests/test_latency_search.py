@@ -366,7 +366,7 @@ def test_a_bound_that_nothing_meets_says_why_nothing_was_trained(tmp_path, child
         assert result.exit_code == 1 and "no trial is complete yet, so that there is no front" in result.stderr
         assert [own for own in warned if "KnownCostSampler" in str(own.message)] == []
         if not more:
-            said = r"no network was found within the budgets: \d+ were rejected, the last because a predicted latency of .* is above the budget of"
+            said = r"no network was found within the budgets: \d+ were rejected, the last because a predicted latency of .* is above"
             assert re.search(said, " ".join(result.stdout.split())), result.stdout
 
 
