@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import keyword
 import os
@@ -45,6 +46,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
 )
 
 INTERRUPTED = 130
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # as in nas.files, which takes longer to import than `nas --help` may
 FIRST_SPEAKS_SECONDS = 30  # for the first of processes that train together, to say what is wrong
 
 
@@ -85,7 +87,6 @@ class Commands(click.Group):
             status = super().main(args, prog_name or "nas", *rest, **extra)
             sys.stdout.flush()  # a closed pipe shows here and not while Python shuts down
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = 1
         except click.UsageError as error:
             hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
@@ -97,16 +98,26 @@ class Commands(click.Group):
         except NasError as error:
             status = _fail(str(error), 1) if not _stopped(error) else _interrupted(str(error))
         except OSError as error:
-            if error.filename is None:
+            if error.filename is not None:  # a folder that can't be read
+                status = _fail(f"{os.fsdecode(error.filename)}: {error.strerror or error}", 1)
+            elif error.errno in FULL:  # which files that this program writes say with their names
+                status = _fail(f"the output can't be written: {error.strerror}", 1)
+            else:
                 raise
-            status = _fail(
-                f"{os.fsdecode(error.filename)}: {error.strerror or error}", 1
-            )  # a folder that can't be read
         except (click.Abort, KeyboardInterrupt) as error:
             # A command that can go on later raises KeyboardInterrupt with the words for it; click wraps it.
             cause = error.__cause__ if isinstance(error, click.Abort) else error
             status = _interrupted(str(cause or ""))
+        _flush()
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _flush() -> None:
+    """Let go of what standard output does not take, lest Python says so once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int) -> int:

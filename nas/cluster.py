@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from nas import addresses, security
 from nas.errors import UsageError
 from nas.packing import Packing, Question
+from nas.text import counted
 from nas.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -96,8 +98,17 @@ def start(address: str | None, say: Callable[[str], None] = lambda text: None) -
     """Connect to the cluster at `address` (or `auto`), or start Ray on this machine. UsageError if nobody answers.
 
     Whether it did so: False if this process was connected already. Who started it ends it, with `shutdown`. A Ray that is
-    started here asks for a token; that one which is joined does not is said.
+    started here asks for a token; that one which is joined does not is said. KeyboardInterrupt for a SIGTERM while it starts.
     """
+    try:
+        return _start(address, say)
+    except SystemExit as end:  # Ray's own handler, which it puts in the place of whatever was there
+        if end.code == signal.SIGTERM:
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _start(address: str | None, say: Callable[[str], None]) -> bool:
     os.environ.update({key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()})
     if ray.is_initialized():
         return False
@@ -117,6 +128,8 @@ def start(address: str | None, say: Callable[[str], None] = lambda text: None) -
         except UsageError:
             raise
         except (Exception, SystemExit) as error:  # which Ray raises where a cluster is gone
+            if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+                raise
             raise UsageError(addresses.said(address, error)) from None
         return True
     for note in security.require_authentication():
@@ -149,6 +162,30 @@ def check(executor: Mapping[str, Any], device: str) -> None:
     finally:
         if begun:
             shutdown()
+
+
+def check_cores(executor: Mapping[str, Any]) -> None:
+    """UsageError for more cores than a Ray of this machine will have, before it is started."""
+    cores = cores_here()
+    workers, each = executor["workers"], executor["cpus_per_trial"]
+    if each is not None and each > cores:
+        raise UsageError(f"--cpus-per-trial {each:g}: this machine has {counted(cores, 'core')}")
+    fit = int(cores / (each or 1))
+    if workers > fit:
+        taken = f" with {counted(each, 'core')} a trial" if each else ""
+        raise UsageError(
+            f"--workers {workers}: this machine has {counted(cores, 'core')}, for {fit} at once{taken}; give fewer, or the --address of "
+            "a cluster that has more"
+        )
+
+
+def cores_here() -> int:
+    """As many as Ray will count: a container's share where there is one."""
+    try:
+        from ray._private.utils import get_num_cpus
+    except ImportError:
+        return os.cpu_count() or 1
+    return int(get_num_cpus())
 
 
 def check_device(device: str, taken: Resources) -> None:

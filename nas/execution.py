@@ -1,6 +1,6 @@
 """A study, or another desk, carried out by its executor: workers of Ray, or this process; what both measure before, and account for.
 
-Ctrl-C and SIGTERM are taken while it runs (`Interrupts`).
+Ctrl-C, SIGTERM and SIGHUP are taken while it runs (`Interrupts`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -42,8 +42,10 @@ def check(settings: Settings) -> None:
     asked = executor["gpus_per_trial"]
     if executor["address"] or cluster.connected():
         cluster.check(executor, settings.device)
-    elif asked and asked != AUTO and not _gpu_here("auto"):
+        return
+    if asked and asked != AUTO and not _gpu_here("auto"):
         raise UsageError(f"--gpus-per-trial {asked:g}: this machine has no GPU")
+    cluster.check_cores(executor)
 
 
 def execute(study: Desk, data: TrainingData, say: Say, display: Callable[[Any], Tally]) -> None:
@@ -55,6 +57,12 @@ def execute(study: Desk, data: TrainingData, say: Say, display: Callable[[Any], 
     monitor.load(study.known())
     with Interrupts(monitor.note) as interrupts, contextlib.ExitStack() as ending:
         slots, train, probe = 1, functools.partial(_train_here, study, data, monitor, interrupts.asked), _measured_here
+        if executor["kind"] != "ray":
+            interrupts.whole(_import_torch)
+            if unused := _unused_here(executor):
+                say(
+                    f"note: --executor local trains one network after another in this process; nothing is changed by {unused}"
+                )
         gpu = executor["kind"] != "ray" and _gpu_here(study.settings.device)
         if executor["kind"] == "ray":
             from nas import cluster, workers
@@ -143,28 +151,47 @@ def _gpu_here(device: str) -> bool:
     return pick_device(device).type == "cuda"
 
 
+def _unused_here(executor: Mapping[str, Any]) -> str:
+    """Options that are for trials side by side."""
+    asked = {"--workers": executor["workers"], "--gpus-per-trial": executor["gpus_per_trial"]}
+    few = (0, 1, None, AUTO)
+    return " and ".join(f"{option} {value:g}" for option, value in asked.items() if value not in few)
+
+
+def _import_torch() -> None:
+    from nas import local  # noqa: F401
+
+
 def _measured_here(settings: Settings) -> dict[str, dict[str, Any]]:
     from nas.work import measured  # imports torch
 
-    return measured(settings.device, settings.precision, settings.trained_resolution(), repeatable=False)
+    device, precision, resolution = settings.device, settings.precision, settings.trained_resolution()
+    return measured(device, precision, resolution, _threads(settings), repeatable=False)
+
+
+def _threads(settings: Settings) -> int:
+    """Those of this process, where they were asked for; 0: PyTorch's own choice."""
+    return max(1, int(cpus)) if (cpus := settings.executor["cpus_per_trial"]) else 0
 
 
 def _train_here(study: Desk, data: TrainingData, monitor: Tally, stop: Callable[[], bool]) -> None:
     from nas import local  # imports torch
 
-    local.run(study, data, monitor, stop)
+    local.run(study, data, monitor, stop, _threads(study.settings))
 
 
 class Interrupts(AbstractContextManager["Interrupts"]):
-    """Ctrl-C once: stop behind the current epochs. Ctrl-C twice, or SIGTERM: at once, and the epochs in flight are lost.
+    """Ctrl-C once: stop behind the current epochs. Ctrl-C twice, SIGTERM or SIGHUP: at once, and the epochs in flight are lost.
 
-    SIGTERM can't wait: it often goes to the whole process group, Ray's own processes included, with SIGKILL behind it.
+    SIGTERM can't wait: it often goes to the whole process group, Ray's own processes included, with SIGKILL behind it. SIGHUP is that
+    of a terminal that was closed; where it is ignored, as under `nohup`, it stays so.
     """
 
     def __init__(self, note: Say) -> None:
         self._note = note
         self._asked = False
         self._unheeded = False
+        self._held = self._late = False  # whether an end at once is put off, and was asked for since
         self._before: dict[int, Any] = {}
 
     def unheeded(self, end: Callable[[], None]) -> None:
@@ -174,6 +201,16 @@ class Interrupts(AbstractContextManager["Interrupts"]):
             end()
         finally:
             self._unheeded = False
+
+    def whole(self, work: Callable[[], None]) -> None:
+        """Do what must not be left half done, as PyTorch's import, which can't be begun again; an end at once comes behind it."""
+        self._held = True
+        try:
+            work()
+        finally:
+            self._held = False
+        if self._late:
+            raise KeyboardInterrupt
 
     def asked(self) -> bool:
         return self._asked
@@ -185,7 +222,9 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     def install(self) -> None:
         """Take the signals, again if somebody else has taken them since. Only a main thread can."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue
                 self._before.setdefault(number, signal.getsignal(number))
                 signal.signal(number, self._handle)
 
@@ -198,8 +237,11 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._unheeded:
             return  # it ends already, within seconds
-        if self._asked or number == signal.SIGTERM:
+        if self._asked or number != signal.SIGINT:
             self._asked = True
+            if self._held:
+                self._late = True
+                return
             raise KeyboardInterrupt
         self._asked = True
         self._note("stopping behind the epochs in flight; press Ctrl-C again to stop at once ...")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import time
 from collections.abc import Callable
@@ -40,10 +39,6 @@ def promised(
 
     given = request.hours if request.hours is not None else request.gpu_hours
     assert given is not None
-    if request.hours is not None and request.gpu_hours is not None:
-        raise UsageError("--hours and --gpu-hours: one of them")
-    if not 0 < given < math.inf:
-        raise UsageError(f"--{'gpu-' if request.hours is None else ''}hours {given:g}: a number above 0")
     device = pick_device(request.device)
     gpus = (1 if request.executor == "local" else gpu_count()) if device.type == "cuda" else 0
     if request.gpu_hours is not None and not gpus:

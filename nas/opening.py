@@ -47,6 +47,7 @@ def drive_study(folder: Path, settings: Settings, url: str | None) -> optuna.Stu
 
     # "Experimental" says nothing that a user of this program could act on.
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", message="KnownCostSampler: found no feasible")  # the search says what came of it
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     directions = [objective.direction for objective in settings.parsed_objectives()]
     if not there(url, folder):

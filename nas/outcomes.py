@@ -50,7 +50,7 @@ class Outcomes:
     ) -> None:
         self.study, self.counts, self.objectives = study, counts, objectives
         self.epochs, self.curves = epochs, curves
-        self.last_failure = ""
+        self.last_failure = self.last_rejection = ""
 
     def note(self, number: int, name: str, value: Any) -> None:
         """Set an attribute of a trial, whatever its state: a `Trial` is to be had only of those that are asked for now."""
@@ -58,6 +58,8 @@ class Outcomes:
 
     def close(self, number: int, facts: Mapping[str, Any], outcome: str, reason: str) -> None:
         """End a trial that is not trained: `rejected` or `duplicate`."""
+        if outcome == "rejected":
+            self.last_rejection = reason
         self.note(number, ATTRIBUTE, {**facts, "outcome": outcome, "reason": reason})
         self.tell_untrained(number, outcome)
         self.counts.count(outcome)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.batches import BatchSource
-from nas.train import autocast
+from nas.train import autocast, parts_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,9 +61,7 @@ class Predictions:
         cells: list[Tensor] = []  # of the matrix read row by row, one an image
         with torch.inference_mode():
             for batch, targets in batches.epoch(0):
-                size = micro_batch or len(targets)
-                for start in range(0, len(targets), size):
-                    images, labels = batch[start : start + size], targets[start : start + size]
+                for images, labels in parts_of(batch, targets, micro_batch or len(targets)):
                     with autocast(device, precision):
                         logits: Tensor = network(images)
                     if logits.shape[1] != count:

@@ -1,8 +1,10 @@
 """Whether the disk has room for a run, before a search is begun: its checkpoints above all.
 
-bytes = workers x 3 c + trials x (j + r(epochs)) + page, with c a checkpoint of the largest network that is drawn: weights,
-momenta and, with an average, its copy, each 4 bytes a parameter. A trial has three for a moment: the last, the one before it
-and the one that is being written. j and r are the journal's and the result's bytes a trial, measured and rounded up.
+bytes = workers x 3 c + trials x (j + r(epochs)) + seeds x (front + baselines) x r(epochs) + page, with c a checkpoint of the
+largest network that is drawn: weights, momenta and, with an average, its copy, each 4 bytes a parameter. A trial has three for a
+moment: the last, the one before it and the one that is being written. j and r are the journal's and the result's bytes a trial,
+measured and rounded up. seeds: from which the front is trained again at the end (`nas search --confirm`); of how many networks that
+will be is not known before.
 """
 
 from __future__ import annotations
@@ -27,27 +29,34 @@ RESULT_BYTES, EPOCH_BYTES = 2_000, 300
 GRADIENT_BYTES = 20_000  # a trial's gradient norms: about 150 a layer
 BLOCK = 4_096  # a file takes whole blocks
 PAGE_BYTES = 6_000_000  # report.html brings Plotly along
+FRONT = 100  # networks, or as many as there are trials: more than a front has
 COMFORT = 2  # times what is needed, below which it is said
 
 
-def needed(settings: Settings, workers: int) -> int:
-    """Bytes that a run may take on the disk at its largest, with so many trials at once."""
+def needed(settings: Settings, workers: int, seeds: int = 0) -> int:
+    """Bytes that a run may take on the disk at its largest, with so many trials at once, and its front confirmed from so many seeds."""
     largest = dict(zip(settings.objectives, settings.reference, strict=True)).get("params")
     if largest is None:
         known = [cost_of(Architecture.from_dict(entry["architecture"])).params for entry in settings.baselines]
         largest = max([survey(settings.search_space(), samples=100, seed=settings.seed).largest.params, *known])
     copies = 3 if settings.recipe.get("ema") else 2
     checkpoint = int(largest * settings.proxy.get("width", 1.0)) * copies * BYTES_PER_PARAMETER
-    trial = JOURNAL_BYTES + BLOCK + RESULT_BYTES + int(settings.recipe["epochs"]) * EPOCH_BYTES
-    trial += BLOCK + GRADIENT_BYTES if settings.gradient_steps else 0
-    return workers * CHECKPOINTS * checkpoint + settings.trials * trial + PAGE_BYTES
+    result = BLOCK + RESULT_BYTES + int(settings.recipe["epochs"]) * EPOCH_BYTES
+    result += BLOCK + GRADIENT_BYTES if settings.gradient_steps else 0
+    repeats = seeds * (min(settings.trials, FRONT) + len(settings.baselines)) * result
+    return workers * CHECKPOINTS * checkpoint + settings.trials * (JOURNAL_BYTES + result) + repeats + PAGE_BYTES
 
 
-def check_room(folder: Path, settings: Settings, say: Callable[[str], None], *, begun: bool = False) -> None:
-    """UsageError if the disk can't hold the run; a word if it hardly can, or if the run is `begun` and has a part of it already."""
+def check_room(
+    folder: Path, settings: Settings, say: Callable[[str], None], *, begun: bool = False, seeds: int = 0
+) -> None:
+    """UsageError if the disk can't hold the run; a word if it hardly can, or if the run is `begun` and has a part of it already.
+
+    seeds: from which it is confirmed at its end.
+    """
     executor = settings.executor
     workers = 1 if executor["kind"] == "local" else executor["workers"] or os.cpu_count() or 1
-    need = needed(settings, workers)
+    need = needed(settings, workers, seeds)
     place = existing(folder)
     try:
         free = shutil.disk_usage(place).free

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import numpy as np
 
+from nas.errors import WriteError
 from nas.jobs import Job
 from nas.layout import CONFIG
 from nas.network import cost_of
@@ -155,7 +156,14 @@ class Lines(Tally):
             self.note(f"{name}: FAILED: {failure(job, result)}  [{self.summary()}]")
 
     def note(self, text: str) -> None:
-        print(printable(text), file=self.out, flush=True)
+        _print(text, self.out)
+
+
+def _print(text: str, out: TextIO) -> None:
+    try:
+        print(printable(text), file=out, flush=True)
+    except OSError as error:  # a reader that is gone, a full disk: no fault of any trial
+        raise WriteError(f"the output can't be written: {error.strerror or error}") from error
 
 
 def chosen(
@@ -168,7 +176,7 @@ def chosen(
 
 
 def _to_stderr(text: str) -> None:
-    print(printable(text), file=sys.stderr, flush=True)
+    _print(text, sys.stderr)
 
 
 class Live(Tally):

@@ -100,6 +100,7 @@ def check(request: Request) -> tuple[Path, tuple[Objective, ...], Proxy]:
     Policy.parse(request.stopping)
     asked = {own.name: getattr(request, own.name) for own in dataclasses.fields(request)}
     check_asked({**asked, "kind": request.executor})
+    _check_hours(request)
     if request.precision not in ("auto", *PRECISIONS):
         raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
     batch_size = BASE_BATCH if request.batch_size is None else request.batch_size
@@ -200,6 +201,15 @@ def check_asked(asked: Mapping[str, Any]) -> None:
             )
         if value is not None and not (math.isfinite(value) and value >= least):
             raise UsageError(f"--{name.replace('_', '-')} {value:g}: must be at least {least:g}")
+
+
+def _check_hours(request: Request) -> None:
+    given = {"--hours": request.hours, "--gpu-hours": request.gpu_hours}
+    if None not in given.values():
+        raise UsageError(f"{' and '.join(given)}: one of them")
+    for option, hours in given.items():
+        if hours is not None and not 0 < hours < math.inf:
+            raise UsageError(f"{option} {hours:g}: a number above 0")
 
 
 def latency_asked(request: Request, objectives: tuple[Objective, ...]) -> dict[str, Any]:

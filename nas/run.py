@@ -156,15 +156,19 @@ class Run:
         return sum(trial.state == state for trial in self.trials if not trial.label)
 
     @property
+    def trained(self) -> int:
+        """Trials of the search that were trained: to their end, or until they were stopped early."""
+        return self.count("complete") + self.count("stopped")
+
+    @property
     def status(self) -> str:
         """`running`, `confirming` (`nas confirm` is at work), `done`, or `unfinished` (`nas resume` goes on)."""
         if self.active:
             return "running" if self.confirming is None else "confirming"
         # A space that holds no further network within the budgets is done with fewer trials.
-        trained = self.count("complete") + self.count("stopped")
         waiting = self.count("running") + sum(trial.state == "running" for trial in self.baselines())
         exhausted = bool(self.sessions) and self.sessions[-1].get("exhausted", False)
-        return "done" if (exhausted or trained >= self.config["trials"]) and not waiting else "unfinished"
+        return "done" if (exhausted or self.trained >= self.config["trials"]) and not waiting else "unfinished"
 
     def hypervolume_history(self) -> NDArray[np.float64]:
         """Hypervolume after each complete trial, in the order of `asked`: accuracy, and log10 of the costs."""

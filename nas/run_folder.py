@@ -9,7 +9,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from nas.errors import UsageError, WriteError
+from nas.errors import UsageError
 from nas.files import make_folder, unwritable
 from nas.layout import LOCK
 from nas.settings import FILE, Settings
@@ -51,10 +51,11 @@ def begin(folder: Path, settings: Settings, *, chosen: bool) -> tuple[Path, Sett
     """
     base, k = folder, 2
     while True:
-        new = not folder.exists()
+        new, mine = not folder.exists(), False
         try:
             make_folder(folder)
             (folder / LOCK).touch(exist_ok=False)
+            mine = True
             settings.save(folder)
             return folder, settings
         except FileExistsError:
@@ -62,9 +63,12 @@ def begin(folder: Path, settings: Settings, *, chosen: bool) -> tuple[Path, Sett
                 raise UsageError(f"{folder}: another search has begun there; name another --out") from None
             folder, k = base.with_name(f"{base.name}-{k}"), k + 1
             settings = dataclasses.replace(settings, name=folder.name)
-        except (WriteError, OSError) as error:
+        except BaseException as error:  # a full disk, settings that no file can hold, Ctrl-C
             with contextlib.suppress(OSError):
-                (folder / LOCK).unlink(missing_ok=True)
+                if mine:
+                    (folder / LOCK).unlink()
                 if new:
                     folder.rmdir()
-            raise error if isinstance(error, WriteError) else unwritable(folder, error) from error
+            if isinstance(error, OSError):
+                raise unwritable(folder, error) from error
+            raise

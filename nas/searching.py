@@ -64,12 +64,14 @@ def search(
     say: Say | None = None,
     display: Callable[[Study], Tally] | None = None,
     quiet: bool = False,
+    room_for_seeds: int = 0,
     **options: Any,
 ) -> Run:
     """Search a space and return the run, whose folder holds everything: `nas.search(space="resnext", trials=20)`.
 
     Options are the fields of `Request` (help(nas.Request) lists them), and bounds on exact costs: min_params, max_params, min_macs,
-    max_macs, min_activations, max_activations. Progress goes to stderr, or to `say` and `display`; nowhere if `quiet`.
+    max_macs, min_activations, max_activations. Progress goes to stderr, or to `say` and `display`; nowhere if `quiet`. room_for_seeds: of
+    the confirmation that the caller has in mind (`nas.confirm`), which the disk has to hold, too.
 
     TypeError for an option that there isn't. UsageError for what can't be done as asked, before anything is trained or written;
     Interrupted if the user stopped it.
@@ -78,10 +80,17 @@ def search(
     say, display = chosen(say, display, quiet)
     folder, settings, data = plan(request, say)
     say(_about_data(settings.dataset))
-    check_room(folder, settings, say)
+    check_room(folder, settings, say, seeds=room_for_seeds)
     check_executor(settings)
     folder, settings = begin(folder, settings, chosen=request.out is not None)
-    return drive(folder, settings, data, say, display, storage=request.storage)
+    try:
+        return drive(folder, settings, data, say, display, storage=request.storage)
+    except Interrupted as stopped:
+        if not room_for_seeds:
+            raise
+        raise Interrupted(
+            f"{stopped}, and then confirm it with: nas confirm {shown(folder)} --seeds {room_for_seeds}"
+        ) from None
 
 
 def resume(
@@ -133,7 +142,7 @@ def load_again(folder: Path, settings: Settings, say: Say, *, download: bool = F
     # Whether files were left out, not whether they might be: one that breaks later is an error.
     skip_corrupt = facts.get("skipped_images", 0) > 0
     dataset = _load(
-        facts["name"], facts["root"], download, facts["asked_resolution"], facts["max_images"], skip_corrupt, say
+        facts["name"], facts["root"], download, facts.get("asked_resolution"), facts["max_images"], skip_corrupt, say
     )
     if dataset.fingerprint != facts["fingerprint"]:
         raise UsageError(
@@ -263,8 +272,16 @@ def _drive(
         except KeyboardInterrupt:
             stopped = True
         if study.exhausted and study.counts.trained < settings.trials:
-            say(f"the space within the budgets holds no further network: {study.counts.trained} trials trained it out")
+            say(_exhausted(study))
         return stopped, concluded(study, storage)
+
+
+def _exhausted(study: Study) -> str:
+    """Why there is no further network to train."""
+    if study.counts.trained:
+        return f"the space within the budgets holds no further network: {study.counts.trained} trials trained it out"
+    last = study.outcomes.last_rejection
+    return f"no network was found within the budgets: {study.counts.rejected} were rejected{f', the last because {last}' if last else ''}"
 
 
 def other_versions(settings: Settings) -> str:

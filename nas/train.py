@@ -24,6 +24,7 @@ from nas.network import costs_by_piece
 from nas.optimiser import Average, Optimiser, Rates
 from nas.recipe import BF16_CPU_RESOLUTION, PRECISIONS, Recipe
 from nas.records import Epoch, Execution
+from nas.text import counted
 
 
 class Diverged(NasError):
@@ -202,7 +203,7 @@ class Training:
     def _take(self, network: nn.Module, images: Tensor, labels: Tensor, step: int, rate: float) -> None:
         """A step, counted over the whole training, kernel by kernel."""
         whole = self.train_batches.size(step % len(self.train_batches)) / self.group.size  # the mean divides once more
-        parts = list(_parts(images, labels, self.micro_batch or len(labels)))
+        parts = list(parts_of(images, labels, self.micro_batch or len(labels)))
         for number, (part, classes) in enumerate(parts, 1):
             with nullcontext() if number == len(parts) else unsynchronised(network):
                 self._loss += self._backward(network, part, classes, len(classes) / whole) * len(classes)
@@ -212,8 +213,16 @@ class Training:
 
     def _backward(self, network: nn.Module, images: Tensor, labels: Tensor, share: float) -> Tensor:
         """Add the gradients of `share` times the mean loss of these images; the mean cross-entropy."""
-        with autocast(self.device, self.precision):
-            logits = network(images)
+        try:
+            with autocast(self.device, self.precision):
+                logits = network(images)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise NasError(
+                f"a batch norm sees a single value per channel: {counted(len(images), 'image')} at once, of which one pixel is left there; "
+                "take a larger --batch-size (or --micro-batch), or images of more pixels"
+            ) from error
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
         entropy = loss.detach()
         if self._gates:
@@ -285,7 +294,7 @@ def evaluate(
     loss, correct = torch.zeros((), device=device), torch.zeros((), device=device)
     with torch.inference_mode():
         for batch, targets in batches.epoch(0, (group.rank, group.size)):
-            for images, labels in _parts(batch, targets, micro_batch or len(targets)):
+            for images, labels in parts_of(batch, targets, micro_batch or len(targets)):
                 with autocast(device, precision):
                     logits: Tensor = network(images)
                 loss += F.cross_entropy(logits.float(), labels, reduction="sum")
@@ -295,10 +304,16 @@ def evaluate(
     return total / batches.images, right / batches.images
 
 
-def _parts(images: Tensor, labels: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """A batch in parts of `size` images, the last one maybe smaller; views."""
-    for start in range(0, len(labels), max(size, 1)):
-        yield images[start : start + size], labels[start : start + size]
+def parts_of(images: Tensor, labels: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """A batch in as few parts as have at most `size` images, equal but for one image; views.
+
+    Equal, since batch norms learn little from a small rest, and nothing from a single image where one pixel is left of it.
+    """
+    count = len(labels)
+    parts = -(-count // max(size, 1))
+    for number in range(parts):
+        own = slice(count * number // parts, count * (number + 1) // parts)
+        yield images[own], labels[own]
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -20,7 +27,7 @@ from nas.bench.samplers import CONTESTANTS, DEFAULT, KNOWS_COSTS, OPTUNA, parse
 from nas.bench.score import Scale
 from nas.bench.summary import best_optuna, curves, difference, levels, marks, summary, until
 from nas.bench.table import Table, read
-from nas.errors import UsageError
+from nas.errors import UsageError, WriteError
 
 QUICK = ("random", "tpe", "nsga2-20", "nsga3", "evolution", "local", "known-cost")
 TIMES = ("ask_seconds", "sampler_seconds", "seconds")
@@ -205,6 +212,52 @@ def test_processes_give_what_one_process_gives(table, tmp_path):
     for (name, repeat), own in by_processes.items():
         assert own == without_times(replay(table, folder.scale, SMALL, name, repeat))
     assert len(by_processes) == 4
+
+
+def test_processes_end_with_a_driver_that_is_killed():
+    words = (
+        "bench",
+        "--table",
+        "nas-bench-macro",
+        "--samplers",
+        "random",
+        "--budget",
+        "20",
+        "--repeats",
+        "5000",
+        "--jobs",
+        "2",
+    )
+    command = [sys.executable, "-m", "nas", *words]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as driver:
+        next(line for line in driver.stderr if line.startswith("1/5000 "))
+        children = Path(f"/proc/{driver.pid}/task/{driver.pid}/children").read_text().split()
+        driver.kill()
+    assert len(children) >= 2
+    until = time.monotonic() + 60
+    while (left := [child for child in children if lives(child)]) and time.monotonic() < until:
+        time.sleep(0.1)
+    for child in left:
+        os.kill(int(child), signal.SIGKILL)
+    assert left == []
+
+
+def lives(process: str) -> bool:
+    try:
+        return " Z " not in Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+
+
+def test_a_full_disk_says_which_file(table, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("nas.bench.folder.os.fsync", full)
+    with Folder(None, table, SMALL, ["random"], 1) as folder:
+        folder.path = tmp_path
+        with pytest.raises(WriteError, match=rf"{REPEATS}: can't be written: No space left on device \("):
+            list(folder.run(0))
 
 
 def test_the_summary_is_the_mean_of_the_repeats(table):

@@ -295,6 +295,9 @@ def test_profile_lists_every_published_network():
         (["--lr", 1000], "learning_rate must be a number from 0"),
         (["--out", __file__], "exists and is not an empty folder"),
         (["--trials", 0], "--trials 0: at least one"),
+        (["--hours", 0], "--hours 0: a number above 0"),
+        (["--hours", 1, "--gpu-hours", 1], "--hours and --gpu-hours: one of them"),
+        (["--confirm", 1], "--confirm 1: from 2"),
     ],
 )
 def test_what_is_wrong_with_a_search_comes_before_any_other_word(arguments, message):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers_cli import nas_
+from helpers_cli import nas_, output
 from helpers_disks import check_done, check_whole, costs, epochs_twice, fill, logged, nas_done, nas_process, small_disk
 from helpers_search import TINY, settings_of, write_space
 
@@ -267,6 +267,17 @@ def test_a_search_that_the_disk_can_t_hold_is_refused(tmp_path, watch):
         assert list(disk.iterdir()) == []
 
 
+def test_a_search_that_is_to_be_confirmed_has_room_for_that_or_is_refused(tmp_path):
+    """A thousand seeds take more than twice the disk that the search alone is well off with."""
+    space = write_space(tmp_path)
+    with small_disk(tmp_path / "small", "14m") as disk:
+        words = ("search", "--space", space, *OPTIONS)
+        refused = nas_(*words, "--confirm", 1000, "--out", disk / "run")
+        assert refused.exit_code == 2 and "the disk has no room for this run" in refused.stderr
+        assert list(disk.iterdir()) == []
+        assert "nearly full" not in output(*words, "--out", disk / "run")
+
+
 def test_what_a_run_needs_grows_with_what_it_keeps(tmp_path):
     from dataclasses import replace
 
@@ -278,6 +289,10 @@ def test_what_a_run_needs_grows_with_what_it_keeps(tmp_path):
     said: list[str] = []
     check_room(tmp_path, settings, said.append)
     assert said == []
+    few, many = (needed(replace(settings, trials=trials), 1, 3) - needed(replace(settings, trials=trials), 1)
+                 for trials in (10, 1_000_000))  # fmt: skip
+    assert needed(settings, 1, 4) > needed(settings, 1, 3) > base
+    assert few < many == 10 * few, "no front has a million networks"
 
 
 @pytest.mark.slow

@@ -9,11 +9,13 @@ import dataclasses
 import io
 import json
 import math
+import re
+import warnings
 
 import numpy as np
 import pytest
 import scipy.stats
-from helpers_cli import output
+from helpers_cli import nas_, output
 from helpers_search import TINY, begin, finish, settings_of, space_of, write_space
 from hypothesis import given
 from hypothesis import strategies as st
@@ -342,6 +344,30 @@ def test_a_search_says_latency_wherever_it_says_costs(tmp_path, child):
     resumed = resume(out, trials=4)
     assert len(resumed.complete()) == 5
     assert len(child.asked) <= count + 1  # the new one, unless the meter ran it whole before
+
+
+def test_a_bound_that_nothing_meets_says_why_nothing_was_trained(tmp_path, child):
+    """With --quiet, too, it is no success; and no warning of Python's stands between the words."""
+    words = (
+        "search",
+        "--space",
+        write_space(tmp_path),
+        "--trials",
+        2,
+        "--max-latency-ms",
+        0.0001,
+        "--executor",
+        "local",
+    )
+    for number, more in enumerate(((), ("--quiet",))):
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("default")
+            result = nas_(*words, *more, "--out", tmp_path / f"run{number}")
+        assert result.exit_code == 1 and "no trial is complete yet, so that there is no front" in result.stderr
+        assert [own for own in warned if "KnownCostSampler" in str(own.message)] == []
+        if not more:
+            said = r"no network was found within the budgets: \d+ were rejected, the last because a predicted latency of .* is above"
+            assert re.search(said, " ".join(result.stdout.split())), result.stdout
 
 
 def test_early_stopping_takes_latency_for_a_cost(tmp_path, child):

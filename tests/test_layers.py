@@ -86,6 +86,7 @@ TABLE: dict[str, set[str]] = {
         "optimiser",
         "recipe",
         "records",
+        "text",
     },
     "probes": {"batches", "engine", "graphs", "network", "recipe", "train", "zoo"},
     "findings": {"architecture", "cost", "network", "plausible", "recipe", "records"},
@@ -182,7 +183,7 @@ TABLE: dict[str, set[str]] = {
     "addresses": set(),
     "controller": set(),
     "waiting": {"text"},
-    "cluster": {"addresses", "packing", "security", "waiting", "work"},
+    "cluster": {"addresses", "packing", "security", "text", "waiting", "work"},
     "workers": {
         *(
             "cluster",

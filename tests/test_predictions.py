@@ -84,7 +84,7 @@ def test_each_image_is_seen_once_in_parts_no_larger_than_asked():
     network = Reader(3)
     network.train()
     found = Predictions.of(network, batches_of(logits, np.zeros(23, int), 10), "fp32", names(3), 4)
-    assert network.sizes == [4, 4, 2, 4, 4, 2, 3]
+    assert network.sizes == [3, 3, 4, 3, 3, 4, 3]
     assert found.images == 23
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from helpers_cli import nas_, output, refusal
+from helpers_data import image_folder
 from helpers_disks import check_done, costs, epochs_twice, jumping_clocks, logged, nas_done, nas_process, small_disk
 from helpers_search import TINY, contents, finish, images, settings_of, write_space
 from make_run import make_run
@@ -21,7 +23,7 @@ from make_run import make_run
 import nas
 from nas import run_folder
 from nas.doctor import examine, healthy
-from nas.errors import UsageError
+from nas.errors import UsageError, WriteError
 from nas.files import read_json
 from nas.layout import JOURNAL, SESSIONS
 from nas.migration import FORMAT, upgraded
@@ -152,6 +154,28 @@ def test_of_two_searches_one_has_the_folder(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="another search has begun there; name another --out"):
         run_folder.begin(place, settings, chosen=True)
     assert Settings.load(place) == settings
+
+
+@pytest.mark.parametrize("error", [UsageError("no file can hold it"), KeyboardInterrupt(), OSError("no")])
+def test_of_a_search_that_can_not_begin_nothing_is_left(tmp_path, monkeypatch, error):
+    def save(self, folder):
+        raise error
+
+    monkeypatch.setattr(Settings, "save", save)
+    with pytest.raises((UsageError, KeyboardInterrupt, WriteError)):
+        run_folder.begin(tmp_path / "run", settings_of(TINY), chosen=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_no_text_is_named_and_leaves_nothing(tmp_path):
+    """Bytes that are not UTF-8, as those of an archive made elsewhere."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/photos\xff"))
+    image_folder(folder)
+    words = ("search", "--space", write_space(tmp_path), "--trials", 1, *LOCAL, "--out", tmp_path / "run")
+    assert (
+        "dataset: name must be a text of whole characters" in nas_(*words, "--dataset", f"imagefolder:{folder}").stderr
+    )
+    assert not (tmp_path / "run").exists()
 
 
 # -- other clocks ------------------------------------------------------------------------------------------------------
@@ -348,3 +372,49 @@ def test_other_versions_of_libraries_are_said(tmp_path):
     with pytest.raises(UsageError):  # these are not the data of any run
         resume(folder, say=said.append)
     assert re.match(r"note: this run began with nas 0\.0\.1, now \S+, torch 1\.2\.3, now ", said[0])
+
+
+# -- other numbers -----------------------------------------------------------------------------------------------------
+
+
+def test_fewer_trials_than_were_trained_end_a_run_and_the_way_on_is_to_more(tmp_path):
+    folder = tmp_path / "run"
+    space = write_space(tmp_path)
+    assert nas_("search", "--space", space, "--trials", 3, "--epochs", 1, *LOCAL, "--out", folder).exit_code == 0
+    text = " ".join(output("resume", folder, "--trials", 1).split())
+    assert "The run is done: 3 trials trained, more than the 1 that are asked for." in text
+    assert f"nas resume {folder} --trials 6 search on" in text
+
+
+def test_workers_that_the_machine_has_no_cores_for_are_refused_before_anything_is_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr("nas.cluster.cores_here", lambda: 2)
+    words = ("search", "--space", write_space(tmp_path), "--trials", 1, "--quiet", "--out", tmp_path / "run")
+    for options, said in (
+        (("--workers", 3), "--workers 3: this machine has 2 cores, for 2 at once; give fewer, or the --address"),
+        (
+            ("--workers", 2, "--cpus-per-trial", 1.5),
+            "--workers 2: this machine has 2 cores, for 1 at once with 1.5 cores",
+        ),
+        (("--cpus-per-trial", 3), "--cpus-per-trial 3: this machine has 2 cores"),
+    ):
+        assert said in refusal(*words, *options)
+    assert not (tmp_path / "run").exists()
+    folder = tmp_path / "other"
+    assert nas_(*words[:-1], folder, "--epochs", 1, *LOCAL).exit_code == 0
+    before = (folder / FILE).read_bytes()
+    on = ("resume", folder, "--trials", 2, "--executor", "ray", "--quiet")
+    assert "--workers 3: this machine has 2 cores" in refusal(*on, "--workers", 3)
+    assert (folder / FILE).read_bytes() == before, "a later resume must not stumble over it"
+
+
+def test_options_for_trials_side_by_side_are_said_to_do_nothing_in_one_process(tmp_path, monkeypatch):
+    threads = []
+    monkeypatch.setattr("nas.work.torch.set_num_threads", threads.append)
+    words = ("search", "--space", write_space(tmp_path), "--trials", 1, "--epochs", 1, *LOCAL)
+    note = (
+        "trains one network after another in this process; nothing is changed by --workers 3 and --gpus-per-trial 0.5"
+    )
+    assert note in output(*words, "--workers", 3, "--gpus-per-trial", 0.5, "--out", tmp_path / "first")
+    assert threads == []
+    assert "note:" not in output(*words, "--workers", 1, "--cpus-per-trial", 2, "--out", tmp_path / "second")
+    assert threads == [2]

@@ -10,17 +10,19 @@ import pytest
 import torch
 from helpers_search import CLASSES, SIZE, images
 from helpers_train import batches, equal, network, saved, training, weights
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from nas import zoo
 from nas.data import Dataset, split
-from nas.errors import UsageError
+from nas.errors import NasError, UsageError
 from nas.jobs import TrainingData
 from nas.proxy import Proxy
 from nas.recipe import Recipe
 from nas.records import Epoch
 from nas.searching import training_data
-from nas.train import Diverged, Training, evaluate, pick_device, pick_precision, train
+from nas.train import Diverged, Training, evaluate, parts_of, pick_device, pick_precision, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -297,3 +299,35 @@ def test_no_bf16_on_a_cpu_where_a_stride_sees_one_pixel():
         pick_precision("bf16", cpu, net.adapted(classes=10, resolution=2, channels=1)) == "fp32"
     )  # 2, 1, then a stride
     assert pick_precision("auto", cpu, net.adapted(classes=10, resolution=8, channels=1)) == "fp32"
+
+
+# -- batches that pass in parts -----------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_parts_are_as_few_as_fit_and_of_one_size(count, size):
+    parts = list(parts_of(torch.arange(count), torch.arange(count), size))
+    sizes = [len(part) for part, _ in parts]
+    assert torch.equal(torch.cat([part for part, _ in parts]), torch.arange(count))
+    assert len(sizes) == math.ceil(count / size) and max(sizes) <= size and max(sizes) - min(sizes) <= 1
+
+
+def of_one_pixel(size: int, micro_batch: int | None) -> Training:
+    """Of a network whose batch norm sees one pixel of each image."""
+    net = nn.Sequential(nn.Conv2d(1, 4, SIZE), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, CLASSES))
+    recipe = Recipe(epochs=1, batch_size=size, learning_rate=0.1, warmup_epochs=0.5)
+    validation = batches(32, 1, "cpu", 64, train=False)
+    return Training(net, batches(size=size), validation, recipe, micro_batch=micro_batch)
+
+
+def test_a_rest_of_one_image_is_no_part():
+    """25 in parts of 12 were 12, 12 and 1, of which a batch norm makes nothing."""
+    assert of_one_pixel(25, 12).epoch().number == 1
+
+
+@pytest.mark.parametrize(("size", "micro_batch"), [(1, None), (16, 1)])
+def test_a_batch_norm_that_sees_one_value_is_said(size, micro_batch):
+    with pytest.raises(
+        NasError, match=r"a single value per channel: 1 image at once.*larger --batch-size \(or --micro-batch\)"
+    ):
+        of_one_pixel(size, micro_batch).epoch()

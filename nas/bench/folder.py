@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -23,7 +24,7 @@ from nas.bench.replay import Protocol, Repeat, Space, replay
 from nas.bench.score import Scale
 from nas.bench.table import Table
 from nas.errors import NasError, UsageError
-from nas.files import UnderLock, read_json, take_lock, write_json
+from nas.files import UnderLock, read_json, take_lock, unwritable, write_json
 from nas.plausible import Check, list_of, number, require, text, whole
 
 SETTINGS, REPEATS, LOCK = "settings.json", "repeats.jsonl", ".lock"
@@ -81,10 +82,13 @@ class Folder(UnderLock):
     def _keep(self, own: Repeat) -> Repeat:
         self.done.append(own)
         if self.path is not None:
-            with (self.path / REPEATS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(own.to_dict(), separators=(",", ":")) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                with (self.path / REPEATS).open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(own.to_dict(), separators=(",", ":")) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise unwritable(self.path / REPEATS, error) from error
         return own
 
     def _open(self, path: Path) -> None:
@@ -186,7 +190,16 @@ def _by_processes(
 def _begin(table: Table, protocol: Protocol) -> None:
     global _given
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver is told, and ends us
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     _given = (table, Scale(table, protocol.floor), protocol)
+
+
+def _end_with_driver() -> None:
+    """A driver that is killed tells nobody, and its processes would wait for more work for ever."""
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+    driver.join()
+    os._exit(1)
 
 
 def _one(sampler: str, repeat: int) -> Repeat:

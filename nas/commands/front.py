@@ -43,7 +43,7 @@ def front(run: Path, as_json: bool, as_csv: bool) -> None:
     elif as_csv:
         from nas.report.tables import front_csv
 
-        _check(read)
+        check_complete(read)
         click.echo(front_csv(read), nl=False)
     else:
         print_front(read)
@@ -53,18 +53,18 @@ def front_data(run: Run) -> dict[str, Any]:
     """A run's standing and its front as plain data. NasError if no trial is complete yet."""
     from nas.report import tables
 
-    _check(run)
+    check_complete(run)
     return tables.front_data(run)
 
 
 def _rows(run: Run) -> list[dict[str, Any]]:
     from nas.report.tables import front_rows
 
-    _check(run)
+    check_complete(run)
     return front_rows(run)
 
 
-def _check(run: Run) -> None:
+def check_complete(run: Run) -> None:
     """NasError if no trial is complete yet."""
     if not run.complete():
         raise NasError(f"{run.path}: no trial is complete yet, so that there is no front. {_standing(run)}")
@@ -156,8 +156,9 @@ def _standing(run: Run) -> str:
     """How far the run is, in a sentence."""
     from nas.text import counted, shown
 
-    trained = run.count("complete") + run.count("stopped")
-    standing = f"{trained} of {counted(run.config['trials'], 'trial')} trained"
+    standing = f"{run.trained} of {counted(run.config['trials'], 'trial')} trained"
+    if run.trained > run.config["trials"]:  # resumed with fewer
+        standing = f"{counted(run.trained, 'trial')} trained, more than the {run.config['trials']} that are asked for"
     if stopped := run.count("stopped"):
         standing += f" ({stopped} of them stopped early)"
     endings = [_failed(run)] if run.count("failed") else []

@@ -199,16 +199,16 @@ def search(
         budget=budget,
         baselines=tuple(name.strip() for name in baseline.split(",") if name.strip()),
         out=out,
-        command=scrubbed(shlex.join(["nas", *sys.argv[1:]]), options["storage"]),
+        command=scrubbed(printable(shlex.join(["nas", *sys.argv[1:]])), options["storage"]),
     )
     check(request)  # what is wrong is said before anything else is
-    shown = Shown(quiet, as_json)
-    _introduce(request, shown)
     if confirm:
         from nas.confirmation import check_seeds
 
         check_seeds(confirm, "--confirm")
-    run = run_search(request, say=shown.say, display=shown.display)
+    shown = Shown(quiet, as_json)
+    _introduce(request, shown)
+    run = run_search(request, say=shown.say, display=shown.display, room_for_seeds=confirm)
     if confirm:
         from nas.commands.confirm import run_confirm
 
@@ -304,7 +304,7 @@ def _introduce(request: Any, shown: Shown) -> None:
 
 
 def _conclude(run: Any, shown: Shown) -> None:
-    from nas.commands.front import front_data, print_front
+    from nas.commands.front import check_complete, front_data, print_front
     from nas.commands.output import print_json
     from nas.export.trials import file_name
     from nas.report.data import train_options
@@ -316,6 +316,7 @@ def _conclude(run: Any, shown: Shown) -> None:
         print_json(front_data(run))
         return
     if shown.quiet:
+        check_complete(run)
         click.echo(folder)
         return
     shown.say("")
@@ -342,6 +343,6 @@ def _conclude(run: Any, shown: Shown) -> None:
             if run.by_means
             else [(f"nas confirm {folder}", "train the front again from further seeds, and rank it by means")]
         ),
-        (f"nas resume {folder} --trials {2 * run.config['trials']}", "search on"),
+        (f"nas resume {folder} --trials {2 * max(run.config['trials'], run.trained)}", "search on"),
     ):
         shown.say(f"  {command}\n      {meaning}")

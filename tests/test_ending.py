@@ -1,0 +1,102 @@
+"""Ends of a search that come from outside: a signal at a bad moment, a closed terminal, an output that nobody takes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers_cli import nas_, process
+from helpers_search import write_space
+
+from nas.run import load_run
+
+# `nas` with the arguments behind the second, whose process gets the signal of that number when it begins to import a module.
+SIGNALLED = """\
+import os, sys
+
+class Sends:
+    sent = False
+
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1] and not self.sent:
+            self.sent = True
+            os.kill(os.getpid(), int(sys.argv[2]))
+
+sys.meta_path.insert(0, Sends())
+from nas.cli import cli
+cli.main(sys.argv[3:])
+"""
+IN_TORCH = "torch.nn"  # half of PyTorch is imported then, which can't be begun again
+SMALL = ("--trials", "3", "--epochs", "1", "--executor", "local")
+
+
+def signalled(module: str, number: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """`nas ARGUMENTS` as a process that is sent a signal when it imports the module."""
+    command = [sys.executable, "-c", SIGNALLED, module, str(int(number)), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.mark.parametrize(("number", "more"), [(signal.SIGTERM, ()), (signal.SIGHUP, ("--confirm", 3))])
+def test_a_search_that_is_ended_while_pytorch_is_imported(tmp_path, number, more):
+    folder = tmp_path / "run"
+    ended = signalled(IN_TORCH, number, "search", "--space", write_space(tmp_path), *SMALL, *more, "--out", folder)
+    assert ended.returncode == 130, ended.stderr
+    then = f", and then confirm it with: nas confirm {folder} --seeds 3" if more else ""
+    assert ended.stderr == f"stopped; everything so far is kept. Go on with: nas resume {folder}{then}\n"
+    assert (folder / "report.html").is_file(), "the report is there as behind every other end"
+    assert process("resume", folder).returncode == 0
+    assert load_run(folder).count("complete") == 3
+
+
+def test_a_closed_terminal_is_nothing_to_what_runs_under_nohup(tmp_path):
+    command = ["nohup", sys.executable, "-c", SIGNALLED, IN_TORCH, str(int(signal.SIGHUP)), "search"]
+    command += ["--space", str(write_space(tmp_path)), *SMALL, "--out", str(tmp_path / "run")]
+    assert subprocess.run(command, capture_output=True, timeout=200, check=False).returncode == 0
+    assert load_run(tmp_path / "run").count("complete") == 3
+
+
+def test_a_search_whose_output_nobody_reads_says_how_to_go_on(tmp_path):
+    folder, words = tmp_path / "run", ["--space", write_space(tmp_path), *SMALL]
+    command = [sys.executable, "-m", "nas", "search", *map(str, words), "--out", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as search:
+        assert search.stdout is not None and search.stderr is not None
+        next(line for line in search.stdout if line.startswith("trial 0"))
+        search.stdout.close()
+        said = search.stderr.read()
+    assert search.returncode == 1
+    assert said.startswith("error: the output can't be written: Broken pipe; everything that was saved is kept.")
+    assert said.count("\n") == 1 and f"nas resume {folder}" in said
+    assert process("resume", folder, "--quiet").returncode == 0
+    run = load_run(folder)
+    assert run.count("complete") == 3 and all(trial.attempts == 1 for trial in run.complete())
+
+
+@pytest.mark.parametrize("to", [(), ("--address", "127.0.0.1:1")])
+def test_sigterm_while_ray_starts(tmp_path, monkeypatch, to):
+    """Ray's handler is in place then, in the place of ours: it raises SystemExit(15)."""
+
+    def init(**options):
+        raise SystemExit(int(signal.SIGTERM))
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("nas.addresses.check", lambda address: None)
+    monkeypatch.setattr("nas.security.join", lambda address: [])
+    monkeypatch.setattr("nas.searching.check_executor", lambda settings: None)
+    result = nas_("search", "--space", write_space(tmp_path), "--trials", 3, *to, "--out", tmp_path / "run")
+    assert (result.exit_code, result.stderr) == (
+        130,
+        f"stopped; everything so far is kept. Go on with: nas resume {tmp_path / 'run'}\n",
+    )
+    assert load_run(tmp_path / "run").status == "unfinished"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("words", [("spaces",), ("spaces", "--json"), ("profile", "--list")])
+def test_an_output_that_is_full_is_one_line(words):
+    with open("/dev/full", "w") as full:
+        done = process(*words, stdout=full, stderr=subprocess.PIPE, capture_output=False)
+    assert (done.returncode, done.stderr) == (1, f"error: the output can't be written: {os.strerror(28)}\n")
