@@ -283,15 +283,15 @@ def test_provenance_is_there(run, html):
         assert fact in words
 
 
-def compared(baseline: float, *others: tuple[str, float]) -> str:
-    """The words on a run of resnet20 with this accuracy and of some networks with theirs."""
+def compared(baseline: float, *others: tuple[str, float], name: str = "resnet20") -> str:
+    """The words on a run of a baseline with this accuracy and of some networks with theirs."""
 
     def trained(number: int, name: str, accuracy: float, label: str = "") -> Trial:
         trial = make_trial(number, "complete", zoo.get(name), 0.5, label=label)
         return dataclasses.replace(trial, accuracy=accuracy, values=(accuracy, *trial.values[1:]))
 
     trials = [trained(k, name, accuracy) for k, (name, accuracy) in enumerate(others)]
-    return Page(page(make_run([trained(-1, "resnet20", baseline, "resnet20"), *trials]))).words
+    return Page(page(make_run([trained(-1, name, baseline, name), *trials]))).words
 
 
 def test_a_baseline_is_beaten_only_where_that_is_true():
@@ -306,6 +306,17 @@ def test_a_baseline_is_beaten_only_where_that_is_true():
     words = compared(0.9172, ("resnet56", 0.95))
     assert "No complete trial has as few parameters and MACs as resnet20 (91.72 %)." in words
     assert "better:" not in words
+
+
+def test_a_smaller_network_that_is_as_accurate_is_named():
+    words = compared(0.9172, ("resnet20", 0.9172), name="resnet56")
+    assert "No trial with no more parameters and MACs than resnet56 beats its 91.72 %." in words
+    assert "Trial 0 is at least as accurate (91.72 %) with 32 % of the parameters (269.7 k against 853.0 k)." in words
+    assert "It has 32 % of the parameters" in compared(0.9172, ("resnet20", 0.92), name="resnet56")
+
+
+def test_a_small_share_keeps_its_digits():
+    assert "It has 0.39 % of the parameters" in compared(0.3, ("resnet20", 0.92), name="wide_resnet50_2")
 
 
 def test_a_gain_that_may_be_chance_is_called_so():

@@ -69,7 +69,7 @@ def picks(run: Run) -> list[Pick]:
     found = []
     middle = knee(run)
     if middle is not None:
-        found.append(Pick(KNEE, "beyond it, accuracy is bought most dearly", middle))
+        found.append(Pick(KNEE, "furthest above the line between the ends of the front, costs compared by ratio", middle))
     best = run.best()
     measure = "mean validation accuracy of those confirmed" if run.by_means else "validation accuracy of all"
     first = costs(run)[0]
@@ -262,8 +262,9 @@ def _smaller(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
     if small is None or small.price(first) > LESS * baseline.price(first):
         return ""
     own, other = small.price(first), baseline.price(first)
-    share = f"{100 * own / other:.0f} % of the {NOUNS[first]} ({format_price(first, own)} against {format_price(first, other)})"
-    if small is _at_cost(run, baseline, rivals):
+    share = f"{100 * own / other:.2g} % of the {NOUNS[first]} ({format_price(first, own)} against {format_price(first, other)})"
+    named = points(_accuracy(run, small), _accuracy(run, baseline)) > 0  # by the sentence before, as what is better
+    if named and small is _at_cost(run, baseline, rivals):
         return f" It has {share}."
     return f" {small.name[0].upper()}{small.name[1:]} is at least as accurate ({format_percent(_accuracy(run, small))} %) with {share}."
 
