@@ -11,6 +11,7 @@ from helpers_analysis import lawful_run
 from helpers_report import HOSTILE, hostile_run, make_run, searched_run
 
 import nas.report
+from nas.analysis.rungs import rung_correlation
 from nas.analysis.sample import sample
 from nas.errors import UsageError
 from nas.report import figures
@@ -110,6 +111,15 @@ def test_lines_of_the_front_are_all_drawn():
     run = lawful_run(70)
     strong = next(trace for trace in figures.parallel_coordinates(run).data if trace.name == "front")
     assert strong.x.count(None) if isinstance(strong.x, list) else sum(x is None for x in strong.x) == len(run.front())
+
+
+def test_the_interval_of_a_single_early_epoch_is_seen():
+    run = lawful_run(30, noise=0.02, epochs=2)
+    (rung,) = rung_correlation(run).rungs
+    drawn = [trace for trace in figures.rung_correlation(run).data if trace.name != "band"]
+    for trace, (value, low, high) in zip(drawn, (rung.spearman, rung.kendall), strict=True):
+        assert trace.error_y.array[0] == pytest.approx(high - value)
+        assert trace.error_y.arrayminus[0] == pytest.approx(value - low)
 
 
 def test_time_spent_is_all_of_it():

@@ -69,7 +69,9 @@ def picks(run: Run) -> list[Pick]:
     found = []
     middle = knee(run)
     if middle is not None:
-        found.append(Pick(KNEE, "furthest above the line between the ends of the front, costs compared by ratio", middle))
+        found.append(
+            Pick(KNEE, "furthest above the line between the ends of the front, costs compared by ratio", middle)
+        )
     best = run.best()
     measure = "mean validation accuracy of those confirmed" if run.by_means else "validation accuracy of all"
     first = costs(run)[0]

@@ -65,18 +65,29 @@ def rung_correlation(run: Run) -> go.Figure:
     for number, name in enumerate(("spearman", "kendall")):
         values = [getattr(rung, name) for rung in found.rungs]
         role = series(number)
-        figure.add_trace(band(epochs, [low for _, low, _ in values], [high for *_, high in values], role))
+        bars = {}
+        if len(epochs) > 1:
+            figure.add_trace(band(epochs, [low for _, low, _ in values], [high for *_, high in values], role))
+        else:  # a band has no width at one epoch
+            ends = {
+                "array": [high - value for value, _, high in values],
+                "arrayminus": [v - low for v, low, _ in values],
+            }
+            bars = {"error_y": {"type": "data", **ends, "color": theme.LIGHT[role], "thickness": 1.5, "width": 6}}
         figure.add_trace(
             go.Scatter(
-                x=epochs,
+                x=epochs
+                if len(epochs) > 1
+                else [1 + 0.02 * number],  # beside each other, lest one bar lies on the other
                 y=[value for value, *_ in values],
-                customdata=[[low, high] for _, low, high in values],
+                customdata=[[low, high, epoch] for (_, low, high), epoch in zip(values, epochs, strict=True)],
                 mode="lines+markers",
                 name={"spearman": "Spearman's ρ", "kendall": "Kendall's τ"}[name],
                 meta=role,
                 line={"color": theme.LIGHT[role], "width": 2, "dash": DASHES[number]},
                 marker={"color": theme.LIGHT[role], "size": 6},
-                hovertemplate="epoch %{x}: %{y:.2f} (%{customdata[0]:.2f} to %{customdata[1]:.2f})<extra></extra>",
+                hovertemplate="epoch %{customdata[2]}: %{y:.2f} (%{customdata[0]:.2f} to %{customdata[1]:.2f})<extra></extra>",
+                **bars,
             )
         )
     whole_numbers(figure, epochs[0], epochs[-1])

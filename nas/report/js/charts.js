@@ -28,7 +28,7 @@ const axesOf = (layout) => Object.keys(layout).filter((key) => /^[xy]axis\d*$/.t
 function paint({ data, layout }) {
   for (const trace of data) {
     if (!trace.meta) continue;
-    for (const part of ["marker", "line", "textfont"]) {
+    for (const part of ["marker", "line", "textfont", "error_y"]) {
       if (trace[part]) trace[part].color = colour(trace.meta);
     }
   }
