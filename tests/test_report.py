@@ -13,6 +13,7 @@ from helpers_report import (
     EPOCHS,
     HOSTILE,
     Page,
+    confirmed_run,
     data_of,
     epochs_to,
     hostile_run,
@@ -22,6 +23,7 @@ from helpers_report import (
 )
 
 from nas import zoo
+from nas.analysis.accounting import account
 from nas.errors import NasError, UsageError
 from nas.records import Trial
 from nas.report import answer, figures, write
@@ -268,6 +270,21 @@ def test_time_is_accounted_for(run, html):
         "48 min 20 s",
         "91%",
     ]
+
+
+def test_the_time_of_a_confirmation_is_accounted_for():
+    run = confirmed_run()
+    again = [repeat.seconds for trial in run.trials for repeat in trial.repeats]
+    trained = sum(trial.seconds for trial in run.trials)
+    found = Page(page(run))
+    rows = {row[0]: row for row in found.rows("Time on the workers")}
+    assert rows["further seeds"][1:4] == [str(len(again)), "–", format_seconds(sum(again))]
+    assert rows["the search"][1:4] == ["62", str(sum(len(t.epochs) for t in run.trials)), format_seconds(trained)]
+    assert rows["all"][3] == format_seconds(trained + sum(again))
+    bars = {name: x for bar in figures.time_spent(run).data for name, x in zip(bar.y, bar.x, strict=True)}
+    assert bars["further seeds"] * 60 == pytest.approx(sum(again))
+    assert account(run).unaccounted is account(run.as_searched()).unaccounted is False
+    assert f"Of {format_seconds(account(run).seconds)} of workers" in found.words
 
 
 def test_provenance_is_there(run, html):

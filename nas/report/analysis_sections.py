@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nas.analysis import edf as edfs
 from nas.analysis import importance as importances
-from nas.analysis.accounting import account
+from nas.analysis.accounting import AGAIN, account
 from nas.analysis.marginals import LEAST, LEAST_HERE, Marginal, findings, marginals
 from nas.analysis.rungs import Rung, rung_correlation
 from nas.analysis.sample import sample
@@ -187,7 +187,9 @@ def spent(run: Run) -> Content:
     if not found.items:
         return []
     training = sum(item.seconds for item in found.items if item.trials)
+    again = [repeat for trial in run.trials for repeat in trial.repeats]
     useful = sum(item.seconds for item in found.items if item.name in ("complete", "baselines"))
+    useful += sum(repeat.seconds for repeat in again if repeat.state == "complete")
     read = (
         f"Of {format_seconds(found.seconds)} of workers, {training / found.seconds:.0%} went into training,"
         f" {useful / found.seconds:.0%} into trainings that were completed."
@@ -206,6 +208,8 @@ def spent(run: Run) -> Content:
         )
     words = ", ".join(f"{item.name} {format_seconds(item.seconds)}" for item in found.items)
     caption = "Hatched: no training. Orchestration is what workers waited between trials or at the end; start-up is the driver's."
+    if again:
+        caption += f" {AGAIN.capitalize()}: the trainings of nas confirm, of which no more is known."
     charts.append(
         _chart("time-spent", figures.time_spent(run), f"Chart of where the workers' time went: {words}.", caption)
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from nas.analysis.accounting import AGAIN
 from nas.layout import CONFIG, TRIALS
 from nas.records import Trial
 from nas.report import answer, confirmed
@@ -178,18 +179,29 @@ def time(run: Run) -> list[Html]:
     if not spent:
         return []
     rows = [_spent(state, trials) for state, trials in spent.items()]
-    rows.append(_spent("all", [trial for trials in spent.values() for trial in trials]))
-    head = ("Trials", "Number", "Epochs", "Training and validation", "A trial")
-    parts = [table("Time on the workers, by how the trials ended.", head, rows, numbers=(1, 2, 3, 4))]
+    searched = [trial for trials in spent.values() for trial in trials]
+    again = [repeat.seconds for trial in run.trials for repeat in trial.repeats]
+    caption = "Time on the workers, by how the trials ended."
+    rows.append(_spent("the search" if again else "all", searched))
+    if again:
+        caption = f"{caption[:-1]}; {AGAIN}: the trainings of nas confirm, whose epochs are not recorded."
+        rows.append(_lasted(AGAIN, "–", again))
+        rows.append(_lasted("all", "–", [*again, *(trial.seconds for trial in searched)]))
+    head = ("Trials", "Number", "Epochs", "Training and validation", "Each")
+    parts = [table(caption, head, rows, numbers=(1, 2, 3, 4))]
     if run.sessions:
         parts.append(_sessions(run.sessions))
     return parts
 
 
 def _spent(state: str, trials: Sequence[Trial]) -> tuple[str, ...]:
-    seconds = sum(trial.seconds for trial in trials)
     epochs = sum(len(trial.epochs) for trial in trials)
-    return state, f"{len(trials):,}", f"{epochs:,}", format_seconds(seconds), format_seconds(seconds / len(trials))
+    return _lasted(state, f"{epochs:,}", [trial.seconds for trial in trials])
+
+
+def _lasted(what: str, epochs: str, seconds: Sequence[float]) -> tuple[str, ...]:
+    total = sum(seconds)
+    return what, f"{len(seconds):,}", epochs, format_seconds(total), format_seconds(total / len(seconds))
 
 
 def _sessions(sessions: Iterable[Mapping[str, float]]) -> Html:

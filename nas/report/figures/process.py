@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nas.analysis.accounting import account
+from nas.analysis.accounting import AGAIN, account
 from nas.analysis.rungs import LEAST
 from nas.analysis.rungs import rung_correlation as correlations
 from nas.analysis.volume import progress
@@ -126,7 +126,11 @@ def time_spent(run: Run) -> go.Figure:
                     cliponaxis=False,
                     hovertext=[
                         f"{item.name}: {format_seconds(item.seconds)}"
-                        + (f", {counted(item.trials, 'trial')}" if item.trials else "")
+                        + (
+                            f", {counted(item.trials, 'training' if item.name == AGAIN else 'trial')}"
+                            if item.trials
+                            else ""
+                        )
                         for item in chosen
                     ],
                     hoverinfo="text",
@@ -135,6 +139,6 @@ def time_spent(run: Run) -> go.Figure:
     figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=[item.name for item in found.items])
     figure.update_layout(bargap=0.35)
     figure.update_xaxes(range=[0, 1.15 * max(item.seconds for item in found.items) / size])
-    trials = sum(item.trials for item in found.items)
+    trials = sum(item.trials for item in found.items if item.name != AGAIN)
     missing = " (killed sessions left out)" if found.unaccounted else ""
     return titled(figure, f"{counted(trials, 'trial')}, {format_seconds(found.seconds)} of workers{missing}")
