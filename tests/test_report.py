@@ -25,10 +25,12 @@ from helpers_report import (
 from nas import zoo
 from nas.analysis.accounting import account
 from nas.errors import NasError, UsageError
+from nas.ranking import contenders
 from nas.records import Trial
-from nas.report import answer, figures, write
+from nas.report import answer, confirmed, figures, write
 from nas.report.analysis_sections import ANALYSIS
 from nas.report.figures import trials as trial_figures
+from nas.report.formats import as_markdown
 from nas.report.page import page
 from nas.run import Run
 from nas.text import describe, format_count, format_percent, format_seconds
@@ -298,6 +300,33 @@ def test_provenance_is_there(run, html):
         "at most 5.000 M",
     ):
         assert fact in words
+
+
+def test_settings_are_written_without_the_tails_of_floats(run):
+    recipe = {**run.config["recipe"], "warmup_epochs": 0.1 * 3}
+    odd = dataclasses.replace(run, config={**run.config, "recipe": recipe})
+    for text in (Page(page(odd)).words, as_markdown(odd)):
+        assert "0.3" in text
+        assert "0.3000" not in text
+
+
+def test_one_network_is_no_networks():
+    run = next(run for run in (confirmed_run(1, seed, baselines=()) for seed in range(9)) if run.front())
+    words = " ".join(confirmed.sentences(run))
+    assert "By means the front is that of the search, 1 network." in words
+    once = [dataclasses.replace(trial, repeats=trial.repeats[:1]) for trial in run.trials]
+    words = " ".join(confirmed.sentences(dataclasses.replace(run, trials=tuple(once))))
+    assert "Of the front's 1 network 0 are trained" in words
+
+
+def test_sentences_begin_with_a_capital_and_commands_are_code():
+    run = confirmed_run(seed=1)
+    rivals = contenders(run.complete(), run.front(), max(run.fall().mean, 0.0))
+    assert rivals
+    found = Page(page(run))
+    assert f". Trial {rivals[0].number}" in found.words
+    assert any(text.startswith("nas confirm") for _, text in found.find("code"))
+    assert "`" not in found.words.partition("All trials")[2].partition("How to repeat it")[0]
 
 
 def compared(baseline: float, *others: tuple[str, float], name: str = "resnet20") -> str:

@@ -159,8 +159,11 @@ def caveat(run: Run) -> str:
     if run.complete() and images:
         p = _accuracy(run, run.best())
         error = format_percent((p * (1 - p) / images) ** 0.5)
+        most = (
+            "at most " if run.by_means else ""
+        )  # the images are the same for all seeds, what they are taken for is not
         words += (
-            f" Measured on {images:,} images, {format_percent(p)} % has a standard error of {error} points from the choice of"
+            f" Measured on {images:,} images, {format_percent(p)} % has a standard error of {most}{error} points from the choice of"
             f" images alone{', which is in no ± here' if run.by_means else ''}, and the best of many is flattered by the choice: train"
             " the network that you take in full, then test it once."
         )

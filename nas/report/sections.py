@@ -16,7 +16,7 @@ from nas.report import answer, confirmed
 from nas.report.answer import COUNTS, NOUNS
 from nas.report.markup import Html, table, tag
 from nas.report.tables import estimated, mean_cell
-from nas.text import describe, format_count, format_percent, format_seconds, shown
+from nas.text import describe, format_count, format_percent, format_seconds, format_setting, shown
 
 if TYPE_CHECKING:
     from nas.run import Run
@@ -56,7 +56,7 @@ def notes(run: Run) -> list[Html]:
             tag("p", "The front has no knee: it bends nowhere so much that one network stands out as a compromise.")
         )
     if confirmed.is_begun(run):
-        found.append(tag("p", tied(" ".join(confirmed.sentences(run)))))
+        found.append(tag("p", *_with_code(tied(" ".join(confirmed.sentences(run))))))
     return [*found, tag("p", tied(f"{answer.caveat(run)} {MACS} {NETWORKS}"), class_="quiet")]
 
 
@@ -263,11 +263,9 @@ def facts(caption: str, facts: Mapping[str, object]) -> Html:
 
 def _value(value: object) -> str:
     if isinstance(value, (list, tuple)):
-        said = ", ".join(str(item) for item in value[:MAX_LIST])
+        said = ", ".join(map(format_setting, value[:MAX_LIST]))
         return said if len(value) <= MAX_LIST else f"{said} and {len(value) - MAX_LIST:,} more"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
+    return format_setting(value)
 
 
 def _stopping(policy: Mapping[str, object]) -> str:
@@ -293,6 +291,11 @@ def _percent(trial: Trial) -> str:
 
 def _path(run: Run) -> str:
     return shlex.quote(shown(run.path))
+
+
+def _with_code(text: str) -> list[str]:
+    """What stands between backticks as code."""
+    return [tag("code", part) if place % 2 else part for place, part in enumerate(text.split("`"))]
 
 
 def tied(text: str) -> str:
