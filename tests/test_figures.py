@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 
 import pytest
@@ -15,6 +16,8 @@ from nas.analysis.rungs import rung_correlation
 from nas.analysis.sample import sample
 from nas.errors import UsageError
 from nas.report import figures
+from nas.report.figures import labels
+from nas.report.figures.trials import PLOT
 from nas.report.theme import LIGHT
 
 
@@ -145,3 +148,31 @@ def test_hostile_names_of_knobs_stay_text():
     for name in ("importance", "marginals", "parallel-coordinates"):
         assert "<script" not in figures.FIGURES[name](hostile).to_json()
     assert "<img" not in figures.pairs(hostile, HOSTILE, "block").to_json()
+
+
+def test_labels_stand_neither_on_one_another_nor_on_a_staircase():
+    names = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+    figure = figures.accuracy_against(searched_run(60, baselines=names), "params")
+    trace = next(trace for trace in figure.data if trace.name == "baseline")
+    (left, right), (bottom, top) = figure.layout.xaxis.range, figure.layout.yaxis.range
+    wide, high = PLOT
+    places = [
+        (wide * (math.log10(x) - left) / (right - left), high * (top - y) / (top - bottom))
+        for x, y in zip(trace.x, trace.y, strict=True)
+    ]
+    boxes = [labels.box(at, side, 60, 13) for at, side in zip(places, trace.textposition, strict=True)]
+    for k, (a, b, c, d) in enumerate(boxes):
+        assert all(not (a < g and e < c and b < h and f < d) for e, f, g, h in boxes[:k])
+
+
+def test_a_label_avoids_what_is_there():
+    size = (400.0, 300.0)
+    assert labels.sides([(100, 100)], ["net"], [], size) == ["bottom right"]
+    assert labels.sides([(350, 100)], ["net"], [], size) == ["bottom left"]
+    assert labels.sides([(100, 295)], ["net"], [], size) == ["top right"]  # below would be outside
+    line = labels.along([(0, 115), (200, 115)])
+    assert labels.sides([(100, 100)], ["net"], line, size) == ["top right"]
+    assert labels.sides([(100, 100), (104, 102)], ["one", "two"], [], size) == ["bottom right", "top right"]
+    crowd = labels.sides([(200, 150)] * 9, ["a network"] * 9, [], size)
+    assert len(set(crowd[:6])) == 6  # beside, above and below, on either side
+    assert crowd[8] == ""

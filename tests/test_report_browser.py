@@ -421,3 +421,37 @@ def test_a_finger_scrolls_past_the_charts(visit):
     page = visit("done", NARROW, has_touch=True, is_mobile=True)
     assert page.evaluate("document.getElementById('explorer')._fullLayout.dragmode") is False
     assert page.locator(".modebar button").count() == 0
+
+
+LABELS = """() => [...document.querySelectorAll('#explorer .textpoint text')].map((text) => {
+    const { left, top, right, bottom } = text.getBoundingClientRect();
+    return [left, top, right, bottom];
+})"""
+
+
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["1280", "390"])
+@pytest.mark.parametrize("measure", ["accuracy", "error"])
+def test_labels_of_baselines_do_not_lie_on_one_another(open_page, tmp_path, viewport, measure):
+    names = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+    run = searched_run(60, baselines=names)
+    level = max(
+        trial.accuracy for trial in run.complete()
+    )  # all at one height, where they were written over one another
+    level_run = tuple(
+        dataclasses.replace(trial, accuracy=level, values=(level, *trial.values[1:])) if trial.label else trial
+        for trial in run.trials
+    )
+    path = write(dataclasses.replace(run, trials=level_run), tmp_path / "report.html")
+    page = open_page(path.as_uri(), viewport)
+    page.wait_for_function(DRAWN)
+    page.select_option("#explorer-measure", measure)
+    page.wait_for_function(f"() => document.querySelector('#explorer .ytitle').textContent.includes('{measure}')")
+    page.wait_for_function(
+        f"() => ({LABELS})().length >= {5 if viewport == WIDE else 3}"
+    )  # where one has no room, it is left out
+    boxes = page.evaluate(LABELS)
+    for k, (left, top, right, bottom) in enumerate(boxes):
+        for a, b, c, d in boxes[:k]:
+            assert not (a < right - 1 and left < c - 1 and b < bottom - 3 and top < d - 3)
+        assert left >= 0
+        assert right <= viewport["width"]

@@ -37,6 +37,7 @@ SCRIPTS = (
     "diagram",
     "detail",
     "budget",
+    "labels",
     "explorer",
     "trials",
     "live",
