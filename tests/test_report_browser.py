@@ -306,6 +306,30 @@ def test_the_table_as_csv(visit, run, tmp_path):
     ]
 
 
+def test_the_table_as_csv_computes_nothing_in_a_spreadsheet(open_page, tmp_path):
+    run = searched_run(9, baselines=("resnet20",))
+    (baseline, *others) = run.trials
+    odd = dataclasses.replace(baseline, label="=1+1", reason="@SUM(A1)")
+    path = write(dataclasses.replace(run, trials=(odd, *others)), tmp_path / "report.html")
+    page = open_page(path.as_uri())
+    page.wait_for_function(DRAWN)
+    with page.expect_download() as download:
+        page.click("#trials-csv")
+    download.value.save_as(tmp_path / "trials.csv")
+    with (tmp_path / "trials.csv").open(encoding="utf-8", newline="") as file:
+        first = next(csv.DictReader(file))
+    assert (first["number"], first["label"], first["reason"]) == ("-1", "'=1+1", "'@SUM(A1)")
+
+
+def test_each_click_on_a_heads_column_sorts_anew(visit, run):
+    page = visit()
+    first = "#trials-body tr[data-place='0'] th"
+    before = page.text_content(first)
+    page.click("#trials-table [data-sort=name]")
+    assert page.text_content(first) != before
+    assert page.get_attribute("#trials-table th[data-column=name]", "aria-sort") == "descending"
+
+
 def test_numbers_are_written_as_everywhere(visit):
     page = visit()
     shares = (

@@ -34,7 +34,7 @@ def sides(
         choices = [f"{vertical} {horizontal}" for horizontal in inward for vertical in VERTICAL]
         choices += ["bottom center", "top center"]
         others = [other for other in (*points, *marks) if other != (x, y)]
-        free = []
+        free: list[tuple[int, int, str, Box]] = []
         for side in choices:
             own = box((x, y), side, LETTER * font * len(texts[k]), font)
             if not any(_meet(own, other) for other in placed):
