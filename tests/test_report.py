@@ -127,6 +127,13 @@ def test_learning_curves_hold_every_epoch(run):
     assert set(shown_in(figure, "front").customdata) - {None} == front
 
 
+def test_a_single_point_has_no_axis_below_nothing_and_above_all():
+    trial = make_trial(0, "complete", zoo.get("resnet20"), 0.3)
+    once = dataclasses.replace(trial, epochs=(dataclasses.replace(trial.epochs[-1], number=1),))
+    low, high = figures.learning_curves(make_run([once])).layout.yaxis.range
+    assert 0 <= low < trial.accuracy < high <= 1
+
+
 def test_hypervolume_is_the_runs(run):
     trace = figures.hypervolume(run).data[0]
     history = run.hypervolume_history()

@@ -31,13 +31,14 @@ if TYPE_CHECKING:
 Builder: TypeAlias = "Callable[[Run], Content]"
 
 MAX_FINDINGS = 8
+CELL, RAILS = 2.6, 38  # rem: of a cell of two knobs' values, of all rails; narrower, their words lie on one another
 TARGETS = 2  # importances that are drawn; those for all targets are in the table
 
 
-def _chart(name: str, figure: Any, label: str, caption: str) -> Chart:
+def _chart(name: str, figure: Any, label: str, caption: str, rem: float = 0) -> Chart:
     from nas.report.page import Chart  # the page lists these sections
 
-    return Chart(name, figure, label, caption)
+    return Chart(name, figure, label, caption, rem)
 
 
 def importance(run: Run) -> Content:
@@ -117,13 +118,15 @@ def values(run: Run) -> Content:
         )
     ]
     if len(found.knobs) > 1:
+        cells = figures.pairs(run)
         charts.append(
             _chart(
                 "pairs",
-                figures.pairs(run),
+                cells,
                 "Chart of mean accuracy at matched cost by the values of two knobs.",
                 "Blue cells do better than their costs let expect, orange ones worse. Rows that are alike mean that the two knobs"
                 " can be chosen apart.",
+                rem=12 + CELL * len(cells.data[0].x),
             )
         )
     return [*words, *charts, tag("p", note, class_="quiet")]
@@ -139,7 +142,9 @@ def lines(run: Run) -> Content:
             "lines",
             figures.parallel_coordinates(run),
             f"Chart of {len(found)} trials as lines through their costs, knobs and accuracy; {int(found.front.sum())} are on the front.",
-            "Where the strong lines pass one rail at one place, the front agrees on that value; where they fan out, it is free.",
+            "Where the strong lines pass one rail at one place, the front agrees on that value; where they fan out, it is free."
+            " A line breaks at a knob that its network does not have.",
+            rem=RAILS,
         )
     ]
 

@@ -78,7 +78,7 @@ def rung_correlation(run: Run) -> go.Figure:
             go.Scatter(
                 x=epochs
                 if len(epochs) > 1
-                else [1 + 0.02 * number],  # beside each other, lest one bar lies on the other
+                else [1 + 0.004 * number],  # beside each other, lest one bar lies on the other
                 y=[value for value, *_ in values],
                 customdata=[[low, high, epoch] for (_, low, high), epoch in zip(values, epochs, strict=True)],
                 mode="lines+markers",

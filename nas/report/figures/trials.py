@@ -129,6 +129,9 @@ def learning_curves(run: Run) -> go.Figure:
     if not curves:
         return say(figure, "no epoch has been trained yet")
     whole_numbers(figure, 1, max(trial.epochs[-1].number for trial in curves))
+    ends = [extreme(epoch.accuracy for trial in curves for epoch in trial.epochs) for extreme in (min, max)]
+    if ends[0] == ends[1]:  # Plotly's own range would be from -1 to +1 about it
+        figure.update_yaxes(range=_padded(ends, least=0.02))
     on_front = {trial.number for trial in run.front()}
 
     def lines(shown: Sequence[Trial], role: str, name: str, **line: Any) -> None:
