@@ -183,6 +183,20 @@ def test_importance_tells_the_knobs_that_cost_and_of_noise_none():
     assert sum(map(bool, telling)) <= 2
 
 
+def test_several_importances_at_once_are_those_of_one_after_the_other():
+    """Floors are shared where the best quarters are as large; a shuffle picks others then, from the same distribution."""
+    found = synthetic(120, 2, effect=0.03)
+    wanted = [importance.GAP, "accuracy", "params"]
+    together = importance.importances(found, wanted)
+    alone = [importance.importance(found, target) for target in wanted]
+    assert [one.values for one in together] == [one.values for one in alone]
+    assert together[0].floor == alone[0].floor == together[2].floor
+    assert together[2].telling == alone[2].telling
+    tied = dataclasses.replace(found, accuracy=np.round(found.accuracy, 2))
+    apart = importance.importances(tied, wanted)
+    assert apart[1].floor == importance.importance(tied, "accuracy").floor
+
+
 def test_importance_needs_trials_and_known_names():
     found = synthetic(importance.LEAST - 1, 0)
     assert importance.importance(found, "accuracy") is None
