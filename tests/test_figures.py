@@ -127,6 +127,17 @@ def test_the_interval_of_a_single_early_epoch_is_seen():
         assert trace.error_y.arrayminus[0] == pytest.approx(value - low)
 
 
+def test_a_short_search_is_told_in_minutes():
+    run = lawful_run(30)
+    figure = figures.hypervolume_over_time(run)
+    assert figure.layout.xaxis.title.text == "worker-minutes of training"
+    assert figure.data[0].x[-1] == pytest.approx(sum(trial.seconds for trial in run.trials) / 60)
+    long = tuple(dataclasses.replace(trial, seconds=3600.0) for trial in run.trials)
+    figure = figures.hypervolume_over_time(dataclasses.replace(run, trials=long))
+    assert figure.layout.xaxis.title.text == "worker-hours of training"
+    assert figure.data[0].x[-1] == pytest.approx(30)
+
+
 def test_time_spent_is_all_of_it():
     run = lawful_run(25, stopped=3)
     bars = figures.time_spent(run).data

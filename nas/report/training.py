@@ -308,9 +308,7 @@ def _matrix(found: Found) -> Chart:
         f"Chart of the confusion matrix of {len(found.classes)} classes; its most frequent mistakes are listed above."
     )
     side = 0.95 * len(found.classes) + 11
-    return Sized(
-        "confusion", figures.matrix(found), label, caption, height_rem=max(26.0, side), rem=max(20.0, side)
-    )
+    return Sized("confusion", figures.matrix(found), label, caption, height_rem=max(26.0, side), rem=max(20.0, side))
 
 
 # -- the training --------------------------------------------------------------------------------------------------------

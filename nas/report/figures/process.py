@@ -22,11 +22,13 @@ MAX_POINTS = 2000  # of a line that only rises
 
 
 def hypervolume_over_time(run: Run) -> go.Figure:
-    """Hypervolume over the hours that all trials took, summed over workers: GPU-hours where their share of a GPU is known."""
+    """Hypervolume over the hours, or minutes, that all trials took, summed over workers: of GPUs where their share of one is known."""
     import plotly.graph_objects as go
 
     found = progress(run)
-    figure = blank(f"{found.unit} of training", "hypervolume")
+    short = len(found.hours) > 0 and found.hours[-1] <= 2
+    unit, hours = (found.unit.replace("hours", "minutes"), 60 * found.hours) if short else (found.unit, found.hours)
+    figure = blank(f"{unit} of training", "hypervolume")
     figure.update_yaxes(rangemode="tozero")
     n = len(found.volume)
     if not n:
@@ -35,19 +37,19 @@ def hypervolume_over_time(run: Run) -> go.Figure:
     kept = [k for k in range(n) if k in (0, n - 1) or n <= MAX_POINTS or found.volume[k] != found.volume[k - 1]]
     figure.add_trace(
         go.Scatter(
-            x=[float(found.hours[k]) for k in kept],
+            x=[float(hours[k]) for k in kept],
             y=[float(found.volume[k]) for k in kept],
             mode="lines" if n > 1 else "markers",
             name="hypervolume",
             meta="front",
             line={"shape": "hv", "color": theme.LIGHT["front"], "width": 2},
             marker={"color": theme.LIGHT["front"]},
-            hovertemplate=f"%{{x:.3g}} {found.unit}: %{{y:.4g}}<extra></extra>",
+            hovertemplate=f"%{{x:.3g}} {unit}: %{{y:.4g}}<extra></extra>",
             showlegend=False,
         )
     )
     figure.update_xaxes(rangemode="tozero")
-    return titled(figure, f"{counted(n, 'complete trial')}, {found.hours[-1]:.3g} {found.unit}")
+    return titled(figure, f"{counted(n, 'complete trial')}, {hours[-1]:.3g} {unit}")
 
 
 def rung_correlation(run: Run) -> go.Figure:
