@@ -335,6 +335,11 @@ def test_a_sample_is_the_runs_complete_trials():
     assert list(found.knobs) == sorted(found.knobs, key=lambda key: key[:6] if key.startswith("stage") else "")
 
 
+@pytest.mark.parametrize("n", [30, 40, 50, 60, 80, 100, 120, 200])
+def test_near_the_front_is_a_quarter(n):
+    assert synthetic(n, 0).near.mean() == pytest.approx(0.25, abs=0.02)
+
+
 def test_residuals_know_the_law_of_cost():
     found = sample(lawful_run(200, noise=0.0, by_cost=0.05))
     assert np.abs(found.residual).max() < 0.002
