@@ -57,6 +57,8 @@ def report(
     from nas.report import write
     from nas.text import shown
 
+    if stopping_report and (kind != "html" or len(runs) > 1):
+        raise UsageError("--stopping-report: goes with the page of one run")
     if kind != "html":
         if len(runs) > 1:
             raise UsageError(f"--format {kind}: of one run; several are compared as html")
