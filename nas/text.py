@@ -71,6 +71,13 @@ def format_percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
+def format_setting(value: object) -> str:
+    """A setting as it was meant: 0.3 where a product of floats is 0.30000000000000004; yes and no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
 def points(share: float, other: float) -> float:
     """How many percentage points `share` lies above `other`, as the difference of the two as they are written."""
     return round(float(format_percent(share)) - float(format_percent(other)), 2)

@@ -20,6 +20,8 @@ from nas.analysis.sample import ABSENT, Factor, Sample, sample
 from nas.analysis.volume import progress
 from nas.errors import UsageError
 from nas.knobs import Knob
+from nas.report import figures
+from nas.report.analysis_sections import _verdict
 
 
 def synthetic(n: int, seed: int, *, effect: float = 0.0, interaction: float = 0.0, noise: float = 0.01) -> Sample:
@@ -120,6 +122,21 @@ def test_what_matters_is_found_and_called_by_its_size():
     assert row.trials == int((found.knobs["bad"].codes == 0).sum())
 
 
+def test_a_finding_is_told_only_where_ranks_and_means_agree():
+    """`bad` 0 ranks lower; but one training of the others that came to nothing makes their mean the lower one."""
+    found = synthetic(200, 0, effect=0.01, noise=0.005)
+    assert next(row for row in findings(marginals(found)) if row.knob == "bad").better is False
+    accuracy = found.accuracy.copy()
+    accuracy[np.flatnonzero(found.knobs["bad"].codes == 1)[:4]] = 0.0
+    rows = [row for row in marginals(dataclasses.replace(found, accuracy=accuracy)) if row.knob == "bad"]
+    first = rows[0]
+    assert first.q_worth < 0.05
+    assert first.p_worse < first.p_better
+    assert first.worth > 0
+    assert first.better is None
+    assert first not in findings(rows)
+
+
 def test_a_knob_that_only_costs_is_no_finding():
     """`wide` decides the accuracy of these trials, but by nothing that its cost does not account for."""
     found = synthetic(300, 3)
@@ -154,13 +171,30 @@ def test_the_knob_that_decides_is_the_most_important(method):
     assert set(found.values) == set(KNOBS)
 
 
-def test_importance_of_a_cost_has_no_noise_and_of_noise_no_knob():
+def test_importance_tells_the_knobs_that_cost_and_of_noise_none():
     found = synthetic(150, 1)
-    cost = importance.importance(found, "params")
-    assert cost.floor is None
-    assert set(list(cost.values)[:2]) == {"wide", "deep"}
+    assert set(importance.importance(found, "params").telling) == {"wide", "deep"}
+    free = [synthetic(60, seed) for seed in range(8)]
+    free = [dataclasses.replace(one, costs={"params": np.random.default_rng(k).permutation(one.costs["params"])})
+            for k, one in enumerate(free)]  # fmt: skip
+    assert sum(bool(importance.importance(one, "params").telling) for one in free) <= 2
+    assert importance.importance(found, "params", noise=False).floor is None
     telling = [importance.importance(synthetic(60, seed), importance.GAP).telling for seed in range(5)]
     assert sum(map(bool, telling)) <= 2
+
+
+def test_several_importances_at_once_are_those_of_one_after_the_other():
+    """Floors are shared where the best quarters are as large; a shuffle picks others then, from the same distribution."""
+    found = synthetic(120, 2, effect=0.03)
+    wanted = [importance.GAP, "accuracy", "params"]
+    together = importance.importances(found, wanted)
+    alone = [importance.importance(found, target) for target in wanted]
+    assert [one.values for one in together] == [one.values for one in alone]
+    assert together[0].floor == alone[0].floor == together[2].floor
+    assert together[2].telling == alone[2].telling
+    tied = dataclasses.replace(found, accuracy=np.round(found.accuracy, 2))
+    apart = importance.importances(tied, wanted)
+    assert apart[1].floor == importance.importance(tied, "accuracy").floor
 
 
 def test_importance_needs_trials_and_known_names():
@@ -196,6 +230,15 @@ def test_matching_removes_what_cost_explains():
     assert abs(curves[0].quantiles[0.5][0] - curves[1].quantiles[0.5][0]) < 0.015
 
 
+def test_of_one_set_nothing_is_matched_and_no_figure_says_so():
+    found = synthetic(150, 0)
+    curve = edf.edf(found).curves[0]
+    assert curve.share == pytest.approx([np.mean(1 - found.accuracy <= error) for error in curve.errors])
+    run = lawful_run(60)
+    assert figures.edf(run).layout.title.text == "n = 60, 95 % band"
+    assert "parameters matched in" in figures.edf(run, by="block").layout.title.text
+
+
 def test_an_edf_is_one_and_its_band_holds_it():
     found = synthetic(100, 0)
     curve = edf.edf(found).curves[0]
@@ -222,6 +265,21 @@ def test_rung_correlations_are_scipys():
         assert rung.spearman[0] == pytest.approx(stats.spearmanr(early, curves[:, -1]).statistic)
         assert rung.kendall[0] == pytest.approx(stats.kendalltau(early, curves[:, -1]).statistic)
         assert rung.spearman[1] < rung.spearman[0] < rung.spearman[2]
+
+
+@pytest.mark.parametrize(
+    ("spans", "said"),
+    [
+        (((0.1, 0.5), (0.6, 0.9), (0.85, 0.95)), "Up to epoch 1, ρ is surely below 0.8. From epoch 3 on, ρ is surely above 0.8"),
+        (((0.85, 0.95), (0.7, 0.9)), "Whether ρ is above 0.8 before the last epoch, so few trials can't tell."),
+        (((0.08, 0.95),), "so few trials can't tell."),
+        (((0.1, 0.3), (0.2, 0.4)), "Up to epoch 2, ρ is surely below 0.8."),
+        (((0.8, 0.9), (0.82, 0.9)), "From epoch 1 on, ρ is surely above 0.8: stopping there loses little."),
+    ],
+)  # fmt: skip
+def test_what_early_epochs_tell_is_said_as_surely_as_it_is_known(spans, said):
+    rungs_ = [rungs.Rung(k, ((a + b) / 2, a, b), (0.5, 0.4, 0.6)) for k, (a, b) in enumerate(spans, 1)]
+    assert said in _verdict(rungs_)
 
 
 def test_rung_correlations_need_trials_and_count_the_stopped():
@@ -275,6 +333,11 @@ def test_a_sample_is_the_runs_complete_trials():
         assert (code == ABSENT) == ("stage1.cardinality" not in trial.choices)
         assert code == ABSENT or grouped.values[code] == trial.choices["stage1.cardinality"]
     assert list(found.knobs) == sorted(found.knobs, key=lambda key: key[:6] if key.startswith("stage") else "")
+
+
+@pytest.mark.parametrize("n", [30, 40, 50, 60, 80, 100, 120, 200])
+def test_near_the_front_is_a_quarter(n):
+    assert synthetic(n, 0).near.mean() == pytest.approx(0.25, abs=0.02)
 
 
 def test_residuals_know_the_law_of_cost():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 
 import pytest
@@ -11,9 +12,12 @@ from helpers_analysis import lawful_run
 from helpers_report import HOSTILE, hostile_run, make_run, searched_run
 
 import nas.report
+from nas.analysis.rungs import rung_correlation
 from nas.analysis.sample import sample
 from nas.errors import UsageError
 from nas.report import figures
+from nas.report.figures import labels
+from nas.report.figures.trials import PLOT
 from nas.report.theme import LIGHT
 
 
@@ -112,6 +116,28 @@ def test_lines_of_the_front_are_all_drawn():
     assert strong.x.count(None) if isinstance(strong.x, list) else sum(x is None for x in strong.x) == len(run.front())
 
 
+def test_the_interval_of_a_single_early_epoch_is_seen():
+    run = lawful_run(30, noise=0.02, epochs=2)
+    (rung,) = rung_correlation(run).rungs
+    figure = figures.rung_correlation(run)
+    drawn = [trace for trace in figure.data if trace.name != "band"]
+    assert all(figure.layout.xaxis.range[0] < trace.x[0] < figure.layout.xaxis.range[1] - 0.01 for trace in drawn)
+    for trace, (value, low, high) in zip(drawn, (rung.spearman, rung.kendall), strict=True):
+        assert trace.error_y.array[0] == pytest.approx(high - value)
+        assert trace.error_y.arrayminus[0] == pytest.approx(value - low)
+
+
+def test_a_short_search_is_told_in_minutes():
+    run = lawful_run(30)
+    figure = figures.hypervolume_over_time(run)
+    assert figure.layout.xaxis.title.text == "worker-minutes of training"
+    assert figure.data[0].x[-1] == pytest.approx(sum(trial.seconds for trial in run.trials) / 60)
+    long = tuple(dataclasses.replace(trial, seconds=3600.0) for trial in run.trials)
+    figure = figures.hypervolume_over_time(dataclasses.replace(run, trials=long))
+    assert figure.layout.xaxis.title.text == "worker-hours of training"
+    assert figure.data[0].x[-1] == pytest.approx(30)
+
+
 def test_time_spent_is_all_of_it():
     run = lawful_run(25, stopped=3)
     bars = figures.time_spent(run).data
@@ -135,3 +161,31 @@ def test_hostile_names_of_knobs_stay_text():
     for name in ("importance", "marginals", "parallel-coordinates"):
         assert "<script" not in figures.FIGURES[name](hostile).to_json()
     assert "<img" not in figures.pairs(hostile, HOSTILE, "block").to_json()
+
+
+def test_labels_stand_neither_on_one_another_nor_on_a_staircase():
+    names = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+    figure = figures.accuracy_against(searched_run(60, baselines=names), "params")
+    trace = next(trace for trace in figure.data if trace.name == "baseline")
+    (left, right), (bottom, top) = figure.layout.xaxis.range, figure.layout.yaxis.range
+    wide, high = PLOT
+    places = [
+        (wide * (math.log10(x) - left) / (right - left), high * (top - y) / (top - bottom))
+        for x, y in zip(trace.x, trace.y, strict=True)
+    ]
+    boxes = [labels.box(at, side, 60, 13) for at, side in zip(places, trace.textposition, strict=True)]
+    for k, (a, b, c, d) in enumerate(boxes):
+        assert all(not (a < g and e < c and b < h and f < d) for e, f, g, h in boxes[:k])
+
+
+def test_a_label_avoids_what_is_there():
+    size = (400.0, 300.0)
+    assert labels.sides([(100, 100)], ["net"], [], size) == ["bottom right"]
+    assert labels.sides([(350, 100)], ["net"], [], size) == ["bottom left"]
+    assert labels.sides([(100, 295)], ["net"], [], size) == ["top right"]  # below would be outside
+    line = labels.along([(0, 115), (200, 115)])
+    assert labels.sides([(100, 100)], ["net"], line, size) == ["top right"]
+    assert labels.sides([(100, 100), (104, 102)], ["one", "two"], [], size) == ["bottom right", "top right"]
+    crowd = labels.sides([(200, 150)] * 9, ["a network"] * 9, [], size)
+    assert len(set(crowd[:6])) == 6  # beside, above and below, on either side
+    assert crowd[8] == ""

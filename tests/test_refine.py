@@ -134,6 +134,8 @@ def test_the_command(run, read, tmp_path):
 def test_nothing_to_narrow_writes_nothing(read, tmp_path):
     read(lawful_run(20))
     assert "nothing to narrow" in output("refine", "somewhere")
+    read(lawful_run(1))
+    assert "The evidence of 1 complete trial speaks" in output("refine", "somewhere")
     assert json.loads(output("refine", "somewhere", "--json"))["written"] == []
     assert list(tmp_path.iterdir()) == []
 

@@ -13,6 +13,7 @@ from helpers_report import (
     EPOCHS,
     HOSTILE,
     Page,
+    confirmed_run,
     data_of,
     epochs_to,
     hostile_run,
@@ -22,11 +23,14 @@ from helpers_report import (
 )
 
 from nas import zoo
+from nas.analysis.accounting import account
 from nas.errors import NasError, UsageError
+from nas.ranking import contenders
 from nas.records import Trial
-from nas.report import answer, figures, write
+from nas.report import answer, confirmed, figures, write
 from nas.report.analysis_sections import ANALYSIS
 from nas.report.figures import trials as trial_figures
+from nas.report.formats import as_markdown
 from nas.report.page import page
 from nas.run import Run
 from nas.text import describe, format_count, format_percent, format_seconds
@@ -121,6 +125,13 @@ def test_learning_curves_hold_every_epoch(run):
     assert len(figure.data) <= 4  # merged: a trace a trial is slow
     front = {trial.name for trial in run.front() if not trial.label}
     assert set(shown_in(figure, "front").customdata) - {None} == front
+
+
+def test_a_single_point_has_no_axis_below_nothing_and_above_all():
+    trial = make_trial(0, "complete", zoo.get("resnet20"), 0.3)
+    once = dataclasses.replace(trial, epochs=(dataclasses.replace(trial.epochs[-1], number=1),))
+    low, high = figures.learning_curves(make_run([once])).layout.yaxis.range
+    assert 0 <= low < trial.accuracy < high <= 1
 
 
 def test_hypervolume_is_the_runs(run):
@@ -270,6 +281,21 @@ def test_time_is_accounted_for(run, html):
     ]
 
 
+def test_the_time_of_a_confirmation_is_accounted_for():
+    run = confirmed_run()
+    again = [repeat.seconds for trial in run.trials for repeat in trial.repeats]
+    trained = sum(trial.seconds for trial in run.trials)
+    found = Page(page(run))
+    rows = {row[0]: row for row in found.rows("Time on the workers")}
+    assert rows["further seeds"][1:4] == [str(len(again)), "–", format_seconds(sum(again))]
+    assert rows["the search"][1:4] == ["62", str(sum(len(t.epochs) for t in run.trials)), format_seconds(trained)]
+    assert rows["all"][3] == format_seconds(trained + sum(again))
+    bars = {name: x for bar in figures.time_spent(run).data for name, x in zip(bar.y, bar.x, strict=True)}
+    assert bars["further seeds"] * 60 == pytest.approx(sum(again))
+    assert account(run).unaccounted is account(run.as_searched()).unaccounted is False
+    assert f"Of {format_seconds(account(run).seconds)} of workers" in found.words
+
+
 def test_provenance_is_there(run, html):
     words = Page(html).words
     for fact in (
@@ -283,15 +309,42 @@ def test_provenance_is_there(run, html):
         assert fact in words
 
 
-def compared(baseline: float, *others: tuple[str, float]) -> str:
-    """The words on a run of resnet20 with this accuracy and of some networks with theirs."""
+def test_settings_are_written_without_the_tails_of_floats(run):
+    recipe = {**run.config["recipe"], "warmup_epochs": 0.1 * 3}
+    odd = dataclasses.replace(run, config={**run.config, "recipe": recipe})
+    for text in (Page(page(odd)).words, as_markdown(odd)):
+        assert "0.3" in text
+        assert "0.3000" not in text
+
+
+def test_one_network_is_no_networks():
+    run = next(run for run in (confirmed_run(1, seed, baselines=()) for seed in range(9)) if run.front())
+    words = " ".join(confirmed.sentences(run))
+    assert "By means the front is that of the search, 1 network." in words
+    once = [dataclasses.replace(trial, repeats=trial.repeats[:1]) for trial in run.trials]
+    words = " ".join(confirmed.sentences(dataclasses.replace(run, trials=tuple(once))))
+    assert "Of the front's 1 network 0 are trained" in words
+
+
+def test_sentences_begin_with_a_capital_and_commands_are_code():
+    run = confirmed_run(seed=1)
+    rivals = contenders(run.complete(), run.front(), max(run.fall().mean, 0.0))
+    assert rivals
+    found = Page(page(run))
+    assert f". Trial {rivals[0].number}" in found.words
+    assert any(text.startswith("nas confirm") for _, text in found.find("code"))
+    assert "`" not in found.words.partition("All trials")[2].partition("How to repeat it")[0]
+
+
+def compared(baseline: float, *others: tuple[str, float], name: str = "resnet20") -> str:
+    """The words on a run of a baseline with this accuracy and of some networks with theirs."""
 
     def trained(number: int, name: str, accuracy: float, label: str = "") -> Trial:
         trial = make_trial(number, "complete", zoo.get(name), 0.5, label=label)
         return dataclasses.replace(trial, accuracy=accuracy, values=(accuracy, *trial.values[1:]))
 
     trials = [trained(k, name, accuracy) for k, (name, accuracy) in enumerate(others)]
-    return Page(page(make_run([trained(-1, "resnet20", baseline, "resnet20"), *trials]))).words
+    return Page(page(make_run([trained(-1, name, baseline, name), *trials]))).words
 
 
 def test_a_baseline_is_beaten_only_where_that_is_true():
@@ -306,6 +359,17 @@ def test_a_baseline_is_beaten_only_where_that_is_true():
     words = compared(0.9172, ("resnet56", 0.95))
     assert "No complete trial has as few parameters and MACs as resnet20 (91.72 %)." in words
     assert "better:" not in words
+
+
+def test_a_smaller_network_that_is_as_accurate_is_named():
+    words = compared(0.9172, ("resnet20", 0.9172), name="resnet56")
+    assert "No trial with no more parameters and MACs than resnet56 beats its 91.72 %." in words
+    assert "Trial 0 is at least as accurate (91.72 %) with 32 % of the parameters (269.7 k against 853.0 k)." in words
+    assert "It has 32 % of the parameters" in compared(0.9172, ("resnet20", 0.92), name="resnet56")
+
+
+def test_a_small_share_keeps_its_digits():
+    assert "It has 0.39 % of the parameters" in compared(0.3, ("resnet20", 0.92), name="wide_resnet50_2")
 
 
 def test_a_gain_that_may_be_chance_is_called_so():

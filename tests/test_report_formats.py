@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import gc
 import io
 import json
 from pathlib import Path
@@ -116,3 +117,12 @@ def test_images(folder, tmp_path, kind):
 
         with Image.open(path) as image:
             assert image.size == (formats.WIDTH * formats.SCALE, formats.HEIGHT * formats.SCALE)
+
+
+def test_the_collector_of_garbage_rests_for_the_command_alone(folder, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(formats, "write_as", lambda *_: seen.append(gc.isenabled()) or [])
+    output("report", folder, "--format", "md", "--out", tmp_path / "run.md")
+    assert seen == [False]
+    refusal("report", folder, "--figure", "edf")
+    assert gc.isenabled()

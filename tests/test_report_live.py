@@ -22,6 +22,7 @@ from nas.errors import UsageError
 from nas.files import write_json
 from nas.jobs import RESULT
 from nas.opening import open_study
+from nas.repeats import repeat_folder
 from nas.report.live import Server, version
 from nas.run import load_run
 from nas.settings import Settings
@@ -232,3 +233,39 @@ def test_the_page_follows_the_run_and_keeps_what_the_reader_did(browser, tmp_pat
         assert not troubles
         context.close()
     assert not troubles
+
+
+@pytest.mark.browser
+def test_the_page_follows_a_confirmation(browser, tmp_path):
+    folder = make_run(tmp_path / "run", trials=10)
+    with serving(folder) as server:
+        context = browser.new_context(viewport=WIDE)
+        page = context.new_page()
+        page.goto(server.url)
+        page.wait_for_selector("#explorer[data-cloud]", timeout=60_000)
+        page.wait_for_selector("#detail h3")
+        assert page.locator("#detail .again").count() == 0
+        assert not page.is_checked("#explorer-bars")
+        for trial in load_run(folder).to_confirm(0.0):
+            for seed in (1, 2):
+                place = repeat_folder(folder, trial, seed)
+                place.mkdir(parents=True)
+                result = {
+                    "digest": trial.digest,
+                    "state": "complete",
+                    "accuracy": 0.5 + seed / 100,
+                    "reason": "",
+                    "seconds": 2.0,
+                    "finished": 1.7e9,
+                }
+                write_json(place / RESULT, result)
+        assert load_run(folder).by_means
+        page.wait_for_function(
+            "() => document.querySelector('#detail .again')?.textContent.includes('from further seeds: 51.00, 52.00')",
+            timeout=60_000,
+        )
+        page.wait_for_function(
+            "() => document.querySelector('#against-cost figcaption').textContent.startsWith('Points with an error bar')"
+        )
+        assert page.is_checked("#explorer-bars")
+        context.close()

@@ -100,8 +100,10 @@ def test_networks_that_both_trained(pair):
     trial = pair[0].best()
     again = dataclasses.replace(trial, number=500, accuracy=trial.accuracy - 0.01)
     other = dataclasses.replace(pair[1], trials=(*pair[1].trials, again))
-    words = Page(runs.page([pair[0], other])).words
-    assert "networks were trained by more than one run" in words
+    assert "networks were trained by more than one run" in Page(runs.page([pair[0], other])).words
+    searched = tuple(one for one in pair[1].trials if not one.label)
+    words = Page(runs.page([pair[0], dataclasses.replace(pair[1], trials=(*searched, again))])).words
+    assert "1 network was trained by more than one run; in %. The accuracies differ by 1.00 points." in words
     assert format_percent(again.accuracy) in words
 
 

@@ -142,3 +142,11 @@ def test_the_figure_for_papers_has_the_same_bars(run):
     assert {trace.name for trace in figures.accuracy_against(run.as_searched(), "params").data} == {
         trace.name for trace in figure.data
     } - {"best in the search"}
+
+
+def test_the_table_of_the_front_is_seen_whole_on_a_laptop(open_page, path):
+    page = open_page(path, WIDE)
+    wide, room = page.evaluate(
+        "() => { const t = document.querySelector('#front .scroll'); return [t.scrollWidth, t.clientWidth]; }"
+    )
+    assert wide <= room

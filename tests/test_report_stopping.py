@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers_cli import nas_, output
+from helpers_cli import nas_, output, refusal
 from helpers_report import Page, searched_run
 from make_run import make_run
 from test_judge import searched
@@ -119,6 +119,8 @@ def test_the_command_line_says_it_too(folder, tmp_path):
     assert "Early stopping" not in path.read_text()
     output("report", whole, "--out", path, "--stopping-report")
     assert "Early stopping" in path.read_text()
+    for more in ((folder,), ("--format", "md")):  # where it would be of no effect
+        assert "goes with the page of one run" in refusal("report", whole, *more, "--stopping-report")
 
 
 def test_a_search_keeps_its_policy(tmp_path):

@@ -1,4 +1,4 @@
-"""What the workers' time went into: trainings by how they ended, and what was no training."""
+"""What the workers' time went into: trainings by how they ended, those of `nas confirm`, and what was no training."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ if TYPE_CHECKING:
     from nas.run import Run
 
 FATES = ("complete", "stopped", "failed", "running")
+AGAIN = "further seeds"
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Seconds of workers, and the trials that they were spent on (0 for what is no training)."""
+    """Seconds of workers, and the trials, or of `AGAIN` the trainings, that they were spent on (0 for what is no training)."""
 
     name: str
     seconds: float
@@ -25,7 +26,8 @@ class Account:
     """`items` are trainings, then, from the sessions that ended in order, orchestration and start-up.
 
     orchestration: workers' seconds between the search's first trial and its last that no training had; start-up: the
-    driver's, for all workers. A session that was killed has left no account of these two: `unaccounted`.
+    driver's, for all workers. A session that was killed has left no account of these two: `unaccounted`. Of `nas confirm` the
+    trainings alone are known.
     """
 
     items: tuple[Item, ...]
@@ -48,6 +50,9 @@ def account(run: Run) -> Account:
         if trials:
             items.append(Item(fate, sum(trial.seconds for trial in trials), len(trials)))
     trained = sum(item.seconds for item in items)
+    again = [repeat.seconds for trial in run.trials for repeat in trial.repeats]
+    if again:
+        items.append(Item(AGAIN, sum(again), len(again)))
     accounted = sum(float(session["training_seconds"]) for session in run.sessions)
     if run.sessions and items:
         capacity = sum(float(session["search_seconds"]) * float(session["workers"]) for session in run.sessions)

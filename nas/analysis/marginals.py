@@ -43,6 +43,17 @@ class Marginal:
     def tested(self) -> bool:
         return self.p_worse is not None
 
+    @property
+    def better(self) -> bool | None:
+        """Whether it does better than the others at matched cost, or worse, beyond chance; None where that can't be told.
+
+        Nor where the test's ranks and the means disagree, as one training that came to nothing makes them.
+        """
+        if self.q_worth is None or self.q_worth > FALSE_FINDINGS or self.p_better is None or self.p_worse is None:
+            return None
+        ranks_higher = self.p_better < self.p_worse
+        return ranks_higher if ranks_higher == (self.worth > 0) else None
+
 
 def marginals(sample: Sample) -> list[Marginal]:
     """A row for each value of each knob, in the order of the space."""
@@ -87,7 +98,7 @@ def _corrected(rows: list[Marginal]) -> list[Marginal]:
 
 def findings(rows: list[Marginal]) -> list[Marginal]:
     """The values that do better or worse at matched cost than chance explains, the surest first."""
-    sure = [row for row in rows if row.q_worth is not None and row.q_worth <= FALSE_FINDINGS]
+    sure = [row for row in rows if row.better is not None]
     return sorted(sure, key=lambda row: (row.q_worth or 0.0, -abs(row.worth)))
 
 

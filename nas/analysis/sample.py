@@ -25,7 +25,7 @@ Ints = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
 MAX_BINS = 10  # of cost
-PER_BIN = 10  # trials that a bin holds at least, where there are as many
+PER_BIN = 12  # trials that a bin holds at least, where there are as many: a quarter of ten is none
 NEAR = 0.25  # share of a bin's trials that counts as near the front
 ABSENT = -1
 

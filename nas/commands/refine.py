@@ -119,13 +119,13 @@ def _print(run: Run, found: Refinement, written: list[Path]) -> None:
     from nas.analysis.marginals import LEAST
     from nas.analysis.space_yaml import said_edf
     from nas.commands.output import print_table, say
-    from nas.text import shown
+    from nas.text import counted, shown
 
     name = run.config["name"]
     if not found.narrowings:
         few = f" It takes {LEAST} at least." if found.trials < LEAST else ""
         say(
-            f"{name}: nothing to narrow. The evidence of {found.trials:,} complete trials speaks against no value"
+            f"{name}: nothing to narrow. The evidence of {counted(found.trials, 'complete trial')} speaks against no value"
             f" ({found.tested:,} tested).{few} Nothing was written."
         )
         return

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -10,6 +13,18 @@ from nas.commands.options import examples
 from nas.errors import UsageError
 
 FORMATS = ("html", "png", "svg", "csv", "json", "md")  # `nas.report.formats`, not imported for --help
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """All of a run's trials live until the end: looking for garbage among 10,000 of them took a quarter of the time."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 @click.command(
@@ -43,6 +58,7 @@ FORMATS = ("html", "png", "svg", "csv", "json", "md")  # `nas.report.formats`, n
     help="Say what was stopped early, why, and what it saved, even if it was nothing. A page of a run that stopped trials always does.",
 )
 @click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
+@_uncollected()
 def report(
     runs: tuple[Path, ...], kind: str, figure: str | None, out: Path | None, stopping_report: bool, show: bool
 ) -> None:
@@ -57,6 +73,8 @@ def report(
     from nas.report import write
     from nas.text import shown
 
+    if stopping_report and (kind != "html" or len(runs) > 1):
+        raise UsageError("--stopping-report: goes with the page of one run")
     if kind != "html":
         if len(runs) > 1:
             raise UsageError(f"--format {kind}: of one run; several are compared as html")

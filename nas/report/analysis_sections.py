@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nas.analysis import edf as edfs
 from nas.analysis import importance as importances
-from nas.analysis.accounting import account
+from nas.analysis.accounting import AGAIN, account
 from nas.analysis.marginals import LEAST, LEAST_HERE, Marginal, findings, marginals
-from nas.analysis.rungs import rung_correlation
+from nas.analysis.rungs import Rung, rung_correlation
 from nas.analysis.sample import sample
 from nas.report import figures
 from nas.report.answer import NOUNS
@@ -30,21 +31,21 @@ if TYPE_CHECKING:
 Builder: TypeAlias = "Callable[[Run], Content]"
 
 MAX_FINDINGS = 8
+CELL, RAILS = 2.6, 38  # rem: of a cell of two knobs' values, of all rails; narrower, their words lie on one another
 TARGETS = 2  # importances that are drawn; those for all targets are in the table
 
 
-def _chart(name: str, figure: Any, label: str, caption: str) -> Chart:
+def _chart(name: str, figure: Any, label: str, caption: str, rem: float = 0) -> Chart:
     from nas.report.page import Chart  # the page lists these sections
 
-    return Chart(name, figure, label, caption)
+    return Chart(name, figure, label, caption, rem)
 
 
 def importance(run: Run) -> Content:
     """What the knobs matter, for the distance to the front and for each objective."""
     found = sample(run)
     wanted = [importances.GAP, "accuracy", *found.costs]
-    ranked = [importances.importance(found, target) for target in wanted] if len(found) >= importances.LEAST else []
-    made = [one for one in ranked if one is not None]
+    made = importances.importances(found, wanted)
     if not made:
         return []
     gap = made[0]
@@ -65,7 +66,7 @@ def importance(run: Run) -> Content:
                 "What makes a network good for its cost: read this first. The distance to the front is by how much a trial is less"
                 " accurate than the best, each measured by what its costs let expect. Bars left of the dashed line may be noise."
                 if one.target == importances.GAP
-                else "What makes a network accurate, whatever it costs: mostly what makes it large."
+                else "What makes a network accurate, whatever it costs: often what makes it large."
             ),
         )
         for number, one in enumerate(made[:TARGETS])
@@ -74,8 +75,8 @@ def importance(run: Run) -> Content:
     rows = [(key, *(_importance(one, key) for one in made)) for key in knobs]
     head = ("Knob", *(_capital(NOUNS.get(one.target, one.target)) for one in made))
     caption = (
-        "PED-ANOVA importance for each objective: how differently the best quarter of the trials chose. A star: beyond what"
-        " noise reaches anywhere in 19 of 20 shuffles. Costs are exact and have no noise."
+        "PED-ANOVA importance for each objective: how differently the best quarter of the trials chose. A star: beyond the largest"
+        " of any knob in 19 shuffles of the objective, which chance exceeds once in 20 times."
     )
     numbers = tuple(range(1, len(made) + 1))
     return [tag("p", read), *charts, table(caption, head, rows, numbers=numbers)]
@@ -117,13 +118,15 @@ def values(run: Run) -> Content:
         )
     ]
     if len(found.knobs) > 1:
+        cells = figures.pairs(run)
         charts.append(
             _chart(
                 "pairs",
-                figures.pairs(run),
+                cells,
                 "Chart of mean accuracy at matched cost by the values of two knobs.",
                 "Blue cells do better than their costs let expect, orange ones worse. Rows that are alike mean that the two knobs"
                 " can be chosen apart.",
+                rem=12 + CELL * len(cells.data[0].x),
             )
         )
     return [*words, *charts, tag("p", note, class_="quiet")]
@@ -139,26 +142,28 @@ def lines(run: Run) -> Content:
             "lines",
             figures.parallel_coordinates(run),
             f"Chart of {len(found)} trials as lines through their costs, knobs and accuracy; {int(found.front.sum())} are on the front.",
-            "Where the strong lines pass one rail at one place, the front agrees on that value; where they fan out, it is free.",
+            "Where the strong lines pass one rail at one place, the front agrees on that value; where they fan out, it is free."
+            " A line breaks at a knob that its network does not have.",
+            rem=RAILS,
         )
     ]
 
 
 def errors(run: Run) -> Content:
-    """How good the networks of the space are, costs matched."""
+    """How good the networks that were tried are."""
     found = sample(run)
     made = edfs.edf(found)
     if made is None:
         return []
     tenth, half = (made.curves[0].quantiles[q] for q in edfs.QUANTILES)
     read = (
-        f"Of the networks tried, costs matched, the best tenth has an error below {_span(tenth)}, half one below {_span(half)}."
+        f"Of the networks tried, the best tenth has an error below {_span(tenth)}, half one below {_span(half)}."
         " The steeper the curve on its left, the less a search in this space depends on luck."
     )
     label = f"Chart of the share of {len(found)} trials below each error. {read}"
     caption = (
-        f"Every bin of {NOUNS.get(made.complexity, made.complexity)} has the same weight, as in “On Network Design Spaces”"
-        " (2019), so that two searches can be compared although one tried larger networks."
+        "Each complete trial counts the same; brackets and band hold 95 % of bootstrap samples. It is of what this search tried: one"
+        " that tried larger networks has smaller errors without being of a better space."
     )
     return [tag("p", read), _chart("edf", draw_edf(made, ""), label, caption)]
 
@@ -169,20 +174,15 @@ def rungs(run: Run) -> Content:
     if not found.rungs:
         return []
     early = found.rungs[0]
-    good = [rung for rung in found.rungs if rung.spearman[1] >= 0.8]
     read = (
         f"Behind epoch {early.epoch} of {found.epochs}, the ranks of {found.trials:,} trials agree with the final ones by"
         f" ρ = {_between(early.spearman)}."
     )
-    read += (
-        f" From epoch {good[0].epoch} on, ρ is surely above 0.8: stopping there loses little."
-        if good
-        else " Before the last epoch, ρ is nowhere surely above 0.8: early epochs say little of the end."
-    )
+    read += _verdict(found.rungs)
     if found.stopped:
         read += f" The {found.stopped:,} trials that were stopped early are not counted, which lowers ρ."
     label = f"Chart of rank correlation by epoch. {read}"
-    caption = "How well the accuracy behind an epoch ranks the trials as the last one does; bands hold 95 % of bootstrap samples."
+    caption = "How well the accuracy behind an epoch ranks the trials as the last one does; bands or bars hold 95 % of bootstrap samples."
     return [tag("p", read), _chart("rungs", figures.rung_correlation(run), label, caption)]
 
 
@@ -192,7 +192,9 @@ def spent(run: Run) -> Content:
     if not found.items:
         return []
     training = sum(item.seconds for item in found.items if item.trials)
+    again = [repeat for trial in run.trials for repeat in trial.repeats]
     useful = sum(item.seconds for item in found.items if item.name in ("complete", "baselines"))
+    useful += sum(repeat.seconds for repeat in again if repeat.state == "complete")
     read = (
         f"Of {format_seconds(found.seconds)} of workers, {training / found.seconds:.0%} went into training,"
         f" {useful / found.seconds:.0%} into trainings that were completed."
@@ -211,6 +213,8 @@ def spent(run: Run) -> Content:
         )
     words = ", ".join(f"{item.name} {format_seconds(item.seconds)}" for item in found.items)
     caption = "Hatched: no training. Orchestration is what workers waited between trials or at the end; start-up is the driver's."
+    if again:
+        caption += f" {AGAIN.capitalize()}: the trainings of nas confirm, of which no more is known."
     charts.append(
         _chart("time-spent", figures.time_spent(run), f"Chart of where the workers' time went: {words}.", caption)
     )
@@ -257,8 +261,22 @@ ANALYSIS: tuple[tuple[str, str, Builder], ...] = (
 )
 
 
+HIGH = 0.8  # rank correlation with the last epoch, above which stopping loses little
+
+
+def _verdict(rungs: Sequence[Rung]) -> str:
+    """Up to which epoch the correlation is surely low, from which on surely high; that neither can be told, where it can't."""
+    low = list(takewhile(lambda rung: rung.spearman[2] < HIGH, rungs))
+    high = list(takewhile(lambda rung: rung.spearman[1] >= HIGH, reversed(rungs)))
+    said = [f" Up to epoch {low[-1].epoch}, ρ is surely below {HIGH:g}."] if low else []
+    said += (
+        [f" From epoch {high[-1].epoch} on, ρ is surely above {HIGH:g}: stopping there loses little."] if high else []
+    )
+    return "".join(said) or f" Whether ρ is above {HIGH:g} before the last epoch, so few trials can't tell."
+
+
 def _said(row: Marginal) -> str:
-    better = "better" if row.worth > 0 else "worse"
+    better = "better" if row.better else "worse"
     return (
         f"{row.knob} {row.value} is {abs(100 * row.worth):.2f} points {better} than its other values on average"
         f" ({row.trials:,} of {row.of:,} trials, {row.near} of them near the front where chance expects {row.near_expected:.1f};"
@@ -274,7 +292,7 @@ def _without_mirrors(rows: list[Marginal]) -> list[Marginal]:
 
 def _importance(one: importances.Importance, key: str) -> str:
     value = one.values.get(key, 0.0)
-    star = "" if one.floor is None or value <= one.floor else "\u00a0*"
+    star = "\u00a0*" if key in one.telling else ""
     return f"{value:.3f}{star}"
 
 

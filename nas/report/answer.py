@@ -69,7 +69,9 @@ def picks(run: Run) -> list[Pick]:
     found = []
     middle = knee(run)
     if middle is not None:
-        found.append(Pick(KNEE, "beyond it, accuracy is bought most dearly", middle))
+        found.append(
+            Pick(KNEE, "furthest above the line between the ends of the front, costs compared by ratio", middle)
+        )
     best = run.best()
     measure = "mean validation accuracy of those confirmed" if run.by_means else "validation accuracy of all"
     first = costs(run)[0]
@@ -157,8 +159,11 @@ def caveat(run: Run) -> str:
     if run.complete() and images:
         p = _accuracy(run, run.best())
         error = format_percent((p * (1 - p) / images) ** 0.5)
+        most = (
+            "at most " if run.by_means else ""
+        )  # the images are the same for all seeds, what they are taken for is not
         words += (
-            f" Measured on {images:,} images, {format_percent(p)} % has a standard error of {error} points from the choice of"
+            f" Measured on {images:,} images, {format_percent(p)} % has a standard error of {most}{error} points from the choice of"
             f" images alone{', which is in no ± here' if run.by_means else ''}, and the best of many is flattered by the choice: train"
             " the network that you take in full, then test it once."
         )
@@ -262,8 +267,9 @@ def _smaller(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
     if small is None or small.price(first) > LESS * baseline.price(first):
         return ""
     own, other = small.price(first), baseline.price(first)
-    share = f"{100 * own / other:.0f} % of the {NOUNS[first]} ({format_price(first, own)} against {format_price(first, other)})"
-    if small is _at_cost(run, baseline, rivals):
+    share = f"{100 * own / other:.2g} % of the {NOUNS[first]} ({format_price(first, own)} against {format_price(first, other)})"
+    named = points(_accuracy(run, small), _accuracy(run, baseline)) > 0  # by the sentence before, as what is better
+    if named and small is _at_cost(run, baseline, rivals):
         return f" It has {share}."
     return f" {small.name[0].upper()}{small.name[1:]} is at least as accurate ({format_percent(_accuracy(run, small))} %) with {share}."
 

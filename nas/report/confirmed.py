@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nas import ranking
-from nas.text import format_percent, shown
+from nas.text import counted, format_percent, shown
 
 if TYPE_CHECKING:
     from nas.records import Trial
@@ -33,8 +33,9 @@ def sentences(run: Run) -> list[str]:
     if not run.by_means:
         ready = sum(len(trial.repeats) > 1 for trial in searched)
         said = (
-            f"{ready} of the front's {len(searched)} networks are trained from two further seeds or more. Until all are, the front is"
-            f" that of the search, whose accuracies are optimistic; {command} goes on."
+            f"Of the front's {counted(len(searched), 'network')} {ready} {'is' if ready == 1 else 'are'} trained from two further seeds"
+            " or more. Until all are, the front is that of the search, whose accuracies are optimistic;"
+            f" {command} goes on."
         )
         return [said, *_fall(run), *_failed(run)]
     said = (
@@ -71,8 +72,8 @@ def _changes(run: Run, searched: Sequence[Trial]) -> list[str]:
     said = [f"{_names(gone)} left it"] if gone else []
     said += [f"{_names(new)} joined it"] if new else []
     if not said:
-        return [f"By means the front has the same {len(members)} networks as the search's."]
-    return [f"Of the {len(searched)} networks of the search's front, {'; '.join(said)}."]
+        return [f"By means the front is that of the search, {counted(len(members), 'network')}."]
+    return [f"The search's front had {counted(len(searched), 'network')}: {'; '.join(said)}."]
 
 
 def _failed(run: Run) -> list[str]:
@@ -80,8 +81,8 @@ def _failed(run: Run) -> list[str]:
     for trial in run.trials:
         failed = [repeat for repeat in trial.repeats if repeat.state == "failed"]
         if failed:
-            of = f"{len(failed)} of {len(trial.repeats)} further trainings failed"
-            found.append(f"{trial.name}: {of}, and its mean is without: {failed[-1].reason}.")
+            of = f"{len(failed)} of {counted(len(trial.repeats), 'further training')} failed"
+            found.append(f"{_capital(trial)}: {of}, and its mean is without: {failed[-1].reason}.")
     return found
 
 
@@ -97,7 +98,13 @@ def _contenders(run: Run, searched: Sequence[Trial]) -> list[str]:
     those = "that one" if len(rivals) == 1 else "those"
     command = f"`nas confirm {shown(run.path)} --within {points:g}`"
     luck = f"even with {format_percent(off)} points taken off" if off else "too"
-    return [f"{_names(rivals)}, trained once, would be on it {luck}: {command} trains {those} again."]
+    first = _capital(rivals[0]) + _names(rivals).removeprefix(rivals[0].name)
+    return [f"{first}, trained once, would be on it {luck}: {command} trains {those} again."]
+
+
+def _capital(trial: Trial) -> str:
+    """Its name at the head of a sentence; a label is written as it is."""
+    return trial.label or f"Trial {trial.number}"
 
 
 def _names(trials: Sequence[Trial]) -> str:

@@ -17,7 +17,7 @@ from nas.records import LATENCY
 from nas.registry import did_you_mean
 from nas.report import answer, confirmed, figures, theme
 from nas.report.tables import front_csv, front_data, front_rows, mean_cell, trial_rows, trials_csv
-from nas.text import format_count, format_percent, format_price
+from nas.text import format_count, format_percent, format_price, format_setting
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -135,7 +135,7 @@ def as_markdown(run: Run) -> str:
         "seed": config["seed"],
         "sampler": config["sampler"],
         "device, precision": f"{config['device']}, {config['precision']}",
-        "recipe": ", ".join(f"{key} {value}" for key, value in config["recipe"].items()),
+        "recipe": ", ".join(f"{key} {format_setting(value)}" for key, value in config["recipe"].items()),
         "versions": ", ".join(f"{key} {value}" for key, value in config["versions"].items()),
         "begun": config["created"],
     }

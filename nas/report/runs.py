@@ -20,7 +20,7 @@ from nas.report.answer import NOUNS
 from nas.report.markup import Html, table, tag
 from nas.report.page import Chart, document
 from nas.report.sections import MACS, tied
-from nas.text import format_percent, format_price, format_seconds, shown
+from nas.text import format_percent, format_price, format_seconds, format_setting, shown
 
 if TYPE_CHECKING:
     from nas.records import Trial
@@ -286,8 +286,9 @@ def _shared(runs: Sequence[Named]) -> Html:
     ]
     spread = [abs(a - b) for found in both for a, b in [_extremes(found)]]
     caption = (
-        f"{len(both):,} networks were trained by more than one run; in %. Their accuracies differ by {100 * float(np.mean(spread)):.2f}"
-        f" points in the mean{f', the first {MOST} are shown' if len(both) > MOST else ''}."
+        f"{'1 network was' if len(both) == 1 else f'{len(both):,} networks were'} trained by more than one run; in %. The accuracies differ"
+        f" by {100 * float(np.mean(spread)):.2f} points{' in the mean' if len(both) > 1 else ''}"
+        f"{f', the first {MOST} are shown' if len(both) > MOST else ''}."
     )
     return table(caption, ("Network", *(one.name for one in runs)), rows, numbers=tuple(range(1, len(runs) + 1)))
 
@@ -319,7 +320,7 @@ def _flat(value: object, name: str = "") -> list[tuple[str, str]]:
         return [pair for key, item in value.items() for pair in _flat(item, f"{name}.{key}".lstrip("."))]
     if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
         return [(name, ", ".join(str(item.get("name", item)) for item in value))]
-    return [(name, str(value))]
+    return [(name, format_setting(value))]
 
 
 def _clipped(text: str, most: int = 300) -> str:

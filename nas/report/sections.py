@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from nas.analysis.accounting import AGAIN
 from nas.layout import CONFIG, TRIALS
 from nas.records import Trial
 from nas.report import answer, confirmed
 from nas.report.answer import COUNTS, NOUNS
 from nas.report.markup import Html, table, tag
 from nas.report.tables import estimated, mean_cell
-from nas.text import describe, format_count, format_percent, format_seconds, shown
+from nas.text import describe, format_count, format_percent, format_seconds, format_setting, shown
 
 if TYPE_CHECKING:
     from nas.run import Run
@@ -55,7 +56,7 @@ def notes(run: Run) -> list[Html]:
             tag("p", "The front has no knee: it bends nowhere so much that one network stands out as a compromise.")
         )
     if confirmed.is_begun(run):
-        found.append(tag("p", tied(" ".join(confirmed.sentences(run)))))
+        found.append(tag("p", *_with_code(tied(" ".join(confirmed.sentences(run))))))
     return [*found, tag("p", tied(f"{answer.caveat(run)} {MACS} {NETWORKS}"), class_="quiet")]
 
 
@@ -178,18 +179,29 @@ def time(run: Run) -> list[Html]:
     if not spent:
         return []
     rows = [_spent(state, trials) for state, trials in spent.items()]
-    rows.append(_spent("all", [trial for trials in spent.values() for trial in trials]))
-    head = ("Trials", "Number", "Epochs", "Training and validation", "A trial")
-    parts = [table("Time on the workers, by how the trials ended.", head, rows, numbers=(1, 2, 3, 4))]
+    searched = [trial for trials in spent.values() for trial in trials]
+    again = [repeat.seconds for trial in run.trials for repeat in trial.repeats]
+    caption = "Time on the workers, by how the trials ended."
+    rows.append(_spent("the search" if again else "all", searched))
+    if again:
+        caption = f"{caption[:-1]}; {AGAIN}: the trainings of nas confirm, whose epochs are not recorded."
+        rows.append(_lasted(AGAIN, "–", again))
+        rows.append(_lasted("all", "–", [*again, *(trial.seconds for trial in searched)]))
+    head = ("Trials", "Number", "Epochs", "Training and validation", "Each")
+    parts = [table(caption, head, rows, numbers=(1, 2, 3, 4))]
     if run.sessions:
         parts.append(_sessions(run.sessions))
     return parts
 
 
 def _spent(state: str, trials: Sequence[Trial]) -> tuple[str, ...]:
-    seconds = sum(trial.seconds for trial in trials)
     epochs = sum(len(trial.epochs) for trial in trials)
-    return state, f"{len(trials):,}", f"{epochs:,}", format_seconds(seconds), format_seconds(seconds / len(trials))
+    return _lasted(state, f"{epochs:,}", [trial.seconds for trial in trials])
+
+
+def _lasted(what: str, epochs: str, seconds: Sequence[float]) -> tuple[str, ...]:
+    total = sum(seconds)
+    return what, f"{len(seconds):,}", epochs, format_seconds(total), format_seconds(total / len(seconds))
 
 
 def _sessions(sessions: Iterable[Mapping[str, float]]) -> Html:
@@ -251,11 +263,9 @@ def facts(caption: str, facts: Mapping[str, object]) -> Html:
 
 def _value(value: object) -> str:
     if isinstance(value, (list, tuple)):
-        said = ", ".join(str(item) for item in value[:MAX_LIST])
+        said = ", ".join(map(format_setting, value[:MAX_LIST]))
         return said if len(value) <= MAX_LIST else f"{said} and {len(value) - MAX_LIST:,} more"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
+    return format_setting(value)
 
 
 def _stopping(policy: Mapping[str, object]) -> str:
@@ -281,6 +291,11 @@ def _percent(trial: Trial) -> str:
 
 def _path(run: Run) -> str:
     return shlex.quote(shown(run.path))
+
+
+def _with_code(text: str) -> list[str]:
+    """What stands between backticks as code."""
+    return [tag("code", part) if place % 2 else part for place, part in enumerate(text.split("`"))]
 
 
 def tied(text: str) -> str:

@@ -214,11 +214,10 @@ def _opening(result: Mapping[str, Any], found: Found, architecture: Architecture
 class Sized(Chart):
     """A chart as large as its rows and columns need; it scrolls by itself where the page is narrower."""
 
-    height_rem: float
-    width_rem: float
+    height_rem: float = 0
 
     def place(self) -> Html:
-        size = f"height: {self.height_rem:g}rem; min-width: {self.width_rem:g}rem"
+        size = f"height: {self.height_rem:g}rem; min-width: {self.rem:g}rem"
         drawing = tag("div", id=self.name, class_="chart", role="img", aria_label=self.label, style=size)
         scroll = tag("div", drawing, class_="scroll", tabindex="0", role="region", aria_label=self.label)
         return tag("figure", scroll, tag("figcaption", tied(self.caption)))
@@ -259,7 +258,7 @@ def _bars(found: Found, overall: float) -> Chart:
     ends = " to ".join(f"{one.name} at {format_percent(one.accuracy or 0.0)} %" for one in (ranked[0], ranked[-1]))
     label = f"Chart of the test accuracy of {len(ranked):,} classes, from {ends}."
     height = max(14.0, 1.35 * len(rows) + 7)
-    return Sized("classes", figures.bars(found, overall), label, caption, height_rem=height, width_rem=18)
+    return Sized("classes", figures.bars(found, overall), label, caption, height_rem=height, rem=18)
 
 
 def _class_table(found: Found) -> Html:
@@ -311,9 +310,7 @@ def _matrix(found: Found) -> Chart:
         f"Chart of the confusion matrix of {len(found.classes)} classes; its most frequent mistakes are listed above."
     )
     side = 0.95 * len(found.classes) + 11
-    return Sized(
-        "confusion", figures.matrix(found), label, caption, height_rem=max(26.0, side), width_rem=max(20.0, side)
-    )
+    return Sized("confusion", figures.matrix(found), label, caption, height_rem=max(26.0, side), rem=max(20.0, side))
 
 
 # -- the training --------------------------------------------------------------------------------------------------------

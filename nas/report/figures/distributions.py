@@ -27,10 +27,10 @@ MAX_CURVES = 6
 
 
 def edf(run: Run, by: str | None = None) -> go.Figure:
-    """Share of the complete trials whose error is below e, costs matched, with 95 % bootstrap bands.
+    """Share of the complete trials whose error is below e, with 95 % bootstrap bands.
 
-    by: a knob; then a curve for each of its values, up to six, all with the same distribution of cost. UsageError if the run has
-    no such knob.
+    by: a knob; then a curve for each of its values, up to six, costs matched: all with the same distribution of cost. UsageError if
+    the run has no such knob.
     """
     found = sample(run)
     if by is None:
@@ -86,10 +86,13 @@ def draw_edf(found: edfs.Comparison | None, why: str) -> go.Figure:
                 showlegend=len(found.curves) > 1,
             )
         )
+    if (
+        len(found.curves) == 1
+    ):  # of one set there is nothing to match: its bins are its own, and each trial has the same weight
+        return titled(figure, f"n = {found.curves[0].trials:,}, 95 % band")
     left = f"; {found.left_out:,} unmatched" if found.left_out else ""
-    n = f"n = {found.curves[0].trials:,}, " if len(found.curves) == 1 else ""
     noun = NOUNS.get(found.complexity, found.complexity)
-    return titled(figure, f"{n}{noun} matched in {found.bins} bin{'s' * (found.bins != 1)}, 95 % bands{left}")
+    return titled(figure, f"{noun} matched in {counted(found.bins, 'bin')}, 95 % bands{left}")
 
 
 def marginals(run: Run) -> go.Figure:
@@ -176,9 +179,7 @@ def _marks(
 
 
 def _role(row: Marginal) -> str:
-    if row.q_worth is None or row.q_worth > FALSE_FINDINGS:
-        return "muted"
-    return "front" if row.worth > 0 else "baseline"
+    return {None: "muted", True: "front", False: "baseline"}[row.better]
 
 
 def _hover(row: Marginal) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nas.analysis.accounting import account
+from nas.analysis.accounting import AGAIN, account
 from nas.analysis.rungs import LEAST
 from nas.analysis.rungs import rung_correlation as correlations
 from nas.analysis.volume import progress
@@ -22,11 +22,13 @@ MAX_POINTS = 2000  # of a line that only rises
 
 
 def hypervolume_over_time(run: Run) -> go.Figure:
-    """Hypervolume over the hours that all trials took, summed over workers: GPU-hours where their share of a GPU is known."""
+    """Hypervolume over the hours, or minutes, that all trials took, summed over workers: of GPUs where their share of one is known."""
     import plotly.graph_objects as go
 
     found = progress(run)
-    figure = blank(f"{found.unit} of training", "hypervolume")
+    short = len(found.hours) > 0 and found.hours[-1] <= 2
+    unit, hours = (found.unit.replace("hours", "minutes"), 60 * found.hours) if short else (found.unit, found.hours)
+    figure = blank(f"{unit} of training", "hypervolume")
     figure.update_yaxes(rangemode="tozero")
     n = len(found.volume)
     if not n:
@@ -35,19 +37,19 @@ def hypervolume_over_time(run: Run) -> go.Figure:
     kept = [k for k in range(n) if k in (0, n - 1) or n <= MAX_POINTS or found.volume[k] != found.volume[k - 1]]
     figure.add_trace(
         go.Scatter(
-            x=[float(found.hours[k]) for k in kept],
+            x=[float(hours[k]) for k in kept],
             y=[float(found.volume[k]) for k in kept],
             mode="lines" if n > 1 else "markers",
             name="hypervolume",
             meta="front",
             line={"shape": "hv", "color": theme.LIGHT["front"], "width": 2},
             marker={"color": theme.LIGHT["front"]},
-            hovertemplate=f"%{{x:.3g}} {found.unit}: %{{y:.4g}}<extra></extra>",
+            hovertemplate=f"%{{x:.3g}} {unit}: %{{y:.4g}}<extra></extra>",
             showlegend=False,
         )
     )
     figure.update_xaxes(rangemode="tozero")
-    return titled(figure, f"{counted(n, 'complete trial')}, {found.hours[-1]:.3g} {found.unit}")
+    return titled(figure, f"{counted(n, 'complete trial')}, {hours[-1]:.3g} {unit}")
 
 
 def rung_correlation(run: Run) -> go.Figure:
@@ -65,18 +67,29 @@ def rung_correlation(run: Run) -> go.Figure:
     for number, name in enumerate(("spearman", "kendall")):
         values = [getattr(rung, name) for rung in found.rungs]
         role = series(number)
-        figure.add_trace(band(epochs, [low for _, low, _ in values], [high for *_, high in values], role))
+        bars = {}
+        if len(epochs) > 1:
+            figure.add_trace(band(epochs, [low for _, low, _ in values], [high for *_, high in values], role))
+        else:  # a band has no width at one epoch
+            ends = {
+                "array": [high - value for value, _, high in values],
+                "arrayminus": [v - low for v, low, _ in values],
+            }
+            bars = {"error_y": {"type": "data", **ends, "color": theme.LIGHT[role], "thickness": 1.5, "width": 6}}
         figure.add_trace(
             go.Scatter(
-                x=epochs,
+                x=epochs
+                if len(epochs) > 1
+                else [1 + 0.004 * number],  # beside each other, lest one bar lies on the other
                 y=[value for value, *_ in values],
-                customdata=[[low, high] for _, low, high in values],
+                customdata=[[low, high, epoch] for (_, low, high), epoch in zip(values, epochs, strict=True)],
                 mode="lines+markers",
                 name={"spearman": "Spearman's ρ", "kendall": "Kendall's τ"}[name],
                 meta=role,
                 line={"color": theme.LIGHT[role], "width": 2, "dash": DASHES[number]},
                 marker={"color": theme.LIGHT[role], "size": 6},
-                hovertemplate="epoch %{x}: %{y:.2f} (%{customdata[0]:.2f} to %{customdata[1]:.2f})<extra></extra>",
+                hovertemplate="epoch %{customdata[2]}: %{y:.2f} (%{customdata[0]:.2f} to %{customdata[1]:.2f})<extra></extra>",
+                **bars,
             )
         )
     whole_numbers(figure, epochs[0], epochs[-1])
@@ -115,7 +128,11 @@ def time_spent(run: Run) -> go.Figure:
                     cliponaxis=False,
                     hovertext=[
                         f"{item.name}: {format_seconds(item.seconds)}"
-                        + (f", {counted(item.trials, 'trial')}" if item.trials else "")
+                        + (
+                            f", {counted(item.trials, 'training' if item.name == AGAIN else 'trial')}"
+                            if item.trials
+                            else ""
+                        )
                         for item in chosen
                     ],
                     hoverinfo="text",
@@ -124,6 +141,6 @@ def time_spent(run: Run) -> go.Figure:
     figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=[item.name for item in found.items])
     figure.update_layout(bargap=0.35)
     figure.update_xaxes(range=[0, 1.15 * max(item.seconds for item in found.items) / size])
-    trials = sum(item.trials for item in found.items)
+    trials = sum(item.trials for item in found.items if item.name != AGAIN)
     missing = " (killed sessions left out)" if found.unaccounted else ""
     return titled(figure, f"{counted(trials, 'trial')}, {format_seconds(found.seconds)} of workers{missing}")

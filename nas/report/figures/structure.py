@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 SHOWN = 12  # knobs
 AXES = 6  # knobs between the costs and the accuracy
 LINES = 300  # trials drawn faintly
-MARGIN = 0.03
 
 
 def importance(run: Run, target: str = importances.GAP, method: importances.Method = "ped-anova") -> go.Figure:

@@ -13,6 +13,7 @@ from nas.errors import UsageError
 from nas.records import LATENCY, Trial
 from nas.report import theme
 from nas.report.answer import NOUNS, knee
+from nas.report.figures import labels
 from nas.text import describe, format_count, format_estimate, format_percent
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 CostName: TypeAlias = Literal["params", "macs", "activations", "latency_ms"]
 COSTS: tuple[CostName, ...] = get_args(CostName)
 MAX_NAME = 24  # characters of a label beside its point
+PLOT = (800.0, 420.0)  # pixels within the axes of an image
 MAX_CURVES = 300  # of a kind; more are ink upon ink, and make a page of 10,000 trials slow
 
 
@@ -77,6 +79,7 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
                 )
             )
 
+    heights = _heights(run, trials) if trials else [0.0, 1.0]
     on_front = {trial.number for trial in run.front()}
     searched = [trial for trial in trials if not trial.label]
     baselines = [trial for trial in trials if trial.label]
@@ -91,13 +94,16 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
     scatter(off, "trial", "trial", {"symbol": "circle-open", "size": 8, "opacity": 0.8})
     members = [trial for trial in searched if trial.number in on_front]
     scatter(members, "front", "front", {"symbol": "circle", "size": 10})
+    sides = _sides(run, baselines, trials, cost, ((low, high), heights))
     scatter(
         baselines,
         "baseline",
         "baseline",
         {"symbol": ["diamond" if trial.number in on_front else "diamond-open" for trial in baselines], "size": 11},
-        text=[escape(_clipped(trial.name), quote=False) for trial in baselines],
-        textposition=_sides(baselines, trials, cost),
+        text=[
+            escape(_clipped(trial.name), quote=False) if at else "" for trial, at in zip(baselines, sides, strict=True)
+        ],
+        textposition=[at or "bottom right" for at in sides],
         textfont={"color": theme.LIGHT["baseline"]},
         cliponaxis=False,
     )
@@ -106,11 +112,7 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
         ring = {"symbol": "circle-open", "size": 20, "line": {"width": 2.5}}
         scatter([best], "knee", "knee", ring)
     if trials:
-        heights = [trial.accuracy for trial in trials if trial.accuracy is not None]
-        if run.by_means:
-            found = [trial.confirmed for trial in run.ranked() if trial.confirmed]
-            heights += [end for own in found for end in (own.mean - own.std_error, own.mean + own.std_error)]
-        figure.update_yaxes(range=_padded(heights, least=0.002))
+        figure.update_yaxes(range=heights)
     return figure
 
 
@@ -127,6 +129,9 @@ def learning_curves(run: Run) -> go.Figure:
     if not curves:
         return say(figure, "no epoch has been trained yet")
     whole_numbers(figure, 1, max(trial.epochs[-1].number for trial in curves))
+    ends = [extreme(epoch.accuracy for trial in curves for epoch in trial.epochs) for extreme in (min, max)]
+    if ends[0] == ends[1]:  # Plotly's own range would be from -1 to +1 about it
+        figure.update_yaxes(range=_padded(ends, least=0.02))
     on_front = {trial.number for trial in run.front()}
 
     def lines(shown: Sequence[Trial], role: str, name: str, **line: Any) -> None:
@@ -243,11 +248,40 @@ def _staircase(values: Sequence[tuple[float, float]]) -> go.Scatter:
     )
 
 
-def _sides(labelled: Sequence[Trial], trials: Sequence[Trial], cost: CostName) -> list[str]:
-    """Labels stand on the side of their points where the plot has more room (on a log axis)."""
-    costs = [trial.price(cost) for trial in trials]
-    middle = (min(costs) * max(costs)) ** 0.5 if costs else 0
-    return ["bottom left" if trial.price(cost) > middle else "bottom right" for trial in labelled]
+def _heights(run: Run, trials: Sequence[Trial]) -> list[float]:
+    """The range of accuracies, error bars among them."""
+    ends = [trial.accuracy for trial in trials if trial.accuracy is not None]
+    if run.by_means:
+        found = [trial.confirmed for trial in run.ranked() if trial.confirmed]
+        ends += [end for own in found for end in (own.mean - own.std_error, own.mean + own.std_error)]
+    return _padded(ends, least=0.002)
+
+
+def _sides(
+    run: Run,
+    labelled: Sequence[Trial],
+    trials: Sequence[Trial],
+    cost: CostName,
+    ranges: tuple[Sequence[float], Sequence[float]],
+) -> list[str]:
+    """The sides of their points on which labels stand, "" for none, in a plot of about the size of an image (`formats.draw`)."""
+    wide, high = PLOT
+    (left, right), (bottom, top) = ranges
+
+    def at(x: float, y: float) -> labels.Point:
+        return wide * (math.log10(x) - left) / (right - left), high * (top - y) / (top - bottom)
+
+    points = {trial.number: at(trial.price(cost), _height(run, trial)) for trial in trials}
+    stairs = _staircase([(_height(run, trial), trial.price(cost)) for trial in run.ranked()]) if trials else None
+    line = [at(x, y) for x, y in zip(stairs.x, stairs.y, strict=True)] if stairs else []
+    named = {trial.number for trial in labelled}
+    others = [point for number, point in points.items() if number not in named]
+    return labels.sides(
+        [points[trial.number] for trial in labelled],
+        [_clipped(trial.name) for trial in labelled],
+        [*others, *labels.along(line)],
+        PLOT,
+    )
 
 
 def _clipped(name: str) -> str:

@@ -28,7 +28,7 @@ const axesOf = (layout) => Object.keys(layout).filter((key) => /^[xy]axis\d*$/.t
 function paint({ data, layout }) {
   for (const trace of data) {
     if (!trace.meta) continue;
-    for (const part of ["marker", "line", "textfont"]) {
+    for (const part of ["marker", "line", "textfont", "error_y"]) {
       if (trace[part]) trace[part].color = colour(trace.meta);
     }
   }
@@ -80,6 +80,22 @@ function keepZoom(place, layout, about) {
   ranges.set(place, [about, set]);
 }
 
+// A title that is wider than its chart goes on in another line.
+const LINE = { letter: 6.2, height: 16, above: 32 }; // pixels, at its size of 12; the room above a plot with one line
+
+function wrapTitle(layout, width) {
+  const most = Math.floor(width / LINE.letter);
+  const lines = [""];
+  for (const word of (layout.title?.text ?? "").split(" ")) {
+    const line = `${lines.at(-1)} ${word}`.trim();
+    if (line.length <= most || !lines.at(-1)) lines[lines.length - 1] = line;
+    else lines.push(word);
+  }
+  if (lines.length < 2) return;
+  layout.title.text = lines.join("<br>");
+  layout.margin = { ...layout.margin, t: LINE.above + LINE.height * (lines.length - 1) };
+}
+
 async function drawFigure(id) {
   const figure = figures.get(id);
   const place = $(id);
@@ -88,6 +104,7 @@ async function drawFigure(id) {
   paint(figure);
   const layout = structuredClone(figure.layout);
   if (paper.on) fitPaper(layout);
+  wrapTitle(layout, layout.width ?? place.clientWidth);
   layout.uirevision = "kept"; // what the reader hid
   keepZoom(place, layout, id);
   await Plotly.react(place, figure.data, layout, config);

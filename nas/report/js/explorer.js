@@ -53,7 +53,23 @@ function searchedLine(choice) {
   return { type: "scatter", mode: "lines", x: steps.map(([x]) => x), y: steps.map(([, y]) => y), name: "best in the search", meta: "trial", line: { shape: "hv", color: colour("trial"), width: 1.2, dash: "dot" }, hoverinfo: "skip" };
 }
 
-function traces(choice) {
+// Where data lie within the axes, in pixels from their upper left corner, and how large that is; roughly, before the first drawing.
+function pixels({ logX, logY }, { xaxis, yaxis }) {
+  const { plot } = explorer;
+  const size = plot._fullLayout?._size;
+  const [wide, high] = [size?.w ?? plot.clientWidth - 80, size?.h ?? plot.clientHeight - 110];
+  const share = ([low, high], value, log) => ((log ? Math.log10(value) : value) - low) / (high - low);
+  return { size: [wide, high], at: ([x, y]) => [wide * share(xaxis.range, x, logX), high * (1 - share(yaxis.range, y, logY))] };
+}
+
+function sidesOf(baselines, texts, shown, steps, choice, layout) {
+  const { size, at } = pixels(choice, layout);
+  const placeOf = (trial) => at([trial[choice.cost], heightOf(trial, choice)]);
+  const others = shown.filter((trial) => !trial.label).map(placeOf);
+  return labelSides(baselines.map(placeOf), texts, [...others, ...alongStairs(steps.map(at))], size);
+}
+
+function traces(choice, layout) {
   const { ended, knee, byMeans } = page.run;
   const { cost } = choice;
   const shown = ended.filter((trial) => drawable(choice, heightOf(trial, choice)));
@@ -76,7 +92,6 @@ function traces(choice) {
   if (steps.length) steps.push([end, steps.at(-1)[1]]);
   const members = shown.filter((trial) => trial.front && !trial.label);
   const baselines = shown.filter((trial) => trial.label);
-  const middle = Math.sqrt(Math.min(...shown.map((trial) => trial[cost])) * (end ?? 1));
   const confirmed = shown.filter(isConfirmed);
   const list = [
     ...(byMeans ? [searchedLine(choice)] : []),
@@ -85,11 +100,13 @@ function traces(choice) {
     scatter(members, "front", "front", { symbol: "circle", size: 10 }),
   ];
   if (baselines.length) {
+    const texts = baselines.map((trial) => cut(trial.label, 24));
+    const sides = sidesOf(baselines, texts, shown, steps, choice, layout);
     list.push(
       scatter(baselines, "baseline", "baseline", { symbol: baselines.map((trial) => (trial.front ? "diamond" : "diamond-open")), size: 12 }, {
         mode: "markers+text",
-        text: baselines.map((trial) => escaped(cut(trial.label, 24))),
-        textposition: baselines.map((trial) => (trial[cost] > middle ? "bottom left" : "bottom right")),
+        text: texts.map((text, k) => (sides[k] ? escaped(text) : "")),
+        textposition: sides.map((side) => side || "bottom right"),
         textfont: { color: colour("baseline"), size: 13 },
         cliponaxis: false,
       }),
@@ -177,7 +194,11 @@ async function drawExplorer() {
   if (!choice.error) option("log-y").checked = choice.logY = false;
   const layout = layoutOf(choice);
   keepZoom(plot, layout, layout.uirevision);
-  await Plotly.react(plot, traces(choice), layout, { ...config, modeBarButtons: [[picture, "zoom2d", "pan2d", "resetScale2d"]] });
+  const settled = plot._fullLayout?._size;
+  const drawNow = () => Plotly.react(plot, traces(choice, layout), layout, { ...config, modeBarButtons: [[picture, "zoom2d", "pan2d", "resetScale2d"]] });
+  await drawNow();
+  const size = plot._fullLayout._size;
+  if (page.run.ended.some((trial) => trial.label) && (size.w !== settled?.w || size.h !== settled?.h)) await drawNow(); // labels by the true size
   explorer.cloud ??= new Cloud(plot);
   const radius = page.run.ended.length > MANY ? 2.5 : 4;
   const hidden = (name) => () => (plot._fullData ?? []).some((trace) => trace.name === name && trace.visible !== true);

@@ -41,19 +41,27 @@ function apply({ main: text, figures: list, run }) {
   }
   const budgets = fresh.querySelector(".budget .scroll");
   if (budgets) main.querySelector(".budget .scroll")?.replaceWith(budgets);
+  const caption = fresh.querySelector("#against-cost figcaption");
+  if (caption) main.querySelector("#against-cost figcaption")?.replaceWith(caption);
+  const byMeans = page.run?.byMeans;
   setRun(run);
+  if (run?.byMeans && !byMeans && $("explorer-bars")) option("bars").checked = true; // as on a page that is opened then
   startRun();
   tell("data");
   showFigures(list);
   return busy;
 }
 
+// What of a trial the panel's words depend on.
+const aboutOf = (trial, run) => JSON.stringify([trial.state, trial.epochs, trial.front, trial.level, trial.repeats, trial === run.knee]);
+
 function setRun(data) {
   const chosen = page.chosen?.number;
+  const before = page.chosen && aboutOf(page.chosen, page.run);
   page.run = data && unpack(data);
   // The same trial may have gone on; the panel is made anew only then, lest what is being read there moves.
   const now = page.run?.trials.find((trial) => trial.number === chosen) ?? null;
-  const same = now && page.chosen && now.state === page.chosen.state && now.epochs === page.chosen.epochs && now.front === page.chosen.front;
+  const same = now && page.chosen && aboutOf(now, page.run) === before;
   page.chosen = now;
   if (now && !same) showDetail(now);
 }

@@ -1,7 +1,7 @@
 // The table of all trials: sorted, filtered, copied, saved. Only the rows in sight are elements, so that 10,000 are as quick
 // as 10.
 
-const table = { rows: [], sort: "number", descending: false, top: 0, row: 0 };
+const table = { rows: [], sort: "name", descending: false, top: 0, row: 0 };
 const ROW = 36; // pixels, as in the style sheet
 
 const KEYS = {
@@ -102,7 +102,7 @@ function sortBy(name) {
 
 function drawHead() {
   const cells = columnsOf().map(([name, title]) => {
-    const sorted = table.sort === name || (name === "name" && table.sort === "number");
+    const sorted = table.sort === name;
     const arrow = sorted ? (table.descending ? " ▼" : " ▲") : "";
     const button = make("button", { type: "button", "data-sort": name, click: () => sortBy(name) }, title, make("span", { "aria-hidden": "true" }, arrow));
     return make("th", { scope: "col", "data-column": name, class: isNumber(name) ? "number" : null, "aria-sort": sorted ? (table.descending ? "descending" : "ascending") : "none" }, button);
@@ -116,7 +116,8 @@ function exported(separator) {
   const head = ["number", "label", "state", "front", "accuracy", "accuracy_mean", "accuracy_std_error", "accuracy_seeds", ...costs, "epochs", "seconds", "digest", "network", "reason"];
   const line = (trial) => [trial.number, trial.label, trial.state, trial.front, trial.accuracy ?? "", trial.estimate?.mean ?? "", trial.estimate?.error ?? "", trial.estimate?.n ?? 0, ...costs.map((cost) => trial[cost]), trial.epochs, trial.seconds, trial.net.digest, trial.net.about, trial.reason];
   const cell = (value) => {
-    const text = String(value);
+    // What a spreadsheet would take for a formula stands behind an apostrophe, as in nas/text.py; numbers stay numbers.
+    const text = typeof value === "string" && /^[=+\-@\t\n\r]/.test(value) ? `'${value}` : String(value ?? "");
     if (separator === "\t") return text.replace(/\s+/g, " ");
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
