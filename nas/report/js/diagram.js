@@ -19,7 +19,8 @@ function diagram(net) {
     const stage = place > 0 && place < pieces.length - 1;
     const cells = Math.min(piece.depth, 12);
     const height = stage ? Math.max(38, 8 * cells + 8) : 24;
-    const width = Math.max(96, (room * Math.log2(piece.width + 1)) / widest);
+    // A stage is at least as wide as the shorter names of blocks.
+    const width = Math.max(stage ? 124 : 96, (room * Math.log2(piece.width + 1)) / widest);
     arrow(y);
     shapes.push(draw("rect", { class: stage ? "stage" : "end", x: left, y, width, height, rx: 4 }, draw("title", {}, piece.about)));
     if (stage) {
