@@ -123,14 +123,13 @@ def with_options(request: Request, options: Mapping[str, Any]) -> Request:
     TypeError for an option that there isn't.
     """
     known = {own.name for own in dataclasses.fields(Request)}
-    ends = {f"{end}_{metric}": (metric, end) for metric in METRICS for end in ("min", "max")}
+    ends = {f"{end}_{metric}": metric for metric in METRICS for end in ("min", "max")}
     for name in options:
         if name not in known and name not in ends:
             raise TypeError(f"nas.search has no option {name!r}{did_you_mean(name, [*sorted(known), *ends])}")
     bounds: dict[str, tuple[float | None, float | None]] = {}
-    for name, (metric, _) in ends.items():
-        value = options.get(name)
-        if value is not None:
+    for name, metric in ends.items():
+        if (value := options.get(name)) is not None:
             _check_type(name, value, float)
             bounds[metric] = (options.get(f"min_{metric}"), options.get(f"max_{metric}"))
     given = {name: value for name, value in options.items() if name in known}
@@ -140,15 +139,16 @@ def with_options(request: Request, options: Mapping[str, Any]) -> Request:
 
 def going_on(options: Mapping[str, Any], by: str) -> dict[str, Any]:
     """Options of `by`, which goes on with a run, as entries of its executor. TypeError for another option, UsageError for a wrong value."""
-    hints = get_type_hints(Request)
+    hints, given = get_type_hints(Request), {}
     for name, value in options.items():
         if name not in GOING_ON:
             raise TypeError(f"{by} has no option {name!r}{did_you_mean(name, list(GOING_ON))}")
-        if value is not None:
+        if value is not None:  # which leaves the run's own
             _check_type(name, value, hints[name])
-    if (executor := options.get("executor")) is not None:
-        _check_executor(executor)
-    return {"kind" if name == "executor" else name: value for name, value in options.items()}
+            given["kind" if name == "executor" else name] = value
+    if "kind" in given:
+        _check_executor(given["kind"])
+    return given
 
 
 def space_of(request: Request, *, resolution: int, channels: int, classes: int) -> SearchSpace:

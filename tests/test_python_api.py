@@ -118,7 +118,7 @@ def test_a_space_is_searched_as_it_is(tmp_path):
     assert run.config["budgets"] == {"params": [None, 200_000], "macs": [None, 3_000_000]}
     kept = space_from_text(run.config["space"]["text"], resolution=8, channels=1, classes=10)
     assert kept.knob("stage1.depth").values == (1, 2) and "block" not in kept.knobs
-    again = nas.resume(run.path, trials=4, quiet=True)
+    again = nas.resume(run.path, trials=4, workers=None, executor=None, quiet=True)
     assert len(again.complete()) == 4
     for trial in again.complete():
         assert {trial.choices[f"stage{k}.depth"] for k in (1, 2, 3)} <= {1, 2}
