@@ -37,7 +37,11 @@ SMALL = ("--trials", "3", "--epochs", "1", "--executor", "local")
 def signalled(module: str, number: int, *arguments: object) -> subprocess.CompletedProcess[str]:
     """`nas ARGUMENTS` as a process that is sent a signal when it imports the module."""
     command = [sys.executable, "-c", SIGNALLED, module, str(int(number)), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, preexec_fn=_heed)
+
+
+def _heed() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which the tests may ignore themselves, under nohup
 
 
 @pytest.mark.parametrize(("number", "more"), [(signal.SIGTERM, ()), (signal.SIGHUP, ("--confirm", 3))])
