@@ -167,6 +167,11 @@ class FullTraining(UnderLock):
         """Whether the network has been trained and tested."""
         return bool(written(self.folder))
 
+    def kept(self) -> int:
+        """Epochs behind which the folder's checkpoint is, from which another process would go on; 0 if there is none."""
+        path = self.folder / CHECKPOINT
+        return len(torch.load(path, weights_only=True, mmap=True)["epochs"]) if path.exists() else 0
+
     def epochs(self) -> Iterator[Epoch]:
         """Train the epochs that are missing, yielding each after its checkpoint is written."""
         while self._training is not None and self._training.done < self.recipe.epochs:

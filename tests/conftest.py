@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a script's shell begins what it puts in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which the programs that are tested inherit
     config.stash[FAULTS] = Faults()
     config.stash[MATRIX] = Matrix()
     config.stash[IMPORTS] = Imports()

@@ -17,6 +17,7 @@ from helpers_cli import SMALL, nas_, process
 
 from nas import zoo
 from nas.architecture import Architecture
+from nas.full_training import FullTraining
 
 
 @pytest.fixture
@@ -248,6 +249,24 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     assert re.search(rf"^goes on behind epoch {done}$", gone_on.stderr, flags=re.MULTILINE)
     epochs = json.loads((tmp_path / "t" / "result.json").read_text())["epochs"]
     assert [epoch["number"] for epoch in epochs] == list(range(1, 31))
+
+
+def test_an_epoch_that_was_not_saved_is_not_counted(train, monkeypatch):
+    save, calls = FullTraining._save, []
+
+    def interrupted(self, training):
+        calls.append(training.done)
+        if len(calls) == 2:
+            raise KeyboardInterrupt  # while the second epoch's checkpoint is written
+        save(self, training)
+
+    monkeypatch.setattr(FullTraining, "_save", interrupted)
+    ended = train("--out", "t")
+    assert ended.exit_code == 130
+    assert ended.stderr.splitlines()[-1] == "interrupted after epoch 1 of 2; the same command goes on from there"
+    again = train("--out", "t")
+    assert again.exit_code == 0 and "goes on behind epoch 1\n" in again.stderr
+    assert calls == [1, 2, 2]
 
 
 def test_train_from_weights(train):

@@ -258,7 +258,8 @@ def run_epochs(training: FullTraining, quiet: bool, tensorboard: bool = False) -
                     write_tensorboard(training.folder, training.records[-1:])
                 display.show(epoch)
     except KeyboardInterrupt:
-        done, epochs = len(training.records), training.recipe.epochs
+        # What is kept, and not what is trained: it may have come while an epoch was saved.
+        done, epochs = training.kept(), training.recipe.epochs
         raise KeyboardInterrupt(
             f"interrupted after epoch {done} of {epochs}; the same command goes on from there"
         ) from None
