@@ -40,6 +40,8 @@ def pick_device(name: str = "auto") -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
+        if reason.startswith("Expected one of"):  # and PyTorch's list of twenty
+            reason = "known are auto, cpu, cuda, cuda:N and mps"
         raise UsageError(f"device {name!r} can't be used here: {reason}") from None
     return device
 

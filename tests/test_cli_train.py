@@ -121,7 +121,7 @@ def test_train_warns_of_stages_that_see_one_pixel():
         (["--lr", "nan"], "learning_rate must be a number from 0"),
         (["--lr", "fast"], "'fast' is not a valid float"),
         (["--precision", "fp16"], "'fp16' is not one of"),
-        (["--device", "quantum"], "device 'quantum' can't be used here"),
+        (["--device", "quantum"], "device 'quantum' can't be used here: known are auto, cpu, cuda, cuda:N and mps"),
         (["--dataset", "digit"], "did you mean 'digits'?"),
         (["--dataset", "npz:missing.npz"], "does not exist"),
         (["--dataset", "cifar10", "--data-root", "nowhere"], "--download gets it"),
