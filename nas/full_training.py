@@ -128,6 +128,7 @@ class FullTraining(UnderLock):
 
     def _enter(self) -> None:
         pick_device(self._device)  # one that can't be used is refused before anything is made
+        self.recipe.check_images(self.architecture.resolution)
         with self.group.in_turn():
             if self.group.first:
                 self._held.enter_context(take(self.folder))

@@ -80,6 +80,13 @@ class Recipe:
         if self.warmup_epochs > self.epochs:
             raise UsageError(f"recipe: {self.warmup_epochs} epochs of warm-up don't fit into {self.epochs} epochs")
 
+    def check_images(self, resolution: int) -> None:
+        """UsageError for what makes no sense with images of so many pixels."""
+        if self.cutout > resolution:
+            raise UsageError(
+                f"--cutout {self.cutout}: the images have {resolution} pixels, and little of them would be left"
+            )
+
     @classmethod
     def of(
         cls,

@@ -176,6 +176,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     batch_size = default_batch_size(len(data.train_index)) if request.batch_size is None else request.batch_size
     options = recipe_options(request)
     recipe = Recipe.of(request.epochs, min(batch_size, len(data.train_index)), request.learning_rate, **options)
+    recipe.check_images(proxy.resolution or dataset.resolution)
     promise: Mapping[str, Any] = {}
     if request.hours is not None or request.gpu_hours is not None:
         promise = promised(request, space, proxy, data, recipe, begun, say)

@@ -122,6 +122,7 @@ def test_train_warns_of_stages_that_see_one_pixel():
         (["--lr", "fast"], "'fast' is not a valid float"),
         (["--precision", "fp16"], "'fp16' is not one of"),
         (["--device", "quantum"], "device 'quantum' can't be used here: known are auto, cpu, cuda, cuda:N and mps"),
+        (["--cutout", "9"], "--cutout 9: the images have 8 pixels"),
         (["--dataset", "digit"], "did you mean 'digits'?"),
         (["--dataset", "npz:missing.npz"], "does not exist"),
         (["--dataset", "cifar10", "--data-root", "nowhere"], "--download gets it"),

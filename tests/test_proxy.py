@@ -99,6 +99,12 @@ def test_upscaling_is_no_proxy(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_cutout_of_more_than_the_proxy_shows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--cutout 6: the images have 4 pixels"):
+        nas.search(space="resnext", executor="local", proxy_resolution=4, cutout=6, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_command_says_what_is_smaller(tmp_path: Path, one_thread: None) -> None:
     space = write_space(tmp_path)
     command = f"search --space {space} --trials 1 --epochs 1 --executor local --device cpu --max-images 300 --out {tmp_path / 'run'}"
