@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 
 from nas.pareto import hypervolume, objectives
 from nas.samplers import SAMPLERS, KnownCostSampler, Problem, suggest
-from nas.samplers.domain import Declared, Dimension, Inferred, completed, enumerate_all
+from nas.samplers.domain import Declared, Inferred, completed, enumerate_all
 from nas.study import Study
 
 DIRECTIONS = ["maximize", "minimize"]
@@ -435,26 +435,3 @@ def test_declared_domain_is_the_space():
 def test_the_registered_sampler_knows_the_problem():
     problem = Problem(space_of(CONDITIONAL), objectives("accuracy,macs"), 5)
     assert isinstance(SAMPLERS["known-cost"](problem), KnownCostSampler)
-
-
-@pytest.mark.parametrize(
-    "distribution",
-    [
-        IntDistribution(0, 10**18),
-        IntDistribution(3, 17, step=7),
-        IntDistribution(1, 10**6, log=True),
-        FloatDistribution(-1.0, 2.0),
-        FloatDistribution(0.1, 0.9, step=0.2),
-        FloatDistribution(1e-6, 1.0, log=True),
-        CategoricalDistribution((None, True, 1.5, "x")),
-        CategoricalDistribution((8, 2, 4)),
-    ],
-)
-def test_values_of_a_dimension_are_the_distributions(distribution):
-    dimension, rng = Dimension.of("x", distribution), random.Random(0)
-    value = dimension.sample(rng)
-    for _ in range(200):
-        value = dimension.other(value, rng)
-        assert distribution._contains(distribution.to_internal_repr(value))
-        if dimension.ordered is not False:
-            assert 0.0 <= dimension.position(value) <= 1.0

@@ -1,15 +1,17 @@
-"""Parts of the known-cost sampler: counts of alike parameters, what a quality is worth, what stopped trainings say."""
+"""Parts of the known-cost sampler: a parameter's values, counts of alike ones, what a quality is worth, what stopped trainings say."""
 
 from __future__ import annotations
+
+import random
 
 import numpy as np
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from nas.samplers import KnownCostSampler
-from nas.samplers.domain import Flat
+from nas.samplers.domain import Dimension, Flat
 from nas.samplers.encoding import Encoder
 from nas.samplers.improvement import Worth, cells, ehvi, expected_improvement
 from nas.samplers.partial import PAIRS, expected
@@ -173,3 +175,26 @@ def test_a_condition_on_a_continuous_parameter():
         )
         study.optimize(objective, 25)
         assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        IntDistribution(0, 10**18),
+        IntDistribution(3, 17, step=7),
+        IntDistribution(1, 10**6, log=True),
+        FloatDistribution(-1.0, 2.0),
+        FloatDistribution(0.1, 0.9, step=0.2),
+        FloatDistribution(1e-6, 1.0, log=True),
+        CategoricalDistribution((None, True, 1.5, "x")),
+        CategoricalDistribution((8, 2, 4)),
+    ],
+)
+def test_values_of_a_dimension_are_the_distributions(distribution):
+    dimension, rng = Dimension.of("x", distribution), random.Random(0)
+    value = dimension.sample(rng)
+    for _ in range(200):
+        value = dimension.other(value, rng)
+        assert distribution._contains(distribution.to_internal_repr(value))
+        if dimension.ordered is not False:
+            assert 0.0 <= dimension.position(value) <= 1.0
