@@ -77,6 +77,7 @@ def test_readers_do_not_keep_a_driver_out(tmp_path):
     reader.stdout.close()
 
 
+# It trains as many networks as lines come to it, and all that are left once none can come.
 DRIVER = """\
     import sys
     from pathlib import Path
@@ -87,34 +88,36 @@ DRIVER = """\
     folder = Path(sys.argv[1])
     with Study(folder, Settings.load(folder)) as study:
         print("open", flush=True)
+        sys.stdin.readline()
         while (job := study.ask()) is not None:
             assert not job.result_path.exists(), f"{job.key} is trained twice"
             write_json(job.result_path, result_of(job))
             study.tell(job.key)
+            sys.stdin.readline()
 """
 
 
 @pytest.mark.slow
 def test_a_driver_that_is_killed_at_random_moments_loses_nothing(tmp_path):
-    rng, trials = random.Random(4), 60
+    """Each driver but the last is allowed fewer networks than are left, so it is alive when it is killed."""
+    rng, trials, kills = random.Random(4), 60, 10
     with begin(tmp_path, settings_of(CONDITIONAL, trials=trials, budgets={"params": [None, 4000]})):
         pass
-    kills = 0
-    for attempt in range(100):
+    for attempt in range(kills + 1):
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(DRIVER), str(tmp_path)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
         )  # fmt: skip
         assert process.stdout.readline() == "open\n", process.stderr.read()
-        time.sleep(rng.uniform(0, 0.25))
-        if attempt < 10:
+        if attempt < kills:
+            allowed = rng.randint(1, 5)
+            process.stdin.write(allowed * "\n")
+            process.stdin.flush()
+            time.sleep(rng.uniform(0, 0.012) * allowed)
             process.kill()
         _, errors = process.communicate()
         assert errors == ""
-        if process.returncode == 0:
-            break
-        kills += 1
-    assert kills >= 5
+        assert process.returncode == (-signal.SIGKILL if attempt < kills else 0)
     run = load_run(tmp_path)
     assert run.status == "done" and run.count("complete") == trials and run.count("running") == 0
     assert len({trial.digest for trial in run.complete()}) == trials
