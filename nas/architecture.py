@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from nas.errors import UsageError
 from nas.registry import Registry, did_you_mean
 
 P = TypeVar("P", bound=Part)
+E = TypeVar("E", Stem, Head)
 
 VERSION = 1
 MAX_BYTES, MAX_STAGES, MAX_DEPTH = limits.CONFIG_BYTES, limits.STAGES, limits.DEPTH
@@ -55,25 +57,7 @@ class Stage:
 
     def canonical(self, width_in: int) -> Stage:
         """The one of all stages that build the same blocks behind `width_in` channels."""
-        shortcut, merge = self.shortcut, self.merge
-        first, _ = next(self.blocks(width_in))
-        if self.merge.uses_shortcut:
-            around = self.shortcut.canonical(*first.inner)
-            others = self.shortcut.canonical(self.width, self.width, 1)
-            # What equals the shortcut in the first block may stand for it only if the other blocks stay the same.
-            if self.depth == 1 or around.canonical(self.width, self.width, 1) == others:
-                shortcut = around
-        if not self.merge.uses_shortcut or (self.depth == 1 and not self._leads(first)):
-            shortcut, merge = Identity(), MERGES["none"]()
-        return replace(self, branch=self.branch.canonical(self.stride), shortcut=shortcut, merge=merge)
-
-    @staticmethod
-    def _leads(block: Block) -> bool:
-        """Whether a block has a path around its branch; one that is refused has none to compare."""
-        try:
-            return block.path() is not None
-        except UsageError:
-            return True
+        return _canonical(self, width_in)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -84,6 +68,50 @@ class Stage:
             "shortcut": self.shortcut.to_dict(),
             "merge": self.merge.to_dict(),
         }
+
+
+@lru_cache(maxsize=1 << 14)  # a search meets the same stages again and again
+def _canonical(stage: Stage, width_in: int) -> Stage:
+    shortcut, merge = stage.shortcut, stage.merge
+    first, _ = next(stage.blocks(width_in))
+    if merge.uses_shortcut:
+        around = shortcut.canonical(*first.inner)
+        others = shortcut.canonical(stage.width, stage.width, 1)
+        # What equals the shortcut in the first block may stand for it only if the other blocks stay the same.
+        if stage.depth == 1 or around.canonical(stage.width, stage.width, 1) == others:
+            shortcut = around
+    if not merge.uses_shortcut or (stage.depth == 1 and not _leads(first)):
+        shortcut, merge = Identity(), MERGES["none"]()
+    return replace(stage, branch=stage.branch.canonical(stage.stride), shortcut=shortcut, merge=merge)
+
+
+@lru_cache(maxsize=1 << 10)
+def _canonical_end(end: E, raw: bool) -> E:
+    return end.canonical(raw)
+
+
+def _leads(block: Block) -> bool:
+    """Whether a block has a path around its branch; one that is refused has none to compare."""
+    try:
+        return block.path() is not None
+    except UsageError:
+        return True
+
+
+@lru_cache(maxsize=1 << 14)
+def _stage_said(stage: Stage) -> str:
+    """What tells a canonical stage from others, as canonical JSON."""
+    parts = (part.said() for part in (stage.branch, stage.shortcut, stage.merge))
+    return _json([stage.depth, stage.width, stage.stride, *parts])
+
+
+@lru_cache(maxsize=1 << 10)
+def _end_said(end: Stem | Head) -> str:
+    return _json(end.said())
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +151,10 @@ class Architecture:
         for stage in self.stages:
             stages.append(stage.canonical(width))
             width = stage.width
-        stem, head = self.stem.canonical(self.stages[0].branch.raw), self.head.canonical(self.raw)
+        own = self.stem, self.stages, self.head
+        stem, head = _canonical_end(self.stem, self.stages[0].branch.raw), _canonical_end(self.head, self.raw)
+        if (stem, tuple(stages), head) == own:
+            return self
         return replace(self, stem=stem, stages=tuple(stages), head=head)
 
     @property
@@ -132,20 +163,10 @@ class Architecture:
 
         Options at their defaults are left out, so that an option which a later release adds changes no digest.
         """
-        canonical = self.canonical()
-        stages = [
-            [
-                stage.depth,
-                stage.width,
-                stage.stride,
-                *(part.said() for part in (stage.branch, stage.shortcut, stage.merge)),
-            ]
-            for stage in canonical.stages
-        ]
-        key = [self.resolution, self.channels, canonical.stem.said(), stages, canonical.head.said()]
-        if self.norm_eps != NORM_EPS:
-            key.append({"norm_eps": self.norm_eps})
-        text = json.dumps(key, sort_keys=True, separators=(",", ":"))
+        own = self.canonical()
+        stages = ",".join(map(_stage_said, own.stages))
+        more = "" if own.norm_eps == NORM_EPS else "," + _json({"norm_eps": own.norm_eps})
+        text = f"[{own.resolution},{own.channels},{_end_said(own.stem)},[{stages}],{_end_said(own.head)}{more}]"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def adapted(self, *, classes: int, resolution: int, channels: int, stem: Stem | None = None) -> Architecture:

@@ -106,7 +106,12 @@ def make_part(part: str, values: Mapping[str, Value], **fixed: Value) -> Any:
             options[option] = values[attribute]
         elif option == SHARED_ACT and part in ENDS and SHARED_ACT in values:
             options[option] = values[SHARED_ACT]
-    return kind.make(options)
+    return _made(kind, tuple(options.items()), tuple(map(type, options.values())))
+
+
+@lru_cache(maxsize=1 << 14)  # a search takes the same parts again and again; the types tell 1 from True
+def _made(kind: Any, options: tuple[tuple[str, Value], ...], types: tuple[type, ...]) -> Any:
+    return kind.make(dict(options))
 
 
 @lru_cache(maxsize=1024)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from strategies import all_variants, architectures, fits
 
 from nas.architecture import MAX_BYTES, MAX_NAME, Architecture, Stage, parse_yaml
+from nas.attributes import make_part
 from nas.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
 from nas.blocks.basic import Basic
 from nas.blocks.bottleneck import Bottleneck
@@ -194,6 +195,20 @@ def test_choices_without_effect_have_no_digest_of_their_own(one, other):
 )
 def test_every_difference_is_in_the_digest(other):
     assert other.digest != network(PAIR).digest
+
+
+def test_zero_has_no_sign():
+    plus, minus = MERGES["highway"](bias=0.0), MERGES["highway"](bias=-0.0)
+    digests = {network(Stage(Basic(), 2, 8, merge=own)).digest for own in (plus, minus)}
+    assert plus == minus and len(digests) == 1 and str(minus.bias) == "0.0"
+
+
+@pytest.mark.parametrize("foreign", [True, 1.0, "1"])
+def test_a_part_that_was_made_before_is_not_taken_for_one_of_another_type(foreign):
+    values = {"block": "bottleneck", "cardinality": 1}
+    assert make_part("block", values).cardinality == 1
+    with pytest.raises(UsageError, match=f"cardinality must be a whole number, not {foreign!r}"):
+        make_part("block", {**values, "cardinality": foreign})
 
 
 def test_where_the_stride_stands_matters_where_there_is_one():

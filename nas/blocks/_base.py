@@ -96,8 +96,9 @@ class Part(ABC):
                 raise UsageError(f"{place} must be one of {', '.join(map(str, among))}, not {value!r}")
         elif minimum is not None and not minimum <= value <= maximum:
             raise UsageError(f"{place} must be from {minimum} to {maximum:,}, not {value!r:.80}")
-        if isinstance(field.default, float) and isinstance(value, int):
-            object.__setattr__(self, field.name, float(value))  # 1 and 1.0 are one value, with one digest
+        if isinstance(field.default, float) and (isinstance(value, int) or value == 0):
+            # 1 and 1.0, 0.0 and -0.0 are one value each, with one digest.
+            object.__setattr__(self, field.name, float(value) + 0.0)
 
     @classmethod
     def options(cls) -> tuple[str, ...]:

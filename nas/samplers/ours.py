@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from nas.network import cost_of
 from nas.samplers._base import SAMPLERS, Problem
 
 if TYPE_CHECKING:
     import optuna
 
+    from nas.architecture import Architecture
     from nas.cost import Cost
 
 COSTS = ("params", "macs", "activations")
 LATENCY = "latency_ms"
-REMEMBERED = 4096  # candidates; costs, budget and features ask for the same one in a row
+REMEMBERED = 1 << 14  # candidates; their costs, features and names are asked for one after the other
 
 
 @SAMPLERS.register("known-cost")
@@ -26,23 +28,27 @@ def known_cost(problem: Problem) -> optuna.samplers.BaseSampler:
     space, names = problem.space, [objective.name for objective in problem.objectives[1:]]
 
     @lru_cache(maxsize=REMEMBERED)
-    def cost(choices: tuple[tuple[str, Any], ...]) -> Cost:
-        return space.cost(dict(choices))
+    def known(choices: tuple[tuple[str, Any], ...]) -> tuple[Architecture, Cost]:
+        architecture = space.architecture(dict(choices))
+        return architecture, cost_of(architecture)
+
+    def cost(choices: dict[str, Any]) -> Cost:
+        return known(tuple(choices.items()))[1]
 
     def costs(choices: dict[str, Any]) -> Sequence[float]:
-        return [ms(choices) if name == LATENCY else getattr(cost(tuple(choices.items())), name) for name in names]
+        return [ms(choices) if name == LATENCY else getattr(cost(choices), name) for name in names]
 
     def ms(choices: dict[str, Any]) -> float:
         assert problem.latency_ms is not None
         return problem.latency_ms(choices)
 
     def features(choices: dict[str, Any]) -> Sequence[float]:
-        found = cost(tuple(choices.items()))
+        found = cost(choices)
         depth = sum(value for key, value in choices.items() if key.split(".")[-1] in ("depth", "network_depth"))
         return [*(getattr(found, name) for name in COSTS if name not in names), 1 + depth]
 
     def feasible(choices: dict[str, Any]) -> bool:
-        if space.budget.violation(cost(tuple(choices.items()))):
+        if space.budget.violation(cost(choices)):
             return False
         return problem.most_ms is None or ms(choices) <= problem.most_ms
 
@@ -51,7 +57,7 @@ def known_cost(problem: Problem) -> optuna.samplers.BaseSampler:
         feasible=feasible if space.budget.bounds or problem.most_ms is not None else None,
         seed=problem.seed,
         space=space,
-        identity=lambda choices: space.architecture(choices).digest,
+        identity=lambda choices: known(tuple(choices.items()))[0].digest,
         features=features,
         curve=_curve,
     )
