@@ -197,6 +197,8 @@ def confirm(
         raise WriteError(
             f"{error}; everything that was saved is kept. When it can be written again, go on with: {confirmation.again}"
         ) from error
+    except KeyboardInterrupt:  # once more, or while the report of a confirmation that is done was written
+        stopped = True
     if stopped:
         raise Interrupted(f"stopped; everything so far is kept. Go on with: {confirmation.again}")
     return run

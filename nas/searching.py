@@ -244,6 +244,8 @@ def drive(
         raise WriteError(
             f"{error}; everything that was saved is kept. When it can be written again, go on with: nas resume {shown(folder)}"
         ) from error
+    except KeyboardInterrupt:  # once more, or while the report of a run that is done was written
+        stopped = True
     if stopped:
         raise Interrupted(f"stopped; everything so far is kept. Go on with: nas resume {shown(folder)}")
     return run

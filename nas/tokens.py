@@ -29,7 +29,7 @@ def ensure_token() -> list[str]:
     if path is None:
         return []
     try:
-        if not path.exists() or not path.read_text(encoding="utf-8").strip():
+        if not _holds_token(path):
             if os.environ.get(TOKEN_PATH) and not path.exists():
                 raise UsageError(f"{TOKEN_PATH}={path}: no such file; it should hold the token of Ray")
             _write(path)
@@ -52,13 +52,21 @@ def ensure_token() -> list[str]:
     return [f"{said}. Whoever has read it before can still use it: remove the file, and a new one is made"]
 
 
+def _holds_token(path: Path) -> bool:
+    return path.exists() and bool(path.read_text(encoding="utf-8").strip())
+
+
 def _write(path: Path) -> None:
-    """A new token, in a file that was never anybody else's to read."""
+    """A new token, in a file that was never anybody else's to read; of two that write one at once, the first one's is kept."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))  # as `ray get-auth-token --generate` makes them
-        temporary.replace(path)
+        try:
+            os.link(temporary, path)
+        except OSError:  # there is one, or this file system has no links
+            if not _holds_token(path):
+                temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import socket
 import stat
@@ -55,6 +56,36 @@ def test_a_token_that_is_there_is_kept(home):
     first = path.read_text()
     assert tokens.ensure_token() == []
     assert path.read_text() == first
+
+
+@pytest.mark.parametrize("before", [None, "", "\n"])
+def test_of_two_that_make_a_token_at_once_the_first_one_s_is_kept(home, monkeypatch, before):
+    path, drawn = home / ".ray" / "auth_token", tokens.secrets.token_hex
+    if before is not None:
+        path.parent.mkdir()
+        path.write_text(before)
+
+    def late(size: int) -> str:
+        if size == 32:  # between its looking and its writing, another's token comes
+            path.write_text("b" * 64)
+        return drawn(size)
+
+    monkeypatch.setattr(tokens.secrets, "token_hex", late)
+    assert tokens.ensure_token() == []
+    assert path.read_text() == "b" * 64
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_a_token_is_made_where_the_file_system_has_no_links(home, monkeypatch):
+    monkeypatch.setattr(tokens.os, "link", unable)
+    assert tokens.ensure_token() == []
+    path = tokens.token_file()
+    assert len(path.read_text()) == 64 and mode(path) == 0o600
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def unable(*_: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
 
 
 @pytest.mark.parametrize("loose", [0o644, 0o640, 0o660, 0o604, 0o666])
@@ -145,8 +176,9 @@ def test_the_folder_of_rays_sockets_is_its_owners_alone():
 
 
 def test_a_link_in_its_place_is_not_followed(tmp_path, monkeypatch):
-    monkeypatch.setattr(security.os, "getuid", lambda: 987654321)  # a name that nobody has taken
-    place = Path("/tmp/nas-ray-987654321")
+    nobody = 900_000_000 + os.getpid()  # a name that nobody has taken
+    monkeypatch.setattr(security.os, "getuid", lambda: nobody)
+    place = Path(f"/tmp/nas-ray-{nobody}")
     place.symlink_to(tmp_path)
     try:
         with pytest.raises(NasError, match="taken by somebody else"):
