@@ -39,6 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a script's shell begins what it puts in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)  # which the programs that are tested inherit
+    pages = [name for name in ("reliability", "export_matrix", "import_list") if config.getoption(name)]
+    if pages and config.getoption("numprocesses", None):
+        raise pytest.UsageError(f"--{pages[0].replace('_', '-')}: one process writes the page; run without -n")
     config.stash[FAULTS] = Faults()
     config.stash[MATRIX] = Matrix()
     config.stash[IMPORTS] = Imports()

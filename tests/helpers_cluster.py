@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import counting
+from ports import free_port
 
 HERE = Path(__file__).parent
 SECONDS = 400.0  # on a machine where others work too
@@ -67,6 +67,7 @@ class Machines:
             "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "300",  # 30 are few for Python and Ray on a busy machine
             "PYTHONPATH": str(HERE),
             "COLUMNS": "120",
             counting.LOG: str(self.log),
@@ -121,13 +122,11 @@ def cluster_of(nodes: int) -> Iterator[Machines]:
     folder = Path(tempfile.mkdtemp(prefix="nas-ray-"))
     (folder / "token").write_text(secrets.token_hex(32))
     (folder / "token").chmod(0o600)
-    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
-        port, client = first.getsockname()[1], second.getsockname()[1]
-    found = Machines(folder, port, client, nodes)
+    found = Machines(folder, free_port(), free_port(), nodes)
     try:
         found.start(
-            "head", "--head", f"--port={port}", f"--temp-dir={folder / 'ray'}", "--include-dashboard=false",
-            f"--ray-client-server-port={client}",
+            "head", "--head", f"--port={found.port}", f"--temp-dir={folder / 'ray'}", "--include-dashboard=false",
+            f"--ray-client-server-port={found.client}",
         )  # fmt: skip
         wait_for(lambda: found.up("head"), lambda: found.said("head"))
         for k in range(1, nodes):

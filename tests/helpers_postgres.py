@@ -7,12 +7,13 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from ports import free_port
 
 PASSWORD = "s3cr3t/w@rd:100%"  # with what a URL has to quote
 QUOTED = "s3cr3t%2Fw%40rd%3A100%25"
@@ -91,10 +92,7 @@ def server() -> Iterator[Server]:
         command = [str(bin / "initdb"), "-D", str(folder / "data"), "-U", "nas", "-A", "scram-sha-256", "-N"]
         command += ["--pwfile", str(folder / "password"), "-E", "UTF8", "--locale", "C"]
         subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        found = Server(bin, folder, port, user)
+        found = Server(bin, folder, free_port(), user)
         try:
             found.start()
             yield found

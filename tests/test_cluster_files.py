@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from click import Command
+from ports import free_port
 
 from nas.commands import search as commands
 
@@ -73,28 +76,29 @@ def test_the_slurm_script_starts_ray_and_the_search_once_and_resumes(tmp_path: P
     environment = {
         "PATH": f"{shims}:/usr/bin:/bin",
         "HOME": str(tmp_path),
-        "SLURM_JOB_ID": "4711",
         "SLURM_JOB_NODELIST": "x",
         "SLURM_CPUS_PER_TASK": "4",
     }
     bash = shutil.which("bash")
     assert bash is not None
     run = tmp_path / "run"
-    command = f"set -m; bash {FOLDER / 'slurm.sh'} {run} --trials 9; code=$?; kill $(jobs -p) 2>/dev/null; exit $code"
-    for expected in (
-        f"nas search --out {run} --address 127.0.0.1:24711 --trials 9",
-        f"nas resume {run} --address 127.0.0.1:24711",
-    ):
+    for begins, ends in ((f"nas search --out {run}", " --trials 9"), (f"nas resume {run}", "")):
         log.unlink(missing_ok=True)
-        done = subprocess.Popen([bash, "-c", command], env=environment, start_new_session=True)
+        port = free_port()
+        job = str(port - 20_000)  # as the script has its port from the job
+        done = subprocess.Popen(
+            [bash, FOLDER / "slurm.sh", run, "--trials", "9"],
+            env={**environment, "SLURM_JOB_ID": job},
+            start_new_session=True,
+        )
         try:
             assert done.wait(120) == 0
             called = log.read_text().splitlines()
-            assert expected in called
+            assert f"{begins} --address 127.0.0.1:{port}{ends}" in called
             assert sum(line.startswith("ray start") and "--head" in line for line in called) == 1
-            assert not (tmp_path / ".ray" / "token-4711").exists()  # it goes with the job
+            assert not (tmp_path / ".ray" / f"token-{job}").exists()  # it goes with the job
         finally:
-            subprocess.run(["bash", "-c", f"kill -- -{done.pid}"], check=False, stderr=subprocess.DEVNULL)
+            os.killpg(done.pid, signal.SIGKILL)  # the listener is left
         run.mkdir(exist_ok=True)
         (run / "run.yaml").touch()
 

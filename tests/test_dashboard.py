@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from make_run import make_run
+from ports import free_port
 
 from nas.layout import JOURNAL
 from nas.run import load_run
@@ -37,9 +37,7 @@ def test_the_dashboard_opens_a_run_s_study_unchanged(tmp_path: Path) -> None:
     make_run(tmp_path / "run", trials=6, told=5, running=1)
     journal = tmp_path / "run" / JOURNAL
     before = journal.read_bytes()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-c", START, str(journal), "--host", "127.0.0.1", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True) as server:
         try:

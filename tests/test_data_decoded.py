@@ -144,7 +144,7 @@ def test_a_disk_that_fills_up_while_decoding_leaves_no_thread_and_no_file(
     tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"imagefolder:{image_folder(tmp_path / 'set', count=100, size=16)}"
-    before, filters = threading.active_count(), list(warnings.filters)
+    before, filters = set(threading.enumerate()), list(warnings.filters)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     said: list[str] = []
@@ -156,7 +156,7 @@ def test_a_disk_that_fills_up_while_decoding_leaves_no_thread_and_no_file(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert any("can't be kept" in line and "File too large" in line for line in said)
-    assert (threading.active_count(), list(warnings.filters)) == (before, filters)
+    assert set(threading.enumerate()) <= before and list(warnings.filters) == filters
     assert list(kept.iterdir()) == []
     assert load(name).fingerprint == data.fingerprint
     assert len(list(kept.iterdir())) == 2
@@ -190,7 +190,7 @@ def test_processes_that_decode_at_once_agree(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    fingerprints = {word for process in running for word in process.communicate(timeout=60)[0].split()}
+    fingerprints = {word for process in running for word in process.communicate(timeout=250)[0].split()}
     assert fingerprints == {load(f"imagefolder:{root}").fingerprint}
     assert [process.returncode for process in running] == [0, 0, 0]
     assert sorted(path.suffix for path in (tmp_path / "home" / "decoded").iterdir()) == [".json", ".npy"]

@@ -13,6 +13,7 @@ import time
 import pytest
 from helpers_search import CONDITIONAL, again, begin, environment, finish, holding, settings_of
 
+from nas import locks
 from nas.errors import UsageError
 from nas.layout import JOURNAL, LOCK
 from nas.run import load_run
@@ -64,17 +65,26 @@ def test_a_second_driver_in_this_process_is_refused(tmp_path):
         pass
 
 
-def test_readers_do_not_keep_a_driver_out(tmp_path):
+def test_readers_do_not_keep_a_driver_out(tmp_path, monkeypatch):
     """Whoever looks whether a run is active holds its lock for an instant; the driver waits for it."""
     with begin(tmp_path, trials=1):
         pass
-    look = "import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH); print(flush=True); time.sleep(0.2)"
-    reader = subprocess.Popen([sys.executable, "-c", look, str(tmp_path / LOCK)], stdout=subprocess.PIPE)
-    reader.stdout.readline()
-    with again(tmp_path) as study:
-        assert len(finish(study)) == 1
-    reader.wait()
-    reader.stdout.close()
+    look = (
+        "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH); print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", look, str(tmp_path / LOCK)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+        reader.stdout.readline()
+        sleep = time.sleep
+
+        def waits(seconds: float) -> None:
+            reader.stdin.close()  # the reader is done once the driver has waited
+            sleep(seconds)
+
+        monkeypatch.setattr(locks, "READERS_SECONDS", 60.0)
+        monkeypatch.setattr(locks.time, "sleep", waits)
+        with again(tmp_path) as study:
+            assert reader.stdin.closed and len(finish(study)) == 1
 
 
 # It trains as many networks as lines come to it, and all that are left once none can come.
