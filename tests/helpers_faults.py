@@ -1,7 +1,8 @@
 """Faults on purpose, in worker processes, and what they cost. A module of its own, since Ray's processes import it by name.
 
-A run's folder may hold a plan, `faults.json`: trial -> {fault, epoch, times}. A worker (`Faulty`, or any process that has called
-`instrument`) makes the fault in the midst of that epoch of the trial, so many times; and it appends to `epochs.log` what it trains.
+A run's folder may hold a plan, `faults.json`: trial -> {fault, epoch, times}; for a run whose folder `nas search` is yet to make, the
+environment variable NAS_TEST_PLAN has the plan's path. A worker (`Faulty`, or any process that has called `instrument`) makes the
+fault in the midst of that epoch of the trial, so many times; and it appends to `epochs.log` what it trains.
 """
 
 from __future__ import annotations
@@ -28,13 +29,16 @@ from nas.work import Bench
 from nas.workers import Worker
 
 PLAN, LOG = "faults.json", "epochs.log"
+PLANNED = "NAS_TEST_PLAN"  # which the processes of a local Ray inherit
 FITS = 8  # images that the device of the fault "device memory" has room for
 EATEN_BYTES, MOST_EATEN_BYTES = 64 << 20, 6 << 30  # at once, and at most, by the fault "host memory"
 
 
-def plan(folder: Path, faults: Mapping[str, Mapping[str, Any]]) -> None:
+def plan(folder: Path, faults: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Write the plan; the variable that names it to the processes of a run in another folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PLAN).write_text(json.dumps(faults))
+    return {PLANNED: str(folder / PLAN)}
 
 
 def instrument() -> None:
@@ -83,7 +87,7 @@ def prepare(job: Job, training: Training, number: int) -> None:
     """Let the training come upon the fault that is planned for this epoch, if it was not made often enough."""
     folder = job.folder.parent.parent
     try:
-        wanted = json.loads((folder / PLAN).read_text()).get(job.key)
+        wanted = json.loads(Path(os.environ.get(PLANNED, folder / PLAN)).read_text()).get(job.key)
     except FileNotFoundError:
         return
     if wanted is None or number != wanted["epoch"]:

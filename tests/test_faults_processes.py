@@ -192,13 +192,11 @@ def test_a_driver_that_is_asked_to_stop(
 
 
 def test_a_trial_that_hangs_in_the_drivers_own_process(home: Path, faults: Faults) -> None:
-    plan(home / "plan", {})
-    process = nas(home, search(home, "--trials", "3", "--executor", "local", "--trial-timeout", "60s"))
-    wait_for(lambda: (home / "run" / "run.yaml").exists(), process, home)
-    plan(home / "run", {"0": {"fault": "sleep", "epoch": 2, "times": 99}})
+    planned = plan(home, {"0": {"fault": "sleep", "epoch": 2, "times": 99}})
+    process = nas(home, search(home, "--trials", "3", "--executor", "local", "--trial-timeout", "60s"), **planned)
     assert process.wait(SECONDS) == 1, said(home)
     assert "trial 0: not done within --trial-timeout 1 min" in said(home) and "nas resume" in said(home)
-    process = nas(home, ["resume", "run"])
+    process = nas(home, ["resume", "run"], **planned)
     assert process.wait(SECONDS) == 1, said(home)
     finish(home)
     run = load_run(home / "run")
