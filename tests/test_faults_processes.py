@@ -170,11 +170,17 @@ def test_a_driver_killed_at_random_moments(home: Path, faults: Faults, executor:
 def test_a_driver_that_is_asked_to_stop(
     home: Path, faults: Faults, fault: str, signals: list[signal.Signals], then: str
 ) -> None:
-    process = nas(home, search(home, "--trials", "40", "--workers", "2"))
+    first, *again = signals
+    # Once asked, it waits for an epoch that never ends: it is still at work when it is asked again.
+    planned = plan(home, {"1": {"fault": "sleep", "epoch": 2, "times": 1}}) if again else {}
+    process = nas(home, search(home, "--trials", "40", "--workers", "2"), **planned)
     wait_for(lambda: any(" ended " in line for line in lines(home)), process, home)
-    for number in signals:
+    if planned:
+        wait_for(lambda: (home / "run" / "made-1-0").exists(), process, home)
+    process.send_signal(first)
+    for number in again:
+        wait_for(lambda: "press Ctrl-C again" in said(home), process, home)
         process.send_signal(number)
-        time.sleep(0.3)  # so that the two are not taken for one
     assert process.wait(SECONDS) == 130, said(home)
     assert "nas resume run" in said(home)
     trained = load_run(home / "run").count("complete") + 2
