@@ -31,7 +31,7 @@ from nas.workers import Worker
 PLAN, LOG = "faults.json", "epochs.log"
 PLANNED = "NAS_TEST_PLAN"  # which the processes of a local Ray inherit
 FITS = 8  # images that the device of the fault "device memory" has room for
-EATEN_BYTES, MOST_EATEN_BYTES = 64 << 20, 6 << 30  # at once, and at most, by the fault "host memory"
+EATEN_BYTES, LEFT_BYTES = 256 << 20, 2 << 30  # at once, and left to others in any case, by the fault "host memory"
 
 
 def plan(folder: Path, faults: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -119,8 +119,10 @@ def _spin() -> None:
 
 
 def _eat() -> None:
+    from ray._private.utils import estimate_available_memory
+
     held = []
-    while len(held) * EATEN_BYTES < MOST_EATEN_BYTES:
+    while estimate_available_memory() > LEFT_BYTES:
         held.append(bytearray(b"x") * EATEN_BYTES)
         time.sleep(0.1)
 
