@@ -202,3 +202,11 @@ def losses(folder: Path) -> Losses:
     digests = [trial.digest for trial in run.complete()]
     again = sum(count > 1 for count in begun.values())
     return Losses(len(lost), len(twice) + len(digests) - len(set(digests)), again, len(begun))
+
+
+def state_of(process: int) -> str:
+    """A process's state as the kernel writes it: T is stopped, Z dead; "" if it is gone."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""

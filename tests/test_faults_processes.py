@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers_faults import LEFT_BYTES, LOG, losses, plan
+from helpers_faults import LEFT_BYTES, LOG, losses, plan, state_of
 from helpers_search import CONDITIONAL, environment, settings_of, training_data
 from reliability import Faults
 
@@ -343,14 +343,6 @@ class Reported(Tally):
     def epoch(self, job: Job, epoch: Epoch) -> None:
         super().epoch(job, epoch)
         self.numbers.append(epoch.number)
-
-
-def state_of(process: int) -> str:
-    """A process's state as the kernel writes it: T is stopped, Z dead; "" if it is gone."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
 
 
 def contents(folder: Path) -> dict[str, tuple[int, int, bytes]]:
