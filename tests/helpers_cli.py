@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from click.testing import CliRunner
 
 from nas.cli import cli
 
+SIGNALLED = str(Path(__file__).parent / "signalled_nas.py")
 SMALL = """\
 name: small
 resolution: 8
@@ -41,6 +43,12 @@ def refusal(*arguments: object, code: int = 2) -> str:
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
     return line
+
+
+def signalled(number: int, checkpoint: Path, *arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    """`nas ARGUMENTS`, as a process that gets the signal of that number once that checkpoint is saved."""
+    command = [sys.executable, SIGNALLED, str(int(number)), str(checkpoint), *map(str, arguments)]
+    return subprocess.run(command, **{"capture_output": True, "text": True, "timeout": 250, "check": False, **options})
 
 
 def process(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
