@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
-from helpers_cli import SMALL, process
+from helpers_cli import SIGNALLED, SMALL, process
+from helpers_faults import state_of
 from helpers_search import images
 from safetensors.torch import load_file
 from test_streaming import photos
@@ -29,11 +31,11 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 TRAINING = ["--dataset", "digits", "--device", "cpu", "--precision", "fp32", "--batch-size", "32"]
 
 
-def together(*arguments: object, processes: int = 2) -> list[str]:
-    """The command that runs `nas ARGUMENTS` in several processes."""
+def together(*arguments: object, processes: int = 2, program: tuple[str, ...] = ("-m", "nas")) -> list[str]:
+    """The command that runs `nas ARGUMENTS`, or another program, in several processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
     meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
-    return [*launcher, *meeting, "-m", "nas", *map(str, arguments)]
+    return [*launcher, *meeting, *program, *map(str, arguments)]
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -90,22 +92,28 @@ def test_one_of_the_processes_speaks_and_writes(place):
 
 @pytest.mark.slow
 def test_killed_processes_go_on_to_equal_weights(place):
-    command = together("train", "small.yaml", *TRAINING, "--epochs", 3, "--out", "killed")
-    with subprocess.Popen(
-        command, cwd=place, env=ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True
-    ) as started:
-        deadline = time.monotonic() + 120
-        while not (place / "killed" / "checkpoint.pt").exists():
-            assert started.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-        os.killpg(started.pid, signal.SIGKILL)
-    for _ in range(2):  # the workers have sessions of their own, and end when they notice
-        done = run(command, place)
-        if done.returncode == 0:
-            break
-        time.sleep(5)
+    """The first one stops itself behind its first checkpoint, and the second one waits for it, until both are killed."""
+    training = ["train", "small.yaml", *TRAINING, "--epochs", 3, "--out", "killed"]
+    stopping = (SIGNALLED, str(int(signal.SIGSTOP)), "killed/checkpoint.pt")
+    with subprocess.Popen(together(*training, program=stopping), cwd=place, env=ENVIRONMENT) as started:
+        children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
+        workers: list[int] = []
+        try:
+            deadline = time.monotonic() + 250
+            while "T" not in map(state_of, workers):
+                assert started.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+                workers = [int(word) for word in children.read_text().split()]
+        finally:
+            started.kill()
+            for worker in workers:  # they have sessions of their own, and would go on with the training
+                with suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+    while any(state_of(worker) not in ("", "Z") for worker in workers):
+        time.sleep(0.05)
+    done = run(together(*training), place)
     assert done.returncode == 0, done.stderr
-    assert "epoch 1/3" not in done.stderr
+    assert "goes on behind epoch 1\n" in done.stderr and "epoch 1/3" not in done.stderr
     whole, again = weights(place / "pair"), weights(place / "killed")
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
 
