@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers_cli import nas_, process
-from helpers_search import write_space
+from helpers_search import CONDITIONAL, write_space
 
 from nas.run import load_run
 
@@ -64,8 +64,9 @@ def test_a_closed_terminal_is_nothing_to_what_runs_under_nohup(tmp_path):
 
 
 def test_a_search_whose_output_nobody_reads_says_how_to_go_on(tmp_path):
-    folder, words = tmp_path / "run", ["--space", write_space(tmp_path), *SMALL]
-    command = [sys.executable, "-m", "nas", "search", *map(str, words), "--out", str(folder)]
+    folder, space = tmp_path / "run", write_space(tmp_path, CONDITIONAL)
+    many = ("--trials", "40", *SMALL[2:])  # so that it has more to say when the pipe is closed
+    command = [sys.executable, "-m", "nas", "search", "--space", str(space), *many, "--out", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as search:
         assert search.stdout is not None and search.stderr is not None
         next(line for line in search.stdout if line.startswith("trial 0"))
@@ -74,9 +75,10 @@ def test_a_search_whose_output_nobody_reads_says_how_to_go_on(tmp_path):
     assert search.returncode == 1
     assert said.startswith("error: the output can't be written: Broken pipe; everything that was saved is kept.")
     assert said.count("\n") == 1 and f"nas resume {folder}" in said
-    assert process("resume", folder, "--quiet").returncode == 0
+    trials = len(list((folder / "trials").iterdir())) + 1
+    assert process("resume", folder, "--trials", trials, "--quiet").returncode == 0
     run = load_run(folder)
-    assert run.count("complete") == 3 and all(trial.attempts == 1 for trial in run.complete())
+    assert run.count("complete") == trials and all(trial.attempts == 1 for trial in run.complete())
 
 
 @pytest.mark.parametrize("to", [(), ("--address", "127.0.0.1:1")])
