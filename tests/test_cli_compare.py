@@ -138,6 +138,7 @@ def test_steps_of_gradients_are_those_of_the_work():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_process_that_is_ended_goes_on(tmp_path, how):
     """As a process: ended behind the first epoch of the second network; the same command finishes what is missing."""
@@ -153,7 +154,7 @@ def test_a_process_that_is_ended_goes_on(tmp_path, how):
         assert last == "interrupted after 1 of 2 trainings; the same command goes on from there"
     assert "Traceback" not in ended.stderr
     assert checkpoint.exists()
-    gone_on = process("compare", *options, "--json", cwd=tmp_path, env=environment)
+    gone_on = process("compare", *options, "--json", cwd=tmp_path, env=environment, timeout=250)
     assert gone_on.returncode == 0, gone_on.stderr
     assert "1 of 2 trainings are done already" in gone_on.stderr
     assert "deep (1/1): epoch 1/3" not in gone_on.stderr

@@ -212,6 +212,7 @@ def test_memory_that_is_predicted_to_be_short_is_said(train, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     """As a process: interrupted behind its first epoch, gone on with, and equal to the epochs that were saved."""
     (tmp_path / "small.yaml").write_text(SMALL)
@@ -235,7 +236,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     last = ended.stderr.splitlines()[-1]
     assert last == "interrupted after epoch 1 of 3; the same command goes on from there"
     assert "Traceback" not in ended.stderr
-    gone_on = process("train", *options, cwd=tmp_path, env=environment)
+    gone_on = process("train", *options, cwd=tmp_path, env=environment, timeout=250)
     assert gone_on.returncode == 0, gone_on.stderr
     assert re.search(r"^goes on behind epoch 1$", gone_on.stderr, flags=re.MULTILINE)
     epochs = json.loads((tmp_path / "t" / "result.json").read_text())["epochs"]

@@ -91,6 +91,7 @@ def test_one_of_the_processes_speaks_and_writes(place):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_processes_go_on_to_equal_weights(place):
     """The first one stops itself behind its first checkpoint, and the second one waits for it, until both are killed."""
     training = ["train", "small.yaml", *TRAINING, "--epochs", 3, "--out", "killed"]

@@ -131,13 +131,14 @@ def test_a_disk_that_is_full_when_a_search_begins(disk, tmp_path, watch, faults)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_disk_that_fills_up_under_ray_workers(disk, tmp_path, faults):
     """Whichever write of the driver or of a worker it is that fails: the disk is kept full until the driver ends."""
     space, folder, ballast, log = write_space(tmp_path, CONDITIONAL), disk / "run", disk / "ballast", tmp_path / "log"
     # More trials than any machine has done by the time that the disk is full; what is searched to the end is far less.
     options = ("--trials", 60, "--epochs", 6, "--max-images", 400, "--workers", 2, "--out", folder)
     driver = nas_process("search", "--space", space, *options, log=log)
-    until = time.monotonic() + 200
+    until = time.monotonic() + 400
     while not list(folder.glob("trials/*/result.json")):
         assert driver.poll() is None and time.monotonic() < until, driver.communicate()
         time.sleep(0.02)

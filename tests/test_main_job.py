@@ -236,6 +236,7 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(home: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_driver_killed_again_and_again_loses_nothing(home: Path) -> None:
     """SIGKILL at random moments: in the end each trial is complete, with each epoch once, and none was trained twice."""
     rng = random.Random(7)
@@ -248,7 +249,7 @@ def test_a_driver_killed_again_and_again_loses_nothing(home: Path) -> None:
             env=environment(), start_new_session=True,
         )  # fmt: skip
         before = len(ended_numbers(home / "killed"))
-        wait_for(lambda before=before: len(ended_numbers(home / "killed")) > before, driver)
+        wait_for(lambda before=before: len(ended_numbers(home / "killed")) > before, driver, 250)
         time.sleep(rng.random())
         os.killpg(driver.pid, signal.SIGKILL)
         driver.wait()

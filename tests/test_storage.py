@@ -265,6 +265,7 @@ def test_a_server_that_goes_away_ends_the_driver_in_words_and_loses_nothing(tmp_
 
 @needs_postgres
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_search_in_postgres_is_killed_and_resumed(
     server: helpers_postgres.Server, tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
