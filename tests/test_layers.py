@@ -56,7 +56,7 @@ TABLE: dict[str, set[str]] = {
     "space_file": {"architecture", "attributes", "budget", "knobs"},
     "space": {"architecture", "attributes", "budget", "cost", "knobs", "network", "regnet", "space_file"},
     "latency": {"architecture", "blocks", "cost", "files", "network", "plausible", "space", "text", "zoo"},
-    "samplers": {"knobs", "pareto", "space"},
+    "samplers": {"knobs", "network", "pareto", "space"},
     "proxy": {"architecture", "data", "scaling"},
     "salvage": {"files"},
     "journal": {"files", "salvage"},
@@ -306,7 +306,7 @@ FOR_TYPES: dict[str, set[str]] = {
     "budget": {"space"},
     "progress": {"desk"},
     "records": {"stopping"},
-    "samplers": {"cost"},
+    "samplers": {"architecture", "cost"},
     "__init__": set(TABLE),
 }
 
