@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from nas import limits
 from nas.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS, Block, Branch, Head, Merge, Part, Shortcut, Stem
 from nas.blocks.primitives import NORM_EPS
 from nas.blocks.shortcuts import Identity
 from nas.errors import UsageError
+from nas.plain_yaml import dump, parse_yaml, read_text
 from nas.registry import Registry, did_you_mean
 
 P = TypeVar("P", bound=Part)
 E = TypeVar("E", Stem, Head)
 
 VERSION = 1
-MAX_BYTES, MAX_STAGES, MAX_DEPTH = limits.CONFIG_BYTES, limits.STAGES, limits.DEPTH
-MAX_RESOLUTION, MAX_NAME, MAX_DIGITS = limits.RESOLUTION, limits.NAME, limits.DIGITS
+MAX_STAGES, MAX_DEPTH, MAX_RESOLUTION, MAX_NAME = limits.STAGES, limits.DEPTH, limits.RESOLUTION, limits.NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +188,7 @@ class Architecture:
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"  # YAML reads no surrogate pairs
 
     def to_yaml(self) -> str:
-        text: str = yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
-        return text
+        return dump(self.to_dict(), flow=None)
 
     @classmethod
     def from_dict(cls, data: object, where: str = "architecture") -> Architecture:
@@ -234,76 +230,6 @@ class Architecture:
             self.name
             or f"{'-'.join(str(stage.depth) for stage in self.stages)} {self.stages[0].branch.kind} {self.digest[:8]}"
         )
-
-
-class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe loader of plain data: no aliases ("billion laughs" files stay as small as they look), no tags, no key twice."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent):
-            raise _broken(event, "aliases (*name) are not read here; write the value out")
-        if event.tag is not None:
-            raise _broken(event, f"tags ({event.tag}) are not read here; write the plain value")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise _broken(key, "a key must be a word or a number")
-            if key.value in seen:
-                raise _broken(key, f"{key.value!r} is said twice")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        if len(node.value) > MAX_DIGITS:
-            raise _broken(node, f"a number of {len(node.value):,} characters; at most {MAX_DIGITS} are read")
-        return int(super().construct_yaml_int(node))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
-for _kind in (_Loader, _Dumper):  # JSON's 1e-06 is a number, as in YAML 1.2; PyYAML's 1.1 asks for a point before the e
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-    )
-
-
-def _broken(at: Any, problem: str) -> yaml.YAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
-
-
-def read_text(path: Path) -> str:
-    """The text of a small file; UsageError if it isn't there, isn't text or is far too large to be a config."""
-    try:
-        text = limits.read_bytes(path, MAX_BYTES, "a config").decode("utf-8")
-        return text.replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not a text file: byte {error.start:,} is not UTF-8") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from None
-
-
-def parse_yaml(text: str, where: str) -> object:
-    """Plain data from YAML (or JSON, which is YAML); UsageError with the line where the syntax breaks."""
-    if len(text) > MAX_BYTES:
-        raise UsageError(f"{where}: {len(text):,} characters are too many for a config (at most {MAX_BYTES:,})")
-    try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader without aliases and tags
-    except RecursionError:
-        raise UsageError(f"{where}: not readable as YAML: nested too deeply") from None
-    except (yaml.YAMLError, ValueError, ArithmeticError) as error:
-        mark = getattr(error, "problem_mark", None)
-        reason = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise UsageError(
-            f"{where}: {f'line {mark.line + 1}: ' if mark else ''}not readable as YAML: {reason}"
-        ) from None
 
 
 class _place:

@@ -6,16 +6,14 @@ import dataclasses
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nas import limits
-from nas.architecture import parse_yaml, read_text
 from nas.budget import Budget
 from nas.errors import UsageError
 from nas.files import write_text, write_with
@@ -23,6 +21,7 @@ from nas.latency import Conditions
 from nas.migration import FORMAT, upgraded
 from nas.pareto import Objective
 from nas.pareto import objectives as parse_objectives
+from nas.plain_yaml import dump, parse_yaml, read_text
 from nas.plausible import (
     LARGEST,
     Check,
@@ -119,8 +118,7 @@ class Settings:
     def save(self, folder: Path) -> None:
         """Write `run.yaml`. UsageError for settings that it could not be read with again."""
         _check(dataclasses.asdict(self), str(folder / FILE))
-        dumped = yaml.dump(dataclasses.asdict(self), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-        write_text(folder / FILE, dumped)
+        write_text(folder / FILE, dump(dataclasses.asdict(self), unicode=True))
 
     @classmethod
     def load(cls, folder: Path) -> Settings:
@@ -130,7 +128,7 @@ class Settings:
                 f"{os.path.normpath(folder)}: not a run folder (no {FILE} in it); `nas search` makes one, under results/ "
                 "unless told otherwise"
             )
-        return cls.from_dict(parse_yaml(read_text(folder / FILE), str(folder / FILE)), str(folder / FILE))
+        return cls.from_dict(_parsed(read_text(folder / FILE), str(folder / FILE)), str(folder / FILE))
 
     @classmethod
     def from_dict(cls, data: object, where: str) -> Settings:
@@ -155,7 +153,7 @@ class Settings:
         """Bring a folder of an earlier format to this one and keep its `run.yaml` beside it; in words what was done, or nothing."""
         path = folder / FILE
         text = read_text(path)
-        data = parse_yaml(text, str(path))
+        data = _parsed(text, str(path))
         before = data.get("version") if isinstance(data, dict) else None
         settings = Settings.from_dict(data, str(path))
         if before == FORMAT:
@@ -281,18 +279,13 @@ def _check(data: Mapping[str, Any], where: str) -> None:
             raise UsageError("reference: costs must be above 0")
 
 
-class _Dumper(yaml.SafeDumper):
-    """Long texts as blocks, so that the space can be read as it was written."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-
-def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
-
-
-_Dumper.add_representer(str, _text)
+def _parsed(text: str, where: str) -> object:
+    data = parse_yaml(text, where)
+    if isinstance(data, dict) and isinstance(data.get("id"), float):
+        # Runs were begun whose id, hexadecimal digits such as 0045655e66184267, stands without quotes, as a number does.
+        written = re.search(r"^id: (\w+)$", text, re.MULTILINE)
+        data["id"] = written[1] if written else data["id"]
+    return data
 
 
 def versions() -> dict[str, str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nas import budget as budgets
-from nas.architecture import Architecture, Stage, read_text
+from nas.architecture import Architecture, Stage
 from nas.attributes import (
     DEFAULTS,
     NETWORK_ATTRIBUTES,
@@ -36,6 +36,7 @@ from nas.cost import Cost
 from nas.errors import UsageError
 from nas.knobs import Choices, Knob, Value
 from nas.network import cost_of
+from nas.plain_yaml import read_text
 from nas.regnet import quantised_linear
 from nas.space_file import MAX_STAGES, find, folder, names, read
 

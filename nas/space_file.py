@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nas import limits
-from nas.architecture import _Dumper, parse_yaml, read_text
 from nas.attributes import DESIGNS, Domain, check_key, check_value, split_key, values_of
 from nas.budget import METRICS, Budget
 from nas.errors import UsageError
 from nas.knobs import parse
+from nas.plain_yaml import dump, parse_yaml, read_text
 from nas.registry import did_you_mean
 
 KEYS = ("space", "extends", "description", "design", "stages", "values", "budgets", "variants")
@@ -276,10 +274,7 @@ def _beyond(key: str, stages: int) -> bool:
 
 
 def _dumped(whole: Mapping[str, Any]) -> str:
-    text: str = yaml.dump(
-        dict(whole), Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120
-    )
-    return text
+    return dump(dict(whole), flow=None, unicode=True)
 
 
 # -- checks ------------------------------------------------------------------------------------------------------------

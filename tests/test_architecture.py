@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import all_variants, architectures, fits
 
-from nas.architecture import MAX_BYTES, MAX_NAME, Architecture, Stage, parse_yaml
+from nas.architecture import MAX_NAME, Architecture, Stage
 from nas.attributes import make_part
 from nas.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
 from nas.blocks.basic import Basic
@@ -23,6 +23,7 @@ from nas.blocks.bottleneck import Bottleneck
 from nas.blocks.convnext import ConvNeXt
 from nas.errors import UsageError
 from nas.network import walk
+from nas.plain_yaml import MAX_BYTES, parse_yaml
 
 IDENTITY, PROJECTION, ZERO_PAD = SHORTCUTS["identity"](), SHORTCUTS["projection"](), SHORTCUTS["zero_pad"]()
 STEM, HEAD = STEMS["cifar"](8), HEADS["linear"](10)

@@ -345,8 +345,8 @@ def test_a_journal_that_is_too_large_is_refused_without_being_read(tmp_path):
 
 def test_devices_and_pipes_are_read_no_further_than_the_limit(tmp_path):
     from nas import load_space
-    from nas.architecture import read_text
     from nas.errors import UsageError
+    from nas.plain_yaml import read_text
 
     with pytest.raises(UsageError, match="bytes are too many for a config"):
         read_text(Path("/dev/zero"))
@@ -358,8 +358,8 @@ def test_devices_and_pipes_are_read_no_further_than_the_limit(tmp_path):
 
 def test_a_pipe_that_nobody_writes_to_is_not_waited_for_and_one_with_a_writer_is_read(tmp_path, monkeypatch):
     from nas import limits
-    from nas.architecture import read_text
     from nas.errors import UsageError
+    from nas.plain_yaml import read_text
 
     pipe = tmp_path / "config.yaml"
     os.mkfifo(pipe)

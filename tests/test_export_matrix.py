@@ -15,11 +15,12 @@ from helpers_export import SPACES, far, images_for, logits_of, small_designs, su
 from safetensors.torch import load_file
 
 from nas import zoo
-from nas.architecture import Architecture, parse_yaml
+from nas.architecture import Architecture
 from nas.export import EXPORTERS, NotExpressible, Subject
 from nas.export.formats import Exporter
 from nas.importing.pycls import read_config
 from nas.network import build
+from nas.plain_yaml import parse_yaml
 from nas.space import load_space
 
 pytestmark = pytest.mark.usefixtures("one_thread")

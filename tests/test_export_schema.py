@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 from strategies import architectures
 
-from nas.architecture import Architecture, parse_yaml
+from nas.architecture import Architecture
 from nas.errors import UsageError
 from nas.export import EXPORTERS
 from nas.export.schema import FILE, config_schema
+from nas.plain_yaml import parse_yaml
 
 SCHEMA = json.loads(FILE.read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)

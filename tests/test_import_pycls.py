@@ -15,12 +15,13 @@ from strategies import architectures
 from torch import nn
 
 from nas import zoo
-from nas.architecture import Architecture, parse_yaml
+from nas.architecture import Architecture
 from nas.errors import UsageError
 from nas.export.pycls import to_pycls
 from nas.importing import Inexpressible, import_source
 from nas.importing.pycls import read_config, regnet_stages
 from nas.network import build, cost_of
+from nas.plain_yaml import parse_yaml
 from nas.regnet import quantised_linear
 
 # What every config of pycls' model zoo says beside its network.

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.architecture import parse_yaml
 from nas.errors import UsageError
 from nas.knobs import MAX_VALUES, Knob, parse
+from nas.plain_yaml import parse_yaml
 
 WHERE = "file.yaml: stage2.width"
 

@@ -18,12 +18,13 @@ import nas
 
 PACKAGE = Path(nas.__file__).parent
 
-FOR_ALL = {"errors", "limits", "registry"}
+FOR_ALL = {"errors", "limits", "plain_yaml", "registry"}
 
 # Module or subpackage of nas -> those that it may import, beside `FOR_ALL`. In the order of the data flow.
 TABLE: dict[str, set[str]] = {
     "errors": set(),
     "limits": set(),
+    "plain_yaml": set(),
     "registry": set(),
     "cost": set(),
     "knobs": set(),

@@ -238,9 +238,9 @@ def _is_network(source: str) -> bool:
 
 def _network(source: str, top: int | None, trials: tuple[str, ...], weights: str | None) -> tuple[str, Subject]:
     """A published network, or that of a config with the provenance that stands there."""
-    from nas.architecture import parse_yaml, read_text
     from nas.commands.inputs import read_architecture, slug
     from nas.export import Subject
+    from nas.plain_yaml import parse_yaml, read_text
 
     _require_no_choice(source, top, trials)
     architecture = read_architecture(source)

@@ -89,7 +89,7 @@ def _listed(name: str, variants: list[tuple[int | None, SearchSpace]]) -> dict[s
 
 def _variants(name: str) -> list[tuple[int | None, SearchSpace]]:
     """A space's variants with their largest resolutions (None: no limit); the space itself if it has none."""
-    from nas.architecture import parse_yaml
+    from nas.plain_yaml import parse_yaml
     from nas.space import load_space
 
     default = load_space(name, resolution=4)

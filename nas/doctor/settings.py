@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from nas.architecture import read_text
 from nas.doctor._base import Finding
 from nas.errors import NasError, UsageError
 from nas.files import write_with
 from nas.layout import ATTRIBUTE, JOURNAL
 from nas.migration import FORMAT
+from nas.plain_yaml import read_text
 from nas.salvage import SET_STUDY_ATTRIBUTE, operation
 from nas.settings import FILE, Settings, versions
 

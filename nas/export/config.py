@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import re
 
-import yaml
-
 from nas.architecture import Architecture
 from nas.export.formats import EXPORTERS, Exporter, Provenance, plain
+from nas.plain_yaml import dump
 
 # What JSON lets stand in a string and YAML takes for a line break or refuses. (Escaping all but ASCII is no way out: JSON
 # writes an emoji as two escapes, which YAML reads as two broken characters.)
@@ -20,8 +19,7 @@ _UNREADABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]
 
 def as_yaml(architecture: Architecture, provenance: Provenance) -> str:
     """The config that `Architecture.from_yaml` reads, with the provenance behind it."""
-    tail = yaml.dump({"provenance": plain(provenance)}, Dumper=yaml.SafeDumper, sort_keys=False, width=120)
-    return architecture.to_yaml() + tail
+    return architecture.to_yaml() + dump({"provenance": plain(provenance)})
 
 
 def as_json(architecture: Architecture, provenance: Provenance) -> str:

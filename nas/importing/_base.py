@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from nas import limits
-from nas.architecture import MAX_NAME, Architecture, parse_yaml
+from nas.architecture import MAX_NAME, Architecture
 from nas.errors import UsageError
 from nas.network import cost_of
+from nas.plain_yaml import parse_yaml
 from nas.registry import Registry
 
 MAX_FAULTS = 20  # said of one network

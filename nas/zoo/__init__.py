@@ -15,7 +15,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from nas.architecture import Architecture, parse_yaml
+from nas.architecture import Architecture
+from nas.plain_yaml import parse_yaml
 from nas.registry import Registry
 from nas.regnet import quantised_linear
 
