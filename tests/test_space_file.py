@@ -14,8 +14,8 @@ from helpers_space import first_choices, refusal, text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.architecture import MAX_BYTES
 from nas.errors import UsageError
+from nas.plain_yaml import MAX_BYTES
 from nas.space import MAX_STAGES, SearchSpace, load_space, space_from_text
 from nas.space_file import MAX_CHAIN
 
