@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from nas import limits
-from nas.architecture import Architecture, Stage
+from nas.architecture import Architecture
 from nas.blocks import Block
 from nas.blocks._base import Layer, cost_of_layers, module_of_layers
 from nas.cost import Cost, Shape
@@ -27,7 +26,11 @@ class Piece:
     blocks: tuple[tuple[Block, int], ...] = ()
 
     def cost(self, shape: Shape) -> tuple[Cost, Shape]:
-        return _cost(self, shape)
+        total, shape = cost_of_layers(self.layers, shape)
+        for block, times in self.blocks:
+            cost, shape = block.cost(shape)
+            total += cost * times if times > 1 else cost
+        return total, shape
 
     def module(self) -> nn.Module:
         from torch import nn
@@ -37,27 +40,13 @@ class Piece:
         return module_of_layers(self.layers, self.width_in)
 
 
-@lru_cache(maxsize=1 << 14)  # a search meets the same stage at the same place again and again
-def _cost(piece: Piece, shape: Shape) -> tuple[Cost, Shape]:
-    total, shape = cost_of_layers(piece.layers, shape)
-    for block, times in piece.blocks:
-        cost, shape = block.cost(shape)
-        total += cost * times if times > 1 else cost
-    return total, shape
-
-
-@lru_cache(maxsize=1 << 14)
-def _blocks(stage: Stage, width_in: int) -> tuple[tuple[Block, int], ...]:
-    return tuple(stage.blocks(width_in))
-
-
 def walk(architecture: Architecture) -> Iterator[Piece]:
     """The stem, each stage and the head, in the order in which an image passes them."""
     raw_start = architecture.stages[0].branch.raw
     yield Piece("stem", architecture.channels, layers=architecture.stem.layers(raw_start))
     width = architecture.stem.width
     for number, stage in enumerate(architecture.stages, 1):
-        yield Piece(f"stage{number}", width, blocks=_blocks(stage, width))
+        yield Piece(f"stage{number}", width, blocks=tuple(stage.blocks(width)))
         width = stage.width
     yield Piece("head", width, layers=architecture.head.layers(width, architecture.raw))
 
