@@ -219,17 +219,17 @@ def test_the_page_follows_the_run_and_keeps_what_the_reader_did(browser, tmp_pat
 
         go_on(folder, 5)
         page.wait_for_function("(known) => document.body.dataset.version !== known", arg=known, timeout=60_000)
-        trials = load_run(folder).trials
-        page.wait_for_function(
-            "(end) => document.getElementById('trials-count').textContent.endsWith(end)",
-            arg=f" of {len(trials)} trials",
-        )
+        run = load_run(folder)
+        for shown in (
+            f"document.getElementById('trials-count').textContent.endsWith(' of {len(run.trials)} trials')",
+            f"document.querySelector('progress').getAttribute('value') === '{run.count('complete')}'",  # the last trial is told too
+        ):
+            page.wait_for_function(shown, timeout=60_000)
         assert page.evaluate("document.getElementById('explorer')._fullLayout.xaxis.range") == pytest.approx([5, 5.5])
         assert page.evaluate("document.getElementById('explorer')._fullLayout.yaxis.range") == pytest.approx([0.3, 0.6])
         assert first.name in page.locator("#detail h3").text_content()
         assert page.locator("#trials-text").input_value() == first.name
         assert page.locator("#repeat details").get_attribute("open") is not None
-        assert page.locator("progress").get_attribute("value") == str(load_run(folder).count("complete"))
         assert not troubles
         context.close()
     assert not troubles
