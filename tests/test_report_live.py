@@ -220,11 +220,12 @@ def test_the_page_follows_the_run_and_keeps_what_the_reader_did(browser, tmp_pat
         go_on(folder, 5)
         page.wait_for_function("(known) => document.body.dataset.version !== known", arg=known, timeout=60_000)
         run = load_run(folder)
-        for shown in (
-            f"document.getElementById('trials-count').textContent.endsWith(' of {len(run.trials)} trials')",
-            f"document.querySelector('progress').getAttribute('value') === '{run.count('complete')}'",  # the last trial is told too
-        ):
-            page.wait_for_function(shown, timeout=60_000)
+        page.wait_for_function(
+            """([trials, done]) => document.getElementById('trials-count').textContent.endsWith(` of ${trials} trials`)
+            && document.querySelector('progress').getAttribute('value') === done""",
+            arg=[len(run.trials), str(run.count("complete"))],  # the last one is told a moment after it is asked
+            timeout=60_000,
+        )
         assert page.evaluate("document.getElementById('explorer')._fullLayout.xaxis.range") == pytest.approx([5, 5.5])
         assert page.evaluate("document.getElementById('explorer')._fullLayout.yaxis.range") == pytest.approx([0.3, 0.6])
         assert first.name in page.locator("#detail h3").text_content()
