@@ -18,7 +18,7 @@ import nas
 
 PACKAGE = Path(nas.__file__).parent
 
-FOR_ALL = {"errors", "limits", "plain_yaml", "registry"}
+FOR_ALL = {"errors", "limits", "registry"}
 
 # Module or subpackage of nas -> those that it may import, beside `FOR_ALL`. In the order of the data flow.
 TABLE: dict[str, set[str]] = {
@@ -44,18 +44,18 @@ TABLE: dict[str, set[str]] = {
     "recipe": set(),
     "stopping": {"pareto"},
     "blocks": {"cost", "knobs"},
-    "architecture": {"blocks", "cost", "knobs"},
+    "architecture": {"blocks", "cost", "knobs", "plain_yaml"},
     "network": {"architecture", "blocks", "cost"},
     "regnet": set(),
-    "zoo": {"architecture", "regnet"},
+    "zoo": {"architecture", "plain_yaml", "regnet"},
     "weights": {"architecture", "blocks", "network", "plausible", "zoo"},
     "scaling": {"architecture", "cost", "network"},
     "memory": {"architecture", "blocks", "cost", "network"},
     "records": {"architecture", "cost", "knobs", "latency", "plausible"},
     "budget": {"cost", "knobs"},
     "attributes": {"architecture", "blocks", "knobs", "regnet"},
-    "space_file": {"architecture", "attributes", "budget", "knobs"},
-    "space": {"architecture", "attributes", "budget", "cost", "knobs", "network", "regnet", "space_file"},
+    "space_file": {"attributes", "budget", "knobs", "plain_yaml"},
+    "space": {"architecture", "attributes", "budget", "cost", "knobs", "network", "plain_yaml", "regnet", "space_file"},
     "latency": {"architecture", "blocks", "cost", "files", "network", "plausible", "space", "text", "zoo"},
     "samplers": {"knobs", "network", "pareto", "space"},
     "proxy": {"architecture", "data", "scaling"},
@@ -63,7 +63,8 @@ TABLE: dict[str, set[str]] = {
     "journal": {"files", "salvage"},
     "storage": {"journal"},
     "settings": {
-        *("architecture", "budget", "files", "latency", "migration", "pareto", "plausible", "proxy", "recipe", "space"),
+        "plain_yaml",
+        *("budget", "files", "latency", "migration", "pareto", "plausible", "proxy", "recipe", "space"),
         "stopping",
     },
     "preflight": {"architecture", "budget", "files", "network", "settings", "text"},
@@ -152,6 +153,7 @@ TABLE: dict[str, set[str]] = {
         *("storage", "text", "trials"),
     },
     "doctor": {
+        "plain_yaml",
         *(
             "architecture",
             "claims",
@@ -224,8 +226,20 @@ TABLE: dict[str, set[str]] = {
             "text",
         )
     },
-    "importing": {"architecture", "blocks", "cost", "journal", "network", "regnet", "space", "storage", "zoo"},
+    "importing": {
+        "architecture",
+        "blocks",
+        "cost",
+        "journal",
+        "network",
+        "plain_yaml",
+        "regnet",
+        "space",
+        "storage",
+        "zoo",
+    },
     "export": {
+        "plain_yaml",
         *("architecture", "blocks", "cost", "files", "importing", "latency", "network", "records", "run", "text"),
         *("weights", "zoo"),
     },
