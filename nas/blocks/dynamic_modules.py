@@ -34,13 +34,17 @@ class ConditionalConv2d(nn.Module):
             nn.init.kaiming_normal_(expert.view(self.shape), mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor, routing: Tensor) -> Tensor:
-        images, channels, height, width = x.shape
         out, _, _, kernel = self.shape
+        if (
+            kernel == 1
+        ):  # a strided 1x1 convolution isn't safe everywhere: see `PointwiseConv2d`; and the copy below is smaller
+            x = x[:, :, :: self.stride, :: self.stride]
+        images, channels, height, width = x.shape
         weights = (routing @ self.weight).view(images * out, *self.shape[1:])
         y = F.conv2d(
             x.reshape(1, images * channels, height, width),
             weights.to(x.dtype),
-            stride=self.stride,
+            stride=1 if kernel == 1 else self.stride,
             padding=kernel // 2,
             groups=images * self.groups,
         )

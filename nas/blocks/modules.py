@@ -65,6 +65,25 @@ class PatchConv(nn.Conv2d):
         return super().forward(F.pad(input, (0, width, 0, height)) if height or width else input)
 
 
+class PointwiseConv2d(nn.Conv2d):
+    """y = W x[:, :, ::s, ::s] + b: 1x1 convolution with stride s, (b, c, h, w) -> (b, c', ceil(h / s), ceil(w / s)).
+
+    In training on a CPU with fewer than `VECTOR` channels, pixels are dropped before the convolution and not by it. oneDNN's
+    kernel for the weight gradient of a strided 1x1 convolution on AVX2 writes whole vectors, and so past the end of its
+    buffer (PyTorch 2.15, fp32; `benchmarks/kernels.py` scans for it). Both forms give the same sums.
+    """
+
+    VECTOR = 8  # floats in a register of AVX2
+
+    def __init__(self, width_in: int, width_out: int, stride: int, bias: bool) -> None:
+        super().__init__(width_in, width_out, 1, stride, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.in_channels < self.VECTOR and input.device.type == "cpu" and torch.is_grad_enabled():
+            return F.conv2d(input[:, :, :: self.stride[0], :: self.stride[1]], self.weight, self.bias)
+        return super().forward(input)
+
+
 class GroupedConv2d(nn.Conv2d):
     """Convolution in groups without bias, of which several may be computed as one (`merge_to`); its weights stay as they are.
 
@@ -198,7 +217,7 @@ class Highway(nn.Module):
 
     def __init__(self, width_in: int, width_out: int, stride: int, bias: float) -> None:
         super().__init__()
-        self.gate = nn.Conv2d(width_in, width_out, 1, stride)
+        self.gate = PointwiseConv2d(width_in, width_out, stride, bias=True)
         self.start = bias
         self.initialise()
 

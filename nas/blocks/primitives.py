@@ -81,6 +81,10 @@ class Conv:
             from nas.blocks.modules import GroupedConv2d
 
             conv = GroupedConv2d(width_in, self.out, self.kernel, self.stride, padding, self.groups)
+        elif self.kernel == 1 and self.stride > 1 and self.groups == 1:
+            from nas.blocks.modules import PointwiseConv2d
+
+            conv = PointwiseConv2d(width_in, self.out, self.stride, bias=self.bias)
         else:
             conv = nn.Conv2d(width_in, self.out, self.kernel, self.stride, padding, groups=self.groups, bias=self.bias)
         layers: list[nn.Module] = [conv]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import resource
 import shutil
 import stat
@@ -34,6 +35,19 @@ print(json.dumps({
     "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())] if torch.cuda.is_available() else [],
 }))
 """
+# The weight gradient of a strided 1x1 convolution of few channels: oneDNN's AVX2 kernel writes past the end of a buffer.
+# glibc's checks end the process there. `nas.blocks.modules.PointwiseConv2d` has the form that is safe.
+CONVOLUTION = """
+import json
+import torch
+torch.set_num_threads(1)
+print(json.dumps({"capability": torch.backends.cpu.get_cpu_capability()}), flush=True)
+x = torch.randn(8, 4, 8, 8).to(memory_format=torch.channels_last)
+w = torch.randn(8, 4, 1, 1, requires_grad=True)
+for _ in range(60):
+    torch.nn.functional.conv2d(x, w, stride=2).square().sum().backward()
+"""
+ONEDNN_ISA = "onednn_verbose,v1,info,cpu,isa:"
 RAY = "import json, ray, ray.tune; print(json.dumps({'ray': ray.__version__}))"
 
 
@@ -42,6 +56,7 @@ def examine_machine() -> list[Finding]:
     return [
         _python(),
         *_torch(),
+        *_processor(),
         *_ray(),
         *_shared_memory(Path("/dev/shm")),
         _files(),
@@ -98,6 +113,36 @@ def _torch() -> list[Finding]:
             ),
         ]
     return [*answer, Finding("note", "GPUs", "none: trials are trained on the CPU")]
+
+
+def _processor() -> list[Finding]:
+    """The processor, the instruction set that PyTorch and oneDNN use on it, and whether their kernels are sound there."""
+    environment = {**os.environ, "ONEDNN_VERBOSE": "1"}
+    if platform.libc_ver()[0] == "glibc":
+        environment |= {"LD_PRELOAD": "libc_malloc_debug.so.0", "MALLOC_CHECK_": "3"}
+    command = [sys.executable, "-c", CONVOLUTION]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment)
+    except subprocess.TimeoutExpired:
+        return [Finding("warning", "processor", f"{_model()}: PyTorch gave no answer within {SECONDS} s")]
+    lines = done.stdout.splitlines()
+    isa = next((line.removeprefix(ONEDNN_ISA) for line in lines if line.startswith(ONEDNN_ISA)), "unknown")
+    capability = next((json.loads(line)["capability"] for line in lines if line.startswith("{")), "unknown")
+    text = f"{_model()}; kernels for {capability} (PyTorch), {isa} (oneDNN)"
+    if done.returncode >= 0:
+        return [Finding("fine", "processor", text)]
+    hazard = "PyTorch writes out of bounds here when it trains a 1x1 convolution with stride and under 8 channels"
+    advice = "networks of nas compute it in a safe form; keep it out of your own training code on this CPU"
+    return [Finding("fine", "processor", text), Finding("note", "PyTorch's kernels", hazard, advice)]
+
+
+def _model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def _ray() -> list[Finding]:

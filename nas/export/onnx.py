@@ -36,7 +36,7 @@ def write(subject: Subject, path: Path) -> None:
     require_static(NAME, subject.architecture)
     network = subject.network()
     params = sum(tensor.numel() for tensor in network.parameters())
-    with silent(), warnings.catch_warnings():
+    with silent(), warnings.catch_warnings(), torch.no_grad():  # the forms of inference, not those of training
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network,

@@ -48,7 +48,7 @@ def as_pt2(subject: Subject, path: Path) -> None:
 
     require_static("pt2", subject.architecture)
     network = subject.network()
-    with silent(), warnings.catch_warnings():
+    with silent(), warnings.catch_warnings(), torch.no_grad():  # the forms of inference, not those of training
         warnings.simplefilter("ignore")
         program = torch.export.export(
             network,

@@ -1,0 +1,119 @@
+"""Convolutions that PyTorch's kernels don't compute safely on every CPU, the form that is, and the scan that looks for more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import all_variants, fits
+from torch import nn
+
+from nas.blocks import BRANCHES, MERGES, SHORTCUTS, Block
+from nas.blocks.modules import PointwiseConv2d
+from nas.doctor import machine
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import kernels
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    width_in=st.integers(1, 12),
+    width_out=st.integers(1, 5),
+    stride=st.integers(1, 3),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    bias=st.booleans(),
+)
+def test_a_strided_pointwise_convolution_computes_what_torch_does(width_in, width_out, stride, height, width, bias):
+    torch.manual_seed(0)
+    ours = PointwiseConv2d(width_in, width_out, stride, bias=bias).double()
+    theirs = nn.Conv2d(width_in, width_out, 1, stride, bias=bias).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, width_in, height, width, dtype=torch.double)
+    results = []
+    for layer in (ours, theirs):
+        image = x.clone().requires_grad_()
+        y = layer(image)
+        (y * torch.arange(y.numel(), dtype=torch.double).view_as(y)).sum().backward()
+        with torch.no_grad():
+            inferred = layer(x)
+        results.append((y, inferred, image.grad, *(parameter.grad for parameter in layer.parameters())))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_every_block_takes_the_safe_form():
+    designs = [
+        *((branch, SHORTCUTS["projection"](), MERGES["add"]()) for branch in all_variants(BRANCHES)),
+        *((BRANCHES["basic"](), shortcut, MERGES["add"]()) for shortcut in all_variants(SHORTCUTS)),
+        *((BRANCHES["basic"](), SHORTCUTS["projection"](), merge) for merge in all_variants(MERGES)),
+    ]
+    strided = 0
+    for branch, shortcut, merge in designs:
+        if fits(shortcut, merge, 4, 8, 2):
+            for module in Block(branch, shortcut, merge, 4, 8, 2).module().modules():
+                if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.stride != (1, 1):
+                    assert module.groups > 1 or isinstance(module, PointwiseConv2d), (branch, shortcut, merge)
+                    strided += 1
+    assert strided > len(BRANCHES)
+
+
+def test_what_is_exported_for_inference_is_one_convolution():
+    network = nn.Sequential(PointwiseConv2d(4, 8, 2, bias=False)).eval()
+    with torch.no_grad():
+        program = torch.export.export(network, (torch.randn(2, 4, 8, 8),))
+    assert [str(node.target) for node in program.graph.nodes if node.op == "call_function"] == ["aten.conv2d.default"]
+
+
+@pytest.fixture(scope="module")
+def fence(tmp_path_factory):
+    library = kernels.compiled_fence(tmp_path_factory.mktemp("fence"))
+    if library is None:
+        pytest.skip("no C compiler")
+    return library
+
+
+@pytest.mark.parametrize(("distance", "dies"), [(-1, False), (0, True), (4096, True)])
+def test_the_fence_ends_a_process_that_writes_past_a_tensor(fence, distance, dies):
+    code = f"""
+import ctypes, torch
+x = torch.zeros(1000)
+ctypes.memset(x.data_ptr() + 4000 + {distance}, 1, 1)
+del x
+"""
+    environment = {**os.environ, "LD_PRELOAD": str(fence)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+    assert (done.returncode < 0) == dies, done.stderr
+
+
+@pytest.mark.skipif("AVX2" not in kernels.available(), reason="the processor has no AVX2")
+def test_our_convolutions_are_safe_on_avx2(fence):
+    """Every strided 1x1 convolution of few channels, and one in so many of the other cases."""
+    every = kernels.cases()
+    hazards = [
+        number
+        for number, case in enumerate(every)
+        if case.form == "nas" and (case.kernel, case.precision) == (1, "fp32") and case.stride > 1 and case.pixels > 4
+    ]
+    others = [number for number in range(0, len(every), 211) if every[number].form == "nas"]
+    faults = kernels.scan("AVX2", sorted({*hazards, *others}), fence)
+    assert {every[number]: what for number, what in faults.items()} == {}
+
+
+@pytest.mark.parametrize(("code", "levels"), [("pass", ["fine"]), ("import os; os.abort()", ["fine", "note"])])
+def test_the_doctor_names_a_kernel_that_writes_out_of_bounds(monkeypatch, code, levels):
+    start = f"print('{machine.ONEDNN_ISA}Intel AVX2'); print('{{\"capability\": \"AVX2\"}}', flush=True)\n"
+    monkeypatch.setattr(machine, "CONVOLUTION", start + code)
+    findings = machine._processor()
+    assert [finding.level for finding in findings] == levels
+    assert "kernels for AVX2 (PyTorch), Intel AVX2 (oneDNN)" in findings[0].what
