@@ -21,7 +21,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from nas import addresses, security
-from nas.errors import UsageError
+from nas.errors import UsageError, reason_of
 from nas.packing import Packing, Question
 from nas.text import counted
 from nas.waiting import Waiting
@@ -294,7 +294,7 @@ def _answered(
                 return None, f"it took longer than {seconds:g} s"
         return ray.get(answer), ""
     except Exception as error:
-        return None, str(error).splitlines()[-1] if str(error) else type(error).__name__
+        return None, reason_of((str(error).splitlines() or [""])[-1] or error)
     finally:
         remove_placement_group(room)  # which ends what is in it
 

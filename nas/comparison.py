@@ -27,7 +27,7 @@ import torch
 from nas.architecture import Architecture
 from nas.batches import Batches
 from nas.data import Dataset, subset
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, reason_of
 from nas.files import UnderLock, read_json, write_json, write_text, write_with
 from nas.findings import Compared, Findings, Moment, Outcome, Point, State
 from nas.full_training import VALIDATION, held_out
@@ -184,11 +184,11 @@ class Comparison(UnderLock):
         except NasError:
             raise  # a full disk is no property of the network
         except torch.OutOfMemoryError as error:
-            state, reason = "failed", f"out of memory on {self.device}: {_first_line(error)}"
+            state, reason = "failed", f"out of memory on {self.device}: {reason_of(error, first_line=True)}"
         except RuntimeError as error:
             if "CUDA error" in str(error):
                 raise  # the CUDA context is lost with such an error: only a new process can go on
-            state, reason = "failed", _first_line(error)
+            state, reason = "failed", reason_of(error, first_line=True)
         finally:
             training = None  # type: ignore[assignment]  # the next network needs the memory
             self._bench.release()
@@ -335,8 +335,4 @@ def _folder_name(name: str) -> str:
 
 
 def _unreadable(path: Path, error: BaseException) -> NasError:
-    return NasError(f"{path}: can't be read ({_first_line(error)}); remove it to start over")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return NasError(f"{path}: can't be read ({reason_of(error, first_line=True)}); remove it to start over")

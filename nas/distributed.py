@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, reason_of
 
 if TYPE_CHECKING:  # a process on its own does without
     from torch import Tensor, nn
@@ -152,7 +152,7 @@ def joined(device: str) -> Iterator[tuple[Group, str]]:
     except RuntimeError as error:
         if "gloo" not in str(error) and "NCCL" not in str(error):
             raise
-        reason = str(error).splitlines()[0]
+        reason = reason_of(error, first_line=True)
         raise NasError(
             f"another process of the training is gone; the same command goes on behind the last epoch: {reason}"
         ) from error

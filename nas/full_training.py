@@ -24,7 +24,7 @@ from nas.architecture import Architecture
 from nas.batches import BatchSource
 from nas.data import Dataset, Streamed, split
 from nas.distributed import ALONE, Group
-from nas.errors import NasError
+from nas.errors import NasError, reason_of
 from nas.files import UnderLock, read_json, write_json, write_with
 from nas.jobs import CHECKPOINT, RESULT, StreamedData, TrainingData
 from nas.network import build, cost_of
@@ -271,11 +271,11 @@ class FullTraining(UnderLock):
             at_once = self.micro_batch or -(-self.recipe.batch_size // self.group.size)
             return NasError(
                 f"out of memory on {self.device}, with {at_once} images at a time in each of {self.group.size} processes; "
-                f"give --micro-batch {max(at_once // 2, 1)} or less: {_first_line(error)}"
+                f"give --micro-batch {max(at_once // 2, 1)} or less: {reason_of(error, first_line=True)}"
             )
         return NasError(
             f"out of memory on {self.device}, with one image at a time: a smaller resolution or network needs less: "
-            f"{_first_line(error)}"
+            f"{reason_of(error, first_line=True)}"
         )
 
     def _open(self) -> Training:
@@ -317,7 +317,7 @@ class FullTraining(UnderLock):
 
     @staticmethod
     def _unread(path: Path, error: Exception) -> NasError:
-        return NasError(f"{path}: can't be read ({_first_line(error)}); remove it to start over")
+        return NasError(f"{path}: can't be read ({reason_of(error, first_line=True)}); remove it to start over")
 
     def _save(self, training: Training) -> None:
         state = {
@@ -379,7 +379,3 @@ class FullTraining(UnderLock):
             "versions": versions(),
             "epochs": [epoch.to_dict() for epoch in self._records],
         }
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -8,7 +8,6 @@ saved and loaded as without graphs, and both kinds of steps may alternate.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.blocks.modules import Dropped
+from nas.errors import reason_of
 from nas.optimiser import Optimiser
 
 WARM = 3  # steps; libraries choose their kernels and reserve their memory in these
@@ -93,7 +93,7 @@ class Step:
             try:
                 self._replay = self._recorder.capture(run)
             except Exception as error:  # of whatever kind: nothing was computed, and steps can still be taken singly
-                self.failure = textwrap.shorten(f"{type(error).__name__}: {error}", MAX_REASON, placeholder=" ...")
+                self.failure = reason_of(f"{type(error).__name__}: {error}", MAX_REASON)
                 self._optimiser.drop_gradients()  # they would be in the graph's memory
                 return False
         for place, value in zip(self._inputs[:2], (images, labels), strict=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas import limits
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, reason_of
 from nas.files import unwritable
 from nas.layout import JOURNAL, TRIALS
 from nas.settings import Settings
@@ -113,8 +113,8 @@ def reading_journal(path: Path) -> Iterator[None]:
     except NasError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:200] or "no reason given"
-        raise UsageError(f"{path}: damaged, or no journal of a study: {type(error).__name__}: {said}") from error
+        kind = type(error).__name__
+        raise UsageError(f"{path}: damaged, or no journal of a study: {kind}: {reason_of(error, 200)}") from error
 
 
 def reading_study(folder: Path, url: str | None) -> AbstractContextManager[None]:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from nas import limits
-from nas.errors import UsageError
+from nas.errors import UsageError, reason_of
 
 MAX_BYTES, MAX_DIGITS = limits.CONFIG_BYTES, limits.DIGITS
 
@@ -95,7 +95,7 @@ def parse_yaml(text: str, where: str) -> object:
         raise UsageError(f"{where}: not readable as YAML: nested too deeply") from None
     except (yaml.YAMLError, ValueError, ArithmeticError) as error:
         mark = getattr(error, "problem_mark", None)
-        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        reason = reason_of(getattr(error, "problem", None) or error)
         raise UsageError(
             f"{where}: {f'line {mark.line + 1}: ' if mark else ''}not readable as YAML: {reason}"
         ) from None

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from nas import limits
-from nas.errors import UsageError
+from nas.errors import UsageError, reason_of
 
 Check: TypeAlias = Callable[[object], str]  # what should be there; empty if it is
 
@@ -116,5 +116,5 @@ def reading(where: str) -> Iterator[None]:
         known = str(error).startswith(where)
         raise UsageError(str(error) if known else f"{where}: {error}") from None
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        said = " ".join(str(error).split())[:200] or "no reason given"
-        raise UsageError(f"{where}: damaged, or of another program: {type(error).__name__}: {said}") from error
+        kind = type(error).__name__
+        raise UsageError(f"{where}: damaged, or of another program: {kind}: {reason_of(error, 200)}") from error

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus, unquote
 
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, reason_of
 
 if TYPE_CHECKING:
     import optuna
@@ -139,7 +139,7 @@ def failed(error: BaseException, url: str | None) -> NasError:
 def said(error: BaseException, url: str | None) -> str:
     """An error of the database at `url`, without any secret of it."""
     cause = error.__cause__ if type(error).__name__ == "StorageInternalError" and error.__cause__ else error
-    words = " ".join(str(getattr(cause, "orig", None) or cause).split())[:400] or type(cause).__name__
+    words = reason_of(getattr(cause, "orig", None) or cause, 400)
     return f"{redacted(url) if url else 'the database'}: {scrubbed(words, url)}"
 
 

@@ -25,7 +25,7 @@ from nas.augmentation import GEOMETRY, LIGHT, cut_out, rand_augment
 from nas.batches import AHEAD, WHOLE, Normalisation, span
 from nas.data.images import quiet_pillow, whole_rgb
 from nas.data.streamed import Names, Streamed
-from nas.errors import NasError
+from nas.errors import NasError, reason_of
 from nas.jobs import StreamedData
 from nas.recipe import Recipe
 from nas.work import Place
@@ -73,7 +73,7 @@ class Frames(Dataset[Any]):
                 image = whole_rgb(self.names[number])
             return np.asarray(self._view(_bounded(image), number)), int(self.y[number])
         except Exception as error:  # Pillow raises nearly every type; a worker would wrap it into a page of text
-            return f"{self.names[number]} can't be decoded any more: {' '.join(str(error).split())[:200]}"
+            return f"{self.names[number]} can't be decoded any more: {reason_of(error, 200)}"
 
     def _view(self, image: Image.Image, number: int) -> Image.Image:
         """What is shown of the image: a function of (seed, epoch, number) in training, of nothing in evaluation."""
@@ -272,9 +272,8 @@ def _batches(loader: DataLoader[Any]) -> Iterator[_Batch]:
         try:
             batch: _Batch | None = next(batches, None)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
             raise NasError(
-                f"a process that decodes images died: {reason}; fewer of them (--workers) need less memory"
+                f"a process that decodes images died: {reason_of(error)}; fewer of them (--workers) need less memory"
             ) from error
         if batch is None:
             return

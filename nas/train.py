@@ -18,7 +18,7 @@ from nas.batches import BatchSource
 from nas.distributed import ALONE, Group, unsynchronised
 from nas.dynamic import computation_loss, counting, gates
 from nas.engine import Engine
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, reason_of
 from nas.graphs import Cuda, Recorder, Step, draws
 from nas.network import costs_by_piece
 from nas.optimiser import Average, Optimiser, Rates
@@ -39,7 +39,7 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = reason_of(error, first_line=True)
         if reason.startswith("Expected one of"):  # and PyTorch's list of twenty
             reason = "known are auto, cpu, cuda, cuda:N and mps"
         raise UsageError(f"device {name!r} can't be used here: {reason}") from None

@@ -9,6 +9,7 @@ import ray
 from ray import tune
 from ray.exceptions import RayTaskError
 
+from nas.errors import reason_of
 from nas.fencing import Fenced
 from nas.retries import Cause, cause_of, limit_text
 from nas.timeouts import Deadlines
@@ -61,7 +62,7 @@ class Watch(tune.Callback):
         if isinstance(error, RayTaskError):
             if isinstance(error.cause, Fenced):
                 self._fenced = f"{error.cause}: is another driver at work on this run, on another machine?"
-            text = " ".join(f"{type(error.cause).__name__}: {error.cause}".split())[:MAX_REASON]
+            text = reason_of(f"{type(error.cause).__name__}: {error.cause}", MAX_REASON)
             self._ends.setdefault(trial.trial_id, (Cause.WORKER, text))
         else:
             cause = cause_of(str(error))

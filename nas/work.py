@@ -10,7 +10,6 @@ was saved, or behind the one before it if the disk gives the last checkpoint bac
 from __future__ import annotations
 
 import gc
-import textwrap
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from nas.batches import Augment, Batches
 from nas.data import Dataset
 from nas.data.images import memory_holds
 from nas.engine import Engine
-from nas.errors import NasError, WriteError
+from nas.errors import NasError, WriteError, reason_of
 from nas.fencing import Fenced, check, guarded
 from nas.files import make_folder, read_json, remove_temporaries, write_json, write_with
 from nas.jobs import CHECKPOINT, EPOCHS, PREVIOUS, RESULT, Job, TrainingData
@@ -346,7 +345,7 @@ def out_of_memory(error: Exception, device: torch.device) -> bool:
 
 def _line(text: str) -> str:
     """An error's words as one line; PyTorch's run to pages."""
-    return textwrap.shorten(text, MAX_REASON, placeholder=" ...")
+    return reason_of(text, MAX_REASON)
 
 
 def _load(training: Training, path: Path, job: Job) -> list[Epoch]:

@@ -28,7 +28,7 @@ from ray.tune.search import Searcher
 
 from nas.controller import Memory, drop_waiting, waits
 from nas.desk import Desk
-from nas.errors import NasError, WriteError
+from nas.errors import NasError, WriteError, reason_of
 from nas.files import read_json
 from nas.jobs import Job, TrainingData
 from nas.judge import Judge
@@ -283,8 +283,8 @@ def run(
             raise driver.failure
         idle = 0 if driver.ended or driver.blamed else idle + 1
         if idle >= RESTARTS:
-            reason = problem.splitlines()[0] if problem else "no reason given"
-            raise NasError(f"Ray Tune ended {idle} times without finishing a trial: {reason}")
+            why = reason_of(problem, first_line=True)
+            raise NasError(f"Ray Tune ended {idle} times without finishing a trial: {why}")
 
 
 def _epoch(result: Mapping[str, Any]) -> Epoch:

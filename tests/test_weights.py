@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -18,6 +21,7 @@ from nas.errors import NasError, UsageError
 from nas.importing import import_source
 from nas.network import build
 from nas.weights import Weights, fit, read
+from nas.weights.checkpoints import Absent, load
 from nas.weights.names import FAMILIES, Unnamed, names
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -306,18 +310,126 @@ def test_fingerprints_are_of_names_and_numbers(state):
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "pth", "checkpoint", "parallel"])
-def test_files_of_every_kind_are_read(state, tmp_path, kind):
-    path = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pth")
-    if kind == "safetensors":
-        save_file(state, path)
-    elif kind == "checkpoint":
-        torch.save({"model": state, "epoch": 3}, path)
-    else:
-        torch.save({f"module.{name}": tensor for name, tensor in state.items()} if kind == "parallel" else state, path)
-    weights = read(str(path))
-    assert weights.source == str(path)
+def test_a_file_of_safetensors_is_read(state, tmp_path):
+    save_file(state, tmp_path / "w.safetensors")
+    weights = read(str(tmp_path / "w.safetensors"))
+    assert weights.source == str(tmp_path / "w.safetensors")
     assert weights.fingerprint == Weights.of("", state).fingerprint
+
+
+def under(prefix, tensors):
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+def averaged(tensors):
+    """As torch.optim.swa_utils.AveragedModel names them."""
+    return {"n_averaged": torch.tensor(3), **under("module.", tensors)}
+
+
+def mixed_up(tensors):
+    """Other numbers under the same names."""
+    return {name: tensor + 1 for name, tensor in tensors.items()}
+
+
+ARGUMENTS = argparse.Namespace(lr=np.float64(0.1), output=Path("runs"), epochs=90, device=torch.device("cpu"))
+OPTIMIZER = {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{"lr": np.float32(0.1), "params": [0]}]}
+EMA = "the averaged (EMA) weights under"
+
+# What a program saves, from the network's own state_dict, and what is said of it.
+CHECKPOINTS = {
+    "state_dict": (lambda s: s, ()),
+    "DataParallel": (lambda s: under("module.", s), ()),
+    "compiled": (lambda s: under("_orig_mod.", s), ()),
+    "compiled, then parallel": (lambda s: under("module._orig_mod.", s), ()),
+    "parallel, then compiled": (lambda s: under("_orig_mod.module.", s), ()),
+    "blocks compiled": (lambda s: {name.replace("layer1.0.", "layer1.0._orig_mod."): t for name, t in s.items()}, ()),
+    "FSDP": (lambda s: {name.replace("layer1.", "layer1._fsdp_wrapped_module."): t for name, t in s.items()}, ()),
+    "torchvision": (
+        lambda s: {"model": s, "optimizer": OPTIMIZER, "epoch": 3, "args": ARGUMENTS, "scaler": {"scale": 1.0}},
+        (),
+    ),
+    "torchvision, EMA": (
+        lambda s: {"model": mixed_up(s), "args": ARGUMENTS, "optimizer": OPTIMIZER, "model_ema": averaged(s)},
+        (f"{EMA} 'model_ema' are taken",),
+    ),
+    "torchvision, EMA of a compiled parallel network": (
+        lambda s: {
+            "model": under("module._orig_mod.", mixed_up(s)),
+            "model_ema": averaged(under("module._orig_mod.", s)),
+        },
+        (f"{EMA} 'model_ema' are taken",),
+    ),
+    "timm": (
+        lambda s: {
+            "epoch": 3,
+            "arch": "resnet18",
+            "state_dict": s,
+            "args": ARGUMENTS,
+            "version": 2,
+            "metric": np.float64(71.2),
+        },
+        (),
+    ),
+    "timm, EMA": (
+        lambda s: {"arch": "resnet18", "state_dict": mixed_up(s), "state_dict_ema": s, "args": ARGUMENTS},
+        (f"{EMA} 'state_dict_ema' are taken",),
+    ),
+    "timm, EMA compiled": (
+        lambda s: {"state_dict": under("_orig_mod.", mixed_up(s)), "state_dict_ema": under("_orig_mod.", s)},
+        (f"{EMA} 'state_dict_ema' are taken",),
+    ),
+    "EMA alone": (lambda s: {"ema": s, "updates": 30}, (f"{EMA} 'ema' are taken",)),
+    "EMA of parameters alone": (
+        lambda s: {"model": s, "ema": {"conv1.weight": s["conv1.weight"]}},
+        ("'ema' lacks tensors of 'model', which is taken",),
+    ),
+    **{
+        f"Lightning, {name}": (
+            lambda s, name=name: {
+                "state_dict": under(f"{name}.", s),
+                "hyper_parameters": {"args": ARGUMENTS},
+                "callbacks": {},
+            },
+            (),
+        )
+        for name in ("model", "net", "backbone")
+    },
+    "Lightning, compiled": (lambda s: {"state_dict": under("model._orig_mod.", s)}, ()),
+    "Lightning with a loss": (
+        lambda s: {"state_dict": {**under("model.", s), "criterion.weight": torch.ones(5)}},
+        ("what lies outside of 'model.' is left out: criterion.weight",),
+    ),
+    "Lightning with an EMA network": (
+        lambda s: {"state_dict": {**under("model.", mixed_up(s)), **under("ema.", averaged(s))}},
+        (f"{EMA} 'ema.' are taken",),
+    ),
+    "net, acc, epoch": (lambda s: {"net": under("module.", s), "acc": np.float64(93.02), "epoch": 199}, ()),
+    "NumPy arrays beside": (lambda s: {"model": s, "history": np.arange(3.0), "best": np.bool_(True)}, ()),
+    "nested": (lambda s: {"checkpoint": {"state_dict": s, "epoch": 1}}, ()),
+    "an entry of another name": (lambda s: {"student": s, "epoch": 1}, ("the weights are those under 'student'",)),
+}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_checkpoints_of_every_kind_are_read(state, tmp_path, kind):
+    saved, notes = CHECKPOINTS[kind]
+    torch.save(saved(state), tmp_path / "w.ckpt")
+    weights = read(str(tmp_path / "w.ckpt"))
+    assert weights.fingerprint == Weights.of("", state).fingerprint
+    assert tiny(weights.tensors).family == "torchvision's or timm's ResNet"
+    assert (weights.notes, fit(weights, TINY).notes) == (notes, notes)
+
+
+def test_the_pickles_of_before_2020_are_read(state, tmp_path):
+    torch.save({"model": state, "args": ARGUMENTS}, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    assert read(str(tmp_path / "w.pth")).fingerprint == Weights.of("", state).fingerprint
+
+
+def test_objects_of_a_file_are_not_made(tmp_path):
+    """What stands in the place of the arguments holds nothing of them, so that no method of theirs can run."""
+    torch.save({"a": torch.ones(1), "args": ARGUMENTS}, tmp_path / "w.pth")
+    assert isinstance(load(tmp_path / "w.pth")["args"], Absent)
+    assert not vars(load(tmp_path / "w.pth")["args"])
 
 
 def test_load_weights_builds_the_network(state, tmp_path):
@@ -338,7 +450,20 @@ class Hostile:
         ("w.safetensors", b"", "can't be read as safetensors"),
         ("w.pth", b"nothing of the kind", "can't be read as weights"),
         ("w.pth", [1, 2], "holds a list, not a state_dict"),
-        ("w.pth", {"weights": Hostile()}, "can't be read as weights"),
+        (
+            "w.pth",
+            {"weights": Hostile()},
+            "it holds a Python object, print, and loading such could run any program; save",
+        ),
+        ("w.pth", {"model": nn.Linear(1, 1)}, r"a Python object, torch\.nn\.modules\.linear\.Linear, and"),
+        ("w.pth", {"args": argparse.Namespace(hook=Hostile())}, "a Python object, print, and"),
+        ("w.pth", argparse.Namespace(), "holds a Python object, not a state_dict"),
+        (
+            "w.pth",
+            {"epoch": 3, "optimizer": OPTIMIZER},
+            "holds epoch, optimizer, and no state_dict among them; save it alone",
+        ),
+        ("w.pth", {"a": {"x": torch.ones(1)}, "b": {"x": torch.ones(1)}}, "holds a, b, and no state_dict"),
         ("w.pth", {}, "holds no weights"),
         ("w.h5", b"", "unknown kind of file; known: .safetensors"),
     ],
@@ -349,6 +474,8 @@ def test_files_that_hold_no_weights(tmp_path, capsys, name, content, message):
     with pytest.raises(NasError, match=message) as raised:
         read(str(path))
     assert str(path) in str(raised.value)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 500 + len(str(path))
     assert "run by the file" not in capsys.readouterr().out
 
 

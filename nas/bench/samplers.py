@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nas.errors import UsageError
+from nas.errors import UsageError, reason_of
 from nas.registry import Registry
 
 if TYPE_CHECKING:
@@ -169,4 +169,4 @@ def build(text: str, problem: Problem, seed: int) -> BaseSampler:
     except (TypeError, ValueError) as error:
         if not options:
             raise
-        raise UsageError(f"sampler {text!r}: {error}") from None
+        raise UsageError(f"sampler {text!r}: {reason_of(error)}") from None

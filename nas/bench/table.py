@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas import limits
-from nas.errors import UsageError
+from nas.errors import UsageError, reason_of
 from nas.registry import did_you_mean
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -185,7 +185,7 @@ def _rows(name: str, data: bytes) -> tuple[list[str], list[list[str]]]:
             if len(rows) * len(head) > MAX_CELLS:
                 raise UsageError(f"{name}: more than {MAX_CELLS:,} cells; leave columns or rows out")
     except csv.Error as error:
-        raise UsageError(f"{name}: line {reader.line_num} is no CSV: {error}") from None
+        raise UsageError(f"{name}: line {reader.line_num} is no CSV: {reason_of(error)}") from None
     if not rows:
         raise UsageError(f"{name}: has no rows")
     return head, rows

@@ -306,9 +306,12 @@ def _with_weights(subject: Subject, source: str) -> Subject:
 def _weights(source: str, architecture: Architecture) -> tuple[Mapping[str, Tensor], Weights]:
     """Weights under our names, all of them, and as they were read."""
     from nas.commands.inputs import weights_file
+    from nas.commands.output import note
     from nas.weights import fit, read
 
     weights = read(weights_file(source))
+    for remark in weights.notes:
+        note(f"weights: {weights.source}: {remark}")
     fitted = fit(weights, architecture)
     if fitted.fresh:
         raise UsageError(

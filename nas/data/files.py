@@ -15,7 +15,7 @@ from nas.data.decoded import decode_once
 from nas.data.images import require_memory
 from nas.data.listing import existing, list_images, without
 from nas.data.sources import Request, assemble
-from nas.errors import UsageError
+from nas.errors import UsageError, reason_of
 
 
 def read_folder(request: Request) -> Dataset:
@@ -74,8 +74,8 @@ def read_npz(request: Request) -> Dataset:
     except UsageError:
         raise
     except Exception as error:  # the types of zipfile, of its four kinds of compression and of NumPy's headers
-        said = " ".join(str(error).split())[:200]
-        raise UsageError(f"{path} can't be read: {type(error).__name__}: {said}; write it again") from error
+        kind = type(error).__name__
+        raise UsageError(f"{path} can't be read: {kind}: {reason_of(error, 200)}; write it again") from error
     test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
     return assemble(
         request,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 import numpy as np
 
 from nas.data.dataset import Images
-from nas.errors import UsageError
+from nas.errors import UsageError, reason_of
 from nas.limits import available_memory as available_memory
 from nas.text import format_seconds
 
@@ -272,4 +272,4 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, UnidentifiedImageError):
         return "no image, or of another type than its name says"
-    return " ".join(str(error).split())[:120] or type(error).__name__
+    return reason_of(error, 120)

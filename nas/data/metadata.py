@@ -30,7 +30,7 @@ from nas.data.tables import (
     some,
     sorted_names,
 )
-from nas.errors import UsageError
+from nas.errors import UsageError, reason_of
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 NAME_COLUMN = "file_name"
@@ -137,7 +137,7 @@ def _read(table: Path, root: Path, say: Say, *, classes: bool) -> _Rows | None:
             rows.files.append(table.parent / name)
             rows.names.append(label)
     except (OSError, UnicodeDecodeError, csv.Error, ValueError, RecursionError) as error:
-        raise UsageError(f"{table} can't be read: {' '.join(str(error).split())[:200]}") from error
+        raise UsageError(f"{table} can't be read: {reason_of(error, 200)}") from error
     if not count:
         raise UsageError(f"{table} names no image")
     missing = [file.relative_to(root).as_posix() for file in rows.files if not _is_file(file)]

@@ -26,7 +26,7 @@ from nas import limits
 from nas.data.images import SUFFIXES, Say, available_memory
 from nas.data.layout import folders_in, visible
 from nas.data.tables import Found, Samples, choose_parts, label_column, label_text, part_named, sorted_names
-from nas.errors import UsageError
+from nas.errors import UsageError, reason_of
 from nas.files import read_json, write_json
 
 FORMAT = 1
@@ -134,7 +134,7 @@ def _open(file: Path) -> Any:
     try:
         return pyarrow.parquet.ParquetFile(file)
     except Exception as error:  # pyarrow's own types, and those of Python
-        raise UsageError(f"{file} is no parquet file, or is cut short: {_line(error)}") from error
+        raise UsageError(f"{file} is no parquet file, or is cut short: {reason_of(error, 200)}") from error
 
 
 def _batches(parquet: Any, file: Path, names: list[str]) -> Iterator[list[dict[str, Any]]]:
@@ -148,7 +148,7 @@ def _batches(parquet: Any, file: Path, names: list[str]) -> Iterator[list[dict[s
         for batch in parquet.iter_batches(batch_size=_ROWS, columns=names):
             yield batch.to_pylist()
     except Exception as error:
-        raise UsageError(f"{file} can't be read: {_line(error)}") from error
+        raise UsageError(f"{file} can't be read: {reason_of(error, 200)}") from error
 
 
 def _image_columns(schema: Any) -> list[str]:
@@ -277,7 +277,3 @@ def _found(folder: Path, root: Path, classes: tuple[str, ...], about: str, unrea
         samples[part] = Samples([folder / name for name in files], np.array([label[name] for name in labels], np.int64))
     test = samples["test"] if samples["test"].files else None
     return Found(folder, str(root), samples["train"], test, names, f", from parquet files{about}", unread)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

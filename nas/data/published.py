@@ -11,7 +11,7 @@ import numpy as np
 
 from nas.data.dataset import Dataset
 from nas.data.sources import Part, Request, assemble
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, reason_of
 
 _DIGITS = tuple("0123456789")
 
@@ -88,7 +88,7 @@ class Published:
                 return self._parts(request.root, download=True)
         except Exception as error:  # the network, the disk or the archive: the message says which
             raise NasError(
-                f"{self.name} could not be downloaded to {request.root}: {_said(error)}; try again, or copy "
+                f"{self.name} could not be downloaded to {request.root}: {_kind_and_reason(error)}; try again, or copy "
                 f"{' and '.join(self.paths)} there from where it is"
             ) from error
 
@@ -96,7 +96,9 @@ class Published:
         download = f"--download gets it (about {self.megabytes} MB)"
         if all(_holds_data(root / path) for path in self.paths):
             damaged = " and ".join(str(root / path) for path in self.paths)
-            return f"{self.name} can't be read from {root}: {_said(error)}; remove {damaged}, then {download}"
+            return (
+                f"{self.name} can't be read from {root}: {_kind_and_reason(error)}; remove {damaged}, then {download}"
+            )
         return (
             f"{self.name} is not in {root}, which has no {' and '.join(self.paths)}; {download}; "
             "if it is in another folder, set NAS_DATA to that folder"
@@ -112,8 +114,8 @@ def _with_channels(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images[..., np.newaxis] if images.ndim == 3 else images)
 
 
-def _said(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+def _kind_and_reason(error: Exception) -> str:
+    return reason_of(f"{type(error).__name__}: {error}")
 
 
 PUBLISHED = (

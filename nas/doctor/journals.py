@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nas.doctor._base import Finding
 from nas.doctor.mending import Reading, mended, opened
-from nas.errors import NasError
+from nas.errors import NasError, reason_of
 from nas.files import write_with
 from nas.layout import JOURNAL, STUDY_NAME, TRIALS
 from nas.salvage import cut_torn, damaged, salvage, torn, whole
@@ -37,7 +37,7 @@ def check(folder: Path, settings: Settings, repair: bool) -> tuple[list[Finding]
     try:
         study = opened(data)
     except (NasError, KeyError, ValueError, TypeError, AssertionError) as error:
-        text = f"can't be read by Optuna: {type(error).__name__}: {error}"
+        text = f"can't be read by Optuna: {type(error).__name__}: {reason_of(error, 200)}"
         return [*found, Finding("needs you", JOURNAL, text[:300], "put it back from a copy")], None
     if study is None:
         if data.strip():

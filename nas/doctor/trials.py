@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nas.architecture import Architecture
 from nas.doctor._base import Finding
 from nas.doctor.mending import Reading
-from nas.errors import NasError
+from nas.errors import NasError, reason_of
 from nas.files import read_json, write_json
 from nas.jobs import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
 from nas.layout import ATTRIBUTE, BASELINES, TRIALS
@@ -79,7 +79,9 @@ def _network(trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any]) -> list[
     try:
         real = facts_of(Architecture.from_dict(facts["architecture"]))
     except Exception as error:  # whatever is wrong with it
-        return [Finding("needs you", where, f"its network can't be built: {error}", "the journal was changed")]
+        return [
+            Finding("needs you", where, f"its network can't be built: {reason_of(error)}", "the journal was changed")
+        ]
     wrong = [name for name in ("digest", "cost") if real[name] != facts.get(name)]
     return [
         Finding("needs you", where, f"another {name} than its network has", "the journal was changed") for name in wrong

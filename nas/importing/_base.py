@@ -12,7 +12,7 @@ from typing import Any
 
 from nas import limits
 from nas.architecture import MAX_NAME, Architecture
-from nas.errors import UsageError
+from nas.errors import UsageError, reason_of
 from nas.network import cost_of
 from nas.plain_yaml import parse_yaml
 from nas.registry import Registry
@@ -202,7 +202,7 @@ def read_data(path: Path) -> object:
         except ValueError as error:
             # What Python prints of a dict is YAML, and no JSON.
             if len(text) > limits.CONFIG_BYTES:
-                raise UsageError(f"{path}: not readable as JSON: {' '.join(str(error).split())}") from None
+                raise UsageError(f"{path}: not readable as JSON: {reason_of(error)}") from None
     return parse_yaml(text, str(path))
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nas import limits, zoo
 from nas.architecture import Architecture
 from nas.cost import Cost
-from nas.errors import UsageError
+from nas.errors import UsageError, reason_of
 from nas.importing._base import IMPORTERS, Found, Imported, Importer, Inexpressible, Options, Source, made
 from nas.network import build, cost_of
 from nas.registry import did_you_mean
@@ -58,7 +58,9 @@ def read_modules(network: nn.Module, name: str, resolution: int) -> Architecture
     try:
         stem, head = reader(network, read)
     except (AttributeError, IndexError, TypeError, StopIteration) as error:
-        read.refuse(f"its modules are not those of the {type(network).__name__} that is known here ({error})")
+        read.refuse(
+            f"its modules are not those of the {type(network).__name__} that is known here ({reason_of(error)})"
+        )
     for reason in strangers(network):
         read.refuse(reason)
     eps = norm_eps(network, read)

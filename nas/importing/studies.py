@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas import limits, storage
 from nas.architecture import MAX_NAME
-from nas.errors import UsageError
+from nas.errors import UsageError, reason_of
 from nas.importing._base import IMPORTERS, SQLITE, Found, Imported, Importer, Options, Refused, Source
 from nas.registry import did_you_mean
 from nas.space import SearchSpace, load_space
@@ -128,7 +128,9 @@ def _journal(path: Path) -> optuna.storages.BaseStorage:
     try:
         return Journal(path)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise UsageError(f"{path}: not readable as an Optuna journal: {type(error).__name__} {error!s:.200}") from None
+        raise UsageError(
+            f"{path}: not readable as an Optuna journal: {type(error).__name__} {reason_of(error, 200)}"
+        ) from None
 
 
 def _require_studies(url: str) -> None:
@@ -138,7 +140,7 @@ def _require_studies(url: str) -> None:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchall()
     except sqlite3.Error as error:
-        raise UsageError(f"{path}: not readable as an SQLite database: {error}") from None
+        raise UsageError(f"{path}: not readable as an SQLite database: {reason_of(error)}") from None
     if not found:
         raise UsageError(f"{path}: holds no Optuna study")
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from nas.architecture import Architecture
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, reason_of
 from nas.latency._base import Conditions, Latency
 
 PATIENCE = 900.0  # seconds until a process that says nothing is given up
@@ -115,8 +115,7 @@ def serve(questions: TextIO, answers: TextIO) -> None:
         try:
             answer = _answer(json.loads(line), conditions)
         except Exception as error:
-            said = " ".join(str(error).split())[:400] or type(error).__name__
-            answer = {"error": said, "usage": isinstance(error, UsageError)}
+            answer = {"error": reason_of(error, 400), "usage": isinstance(error, UsageError)}
         print(json.dumps(answer), file=answers, flush=True)
 
 

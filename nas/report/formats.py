@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, reason_of
 from nas.files import write_text, write_with
 from nas.records import LATENCY
 from nas.registry import did_you_mean
@@ -199,9 +199,7 @@ def draw(wanted: dict[Path, go.Figure], kind: str) -> list[Path]:
                 raise UsageError(
                     f"--format {kind}: no Chrome or Chromium was found; install one, or name it in BROWSER_PATH"
                 ) from error
-            raise NasError(
-                f"--format {kind}: the browser drew no image: {' '.join(str(error).split())[:300]}"
-            ) from error
+            raise NasError(f"--format {kind}: the browser drew no image: {reason_of(error)}") from error
         for path, file in zip(wanted, files, strict=True):
             write_with(path, partial(_copy, file))
     return list(wanted)

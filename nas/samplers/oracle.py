@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nas.errors import reason_of
 from nas.samplers.domain import Key, Params, key_of
 from nas.samplers.process import Floats
 
@@ -108,6 +109,7 @@ class Oracle:
         if name not in self._warned:
             self._warned.add(name)
             warnings.warn(
-                f"KnownCostSampler: {name}(params) raised {type(error).__name__}: {error}; such candidates are only tried at random",
+                f"KnownCostSampler: {name}(params) raised {type(error).__name__}: {reason_of(error)}; such candidates are only "
+                "tried at random",
                 stacklevel=2,
             )

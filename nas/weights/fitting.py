@@ -20,7 +20,8 @@ SHOWN = 3  # names in an error
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Weights under our names. `family`: whose names they had. `notes`: what didn't fit and was made to, in words.
+    """Weights under our names. `family`: whose names they had. `notes`: what was chosen of a checkpoint, and what
+    didn't fit and was made to, in words.
 
     `state` has every tensor of the network, but for the head's where its classes are others (`fresh`).
     """
@@ -47,7 +48,7 @@ def fit(weights: Weights, architecture: Architecture, *, fresh_head: bool = Fals
     family, mapping = _family(weights, network, architecture)
     head, first = _ends(network)
     tensors = weights.tensors
-    notes: list[str] = []
+    notes = list(weights.notes)
     state, fresh = {}, []
     missing = [theirs for ours, theirs in mapping.items() if theirs not in tensors and not ours.endswith(COUNTER)]
     headless = bool(missing) and set(missing) == {mapping[name] for name in head}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from nas import limits, zoo
 from nas.architecture import Architecture
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, UsageError, reason_of
 from nas.plausible import number, share, text
 from nas.registry import did_you_mean
+from nas.weights.checkpoints import load, state_of, unwrapped
 
 TORCHVISION = "torchvision:"
-PICKLED = (".pt", ".pth", ".bin", ".tar")
-WRAPPERS = ("state_dict", "model", "model_state_dict")  # under which training scripts keep the weights of a checkpoint
+PICKLED = (".pt", ".pth", ".bin", ".tar", ".ckpt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Weights:
 
     fingerprint: SHA-256 over names, shapes, types and bytes; equal weights have equal ones, whatever file they lie in.
     training: what our own files say of it, each entry where it is plausible: `accuracy` on the test images, and of the
-    `dataset` its name, fingerprint, classes, mean and std.
+    `dataset` its name, fingerprint, classes, mean and std. notes: what was chosen of a checkpoint, or left out, in words.
     """
 
     source: str
@@ -38,6 +38,7 @@ class Weights:
     fingerprint: str
     architecture: Architecture | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -46,8 +47,10 @@ class Weights:
         tensors: Mapping[Any, Any],
         architecture: Architecture | None = None,
         training: Mapping[str, Any] | None = None,
+        notes: Sequence[str] = (),
     ) -> Weights:
-        """UsageError unless `tensors` are tensors by name, all of them finite."""
+        """Weights by the network's own names (`unwrapped`). UsageError unless `tensors` are tensors by name, all of them finite."""
+        tensors, more = unwrapped(tensors)
         if not tensors:
             raise UsageError(f"{source}: holds no weights")
         digest = hashlib.sha256()
@@ -72,10 +75,10 @@ class Weights:
             if tensor.numel() > tensor.untyped_storage().nbytes():
                 raise UsageError(f"{source}: {name!r:.200} says {tensor.numel():,} elements and holds fewer")
             if tensor.is_floating_point() and not tensor.isfinite().all():
-                raise UsageError(f"{source}: {' '.join(str(name)[:200].split())} holds NaN or infinite values")
+                raise UsageError(f"{source}: {reason_of(name, 200)} holds NaN or infinite values")
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode(errors="surrogatepass"))
             digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return cls(source, dict(tensors), digest.hexdigest(), architecture, training or {})
+        return cls(source, dict(tensors), digest.hexdigest(), architecture, training or {}, (*notes, *more))
 
     def described(self) -> dict[str, str]:
         """Plain data that say which weights these are, without the numbers."""
@@ -87,7 +90,8 @@ def read(source: str, *, progress: bool = False) -> Weights:
 
     `torchvision:resnet50`: torchvision's best ImageNet weights of the network of this name, or those of one name
     ("torchvision:ResNet50_Weights.IMAGENET1K_V1"), downloaded into PyTorch's cache if they aren't there. Else the path of a
-    file: .safetensors, or what `torch.save` wrote (.pt, .pth, .bin, .tar), of which nothing but tensors is loaded.
+    file: .safetensors, or what `torch.save` wrote (.pt, .pth, .bin, .tar, .ckpt), of which nothing but tensors is loaded:
+    a state_dict, or a checkpoint that holds one (`nas.weights.checkpoints`).
 
     progress: whether a download draws a bar. UsageError if there are no such weights; NasError if they can't be downloaded or read.
     """
@@ -125,7 +129,7 @@ def _torchvision(source: str, progress: bool) -> Weights:
     try:
         tensors = entry.get_state_dict(progress=progress, check_hash=True)
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
-        raise NasError(f"weights {source}: can't be downloaded from {entry.url}: {error}") from error
+        raise NasError(f"weights {source}: can't be downloaded from {entry.url}: {reason_of(error)}") from error
     return Weights.of(f"{TORCHVISION}{entry}", tensors, zoo.get(name))
 
 
@@ -137,7 +141,7 @@ def _safetensors(path: Path) -> Weights:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except Exception as error:  # safetensors' own, and PyTorch's on types and shapes that it doesn't know
-        raise NasError(f"{path}: can't be read as safetensors: {_first_line(error)}") from error
+        raise NasError(f"{path}: can't be read as safetensors: {reason_of(error)}") from error
     return Weights.of(str(path), tensors, _trained_in(metadata, path), _training(metadata))
 
 
@@ -187,22 +191,10 @@ def _require_plain(path: Path) -> None:
             raise ValueError(f"it unpacks to {unpacked:,} bytes, which no file of weights of its size does")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
-
-
 def _pickled(path: Path) -> Weights:
     try:
         _require_plain(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises nearly every type on bytes that it didn't write
-        raise NasError(f"{path}: can't be read as weights: {_first_line(error)}") from error
-    for wrapper in WRAPPERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-            loaded = loaded[wrapper]
-            break
-    if not isinstance(loaded, dict):
-        raise UsageError(f"{path}: holds a {type(loaded).__name__}, not a state_dict")
-    # DistributedDataParallel names all tensors "module. ...".
-    parallel = bool(loaded) and all(isinstance(name, str) and name.startswith("module.") for name in loaded)
-    return Weights.of(str(path), {k.removeprefix("module.") if parallel else k: v for k, v in loaded.items()})
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise NasError(f"{path}: can't be read as weights: {reason_of(error)}") from error
+    state, notes = state_of(load(path), str(path))
+    return Weights.of(str(path), state, notes=notes)
