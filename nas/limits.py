@@ -34,6 +34,7 @@ RESOLUTION = 1 << 14  # pixels of a side
 CHANNELS = 1 << 12  # of the images
 STRIDE = 16
 NAME = 200  # characters
+CLASS_NAME = 255  # characters, as many as a folder's name may have
 DIGITS = 64  # of a number in a config; Python refuses to print, and so to report, one of thousands
 VALUES = 10_000  # of a knob: a domain is meant to be read; a typing slip in YAML must not fill the memory
 CHAIN = 8  # spaces that extend one another

@@ -86,7 +86,7 @@ IMAGES = random_images(20)
         ({"classes": np.array(["cat", "cat"])}, "names that occur twice: cat"),
         ({"classes": np.array([["cat", "dog"]])}, r"classes has shape \(1, 2\)"),
         ({"x_train": None}, "lacks the arrays x_train; it has y_train, x_test"),
-        ({"y_test": None}, "has one of x_test and y_test; give both, or neither"),
+        ({"x_test": None}, "has y_test without x_test; give both, or neither"),
         ({"classes": np.array(["cat", "dog"], object)}, "classes holds pickled objects"),
         ({"y_train": np.array([0, 1] * 10, object)}, "y_train holds pickled objects"),
     ],

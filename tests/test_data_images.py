@@ -219,13 +219,12 @@ def broken_folder(problem: str, root: Path) -> str:
         case "test alone":
             (root / "set").rename(root / "test")
             return f"imagefolder:{root}"
-        case "classes differ" | "unsorted test":
+        case "classes differ" | "unsorted val":
             (root / "set").rename(root / "train")
-            (root / "test").mkdir()
             if problem == "classes differ":
                 image_folder(root / "test", ("cat", "Dog"), 2)
             else:
-                save_image(root / "test" / "0.png", random_images(1)[0])
+                save_image(root / "val" / "0.png", random_images(1)[0])
             return f"imagefolder:{root}"
         case "missing":
             return f"imagefolder:{root / 'nowhere'}"
@@ -255,8 +254,11 @@ def broken_folder(problem: str, root: Path) -> str:
         ("no images", r"no class folders with images \(there are no images\).*set/CLASS/IMAGE.*\.jpg"),
         ("no classes", r"its images, such as 0.png, lie outside of any\).*set/CLASS/IMAGE"),
         ("test alone", r"has test/ but no train/; it needs train/CLASS/ and test/CLASS/"),
-        ("classes differ", "test has no folder for class dog; train/ and test/ must have folders of the same names"),
-        ("unsorted test", "test has no class folders with images"),
+        (
+            "classes differ",
+            r"test/ has classes without train images: Dog \(it has dog: the case of letters counts\); the classes of",
+        ),
+        ("unsorted val", "val has no class folders with images"),
         ("missing", "nowhere does not exist"),
         ("file", "is not a folder; imagefolder:PATH takes"),
     ],

@@ -17,7 +17,7 @@ from PIL import Image
 import nas.data.metadata
 import nas.data.parquet
 from nas.data import load
-from nas.data.tables import label_text, part_named, sorted_names
+from nas.data.names import label_text, part_named, sorted_names
 from nas.errors import UsageError
 
 WORDS = ("cat", "dog")

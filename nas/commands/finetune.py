@@ -311,8 +311,11 @@ def _check_classes(have: tuple[str, ...] | None, data: Dataset | Streamed, sourc
 
     have: those of the head, if they are known. fits: whether it has as many as the data.
     """
+    from nas.data.names import key_of_class
+
     want = data.classes
-    if not fits or (have is not None and have != want):
+    same = have is None or [*map(key_of_class, have)] == [*map(key_of_class, want)]
+    if not fits or not same:
         known = f"{len(have)} classes ({_some(have)})" if have else "another number of classes"
         raise UsageError(
             f"--keep-head: {source} tells {known} apart, {data.name} has {len(want)} ({_some(want)}); "

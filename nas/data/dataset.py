@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.data.names import require_names, some
 from nas.errors import UsageError
 
 Images = NDArray[np.uint8]
@@ -192,11 +192,10 @@ def check_labels(what: str, labels: NDArray[np.generic], count: int, classes: Se
 
 
 def check_classes(what: str, classes: Sequence[str]) -> None:
-    """UsageError unless there are two or more class names, all different."""
+    """UsageError unless there are two or more class names, all different and fit to be names."""
     if len(classes) < 2:
-        raise UsageError(f"{what} has {len(classes)} class ({', '.join(classes)}); it takes two to tell apart")
-    if twice := sorted(name for name, count in Counter(classes).items() if count > 1):
-        raise UsageError(f"{what} has class names that occur twice: {', '.join(twice)}; give each class its own")
+        raise UsageError(f"{what} has {len(classes)} class ({some(classes)}); it takes two to tell apart")
+    require_names(classes, what)
 
 
 def check_counts(what: str, labels: NDArray[np.integer], classes: Sequence[str], *, least: int) -> None:

@@ -14,6 +14,7 @@ from nas.data.dataset import Dataset, crop_padding_at
 from nas.data.decoded import decode_once
 from nas.data.images import require_memory
 from nas.data.listing import existing, list_images, without
+from nas.data.names import NO_LABEL
 from nas.data.sources import Request, assemble
 from nas.errors import UsageError, reason_of
 
@@ -76,6 +77,9 @@ def read_npz(request: Request) -> Dataset:
     except Exception as error:  # the types of zipfile, of its four kinds of compression and of NumPy's headers
         kind = type(error).__name__
         raise UsageError(f"{path} can't be read: {kind}: {reason_of(error, 200)}; write it again") from error
+    if "x_test" in arrays and _unlabelled(arrays.get("y_test")):
+        request.say(f"the test part of {path} has no labels, and is not read")
+        del arrays["x_test"]
     test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
     return assemble(
         request,
@@ -95,8 +99,8 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         if missing := {"x_train", "y_train"} - names:
             has = ", ".join(archive.files) or "none"
             raise UsageError(f"{path} lacks the arrays {', '.join(sorted(missing))}; it has {has}")
-        if len({"x_test", "y_test"} & names) == 1:
-            raise UsageError(f"{path} has one of x_test and y_test; give both, or neither to have a test part carved")
+        if "y_test" in names and "x_test" not in names:
+            raise UsageError(f"{path} has y_test without x_test; give both, or neither to have a test part carved")
         wanted = [name for name in ("x_train", "y_train", "x_test", "y_test", "classes", "flip") if name in names]
         needed = 0
         for name in wanted:
@@ -109,6 +113,12 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         # Carving copies the images once more.
         require_memory(f"the arrays of {path}", 1, needed if "x_test" in names else 2 * needed)
         return {name: archive[name] for name in wanted}
+
+
+def _unlabelled(labels: NDArray[Any] | None) -> bool:
+    if labels is None:
+        return True
+    return bool(labels.size) and np.issubdtype(labels.dtype, np.integer) and bool((labels == int(NO_LABEL)).all())
 
 
 def _header(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

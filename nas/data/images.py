@@ -7,9 +7,10 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -26,13 +27,41 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 Done = TypeVar("Done")
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-# Named so that Pillow never hands a renamed file to a format that runs other programs (EPS) or reads other files.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# Formats by their names, so that Pillow never hands a renamed file to one that runs other programs (EPS) or reads other files.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000", "MPO", "QOI")
+# Known by the file's suffix alone: what they begin with says little, so that damaged files of other formats might pass for them.
+_BY_SUFFIX = ("DIB", "PCX", "SGI", "TGA")
+_FEATURES = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}
+_FLOATS = {".pfm"}
 _CHUNK = 64
 # Corrupt files that an error names: enough to see what they have in common.
 LISTED = 20
 _QUIET_SECONDS = 2.0
+
+
+@cache
+def formats_by_suffix() -> Mapping[str, str]:
+    """Suffix, in lower case -> format, of what the installed Pillow decodes and what is read here."""
+    from PIL import Image, features
+
+    built = features.get_supported()
+    known = Image.registered_extensions()
+    return {
+        suffix: name
+        for suffix, name in known.items()
+        if name in (*_FORMATS, *_BY_SUFFIX) and _FEATURES.get(name, built[0]) in built and suffix not in _FLOATS
+    }
+
+
+@cache
+def _formats(suffix: str) -> list[str]:
+    """The formats that a file of this suffix may have, whatever the suffix says."""
+    from PIL import Image
+
+    by_suffix = formats_by_suffix()
+    readable = Image.OPEN.keys() & by_suffix.values()  # an MPO is opened as the JPEG that it begins with
+    named = by_suffix.get(suffix.lower(), "")
+    return [name for name in (*_FORMATS, *((named,) if named in _BY_SUFFIX else ())) if name in readable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +170,7 @@ def common_square(files: Sequence[Path], largest: int) -> int | None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                with Image.open(file, formats=_FORMATS) as image:
+                with Image.open(file, formats=_formats(file.suffix)) as image:
                     width, height = image.size
         except Exception:  # as in `decode`, which tells the user
             continue
@@ -192,11 +221,14 @@ def require_memory(what: str, count: int, size: int) -> None:
         )
 
 
-def square_rgb(file: Path | BinaryIO, resolution: int) -> Images:
-    """One image as `decode` gives it, (resolution, resolution, 3); raises nearly anything for what is none."""
+def square_rgb(file: Path | BinaryIO, resolution: int, suffix: str = "") -> Images:
+    """One image as `decode` gives it, (resolution, resolution, 3); raises nearly anything for what is none.
+
+    suffix: of the file's name, where `file` has none.
+    """
     from PIL import Image, ImageOps
 
-    with Image.open(file, formats=_FORMATS) as image:
+    with Image.open(file, formats=_formats(file.suffix if isinstance(file, Path) else suffix)) as image:
         # A JPEG decodes at 1/2, 1/4 or 1/8 of its size in a fraction of the time.
         image.draft(None, (2 * resolution, 2 * resolution))
         return np.asarray(_square(_rgb(ImageOps.exif_transpose(image)), resolution))
@@ -206,7 +238,7 @@ def whole_rgb(file: Path) -> Image.Image:
     """One image at its own size, turned and coloured as `decode` does it; raises nearly anything for what is none."""
     from PIL import Image, ImageOps
 
-    with Image.open(file, formats=_FORMATS) as image:
+    with Image.open(file, formats=_formats(file.suffix)) as image:
         return _rgb(ImageOps.exif_transpose(image))
 
 

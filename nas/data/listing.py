@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.dataset import Labels, check_classes, check_counts
-from nas.data.images import SUFFIXES, Corrupt, Say, skipped
-from nas.data.layout import folders_in, layout_of, visible
+from nas.data.images import Corrupt, Say, skipped
+from nas.data.layout import Unread, folders_in, images_under, is_image, layout_of, unread_beside
 from nas.data.metadata import read_metadata
+from nas.data.names import Classes, one_line, some
 from nas.data.parquet import unpacked
 from nas.data.sources import LEAST_PER_CLASS, SEED, TEST_FRACTION, Request
 from nas.data.splits import split, subset
@@ -111,58 +111,56 @@ def existing(path: str, kind: str) -> Path:
 
 
 def _class_folders(root: Path, request: Request) -> Found:
-    """PATH/train/CLASS/** and PATH/test/CLASS/** (or val), or PATH/CLASS/**, without hidden files and other ones."""
-    layout = layout_of(root)
-    train, classes = _listing(layout.train)
-    test, about, unread = None, "", ""
+    """PATH/train/CLASS/** and PATH/test/CLASS/** (or val), or PATH/CLASS/**; what is not read is said."""
+    layout, unread = layout_of(root), Unread()
+    train = _listing(layout.train, unread)
+    classes = Classes.of(train.classes, str(layout.train), request.say)
+    test, about, left_aside = None, "", ""
+    for folder in layout.unlabelled:
+        request.say(f"{folder.name}/ of {root} has no labels, and is not read: it has no folders of classes")
     if layout.test is not None:
-        test, test_classes = _listing(layout.test)
-        _require_same_classes(layout.train, classes, layout.test, test_classes)
+        held_out = _listing(layout.test, unread)
+        classes.require(set(held_out.names), f"{layout.test.name}/", f"{layout.train.name}/", request.say)
+        test = Samples(held_out.files, classes.labels(held_out.names))
         about = f", trained on {layout.train.name}/ and tested on {layout.test.name}/"
     if layout.unused:
         unused = " and ".join(f"{folder.name}/" for folder in layout.unused)
-        unread = f", without {unused}"
+        left_aside = f", without {unused}"
         request.say(f"{unused} of {root} is not read: what networks are ranked by is carved from {layout.train.name}/")
-    return Found(root, str(layout.train), train, test, classes, about, unread)
+    if layout.train != root:
+        unread_beside(root, unread)
+        read = {layout.train, layout.test, *layout.unused, *layout.unlabelled}
+        if beside := [f"{folder.name}/" for folder in folders_in(root) if folder not in read]:
+            request.say(f"{some(beside)} of {root} is not read: it is no part of the data by its name")
+    if line := str(unread):
+        request.say(line)
+    samples = Samples(train.files, classes.labels(train.names))
+    return Found(root, str(layout.train), samples, test, classes.names, about, left_aside)
 
 
-def _listing(root: Path) -> tuple[Samples, tuple[str, ...]]:
-    """The samples and classes of root/CLASS/**: the classes sorted by name, the files by path."""
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """The images of a part, and the name of each one's class folder; classes: all of these folders, in order."""
+
+    files: list[Path]
+    names: list[str]
+    classes: tuple[str, ...]
+
+
+def _listing(root: Path, unread: Unread) -> _Listing:
+    """The images of root/CLASS/**: the classes sorted by letters, as torchvision does it, the files by path."""
     try:
         folders = folders_in(root)
-        images = [_images_under(folder) for folder in folders]
-        loose = next((entry for entry in sorted(root.iterdir()) if _is_image(entry.name)), None)
+        images = [images_under(folder, unread) for folder in folders]
+        loose = next((entry for entry in sorted(root.iterdir()) if is_image(entry.name)), None)
+        unread_beside(root, unread)
     except OSError as error:
         raise UsageError(f"{error.filename} can't be listed: {error.strerror}") from error
     if not any(images):
-        where = f"its images, such as {loose.name}, lie outside of any" if loose else "there are no images"
+        where = f"its images, such as {one_line(loose.name)}, lie outside of any" if loose else "there are no images"
         raise UsageError(
-            f"{root} has no class folders with images ({where}); it needs {root.name}/CLASS/IMAGE for each class, "
-            f"and images that end in {', '.join(sorted(SUFFIXES))}, or a metadata.csv with the columns file_name and label"
+            f"{root} has no class folders with images ({where}); it needs {root.name}/CLASS/IMAGE for each class, and images such "
+            f"as .jpg or .png, or a metadata.csv with the columns file_name and label{f'; {unread}' if str(unread) else ''}"
         )
-    labels = np.repeat(np.arange(len(folders)), [len(files) for files in images])
-    return Samples([file for files in images for file in files], labels), tuple(folder.name for folder in folders)
-
-
-def _images_under(folder: Path) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        raise error
-
-    found = []
-    for directory, names, files in os.walk(folder, onerror=refuse):
-        names[:] = filter(visible, names)
-        found += [Path(directory, file) for file in files if _is_image(file)]
-    return sorted(found)
-
-
-def _is_image(name: str) -> bool:
-    return visible(name) and Path(name).suffix.lower() in SUFFIXES
-
-
-def _require_same_classes(train_root: Path, train: tuple[str, ...], test_root: Path, test: tuple[str, ...]) -> None:
-    for missing, where in ((set(train) - set(test), test_root), (set(test) - set(train), train_root)):
-        if missing:
-            raise UsageError(
-                f"{where} has no folder for class {', '.join(sorted(missing)[:5])}; {train_root.name}/ and "
-                f"{test_root.name}/ must have folders of the same names"
-            )
+    names = [folder.name for folder, files in zip(folders, images, strict=True) for _ in files]
+    return _Listing([file for files in images for file in files], names, tuple(folder.name for folder in folders))

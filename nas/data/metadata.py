@@ -9,27 +9,18 @@ from __future__ import annotations
 import csv
 import json
 import math
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from nas.data.images import Say
-from nas.data.layout import folders_in
+from nas.data.layout import Unread, folders_in, images_under, left_out
+from nas.data.names import Classes, label_text, one_line, part_named, require_labels, some, sorted_names, unlabelled
 from nas.data.parquet import parquet_rows
-from nas.data.tables import (
-    Found,
-    Samples,
-    choose_parts,
-    label_column,
-    label_text,
-    one_line,
-    part_named,
-    some,
-    sorted_names,
-)
+from nas.data.tables import LABEL_COLUMNS, Found, Samples, choose_parts, label_column
 from nas.errors import UsageError, reason_of
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -41,10 +32,26 @@ _LONGEST_LINE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Where the images lie and the names of their classes; both (n,)."""
+    """Where the images lie and the names of their classes, "" where there is none; both (n,).
 
+    table: where they are from. faults: what to say of those without a class, by their place in the list.
+    """
+
+    table: Path
     files: list[Path]
     names: list[str]
+    faults: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def unlabelled(self) -> bool:
+        return unlabelled(name or None for name in self.names)
+
+    def take(self, other: _Rows, index: int) -> None:
+        """Append a row of another table's."""
+        if index in other.faults:
+            self.faults[len(self.files)] = other.faults[index]
+        self.files.append(other.files[index])
+        self.names.append(other.names[index])
 
 
 def read_metadata(root: Path, say: Say) -> Found | None:
@@ -54,32 +61,30 @@ def read_metadata(root: Path, say: Say) -> Found | None:
     folders of classes count. Raises UsageError for a table that is meant and wrong.
     """
     folders = folders_in(root)
-    parts: dict[str, _Rows] = {}
-    if (table := _table(root)) is not None:
-        if (rows := _read(table, root, say, classes=_class_folders(folders))) is None:
-            return None
-        parts = _by_part(rows, root)
+    if (at_root := _table(root)) is not None:
+        rows = _read(at_root, say, classes=_class_folders(folders))
+        parts = {} if rows is None else _by_part(rows, root)
     else:
-        for folder in folders:
-            part = part_named(folder.name)
-            if part and part not in parts and (table := _table(folder)) is not None:
-                rows = _read(table, root, say, classes=bool(folders_in(folder)))
-                parts |= {} if rows is None else {part: rows}
-        if not parts:
-            return None
-    train, test, about, unread = choose_parts(parts, str(root))
-    classes = sorted_names(train.names)
-    if test is not None and (strange := set(test.names) - set(classes)):
-        raise UsageError(f"{root}: the test part has classes without train images: {some(sorted(strange))}")
-    label = {name: number for number, name in enumerate(classes)}
+        parts = _of_parts(root, folders, say)
+    if not parts:
+        return None
+    train, test, name, about, unread = choose_parts(parts, str(root), lambda rows: rows.unlabelled, say)
+    left = Unread()
+    train = _whole(train, root, left)
+    test = None if test is None else _whole(test, root, left)
+    classes = Classes.of(sorted_names(train.names), str(root), say)
+    if test is not None:
+        require_labels(set(test.names), f"{root}: the {name} part")
+        classes.require(set(test.names), f"{root}: the {name} part", "the train part", say)
+    _count_unnamed([rows for part, rows in parts.items() if at_root or part in ("train", name)], left)
+    if line := str(left):
+        say(line)
 
     def samples(rows: _Rows) -> Samples:
-        return Samples(rows.files, np.array([label[name] for name in rows.names], np.int64))
+        return Samples(rows.files, classes.labels(rows.names))
 
-    about = f", labelled by {table.name if table else NAMES[0]}{about}"
-    if unread:
-        say(f"the validation part of {root} is not read: what networks are ranked by is carved from the train part")
-    return Found(root, str(root), samples(train), None if test is None else samples(test), classes, about, unread)
+    about = f", labelled by {train.table.name}{about}"
+    return Found(root, str(root), samples(train), None if test is None else samples(test), classes.names, about, unread)
 
 
 def _table(folder: Path) -> Path | None:
@@ -94,56 +99,128 @@ def _class_folders(folders: list[Path]) -> bool:
     return any(not part_named(folder.name) or folders_in(folder) for folder in folders)
 
 
+def _of_parts(root: Path, folders: list[Path], say: Say) -> dict[str, _Rows]:
+    """The rows of the table in each part's folder."""
+    parts: dict[str, _Rows] = {}
+    without: list[Path] = []
+    for folder in folders:
+        if not (part := part_named(folder.name)):
+            continue
+        rows = None
+        if part not in parts and (table := _table(folder)) is not None:
+            rows = _read(table, say, classes=bool(folders_in(folder)), part=part)
+        if rows is None:
+            without.append(folder)
+        else:
+            parts[part] = rows
+    if parts:
+        for folder in without:
+            say(f"{folder.name}/ of {root} is not read: it has no {NAMES[0]}, or another folder is its part")
+    return parts
+
+
 def _by_part(rows: _Rows, root: Path) -> dict[str, _Rows]:
     """The rows of one table, by the part that the first folder of each file's name is; all in one if none is."""
     places = [part_named(file.relative_to(root).parts[0]) for file in rows.files]
     parts: dict[str, _Rows] = {}
-    for place, file, name in zip(places, rows.files, rows.names, strict=True):
-        part = parts.setdefault(place if "train" in places else "", _Rows([], []))
-        part.files.append(file)
-        part.names.append(name)
+    for index, place in enumerate(places):
+        parts.setdefault(place if "train" in places else "", _Rows(rows.table, [], [])).take(rows, index)
     return parts
 
 
-def _read(table: Path, root: Path, say: Say, *, classes: bool) -> _Rows | None:
-    """The rows of a table, checked; None if it is not about labels, as `read_metadata` says."""
+def _read(table: Path, say: Say, *, classes: bool, part: str = "") -> _Rows | None:
+    """The rows of a table, whose names are checked; None if it is not about labels, as `read_metadata` says."""
     if (size := table.stat().st_size) > MOST_BYTES:
         raise UsageError(f"{table} has {size / 2**30:.1f} GiB; a table of images has less than {MOST_BYTES >> 30} GiB")
-    rows = _Rows([], [])
+    rows = _Rows(table, [], [])
     seen: set[str] = set()
-    column = ""
+    column: str | None = None
     count = 0
     try:
         for number, row in _rows(table):
             count += 1
-            if not column:
+            if count == 1:
                 if NAME_COLUMN not in row:
                     say(f"{table} is not read: it has no column {NAME_COLUMN}")
                     return None
-                if classes and "label" not in row and "labels" not in row:
+                if classes and not set(LABEL_COLUMNS) & row.keys():
                     say(f"{table} is not read: it has no column label; the folders of the images are their classes")
                     return None
-                column = label_column(list(row), str(table))
+                # A test part may have no labels, and so no column of them.
+                if part != "test" or set(LABEL_COLUMNS) & row.keys():
+                    column = label_column(list(row), str(table))
             place = f"{table}, row {number}"
             name = _checked(row.get(NAME_COLUMN), place)
             if name in seen:
                 raise UsageError(f"{place}: {one_line(name)} is named twice; an image belongs into one row")
             seen.add(name)
-            label = label_text(row.get(column))
-            if label is None:
-                raise UsageError(
-                    f"{place}: {one_line(name)} has no {one_line(column)}, but {row.get(column)!r:.200}; each image needs its class"
+            value = None if column is None else row.get(column)
+            if (label := label_text(value)) is None:
+                rows.faults[len(rows.files)] = (
+                    f"{place}: {one_line(name)} has no {one_line(column or 'label')}, but {value!r:.200}; each image needs its class"
                 )
             rows.files.append(table.parent / name)
-            rows.names.append(label)
+            rows.names.append(label or "")
     except (OSError, UnicodeDecodeError, csv.Error, ValueError, RecursionError) as error:
         raise UsageError(f"{table} can't be read: {reason_of(error, 200)}") from error
-    if not count:
+    if not count and part != "test":
         raise UsageError(f"{table} names no image")
-    missing = [file.relative_to(root).as_posix() for file in rows.files if not _is_file(file)]
-    if missing:
-        raise UsageError(f"{table} names {len(missing):,} files that are not there: {some(missing)}")
     return rows
+
+
+def _whole(rows: _Rows, root: Path, left: Unread) -> _Rows:
+    """The rows of a part that is read, but for files that are left out. UsageError for a row without a class, or without its file."""
+    if rows.faults:
+        raise UsageError(next(iter(rows.faults.values())))
+    kept = _Rows(rows.table, [], [])
+    missing: list[str] = []
+    listings: dict[Path, dict[str, str]] = {}
+    for index, file in enumerate(rows.files):
+        if why := left_out(file.relative_to(rows.table.parent)):
+            left.add(*why)
+            continue
+        there = file if _is_file(file) else _spelled_otherwise(file, rows.table.parent, listings)
+        if there is None:
+            missing.append(file.relative_to(root).as_posix())
+        else:
+            kept.files.append(there)
+            kept.names.append(rows.names[index])
+    if missing:
+        raise UsageError(f"{rows.table} names {len(missing):,} files that are not there: {some(missing)}")
+    if len(set(kept.files)) < len(kept.files):
+        twice = next(file for file, count in Counter(kept.files).items() if count > 1)
+        raise UsageError(f"{rows.table}: {one_line(twice.name)} is named twice; an image belongs into one row")
+    return kept
+
+
+def _spelled_otherwise(file: Path, folder: Path, listings: dict[Path, dict[str, str]]) -> Path | None:
+    """The file below `folder` whose name agrees with that of `file` in Unicode's normal form NFC; None if there is none."""
+    place = folder
+    for part in file.relative_to(folder).parts:
+        if place not in listings:
+            try:
+                listings[place] = {unicodedata.normalize("NFC", entry.name): entry.name for entry in place.iterdir()}
+            except OSError:
+                listings[place] = {}
+        name = listings[place].get(unicodedata.normalize("NFC", part))
+        if name is None:
+            return None
+        place = place / name
+    return place if _is_file(place) else None
+
+
+def _count_unnamed(parts: list[_Rows], left: Unread) -> None:
+    """Adds the images beside tables that these don't name."""
+    for table in {rows.table for rows in parts}:
+        named = {
+            unicodedata.normalize("NFC", str(file)) for rows in parts if rows.table == table for file in rows.files
+        }
+        try:
+            there = images_under(table.parent)
+        except OSError:
+            continue
+        unnamed = sum(unicodedata.normalize("NFC", str(file)) not in named for file in there)
+        left.add("image", f" that {table.name} doesn't name", unnamed)
 
 
 def _is_file(path: Path) -> bool:

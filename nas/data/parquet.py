@@ -17,15 +17,23 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
-
 from nas import limits
-from nas.data.images import SUFFIXES, Say, available_memory
-from nas.data.layout import folders_in, visible
-from nas.data.tables import Found, Samples, choose_parts, label_column, label_text, part_named, sorted_names
+from nas.data.images import Say, available_memory, formats_by_suffix
+from nas.data.layout import Unread, folders_in, left_out, visible
+from nas.data.names import (
+    NO_LABEL,
+    Classes,
+    label_text,
+    part_named,
+    require_labels,
+    require_names,
+    sorted_names,
+    unlabelled,
+)
+from nas.data.tables import LABEL_COLUMNS, Found, Samples, choose_parts, label_column
 from nas.errors import UsageError, reason_of
 from nas.files import read_json, write_json
 
@@ -63,15 +71,9 @@ def unpacked(root: Path, kept_in: Path, say: Say) -> Found | None:
     for file in files:
         word = re.match(r"[A-Za-z]*", file.stem)
         parts.setdefault(part_named(word[0] if word else "") or part_named(file.parent.name), []).append(file)
-    columns = {file: _columns(file) for file in files}
-    hidden = [name for name, of_part in parts.items() if name == "test" and _unlabelled(of_part, columns)]
-    for name in hidden:
-        say(f"the {name} part of {root} has no labels, and is not read")
-        del parts[name]
-    train, test, about, unread = choose_parts(parts, str(root))
-    if unread:
-        say(f"the validation part of {root} is not read: what networks are ranked by is carved from the train part")
+    train, test, name, about, unread = choose_parts(parts, str(root), _unlabelled, say)
     used = [*train, *(test or ())]
+    columns = {file: _columns(file) for file in used}
     classes = columns[train[0]].classes
     if any(columns[file].classes != classes for file in used):
         raise UsageError(f"{root}: its parquet files don't name the same classes")
@@ -81,7 +83,7 @@ def unpacked(root: Path, kept_in: Path, say: Say) -> Found | None:
     else:
         with contextlib.suppress(OSError):
             os.utime(folder / INDEX)
-    return _found(folder, root, classes, about, unread)
+    return _found(folder, root, classes, name, (about, unread), say)
 
 
 def parquet_rows(file: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -179,17 +181,29 @@ def _columns(file: Path) -> _Columns:
         raise UsageError(
             f"{file} has {len(images)} columns of images, and it needs one, of {{bytes, path}}; it has {has}"
         )
-    typed = [name for name in schema.names if features.get(name, {}).get("_type") == "ClassLabel"]
-    label = label_column(schema.names, str(file), typed=typed)
+    label, typed = _labels(schema, str(file))
     names = features[label].get("names") if label in typed else None
     given = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return _Columns(images[0], label, tuple(names) if names and given else ())
 
 
-def _unlabelled(files: Sequence[Path], columns: dict[Path, _Columns]) -> bool:
-    return all(
-        row[columns[file].label] in (-1, None) for file in files for _, row in parquet_rows(file, [columns[file].label])
-    )
+def _labels(schema: Any, what: str, *, required: bool = True) -> tuple[str, list[str]]:
+    """The column of labels, and those that are noted as classes. UsageError, or "" unless it is required, if there is none."""
+    features = _features(schema)
+    typed = [name for name in schema.names if features.get(name, {}).get("_type") == "ClassLabel"]
+    if not required and not typed and not set(LABEL_COLUMNS) & set(schema.names):
+        return "", typed
+    return label_column(schema.names, what, typed=typed), typed
+
+
+def _unlabelled(files: Sequence[Path]) -> bool:
+    """Whether no image of a part has a label, or no column that may be of labels."""
+    for file in files:
+        schema = _open(file).schema_arrow
+        column, _ = _labels(schema, str(file), required=False)
+        if column and not unlabelled(label_text(row[column]) for _, row in parquet_rows(file, [column])):
+            return False
+    return True
 
 
 def _key(files: Sequence[Path], root: Path) -> str:
@@ -214,12 +228,15 @@ def _unpack(folder: Path, root: Path, parts: dict[str, list[Path]], columns: dic
                 f"{free / 2**30:.1f} GiB left; choose another place with --data-root"
             )
         index: dict[str, object] = {"format": FORMAT, "root": str(root)}
+        left = Unread()
         for part, files in parts.items():
             names, labels = [], []
-            for name, label in _written(temporary, part, files, columns, say):
+            for name, label in _written(temporary, part, files, columns, left, say):
                 names.append(name)
                 labels.append(label)
+            require_labels(set(labels), f"{root}: the {part} part")
             index[part] = {"files": names, "labels": labels}
+        index["unread"] = str(left)
         write_json(temporary / INDEX, index)
         with contextlib.suppress(OSError):  # another process was quicker, and has written the same
             temporary.rename(folder)
@@ -231,7 +248,7 @@ def _unpack(folder: Path, root: Path, parts: dict[str, list[Path]], columns: dic
 
 
 def _written(
-    folder: Path, part: str, files: Sequence[Path], columns: dict[Path, _Columns], say: Say
+    folder: Path, part: str, files: Sequence[Path], columns: dict[Path, _Columns], left: Unread, say: Say
 ) -> Iterator[tuple[str, str]]:
     """Each image's file, below the folder, and its label, as they are written."""
     count, spoken = 0, time.monotonic()
@@ -243,12 +260,16 @@ def _written(
             if not content:
                 raise UsageError(f"{place}: {of.image} holds no bytes; images must lie in the file, not beside it")
             label = label_text(row[of.label])
-            if label is None or label == "-1":
+            if label is None or (label == NO_LABEL and of.classes):
                 raise UsageError(f"{place}: {of.label} is {row[of.label]!r}; each image needs its class")
             if of.classes and not (label.isdigit() and int(label) < len(of.classes)):
                 raise UsageError(f"{place}: {of.label} is {label!r}; there are {len(of.classes)} classes, from 0")
-            suffix = Path(str(image.get("path") or "")).suffix.lower()
-            name = f"{part}/{count // _BUCKET:04}/{count:08}{suffix if suffix in SUFFIXES else '.image'}"
+            path = PurePath(str(image.get("path") or ""))
+            if why := left_out(path):
+                left.add(*why)
+                continue
+            suffix = path.suffix.lower()
+            name = f"{part}/{count // _BUCKET:04}/{count:08}{suffix if suffix in formats_by_suffix() else '.image'}"
             target = folder / name
             if count % _BUCKET == 0:
                 target.parent.mkdir(parents=True)
@@ -260,20 +281,27 @@ def _written(
                 say(f"unpacking {file}: {count:,} images of the {part} part")
 
 
-def _found(folder: Path, root: Path, classes: tuple[str, ...], about: str, unread: str) -> Found:
+def _found(folder: Path, root: Path, given: tuple[str, ...], test_name: str, words: tuple[str, str], say: Say) -> Found:
     index = read_json(folder / INDEX, limits.INDEX_BYTES)
     try:
         parts = {part: (index[part]["files"], index[part]["labels"]) for part in ("train", "test")}
-    except (TypeError, LookupError):
+        unread = str(index.get("unread") or "")  # which older ones don't have
+    except (TypeError, LookupError, AttributeError):
         raise UsageError(f"{folder} is damaged; remove it, and it is made anew") from None
-    names = classes or sorted_names(parts["train"][1])
-    label = {str(number): number for number in range(len(names))} if classes else {n: k for k, n in enumerate(names)}
-    samples = {}
-    for part, (files, labels) in parts.items():
-        if strange := set(labels) - set(label):
-            raise UsageError(
-                f"{root}: the {part} part has classes without train images: {', '.join(sorted(strange)[:5])}"
-            )
-        samples[part] = Samples([folder / name for name in files], np.array([label[name] for name in labels], np.int64))
-    test = samples["test"] if samples["test"].files else None
-    return Found(folder, str(root), samples["train"], test, names, f", from parquet files{about}", unread)
+    if given:
+        # The labels are numbers, and the file says of what.
+        spelled = {part: [given[int(label)] for label in labels] for part, (_, labels) in parts.items()}
+        require_names(given, str(root))
+    else:
+        spelled = {part: labels for part, (_, labels) in parts.items()}
+    classes = Classes.of(given or sorted_names(spelled["train"]), str(root), say)
+    if spelled["test"]:
+        classes.require(set(spelled["test"]), f"{root}: the {test_name} part", "the train part", say)
+    if unread:
+        say(unread)
+    train, test = (
+        Samples([folder / name for name in parts[part][0]], classes.labels(spelled[part])) for part in ("train", "test")
+    )
+    about, left_aside = words
+    about = f", from parquet files{about}"
+    return Found(folder, str(root), train, test if test.files else None, classes.names, about, left_aside)

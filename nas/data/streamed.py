@@ -194,7 +194,9 @@ def _examine(files: Sequence[Path], listed: Listed, resolution: int, say: Say) -
         for index in range(start, stop):
             try:
                 content = files[index].read_bytes()
-                levels = square_rgb(io.BytesIO(content), resolution).reshape(-1, 3).astype(np.int64)
+                levels = (
+                    square_rgb(io.BytesIO(content), resolution, files[index].suffix).reshape(-1, 3).astype(np.int64)
+                )
             except Exception as error:  # as when images are decoded to be kept
                 chunk.corrupt.append(corrupt_from(error, index, files[index]))
                 continue

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from nas import limits
-from nas.data.layout import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES
 from nas.errors import UsageError
 
 if TYPE_CHECKING:
     from nas.data.dataset import Labels
+    from nas.data.images import Say
 
 LABEL_COLUMNS = ("label", "labels")
 
@@ -44,30 +43,32 @@ class Found:
     unread: str = ""
 
 
-def part_named(word: str) -> str:
-    """ "train", "test" or "validation" for a usual name of it; "" for any other word."""
-    for part, names in (("train", TRAIN_NAMES), ("test", TEST_NAMES), ("validation", VALIDATION_NAMES)):
-        if word.lower() in names:
-            return part
-    return ""
+def choose_parts(
+    parts: Mapping[str, T], what: str, unlabelled: Callable[[T], bool], say: Say
+) -> tuple[T, T | None, str, str, str]:
+    """(train, test, name of the test part, about, unread) of parts by the names that `part_named` gives.
 
-
-def choose_parts(parts: Mapping[str, T], what: str) -> tuple[T, T | None, str, str]:
-    """(train, test, about, unread) of parts by the names that `part_named` gives; a single one without a name is the train part.
+    A single part without a name is the train part. A test part without labels is left aside; what is not read is said.
 
     UsageError if there is no train part, or if files that name no part lie beside those that do.
     """
     if set(parts) == {""}:
-        return parts[""], None, "", ""
+        return parts[""], None, "", "", ""
     if "" in parts:
         raise UsageError(f"{what} has files of a part ({', '.join(sorted(filter(None, parts)))}) beside files of none")
     if "train" not in parts:
         raise UsageError(f"{what} has a part {' and '.join(sorted(parts))}, but no train")
     held_out = [name for name in ("test", "validation") if name in parts]
+    if "test" in held_out and unlabelled(parts["test"]):
+        say(f"the test part of {what} has no labels, and is not read")
+        held_out.remove("test")
     if not held_out:
-        return parts["train"], None, "", ""
-    unread = f", without its {held_out[1]} part" if len(held_out) > 1 else ""
-    return parts["train"], parts[held_out[0]], f", trained on train and tested on {held_out[0]}", unread
+        return parts["train"], None, "", "", ""
+    unread = ""
+    if len(held_out) > 1:
+        unread = f", without its {held_out[1]} part"
+        say(f"the {held_out[1]} part of {what} is not read: what networks are ranked by is carved from the train part")
+    return parts["train"], parts[held_out[0]], held_out[0], f", trained on train and tested on {held_out[0]}", unread
 
 
 def label_column(names: Sequence[str], what: str, *, typed: Sequence[str] = ()) -> str:
@@ -77,30 +78,3 @@ def label_column(names: Sequence[str], what: str, *, typed: Sequence[str] = ()) 
         several = f"; several hold classes, {', '.join(typed)}: rename the one that is meant" if typed else ""
         raise UsageError(f"{what} has no column label; it has {', '.join(map(str, names))}{several}")
     return found
-
-
-def label_text(value: Any) -> str | None:
-    """A label as the name of its class; None if there is none."""
-    if isinstance(value, bool) or value is None or isinstance(value, (list, dict)):
-        return None
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else None
-    return str(value).strip() or None
-
-
-def sorted_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Each name once: by number if all are whole numbers, otherwise by letters."""
-    once = set(names)
-    numbers = all(name.isascii() and name.isdigit() and len(name) <= limits.DIGITS for name in once)
-    return tuple(sorted(once, key=(lambda name: (int(name), name)) if numbers else None))
-
-
-def some(items: Sequence[str], most: int = 5) -> str:
-    """The first few, and how many more there are."""
-    return ", ".join(map(one_line, items[:most])) + (f" and {len(items) - most:,} more" if len(items) > most else "")
-
-
-def one_line(text: str) -> str:
-    """A name as an error shows it: not its line breaks, and not all of thousands of characters."""
-    short = text[:200]
-    return short if short.isprintable() else repr(short)
