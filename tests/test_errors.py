@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from nas.errors import reason_of
+from nas.errors import NasError, reason_of
 
 TORCH = (
     "Weights only load failed. This file can still be loaded, to do so you have two options, \x1b[1mdo those steps only if you "
@@ -39,3 +41,54 @@ def test_a_reason_is_bounded():
 
 def test_the_first_line_is_the_first_that_says_something():
     assert reason_of("\n \nCUDA error: illegal access\nadvice", first_line=True) == "CUDA error: illegal access"
+
+
+# -- other programs' files: whatever they hold, the error is one line ------------------------------------------------------
+
+HOSTILE = "\x1b[31mred\nline\u202e\x07 "
+
+
+def files() -> dict[str, bytes]:
+    return {
+        "metadata.csv": f'file_name,label\n"{HOSTILE}.png",cat\n'.encode(),
+        "metadata.jsonl": f'{{"file_name": "x", "label": {HOSTILE}}}\n'.encode(),
+        "data.parquet": b"PAR1" + HOSTILE.encode() * 3 + b"PAR1",
+        "data.npz": b"PK\x03\x04" + HOSTILE.encode(),
+        "weights.pth": HOSTILE.encode(),
+        "weights.safetensors": len(HOSTILE).to_bytes(8, "little") + HOSTILE.encode(),
+        "table.csv": f'name,accuracy\n"{HOSTILE}'.encode(),
+        "config.yaml": f"name: x\n{HOSTILE}: [".encode(),
+        "network.json": f'{{"{HOSTILE}'.encode(),
+    }
+
+
+def reads(path: Path) -> object:
+    from nas.architecture import Architecture
+    from nas.bench import table
+    from nas.data import load
+    from nas.importing import import_source
+    from nas.weights import read
+
+    match path.suffix:
+        case ".pth" | ".safetensors":
+            return read(str(path))
+        case ".yaml":
+            return Architecture.from_yaml(path)
+        case ".json":
+            return import_source(str(path))
+        case ".npz":
+            return load(f"npz:{path}")
+    if path.name == "table.csv":
+        return table.read(str(path))
+    return load(f"imagefolder:{path.parent}", root=path.parent.parent / "home")
+
+
+@pytest.mark.parametrize("name", files())
+def test_errors_of_foreign_files_are_one_line(name, tmp_path):
+    path = tmp_path / "folder" / name
+    path.parent.mkdir()
+    path.write_bytes(files()[name])
+    with pytest.raises(NasError) as raised:
+        reads(path)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 600 + len(str(path))

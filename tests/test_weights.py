@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from urllib.error import URLError
 
-import numpy as np
 import pytest
 import timm
 import torch
 import torchvision
+from helpers_weights import OPTIMIZER, TINY, tiny
+from helpers_weights import state as state  # a fixture
 from safetensors.torch import save_file
 from torch import nn
 
@@ -21,7 +21,6 @@ from nas.errors import NasError, UsageError
 from nas.importing import import_source
 from nas.network import build
 from nas.weights import Weights, fit, read
-from nas.weights.checkpoints import Absent, load
 from nas.weights.names import FAMILIES, Unnamed, names
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -146,29 +145,6 @@ def test_families_don_t_name_what_they_lack(name):
 
 
 # -- one small network, whose weights are torchvision's by their names -------------------------------------------------
-
-
-TINY = Architecture.from_yaml(
-    """
-name: tiny
-resolution: 16
-stem: {kind: imagenet, width: 8}
-stages: [{depth: 1, width: 8, branch: basic}, {depth: 1, width: 16, stride: 2, branch: basic}]
-head: {kind: linear, classes: 5}
-"""
-)
-
-
-@pytest.fixture
-def state() -> dict[str, torch.Tensor]:
-    """Random weights of TINY under torchvision's names."""
-    network = build(TINY, seed=3)
-    ours = network.state_dict()
-    return {theirs: ours[name].clone() for name, theirs in names(network, TINY, next(iter(FAMILIES))).items()}
-
-
-def tiny(state, architecture=TINY, source="file.pth"):
-    return fit(Weights.of(source, state), architecture)
 
 
 def test_names_are_there_and_back(state):
@@ -315,121 +291,6 @@ def test_a_file_of_safetensors_is_read(state, tmp_path):
     weights = read(str(tmp_path / "w.safetensors"))
     assert weights.source == str(tmp_path / "w.safetensors")
     assert weights.fingerprint == Weights.of("", state).fingerprint
-
-
-def under(prefix, tensors):
-    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
-
-
-def averaged(tensors):
-    """As torch.optim.swa_utils.AveragedModel names them."""
-    return {"n_averaged": torch.tensor(3), **under("module.", tensors)}
-
-
-def mixed_up(tensors):
-    """Other numbers under the same names."""
-    return {name: tensor + 1 for name, tensor in tensors.items()}
-
-
-ARGUMENTS = argparse.Namespace(lr=np.float64(0.1), output=Path("runs"), epochs=90, device=torch.device("cpu"))
-OPTIMIZER = {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{"lr": np.float32(0.1), "params": [0]}]}
-EMA = "the averaged (EMA) weights under"
-
-# What a program saves, from the network's own state_dict, and what is said of it.
-CHECKPOINTS = {
-    "state_dict": (lambda s: s, ()),
-    "DataParallel": (lambda s: under("module.", s), ()),
-    "compiled": (lambda s: under("_orig_mod.", s), ()),
-    "compiled, then parallel": (lambda s: under("module._orig_mod.", s), ()),
-    "parallel, then compiled": (lambda s: under("_orig_mod.module.", s), ()),
-    "blocks compiled": (lambda s: {name.replace("layer1.0.", "layer1.0._orig_mod."): t for name, t in s.items()}, ()),
-    "FSDP": (lambda s: {name.replace("layer1.", "layer1._fsdp_wrapped_module."): t for name, t in s.items()}, ()),
-    "torchvision": (
-        lambda s: {"model": s, "optimizer": OPTIMIZER, "epoch": 3, "args": ARGUMENTS, "scaler": {"scale": 1.0}},
-        (),
-    ),
-    "torchvision, EMA": (
-        lambda s: {"model": mixed_up(s), "args": ARGUMENTS, "optimizer": OPTIMIZER, "model_ema": averaged(s)},
-        (f"{EMA} 'model_ema' are taken",),
-    ),
-    "torchvision, EMA of a compiled parallel network": (
-        lambda s: {
-            "model": under("module._orig_mod.", mixed_up(s)),
-            "model_ema": averaged(under("module._orig_mod.", s)),
-        },
-        (f"{EMA} 'model_ema' are taken",),
-    ),
-    "timm": (
-        lambda s: {
-            "epoch": 3,
-            "arch": "resnet18",
-            "state_dict": s,
-            "args": ARGUMENTS,
-            "version": 2,
-            "metric": np.float64(71.2),
-        },
-        (),
-    ),
-    "timm, EMA": (
-        lambda s: {"arch": "resnet18", "state_dict": mixed_up(s), "state_dict_ema": s, "args": ARGUMENTS},
-        (f"{EMA} 'state_dict_ema' are taken",),
-    ),
-    "timm, EMA compiled": (
-        lambda s: {"state_dict": under("_orig_mod.", mixed_up(s)), "state_dict_ema": under("_orig_mod.", s)},
-        (f"{EMA} 'state_dict_ema' are taken",),
-    ),
-    "EMA alone": (lambda s: {"ema": s, "updates": 30}, (f"{EMA} 'ema' are taken",)),
-    "EMA of parameters alone": (
-        lambda s: {"model": s, "ema": {"conv1.weight": s["conv1.weight"]}},
-        ("'ema' lacks tensors of 'model', which is taken",),
-    ),
-    **{
-        f"Lightning, {name}": (
-            lambda s, name=name: {
-                "state_dict": under(f"{name}.", s),
-                "hyper_parameters": {"args": ARGUMENTS},
-                "callbacks": {},
-            },
-            (),
-        )
-        for name in ("model", "net", "backbone")
-    },
-    "Lightning, compiled": (lambda s: {"state_dict": under("model._orig_mod.", s)}, ()),
-    "Lightning with a loss": (
-        lambda s: {"state_dict": {**under("model.", s), "criterion.weight": torch.ones(5)}},
-        ("what lies outside of 'model.' is left out: criterion.weight",),
-    ),
-    "Lightning with an EMA network": (
-        lambda s: {"state_dict": {**under("model.", mixed_up(s)), **under("ema.", averaged(s))}},
-        (f"{EMA} 'ema.' are taken",),
-    ),
-    "net, acc, epoch": (lambda s: {"net": under("module.", s), "acc": np.float64(93.02), "epoch": 199}, ()),
-    "NumPy arrays beside": (lambda s: {"model": s, "history": np.arange(3.0), "best": np.bool_(True)}, ()),
-    "nested": (lambda s: {"checkpoint": {"state_dict": s, "epoch": 1}}, ()),
-    "an entry of another name": (lambda s: {"student": s, "epoch": 1}, ("the weights are those under 'student'",)),
-}
-
-
-@pytest.mark.parametrize("kind", CHECKPOINTS)
-def test_checkpoints_of_every_kind_are_read(state, tmp_path, kind):
-    saved, notes = CHECKPOINTS[kind]
-    torch.save(saved(state), tmp_path / "w.ckpt")
-    weights = read(str(tmp_path / "w.ckpt"))
-    assert weights.fingerprint == Weights.of("", state).fingerprint
-    assert tiny(weights.tensors).family == "torchvision's or timm's ResNet"
-    assert (weights.notes, fit(weights, TINY).notes) == (notes, notes)
-
-
-def test_the_pickles_of_before_2020_are_read(state, tmp_path):
-    torch.save({"model": state, "args": ARGUMENTS}, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
-    assert read(str(tmp_path / "w.pth")).fingerprint == Weights.of("", state).fingerprint
-
-
-def test_objects_of_a_file_are_not_made(tmp_path):
-    """What stands in the place of the arguments holds nothing of them, so that no method of theirs can run."""
-    torch.save({"a": torch.ones(1), "args": ARGUMENTS}, tmp_path / "w.pth")
-    assert isinstance(load(tmp_path / "w.pth")["args"], Absent)
-    assert not vars(load(tmp_path / "w.pth")["args"])
 
 
 def test_load_weights_builds_the_network(state, tmp_path):
