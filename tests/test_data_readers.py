@@ -38,6 +38,8 @@ def rows(part: str, labels: Sequence[str | None], count: int = 4, suffix: str = 
 
 
 def pixels(row: Row) -> bytes:
+    if row.name.endswith(".heic"):
+        return b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
     file = io.BytesIO()
     seed = [*row.part.encode(), *row.name.encode(), *(row.label or "").encode("utf-8", "surrogatepass")]
     image = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8))
@@ -377,6 +379,14 @@ def test_thumbnails_that_a_table_names_are_left_out(tmp_path: Path) -> None:
     as_table(tmp_path / "set", [*TRAIN, Row("train", "cat", "@eaDir/0.png")], ".csv", each=True)
     got = answer("", tmp_path / "set", tmp_path / "home")
     assert (got.images, unread(got)) == ((8, 2), "not read: 1 file in @eaDir folders")
+
+
+def test_a_png_that_is_called_heic_is_read_where_a_table_names_it(tmp_path: Path) -> None:
+    as_table(tmp_path / "set", TRAIN, ".csv", each=True)
+    (tmp_path / "set" / "train" / "of-0" / "0-0.png").rename(tmp_path / "set" / "train" / "of-0" / "0-0.heic")
+    table = tmp_path / "set" / "train" / "metadata.csv"
+    table.write_text(table.read_text().replace("of-0/0-0.png", "of-0/0-0.heic"))
+    assert answer("", tmp_path / "set", tmp_path / "home").images == (8, 2)
 
 
 def test_a_test_table_without_a_column_of_labels(tmp_path: Path) -> None:

@@ -180,6 +180,17 @@ def common_square(files: Sequence[Path], largest: int) -> int | None:
     return side
 
 
+def opens(file: Path | BinaryIO) -> bool:
+    """Whether a file begins like an image of a format that is read here, whatever its suffix says."""
+    from PIL import Image
+
+    try:
+        with quiet_pillow(), Image.open(file, formats=_formats("")):
+            return True
+    except Exception:  # Pillow raises nearly every type
+        return False
+
+
 def fit(images: Images, resolution: int, what: str, say: Say) -> Images:
     """(n, h, w, c) resized to (n, resolution, resolution, c) as `decode` does: centre crop, antialiased bilinear."""
     count, height, width, channels = images.shape

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import BinaryIO
 
-from nas.data.images import formats_by_suffix
+from nas.data.images import formats_by_suffix, opens
 from nas.data.names import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES
 from nas.errors import UsageError
 
@@ -115,11 +116,11 @@ def is_image(name: str) -> bool:
     return visible(name) and _suffix(name) in formats_by_suffix()
 
 
-def left_out(name: PurePath) -> tuple[str, str] | None:
+def left_out(name: PurePath, content: Path | BinaryIO) -> tuple[str, str] | None:
     """Why a file is not read that a table names, as `Unread.add` takes it; None if it is read.
 
-    Tables may name files of any suffix, and hidden ones; what systems made is never meant, and what can't be decoded is left out as
-    in folders.
+    Tables may name files of any suffix, and hidden ones; what systems made is never meant, and photos that can't be decoded are left
+    out as in folders, unless `content` is an image of another format than the suffix says.
     """
     if folder := next(
         (part for part in name.parts[:-1] if part.lower() in SYSTEM_FOLDERS or part == ".AppleDouble"), ""
@@ -128,7 +129,8 @@ def left_out(name: PurePath) -> tuple[str, str] | None:
     if name.name.startswith("._"):
         return "hidden file", ""
     suffix = _suffix(name.name)
-    return _undecoded(suffix) if suffix in _CONVERTIBLE - formats_by_suffix().keys() else None
+    undecoded = suffix in _CONVERTIBLE - formats_by_suffix().keys() and not opens(content)
+    return _undecoded(suffix) if undecoded else None
 
 
 def images_under(folder: Path, unread: Unread | None = None) -> list[Path]:

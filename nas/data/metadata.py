@@ -176,7 +176,7 @@ def _whole(rows: _Rows, root: Path, left: Unread) -> _Rows:
     missing: list[str] = []
     listings: dict[Path, dict[str, str]] = {}
     for index, file in enumerate(rows.files):
-        if why := left_out(file.relative_to(rows.table.parent)):
+        if why := left_out(file.relative_to(rows.table.parent), file):
             left.add(*why)
             continue
         there = file if _is_file(file) else _spelled_otherwise(file, rows.table.parent, listings)

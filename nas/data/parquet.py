@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -265,7 +266,7 @@ def _written(
             if of.classes and not (label.isdigit() and int(label) < len(of.classes)):
                 raise UsageError(f"{place}: {of.label} is {label!r}; there are {len(of.classes)} classes, from 0")
             path = PurePath(str(image.get("path") or ""))
-            if why := left_out(path):
+            if why := left_out(path, io.BytesIO(content)):
                 left.add(*why)
                 continue
             suffix = path.suffix.lower()
