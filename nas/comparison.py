@@ -37,8 +37,8 @@ from nas.network import build, cost_of
 from nas.plausible import reading
 from nas.recipe import Recipe
 from nas.settings import versions
-from nas.train import Diverged, Training, evaluate
-from nas.training_folder import COMPARISON, CONFIG, PLAN, take
+from nas.train import Diverged, Training, check_norms, evaluate
+from nas.training_folder import COMPARISON, CONFIG, PLAN, recipe_of, take
 from nas.work import Bench
 
 MEASURED = 10_000  # training images at most on which the training error is measured
@@ -92,6 +92,8 @@ class Comparison(UnderLock):
         begun = read_json(folder / PLAN)
         if precision == "auto" and isinstance(begun, dict):
             precision = begun.get("precision", "auto")
+        for network in networks:
+            check_norms(network, min(recipe.batch_size, len(self.data.train_index)))
         self._bench = Bench(self.data, recipe, device=device, precision=precision)
         precisions = {self._bench.precision(network) for network in networks}
         self.precision = precisions.pop() if len(precisions) == 1 else "fp32"
@@ -242,6 +244,7 @@ class Comparison(UnderLock):
         begun = read_json(path)
         if not isinstance(begun, dict) or begun.get("kind") != plan["kind"] or begun.get("version") != VERSION:
             raise UsageError(f"{path}: not the plan of a comparison of this version; choose another folder with --out")
+        begun = {**begun, **recipe_of({"recipe": begun})}  # what an earlier version did not know of is as it was then
         differences = [
             f"{name} is {begun.get(name)}, not {value}" for name, value in plan.items() if begun.get(name) != value
         ]

@@ -10,6 +10,7 @@ all, so that the process may die at any moment and the next one goes on behind t
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,8 +37,8 @@ from nas.records import Epoch
 from nas.settings import versions
 from nas.streaming import LAW as STREAMED
 from nas.streaming import StreamPlace
-from nas.train import Training, pick_device
-from nas.training_folder import PADDED, PLAN, VERSION, begin, take, write_weights, written
+from nas.train import Training, check_norms, pick_device
+from nas.training_folder import PADDED, PLAN, VERSION, begin, recipe_of, take, write_weights, written
 from nas.weights import Fitted, Weights, fit
 from nas.work import Bench, device_name, measured, smaller
 
@@ -128,7 +129,8 @@ class FullTraining(UnderLock):
 
     def _enter(self) -> None:
         pick_device(self._device)  # one that can't be used is refused before anything is made
-        self.recipe.check_images(self.architecture.resolution)
+        self.recipe.check_images(self._augmented_pixels)
+        check_norms(self.architecture, self._at_once)
         with self.group.in_turn():
             if self.group.first:
                 self._held.enter_context(take(self.folder))
@@ -157,6 +159,23 @@ class FullTraining(UnderLock):
     def crops(self) -> str:
         """The law by which training images are cropped: that of `nas.batches`, or of `nas.streaming`."""
         return STREAMED if isinstance(self.dataset, Streamed) else PADDED
+
+    @property
+    def _augmented_pixels(self) -> int:
+        """Side of the images that cutout cuts from: decoded ones are resized to the network's resolution behind it, not before."""
+        return self.architecture.resolution if isinstance(self.dataset, Streamed) else self.dataset.resolution
+
+    @property
+    def _at_once(self) -> int:
+        """Images that pass the network together, in each process."""
+        batch = min(self.recipe.batch_size, len(self.data.train_index)) // self.group.size
+        return min(self.asked_micro_batch or batch, batch)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What of the recipe makes little sense for these images (`Recipe.remarks`)."""
+        images, validated = len(self.data.train_index), len(self.data.validation_index)
+        return self.recipe.remarks(images, validated, self._augmented_pixels, self._at_once)
 
     @property
     def records(self) -> tuple[Epoch, ...]:
@@ -230,6 +249,8 @@ class FullTraining(UnderLock):
             require(begun, engines, str(self.folder / PLAN), missing=True)
             require(begun.get("engine", {}), dict.fromkeys(begun.get("engine", {}), mapping), str(self.folder / PLAN))
             precision = begun.get("precision", "auto") if precision == "auto" else precision
+            rule = recipe_of(begun).get("ema_warmup", True)
+            self.recipe = dataclasses.replace(self.recipe, ema_warmup=rule)
             self._engines = begun.get("engine") or {}
         else:
             self._engines = measured(self._device, precision, self.architecture.resolution)

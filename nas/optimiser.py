@@ -107,25 +107,35 @@ def _fusable(network: nn.Module) -> bool:
 class Average(AveragedModel):
     """Exponential moving average a <- d a + (1 - d) w of weights and buffers by each `update_parameters`; the first sets a = w.
 
-    The numbers and the state of PyTorch's `AveragedModel` with `get_ema_multi_avg_fn(d)`, without its copy to a GPU in each
-    step, for which the host would wait.
+    warmup: d is min(decay, (1 + t) / (10 + t)) at update t, counted from 0 over the whole training, so that the average spans
+    at most about a ninth of the steps so far: a decay of 0.999 alone would keep a share of exp(-n / 1000) of the first weights
+    after n steps (the rule of TensorFlow's ExponentialMovingAverage). t is part of the state.
+
+    Without it, the numbers and the state of PyTorch's `AveragedModel` with `get_ema_multi_avg_fn(d)`; either way without its copy
+    to a GPU in each step, for which the host would wait.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float, *, warmup: bool = True) -> None:
         super().__init__(network, use_buffers=True)
-        self._decay = decay
+        self._decay, self._warmup = decay, warmup
+
+    def decay_at(self, update: int) -> float:
+        """The decay of an update, counted from 0."""
+        return min(self._decay, (1 + update) / (10 + update)) if self._warmup else self._decay
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         own, new = ([*network.parameters(), *network.buffers()] for network in (self.module, model))
-        if int(self.n_averaged) == 0:  # in the host's memory
+        update = int(self.n_averaged)  # in the host's memory
+        if update == 0:
             torch._foreach_copy_(own, new)
         else:
+            decay = self.decay_at(update)
             smooth = [average.is_floating_point() for average in own]
             torch._foreach_lerp_(
-                list(itertools.compress(own, smooth)), list(itertools.compress(new, smooth)), 1 - self._decay
+                list(itertools.compress(own, smooth)), list(itertools.compress(new, smooth)), 1 - decay
             )
             for average, value, floating in zip(own, new, smooth, strict=True):
                 if not floating:
-                    average.copy_(average * self._decay + value * (1 - self._decay))
+                    average.copy_(average * decay + value * (1 - decay))
         self.n_averaged += 1

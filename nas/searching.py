@@ -28,7 +28,7 @@ from nas.planning import SPARE
 from nas.preflight import check_room
 from nas.progress import Tally, chosen
 from nas.proxy import Proxy
-from nas.recipe import Recipe, default_batch_size
+from nas.recipe import Recipe
 from nas.request import (
     Request,
     check,
@@ -42,6 +42,7 @@ from nas.request import (
 )
 from nas.run import Run, load_run
 from nas.run_folder import begin
+from nas.samplers import RANDOM_FIRST
 from nas.settings import Settings, versions
 from nas.space import SearchSpace
 from nas.stopping import Policy
@@ -80,6 +81,8 @@ def search(
     say, display = chosen(say, display, quiet)
     folder, settings, data = plan(request, say)
     say(_about_data(settings.dataset))
+    for remark in _remarks(settings):
+        say(remark)
     check_room(folder, settings, say, seeds=room_for_seeds)
     check_executor(settings)
     folder, settings = begin(folder, settings, chosen=request.out is not None)
@@ -173,10 +176,10 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
             f"--proxy-resolution {proxy.resolution}: the images have {dataset.resolution} pixels; fewer are a proxy"
         )
     data = training_data(dataset, request.seed, proxy)
-    batch_size = default_batch_size(len(data.train_index)) if request.batch_size is None else request.batch_size
     options = recipe_options(request)
-    recipe = Recipe.of(request.epochs, min(batch_size, len(data.train_index)), request.learning_rate, **options)
-    recipe.check_images(proxy.resolution or dataset.resolution)
+    images = len(data.train_index)
+    recipe = Recipe.for_images(images, request.epochs, request.batch_size, request.learning_rate, **options)
+    recipe.check_images(dataset.resolution)
     promise: Mapping[str, Any] = {}
     if request.hours is not None or request.gpu_hours is not None:
         promise = promised(request, space, proxy, data, recipe, begun, say)
@@ -329,6 +332,21 @@ def _about_data(facts: Mapping[str, Any]) -> str:
     size = f"{facts['resolution']}x{facts['resolution']} pixels, {facts['channels']} channel{'s' if facts['channels'] > 1 else ''}"
     untouched = f"the {facts['test_images']:,} test images are not touched"
     return f"Data: {facts['source']}\n{ranked}; {untouched}; {size}, {len(facts['classes'])} classes."
+
+
+def _remarks(settings: Settings) -> list[str]:
+    """What makes little sense for a run of this size, a line for each."""
+    facts, recipe = settings.dataset, settings.training_recipe()
+    remarks = recipe.remarks(facts["train_images"], facts["validation_images"], facts["resolution"])
+    if idle := settings.stopping_policy().idle(recipe.epochs, settings.trials):
+        remarks.append(f"note: {idle}")
+    first = RANDOM_FIRST.get(settings.sampler, 0)
+    if settings.trials <= first:
+        remarks.append(
+            f"note: --sampler {settings.sampler} draws its first {first} trials at random, which are all that there are; more --trials, "
+            "or known-cost, which begins earlier"
+        )
+    return remarks
 
 
 def _facts(dataset: Dataset, data: TrainingData, request: Request) -> dict[str, Any]:

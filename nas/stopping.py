@@ -125,6 +125,18 @@ class Policy:
     def from_dict(cls, data: Mapping[str, Any]) -> Policy:
         return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls) if field.name in data})
 
+    def idle(self, epochs: int, trials: int) -> str:
+        """Why nothing can be stopped in so many trials of so many epochs; empty if something can, or nothing is meant to."""
+        if self.name == "none":
+            return ""
+        if not rungs(epochs, self.eta):
+            return f"--stopping {self.name} stops nothing: {epochs} epoch leaves no earlier one to decide behind"
+        if self.name == "pareto" and trials <= self.least:
+            return f"--stopping pareto stops nothing: it learns from {self.least} complete trials first, and there are {trials}"
+        if self.name == "pareto" and self.share == 1:
+            return "--stopping pareto stops nothing: with share=1 all trials run to the end"
+        return ""
+
     def always(self, seed: int, key: str) -> bool:
         """Whether a trial is of the share that always runs to the end."""
         digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()

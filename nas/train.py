@@ -66,6 +66,16 @@ def fast_precision(device: torch.device, resolution: int) -> str:
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
+def check_norms(architecture: Architecture, at_once: int) -> None:
+    """UsageError if a batch norm would see a single value per channel: one image at once, of which a stage leaves one pixel."""
+    single = at_once == 1 and [row.name for row in costs_by_piece(architecture)[:-1] if row.output.height == 1]
+    if single:
+        raise UsageError(
+            f"a batch of one image: behind {single[0]} of {architecture.name or 'the network'} one pixel is left of it, which batch "
+            "norms have no statistics of; take a larger --batch-size (or --micro-batch), or images of more pixels"
+        )
+
+
 def _strides_over_a_pixel(architecture: Architecture) -> bool:
     inputs = costs_by_piece(architecture)  # the stem's output is the first stage's input, and so on
     return any(
@@ -118,7 +128,7 @@ class Training:
             recorder = Cuda(self.device)
         self._recorder = recorder
         self.optimiser = Optimiser(self.network, recipe, rates)
-        self._average = Average(self.network, recipe.ema) if recipe.ema else None
+        self._average = Average(self.network, recipe.ema, warmup=recipe.ema_warmup) if recipe.ema else None
         self._gates = gates(self.network)
         self._changing = rates is not None
         self._loss = torch.zeros((), device=self.device)  # summed on the device: reading it each step would stall a GPU

@@ -122,7 +122,7 @@ def differences(begun: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
         found.append(
             f"it started from {first.get('source', 'random weights')}, not {now.get('source', 'random weights')}"
         )
-    old, new = ({"seed": p.get("seed"), "precision": p.get("precision"), **_recipe(p)} for p in (begun, plan))
+    old, new = ({"seed": p.get("seed"), "precision": p.get("precision"), **recipe_of(p)} for p in (begun, plan))
     found += [f"{name} is {old.get(name)}, not {value}" for name, value in new.items() if old.get(name) != value]
     if begun.get("policy") != plan["policy"]:
         found.append(f"its pieces learn as {begun.get('policy') or 'one'}, not {plan['policy'] or 'one'}")
@@ -131,9 +131,9 @@ def differences(begun: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _recipe(plan: Mapping[str, Any]) -> dict[str, Any]:
+def recipe_of(plan: Mapping[str, Any]) -> dict[str, Any]:
     """A plan's recipe; what an earlier version did not know of is as it was then."""
     try:
         return Recipe.from_dict(plan["recipe"]).to_dict()
-    except (KeyError, TypeError, UsageError):
+    except (AttributeError, KeyError, TypeError, UsageError):
         return {}

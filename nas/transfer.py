@@ -12,6 +12,7 @@ from typing import Any
 
 from nas.errors import UsageError
 from nas.recipe import Recipe, default_batch_size
+from nas.text import counted
 
 FULL, LAST_STAGES, HEAD, AUTO = "full", "last-stages", "head", "auto"
 KINDS = (FULL, LAST_STAGES, HEAD)
@@ -81,6 +82,14 @@ class Policy:
         )
         return {"kind": self.kind, **rate, "unfreeze_every": self.unfreeze_every}
 
+    def check_epochs(self, epochs: int) -> None:
+        """UsageError if so many epochs end before the first piece is unfrozen."""
+        if self.unfreeze_every >= epochs:
+            raise UsageError(
+                f"--unfreeze-every {self.unfreeze_every}: {counted(epochs, 'epoch')} end before a stage is added to the head; take fewer, "
+                "or --policy head"
+            )
+
     def told(self, epochs: int) -> str:
         """What happens to each piece in a training of so many epochs: "head × 1, stage3 × 0.3; frozen: stage2, ..., stem"."""
         trained, frozen = [], []
@@ -121,4 +130,4 @@ def recipe(
             1, images // max(size, 1)
         )  # as `nas.batches` has them: the images left over wait for the next epoch
         epochs = max(EPOCHS, math.ceil(LEAST_STEPS / steps))
-    return Recipe.of(epochs, size, learning_rate)
+    return Recipe.for_images(images, epochs, size, learning_rate)

@@ -25,7 +25,7 @@ TABLE: dict[str, set[str]] = {
     "augmentation": set(),
     "batches": {"augmentation"},
     "distributed": set(),
-    "recipe": set(),
+    "recipe": {"text"},
     "stopping": {"pareto"},
     "blocks": {"cost", "knobs"},
     "architecture": {"blocks", "cost", "knobs", "plain_yaml"},
@@ -60,7 +60,7 @@ TABLE: dict[str, set[str]] = {
     "predictions": {"batches", "train"},
     "engine": {"blocks"},
     "graphs": {"blocks", "optimiser"},
-    "transfer": {"recipe"},
+    "transfer": {"recipe", "text"},
     "train": {
         "architecture",
         "batches",

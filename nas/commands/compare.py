@@ -92,7 +92,7 @@ def compare(
     """
     from nas.commands.inputs import check_folder, read_architecture, slug
     from nas.commands.output import note, print_json
-    from nas.recipe import BASE_BATCH, Recipe, default_batch_size
+    from nas.recipe import BASE_BATCH, Recipe
 
     def say(text: str) -> None:
         if not quiet:
@@ -124,7 +124,7 @@ def compare(
     from nas.report.comparison import write
 
     images = len(held_out(data, seed).train_index)
-    recipe = Recipe.of(epochs, default_batch_size(images) if batch_size is None else batch_size, lr)
+    recipe = Recipe.for_images(images, epochs, batch_size, lr)
     fitted = [adapted(architecture, data) for architecture in architectures]
     page = folder / PAGE
     with Comparison(
@@ -166,6 +166,8 @@ def _introduce(comparison: Comparison, changes: dict[str, list[str]]) -> None:
         f"recipe: {counted(recipe.epochs, 'epoch')}, {recipe.batch_size} images a step, learning rate {recipe.learning_rate:g}, "
         f"{comparison.precision} on {comparison.device}"
     )
+    for remark in recipe.remarks(data["train_images"], data["validation_images"], comparison.dataset.resolution):
+        note(remark)
     total, missing = len(comparison.entries), len(comparison.missing())
     if missing < total:
         note(f"{total - missing} of {total} trainings are done already")

@@ -272,6 +272,7 @@ def _finetune(
     chosen, why = (options.policy, "as asked") if options.policy != "auto" else choose(images, classes)
     policy = options.policy_of(len(network.stages), chosen)
     used = recipe(images, epochs=options.epochs, batch_size=options.batch_size, learning_rate=options.lr)
+    policy.check_epochs(used.epochs)
     training = FullTraining(
         start.folder,
         network,

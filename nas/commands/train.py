@@ -106,7 +106,7 @@ def train(
     """
     from nas.commands.inputs import check_folder, check_no_search, read_architecture, read_images, slug, weights_file
     from nas.commands.output import note, print_json
-    from nas.recipe import BASE_BATCH, Recipe, default_batch_size
+    from nas.recipe import BASE_BATCH, Recipe
     from nas.text import shown
 
     def say(text: str) -> None:
@@ -147,7 +147,7 @@ def train(
         from nas.full_training import FullTraining, adapted, held_out
 
         images = len(held_out(data, seed).train_index)
-        recipe = Recipe.of(epochs, default_batch_size(images) if batch_size is None else batch_size, lr, **options)
+        recipe = Recipe.for_images(images, epochs, batch_size, lr, **options)
         network, changes = adapted(architecture, data)
         with FullTraining(
             folder,
@@ -217,6 +217,8 @@ def introduce(training: FullTraining, changes: list[str]) -> None:
         f"{training.precision} on {training.device}"
         + (f", {training.group.size} processes with a part of each step's images" if training.group.size > 1 else "")
     )
+    for remark in training.remarks:
+        note(remark)
 
 
 def _shrunk(network: Architecture) -> str:

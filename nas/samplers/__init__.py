@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from nas.samplers import ours, stock
 from nas.samplers._base import SAMPLERS, Factory, Problem, suggest
+from nas.samplers.stock import RANDOM_FIRST
 
 if TYPE_CHECKING:
     from nas.samplers.known_cost import KnownCostSampler
 
-__all__ = ["SAMPLERS", "Factory", "KnownCostSampler", "Problem", "ours", "stock", "suggest"]
+__all__ = ["RANDOM_FIRST", "SAMPLERS", "Factory", "KnownCostSampler", "Problem", "ours", "stock", "suggest"]
 
 
 def __getattr__(name: str) -> Any:

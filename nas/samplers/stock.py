@@ -9,6 +9,13 @@ from nas.samplers._base import SAMPLERS, Problem
 if TYPE_CHECKING:
     import optuna
 
+RANDOM_FIRST: dict[str, int] = {
+    "tpe": 10,
+    "gp": 10,
+    "nsga2": 50,
+    "nsga3": 50,
+}  # trials before they learn: Optuna's defaults
+
 
 @SAMPLERS.register("tpe")
 def tpe(problem: Problem) -> optuna.samplers.BaseSampler:
