@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from nas import forks as forks  # from now on, forks are noticed
+
 __version__ = "0.1.0"
 
 # Lazy, so that `import nas` and `nas --help` load neither torch nor ray nor optuna.

@@ -24,10 +24,12 @@ from nas.progress import Tally
 from nas.recipe import BF16_CPU_RESOLUTION
 from nas.settings import Settings, versions
 from nas.text import counted
+from nas.timeouts import Unanswered
 
 if TYPE_CHECKING:
     from nas import cluster
 
+SIGNAL_SECONDS = 10.0  # that a signal may wait for code that does not return; Slurm and Kubernetes kill after 30
 AUTO = "auto"  # share of a GPU: by measurement
 Say = Callable[[str], None]
 
@@ -55,7 +57,7 @@ def execute(study: Desk, data: TrainingData, say: Say, display: Callable[[Any], 
     study.prepare(say)
     monitor = display(study)
     monitor.load(study.known())
-    with Interrupts(monitor.note) as interrupts, contextlib.ExitStack() as ending:
+    with Interrupts(monitor.note, study.again) as interrupts, contextlib.ExitStack() as ending:
         slots, train, probe = 1, functools.partial(_train_here, study, data, monitor, interrupts.asked), _measured_here
         if executor["kind"] != "ray":
             interrupts.whole(_import_torch)
@@ -185,10 +187,13 @@ class Interrupts(AbstractContextManager["Interrupts"]):
 
     SIGTERM can't wait: it often goes to the whole process group, Ray's own processes included, with SIGKILL behind it. SIGHUP is that
     of a terminal that was closed; where it is ignored, as under `nohup`, it stays so.
+    Python handles a signal only between two steps of its own. Where code in C does not return, the process ends without that, after
+    `SIGNAL_SECONDS` (`nas.timeouts.Unanswered`); again: the command that goes on then.
     """
 
-    def __init__(self, note: Say) -> None:
-        self._note = note
+    def __init__(self, note: Say, again: str) -> None:
+        self._note, self._again = note, again
+        self._unanswered: Unanswered | None = None
         self._asked = False
         self._unheeded = False
         self._held = self._late = False  # whether an end at once is put off, and was asked for since
@@ -197,6 +202,8 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     def unheeded(self, end: Callable[[], None]) -> None:
         """Do what must not be cut off: Ray ends the whole process, without a word, at the next call behind half a shutdown."""
         self._unheeded = True
+        if self._unanswered is not None:
+            self._unanswered.answer()  # of a signal that Ray's handler took
         try:
             end()
         finally:
@@ -216,6 +223,8 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         return self._asked
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._unanswered = Unanswered(SIGNAL_SECONDS, self._again)
         self.install()
         return self
 
@@ -233,8 +242,12 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._unanswered is not None:
+            self._unanswered.close()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._unanswered is not None:
+            self._unanswered.answer()
         if self._unheeded:
             return  # it ends already, within seconds
         if self._asked or number != signal.SIGINT:

@@ -117,7 +117,7 @@ class Recipe:
             )
         if steps < LEAST_STEPS:
             remarks.append(
-                f"{counted(steps, 'step')} in all, of {counted(size, 'image')} each, may be too few to tell networks apart; more --epochs "
+                f"{counted(steps, 'step')} in all, of {size:,} images each, may be too few to tell networks apart; more --epochs "
                 "or a smaller --batch-size give more"
             )
         if together < LEAST_NORMED:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from nas import limits
+from nas import forks, limits
 from nas.budget import METRICS, Budget
 from nas.errors import UsageError
 from nas.execution import AUTO
@@ -185,6 +185,9 @@ def check_trials(trials: int) -> None:
 
 
 def check_asked(asked: Mapping[str, Any]) -> None:
+    """UsageError for what an executor can't be asked, or can't do in this process."""
+    if asked["kind"] == "local":
+        forks.check()
     if (workers := asked.get("workers")) is not None and workers > limits.WORKERS:
         raise UsageError(f"--workers {workers}: at most {limits.WORKERS:,}")
     if asked["kind"] == "local" and asked.get("address"):

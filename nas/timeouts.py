@@ -1,9 +1,12 @@
-"""How long an attempt at a trial may take: whose time is over, and a watch over the process that trains by itself."""
+"""How long an attempt at a trial may take, and a signal wait: whose time is over, and watches over the process that trains by itself."""
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
+import signal
+import socket
 import sys
 import threading
 import time
@@ -73,15 +76,91 @@ class Watch:
         if self._done.wait(self._seconds):
             return
         fencing.count(self._job, Cause.TIMEOUT)
-        shown = "\033[?25h" if sys.stderr.isatty() else ""  # the cursor, which a live display has hidden
         print(
-            f"{shown}error: trial {self._job.key}: {limit_text(self._seconds)}. What hangs in this process can't be ended alone, so "
+            f"{_cursor()}error: trial {self._job.key}: {limit_text(self._seconds)}. What hangs in this process can't be ended alone, so "
             f"that the process ends; `{self._again}` goes on, and gives a trial up that hangs again. --executor ray ends the trial "
             "alone.",
             file=sys.stderr,
             flush=True,
         )
         os._exit(1)
+
+
+class Unanswered:
+    """Ends this process if a signal to end it has waited `seconds` for Python: code in C that never returns holds the main thread.
+
+    again: the command that goes on, for the last words. Of SIGTERM and SIGHUP each, of SIGINT (Ctrl-C) the second and later ones.
+    The system writes a signal's number into a socket as it comes (`signal.set_wakeup_fd`), which a thread reads; handlers, which
+    Python runs in the main thread alone, call `answer`. Code that holds the interpreter, too, lets no thread run: then SIGKILL is left.
+    """
+
+    def __init__(self, seconds: float, again: str) -> None:
+        self._seconds, self._again = seconds, again
+        self._answered = threading.Event()
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._thread = threading.Thread(target=self._wait, name="nas-signals", daemon=True)
+        self._before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        _watching.add(self)
+        self._thread.start()
+
+    def answer(self) -> None:
+        self._answered.set()
+
+    def close(self) -> None:
+        signal.set_wakeup_fd(self._before)
+        _watching.discard(self)
+        self._writer.close()
+        self._answered.set()
+        self._thread.join()
+        self._reader.close()
+
+    def _wait(self) -> None:
+        interrupts = 0
+        while came := self._reader.recv(1):
+            number = came[0]
+            if number not in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                continue
+            interrupts += number == signal.SIGINT
+            if self._answered.wait(self._seconds):
+                self._answered.clear()
+                with contextlib.suppress(BlockingIOError):  # those that came before the answer are answered by it
+                    self._reader.recv(4096, socket.MSG_DONTWAIT)
+            elif number != signal.SIGINT or interrupts > 1:
+                self._end(signal.Signals(number).name)
+
+    def _end(self, name: str) -> None:
+        words = threading.Thread(target=self._say, args=(name,), daemon=True)
+        words.start()
+        words.join(1.0)  # standard error may be what the process is stuck in
+        os._exit(130)
+
+    def _say(self, name: str) -> None:
+        print(
+            f"{_cursor()}error: {name} has waited {self._seconds:g} s for code that does not return, so that the process ends; everything "
+            f"that was saved is kept. Go on with: {self._again}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+_watching: set[Unanswered] = set()
+
+
+def _in_child() -> None:
+    """A forked child's signals are its own: they must not be written into its parent's socket."""
+    if _watching:
+        _watching.clear()
+        with contextlib.suppress(ValueError):
+            signal.set_wakeup_fd(-1)
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
+def _cursor() -> str:
+    """What shows the cursor again, which a live display has hidden."""
+    return "\033[?25h" if sys.stderr.isatty() else ""
 
 
 def _has_descriptor() -> bool:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas import forks
 from nas.architecture import Architecture
 from nas.batches import BatchSource
 from nas.distributed import ALONE, Group, unsynchronised
@@ -32,7 +33,8 @@ class Diverged(NasError):
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto` is the GPU where there is one; UsageError for a device that is not here."""
+    """`auto` is the GPU where there is one; UsageError for a device that is not here, and in a process that can't train."""
+    forks.check()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

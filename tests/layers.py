@@ -8,6 +8,7 @@ FOR_ALL = {"errors", "limits", "registry"}
 TABLE: dict[str, set[str]] = {
     "errors": set(),
     "limits": set(),
+    "forks": set(),
     "plain_yaml": set(),
     "registry": set(),
     "cost": set(),
@@ -40,7 +41,7 @@ TABLE: dict[str, set[str]] = {
     "attributes": {"architecture", "blocks", "knobs", "regnet"},
     "space_file": {"attributes", "budget", "knobs", "plain_yaml"},
     "space": {"architecture", "attributes", "budget", "cost", "knobs", "network", "plain_yaml", "regnet", "space_file"},
-    "latency": {"architecture", "blocks", "cost", "files", "network", "plausible", "space", "text", "zoo"},
+    "latency": {"architecture", "blocks", "cost", "files", "forks", "network", "plausible", "space", "text", "zoo"},
     "samplers": {"knobs", "network", "pareto", "space"},
     "proxy": {"architecture", "data", "scaling"},
     "salvage": {"files"},
@@ -67,6 +68,7 @@ TABLE: dict[str, set[str]] = {
         "distributed",
         "dynamic",
         "engine",
+        "forks",
         "graphs",
         "network",
         "optimiser",
@@ -261,6 +263,7 @@ TABLE["request"] = {
     *(
         "budget",
         "execution",
+        "forks",
         "latency",
         "pareto",
         "planning",
@@ -294,7 +297,7 @@ TABLE["confirming"] = {"confirmation", "jobs", "progress", "records", "text"}
 TABLE["commands"] = set(TABLE)
 TABLE["cli"] = set(TABLE)
 TABLE["__main__"] = {"cli"}
-TABLE["__init__"] = set()
+TABLE["__init__"] = {"forks"}
 
 # What else may be imported under `if TYPE_CHECKING`, for annotations only.
 FOR_TYPES: dict[str, set[str]] = {

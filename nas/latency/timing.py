@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas import zoo
+from nas import forks, zoo
 from nas.architecture import Architecture
 from nas.cost import Shape
 from nas.errors import UsageError
@@ -131,6 +131,7 @@ class CudaTimer:
 @contextmanager
 def prepared(conditions: Conditions) -> Iterator[tuple[torch.device, Timer]]:
     """The device and its timer, with so many threads; behind it, as many as before. UsageError if there is no such device."""
+    forks.check()
     device = torch.device(conditions.device)
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise UsageError(f"latency on {conditions.device}: this machine has no such GPU")
