@@ -187,13 +187,13 @@ def recipe_options(command: F) -> F:
             "--cutout",
             type=click.IntRange(min=0),
             default=0,
-            help="Cut a square of so many pixels out of each training image.  [default: none]",
+            help="Cut a square of so many pixels, up to half of the side, out of each training image.  [default: none]",
         ),
         click.option(
             "--ema",
             type=float,
             default=0.0,
-            help="Keep the moving average of the weights, with this decay, as 0.999.  [default: none]",
+            help="Keep the moving average of the weights, with this decay, as 0.999; lower in the first steps.  [default: none]",
         ),
         click.option(
             "--decay",
