@@ -25,6 +25,8 @@ from nas.train import check_norms
 from nas.training_folder import PLAN
 from nas.transfer import Policy as Transfer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 AVERAGED = Recipe(epochs=4, batch_size=16, learning_rate=0.05, warmup_epochs=0.4, ema=0.999)
 
 
