@@ -110,7 +110,9 @@ class Unanswered:
     def close(self) -> None:
         signal.set_wakeup_fd(self._before)
         _watching.discard(self)
-        self._writer.shutdown(socket.SHUT_RDWR)  # ends the thread's reading, also where a forked child has a copy of the socket
+        self._writer.shutdown(
+            socket.SHUT_RDWR
+        )  # ends the thread's reading, also where a forked child has a copy of the socket
         self._answered.set()
         self._thread.join()
         self._writer.close()
