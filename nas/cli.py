@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
-from nas import __version__
+from nas import __version__, streams
 from nas.errors import NasError, UsageError
 from nas.registry import did_you_mean
 from nas.text import printable
@@ -46,6 +46,8 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
 )
 
 INTERRUPTED = 130
+PRINTING = {"front", "spaces", "profile", "plan", "doctor"}  # whose output is all that they leave
+EITHER = {"bench", "scale", "import", "refine"}  # which print, or write with --out
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # as in nas.files, which takes longer to import than `nas --help` may
 FIRST_SPEAKS_SECONDS = 30  # for the first of processes that train together, to say what is wrong
 
@@ -86,6 +88,8 @@ class Commands(click.Group):
         try:
             status = super().main(args, prog_name or "nas", *rest, **extra)
             sys.stdout.flush()  # a closed pipe shows here and not while Python shuts down
+            if (lost := streams.failure()) is not None:
+                status = _unheard(lost, sys.argv[1:] if args is None else args, status)
         except BrokenPipeError:
             status = 1
         except click.UsageError as error:
@@ -110,6 +114,21 @@ class Commands(click.Group):
             status = _interrupted(str(cause or ""))
         _flush()
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _unheard(lost: OSError, words: Sequence[str], status: Any) -> Any:
+    """The exit status of a command that has done its work, and whose output could not be written, which is said.
+
+    1 if its output is all that it leaves, or what a script reads; that of a command which leaves files stays.
+    """
+    quiet = isinstance(lost, BrokenPipeError)  # who closed the pipe knows
+    name = next((word for word in words if not word.startswith("-")), "")
+    written = any(word == "--out" or word.startswith("--out=") for word in words)
+    if "--json" in words or name in PRINTING or not name or (name in EITHER and not written):
+        return 1 if quiet else _fail(f"the output can't be written: {lost.strerror or lost}", 1)
+    if not quiet:
+        click.echo(f"note: the output can't be written: {lost.strerror or lost}; the files are whole", err=True)
+    return status
 
 
 def _flush() -> None:
@@ -164,6 +183,7 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """The console script."""
+    streams.make_safe()
     try:
         cli.main()
     except SystemExit as end:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Under `uv run` Ray would otherwise copy the current folder to each worker and make an environment of its own there. It reads this
@@ -21,9 +23,9 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from nas import addresses, security
-from nas.errors import UsageError, reason_of
+from nas.errors import NasError, UsageError, reason_of
+from nas.limits import available_cores
 from nas.packing import Packing, Question
-from nas.text import counted
 from nas.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ ENVIRONMENT = {
 PACKING_SECONDS = 600.0  # until the probe of how many trials share a GPU is given up
 ENGINE_SECONDS = 300.0  # until that of the forms of operations is
 POLL_SECONDS = 0.5  # in which Ctrl-C is seen meanwhile
+
+_print_lines: Callable[..., None] | None = None  # Ray's own function, while ours is in its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +116,11 @@ def _start(address: str | None, say: Callable[[str], None]) -> bool:
     os.environ.update({key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()})
     if ray.is_initialized():
         return False
-    common: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
+    common: dict[str, Any] = {"logging_level": "CRITICAL", "log_to_driver": False, "configure_logging": True}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a worker's death is said by us, in a line
     if address:
         addresses.check(address)
+        _drop_lines()
         try:
             notes = []
             head = address
@@ -132,17 +137,48 @@ def _start(address: str | None, say: Callable[[str], None]) -> bool:
                 raise
             raise UsageError(addresses.said(address, error)) from None
         return True
+    folder = security.private_folder()
     for note in security.require_authentication():
         say(note)
-    ray.init(
-        address="local",  # whatever RAY_ADDRESS says
-        include_dashboard=False,
-        object_store_memory=_store_bytes(),
-        _node_ip_address="127.0.0.1",
-        _temp_dir=str(security.private_folder()),
-        **common,
-    )
+    _drop_lines()
+    with _own_errors(folder):
+        ray.init(
+            address="local",  # whatever RAY_ADDRESS says
+            include_dashboard=False,
+            num_cpus=available_cores(),
+            object_store_memory=_store_bytes(),
+            _node_ip_address="127.0.0.1",
+            _temp_dir=str(folder),
+            **common,
+        )
     return True
+
+
+@contextlib.contextmanager
+def _own_errors(folder: Path) -> Iterator[None]:
+    """Whatever keeps Ray from starting, in a line that says where its log is and how to go without."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
+            raise
+        with contextlib.suppress(Exception, SystemExit):
+            shutdown()  # what of it had begun
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise NasError(
+            f"Ray can't start on this machine: {reason}. Its log: {folder / 'session_latest' / 'logs'}; `nas doctor` checks the "
+            "machine, and --executor local trains without Ray"
+        ) from error
+
+
+def _drop_lines() -> None:
+    """Keep the lines that Ray's processes send to the driver off its output; they stand in Ray's log too.
+
+    What of them matters, a worker's death, is said by us. Ray has no option for this: log_to_driver is about what workers print.
+    """
+    global _print_lines
+    _print_lines = _print_lines or getattr(ray._private.worker, "print_to_stdstream", None)
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
 def connected() -> bool:
@@ -162,30 +198,6 @@ def check(executor: Mapping[str, Any], device: str) -> None:
     finally:
         if begun:
             shutdown()
-
-
-def check_cores(executor: Mapping[str, Any]) -> None:
-    """UsageError for more cores than a Ray of this machine will have, before it is started."""
-    cores = cores_here()
-    workers, each = executor["workers"], executor["cpus_per_trial"]
-    if each is not None and each > cores:
-        raise UsageError(f"--cpus-per-trial {each:g}: this machine has {counted(cores, 'core')}")
-    fit = int(cores / (each or 1))
-    if workers > fit:
-        taken = f" with {counted(each, 'core')} a trial" if each else ""
-        raise UsageError(
-            f"--workers {workers}: this machine has {counted(cores, 'core')}, for {fit} at once{taken}; give fewer, or the --address of "
-            "a cluster that has more"
-        )
-
-
-def cores_here() -> int:
-    """As many as Ray will count: a container's share where there is one."""
-    try:
-        from ray._private.utils import get_num_cpus
-    except ImportError:
-        return os.cpu_count() or 1
-    return int(get_num_cpus())
 
 
 def check_device(device: str, taken: Resources) -> None:
@@ -222,6 +234,9 @@ def _own_head() -> str:
 def shutdown() -> None:
     """Disconnect, which ends the workers of this driver; a Ray that was started here ends with it."""
     ray.shutdown()
+    security.take_token_back()
+    if _print_lines:
+        ray._private.worker.print_to_stdstream = _print_lines
 
 
 def _store_bytes() -> int:

@@ -38,7 +38,7 @@ from nas.plausible import reading
 from nas.recipe import Recipe
 from nas.settings import versions
 from nas.train import Diverged, Training, check_norms, evaluate
-from nas.training_folder import COMPARISON, CONFIG, PLAN, recipe_of, take
+from nas.training_folder import COMPARISON, CONFIG, LOCK, PLAN, busy, recipe_of
 from nas.work import Bench
 
 MEASURED = 10_000  # training images at most on which the training error is measured
@@ -108,7 +108,7 @@ class Comparison(UnderLock):
         self._outcomes: dict[tuple[str, int], Outcome] = {}
 
     def _enter(self) -> None:
-        self._held.enter_context(take(self.folder))
+        self._take(self.folder, LOCK, busy(self.folder))
         self._begin()
 
     @property

@@ -9,9 +9,10 @@ import contextlib
 import dataclasses
 import functools
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -20,6 +21,8 @@ from nas.architecture import Architecture
 from nas.desk import Desk
 from nas.errors import UsageError, WriteError
 from nas.jobs import TrainingData
+from nas.limits import available_cores
+from nas.preflight import check_ray
 from nas.progress import Tally
 from nas.recipe import BF16_CPU_RESOLUTION
 from nas.settings import Settings, versions
@@ -39,25 +42,71 @@ def check(settings: Settings) -> None:
     executor = settings.executor
     if executor["kind"] != "ray":
         return
-    from nas import cluster
+    if executor["address"] or _connected():
+        from nas import cluster
 
-    asked = executor["gpus_per_trial"]
-    if executor["address"] or cluster.connected():
         cluster.check(executor, settings.device)
         return
+    check_ray()
+    asked = executor["gpus_per_trial"]
     if asked and asked != AUTO and not _gpu_here("auto"):
         raise UsageError(f"--gpus-per-trial {asked:g}: this machine has no GPU")
-    cluster.check_cores(executor)
+    _check_cores(executor)
 
 
-def execute(study: Desk, data: TrainingData, say: Say, display: Callable[[Any], Tally]) -> None:
-    """Let the chosen executor train until the study is finished or the user stops it, and account for the time."""
+def _connected() -> bool:
+    """Whether this process uses a Ray already, which is not imported to know it."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+
+
+@contextlib.contextmanager
+def ready(settings: Settings, say: Say) -> Iterator[None]:
+    """Ray, where it is the executor, started or joined, and ended at the end; nothing if this process uses one already.
+
+    A search enters it before it makes its folder, so that what fails to start leaves none. Signals end it at once.
+    """
+    if settings.executor["kind"] != "ray" or _connected():
+        yield
+        return
+    from nas import cluster
+
+    say("starting Ray workers ...")
+    with Interrupts(say, "the same command", at_once=True) as interrupts, contextlib.ExitStack() as ending:
+        if cluster.start(settings.executor["address"], say):
+            ending.callback(interrupts.unheeded, cluster.shutdown)
+        interrupts.install()  # Ray puts a handler of its own for SIGTERM
+        yield
+
+
+def _check_cores(executor: Mapping[str, Any]) -> None:
+    """UsageError for more cores than a Ray of this machine will have."""
+    cores = available_cores()
+    workers, each = executor["workers"], executor["cpus_per_trial"]
+    if each is not None and each > cores:
+        raise UsageError(f"--cpus-per-trial {each:g}: this machine has {counted(cores, 'core')} for this process")
+    fit = int(cores / (each or 1))
+    if workers > fit:
+        taken = f" with {counted(each, 'core')} a trial" if each else ""
+        raise UsageError(
+            f"--workers {workers}: this machine has {counted(cores, 'core')} for this process, for {fit} at once{taken}; give fewer, or "
+            "the --address of a cluster that has more"
+        )
+
+
+def execute(
+    study: Desk, data: TrainingData, say: Say, display: Callable[[Any], Tally], since: float | None = None
+) -> None:
+    """Let the chosen executor train until the study is finished or the user stops it, and account for the time.
+
+    since: when its start-up began, by `time.monotonic`; None: now.
+    """
     executor = study.settings.executor
-    begun, clock = time.time(), time.monotonic()
+    clock = time.monotonic() if since is None else since
+    begun = time.time() - (time.monotonic() - clock)
     study.prepare(say)
     monitor = display(study)
     monitor.load(study.known())
-    with Interrupts(monitor.note, study.again) as interrupts, contextlib.ExitStack() as ending:
+    with ready(study.settings, say), Interrupts(monitor.note, study.again) as interrupts:
         slots, train, probe = 1, functools.partial(_train_here, study, data, monitor, interrupts.asked), _measured_here
         if executor["kind"] != "ray":
             interrupts.whole(_import_torch)
@@ -69,10 +118,6 @@ def execute(study: Desk, data: TrainingData, say: Say, display: Callable[[Any], 
         if executor["kind"] == "ray":
             from nas import cluster, workers
 
-            say("starting Ray workers ...")
-            if cluster.start(executor["address"], say):
-                ending.callback(interrupts.unheeded, cluster.shutdown)
-            interrupts.install()  # Ray puts a handler of its own for SIGTERM
             taken = resources(study, data, say, interrupts.asked)
             cluster.check_device(study.settings.device, taken)
             slots, gpu = taken.slots(), bool(taken.gpus)
@@ -186,15 +231,15 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     """Ctrl-C once: stop behind the current epochs. Ctrl-C twice, SIGTERM or SIGHUP: at once, and the epochs in flight are lost.
 
     SIGTERM can't wait: it often goes to the whole process group, Ray's own processes included, with SIGKILL behind it. SIGHUP is that
-    of a terminal that was closed; where it is ignored, as under `nohup`, it stays so.
+    of a terminal that was closed; where it is ignored, as under `nohup`, it stays so. at_once: Ctrl-C once ends at once, too.
     Python handles a signal only between two steps of its own. Where code in C does not return, the process ends without that, after
     `SIGNAL_SECONDS` (`nas.timeouts.Unanswered`); again: the command that goes on then.
     """
 
-    def __init__(self, note: Say, again: str) -> None:
+    def __init__(self, note: Say, again: str, at_once: bool = False) -> None:
         self._note, self._again = note, again
         self._unanswered: Unanswered | None = None
-        self._asked = False
+        self._asked = at_once
         self._unheeded = False
         self._held = self._late = False  # whether an end at once is put off, and was asked for since
         self._before: dict[int, Any] = {}

@@ -129,14 +129,23 @@ def take_lock(path: Path, held: str) -> BinaryIO:
 class UnderLock(ABC):
     """What is done in a folder by one process at a time. A context manager: what `_enter` takes is held until it is left.
 
-    `__exit__` is gone through too where `_enter` fails, so that nothing stays locked.
+    `__exit__` is gone through too where `_enter` fails, so that nothing stays locked; what `_take` made is removed then.
     """
 
+    _held: contextlib.ExitStack
+    _made: list[Path]  # the lock and folders, from the innermost
+
     def __enter__(self) -> Self:
-        self._held = contextlib.ExitStack()
+        self._held, self._made = contextlib.ExitStack(), []
         try:
             self._enter()
         except BaseException as error:
+            for path in self._made:  # what is refused leaves no trace; a folder that holds anything stays
+                with contextlib.suppress(OSError):
+                    if path.is_dir():
+                        path.rmdir()
+                    else:
+                        path.unlink()
             self.__exit__(type(error), error, error.__traceback__)
             raise
         return self
@@ -145,6 +154,13 @@ class UnderLock(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._held.close()
+
+    def _take(self, folder: Path, lock: str, held: str) -> None:
+        """Make the folder, if it is not there, and take its lock; UsageError `held` if another process has it."""
+        new = [path for path in (folder / lock, folder, *folder.parents) if not path.exists()]
+        make_folder(folder)
+        self._held.enter_context(take_lock(folder / lock, held))
+        self._made = new
 
     @abstractmethod
     def _enter(self) -> None:

@@ -38,7 +38,7 @@ from nas.settings import versions
 from nas.streaming import LAW as STREAMED
 from nas.streaming import StreamPlace
 from nas.train import Training, check_norms, pick_device
-from nas.training_folder import PADDED, PLAN, VERSION, begin, recipe_of, take, write_weights, written
+from nas.training_folder import LOCK, PADDED, PLAN, VERSION, begin, busy, recipe_of, write_weights, written
 from nas.weights import Fitted, Weights, fit
 from nas.work import Bench, device_name, measured, smaller
 
@@ -133,7 +133,7 @@ class FullTraining(UnderLock):
         check_norms(self.architecture, self._at_once)
         with self.group.in_turn():
             if self.group.first:
-                self._held.enter_context(take(self.folder))
+                self._take(self.folder, LOCK, busy(self.folder))
             self._equip()
             if self.group.first:
                 begin(self.folder, self._plan(), self.architecture)

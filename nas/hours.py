@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nas import planning
 from nas.errors import UsageError
 from nas.jobs import TrainingData
+from nas.limits import available_cores
 from nas.proxy import Proxy
 from nas.recipe import Recipe
 from nas.space import SearchSpace
@@ -43,7 +43,7 @@ def promised(
     gpus = (1 if request.executor == "local" else gpu_count()) if device.type == "cuda" else 0
     if request.gpu_hours is not None and not gpus:
         raise UsageError("--gpu-hours: this machine has no GPU that the search would take; --hours is for CPUs")
-    cores = os.cpu_count() or 1
+    cores = available_cores()
     if request.executor == "local":
         each, slots = 1, 1
     elif gpus:

@@ -74,6 +74,64 @@ def available_memory() -> int | None:
     return min(bounds) if bounds else None
 
 
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def available_cores() -> int:
+    """Cores that this process may keep busy: the least of the machine's, its CPU affinity and the CPU quota of its cgroups; at least 1.
+
+    Affinity is what `taskset`, Slurm and cpusets set. A quota of 2.5 cores counts as 2.
+    """
+    bounds = [os.cpu_count() or 1]
+    if hasattr(os, "sched_getaffinity"):  # macOS has none
+        bounds.append(len(os.sched_getaffinity(0)))
+    return max(1, int(min([*bounds, *_cpu_quotas(Path("/proc/self/cgroup"), CGROUPS)])))
+
+
+def limit_threads(asked: int | None = None) -> None:
+    """Have PyTorch compute with so many threads; if not asked for, with its own choice, but at most one a core: it reads no quota."""
+    import torch
+
+    if asked:
+        torch.set_num_threads(asked)
+    elif (cores := available_cores()) < torch.get_num_threads():
+        torch.set_num_threads(cores)
+
+
+def _cpu_quotas(membership: Path, root: Path) -> list[float]:
+    """Cores by each quota of the process's cgroups and of those above them. In a container they may lie at the root itself."""
+    found: list[float | None] = []
+    try:
+        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
+    except OSError:
+        return []
+    for hierarchy, controllers, path in (line for line in lines if len(line) == 3):
+        version_2 = hierarchy == "0"
+        if not version_2 and "cpu" not in controllers.split(","):
+            continue
+        mount = root if version_2 else root / "cpu"
+        group = mount / path.lstrip("/")
+        above = (folder for folder in {mount, group, *group.parents} if folder.is_relative_to(mount))
+        found += map(_quota_v2 if version_2 else _quota_v1, above)
+    return [quota for quota in found if quota]
+
+
+def _quota_v2(folder: Path) -> float | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # "max" is no quota
+        return None
+
+
+def _quota_v1(folder: Path) -> float | None:
+    try:
+        quota, period = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        return quota / period if quota > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
 def require_room(what: str, params: int, blocks: int = 0) -> None:
     """UsageError if a network of so many parameters and blocks can't be built in the memory that there is."""
     need, available = params * BYTES_A_PARAM + blocks * BYTES_A_BLOCK, available_memory()

@@ -1,4 +1,6 @@
-"""Whether the disk has room for a run, before a search is begun: its checkpoints above all.
+"""What a search needs of the machine, checked before its folder is made: room on the disk, and what Ray can't start without.
+
+The room is for checkpoints above all:
 
 bytes = workers x 3 c + trials x (j + r(epochs)) + seeds x (front + baselines) x r(epochs) + page, with c a checkpoint of the
 largest network that is drawn: weights, momenta and, with an average, its copy, each 4 bytes a parameter. A trial has three for a
@@ -11,6 +13,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +23,9 @@ from nas.architecture import Architecture
 from nas.budget import survey
 from nas.errors import UsageError
 from nas.files import existing, free_space
+from nas.limits import available_cores
 from nas.network import cost_of
+from nas.security import private_folder
 from nas.settings import Settings
 from nas.text import format_bytes
 
@@ -31,6 +38,9 @@ BLOCK = 4_096  # a file takes whole blocks
 PAGE_BYTES = 6_000_000  # report.html brings Plotly along
 FRONT = 100  # networks, or as many as there are trials: more than a front has
 COMFORT = 2  # times what is needed, below which it is said
+SHARED = Path("/dev/shm")
+LOOPBACK = "127.0.0.1"
+LOOPBACK_SECONDS = 10.0
 
 
 def needed(settings: Settings, workers: int, seeds: int = 0) -> int:
@@ -55,7 +65,7 @@ def check_room(
     seeds: from which it is confirmed at its end.
     """
     executor = settings.executor
-    workers = 1 if executor["kind"] == "local" else executor["workers"] or os.cpu_count() or 1
+    workers = 1 if executor["kind"] == "local" else executor["workers"] or available_cores()
     need = needed(settings, workers, seeds)
     place = existing(folder)
     try:
@@ -70,3 +80,24 @@ def check_room(
         )
     if free < COMFORT * need:
         say(f"warning: the disk is nearly full: {free_space(place)}, and this run may take {about}")
+
+
+def check_ray() -> None:
+    """UsageError if a Ray can't be started here: a folder for its sockets, temporary files, shared memory, ports of this machine."""
+    private_folder()
+    without = "or train without Ray: --executor local"
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        raise UsageError(f"no folder for temporary files can be written: name one in TMPDIR, {without}") from None
+    if sys.platform == "linux" and not os.access(SHARED, os.R_OK | os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{SHARED}: can't be written, where Ray's workers share the images: mount it (docker run --shm-size=4g), {without}"
+        )
+    try:
+        with socket.create_server((LOOPBACK, 0)) as server:
+            socket.create_connection(server.getsockname(), LOOPBACK_SECONDS).close()
+    except OSError as error:
+        raise UsageError(
+            f"{LOOPBACK}: Ray's processes can't reach each other ({error.strerror or error}): set the loopback interface up, {without}"
+        ) from None

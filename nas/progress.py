@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import numpy as np
 
-from nas.errors import WriteError
 from nas.jobs import Job
 from nas.layout import CONFIG
 from nas.network import cost_of
@@ -135,7 +135,7 @@ def failure(job: Job, result: Mapping[str, Any]) -> str:
 class Lines(Tally):
     """A line for each trial that ends, for logs and pipes."""
 
-    def __init__(self, study: Desk, out: TextIO) -> None:
+    def __init__(self, study: Desk, out: TextIO | None) -> None:
         super().__init__(study)
         self.out = out
 
@@ -159,11 +159,13 @@ class Lines(Tally):
         _print(text, self.out)
 
 
-def _print(text: str, out: TextIO) -> None:
-    try:
-        print(printable(text), file=out, flush=True)
-    except OSError as error:  # a reader that is gone, a full disk: no fault of any trial
-        raise WriteError(f"the output can't be written: {error.strerror or error}") from error
+def _print(text: str, out: TextIO | None) -> None:
+    """Words beside the work, which a reader that is gone, a full disk or a closed stream (None) does not end."""
+    if out is None:
+        return
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    with contextlib.suppress(OSError, ValueError):  # the latter of a stream that was closed
+        print(printable(text).encode(encoding, "backslashreplace").decode(encoding), file=out, flush=True)
 
 
 def chosen(

@@ -6,6 +6,7 @@ import dataclasses
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from nas.data import Dataset, split
 from nas.data import load as load_data
 from nas.desk import Desk
 from nas.errors import NasError, UsageError, WriteError
-from nas.execution import Say, execute
+from nas.execution import Say, execute, ready
 from nas.execution import check as check_executor
 from nas.flow import STEPS
 from nas.hours import promised
@@ -85,9 +86,13 @@ def search(
         say(remark)
     check_room(folder, settings, say, seeds=room_for_seeds)
     check_executor(settings)
-    folder, settings = begin(folder, settings, chosen=request.out is not None)
+    since = time.monotonic()
+    # Latencies are measured first, which Ray's start would disturb.
+    early = nullcontext() if settings.latency else ready(settings, say)
     try:
-        return drive(folder, settings, data, say, display, storage=request.storage)
+        with early:
+            folder, settings = begin(folder, settings, chosen=request.out is not None)
+            return drive(folder, settings, data, say, display, storage=request.storage, since=since)
     except Interrupted as stopped:
         if not room_for_seeds:
             raise
@@ -239,10 +244,14 @@ def drive(
     display: Callable[[Study], Tally],
     changed: bool = False,
     storage: str | None = None,
+    since: float | None = None,
 ) -> Run:
-    """Run a planned search to its end, then write its report and its front. Interrupted if the user stops it."""
+    """Run a planned search to its end, then write its report and its front. Interrupted if the user stops it.
+
+    since: when its start-up began, by `time.monotonic`; None: now.
+    """
     try:
-        stopped, run = _drive(folder, settings, data, say, display, changed, storage)
+        stopped, run = _drive(folder, settings, data, say, display, changed, storage, since)
     except WriteError as error:
         raise WriteError(
             f"{error}; everything that was saved is kept. When it can be written again, go on with: nas resume {shown(folder)}"
@@ -262,6 +271,7 @@ def _drive(
     display: Callable[[Study], Tally],
     changed: bool,
     storage: str | None,
+    since: float | None,
 ) -> tuple[bool, Run]:
     """Train, and leave report and front; whether the user stopped it, and the run."""
     with Study(folder, settings, storage) as study:
@@ -273,7 +283,7 @@ def _drive(
             say(f"recovered: {text}")
         try:
             if not study.finished:  # Ray is not started for nothing
-                execute(study, data, say, display)
+                execute(study, data, say, display, since)
             stopped = not study.finished
         except KeyboardInterrupt:
             stopped = True

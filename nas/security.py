@@ -8,6 +8,7 @@ should be another (docs/security.md). Nothing here imports Ray, but for `join` a
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import stat
 from contextlib import suppress
@@ -16,19 +17,49 @@ from typing import Any
 
 from nas.addresses import CLIENT, parts
 from nas.errors import NasError, UsageError
-from nas.tokens import MODE, TOKEN, ensure_token, token_file
+from nas.tokens import MODE, TOKEN, TOKEN_PATH, check_token, token_file
 
 PROBE_SECONDS = 10.0
 CLIENT_SECONDS = 20.0  # of Ray's client server, which is Python's
+SOCKET_BYTES = 103  # of a Unix socket's path: Linux takes 107, macOS 103
+SOCKET = (
+    "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # the longest that Ray makes in our folder
+)
+
+_lent = ""  # the token of a Ray that was started here, which lasts as long as that
 
 
 def private_folder() -> Path:
     """A folder of this user's own for Ray's sockets and logs, which Ray opens to everybody (mode 777, no sticky bit).
 
-    It lies in /tmp, since the path of a socket may have 107 characters only. NasError if somebody else has taken the name.
+    The first place that can be written and whose path is short enough for sockets. UsageError if there is none; NasError if
+    somebody else has taken the name.
     """
-    base = Path("/tmp") if os.access("/tmp", os.W_OK) else Path(os.environ.get("TMPDIR", "/var/tmp"))
-    folder = base / f"nas-ray-{os.getuid()}"
+    refused = []
+    for base in dict.fromkeys(Path(place).absolute() for place in _places()):
+        folder = base / f"nas-ray-{os.getuid()}"
+        if len(os.fsencode(folder / SOCKET)) > SOCKET_BYTES:
+            refused.append(f"{base}: the path is too long for sockets")
+            continue
+        try:
+            _make_private(folder)
+        except OSError as error:
+            refused.append(f"{base}: {(error.strerror or str(error)).lower()}")
+            continue
+        return folder / "ray"
+    raise UsageError(
+        f"Ray needs a folder for its sockets, and none can be used ({'; '.join(refused)}): make /tmp writable, or name a writable "
+        "folder with a short path in TMPDIR, or train without Ray: --executor local"
+    )
+
+
+def _places() -> list[str]:
+    named = (os.environ.get(name) for name in ("TMPDIR", "XDG_RUNTIME_DIR"))
+    return ["/tmp", *filter(None, named), "/var/tmp", "/dev/shm"]
+
+
+def _make_private(folder: Path) -> None:
+    """The folder, with mode 700, in which sockets can be made; OSError if that can't be."""
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     found = folder.lstat()
@@ -36,17 +67,35 @@ def private_folder() -> Path:
         raise NasError(f"{folder}: taken by somebody else, so that Ray's sockets have no place of their own; remove it")
     if stat.S_IMODE(found.st_mode) & 0o077:
         folder.chmod(0o700)
-    return folder / "ray"
+    probe = folder / secrets.token_hex(8)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(probe))
+    probe.unlink()
 
 
 def require_authentication() -> list[str]:
     """Before Ray is started here: authentication by token is on, whatever the environment says. What was changed, in words."""
     said = os.environ.get(MODE)
-    notes = ensure_token()
+    notes = _give_token()
     if said is not None and said.lower() != "token":
         notes.append(f"{MODE}={said} is not heeded: a Ray that nas starts always asks for the token")
     refreshed("token")
     return notes
+
+
+def _give_token() -> list[str]:
+    """A token for the Ray that is started here: the user's if they named one, or a new one that no file keeps."""
+    global _lent
+    if os.environ.get(TOKEN) or os.environ.get(TOKEN_PATH):
+        return check_token()
+    _lent = os.environ[TOKEN] = secrets.token_hex(32)  # as `ray get-auth-token --generate` makes them
+    return []
+
+
+def take_token_back() -> None:
+    """When a Ray that was started here has ended: its token is no cluster's that may be joined next."""
+    if _lent and os.environ.get(TOKEN) == _lent:
+        del os.environ[TOKEN]
 
 
 def join(address: str) -> list[str]:
@@ -55,6 +104,7 @@ def join(address: str) -> list[str]:
     A cluster without authentication is not told the token. ConnectionError if nobody answers, ImportError if Ray's client is not
     installed and the address is one of it; UsageError if there is no token where one is asked for, or if it is refused.
     """
+    take_token_back()
     client = address.startswith(CLIENT)
     place, admits = (address, _client_admits) if client else (_gcs(address), _admits)
     refreshed("disabled")
@@ -68,7 +118,7 @@ def join(address: str) -> list[str]:
         raise UsageError(
             f"--address {address}: the cluster asks for its token, which should be in {path} (docs/security.md)"
         )
-    notes = ensure_token()
+    notes = check_token()
     refreshed("token")
     if not admits(place):
         where = TOKEN if path is None else path

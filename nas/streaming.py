@@ -27,6 +27,7 @@ from nas.data.images import quiet_pillow, whole_rgb
 from nas.data.streamed import Names, Streamed
 from nas.errors import NasError, reason_of
 from nas.jobs import StreamedData
+from nas.limits import available_cores
 from nas.recipe import Recipe
 from nas.work import Place
 
@@ -242,8 +243,7 @@ class StreamPlace(Place):
 
 def default_workers() -> int:
     """One a core that this process may use, shared out among the processes that train together on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _bounded(image: Image.Image) -> Image.Image:

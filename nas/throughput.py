@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from nas.architecture import Architecture
 from nas.errors import NasError
+from nas.limits import limit_threads
 
 SECONDS = 3.0  # that are timed
 PATIENCE = 180.0  # seconds until a process that says nothing is given up; the first start of CUDA takes a while
@@ -107,14 +108,13 @@ def _answer(child: subprocess.Popen[str]) -> dict[str, Any]:
 def serve(task: Mapping[str, Any], questions: TextIO, answers: TextIO) -> None:
     """What a child does: train random images, warm up, wait, and train on for the seconds of the task."""
     import numpy as np
-    import torch
 
     from nas.batches import Augment, Batches
     from nas.network import build
     from nas.recipe import Recipe
     from nas.train import Training
 
-    torch.set_num_threads(task["threads"])
+    limit_threads(task["threads"])
     architecture, batch = Architecture.from_dict(task["architecture"]), task["batch_size"]
     side, channels = architecture.resolution, architecture.channels
     random = np.random.default_rng(0)

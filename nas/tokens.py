@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from pathlib import Path
 
-from nas.errors import NasError, UsageError
+from nas.errors import UsageError
 
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 
@@ -20,20 +19,17 @@ def token_file() -> Path | None:
     return Path(told) if told else Path.home() / ".ray" / "auth_token"
 
 
-def ensure_token() -> list[str]:
-    """See to it that there is a token and that its owner alone can read it; what was changed, in words.
+def check_token() -> list[str]:
+    """See to it that the token's file holds one and that its owner alone can read it; what was changed, in words.
 
-    UsageError where that can't be: a file of somebody else's, or one named by RAY_AUTH_TOKEN_PATH that is not there.
+    UsageError where that can't be: no file, an empty one, one that is somebody else's or can't be changed.
     """
     path = token_file()
     if path is None:
         return []
     try:
-        if not _holds_token(path):
-            if os.environ.get(TOKEN_PATH) and not path.exists():
-                raise UsageError(f"{TOKEN_PATH}={path}: no such file; it should hold the token of Ray")
-            _write(path)
-            return []
+        if not path.read_text(encoding="utf-8").strip():
+            raise UsageError(f"{path}: is empty; it should hold the token of Ray (docs/security.md)")
         found = path.stat()
         open_to = stat.S_IMODE(found.st_mode) & 0o077
         if not open_to:
@@ -45,28 +41,9 @@ def ensure_token() -> list[str]:
             )
         path.chmod(stat.S_IMODE(found.st_mode) & ~0o077)
     except (OSError, UnicodeDecodeError) as error:
-        raise NasError(
-            f"{path}: the token of Ray can't be kept: {getattr(error, 'strerror', None) or error}"
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise UsageError(
+            f"{path}: the token of Ray can't be used: {reason}; name another file by {TOKEN_PATH}, or give the token itself in {TOKEN}"
         ) from error
     said = f"{path}: others could use this token of Ray (mode {stat.S_IMODE(found.st_mode):o}); now its owner alone can read it"
-    return [f"{said}. Whoever has read it before can still use it: remove the file, and a new one is made"]
-
-
-def _holds_token(path: Path) -> bool:
-    return path.exists() and bool(path.read_text(encoding="utf-8").strip())
-
-
-def _write(path: Path) -> None:
-    """A new token, in a file that was never anybody else's to read; of two that write one at once, the first one's is kept."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))  # as `ray get-auth-token --generate` makes them
-        try:
-            os.link(temporary, path)
-        except OSError:  # there is one, or this file system has no links
-            if not _holds_token(path):
-                temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return [f"{said}. Whoever has read it before can still use it: replace it on all machines of the cluster"]

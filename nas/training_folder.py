@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from nas.architecture import Architecture
 from nas.errors import UsageError
-from nas.files import read_json, take_lock, write_json, write_text, write_with
+from nas.files import read_json, write_json, write_text, write_with
 from nas.jobs import CHECKPOINT, RESULT
 from nas.plausible import Check, list_of, mapping, number, optional, require, share, text, whole
 from nas.recipe import Recipe
@@ -36,11 +36,9 @@ _OF_RESULT: Mapping[str, Check] = {
 _MAY_BE = {"dataset": mapping, "versions": mapping}  # of a result; not of each earlier version's
 
 
-def take(folder: Path) -> BinaryIO:
-    """The folder's lock, the folder made if it is not there; UsageError if another process trains in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    held = f"{folder}: another process trains here; wait for it, or choose another folder with --out"
-    return take_lock(folder / LOCK, held)
+def busy(folder: Path) -> str:
+    """Why a folder's lock can't be had."""
+    return f"{folder}: another process trains here; wait for it, or choose another folder with --out"
 
 
 def begin(folder: Path, plan: Mapping[str, Any], architecture: Architecture) -> None:

@@ -27,6 +27,7 @@ from nas.errors import NasError, WriteError, reason_of
 from nas.fencing import Fenced, check, guarded
 from nas.files import make_folder, read_json, remove_temporaries, write_json, write_with
 from nas.jobs import CHECKPOINT, EPOCHS, PREVIOUS, RESULT, Job, TrainingData
+from nas.limits import limit_threads
 from nas.memory import largest_micro_batch
 from nas.network import build
 from nas.probes import probe_engine
@@ -55,8 +56,7 @@ class Place:
         threads: int = 0,
         engines: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        if threads:
-            torch.set_num_threads(threads)
+        limit_threads(threads)
         self.device = pick_device(device)
         self._precision = precision
         self.recipe = recipe
@@ -305,8 +305,7 @@ def measured(
     device: str, precision: str, resolution: int, threads: int = 0, *, repeatable: bool = True
 ) -> dict[str, dict[str, Any]]:
     """The engine that is the fastest on this process's device, by the device's name, as `Bench` takes it: `probe_engine`."""
-    if threads:
-        torch.set_num_threads(threads)
+    limit_threads(threads)
     own = pick_device(device)
     return {device_name(own): probe_engine(own, precision, resolution, repeatable=repeatable).to_dict()}
 

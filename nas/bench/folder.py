@@ -24,7 +24,7 @@ from nas.bench.replay import Protocol, Repeat, Space, replay
 from nas.bench.score import Scale
 from nas.bench.table import Table
 from nas.errors import NasError, UsageError
-from nas.files import UnderLock, read_json, take_lock, unwritable, write_json
+from nas.files import UnderLock, read_json, unwritable, write_json
 from nas.plausible import Check, list_of, number, require, text, whole
 
 SETTINGS, REPEATS, LOCK = "settings.json", "repeats.jsonl", ".lock"
@@ -52,9 +52,7 @@ class Folder(UnderLock):
 
     def _enter(self) -> None:
         if self.path is not None:
-            self.path.mkdir(parents=True, exist_ok=True)
-            held = f"{self.path}: another nas bench is writing to this folder"
-            self._held.enter_context(take_lock(self.path / LOCK, held))
+            self._take(self.path, LOCK, f"{self.path}: another nas bench is writing to this folder")
             self._open(self.path)
 
     def missing(self) -> list[tuple[str, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -164,6 +163,7 @@ def bench(
     from nas.commands.inputs import check_folder
     from nas.commands.output import note, print_json
     from nas.files import write_json, write_text
+    from nas.limits import available_cores
 
     if out is not None:
         check_folder(out)
@@ -172,7 +172,7 @@ def bench(
     with Folder(out, table, protocol, samplers or DEFAULT, repeats) as folder:
         if not quiet:
             note(table.describe())
-        _run(folder, jobs or os.cpu_count() or 1, quiet)
+        _run(folder, jobs or available_cores(), quiet)
         about = summary(folder, levels)
         if out is not None:
             write_json(out / SUMMARY, about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,5 +98,6 @@ def write_texts(texts: Mapping[Path, str], force: bool) -> None:
 
 def print_json(data: object) -> None:
     """JSON escapes most of what commands a terminal; the rest (C1, turns of the writing direction) it may."""
-    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    utf = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    text = json.dumps(data, indent=2, ensure_ascii=not utf, allow_nan=False)
     click.echo(printable(text).replace("\\x", "\\u00") if printable(text) != text else text)

@@ -121,6 +121,10 @@ def train(
     folder = out or Path("results") / name
     check_folder(folder)
     check_no_search(folder)
+    if tensorboard:
+        from nas.report.training import check_tensorboard
+
+        check_tensorboard()
 
     from nas.distributed import joined
 
@@ -243,7 +247,7 @@ def run_epochs(training: FullTraining, quiet: bool, tensorboard: bool = False) -
     at_once = training.asked_micro_batch  # less may have been chosen by now, from what memory is predicted to hold
     tensorboard = tensorboard and training.group.first
     if tensorboard:
-        write_tensorboard(training.folder, training.records)  # says before the first epoch that the package is missing
+        write_tensorboard(training.folder, training.records)
     try:
         with display:
             for epoch in training.epochs():

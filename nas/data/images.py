@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import warnings
 from collections import deque
@@ -18,6 +17,7 @@ import numpy as np
 
 from nas.data.dataset import Images
 from nas.errors import UsageError, reason_of
+from nas.limits import available_cores
 from nas.limits import available_memory as available_memory
 from nas.text import format_seconds
 
@@ -282,8 +282,7 @@ def in_threads(work: Callable[[int, int], Done], total: int, what: str, say: Say
 
     No further ahead of who takes the results than keeps the cores busy.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = min(cores, 32)
+    threads = min(available_cores(), 32)
     stops = iter(range(_CHUNK, total + _CHUNK, _CHUNK))
     begun = spoken = time.monotonic()
     pool = ThreadPoolExecutor(threads)

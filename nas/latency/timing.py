@@ -25,6 +25,7 @@ from nas.architecture import Architecture
 from nas.cost import Shape
 from nas.errors import UsageError
 from nas.latency._base import Conditions, Latency
+from nas.limits import limit_threads
 from nas.network import build
 
 SECONDS = 1.0  # that each network is timed for
@@ -136,8 +137,7 @@ def prepared(conditions: Conditions) -> Iterator[tuple[torch.device, Timer]]:
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise UsageError(f"latency on {conditions.device}: this machine has no such GPU")
     before = torch.get_num_threads()
-    if conditions.threads is not None:
-        torch.set_num_threads(conditions.threads)
+    limit_threads(conditions.threads)
     try:
         yield device, CudaTimer(device) if device.type == "cuda" else host_timer
     finally:

@@ -69,6 +69,17 @@ def write_csv(folder: Path, records: Sequence[Epoch] | None = None) -> Path:
     return folder / LOG
 
 
+def check_tensorboard() -> None:
+    """UsageError without the package tensorboard."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "TensorBoard's event files need the package tensorboard: uv pip install tensorboard"
+            f" ({LOG} holds the same numbers)"
+        ) from None
+
+
 def write_tensorboard(folder: Path, records: Sequence[Epoch] | None = None) -> Path:
     """Write these epochs' scalars as an event file under FOLDER/tensorboard, and give that folder's path.
 
@@ -76,13 +87,9 @@ def write_tensorboard(folder: Path, records: Sequence[Epoch] | None = None) -> P
     of them and of those behind it is superseded, so that an epoch which is trained again is shown once. UsageError without the
     package tensorboard.
     """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UsageError(
-            "TensorBoard's event files need the package tensorboard: uv pip install tensorboard"
-            f" ({LOG} holds the same numbers)"
-        ) from None
+    check_tensorboard()
+    from torch.utils.tensorboard import SummaryWriter
+
     path = folder / EVENTS
     records = _epochs(_read(folder)) if records is None else records
     if not records:
