@@ -74,7 +74,7 @@ def available_memory() -> int | None:
     return min(bounds) if bounds else None
 
 
-CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def available_cores() -> int:
@@ -85,7 +85,7 @@ def available_cores() -> int:
     bounds = [os.cpu_count() or 1]
     if hasattr(os, "sched_getaffinity"):  # macOS has none
         bounds.append(len(os.sched_getaffinity(0)))
-    return max(1, int(min([*bounds, *_cpu_quotas(Path("/proc/self/cgroup"), CGROUPS)])))
+    return max(1, int(min([*bounds, *_cpu_quotas(MEMBERSHIP, CGROUPS)])))
 
 
 def limit_threads(asked: int | None = None) -> None:

@@ -248,7 +248,7 @@ def test_plan_prints_json_and_words(tmp_path, monkeypatch):
 def test_no_more_processes_are_tried_than_there_are_cores(tmp_path, monkeypatch):
     tried = []
     monkeypatch.setattr(planning, "throughput", lambda *given, **options: tried.append(given[1]) or made_up(*given))
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr("nas.hours.available_cores", lambda: 3)
     words = ("plan", "--space", write_space(tmp_path), "--hours", 0.1, "--device", "cpu", "--json")
     assert json.loads(output(*words, "--workers", 500))["slots"] == 500 and set(tried) == {3}
     tried.clear()

@@ -407,13 +407,16 @@ def test_fewer_trials_than_were_trained_end_a_run_and_the_way_on_is_to_more(tmp_
 
 
 def test_workers_that_the_machine_has_no_cores_for_are_refused_before_anything_is_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr("nas.cluster.cores_here", lambda: 2)
+    monkeypatch.setattr("nas.execution.available_cores", lambda: 2)
     words = ("search", "--space", write_space(tmp_path), "--trials", 1, "--quiet", "--out", tmp_path / "run")
     for options, said in (
-        (("--workers", 3), "--workers 3: this machine has 2 cores, for 2 at once; give fewer, or the --address"),
+        (
+            ("--workers", 3),
+            "--workers 3: this machine has 2 cores for this process, for 2 at once; give fewer, or the --address",
+        ),
         (
             ("--workers", 2, "--cpus-per-trial", 1.5),
-            "--workers 2: this machine has 2 cores, for 1 at once with 1.5 cores",
+            "--workers 2: this machine has 2 cores for this process, for 1 at once with 1.5 cores",
         ),
         (("--cpus-per-trial", 3), "--cpus-per-trial 3: this machine has 2 cores"),
     ):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-import errno
 import os
+import shutil
 import socket
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -35,106 +36,83 @@ def mode(path: Path) -> int:
 # -- the token -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_a_new_token_is_its_owners_alone_whatever_the_umask(home, mask):
-    before = os.umask(mask)
-    try:
-        assert tokens.ensure_token() == []
-        assert os.umask(mask) == mask
-    finally:
-        os.umask(before)
+def written(home: Path, text: str = "a" * 64, permissions: int = 0o600) -> Path:
+    """The token's file."""
     path = home / ".ray" / "auth_token"
-    assert mode(path) == 0o600
-    assert mode(path.parent) == 0o700
-    assert len(path.read_text()) == 64
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    path.parent.mkdir()
+    path.write_text(text)
+    path.chmod(permissions)
+    return path
 
 
-def test_a_token_that_is_there_is_kept(home):
-    tokens.ensure_token()
-    path = tokens.token_file()
-    first = path.read_text()
-    assert tokens.ensure_token() == []
-    assert path.read_text() == first
+@pytest.fixture
+def without_ray(monkeypatch):
+    monkeypatch.setattr(security, "refreshed", lambda mode: monkeypatch.setenv(tokens.MODE, mode))
 
 
-@pytest.mark.parametrize("before", [None, "", "\n"])
-def test_of_two_that_make_a_token_at_once_the_first_one_s_is_kept(home, monkeypatch, before):
-    path, drawn = home / ".ray" / "auth_token", tokens.secrets.token_hex
-    if before is not None:
-        path.parent.mkdir()
-        path.write_text(before)
-
-    def late(size: int) -> str:
-        if size == 32:  # between its looking and its writing, another's token comes
-            path.write_text("b" * 64)
-        return drawn(size)
-
-    monkeypatch.setattr(tokens.secrets, "token_hex", late)
-    assert tokens.ensure_token() == []
-    assert path.read_text() == "b" * 64
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+@pytest.mark.usefixtures("without_ray")
+def test_a_ray_that_is_started_here_has_a_new_token_that_no_file_keeps(home):
+    home.chmod(0o500)
+    given = []
+    for _ in range(2):
+        assert security.require_authentication() == []
+        given.append(os.environ[tokens.TOKEN])
+        security.take_token_back()
+        assert tokens.TOKEN not in os.environ, "another cluster has another one"
+    assert len(set(given)) == 2 and all(len(token) == 64 for token in given)
+    assert list(home.iterdir()) == []
 
 
-def test_a_token_is_made_where_the_file_system_has_no_links(home, monkeypatch):
-    monkeypatch.setattr(tokens.os, "link", unable)
-    assert tokens.ensure_token() == []
-    path = tokens.token_file()
-    assert len(path.read_text()) == 64 and mode(path) == 0o600
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
-
-
-def unable(*_: object) -> None:
-    raise OSError(errno.EPERM, "Operation not permitted")
+@pytest.mark.usefixtures("without_ray")
+def test_a_token_that_the_user_names_is_taken_and_stays(home, monkeypatch):
+    monkeypatch.setenv(tokens.TOKEN, "b" * 64)
+    assert security.require_authentication() == []
+    security.take_token_back()
+    assert os.environ[tokens.TOKEN] == "b" * 64
+    monkeypatch.delenv(tokens.TOKEN)
+    monkeypatch.setenv(tokens.TOKEN_PATH, str(written(home)))
+    assert security.require_authentication() == [] and tokens.TOKEN not in os.environ
 
 
 @pytest.mark.parametrize("loose", [0o644, 0o640, 0o660, 0o604, 0o666])
 def test_a_token_that_others_can_read_is_taken_from_them_and_that_is_said(home, loose):
-    path = home / ".ray" / "auth_token"
-    path.parent.mkdir()
-    path.write_text("a" * 64)
-    path.chmod(loose)
+    path = written(home, permissions=loose)
     (before,) = machine._token(path)
     assert before.level == "warning" and f"mode {loose:o}" in before.what
-    (note,) = tokens.ensure_token()
-    assert f"mode {loose:o}" in note and str(path) in note and "remove the file" in note
+    (note,) = tokens.check_token()
+    assert f"mode {loose:o}" in note and str(path) in note and "replace it" in note
     assert mode(path) == 0o600
     assert path.read_text() == "a" * 64
     assert [finding.level for finding in machine._token(path)] == ["fine"]
 
 
-def test_an_empty_token_is_made_anew(home):
-    path = home / ".ray" / "auth_token"
-    path.parent.mkdir()
-    path.write_text("\n")
-    tokens.ensure_token()
-    assert len(path.read_text()) == 64
+@pytest.mark.parametrize(("text", "said"), [("\n", "is empty"), (None, "no such file")])
+def test_a_token_that_is_not_there_is_a_line(home, text, said):
+    if text is not None:
+        written(home, text)
+    with pytest.raises(UsageError, match=rf"auth_token.*{said}"):
+        tokens.check_token()
 
 
 def test_the_environments_token_needs_no_file(home, monkeypatch):
     monkeypatch.setenv(tokens.TOKEN, "b" * 64)
     assert tokens.token_file() is None
-    assert tokens.ensure_token() == []
+    assert tokens.check_token() == []
     assert not (home / ".ray").exists()
 
 
 def test_a_token_elsewhere_must_be_there(home, monkeypatch):
     monkeypatch.setenv(tokens.TOKEN_PATH, str(home / "token"))
-    with pytest.raises(UsageError, match=r"RAY_AUTH_TOKEN_PATH=.*no such file"):
-        tokens.ensure_token()
+    with pytest.raises(UsageError, match=r"token: the token of Ray can\'t be used: no such file.*RAY_AUTH_TOKEN_PATH"):
+        tokens.check_token()
     (home / "token").write_text("c" * 64)
     (home / "token").chmod(0o644)
-    assert len(tokens.ensure_token()) == 1
+    assert len(tokens.check_token()) == 1
     assert mode(home / "token") == 0o600
 
 
-def test_a_home_that_can_t_be_written_is_said(home):
-    (home / ".ray").write_text("a file")
-    with pytest.raises(NasError, match="the token of Ray can't be kept"):
-        tokens.ensure_token()
-
-
 def test_ports_that_are_open_to_all_are_found(monkeypatch, home):
+    written(home)
     monkeypatch.setattr(ports, "PROCESSES", (Path("/proc/self/comm").read_text().strip(),))
     with socket.socket() as everywhere, socket.socket() as loopback:
         everywhere.bind(("", 0))
@@ -152,7 +130,7 @@ def test_ports_that_are_open_to_all_are_found(monkeypatch, home):
     ):
         monkeypatch.setenv(tokens.MODE, mode)
         if token:
-            tokens.ensure_token()
+            assert (home / ".ray" / "auth_token").exists()
         else:
             (home / ".ray" / "auth_token").unlink()
         with socket.socket() as everywhere:
@@ -185,6 +163,29 @@ def test_a_link_in_its_place_is_not_followed(tmp_path, monkeypatch):
             security.private_folder()
     finally:
         place.unlink()
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Sets where the folder may lie, in place of /tmp and the others."""
+    return lambda *paths: monkeypatch.setattr(security, "_places", lambda: [str(path) for path in paths])
+
+
+def test_the_folder_lies_in_the_first_place_that_is_writable_and_short(tmp_path, places):
+    short = Path(tempfile.mkdtemp(prefix="n", dir="/tmp"))
+    try:
+        places(tmp_path / "nowhere", "/proc", tmp_path / ("long" * 20), short)
+        assert security.private_folder() == short / f"nas-ray-{os.getuid()}" / "ray"
+        assert list((short / f"nas-ray-{os.getuid()}").iterdir()) == []
+    finally:
+        shutil.rmtree(short)
+
+
+def test_without_a_place_the_reasons_and_the_remedies_are_said(tmp_path, places):
+    places("/proc", tmp_path / ("long" * 20))
+    with pytest.raises(UsageError, match=r"/proc: .*; .*too long for sockets\).*TMPDIR.*--executor local") as caught:
+        security.private_folder()
+    assert "\n" not in str(caught.value)
 
 
 # -- what the source may not call ----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from nas import __version__, tokens
 from nas.doctor._base import Finding
 from nas.doctor.ports import listening
 from nas.files import existing, free_space
+from nas.limits import available_cores
 from nas.text import format_bytes
 
 SECONDS = 180  # that a library may take to be imported on a busy machine
@@ -55,6 +56,7 @@ def examine_machine() -> list[Finding]:
     """Whether nas can work here: PyTorch and its GPUs, Ray, shared memory, open files, room, and who may reach Ray."""
     return [
         _python(),
+        _cores(),
         *_torch(),
         *_processor(),
         *_ray(),
@@ -68,6 +70,12 @@ def examine_machine() -> list[Finding]:
 
 def _python() -> Finding:
     return Finding("fine", "python", f"{sys.version.split()[0]}, nas {__version__}")
+
+
+def _cores() -> Finding:
+    here, whole = available_cores(), os.cpu_count() or 1
+    less = f"{here} of this machine's {whole}, by CPU affinity or a quota of cgroups"
+    return Finding("fine", "cores", less if here < whole else f"{here}")
 
 
 def _asked(code: str) -> tuple[dict[str, Any], str]:
@@ -203,13 +211,24 @@ def _has_token() -> bool:
     return path is None or path.exists()
 
 
+def _environment(folder: Path) -> dict[str, str]:
+    """A process's environment as it was started; empty for one of another user."""
+    try:
+        entries = (folder / "environ").read_text(encoding="utf-8", errors="replace").split("\0")
+    except OSError:
+        return {}
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+
 def _ports(proc: Path) -> list[Finding]:
     """Ray's servers listen on all interfaces, a loopback address given or not."""
     found = []
     for name, pid, ports in listening(proc):
         shown = ", ".join(map(str, ports[:5])) + (" ..." if len(ports) > 5 else "")
         text = f"{name} (process {pid}) listens on all interfaces: port{'s' if len(ports) > 1 else ''} {shown}"
-        safe = os.environ.get(tokens.MODE, "token").lower() == "token" and _has_token()
+        # A Ray that nas has started has its token in its environment.
+        own = _environment(proc / str(pid)).get(tokens.MODE, "").lower() == "token"
+        safe = own or (os.environ.get(tokens.MODE, "token").lower() == "token" and _has_token())
         advice = (
             "it asks for the token; let a firewall keep others out still"
             if safe
