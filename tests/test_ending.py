@@ -1,16 +1,14 @@
-"""Ends of a search that come from outside: a signal at a bad moment, a closed terminal, an output that nobody takes."""
+"""Ends of a search that come from outside: a signal at a bad moment, a closed terminal."""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from helpers_cli import nas_, process
-from helpers_search import CONDITIONAL, write_space
+from helpers_search import write_space
 
 from nas.run import load_run
 
@@ -63,24 +61,6 @@ def test_a_closed_terminal_is_nothing_to_what_runs_under_nohup(tmp_path):
     assert load_run(tmp_path / "run").count("complete") == 3
 
 
-def test_a_search_whose_output_nobody_reads_says_how_to_go_on(tmp_path):
-    folder, space = tmp_path / "run", write_space(tmp_path, CONDITIONAL)
-    many = ("--trials", "40", *SMALL[2:])  # so that it has more to say when the pipe is closed
-    command = [sys.executable, "-m", "nas", "search", "--space", str(space), *many, "--out", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as search:
-        assert search.stdout is not None and search.stderr is not None
-        next(line for line in search.stdout if line.startswith("trial 0"))
-        search.stdout.close()
-        said = search.stderr.read()
-    assert search.returncode == 1
-    assert said.startswith("error: the output can't be written: Broken pipe; everything that was saved is kept.")
-    assert said.count("\n") == 1 and f"nas resume {folder}" in said
-    trials = len(list((folder / "trials").iterdir())) + 1
-    assert process("resume", folder, "--trials", trials, "--quiet").returncode == 0
-    run = load_run(folder)
-    assert run.count("complete") == trials and all(trial.attempts == 1 for trial in run.complete())
-
-
 @pytest.mark.parametrize("to", [(), ("--address", "127.0.0.1:1")])
 def test_sigterm_while_ray_starts(tmp_path, monkeypatch, to):
     """Ray's handler is in place then, in the place of ours: it raises SystemExit(15)."""
@@ -93,16 +73,5 @@ def test_sigterm_while_ray_starts(tmp_path, monkeypatch, to):
     monkeypatch.setattr("nas.security.join", lambda address: [])
     monkeypatch.setattr("nas.searching.check_executor", lambda settings: None)
     result = nas_("search", "--space", write_space(tmp_path), "--trials", 3, *to, "--out", tmp_path / "run")
-    assert (result.exit_code, result.stderr) == (
-        130,
-        f"stopped; everything so far is kept. Go on with: nas resume {tmp_path / 'run'}\n",
-    )
-    assert load_run(tmp_path / "run").status == "unfinished"
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-@pytest.mark.parametrize("words", [("spaces",), ("spaces", "--json"), ("profile", "--list")])
-def test_an_output_that_is_full_is_one_line(words):
-    with open("/dev/full", "w") as full:
-        done = process(*words, stdout=full, stderr=subprocess.PIPE, capture_output=False)
-    assert (done.returncode, done.stderr) == (1, f"error: the output can't be written: {os.strerror(28)}\n")
+    assert (result.exit_code, result.stderr.strip()) == (130, "interrupted")
+    assert not (tmp_path / "run").exists(), "nothing was begun yet"

@@ -76,7 +76,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def started(home):
-    """Ray as nas starts it, in an environment that would have it open; its address and what was said."""
+    """Ray as nas starts it, in an environment that would have it open and a home that can't be written; its address and what was said."""
     import ray
 
     from nas import cluster
@@ -114,10 +114,13 @@ def test_who_has_another_token_is_refused_on_the_gcs_port(started):
     assert found["refused"] == "AuthenticationError", found
 
 
-def test_who_has_the_token_is_let_in(started, home):
+def test_who_has_the_token_is_let_in(started, tmp_path):
     address, _ = started
-    assert asked(STRANGER, address, HOME=str(home), RAY_AUTH_MODE="token") == {"nodes": 1}
-    joined = asked(JOIN, address, HOME=str(home))
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text(os.environ[tokens.TOKEN])
+    (tmp_path / ".ray" / "auth_token").chmod(0o600)
+    assert asked(STRANGER, address, HOME=str(tmp_path), RAY_AUTH_MODE="token") == {"nodes": 1}
+    joined = asked(JOIN, address, HOME=str(tmp_path))
     assert joined["joined"] >= 1
     assert joined["said"] == []
 
@@ -132,11 +135,10 @@ def test_joining_without_the_token_or_with_another_is_an_error_of_one_line(start
     assert "\n" not in found["error"]
 
 
-def test_token_and_sockets_are_their_owners_alone(started, home):
+def test_no_file_has_the_token_and_the_sockets_are_their_owners_alone(started, home):
     import ray
 
-    token = home / ".ray" / "auth_token"
-    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert not list(home.iterdir())
     session = Path(ray._private.worker.global_worker.node.get_session_dir_path())
     assert session.is_relative_to(security.private_folder())
     assert stat.S_IMODE(security.private_folder().parent.stat().st_mode) == 0o700
@@ -165,6 +167,21 @@ def test_open_ports_are_warned_of(started):
     port = address.rpartition(":")[2]
     found = [finding.what for finding in machine._ports(Path("/proc")) if finding.what.startswith("gcs_server")]
     assert any(re.search(rf"listens on all interfaces: ports? .*\b{port}\b", what) for what in found), found
+
+
+def test_lines_of_rays_processes_stay_off_the_output(started, capfd):
+    import ray
+
+    @ray.remote(max_retries=0)
+    def dies() -> None:
+        os._exit(1)
+
+    with pytest.raises(ray.exceptions.WorkerCrashedError):
+        ray.get(dies.remote())
+    ray._private.worker.print_to_stdstream(
+        {"lines": ["A worker died"], "pid": "raylet", "is_err": False}, ignore_prefix=False
+    )
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_cluster_without_authentication_is_joined_with_a_warning_and_not_told_the_token(tmp_path):
