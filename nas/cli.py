@@ -101,6 +101,11 @@ class Commands(click.Group):
             status = _fail(str(error), 2)
         except NasError as error:
             status = _fail(str(error), 1) if not _stopped(error) else _interrupted(str(error))
+        except ImportError as error:
+            if (error.name or "nas").partition(".")[0] == "nas":  # no library's fault
+                raise
+            advice = "`nas doctor` says what is wrong with this installation"
+            status = _fail(f"{error.name} can't be imported: {_one_line(str(error))}; {advice}", 1)
         except OSError as error:
             if error.filename is not None:  # a folder that can't be read
                 status = _fail(f"{os.fsdecode(error.filename)}: {error.strerror or error}", 1)

@@ -69,6 +69,7 @@ def ready(settings: Settings, say: Say) -> Iterator[None]:
         yield
         return
     from nas import cluster
+    from nas import workers as workers  # whose libraries are found missing here, too
 
     say("starting Ray workers ...")
     with Interrupts(say, "the same command", at_once=True) as interrupts, contextlib.ExitStack() as ending:

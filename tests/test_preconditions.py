@@ -66,6 +66,18 @@ def test_a_ray_that_does_not_start_is_one_line_and_leaves_no_folder(tmp_path, mo
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("library", ["ray", "sklearn.datasets"])
+def test_a_library_that_can_t_be_imported_is_one_line_and_leaves_no_folder(tmp_path, monkeypatch, library):
+    for name in [name for name in sys.modules if name in ("nas.cluster", "nas.workers")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr("nas.execution._connected", lambda: False)
+    monkeypatch.delattr("nas.cluster", raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    line = refusal(*search(tmp_path), code=1)
+    assert line.startswith(f"error: {library} can't be imported: ") and "`nas doctor`" in line
+    assert not (tmp_path / "run").exists()
+
+
 # -- other folders -------------------------------------------------------------------------------------------------------
 
 
