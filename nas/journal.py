@@ -7,7 +7,7 @@ one that waits whenever it is asked for the next. Files are those of Optuna's ow
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Generator, Iterator
+from collections.abc import Container, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,7 @@ class Journal(JournalStorage):
     def __init__(self, path: Path) -> None:
         self._lines = Lines(path)
         super().__init__(self._lines)
-        self._seen = 0  # trials that were looked at
-        self._waiting: list[int] = []  # those among them that waited
+        self._waiting: dict[int, tuple[int, list[int]]] = {}  # by study: trials looked at, and which of them waited
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -108,8 +107,13 @@ class Journal(JournalStorage):
         with self._thread_lock:
             self._sync_with_backend()
             numbers = self._replay_result._study_id_to_trial_ids[study_id]
-            # None comes to wait later: it is made so.
-            among = [self._replay_result.get_trial(number) for number in self._waiting + numbers[self._seen :]]
-            found = [trial for trial in among if trial.state == TrialState.WAITING]
-            self._seen, self._waiting = len(numbers), [trial._trial_id for trial in found]
-            return found
+            seen, before = self._waiting.get(study_id, (0, []))
+            among = [self._replay_result.get_trial(number) for number in before + numbers[seen:]]
+            waiting = [trial for trial in among if trial.state == TrialState.WAITING]
+            self._waiting[study_id] = len(numbers), [trial._trial_id for trial in waiting]
+            return waiting
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        if state == TrialState.WAITING:  # a trial is made so; one that comes to wait later is looked for anew
+            self._waiting.clear()
+        return super().set_trial_state_values(trial_id, state, values)

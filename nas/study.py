@@ -312,9 +312,9 @@ class Study(Desk):
             curves=self.settings.stopping_policy().name != "none",
         )
         trials = self._study.get_trials(deepcopy=False)
-        # A resumed sampler must not repeat the random numbers of the first start.
-        seed = (self.settings.seed + 7919 * len(trials)) % (1 << 31)
-        problem = Problem(self.space, self.objectives, seed, self._predicted_ms(), self.most_ms)
+        problem = Problem(
+            self.space, self.objectives, self.settings.seed, self._predicted_ms(), self.most_ms, before=len(trials)
+        )
         self._study.sampler = SAMPLERS.find(self.settings.sampler)(problem)
         self._adopt_baselines()
         for trial in trials:

@@ -22,7 +22,7 @@ OPS = CategoricalDistribution(("a", "b", "c"))
 
 def counts_of(space, chosen) -> np.ndarray:
     encoder = Encoder(Flat(space), 0)
-    return encoder.encode(chosen, np.zeros((len(chosen), 0)))[:, encoder.layout.part == COUNT]
+    return encoder.columns(chosen)[:, encoder.layout.part == COUNT]
 
 
 def test_counts_say_how_often_each_value_is_taken_wherever():

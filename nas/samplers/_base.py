@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Problem:
     """What a sampler may know before the first trial. The first objective is expensive; the others are fields of `Cost`.
 
-    latency_ms: predicts the one that is not; None where latency is neither an objective nor bounded. most_ms: its bound.
+    seed: the run's, which a resumed run keeps. latency_ms: predicts the one that is not; None where latency is neither an objective nor
+    bounded. most_ms: its bound. before: trials that the study has as the sampler is made.
     """
 
     space: SearchSpace
@@ -27,6 +28,12 @@ class Problem:
     seed: int
     latency_ms: Callable[[Choices], float] | None = None
     most_ms: float | None = None
+    before: int = 0
+
+    @property
+    def stream_seed(self) -> int:
+        """For a sampler that draws from one stream, so that a resumed run does not repeat the numbers of its first start."""
+        return (self.seed + 7919 * self.before) % (1 << 31)
 
 
 Factory: TypeAlias = "Callable[[Problem], optuna.samplers.BaseSampler]"

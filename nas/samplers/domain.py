@@ -1,22 +1,20 @@
 """What can be chosen: the parameters of a study, their ranges, and which of them exist beside which values.
 
 A `Domain` walks its parameters in the order in which they are asked for, and leaves out those that don't exist beside the
-values picked so far. It is declared (a `SearchSpace`, or a mapping of Optuna distributions) or inferred from the trials of a
-define-by-run objective: the union of what they asked for, with conditions learnt from which parameters they had.
+values picked so far. It is declared here, by a `SearchSpace` or a mapping of Optuna distributions; the domain of a
+define-by-run objective is inferred from its trials (`inferred`).
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, TrialState
 
 from nas.knobs import Knob
 from nas.space import SearchSpace
@@ -26,7 +24,6 @@ Key: TypeAlias = frozenset[tuple[str, Any]]
 
 MAX_LEVELS = 64  # integers with more values than that are treated as continuous
 CONTINUOUS = 1 << 40  # stands for the number of values of a float
-LEARN_FROM = 2000  # trials that conditions are learnt from
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,10 @@ class Dimension:
     def of(name: str, distribution: BaseDistribution) -> Dimension:
         """As a foreign study declares it: categories of numbers, and short ranges of integers, may be codes or amounts."""
         if isinstance(distribution, CategoricalDistribution):
-            numbers = all(isinstance(c, (int, float)) and not isinstance(c, bool) for c in distribution.choices)
+            numbers = all(
+                isinstance(c, (int, float)) and not isinstance(c, bool) and abs(c) < math.inf
+                for c in distribution.choices
+            )
             return Dimension(name, distribution, None if numbers and len(distribution.choices) > 2 else False)
         dimension = Dimension(name, distribution, True)
         return Dimension(name, distribution, None) if 2 < dimension.count <= 8 else dimension
@@ -73,12 +73,12 @@ class Dimension:
         return CONTINUOUS if own.step is None else round((own.high - own.low) / own.step) + 1
 
     @cached_property
-    def _index(self) -> dict[Any, int]:
-        return {} if self.values is None else {_hashable(value): k for k, value in enumerate(self.values)}
+    def _index(self) -> dict[Hashable, int]:
+        return {} if self.values is None else {hashable(value): k for k, value in enumerate(self.values)}
 
     def index(self, value: Any) -> int | None:
         """Place among `values`; None for a foreign value."""
-        return self._index.get(_hashable(value))
+        return self._index.get(hashable(value))
 
     def position(self, value: Any) -> float:
         """Where an ordered value stands in [0, 1]: by rank for categories, on the distribution's scale for ranges."""
@@ -147,14 +147,15 @@ class Dimension:
         return math.log(value) if getattr(self.distribution, "log", False) else float(value)
 
 
-def _hashable(value: Any) -> Any:
-    """What tells values apart: True is no 1, and Optuna lets anything be a category."""
-    return (type(value) is bool, value) if value is None or isinstance(value, (int, float, str)) else repr(value)
+def hashable(value: Any) -> Hashable:
+    """What tells values apart: True is no 1, NaN is itself, and Optuna lets anything be a category."""
+    plain = value is None or (isinstance(value, (int, float, str)) and value == value)
+    return (type(value) is bool, value) if plain else repr(value)
 
 
 def key_of(params: Params) -> Key:
     """Equal for equal params, in whatever order."""
-    return frozenset((name, _hashable(value)) for name, value in params.items())
+    return frozenset((name, hashable(value)) for name, value in params.items())
 
 
 Pick: TypeAlias = "Callable[[Dimension], Any]"
@@ -232,139 +233,6 @@ class Flat:
 
     def walk(self, pick: Pick) -> Params:
         return {name: pick(dimension) for name, dimension in self.dimensions.items()}
-
-
-class Inferred:
-    """The union of the parameters of the trials seen, in the order in which they came up, and learnt conditions.
-
-    Of parameters whose range varies, the range is the widest.
-    """
-
-    def __init__(self) -> None:
-        self.dimensions: dict[str, Dimension] = {}
-        self.version = 0  # changes whenever the parameters, their ranges or their conditions do
-        self._rules: dict[str, _Rule] = {}
-        self._trials: list[Params] = []
-
-    def walk(self, pick: Pick) -> Params:
-        params: Params = {}
-        for name, dimension in self.dimensions.items():
-            rule = self._rules.get(name)
-            if rule is None or rule.holds(params, self.dimensions):
-                params[name] = pick(dimension)
-        return params
-
-    def learn(self, trials: Sequence[FrozenTrial]) -> bool:
-        """Take in trials, each once; whether anything changed. Only complete ones say what did not exist."""
-        changed = False
-        for trial in trials:
-            for name, own in trial.distributions.items():
-                known = self.dimensions.get(name)
-                union = own if known is None else _union(known.distribution, own)
-                if known is None or union != known.distribution:
-                    self.dimensions[name] = Dimension.of(name, union)
-                    changed = True
-        whole = [dict(trial.params) for trial in trials if trial.state == TrialState.COMPLETE]
-        self._trials += whole
-        del self._trials[:-LEARN_FROM]
-        if changed or any(self.walk(_pick_from(params)).keys() != params.keys() for params in whole):
-            self._rules = {name: rule for name in self.dimensions if (rule := self._rule(name)) is not None}
-            changed = True
-        self.version += changed
-        return changed
-
-    def _rule(self, name: str) -> _Rule | None:
-        labels = [name in params for params in self._trials]
-        if all(labels):
-            return None
-        before = list(itertools.takewhile(lambda other: other != name, self.dimensions))
-        return _grow(self._trials, labels, [self.dimensions[other] for other in before])
-
-
-def _pick_from(params: Params) -> Pick:
-    return lambda dimension: params.get(dimension.name)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """A decision tree for whether a parameter exists: a leaf says so; a node asks one other parameter.
-
-    `branches` are by the value's index, -1 where that parameter doesn't exist itself; by its side of `threshold` if given.
-    """
-
-    exists: bool
-    name: str = ""
-    threshold: float | None = None
-    branches: Mapping[int, _Rule] | None = None
-
-    def holds(self, params: Params, dimensions: Mapping[str, Dimension]) -> bool:
-        if self.branches is None:
-            return self.exists
-        branch = self.branches.get(_side(params, dimensions[self.name], self.threshold))
-        return self.exists if branch is None else branch.holds(params, dimensions)
-
-
-def _side(params: Params, dimension: Dimension, threshold: float | None) -> int:
-    if dimension.name not in params:
-        return -1
-    value = params[dimension.name]
-    if threshold is not None:
-        return -1 if value is None else int(dimension.position(value) > threshold)  # None: asked for, but not known
-    index = dimension.index(value)
-    return -2 if index is None else index
-
-
-def _grow(trials: list[Params], labels: list[bool], dimensions: list[Dimension], depth: int = 4) -> _Rule:
-    """The split that leaves the least impurity, the earliest parameter of equals, and so on in its branches."""
-    exists = 2 * sum(labels) >= len(labels)
-    if depth == 0 or all(labels) or not any(labels):
-        return _Rule(exists)
-    best: tuple[float, Dimension, float | None] | None = None
-    for dimension in dimensions:
-        for threshold in _thresholds(trials, dimension):
-            sides: dict[int, list[int]] = {}
-            for params, label in zip(trials, labels, strict=True):
-                tally = sides.setdefault(_side(params, dimension, threshold), [0, 0])
-                tally[label] += 1
-            if len(sides) < 2:
-                continue
-            impurity = sum(no * yes / (no + yes) for no, yes in sides.values()) + 0.01 * len(sides)
-            if best is None or impurity < best[0] - 1e-9:
-                best = impurity, dimension, threshold
-    if best is None:
-        return _Rule(exists)
-    _, dimension, threshold = best
-    parts: dict[int, tuple[list[Params], list[bool]]] = {}
-    for params, label in zip(trials, labels, strict=True):
-        rows = parts.setdefault(_side(params, dimension, threshold), ([], []))
-        rows[0].append(params)
-        rows[1].append(label)
-    rest = [other for other in dimensions if other is not dimension or threshold is not None]
-    branches = {side: _grow(*rows, rest, depth - 1) for side, rows in parts.items()}
-    return _Rule(exists, dimension.name, threshold, branches)
-
-
-def _thresholds(trials: list[Params], dimension: Dimension) -> list[float | None]:
-    """None for a split by value, positions in the middle between neighbouring values for one by order."""
-    found: list[float | None] = [None] if dimension.values is not None and dimension.ordered is not True else []
-    if dimension.ordered is not False:
-        here = sorted({dimension.position(p[dimension.name]) for p in trials if dimension.name in p})
-        between = [(a + b) / 2 for a, b in itertools.pairwise(here)]
-        found += between[:: max(1, len(between) // 16)] or [0.5]
-    return found
-
-
-def _union(one: BaseDistribution, other: BaseDistribution) -> BaseDistribution:
-    """The widest of two ranges of one parameter; the later one where they can't be joined."""
-    if one == other or type(one) is not type(other) or isinstance(one, CategoricalDistribution):
-        return other
-    if isinstance(one, IntDistribution) and isinstance(other, IntDistribution):
-        low, high = min(one.low, other.low), max(one.high, other.high)
-        step = math.gcd(one.step, other.step, abs(one.low - other.low)) or 1
-        return IntDistribution(low, high, log=other.log, step=1 if other.log else step)
-    assert isinstance(one, FloatDistribution) and isinstance(other, FloatDistribution)
-    step_of_both = other.step if one.step == other.step and one.low == other.low else None
-    return FloatDistribution(min(one.low, other.low), max(one.high, other.high), log=other.log, step=step_of_both)
 
 
 def _of_knob(knob: Knob) -> BaseDistribution:

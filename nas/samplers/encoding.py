@@ -22,16 +22,21 @@ from nas.samplers.domain import Dimension, Domain, Params
 from nas.samplers.process import CHOICE, COUNT, FEATURE, Floats, Layout
 
 _HALF = 0.5**0.5  # two different one-hot rows are at a squared distance of 1
+_GRID = 2.0**32  # positions are multiples of its inverse
 
 
 class Encoder:
-    """Columns for the choices of a domain, then `features` columns of exact numbers, then counts."""
+    """Columns for the choices of a domain, then counts, then `features` columns of exact numbers.
+
+    The first two are exact to the last bit: equal params have equal columns, in whatever company they were encoded.
+    """
 
     def __init__(self, domain: Domain, features: int) -> None:
         self._blocks: list[
             tuple[str, Dimension, int, int, bool]
         ] = []  # name, dimension, first column, levels, position
         group: list[int] = []
+        heights: list[float] = []  # of what is there, in each column of choices
         groups = 0
         for name, dimension in domain.dimensions.items():
             if dimension.count < 2 and dimension.values is not None:
@@ -42,49 +47,56 @@ class Encoder:
             if levels:
                 group += [groups] * levels
                 groups += 1
+            heights += [_HALF] * levels
             if position:
                 group += [groups] * 2  # the position, and whether there is one
                 groups += 1
-        self._choices = len(group)
-        self._weigh, self._offset = self._families()
-        self.width = self._choices + features + len(self._offset)
-        part = [CHOICE] * self._choices + [FEATURE] * features + [COUNT] * len(self._offset)
-        group += [*range(groups, groups + features), *[-1] * len(self._offset)]
+                heights += [1.0, _HALF]
+        self._choices, self._height = len(group), np.array(heights)
+        self._members, self._unit, self._offset = self._families()
+        counts = len(self._unit)
+        self.width = self._choices + counts + features
+        part = [CHOICE] * self._choices + [COUNT] * counts + [FEATURE] * features
+        group += [*[-1] * counts, *range(groups, groups + features)]
         self.layout = Layout(np.array(group, dtype=np.intp), np.array(part, dtype=np.intp))
 
-    def _families(self) -> tuple[Floats, Floats]:
-        """Counts are choices @ weigh + offset: (columns of choices, counts), (counts,)."""
+    def _families(self) -> tuple[Floats, Floats, Floats]:
+        """Counts are (amounts @ members) * unit + offset: (columns of choices, counts) of 0 and 1, (counts,), (counts,)."""
         families: dict[tuple[Any, ...], list[tuple[int, int, bool]]] = {}
         for _, dimension, column, levels, position in self._blocks:
             if dimension.values is not None:
                 alike = (dimension.values, dimension.ordered, dimension.distribution)
                 families.setdefault(alike, []).append((column, levels, position))
-        weigh, offset = [np.zeros((self._choices, 0))], [np.zeros(0)]
-        for members in families.values():
-            n, (_, levels, position) = len(members), members[0]
+        members, units, offsets = [np.zeros((self._choices, 0))], [np.zeros(0)], [np.zeros(0)]
+        for family in families.values():
+            n, (_, levels, position) = len(family), family[0]
             if n < 2:
                 continue
-            own, shift = np.zeros((self._choices, levels + position)), np.zeros(levels + position)
+            own, unit = np.zeros((self._choices, levels + position)), np.zeros(levels + position)
             if levels:
-                unit = levels / (n * (levels - 1)) ** 0.5  # a level's count is binomial, of n at 1 / levels
-                for column, _, _ in members:
-                    own[np.arange(column, column + levels), np.arange(levels)] = unit / _HALF
-                shift[:levels] = -unit * n / levels
+                for column, _, _ in family:
+                    own[np.arange(column, column + levels), np.arange(levels)] = 1.0
+                unit[:levels] = levels / (n * (levels - 1)) ** 0.5  # a level's count is binomial, of n at 1 / levels
             if position:
-                unit = (12 / n) ** 0.5
-                own[[column + levels for column, _, _ in members], levels] = unit
-                shift[levels] = -unit * n / 2
-            weigh.append(own)
-            offset.append(shift)
-        return np.hstack(weigh), np.concatenate(offset)
+                own[[column + levels for column, _, _ in family], levels] = 1.0
+                unit[levels] = (12 / n) ** 0.5
+            members.append(own)
+            units.append(unit)
+            offsets.append(-unit * np.array([n / (levels or 1)] * levels + [n / 2] * position))
+        return np.hstack(members), np.concatenate(units), np.concatenate(offsets)
 
-    def encode(self, params: Sequence[Params], features: Floats) -> Floats:
-        """(n, width). features: (n, f), scaled already."""
-        choices = self.choices(params)
-        return np.hstack([choices, features, choices @ self._weigh + self._offset])
+    def columns(self, params: Sequence[Params]) -> Floats:
+        """Choices and counts, (n, width - features)."""
+        amounts = self._amounts(params)
+        # Sums of a few multiples of 2^-32 are exact, whatever the order in which they are added.
+        return np.hstack([amounts * self._height, (amounts @ self._members) * self._unit + self._offset])
 
     def choices(self, params: Sequence[Params]) -> Floats:
         """The columns of choices alone."""
+        return np.asarray(self._amounts(params) * self._height)
+
+    def _amounts(self, params: Sequence[Params]) -> Floats:
+        """Choices with 1 for what is there, (n, columns of choices)."""
         rows = np.zeros((len(params), self._choices))
         for row, chosen in zip(rows, params, strict=True):
             for name, dimension, column, levels, position in self._blocks:
@@ -92,11 +104,11 @@ class Encoder:
                 if levels and exists:
                     index = dimension.index(chosen[name])
                     if index is not None:
-                        row[column + index] = _HALF
+                        row[column + index] = 1.0
                 if position:
                     at = column + levels
-                    row[at] = dimension.position(chosen[name]) if exists else 0.5
-                    row[at + 1] = _HALF if exists else 0.0
+                    row[at] = round(dimension.position(chosen[name]) * _GRID) / _GRID if exists else 0.5
+                    row[at + 1] = float(exists)
         return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -10,8 +11,11 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.samplers.domain import Domain, Inferred, Key, Params, key_of
+from nas.samplers.domain import Domain, Key, Params, key_of
+from nas.samplers.inferred import Inferred
 from nas.samplers.oracle import Oracle
+
+PROPOSED = "known_cost:proposed"  # system attribute: what a trial was given, which it may not have asked for yet
 
 Curve: TypeAlias = "Callable[[FrozenTrial], Mapping[float, float]]"
 """Of a finished trial: values of the first objective by the fidelity, in (0, 1), at which they were reached."""
@@ -21,13 +25,16 @@ Curve: TypeAlias = "Callable[[FrozenTrial], Mapping[float, float]]"
 class Observation:
     """A complete trial: quality is the first objective, negated if it is minimised; costs are the others as measured.
 
-    curve: what the quality was at earlier fidelities, where the caller says.
+    feasible: whether the trial kept the constraints that it recorded (`Trial.set_constraint`). curve: what the quality was at earlier
+    fidelities, where the caller says.
     """
 
+    number: int
     params: Params
     identity: Hashable
     quality: float
     costs: tuple[float, ...]
+    feasible: bool = True
     curve: Mapping[float, float] = field(default_factory=dict)
 
 
@@ -35,31 +42,28 @@ class Observation:
 class Stopped:
     """A pruned trial: the quality at the fidelity that it reached, which is no final one."""
 
+    number: int
     params: Params
     fidelity: float
     quality: float
 
 
 class History:
-    """Trials of one study, each finished one read once. `update` before use."""
+    """Trials of one study, each finished one read once. `update` before use.
+
+    A function of the trials as the storage has them, in whatever order they finished.
+    """
 
     def __init__(self, declared: Domain | None, oracle: Oracle, sign: float, curve: Curve | None = None) -> None:
         self.domain: Domain = declared or Inferred()
-        self.observations: list[Observation] = []
+        self.observations: list[Observation] = []  # by number, as the stopped ones
         self.stopped: list[Stopped] = []
+        self.running: list[int] = []  # numbers of all trials that run, rising
         self.keys: set[Key] = set()  # of the params of all observations
         self.seen: set[Hashable] = set()  # identities of all that ever got params, whatever became of them
         self.pending: dict[int, Params] = {}  # running trials by number
         self._oracle, self._sign, self._curve = oracle, sign, curve
         self._finished: set[int] = set()
-        self._proposed: dict[int, Params] = {}
-
-    def propose(self, number: int, params: Params) -> None:
-        """Remember what a running trial was given, which may not have asked for all of it yet."""
-        self._proposed[number] = self.pending[number] = params
-
-    def proposed(self, number: int) -> Params:
-        return self._proposed.get(number, {})
 
     def update(self, study: Study, current: int) -> bool:
         """Read the trials, but for the `current` one; whether the domain has changed."""
@@ -69,16 +73,16 @@ class History:
         changed = isinstance(self.domain, Inferred) and self.domain.learn([*fresh, *running])
         for trial in fresh:
             self._take(trial)
+        self.running = [trial.number for trial in running]
         self.pending = {}
         for trial in running:
-            params = {**self._proposed.get(trial.number, {}), **trial.params}
+            params = {**trial.system_attrs.get(PROPOSED, {}), **trial.params}
             if params:
                 self.pending[trial.number] = params
         return changed
 
     def _take(self, trial: FrozenTrial) -> None:
         self._finished.add(trial.number)
-        self._proposed.pop(trial.number, None)
         if not trial.params:
             return
         params = dict(trial.params)
@@ -87,11 +91,14 @@ class History:
         curve = self._curve_of(trial)
         if trial.state == TrialState.PRUNED and curve:
             reached = max(curve)
-            self.stopped.append(Stopped(params, reached, curve[reached]))
+            bisect.insort(self.stopped, Stopped(trial.number, params, reached, curve[reached]), key=number_of)
         if trial.state == TrialState.COMPLETE and trial.values and np.isfinite(trial.values).all():
             self.keys.add(key_of(params))
             quality = self._sign * trial.values[0]
-            self.observations.append(Observation(params, identity, quality, tuple(trial.values[1:]), curve))
+            feasible = all(value <= 0.0 for value in trial.constraints.values())
+            costs = tuple(trial.values[1:])
+            own = Observation(trial.number, params, identity, quality, costs, feasible, curve)
+            bisect.insort(self.observations, own, key=number_of)
 
     def _curve_of(self, trial: FrozenTrial) -> dict[float, float]:
         """Qualities by fidelity, the finite ones."""
@@ -99,6 +106,10 @@ class History:
             return {}
         found = {round(float(at), 6): self._sign * float(value) for at, value in self._curve(trial).items()}
         return {at: value for at, value in found.items() if np.isfinite(value)}
+
+
+def number_of(own: Observation | Stopped) -> int:
+    return own.number
 
 
 def distinct(observations: Sequence[Observation]) -> list[int]:

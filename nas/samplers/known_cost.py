@@ -21,7 +21,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from nas.samplers.domain import Declared, Domain, Flat, Params, completed
-from nas.samplers.history import Curve, History
+from nas.samplers.history import PROPOSED, Curve, History
 from nas.samplers.oracle import Oracle
 from nas.samplers.search import Method, Search
 from nas.space import SearchSpace
@@ -34,7 +34,9 @@ class KnownCostSampler(BaseSampler):
     ratio, negative ones by difference; a candidate of NaN or infinite cost is never proposed; KeyError says that these
     params are too few to tell. feasible(params) -> whether a candidate may be proposed at all.
 
-    seed: equal seeds and equal histories give equal proposals.
+    seed: a proposal is a function of the seed, the trial's number and the study's trials as its storage has them, also in another
+    process, after unpickling, and in whatever order trials finished; on one machine and with one set of libraries, since others
+    may round differently. Drawn at random if None, and kept by copies.
     space: a `SearchSpace`, or Optuna distributions by name that all exist always; inferred from the trials if not given.
     identity(params) -> what equal candidates have in common (a digest), so that none is proposed twice under two names.
     features(params) -> further exact numbers of a candidate that its quality may depend on.
@@ -72,7 +74,6 @@ class KnownCostSampler(BaseSampler):
         )
         self._measured, self._curve = tuple(sorted(measured)), curve
         self._method = Method(startup, exploration, cost_features, mutation, acquisition)
-        self._independent = RandomSampler(seed=self._seed)
         self._lock = threading.RLock()
         # The storage itself, not its id(), which the next study's may have once this one's is gone.
         self._study: tuple[BaseStorage, int] | None = None
@@ -94,11 +95,12 @@ class KnownCostSampler(BaseSampler):
             return {}
         with self._lock:
             history, search = self._of(study)
-            history.pending.pop(trial.number, None)
+            history.update(study, trial.number)
             rng = random.Random(f"{self._seed}:{trial.number}")
             fixed = trial.system_attrs.get("fixed_params")
-            params = completed(history.domain, fixed, rng) if fixed else search.propose(rng)
-            history.propose(trial.number, params)
+            params = completed(history.domain, fixed, rng) if fixed else search.propose(trial.number, rng)
+            # The next proposals keep away from it, also those of other processes, before it has asked for all of this.
+            study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, params)
             # Another thread may have learnt of parameters since this trial's space was inferred.
             return {name: value for name, value in params.items() if name in search_space}
 
@@ -106,11 +108,11 @@ class KnownCostSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """A parameter that was not known when the trial was begun: at random."""
-        return self._independent.sample_independent(study, trial, param_name, param_distribution)
+        own = RandomSampler(seed=random.Random(f"{self._seed}:{trial.number}:{param_name}").getrandbits(32))
+        return own.sample_independent(study, trial, param_name, param_distribution)
 
     def reseed_rng(self) -> None:
-        """Proposals are seeded by trial, which makes them different between workers as they are."""
-        self._independent.reseed_rng()
+        """Nothing: proposals are seeded by the trial's number, which no other worker of the study has."""
 
     def __getstate__(self) -> dict[str, Any]:
         # What a study has taught is read from it again.
@@ -126,13 +128,11 @@ class KnownCostSampler(BaseSampler):
         """What is remembered of this study; begun anew if it is another one than before."""
         known = self._study is not None and self._study[0] is study._storage and self._study[1] == study._study_id
         if self._history is None or self._search is None or not known:
-            if self._study is not None:
-                self._independent = RandomSampler(seed=self._seed)
             self._study = study._storage, study._study_id
             sign = _check(study.directions, self._measured)
             exact = [k for k in range(1, len(study.directions)) if k not in self._measured]
             self._history = History(self._declared, self._oracle, sign, self._curve)
-            self._search = Search(self._history, self._oracle, exact, list(self._measured), self._method)
+            self._search = Search(self._history, self._oracle, exact, list(self._measured), self._method, self._seed)
         return self._history, self._search
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,9 @@ class Oracle:
         self._identities: dict[Key, Hashable] = {}
         self._warned: set[str] = set()
         self._width: int | None = None  # of the features
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_facts": {}, "_identities": {}}  # a memory that a copy can do without
 
     def facts(self, params: Params, count: int) -> Facts:
         """count: of the costs that there must be."""

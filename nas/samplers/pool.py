@@ -11,13 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.samplers.candidates import offspring, randoms
-from nas.samplers.domain import Inferred, Params, enumerate_all
+from nas.samplers.domain import Params, enumerate_all
 from nas.samplers.encoding import Axes
-from nas.samplers.history import History
+from nas.samplers.history import History, Observation
+from nas.samplers.inferred import Inferred
 from nas.samplers.oracle import Facts, Oracle
 from nas.samplers.process import Floats
 
-SIZE, FRESH = 256, 16  # candidates that are kept, and how many random ones join them at each proposal
+SIZE, FRESH = 256, 16  # candidates that are kept, and how many random ones join them with each trial
+BLOCKS = 256  # trials whose random candidates are looked through for so many that may be proposed
 ENUMERATED = 1024  # domains of at most so many candidates are looked at as a whole
 NEAR = 32  # candidates of about one cost, of which the start takes the most different
 RESCUES, ENOUGH = 16, 32  # rounds of looking for feasible candidates, until there are so many
@@ -26,52 +28,88 @@ CLIMBS, CLIMBERS = 6, 8  # steps towards the extremes of each cost, and children
 
 @dataclass(slots=True)
 class Candidate:
-    """row: the model's inputs, once they were asked for."""
+    """columns: the encoder's, once they were asked for."""
 
     params: Params
     facts: Facts
-    row: Floats | None = None
+    columns: Floats | None = None
 
 
 class Pool:
     """Candidates of a history's domain that may be proposed. `refresh` before use.
 
-    axes: of the `exact` costs, from the candidates at the time when the domain became known; None while no costs are. extra:
-    the same of the caller's further features.
+    A function of the seed, the trial's number and the history: each trial brings random candidates of its own, to which those of
+    the trials before it are added.
+    axes: of the `exact` costs, from the first candidates of the domain; None while no costs are known. extra: the same of the
+    caller's further features.
     """
 
-    def __init__(self, history: History, oracle: Oracle, exact: int) -> None:
-        self._history, self._oracle, self._exact = history, oracle, exact
+    def __init__(self, history: History, oracle: Oracle, exact: int, seed: int) -> None:
+        self._history, self._oracle, self._exact, self._seed = history, oracle, exact, seed
         self._version = -1
         self._warned = False
+        self._drawn: list[Candidate] = []  # of the domain, before any trial
+        self._base: list[Candidate] = []  # the same, with more where there were too few, and the extremes
+        self._parents: list[int] = []  # numbers of the trials that those descend from
+        self._blocks: dict[int, list[Candidate]] = {}  # those that joined with a trial
         self.whole = False  # whether the pool is all that there is
         self.members: list[Candidate] = []
         self.axes: Axes | None = None
         self.extra: Axes | None = None
 
-    def refresh(self, rng: random.Random) -> bool:
-        """A few new candidates; all new if the domain has changed. Whether it has."""
+    def refresh(self, number: int) -> bool:
+        """The candidates for the trial of this number; whether the axes are others than before."""
         domain = self._history.domain
         version = domain.version if isinstance(domain, Inferred) else 0
-        if version == self._version:
-            if not self.whole:
-                self.members = (self.members + self.allowed(randoms(domain, FRESH, rng)))[-SIZE:]
-            return False
-        self._version = version
-        everything = enumerate_all(domain, ENUMERATED)
-        self.whole = everything is not None
-        if everything is not None:
-            self.members = self.allowed(everything)
-        else:
-            self.members = self._rescued(self.allowed(randoms(domain, SIZE, rng)), rng)
-            self.members += self._extremes(rng)
-        known = [own.facts for own in priced(self.members)]
+        changed = version != self._version
+        if changed:
+            self._version, self._blocks = version, {}
+            everything = enumerate_all(domain, ENUMERATED)
+            self.whole = everything is not None
+            self._drawn = self.allowed(randoms(domain, SIZE, self._rng("base")) if everything is None else everything)
+        parents = self._rescuers()
+        numbers = [own.number for own in parents]
+        if changed or numbers != self._parents:
+            changed, self._parents = True, numbers
+            self._set_base([own.params for own in parents])
+        self.members = self._base if self.whole else [*self._base, *self._recent(number)][-SIZE:]
+        return changed
+
+    def _rng(self, purpose: str | int) -> random.Random:
+        return random.Random(f"{self._seed}:pool:{purpose}")
+
+    def _set_base(self, parents: list[Params]) -> None:
+        self._base = self._drawn
+        if not self.whole:
+            rng = self._rng("more")
+            self._base = self._rescued(parents, rng)
+            self._base = self._base + self._extremes(rng)
+        known = [own.facts for own in priced(self._base)]
         self.axes = self.extra = None
         if known:
             self.axes = Axes.of(np.array([facts.costs for facts in known]).reshape(len(known), -1))
             if known[0].features.size:
                 self.extra = Axes.of(np.array([facts.features for facts in known]))
-        return True
+
+    def _recent(self, number: int) -> list[Candidate]:
+        """Random candidates of this trial and of those before it."""
+        found: list[list[Candidate]] = []
+        for own in range(number, max(number - BLOCKS, -1), -1):
+            if own not in self._blocks:
+                self._blocks[own] = self.allowed(randoms(self._history.domain, FRESH, self._rng(own)))
+            found.append(self._blocks[own])
+            if sum(map(len, found)) >= SIZE:
+                break
+        oldest = number - 2 * len(found)
+        self._blocks = {own: block for own, block in self._blocks.items() if own > oldest}
+        return [own for block in reversed(found) for own in block]
+
+    def _rescuers(self) -> list[Observation]:
+        """Observations from which more candidates descend where hardly a random one may be proposed: the first 1, 2, 4 ..."""
+        observations = self._history.observations
+        if self.whole or len(self._drawn) >= ENOUGH or not observations:
+            return []
+        return observations[: min(ENOUGH, 1 << (len(observations).bit_length() - 1))]
 
     def allowed(self, params: Sequence[Params]) -> list[Candidate]:
         """Those that may be proposed."""
@@ -121,13 +159,13 @@ class Pool:
         assert self.axes is not None
         return self.axes.place(np.array([own.facts.costs for own in candidates]).reshape(len(candidates), -1))
 
-    def _rescued(self, found: list[Candidate], rng: random.Random) -> list[Candidate]:
-        """Where hardly anything random may be proposed: more draws, and children of what was found or observed."""
-        domain = self._history.domain
+    def _rescued(self, observed: list[Params], rng: random.Random) -> list[Candidate]:
+        """Where hardly anything random may be proposed: more draws, and children of what was drawn or observed."""
+        domain, found = self._history.domain, list(self._drawn)
         for _ in range(RESCUES):
             if len(found) >= ENOUGH:
                 break
-            parents = [own.params for own in found] + [own.params for own in self._history.observations[-ENOUGH:]]
+            parents = [own.params for own in found] + observed
             found += self.allowed(offspring(domain, parents, SIZE // 2, rng) + randoms(domain, SIZE // 2, rng))
         return found
 
@@ -141,7 +179,7 @@ class Pool:
                     assert own.facts.costs is not None
                     return sign * float(own.facts.costs[axis])
 
-                best = sorted(priced(self.members), key=height)[-2:]
+                best = sorted(priced(self._base), key=height)[-2:]
                 for _ in range(CLIMBS):
                     best += self.children([own.params for own in best], CLIMBERS, rng)
                     best = sorted(best, key=height)[-2:]

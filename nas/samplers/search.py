@@ -7,21 +7,19 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.pareto import front as pareto_front
 from nas.samplers.candidates import randoms
 from nas.samplers.domain import Key, Params
-from nas.samplers.encoding import Axes, Encoder, warped
-from nas.samplers.history import History, Observation, distinct
+from nas.samplers.encoding import warped
+from nas.samplers.history import History, distinct
 from nas.samplers.improvement import Cells, Worth, cells, ehvi, ei
+from nas.samplers.models import LEAST, Model, Models
 from nas.samplers.oracle import Oracle
-from nas.samplers.partial import expected
 from nas.samplers.pool import Candidate, Pool, priced
-from nas.samplers.process import EXACT, FIT, INDUCING, Floats, Kernel, Posterior, View, squared_distances
+from nas.samplers.process import Floats, View, squared_distances
 
 CHILDREN, GRANDCHILDREN = 240, 80  # of the front, and of the best of those
-LEAST = 4  # observations below which nothing is modelled
 FANTASIES = 8  # draws of what the running trials will give, and of measured costs
 MOST_PENDING = 128  # running trials that are filled in; of a study that was left with more, the latest
 FLOOR = 0.1  # quantile of random candidates' qualities, below which nothing counts as an improvement
@@ -48,27 +46,10 @@ class Method:
     def __post_init__(self) -> None:
         if self.acquisition not in ("ehvi", "ei"):
             raise ValueError(f"acquisition {self.acquisition!r}: known are ehvi and ei")
+        if self.startup is not None and self.startup < 0:
+            raise ValueError(f"startup {self.startup}: a number of trials, 0 or more")
         if not 0 <= self.exploration <= 1:
             raise ValueError(f"exploration {self.exploration}: a share from 0 to 1")
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A process of one objective and the unit of its targets: (value - centre) / spread."""
-
-    process: Posterior
-    centre: float
-    spread: float
-
-
-@dataclass(frozen=True, slots=True)
-class Blurred:
-    """Observations of more than the usual noise: inputs (m, p), costs on their axes (m, k), values and variances (m,)."""
-
-    inputs: Floats
-    placed: Floats
-    value: Floats
-    variance: Floats
 
 
 class Search:
@@ -81,23 +62,22 @@ class Search:
         exact: Sequence[int],
         measured: Sequence[int],
         method: Method,
+        seed: int,
     ) -> None:
         self._history, self._oracle = history, oracle
         self._exact, self._measured = list(exact), list(measured)
         self._method = method
-        self._pool = Pool(history, oracle, len(self._exact))
-        self._encoder: Encoder | None = None
-        self._rows: Floats = np.zeros((0, 0))
-        self._theta: dict[int, Floats] = {}  # hyperparameters by objective
-        self._fitted_at: dict[int, int] = {}
+        self._pool = Pool(history, oracle, len(self._exact), seed)
+        self._known: Models | None = None
 
-    def propose(self, rng: random.Random) -> Params:
-        """A candidate, whole. Deterministic given the history, the proposals before it and `rng`."""
-        if self._pool.refresh(rng):
-            width = len(self._exact) + (0 if self._pool.extra is None else len(self._pool.extra.kind))
-            self._encoder = Encoder(self._history.domain, width if self._method.cost_features else 0)
-            self._rows = np.zeros((0, self._encoder.width))
-            self._theta, self._fitted_at = {}, {}
+    def propose(self, number: int, rng: random.Random) -> Params:
+        """A candidate for the trial of this number, whole: a function of the seed, the number, the history and `rng`.
+
+        What is kept from one proposal to the next saves time alone.
+        """
+        if self._pool.refresh(number):
+            features = self._method.cost_features
+            self._known = Models(self._history, self._oracle, self._pool, self._exact, cost_features=features)
         taken = self._history.seen | {self._oracle.identity(own) for own in self._history.pending.values()}
         begun = len(self._history.seen) + len(self._history.pending)
         starting = len(self._history.observations) < LEAST or begun < self._initial
@@ -107,16 +87,20 @@ class Search:
 
     def _apart(self, candidates: list[Candidate]) -> Floats:
         """Squared distance, by choices, to the nearest of those begun last, (n,)."""
-        assert self._encoder is not None
-        history = self._history
+        history, encoder = self._history, self._models.encoder
         last = [own.params for own in history.observations[-RECENT:]] + [
             own.params for own in history.stopped[-RECENT:]
         ]
         begun = [*last, *list(history.pending.values())[-MOST_PENDING:]]
         if not begun:
             return np.zeros(len(candidates))
-        rows = self._encoder.choices([own.params for own in candidates])
-        return np.asarray(squared_distances(rows, self._encoder.choices(begun)).min(axis=1))
+        rows = encoder.choices([own.params for own in candidates])
+        return np.asarray(squared_distances(rows, encoder.choices(begun)).min(axis=1))
+
+    @property
+    def _models(self) -> Models:
+        assert self._known is not None
+        return self._known
 
     @property
     def _initial(self) -> int:
@@ -127,28 +111,29 @@ class Search:
 
     def _modelled(self, taken: set[Hashable], rng: random.Random) -> Params | None:
         observations = self._history.observations
-        inputs, placed = self._observed()
+        self._models.update()
+        model, others = self._models.model(0), [self._models.model(place) for place in self._measured]
         raw = np.array([own.quality for own in observations])
-        targets = warped(raw, raw)
-        model = self._model(0, inputs, targets, placed, self._blurred(targets))
-        worth = Worth.of((targets - model.centre) / model.spread, raw)
+        worth = Worth.of((warped(raw, raw) - model.centre) / model.spread, raw)
         floor = self._floor(model, worth)
-        firsts = np.array(distinct(observations))
-        quality, costs = model.process.fitted[firsts], placed[firsts]
+        firsts = np.array([k for k in distinct(observations) if observations[k].feasible], dtype=np.intp)
         assert self._pool.axes is not None
-        reference = self._pool.axes.reference
-        others = [self._measured_model(place, inputs, placed) for place in self._measured]
+        quality, costs, reference = (
+            model.process.fitted[firsts],
+            self._models.placed()[firsts],
+            self._pool.axes.reference,
+        )
         for other in others:
             fitted = other.process.fitted
             costs = np.column_stack([costs, fitted[firsts]])
-            first = fitted[: self._initial]
+            first = fitted[: max(self._initial, LEAST)]
             reference = np.append(reference, first.max() + 0.1 * (np.ptp(first) or 1.0))
         on_front = pareto_front(np.column_stack([quality, costs]), ["maximize"] + ["minimize"] * costs.shape[1])
         parents = [observations[k].params for k in firsts[on_front].tolist()]
         scenes = self._scenes(model, others, quality, costs, reference, floor, rng)
 
         def score(candidates: list[Candidate]) -> Floats:
-            rows = self._encode(candidates)
+            rows = self._models.encode(candidates)
             views = [other.process.at(rows) for other in others]
             volume = self._method.acquisition == "ehvi"
             placed = self._pool.placed(candidates)
@@ -180,7 +165,7 @@ class Search:
 
         The fence is for candidates that learn nothing: a handful of them, and the improvement on them would be all that counts.
         """
-        view = model.process.at(self._encode(priced(self._pool.members)))
+        view = model.process.at(self._models.encode(priced(self._pool.members)))
         draws = view.mean + np.sqrt(view.variance) * np.random.default_rng(0).standard_normal(len(view.mean))
         tenth, quarter, most = np.quantile(worth.of_scale(draws), [FLOOR, 0.25, 0.75]).tolist()
         return worth.to_scale(max(tenth, quarter - FENCE * (most - quarter)))
@@ -189,88 +174,6 @@ class Search:
         if self._method.mutation:
             return self._pool.children(parents, count, rng)
         return priced(self._pool.allowed(randoms(self._history.domain, count, rng)))
-
-    def _model(
-        self, objective: int, inputs: Floats, values: Floats, placed: Floats, more: Blurred | None = None
-    ) -> Model:
-        """The model of one objective, its hyperparameters refitted whenever there is a tenth more to learn from."""
-        assert self._encoder is not None
-        centre, spread = float(values.mean()), float(values.std())
-        spread = spread if spread > 1e-12 else 1.0
-        blur = None
-        if more is not None:
-            inputs, placed = np.vstack([inputs, more.inputs]), np.vstack([placed, more.placed])
-            blur = np.concatenate([np.zeros(len(values)), more.variance / spread**2])
-            values = np.concatenate([values, more.value])
-        targets = (values - centre) / spread
-        kernel, n = Kernel(self._encoder.layout), len(values)
-        if objective not in self._theta or n >= self._fitted_at[objective] + max(1, self._fitted_at[objective] // 10):
-            rows = _telling(targets, placed, FIT)
-            self._theta[objective] = kernel.fit(
-                inputs[rows], targets[rows], self._theta.get(objective), None if blur is None else blur[rows]
-            )
-            self._fitted_at[objective] = n
-        inducing = None if n <= EXACT else inputs[_telling(targets, placed, INDUCING)]
-        return Model(Posterior(kernel, self._theta[objective], inputs, targets, inducing, blur), centre, spread)
-
-    def _blurred(self, finals: Floats) -> Blurred | None:
-        """What stopped trials say, as observations with a noise of their own."""
-        stopped = self._history.stopped
-        if not stopped:
-            return None
-        curves = [own.curve for own in self._history.observations]
-        value, variance = expected(finals, curves, [(own.fidelity, own.quality) for own in stopped])
-        told = [Candidate(own.params, self._oracle.facts(own.params, len(self._exact))) for own in stopped]
-        kept = [k for k, own in enumerate(told) if np.isfinite(value[k]) and own.facts.costs is not None]
-        if not kept:
-            return None
-        candidates = [told[k] for k in kept]
-        return Blurred(self._encode(candidates), self._pool.placed(candidates), value[kept], variance[kept])
-
-    def _measured_model(self, place: int, inputs: Floats, placed: Floats) -> Model:
-        """A cost that has to be measured, on its axis, modelled like the quality."""
-        values = np.array([[own.costs[place - 1]] for own in self._history.observations])
-        return self._model(place, inputs, Axes.of(values).place(values)[:, 0], -placed)
-
-    # -- rows for the model ------------------------------------------------------------------------------------------
-
-    def _observed(self) -> tuple[Floats, Floats]:
-        """Inputs and exact costs on their axes, of all observations; the inputs of the earlier ones are kept."""
-        assert self._pool.axes is not None and self._encoder is not None
-        observations = self._history.observations
-        costs = np.array([[own.costs[k - 1] for k in self._exact] for own in observations])
-        placed = self._pool.axes.place(costs.reshape(len(observations), -1))
-        fresh = observations[len(self._rows) :]
-        if fresh:
-            extra = self._pool.extra
-            more = None if extra is None else np.array([self._features(own, extra) for own in fresh])
-            features = self._scaled(placed[len(self._rows) :], more)
-            self._rows = np.vstack([self._rows, self._encoder.encode([own.params for own in fresh], features)])
-        return self._rows, placed
-
-    def _features(self, own: Observation, extra: Axes) -> Floats:
-        found = self._oracle.facts(own.params, len(self._exact)).features
-        return found if found.size == len(extra.kind) and np.isfinite(found).all() else extra.middle
-
-    def _encode(self, candidates: Sequence[Candidate]) -> Floats:
-        assert self._pool.axes is not None and self._encoder is not None
-        fresh = [own for own in candidates if own.row is None]
-        if fresh:
-            more = None if self._pool.extra is None else np.array([own.facts.features for own in fresh])
-            features = self._scaled(self._pool.placed(fresh), more)
-            for own, row in zip(fresh, self._encoder.encode([own.params for own in fresh], features), strict=True):
-                own.row = row
-        return np.array([own.row for own in candidates], dtype=np.float64).reshape(-1, self._encoder.width)
-
-    def _scaled(self, placed: Floats, more: Floats | None) -> Floats:
-        """Exact numbers as columns for the model: costs on their axes, (n, k), and further features, (n, f)."""
-        assert self._pool.axes is not None
-        if not self._method.cost_features:
-            return np.zeros((len(placed), 0))
-        columns = [self._pool.axes.scaled(placed)]
-        if more is not None and self._pool.extra is not None:
-            columns.append(self._pool.extra.scaled(self._pool.extra.place(more)))
-        return np.hstack(columns)
 
     # -- what may become of the running trials -----------------------------------------------------------------------
 
@@ -292,7 +195,7 @@ class Search:
             return Scenes(
                 None, np.zeros((0, 0)), np.zeros((FANTASIES, 0)), tosses, [parts] * (FANTASIES if others else 1)
             )
-        rows = self._encode(running)
+        rows = self._models.encode(running)
         view = model.process.at(rows)
         places = np.column_stack([self._pool.placed(running), *(other.process.at(rows).mean for other in others)])
         joint = view.covariance(view)
@@ -341,16 +244,3 @@ class Scenes:
 def _unseen(candidates: Sequence[Candidate], seen: set[Key]) -> list[Candidate]:
     """Those not in `seen`, each once."""
     return list({own.facts.key: own for own in candidates if own.facts.key not in seen}.values())
-
-
-def _telling(targets: Floats, placed: Floats, most: int) -> NDArray[np.intp]:
-    """At most `most` observations to learn from: half of them those that are best for their costs, half spread over time."""
-    n = len(targets)
-    if n <= most:
-        return np.arange(n)
-    design = np.column_stack([np.ones(n), placed])
-    surplus = targets - design @ np.linalg.lstsq(design, targets, rcond=None)[0]
-    best = np.argsort(-surplus, kind="stable")[: most // 2]
-    rest = np.setdiff1d(np.arange(n), best)
-    spread = rest[np.unique(np.linspace(0, len(rest) - 1, most - len(best)).round().astype(int))]
-    return np.sort(np.concatenate([best, spread]))

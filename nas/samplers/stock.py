@@ -22,7 +22,7 @@ def tpe(problem: Problem) -> optuna.samplers.BaseSampler:
     """Multi-objective tree-structured Parzen estimator (Ozaki et al., GECCO 2020), multivariate, in groups of knobs."""
     import optuna
 
-    return optuna.samplers.TPESampler(seed=problem.seed, multivariate=True, group=True, constant_liar=True)
+    return optuna.samplers.TPESampler(seed=problem.stream_seed, multivariate=True, group=True, constant_liar=True)
 
 
 @SAMPLERS.register("random")
@@ -30,7 +30,7 @@ def uniform(problem: Problem) -> optuna.samplers.BaseSampler:
     """Uniform, knob by knob: the baseline of every comparison."""
     import optuna
 
-    return optuna.samplers.RandomSampler(seed=problem.seed)
+    return optuna.samplers.RandomSampler(seed=problem.stream_seed)
 
 
 @SAMPLERS.register("nsga2")
@@ -38,7 +38,7 @@ def nsga2(problem: Problem) -> optuna.samplers.BaseSampler:
     """NSGA-II (Deb et al., 2002). Knobs that exist for some choices only are drawn at random."""
     import optuna
 
-    return optuna.samplers.NSGAIISampler(seed=problem.seed)
+    return optuna.samplers.NSGAIISampler(seed=problem.stream_seed)
 
 
 @SAMPLERS.register("nsga3")
@@ -46,7 +46,7 @@ def nsga3(problem: Problem) -> optuna.samplers.BaseSampler:
     """NSGA-III (Deb & Jain, 2014). Knobs that exist for some choices only are drawn at random."""
     import optuna
 
-    return optuna.samplers.NSGAIIISampler(seed=problem.seed)
+    return optuna.samplers.NSGAIIISampler(seed=problem.stream_seed)
 
 
 @SAMPLERS.register("gp")
@@ -54,7 +54,7 @@ def gp(problem: Problem) -> optuna.samplers.BaseSampler:
     """Gaussian process with expected hypervolume improvement; slow beyond a few hundred trials (seconds a suggestion)."""
     import optuna
 
-    return optuna.samplers.GPSampler(seed=problem.seed)
+    return optuna.samplers.GPSampler(seed=problem.stream_seed)
 
 
 @SAMPLERS.register("qmc")
@@ -62,4 +62,4 @@ def qmc(problem: Problem) -> optuna.samplers.BaseSampler:
     """Scrambled Sobol sequence: covers the space more evenly than random sampling."""
     import optuna
 
-    return optuna.samplers.QMCSampler(seed=problem.seed, scramble=True, warn_asynchronous_seeding=False)
+    return optuna.samplers.QMCSampler(seed=problem.stream_seed, scramble=True, warn_asynchronous_seeding=False)
