@@ -96,7 +96,7 @@ class Encoder:
         return np.asarray(self._amounts(params) * self._height)
 
     def _amounts(self, params: Sequence[Params]) -> Floats:
-        """Choices with 1 for what is there, (n, columns of choices)."""
+        """Choices with 1 for what is there, positions on the grid, (n, columns of choices)."""
         rows = np.zeros((len(params), self._choices))
         for row, chosen in zip(rows, params, strict=True):
             for name, dimension, column, levels, position in self._blocks:
@@ -107,9 +107,9 @@ class Encoder:
                         row[column + index] = 1.0
                 if position:
                     at = column + levels
-                    row[at] = round(dimension.position(chosen[name]) * _GRID) / _GRID if exists else 0.5
+                    row[at] = dimension.position(chosen[name]) if exists else 0.5
                     row[at + 1] = float(exists)
-        return rows
+        return np.asarray(np.rint(rows * _GRID) / _GRID)
 
 
 @dataclass(frozen=True, slots=True)
