@@ -142,6 +142,12 @@ class Architecture:
         """Whether the trunk ends without norm and activation, because the last branch leaves it so."""
         return self.stages[-1].branch.raw
 
+    def parts(self) -> Iterator[tuple[Registry[Any], str]]:
+        """The kinds of its parts: the registry and the name of each."""
+        yield from ((STEMS, self.stem.kind), (HEADS, self.head.kind))
+        for stage in self.stages:
+            yield from ((BRANCHES, stage.branch.kind), (SHORTCUTS, stage.shortcut.kind), (MERGES, stage.merge.kind))
+
     def canonical(self) -> Architecture:
         """The one of all architectures that build this network: options without effect have one fixed value."""
         stages, width = [], self.stem.width

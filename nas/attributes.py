@@ -203,7 +203,11 @@ def slots_of(domains: Mapping[str, Domain], stages: int, design: str) -> list[Sl
     own: dict[int, dict[str, Domain]] = {number: {} for number in range(1, stages + 1)}
     for wild in (True, False):  # the narrower line is laid over the wider one
         for key, domain in domains.items():
-            check_key(key, design)
+            try:
+                check_key(key, design)
+            except UsageError:
+                _check_kinds(domains)  # an option of a part that is not registered is missed because the part is
+                raise
             place, attribute = split_key(key)
             if not place:
                 shared[attribute] = domain
@@ -223,6 +227,17 @@ def slots_of(domains: Mapping[str, Domain], stages: int, design: str) -> list[Sl
         found += [Slot(f"stage{number}.{name}", number, name, lines[name], _readers(name)) for name in _ordered(lines)]
     _check_slots(found)
     return _narrowed(found)
+
+
+def _check_kinds(domains: Mapping[str, Domain]) -> None:
+    """UsageError for a kind of part that there isn't."""
+    for key, domain in domains.items():
+        if (attribute := split_key(key)[1]) in PARTS:
+            for value in values_of(domain):
+                try:
+                    PARTS[attribute][0].find(value)
+                except UsageError as error:
+                    raise UsageError(f"{key}: {error}") from None
 
 
 def conditional(domain: Domain) -> bool:

@@ -63,7 +63,7 @@ class Commands(click.Group):
             if name == cmd_name:
                 found = importlib.import_module(module)
                 command: click.Command = getattr(found, f"{name}_" if keyword.iskeyword(name) else name)
-                return command
+                return _importing(command)
         return None
 
     def resolve_command(
@@ -134,6 +134,24 @@ def _unheard(lost: OSError, words: Sequence[str], status: Any) -> Any:
     if not quiet:
         click.echo(f"note: the output can't be written: {lost.strerror or lost}; the files are whole", err=True)
     return status
+
+
+def _importing(command: click.Command) -> click.Command:
+    """The command with --import, which all have: modules of the user's, imported before its other options are read."""
+
+    def take(ctx: click.Context, param: click.Parameter, modules: tuple[str, ...]) -> None:
+        if modules:
+            from nas.extensions import load
+
+            load(modules)
+
+    if not any(param.name == "imports" for param in command.params):
+        about = (
+            "Import a module (a name, or a .py file) that registers blocks, data sets, samplers of yours; repeatable."
+        )
+        options: dict[str, Any] = {"multiple": True, "is_eager": True, "expose_value": False, "callback": take}
+        command.params.append(click.Option(["--import", "imports"], metavar="MODULE", help=about, **options))
+    return command
 
 
 def _flush() -> None:

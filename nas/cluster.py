@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from nas import addresses, security
 from nas.errors import NasError, UsageError, reason_of
+from nas.extensions import take
 from nas.limits import available_cores
 from nas.packing import Packing, Question
 from nas.waiting import Waiting
@@ -268,15 +269,29 @@ def most_per_gpu(workers: int, cpus: float | None) -> int:
     return max(1, min(most, -(-workers // gpus)) if workers else most)
 
 
-def packed(question: Question, say: Say, stop: Stop, seconds: float = PACKING_SECONDS) -> Packing:
-    """`nas.packing.measured` on a worker that has one whole GPU to itself; one trial a GPU if that fails or takes too long."""
-    from nas.packing import measured as probe
+def packed(
+    question: Question,
+    say: Say,
+    stop: Stop,
+    modules: Sequence[Sequence[str]] = (),
+    seconds: float = PACKING_SECONDS,
+) -> Packing:
+    """`nas.packing.measured` on a worker that has one whole GPU to itself; one trial a GPU if that fails or takes too long.
 
-    found, problem = _answered(functools.partial(probe, question), seconds, 1, 1, say, stop)
+    modules: that the question's network needs, as `nas.extensions.pass_on` gives them.
+    """
+    found, problem = _answered(functools.partial(_packing, modules, question), seconds, 1, 1, say, stop)
     if found is None:
         return Packing(reason=f"the probe failed: {problem}")
     answer: Packing = found
     return answer
+
+
+def _packing(modules: Sequence[Sequence[str]], question: Question) -> Packing:
+    from nas.packing import measured
+
+    take(modules)
+    return measured(question)
 
 
 class _Probe:

@@ -29,9 +29,9 @@ from nas.progress import Tally, chosen
 from nas.records import Trial
 from nas.repeats import does, repeat_folder
 from nas.request import check_asked, going_on
-from nas.retries import Cause
+from nas.retries import Cause, frequent
 from nas.run import Run, load_run
-from nas.searching import Interrupted, concluded, load_again, other_versions, training_data
+from nas.searching import Interrupted, concluded, imported, load_again, other_versions, training_data
 from nas.settings import FILE, Settings
 from nas.storage import resolved
 from nas.text import counted, format_seconds, shown
@@ -64,7 +64,7 @@ class Confirmation(Desk):
         self.front: list[Trial] = []  # as searched
         self._trial_of: dict[str, Trial] = {}
         self._accuracies: dict[int, list[float]] = {}
-        self._last_failure = ""
+        self._failures: list[str] = []  # why
 
     @property
     def _does(self) -> str:
@@ -75,7 +75,7 @@ class Confirmation(Desk):
         self._check_settings()
         self.front = run.searched_front()
         if not self.front:
-            raise NasError(f"{self.folder}: no trial is complete yet, so that there is no front to confirm")
+            raise NasError(f"{self.folder}: {run.no_front('to confirm')}")
         self.trials = run.to_confirm(self.within)
         seeds = range(self.settings.seed + 1, self.settings.seed + 1 + self.seeds)
         for job, trial in ((self._job(trial, seed), trial) for seed in seeds for trial in self.trials):
@@ -135,7 +135,7 @@ class Confirmation(Desk):
     def ask(self, told: Told = lambda job, result: None) -> Job | None:
         self.check_mine()
         if not self.counts.complete and self.counts.failed >= FAILURES_AT_FIRST:
-            raise NasError(f"{self.counts.failed} trainings failed, the last because: {self._last_failure}")
+            raise NasError(f"{self.counts.failed} trainings failed, {frequent(self._failures)}")
         return self._next_waiting(told)
 
     def known(self) -> list[tuple[str, tuple[float, ...]]]:
@@ -154,7 +154,7 @@ class Confirmation(Desk):
     def _record(self, job: Job, result: Mapping[str, Any]) -> None:
         if result["state"] == "failed":
             self.counts.failed += 1
-            self._last_failure = result["reason"]
+            self._failures.append(result["reason"])
         else:
             self.counts.complete += 1
             self._accuracies.setdefault(self.trial_of(job).number, []).append(result["accuracy"])
@@ -189,7 +189,7 @@ def confirm(
     check_asked({"kind": begun.executor["kind"], **executor})
     if text := other_versions(begun):
         say(text)
-    settings = dataclasses.replace(begun, executor={**begun.executor, **executor})
+    settings = imported(dataclasses.replace(begun, executor={**begun.executor, **executor}), folder)
     confirmation = Confirmation(folder, settings, seeds, within / 100, storage)
     try:
         stopped, run = _drive(confirmation, say, display, download, dataset)

@@ -30,6 +30,10 @@ class WriteError(NasError):
     """A file can't be written: the disk is full, read-only or gone. No trial is to blame, so none is failed for it."""
 
 
+class StartError(NasError):
+    """A worker can't begin: something is missing where it runs. No trial is to blame, and the next one would not begin either."""
+
+
 # Sequences that a terminal obeys (colours, titles, the cursor), and single control characters but for white space.
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]+[0-~]|[@-Z\\-_])?|[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from nas.architecture import Architecture
 from nas.desk import Desk
 from nas.errors import UsageError, WriteError
+from nas.extensions import pass_on
 from nas.jobs import TrainingData
 from nas.limits import available_cores
 from nas.preflight import check_ray
@@ -104,6 +105,7 @@ def execute(
     executor = study.settings.executor
     clock = time.monotonic() if since is None else since
     begun = time.time() - (time.monotonic() - clock)
+    pass_on(study.settings.imports)
     study.prepare(say)
     monitor = display(study)
     monitor.load(study.known())
@@ -172,6 +174,7 @@ def resources(study: Desk, data: TrainingData, say: Say, stop: Callable[[], bool
             ),
             say,
             stop,
+            pass_on(settings.imports),
         )
         study.keep(dataclasses.replace(settings, packing=answer.to_dict()))
     if not (plain.gpus and study.settings.packing):

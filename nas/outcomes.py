@@ -50,7 +50,8 @@ class Outcomes:
     ) -> None:
         self.study, self.counts, self.objectives = study, counts, objectives
         self.epochs, self.curves = epochs, curves
-        self.last_failure = self.last_rejection = ""
+        self.failures: list[str] = []  # why, of the trials that failed since the study was opened
+        self.last_rejection = ""
 
     def note(self, number: int, name: str, value: Any) -> None:
         """Set an attribute of a trial, whatever its state: a `Trial` is to be had only of those that are asked for now."""
@@ -92,7 +93,7 @@ class Outcomes:
         self.note(number, "attempts", attempts)
         self.study.tell(number, state=TrialState.FAIL)
         self.counts.count("failed")
-        self.last_failure = reason
+        self.failures.append(reason)
 
     def _stopped(self, number: int, result: Mapping[str, Any]) -> None:
         """PRUNED, with the fidelity and accuracy that it reached, which nobody must take for final ones."""

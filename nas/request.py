@@ -15,6 +15,7 @@ from nas import forks, limits
 from nas.budget import METRICS, Budget
 from nas.errors import UsageError
 from nas.execution import AUTO
+from nas.extensions import lasting, load, used
 from nas.latency import Conditions
 from nas.latency.meter import check as check_latency
 from nas.pareto import Objective
@@ -85,6 +86,7 @@ class Request:
     record_gradients: bool = False  # norms by layer of each trial (`nas.flow`)
     device: str = "auto"
     precision: str = "auto"
+    imports: tuple[str, ...] = ()  # modules that register blocks, data sets, samplers: names, or paths of .py files
     out: str | Path | None = None
     command: str = ""
 
@@ -92,6 +94,7 @@ class Request:
 def check(request: Request) -> tuple[Path, tuple[Objective, ...], Proxy]:
     """UsageError for what is wrong with a request and can be known without its data; the run's folder, objectives and proxy."""
     _check_types(request)
+    load(request.imports)
     check_trials(request.trials)
     if not 0 <= request.seed <= LARGEST_SEED:
         raise UsageError(f"--seed {request.seed}: a whole number from 0 to {LARGEST_SEED:,}")
@@ -108,12 +111,13 @@ def check(request: Request) -> tuple[Path, tuple[Objective, ...], Proxy]:
     objectives = parse_objectives(request.objectives)
     proxy = Proxy(request.proxy_resolution, request.proxy_width, request.train_fraction)
     if isinstance(request.space, SearchSpace):
-        request.space.narrowed(request.overrides)
+        space = request.space.narrowed(request.overrides)
     else:
-        load_space(request.space, overrides=request.overrides)
+        space = load_space(request.space, overrides=request.overrides)
     folder = chosen_folder(request.out, space_name(request), request.dataset)
     _check_device(request)
-    latency_asked(request, objectives)
+    timed = bool(latency_asked(request, objectives))
+    lasting(used(space.parts()), built_elsewhere(request.executor, timed))
     return folder, objectives, proxy
 
 
@@ -225,6 +229,13 @@ def latency_asked(request: Request, objectives: tuple[Objective, ...]) -> dict[s
     if conditions.device != "cpu":
         check_latency(conditions)
     return {**dataclasses.asdict(conditions), "max_ms": request.max_latency_ms}
+
+
+def built_elsewhere(executor: str, timed: bool) -> str:
+    """Which processes other than this one build networks, in words; "" if none does."""
+    if executor == "ray":
+        return "Ray's workers"
+    return "the process that measures latencies" if timed else ""
 
 
 def _check_device(request: Request) -> None:

@@ -89,6 +89,15 @@ def counted(causes: Iterable[str]) -> str:
     )
 
 
+def frequent(reasons: Iterable[str]) -> str:
+    """`most often (4 times) because: ...`: the reason that most trials failed for; the last one's where none occurs twice."""
+    counts = Counter(reason for reason in reasons if reason)
+    if not counts:
+        return "for reasons that were not recorded"
+    reason, times = counts.most_common(1)[0]
+    return f"most often ({times} times) because: {reason}" if times > 1 else f"the last because: {list(counts)[-1]}"
+
+
 def cause_of(text: str) -> Cause:
     """The cause that Ray means by the text of its error about a worker that is gone."""
     if LOW_MEMORY in text:

@@ -19,7 +19,9 @@ from nas.locks import doing, held
 from nas.pareto import Objective, hypervolume_history
 from nas.records import LATENCY, Estimate, State, Trial
 from nas.repeats import asked, with_repeats
+from nas.retries import frequent
 from nas.settings import Settings
+from nas.text import counted
 from nas.trials import read_baselines, read_sessions, read_trials
 
 if TYPE_CHECKING:
@@ -66,6 +68,17 @@ class Run:
     def complete(self) -> list[Trial]:
         """Trials trained to the end, baselines first."""
         return [trial for trial in self.trials if trial.values is not None]
+
+    def no_front(self, to: str = "") -> str:
+        """Why there is no front, in words, where no trial is complete; to: what it was wanted for, as "to export"."""
+        yet, wanted = "" if self.status == "done" else " yet", f" {to}" if to else ""
+        why = f"; {failures}" if (failures := self.failures()) else ""
+        return f"no trial is complete{yet}, so that there is no front{wanted}{why}"
+
+    def failures(self) -> str:
+        """How many trials, baselines too, failed, and what for most often; "" if none did."""
+        reasons = [trial.reason for trial in self.trials if trial.state == "failed"]
+        return f"{counted(len(reasons), 'trial')} failed, {frequent(reasons)}" if reasons else ""
 
     def ranked(self) -> list[Trial]:
         """The trials that are ranked: the confirmed ones if that goes by means, else all complete ones; baselines first."""

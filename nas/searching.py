@@ -15,12 +15,13 @@ from nas import zoo
 from nas.architecture import Architecture
 from nas.blocks import STEMS, Stem
 from nas.budget import METRICS, survey
-from nas.data import Dataset, split
+from nas.data import DATASETS, Dataset, split
 from nas.data import load as load_data
 from nas.desk import Desk
 from nas.errors import NasError, UsageError, WriteError
 from nas.execution import Say, execute, ready
 from nas.execution import check as check_executor
+from nas.extensions import lasting, required, used
 from nas.flow import STEPS
 from nas.hours import promised
 from nas.jobs import TrainingData
@@ -32,6 +33,7 @@ from nas.proxy import Proxy
 from nas.recipe import Recipe
 from nas.request import (
     Request,
+    built_elsewhere,
     check,
     check_asked,
     check_trials,
@@ -41,16 +43,17 @@ from nas.request import (
     space_of,
     with_options,
 )
+from nas.retries import frequent
 from nas.run import Run, load_run
 from nas.run_folder import begin
-from nas.samplers import RANDOM_FIRST
+from nas.samplers import RANDOM_FIRST, SAMPLERS
 from nas.settings import Settings, versions
 from nas.space import SearchSpace
 from nas.stopping import Policy
 from nas.storage import planned as planned_storage
 from nas.storage import redacted
-from nas.study import Study
-from nas.text import shown
+from nas.study import UNMEASURED, Study
+from nas.text import counted, shown
 
 SMALL = 10_000  # training images, below which a fifth instead of a tenth is kept for validation
 SMALL_IMAGE = 64  # pixels up to which a baseline's ImageNet stem is replaced by the CIFAR one
@@ -134,7 +137,7 @@ def resume(
         settings = dataclasses.replace(
             settings, storage={**settings.storage, "url": redacted(storage)}
         )  # it may have moved
-    settings = dataclasses.replace(settings, executor={**settings.executor, **executor})
+    settings = imported(dataclasses.replace(settings, executor={**settings.executor, **executor}), folder)
     if dataset is not None:
         settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": dataset})
     loaded = load_again(folder, settings, say, download=download)
@@ -142,6 +145,13 @@ def resume(
     check_room(folder, settings, say, begun=True)
     data = training_data(loaded, settings.seed, settings.training_proxy())
     return drive(folder, settings, data, say, display, changed=True, storage=storage)
+
+
+def imported(settings: Settings, folder: Path) -> Settings:
+    """The settings with the modules that their run needs as they are imported now. UsageError if what it needs is not registered."""
+    imports = required(settings.imports, str(folder))
+    lasting(imports, built_elsewhere(settings.executor["kind"], bool(settings.latency)))
+    return dataclasses.replace(settings, imports=imports)
 
 
 def load_again(folder: Path, settings: Settings, say: Say, *, download: bool = False) -> Dataset:
@@ -198,6 +208,10 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
     baselines = [_baseline(name, space, dataset) for name in dict.fromkeys(request.baselines)]
     if len({label for label, _ in baselines}) < len(baselines):
         raise UsageError(f"--baseline: two of one name ({', '.join(label for label, _ in baselines)})")
+    parts = [*space.parts(), *(part for _, network in baselines for part in network.parts())]
+    imports = used([*parts, (DATASETS, dataset.name.partition(":")[0]), (SAMPLERS, request.sampler)])
+    if note := lasting(imports, built_elsewhere(request.executor, bool(latency))):
+        say(note)
     largest = {m: max([getattr(spans.largest, m), *(getattr(cost_of(b), m) for _, b in baselines)]) for m in METRICS}
     settings = Settings(
         name=folder.name,
@@ -231,6 +245,7 @@ def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
         latency=latency,
         plan=promise,
         gradient_steps=STEPS if request.record_gradients else 0,
+        imports=imports,
         id=secrets.token_hex(8),
     )
     return folder, settings, data
@@ -294,10 +309,18 @@ def _drive(
 
 def _exhausted(study: Study) -> str:
     """Why there is no further network to train."""
-    if study.counts.trained:
-        return f"the space within the budgets holds no further network: {study.counts.trained} trials trained it out"
-    last = study.outcomes.last_rejection
-    return f"no network was found within the budgets: {study.counts.rejected} were rejected{f', the last because {last}' if last else ''}"
+    counts, last = study.counts, study.outcomes.last_rejection
+    within = " within the budgets" if study.space.budget.bounds or study.most_ms is not None else ""
+    if counts.trained:
+        failed = f", and {counted(counts.failed, 'trial')} failed" if counts.failed else ""
+        return f"the space{within} holds no further network: {counted(counts.trained, 'trial')} trained it out{failed}"
+    if counts.failed:
+        why = frequent(study.outcomes.failures)
+        return f"no network was trained: all {counts.failed} that were found{within} failed, {why}"
+    if counts.rejected:
+        what = "trained" if last.startswith(UNMEASURED) else "found within the budgets"
+        return f"no network was {what}: {counts.rejected} were rejected{f', the last because {last}' if last else ''}"
+    return f"no network was trained: the space{within} holds the baselines alone"
 
 
 def other_versions(settings: Settings) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from nas import limits
 from nas.budget import Budget
 from nas.errors import UsageError
+from nas.extensions import recall
 from nas.files import write_text, write_with
 from nas.latency import Conditions
 from nas.migration import FORMAT, upgraded
@@ -79,6 +80,7 @@ class Settings:
     gradient_steps: int = (
         0  # that a moment of each trial's gradient norms is the mean of (`nas.flow`); 0: none is recorded
     )
+    imports: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)  # `nas.extensions`: module, file, parts
     id: str = ""  # drawn when the run began; a copy of the folder keeps it
     version: int = FORMAT
 
@@ -122,13 +124,18 @@ class Settings:
 
     @classmethod
     def load(cls, folder: Path) -> Settings:
-        """The settings of a run folder; UsageError if it isn't one, or is another version's."""
+        """The settings of a run folder; UsageError if it isn't one, or is another version's.
+
+        Imports the modules that the run's blocks are of, where that is safe (`nas.extensions`).
+        """
         if not folder.is_dir() or not (folder / FILE).is_file():
             raise UsageError(
                 f"{os.path.normpath(folder)}: not a run folder (no {FILE} in it); `nas search` makes one, under results/ "
                 "unless told otherwise"
             )
-        return cls.from_dict(_parsed(read_text(folder / FILE), str(folder / FILE)), str(folder / FILE))
+        settings = cls.from_dict(_parsed(read_text(folder / FILE), str(folder / FILE)), str(folder / FILE))
+        recall(settings.imports, folder)
+        return settings
 
     @classmethod
     def from_dict(cls, data: object, where: str) -> Settings:
@@ -226,6 +233,7 @@ _OF_EXECUTOR: Mapping[str, Check] = {
     "address": optional(text),
 }
 _OF_EXECUTOR_LATER: Mapping[str, Check] = {"trial_timeout": optional(number)}
+_OF_IMPORT: Mapping[str, Check] = {"module": text, "file": text, "parts": list_of(text, 1_000)}
 _OF_LATENCY: Mapping[str, Check] = {
     "device": text,
     "batch": whole(1),
@@ -243,7 +251,9 @@ def _check(data: Mapping[str, Any], where: str) -> None:
         where,
         missing=True,
     )
-    require(data, {"gradient_steps": whole(0, 1_000_000)}, where, missing=True)
+    require(data, {"gradient_steps": whole(0, 1_000_000), "imports": list_of(mapping, 100)}, where, missing=True)
+    for entry in data.get("imports", []):
+        require(entry, _OF_IMPORT, f"{where}: imports")
     require(data["space"], _OF_SPACE, f"{where}: space")
     require(data["dataset"], _OF_DATASET, f"{where}: dataset")
     require(data["dataset"], _LATER, f"{where}: dataset", missing=True)

@@ -37,6 +37,7 @@ from nas.errors import UsageError
 from nas.knobs import Choices, Knob, Value
 from nas.network import cost_of
 from nas.plain_yaml import read_text
+from nas.registry import Registry
 from nas.regnet import quantised_linear
 from nas.space_file import MAX_STAGES, find, folder, names, read
 
@@ -116,6 +117,12 @@ class SearchSpace:
     def feasible(self, choices: Choices) -> bool:
         """Whether the network lies within the budget."""
         return self.budget.violation(self.cost(choices)) == 0
+
+    def parts(self) -> Iterator[tuple[Registry[Any], str]]:
+        """The kinds of parts that its networks may have: the registry and the name of each."""
+        for slot in self.slots:
+            if slot.attribute in PARTS:
+                yield from ((PARTS[slot.attribute][0], str(kind)) for kind in values_of(slot.domain))
 
     @cached_property
     def knobs(self) -> dict[str, Knob]:

@@ -33,6 +33,7 @@ from nas.outcomes import Counts, Outcomes, result_of
 from nas.planning import Clock
 from nas.plausible import reading
 from nas.records import LATENCY
+from nas.retries import frequent
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.settings import FILE, Settings
 from nas.space import SearchSpace
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     import optuna
 
 FAILURES_AT_FIRST = 5  # that many with nothing trained, and it is not the candidates' fault
+UNMEASURED = "its latency could not be measured"  # the one rejection that is not the budgets'
 REJECTIONS_IN_A_ROW = 100  # then the sampler is handed a candidate that fits and is new
 TRIES_FOR_NEW = 2000  # random candidates, before a space counts as exhausted
 
@@ -109,9 +111,7 @@ class Study(Desk):
             return None
         failed = self.counts.failed - self._failed_before
         if failed >= (FAILURES_AT_FIRST if not self.counts.trained else max(20, 2 * self.settings.trials)):
-            raise NasError(
-                f"{failed} trials failed, the last because: {self.outcomes.last_failure}; see {self.folder / TRIALS}"
-            )
+            raise NasError(f"{failed} trials failed, {frequent(self.outcomes.failures)}; see {self.folder / TRIALS}")
         for attempt in range(10 * REJECTIONS_IN_A_ROW):
             if attempt and attempt % REJECTIONS_IN_A_ROW == 0 and not self._enqueue_new():
                 break
@@ -232,7 +232,7 @@ class Study(Desk):
         except WriteError:
             raise
         except NasError as error:
-            return facts, f"its latency could not be measured: {error}", 1.0
+            return facts, f"{UNMEASURED}: {error}", 1.0
         facts = {**facts, "latency": found.to_dict()}
         if self.most_ms is None or found.median_ms <= self.most_ms:
             return facts, "", 0.0

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from nas.architecture import Architecture
 from nas.errors import NasError
+from nas.extensions import take
 from nas.limits import limit_threads
 
 SECONDS = 3.0  # that are timed
@@ -114,6 +115,7 @@ def serve(task: Mapping[str, Any], questions: TextIO, answers: TextIO) -> None:
     from nas.recipe import Recipe
     from nas.train import Training
 
+    take()
     limit_threads(task["threads"])
     architecture, batch = Architecture.from_dict(task["architecture"]), task["batch_size"]
     side, channels = architecture.resolution, architecture.channels

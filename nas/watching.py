@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import socket
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import RayTaskError
 
-from nas.errors import reason_of
+from nas.errors import StartError, reason_of
 from nas.fencing import Fenced
-from nas.retries import Cause, cause_of, limit_text
+from nas.retries import LOW_MEMORY, Cause, cause_of, limit_text
 from nas.timeouts import Deadlines
 
 MAX_REASON = 400  # characters
 REACH_SECONDS = 2.0  # for a node to answer
+CREATION = "error raised in its creation task"  # in Ray's text of a worker that was not even made
+TRACEBACK = re.compile(r"ray::[\w.]+\(\)\S* \(pid=\d+")  # the same, of an exception in Python
 GONE = {
     Cause.MEMORY: "Ray's memory monitor ended its process",
     Cause.NODE: "its machine is gone",
@@ -34,6 +37,7 @@ class Watch(tune.Callback):
         self._actors: dict[str, tuple[Any, Any]] = {}  # a trial's worker, and where it says it is
         self._ends: dict[str, tuple[Cause, str]] = {}  # of attempts, before Tune says that they ended
         self._fenced = ""
+        self.unstarted = ""  # why a worker can't begin, for which no trial is to blame
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         actor = trial.temporary_state.ray_actor
@@ -58,14 +62,18 @@ class Watch(tune.Callback):
 
     def failed(self, trial: Any) -> None:
         """An attempt ended by an error, of which Tune will tell its searcher no more than that."""
-        error = trial.get_pickled_error() or trial.get_error()
-        if isinstance(error, RayTaskError):
-            if isinstance(error.cause, Fenced):
-                self._fenced = f"{error.cause}: is another driver at work on this run, on another machine?"
-            text = reason_of(f"{type(error.cause).__name__}: {error.cause}", MAX_REASON)
-            self._ends.setdefault(trial.trial_id, (Cause.WORKER, text))
+        text = _text(trial)
+        name, words = raised(text)
+        if name:
+            if name == Fenced.__name__:
+                self._fenced = f"{words}: is another driver at work on this run, on another machine?"
+            if name == StartError.__name__:
+                self.unstarted = words
+            elif CREATION in text:
+                self.unstarted = reason_of(f"a worker can't begin: {name}: {words}", MAX_REASON)
+            self._ends.setdefault(trial.trial_id, (Cause.WORKER, reason_of(f"{name}: {words}", MAX_REASON)))
         else:
-            cause = cause_of(str(error))
+            cause = cause_of(text)
             if cause == Cause.WORKER and _gone(self._where(trial.trial_id)[0]):
                 cause = Cause.NODE
             self._ends.setdefault(trial.trial_id, (cause, GONE[cause]))
@@ -86,6 +94,27 @@ class Watch(tune.Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks now and then; the truth is in the run folder
+
+
+def _text(trial: Any) -> str:
+    """Ray's error about a trial. Where `Trial.get_error` looks, Tune puts it only later."""
+    try:
+        return Path(trial.error_file or "").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def raised(text: str) -> tuple[str, str]:
+    """The class and the message, as one line, of the exception that ended a worker, by Ray's text; "" and "" if none did."""
+    if LOW_MEMORY in text or not TRACEBACK.search(text):
+        return "", ""
+    last: list[str] = []  # what stands behind the last frame
+    for line in reversed(text.strip().splitlines()):
+        if line.startswith("  "):
+            break
+        last.insert(0, line)
+    name, _, words = " ".join(" ".join(last).split()).partition(": ")
+    return name.rpartition(".")[2], words
 
 
 def _gone(node: str) -> bool:

@@ -8,8 +8,10 @@ machines the run folder must lie on a file system that all of them see.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 import time
@@ -26,9 +28,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from nas import extensions
 from nas.controller import Memory, drop_waiting, waits
 from nas.desk import Desk
-from nas.errors import NasError, WriteError, reason_of
+from nas.errors import NasError, StartError, WriteError, reason_of
 from nas.files import read_json
 from nas.jobs import Job, TrainingData
 from nas.judge import Judge
@@ -45,6 +48,22 @@ RESTARTS = 5  # of Tune itself, in a row, for which no trial is to blame and in 
 CAPACITY_SECONDS = 2.0  # how long the cluster's size is believed
 
 
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """StartError, in one line, for whatever keeps a worker from beginning: a module, a block, a device that is not where it runs.
+
+    Only a lost CUDA context is the process's own: another one may have a better one.
+    """
+    try:
+        yield
+    except Exception as error:
+        if "CUDA error" in str(error):
+            raise
+        words = " ".join(str(error).split())
+        what = words if isinstance(error, NasError) else f"{type(error).__name__}: {words}"
+        raise StartError(f"a worker on {platform.node()} can't begin: {what}") from error
+
+
 class Worker(tune.Trainable):
     """A warm worker: keeps the data and the device between trials, trains one epoch a step."""
 
@@ -52,7 +71,8 @@ class Worker(tune.Trainable):
         self, config: dict[str, Any], data: TrainingData | None = None, options: dict[str, Any] | None = None
     ) -> None:
         assert data is not None and options is not None
-        self._data, self._options = data, options
+        self._data, self._options = data, {name: value for name, value in options.items() if name != "modules"}
+        self._modules = options["modules"]
         self._bench: Bench | None = None
         self._begin(config)
 
@@ -61,16 +81,27 @@ class Worker(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self.job = Job.from_dict(config)
+        self._config = config
+        self._job: Job | None = None
         self._epochs: Iterator[Epoch] | None = None
+
+    @property
+    def job(self) -> Job:
+        """Read in the first step: of what is raised before, Tune says no more than that the worker ended."""
+        if self._job is None:
+            with starting():
+                extensions.take(self._modules)
+                self._job = Job.from_dict(self._config)
+        return self._job
 
     @property
     def bench(self) -> Bench:
         """Made in the first step, where a device that hangs is noticed as a trial that does."""
-        from nas.work import Bench
-
         if self._bench is None:
-            self._bench = Bench(self._data, **self._options)
+            with starting():
+                from nas.work import Bench
+
+                self._bench = Bench(self._data, **self._options)
         return self._bench
 
     @property
@@ -160,6 +191,11 @@ class Driver(Searcher):
             raise WriteError(result["unwritable"])
         elif self.ending() or not error:
             self.study.put_back(job.key)
+        elif self.watch.unstarted:
+            self.study.put_back(job.key)
+            raise NasError(
+                f"{self.watch.unstarted}. Everything so far is kept; mend it and go on with: {self.study.again}"
+            )
         else:
             self.blame(job, *self.watch.end(trial_id))
 
@@ -265,6 +301,7 @@ def run(
         "proxy": settings.training_proxy(),
         "engines": settings.engine,
         "gradient_steps": settings.gradient_steps,
+        "modules": extensions.pass_on(settings.imports),
     }
     trainable = tune.with_resources(
         tune.with_parameters(worker, data=data, options=options), {"CPU": resources.cpus, "GPU": resources.gpus}

@@ -7,7 +7,22 @@ are not: torch is loaded when a module is made.
 import importlib
 import pkgutil
 
-from nas.blocks._base import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS, Branch, Head, Merge, Part, Shortcut, Stem
+from nas.blocks._base import (
+    BRANCHES,
+    HEADS,
+    MERGES,
+    SHORTCUTS,
+    STEMS,
+    Branch,
+    Convolutional,
+    Head,
+    Layer,
+    Merge,
+    Part,
+    Shortcut,
+    Stem,
+    option,
+)
 from nas.blocks.block import Block
 
 TORCH = {"modules", "dynamic_modules"}
@@ -24,9 +39,12 @@ __all__ = [
     "STEMS",
     "Block",
     "Branch",
+    "Convolutional",
     "Head",
+    "Layer",
     "Merge",
     "Part",
     "Shortcut",
     "Stem",
+    "option",
 ]

@@ -323,7 +323,7 @@ def _weights(source: str, architecture: Architecture) -> tuple[Mapping[str, Tens
 def _of_front(run: Run, top: int | None) -> list[Trial]:
     front = run.front()
     if not front:
-        raise NasError(f"{run.path}: no trial is complete yet, so that there is no front to export")
+        raise NasError(f"{run.path}: {run.no_front('to export')}")
     if top is None:
         return front
     # Of equally accurate ones the cheaper; they stay in the order of the front.

@@ -67,7 +67,7 @@ def _rows(run: Run) -> list[dict[str, Any]]:
 def check_complete(run: Run) -> None:
     """NasError if no trial is complete yet."""
     if not run.complete():
-        raise NasError(f"{run.path}: no trial is complete yet, so that there is no front. {_standing(run)}")
+        raise NasError(f"{run.path}: {run.no_front()}. {_standing(run)}")
 
 
 def print_front(run: Run) -> None:

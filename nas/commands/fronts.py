@@ -85,7 +85,7 @@ def front_starts(run: Run, weights: str | None, folder: Path) -> list[Start]:
 
     trials = run.front()
     if not trials:
-        raise NasError(f"{run.path}: no trial is complete yet, so that there is no front")
+        raise NasError(f"{run.path}: {run.no_front()}")
     if weights is None or not Path(weights).is_dir():
         raise UsageError(
             f"--weights {weights}: for a run, the folder that holds the trainings of its front; without --weights they are made"

@@ -30,6 +30,7 @@ def read_architecture(source: str) -> Architecture:
 
     from nas import zoo
     from nas.architecture import Architecture
+    from nas.settings import FILE, Settings
 
     path = Path(source)
     looks_like_path = os.sep in source or path.suffix in CONFIGS
@@ -42,6 +43,9 @@ def read_architecture(source: str) -> Architecture:
                 raise UsageError(
                     f"unknown network {source!r}{near}; give one of `nas profile --list`, or the path of a YAML or JSON config"
                 ) from None
+    run = path.absolute().parent.parent
+    if (run / FILE).is_file():  # one of its front: the modules that it needs stand in the run's settings
+        Settings.load(run)
     architecture = Architecture.from_yaml(path)
     return architecture if architecture.name else replace(architecture, name=path.stem)
 

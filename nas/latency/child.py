@@ -17,6 +17,7 @@ from typing import Any, Self, TextIO
 
 from nas.architecture import Architecture
 from nas.errors import NasError, UsageError, reason_of
+from nas.extensions import take
 from nas.latency._base import Conditions, Latency
 
 PATIENCE = 900.0  # seconds until a process that says nothing is given up
@@ -127,6 +128,7 @@ def _answer(question: Mapping[str, Any], conditions: Conditions) -> dict[str, An
     if question["what"] == "device":
         with prepared(conditions) as (device, _):
             return {"device": product_name(device), "torch": torch.__version__}
+    take()
     networks = [Architecture.from_dict(own) for own in question["architectures"]]
     reference, quiet_ms = Architecture.from_dict(question["reference"]), question["quiet_ms"]
     if question["what"] == "networks":

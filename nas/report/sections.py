@@ -40,8 +40,14 @@ def opening(run: Run) -> Html:
     )
     found = [tag("p", tied(text), class_="lead") for text in answer.comparisons(run)[:LEADS]]
     if not run.complete():
+        failures = f": {run.failures()}" if run.failures() else ""
         found = [
-            tag("p", "No trial has been trained to the end yet, so there is no front and no network to recommend.")
+            tag(
+                "p",
+                "No trial has been trained to the end yet, so there is no front and no network to recommend",
+                failures,
+                ".",
+            )
         ]
     facts = tag("p", tied(f"{answer.searched(run)} {answer.progress(run)}"), class_="quiet")
     resume = [] if run.status != "unfinished" else [tag("p", "To go on: ", tag("code", f"nas resume {_path(run)}"))]
