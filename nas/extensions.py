@@ -146,14 +146,17 @@ def _import(module: str, folder: str, what: str) -> None:
     if folder and folder not in sys.path:
         sys.path.append(folder)
     importlib.invalidate_caches()
+    nowhere = f"{what}: no module {module!r} on Python's path or in {folder or 'the current folder'}"
+    if not all(name.isidentifier() for name in module.split(".")):
+        raise UsageError(nowhere)
     try:
         importlib.import_module(module)
     except (Exception, SystemExit) as error:
+        for registry in Registry.every:
+            registry.forget(module)
         missing = isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0])
-        if missing or (isinstance(error, ValueError) and not all(module.split("."))):
-            raise UsageError(
-                f"{what}: no module {module!r} on Python's path or in {folder or 'the current folder'}"
-            ) from None
+        if missing:
+            raise UsageError(nowhere) from None
         line = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{line.filename}, line {line.lineno}"
         words = " ".join(str(error).split())

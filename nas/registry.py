@@ -51,6 +51,11 @@ class Registry(Mapping[str, T], Generic[T]):
         module = self._modules.get(name, "") if name in self else ""
         return "" if module.partition(".")[0] == "nas" else module
 
+    def forget(self, module: str) -> None:
+        """Drop what a module registered before the rest of it failed."""
+        for name in [name for name, registered_in in self._modules.items() if registered_in == module]:
+            del self._modules[name], self._entries[name]
+
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
             _import_installed()
