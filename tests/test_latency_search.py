@@ -363,7 +363,7 @@ def test_a_bound_that_nothing_meets_says_why_nothing_was_trained(tmp_path, child
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("default")
             result = nas_(*words, *more, "--out", tmp_path / f"run{number}")
-        assert result.exit_code == 1 and "no trial is complete yet, so that there is no front" in result.stderr
+        assert result.exit_code == 1 and "no trial is complete, so that there is no front" in result.stderr
         assert [own for own in warned if "KnownCostSampler" in str(own.message)] == []
         if not more:
             said = r"no network was found within the budgets: \d+ were rejected, the last because a predicted latency of .* is above"
