@@ -285,6 +285,7 @@ def test_what_a_worker_raised_is_read_in_rays_text():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # of which a busy machine takes half
 def test_under_ray(tmp_path, monkeypatch, request):
     """A search, its front, its resumption; and a worker whose import fails, which ends the search with the reason, at once."""
     write(tmp_path / "own_blocks.py")
