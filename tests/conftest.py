@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+
+# Before anything loads a BLAS or OpenMP, and for the processes that tests start: on matrices and tensors as small as theirs a second
+# thread only waits for the first, and burns a core while it does.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import signal
 import subprocess
 import sys
@@ -21,7 +26,7 @@ from reliability import Faults, write
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # as nas.cluster does: for tests that import Ray before it
 
 # No timed assertions: a busy machine is not a failure.
-settings.register_profile("nas", deadline=None)
+settings.register_profile("nas", deadline=None, max_examples=50)
 settings.load_profile("nas")
 
 

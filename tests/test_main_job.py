@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers_cli import nas_, output
 from safetensors.torch import load_file
 
 import nas
@@ -70,7 +71,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def searched(home: Path) -> subprocess.CompletedProcess[str]:
     """One search with Ray, on a budget, with a known net first."""
     return run_nas(
-        *("search", "--space", "pocket.yaml", "--trials", "5", "--epochs", "2", "--max-params", "3k"),
+        *("search", "--space", "pocket.yaml", "--trials", "4", "--epochs", "2", "--max-params", "3k"),
         *("--baseline", "resnet20", "--out", "first"),
         cwd=home,
     )
@@ -93,7 +94,7 @@ def test_a_search_leaves_what_it_promises(home: Path, searched: subprocess.Compl
     kept = Architecture.from_yaml(home / advised[1])
     assert kept.digest in {trial.digest for trial in run.front() if trial.accuracy == run.best().accuracy}
     assert run.status == "done"
-    assert run.count("complete") == 5
+    assert run.count("complete") == 4
     assert all(trial.cost.params <= 3000 for trial in run.complete() if not trial.label)
     assert [trial.label for trial in run.baselines()] == ["resnet20"]
     assert all(len(trial.epochs) == 2 for trial in run.complete())
@@ -106,7 +107,7 @@ def test_a_search_leaves_what_it_promises(home: Path, searched: subprocess.Compl
 
 def test_the_front_is_the_same_everywhere(home: Path, searched: subprocess.CompletedProcess[str]) -> None:
     run = load_run(home / "first")
-    printed = json.loads(run_nas("front", "first", "--json", cwd=home).stdout)
+    printed = json.loads(output("front", home / "first", "--json"))
     assert [row["digest"] for row in printed["front"]] == [trial.digest for trial in run.front()]
     exported = [Architecture.from_yaml(path) for path in sorted((home / "first" / "front").glob("*.yaml"))]
     assert [architecture.digest for architecture in exported] == [trial.digest for trial in run.front()]
@@ -115,18 +116,14 @@ def test_the_front_is_the_same_everywhere(home: Path, searched: subprocess.Compl
 def test_an_exported_network_is_rebuilt_and_trained(home: Path, searched: subprocess.CompletedProcess[str]) -> None:
     run = load_run(home / "first")
     trial = next(trial for trial in run.front() if not trial.label)
-    done = run_nas("export", "first", "--trial", str(trial.number), "--out", "models", cwd=home)
-    assert done.returncode == 0, done.stderr
+    output("export", home / "first", "--trial", trial.number, "--out", home / "models")
     (config,) = (home / "models").glob("*.yaml")
     again = Architecture.from_yaml(config)
     assert (again.digest, nas.cost_of(again)) == (trial.digest, trial.cost)
     x = torch.randn(2, 1, 8, 8)
     first, second = (nas.build(architecture, seed=3).eval()(x) for architecture in (trial.architecture, again))
     assert torch.equal(first, second)
-    trained = run_nas(
-        "train", str(config), "--dataset", "digits", "--epochs", "2", "--out", "trained", "--seed", "1", cwd=home
-    )
-    assert trained.returncode == 0, trained.stderr
+    output("train", config, "--dataset", "digits", "--epochs", 1, "--out", home / "trained", "--seed", 1)
     network = nas.build(again)
     network.load_state_dict(load_file(home / "trained" / "weights.safetensors"))
     result = json.loads((home / "trained" / "result.json").read_text())
@@ -134,11 +131,12 @@ def test_an_exported_network_is_rebuilt_and_trained(home: Path, searched: subpro
 
 
 def test_a_second_search_into_the_same_folder_is_refused(
-    home: Path, searched: subprocess.CompletedProcess[str]
+    home: Path, searched: subprocess.CompletedProcess[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (home / "first" / "study.journal").read_bytes()
-    refused = run_nas("search", "--space", "pocket.yaml", "--trials", "1", "--out", "first", cwd=home)
-    assert refused.returncode == 2
+    monkeypatch.chdir(home)
+    refused = nas_("search", "--space", "pocket.yaml", "--trials", 1, "--out", "first")
+    assert refused.exit_code == 2
     assert "nas resume first" in refused.stderr
     assert (home / "first" / "study.journal").read_bytes() == before
 
@@ -148,9 +146,8 @@ def test_resume_searches_on(home: Path, searched: subprocess.CompletedProcess[st
         number: (home / "first" / "trials" / str(number) / "result.json").read_bytes()
         for number in ended_numbers(home / "first")
     }
-    more = run_nas("resume", "first", "--trials", "7", "--executor", "local", "--json", cwd=home)
-    assert more.returncode == 0, more.stderr
-    assert json.loads(more.stdout)["trials"]["complete"] == 7
+    more = json.loads(output("resume", home / "first", "--trials", 6, "--executor", "local", "--json"))
+    assert more["trials"]["complete"] == 6
     for number, result in before.items():
         assert (home / "first" / "trials" / str(number) / "result.json").read_bytes() == result
 
@@ -186,7 +183,9 @@ def test_resume_searches_on(home: Path, searched: subprocess.CompletedProcess[st
         (["--precision", "fp8", "--executor", "local"], "fp8"),
     ],
 )
-def test_bad_input_is_one_clear_line(home: Path, arguments: list[str], words: str) -> None:
+def test_bad_input_is_one_clear_line(
+    home: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
     from PIL import Image
 
     for name, count in (("corrupt", 2), ("lonely", 1)):
@@ -197,10 +196,10 @@ def test_bad_input_is_one_clear_line(home: Path, arguments: list[str], words: st
                 Image.new("RGB", (8, 8), (40 * n, 20 * k, 9)).save(folder / f"{n}.png")
     (home / "corrupt" / "class1" / "torn.png").write_bytes((home / "corrupt" / "class1" / "1.png").read_bytes()[:40])
     before = sorted(home.rglob("*"))
-    failed = run_nas("search", "--trials", "1", "--epochs", "1", *arguments, cwd=home)
-    assert failed.returncode == 2, failed.stdout + failed.stderr
+    monkeypatch.chdir(home)
+    failed = nas_("search", "--trials", 1, "--epochs", 1, *arguments, COLUMNS="120")
+    assert failed.exit_code == 2, failed.output
     assert words in failed.stderr
-    assert "Traceback" not in failed.stderr + failed.stdout
     assert sorted(home.rglob("*")) == before, "bad input must leave nothing behind"
 
 

