@@ -9,15 +9,6 @@ from typing import Any
 from nas.workers import Worker
 
 
-class Poisoned(Worker):
-    """Trial 0 takes its process down at its first step, always."""
-
-    def step(self) -> dict[str, Any]:
-        if self.job.key == "0":
-            os._exit(1)
-        return super().step()
-
-
 class KilledOnce(Worker):
     """Trial 0's process is killed behind its second epoch, the first time."""
 

@@ -243,7 +243,7 @@ def test_an_interrupted_fine_tuning_goes_on_by_the_same_policy(finetune, place, 
 @pytest.fixture(scope="module")
 def searched(place) -> Path:
     """`run`, a search of small networks, and `front`, in which each network of its front has been trained for an epoch."""
-    run = make_run(place / "run", trials=4, baselines=("resnet20",), objectives=("accuracy", "params"))
+    run = make_run(place / "run", trials=3, baselines=(), objectives=("accuracy", "params"), max_params=300_000)
     assert nas_("export", run, "--out", place / "configs").exit_code == 0
     for config in sorted((place / "configs").glob("*.yaml")):
         data = yaml.safe_load(config.read_text())

@@ -29,7 +29,7 @@ from nas.cli import cli
 cli.main(sys.argv[3:])
 """
 IN_TORCH = "torch.nn"  # half of PyTorch is imported then, which can't be begun again
-SMALL = ("--trials", "3", "--epochs", "1", "--executor", "local")
+SMALL = ("--trials", "1", "--epochs", "1", "--executor", "local")
 
 
 def signalled(module: str, number: int, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -50,15 +50,15 @@ def test_a_search_that_is_ended_while_pytorch_is_imported(tmp_path, number, more
     then = f", and then confirm it with: nas confirm {folder} --seeds 3" if more else ""
     assert ended.stderr == f"stopped; everything so far is kept. Go on with: nas resume {folder}{then}\n"
     assert (folder / "report.html").is_file(), "the report is there as behind every other end"
-    assert process("resume", folder).returncode == 0
-    assert load_run(folder).count("complete") == 3
+    output("resume", folder)
+    assert load_run(folder).count("complete") == 1
 
 
 def test_a_closed_terminal_is_nothing_to_what_runs_under_nohup(tmp_path):
     command = ["nohup", sys.executable, "-c", SIGNALLED, IN_TORCH, str(int(signal.SIGHUP)), "search"]
     command += ["--space", str(write_space(tmp_path)), *SMALL, "--out", str(tmp_path / "run")]
     assert subprocess.run(command, capture_output=True, timeout=200, check=False).returncode == 0
-    assert load_run(tmp_path / "run").count("complete") == 3
+    assert load_run(tmp_path / "run").count("complete") == 1
 
 
 @pytest.mark.parametrize("to", [(), ("--address", "127.0.0.1:1")])

@@ -41,7 +41,7 @@ TIMM = [
     "efficientnet_b0",
     "convnext_tiny",
 ]
-QUICK = {"resnet18", "resnext50_32x4d", "efficientnet_b0", "resnet18d", "res2net50_26w_4s", "mobilenet_v2"}
+QUICK = {"resnet18", "efficientnet_b0", "resnet18d", "mobilenet_v2"}
 names = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in TORCHVISION]
 timm_names = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in TIMM]
 
@@ -134,6 +134,7 @@ def test_timms_byobnet_builds_what_its_resnet_cannot(changes, tmp_path):
     assert {path.name for path in (tmp_path / "x").iterdir()} == {"config.json", "model.safetensors", "timm_byobnet.py"}
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_byobnet_is_loaded_where_this_package_is_not(tmp_path):
     subject = subject_of(changed(FREE))
     EXPORTERS["timm"].write(subject, tmp_path / "x")

@@ -182,7 +182,9 @@ def copy_weights(theirs: nn.Module, ours: nn.Module) -> None:
         target.load_state_dict(source.state_dict())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", pytest.param("wide_resnet50_2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet50", "resnext50_32x4d", pytest.param("wide_resnet50_2", marks=pytest.mark.slow)]
+)
 def test_logits_are_torchvisions(name):
     torch.manual_seed(0)
     theirs = torchvision.models.get_model(name).eval()

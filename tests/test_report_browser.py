@@ -61,8 +61,14 @@ def points(page, name: str) -> list[tuple[float, float]]:
     return [tuple(pair) for pair in page.evaluate(script, name)]
 
 
-@pytest.mark.parametrize("name", ["done", "empty", "running", "hostile"])
-@pytest.mark.parametrize("viewport", [WIDE, NARROW, {"width": 320, "height": 640}], ids=["1280", "390", "320"])
+SMALLEST = {"width": 320, "height": 640}
+
+
+@pytest.mark.parametrize(
+    ("name", "viewport"),
+    [("done", WIDE), ("done", NARROW), *((name, SMALLEST) for name in ("done", "empty", "running", "hostile"))],
+    ids=lambda value: value if isinstance(value, str) else str(value["width"]),
+)
 def test_the_page_fits(visit, name, viewport):
     page = visit(name, viewport)
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
@@ -101,20 +107,22 @@ def test_the_cloud_lies_where_plotlys_axes_say(visit, run):
     assert page.evaluate(ink, [x, y])
 
 
-@pytest.mark.parametrize("cost", ["params", "macs", "activations"])
-def test_the_staircase_is_the_front_of_the_chosen_axes(visit, run, cost):
+def test_the_staircase_is_the_front_of_the_chosen_axes(visit, run):
     page = visit()
-    page.select_option("#explorer-cost", cost)
-    page.wait_for_function("(cost) => document.getElementById('explorer').layout.xaxis.title.text.includes(cost)",
-                           arg={"params": "parameters", "macs": "MACs"}.get(cost, cost))  # fmt: skip
-    stairs = points(page, "best at this cost")
-    for trial in run.complete():
-        here = getattr(trial.cost, cost)
-        assert [y for x, y in stairs if x <= here][-1] == max(
-            other.accuracy for other in run.complete() if getattr(other.cost, cost) <= here
+    for cost, title in (("macs", "MACs"), ("activations", "activations"), ("params", "parameters")):
+        page.select_option("#explorer-cost", cost)
+        page.wait_for_function(
+            "(title) => document.getElementById('explorer').layout.xaxis.title.text.includes(title)", arg=title
         )
+        stairs = points(page, "best at this cost")
+        for trial in run.complete():
+            here = getattr(trial.cost, cost)
+            assert [y for x, y in stairs if x <= here][-1] == max(
+                other.accuracy for other in run.complete() if getattr(other.cost, cost) <= here
+            )
 
 
+@pytest.mark.slow
 def test_axes_can_be_chosen(visit, run):
     page = visit()
     axes = "[...'xy'].map((name) => document.getElementById('explorer')._fullLayout[name + 'axis'].type)"
@@ -162,6 +170,7 @@ def test_a_click_shows_the_design_its_cost_its_curve_and_its_commands(visit, run
     assert commands[1] == f"nas train models/{name}/*.yaml --dataset cifar10"
 
 
+@pytest.mark.slow
 def test_dragging_zooms_and_chooses_nothing(visit, run):
     page = visit()
     before = page.locator("#detail h3").text_content()
@@ -174,6 +183,7 @@ def test_dragging_zooms_and_chooses_nothing(visit, run):
     assert page.locator("#detail h3").text_content() == before
 
 
+@pytest.mark.slow
 def test_copying_a_command(visit, run):
     page = visit(permissions=["clipboard-read", "clipboard-write"])
     page.locator("#detail .copy").first.click()
@@ -181,28 +191,29 @@ def test_copying_a_command(visit, run):
     assert page.evaluate("navigator.clipboard.readText()") == page.locator("#detail code").first.text_content()
 
 
-@pytest.mark.parametrize("cost", ["params", "macs"])
-def test_the_budget_takes_the_best_under_it(visit, run, cost):
+def test_the_budget_takes_the_best_under_it(visit, run):
     page = visit()
-    page.select_option("#budget-cost", cost)
-    counts = sorted(getattr(trial.cost, cost) for trial in run.complete())
-    for limit in (counts[0], counts[len(counts) // 2], 2_000_000, counts[-1]):
-        page.fill("#budget-number", str(limit))
-        page.press("#budget-number", "Enter")
-        words = page.locator("#budget-pick")
-        fitting = [count for count in counts if count <= limit]
-        if not fitting:
-            assert "none of the complete trials is as small" in words.text_content()
-            continue
-        wanted = run.best(**{f"max_{cost}": limit})
-        assert words.locator("strong").text_content() == wanted.name
-        assert f"{format_percent(wanted.accuracy)} ±" in words.text_content()
-        assert wanted.name in page.locator("#detail h3").text_content()
+    for cost in ("params", "macs"):
+        page.select_option("#budget-cost", cost)
+        counts = sorted(getattr(trial.cost, cost) for trial in run.complete())
+        for limit in (counts[0], counts[len(counts) // 2], 2_000_000, counts[-1]):
+            page.fill("#budget-number", str(limit))
+            page.press("#budget-number", "Enter")
+            words = page.locator("#budget-pick")
+            fitting = [count for count in counts if count <= limit]
+            if not fitting:
+                assert "none of the complete trials is as small" in words.text_content()
+                continue
+            wanted = run.best(**{f"max_{cost}": limit})
+            assert words.locator("strong").text_content() == wanted.name
+            assert f"{format_percent(wanted.accuracy)} ±" in words.text_content()
+            assert wanted.name in page.locator("#detail h3").text_content()
     page.fill("#budget-number", "many")
     page.press("#budget-number", "Enter")
     assert page.locator("#budget-number").get_attribute("aria-invalid") == "true"
 
 
+@pytest.mark.slow
 def test_the_slider_moves_by_keys(visit, run):
     page = visit()
     slider = page.locator("#budget")
@@ -220,6 +231,7 @@ def test_the_slider_moves_by_keys(visit, run):
     assert page.locator("#budget-pick strong").text_content() == run.best().name
 
 
+@pytest.mark.slow
 def test_arrow_keys_step_through_the_trials(visit, run):
     page = visit()
     page.locator("#explorer").focus()
@@ -281,6 +293,7 @@ def test_the_table_filters(visit, run):
     assert page.get_by_text("No trial fits.").is_visible()
 
 
+@pytest.mark.slow
 def test_the_table_is_walked_by_keys(visit, run):
     page = visit()
     page.locator("#trials-body tr[tabindex='0']").focus()
@@ -306,6 +319,7 @@ def test_the_table_as_csv(visit, run, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_the_table_as_csv_computes_nothing_in_a_spreadsheet(open_page, tmp_path):
     run = searched_run(9, baselines=("resnet20",))
     (baseline, *others) = run.trials
@@ -321,6 +335,7 @@ def test_the_table_as_csv_computes_nothing_in_a_spreadsheet(open_page, tmp_path)
     assert (first["number"], first["label"], first["reason"]) == ("-1", "'=1+1", "'@SUM(A1)")
 
 
+@pytest.mark.slow
 def test_each_click_on_a_heads_column_sorts_anew(visit, run):
     page = visit()
     first = "#trials-body tr[data-place='0'] th"
@@ -378,6 +393,7 @@ def test_light_and_dark_follow_the_system_even_while_the_page_is_open(visit):
         assert (brightness(page, "#explorer .xtitle", "fill") > 200) is not light
 
 
+@pytest.mark.slow
 def test_printed_it_is_light_and_no_wider_than_a_sheet(visit):
     page = visit(scheme="dark")
     page.evaluate(
@@ -398,6 +414,7 @@ def test_printed_it_is_light_and_no_wider_than_a_sheet(visit):
     page.wait_for_function("() => document.querySelector('#curves .main-svg').clientWidth > 703")
 
 
+@pytest.mark.slow
 def test_light_and_dark_can_be_chosen(visit):
     page = visit(scheme="dark")
     page.select_option("#scheme", "light")
@@ -407,6 +424,7 @@ def test_light_and_dark_can_be_chosen(visit):
     page.wait_for_function(IS_LIGHT, arg=["#curves .main-svg", False])
 
 
+@pytest.mark.slow
 def test_drawings_have_names_and_their_buttons_upload_nothing(visit):
     page = visit()
     drawings = page.locator(".chart svg[role=img]")
@@ -441,6 +459,7 @@ def test_a_hostile_run_runs_nothing(visit):
     assert page.locator("#explorer .textpoint").first.text_content().startswith("</script><script>alert")
 
 
+@pytest.mark.slow
 def test_a_finger_scrolls_past_the_charts(visit):
     page = visit("done", NARROW, has_touch=True, is_mobile=True)
     assert page.evaluate("document.getElementById('explorer')._fullLayout.dragmode") is False

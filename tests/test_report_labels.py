@@ -19,8 +19,9 @@ LABELS = """() => [...document.querySelectorAll('#explorer .textpoint text')].ma
 })"""
 
 
-@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["1280", "390"])
-@pytest.mark.parametrize("measure", ["accuracy", "error"])
+@pytest.mark.parametrize(
+    ("viewport", "measure"), [(WIDE, "accuracy"), (NARROW, "error")], ids=["1280-accuracy", "390-error"]
+)
 def test_labels_of_baselines_do_not_lie_on_one_another(open_page, tmp_path, viewport, measure):
     names = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
     run = searched_run(60, baselines=names)
@@ -47,7 +48,7 @@ def test_labels_of_baselines_do_not_lie_on_one_another(open_page, tmp_path, view
         assert right <= viewport["width"]
 
 
-@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["1280", "390"])
+@pytest.mark.parametrize("viewport", [pytest.param(WIDE, marks=pytest.mark.slow), NARROW], ids=["1280", "390"])
 def test_titles_of_charts_are_not_cut(open_page, tmp_path, viewport):
     path = write(lawful_run(60), tmp_path / "report.html")
     page = open_page(path.as_uri(), viewport)

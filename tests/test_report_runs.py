@@ -129,7 +129,7 @@ def test_the_command(tmp_path, monkeypatch):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["1280", "390"])
+@pytest.mark.parametrize("viewport", [pytest.param(WIDE, marks=pytest.mark.slow), NARROW], ids=["1280", "390"])
 def test_in_a_browser(open_page, html, tmp_path, viewport):
     path = tmp_path / "both.html"
     path.write_text(html, encoding="utf-8")

@@ -38,7 +38,7 @@ def path(run, tmp_path_factory):
     return write(run, tmp_path_factory.mktemp("page") / "report.html").as_uri()
 
 
-@pytest.fixture(params=[WIDE, NARROW], ids=["1280", "390"])
+@pytest.fixture(params=[WIDE, pytest.param(NARROW, marks=pytest.mark.slow)], ids=["1280", "390"])
 def page(request, open_page, path):
     opened = open_page(path, request.param)
     opened.wait_for_function(DRAWN)

@@ -191,27 +191,27 @@ def test_clocks_that_jump(tmp_path, faults):
         subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, env=environment).stdout == "True\n"
     )
     folder, log = tmp_path / "run", tmp_path / "epochs.log"
-    arguments = ("--space", write_space(tmp_path), "--trials", 6, "--epochs", EPOCHS, "--max-images", 200)
+    arguments = ("--space", write_space(tmp_path), "--trials", TRIALS, "--epochs", EPOCHS, "--max-images", 200)
     code, said, errors = nas_done("search", *arguments, *LOCAL, "--out", folder, log=log, environment=clocks)
     assert code == 0, errors
-    run = check_done(folder, 6, EPOCHS)
+    run = check_done(folder, TRIALS, EPOCHS)
     assert all(0 <= epoch.seconds < 600 for trial in run.complete() for epoch in trial.epochs)
     (session,) = read_json(folder / SESSIONS)
     assert all(0 <= session[f"{what}_seconds"] < 600 for what in ("startup", "search", "training"))
     etas = re.findall(r"ETA ([^\]]*)\]", said)
-    assert len(etas) == 6 and not any(" d" in eta or " h" in eta or "-" in eta for eta in etas)
+    assert len(etas) == TRIALS and not any(" d" in eta or " h" in eta or "-" in eta for eta in etas)
     written = [at for trial in open_optuna(folder).trials for at in (trial.datetime_start, trial.datetime_complete)]
     assert written != sorted(written), "the clock went back"
     volumes = list(run.hypervolume_history())
-    assert volumes == sorted(volumes) and len(volumes) == 6
-    code, _, errors = nas_done("resume", folder, "--trials", 7, log=log, environment=clocks)
+    assert volumes == sorted(volumes) and len(volumes) == TRIALS
+    code, _, errors = nas_done("resume", folder, "--trials", TRIALS + 1, log=log, environment=clocks)
     assert code == 0, errors
-    check_done(folder, 7, EPOCHS)
+    check_done(folder, TRIALS + 1, EPOCHS)
     assert epochs_twice(log) == 0
     assert nas_("report", folder).exit_code == 0 and healthy(examine(folder))
     faults.record(
         "clock jumps", made="the process's clock set by hours and years, back and forth, 20 times a second (LD_PRELOAD)",
-        **costs(folder, 7, log),
+        **costs(folder, TRIALS + 1, log),
         then="durations and the ETA are of the steady clock; nothing is ordered by time",
     )  # fmt: skip
 

@@ -28,11 +28,11 @@ every_shipped = pytest.mark.parametrize(("name", "resolution"), SHIPPED)
 
 
 @every_shipped
-def test_a_thousand_samples_are_all_legal(name, resolution):
+def test_hundreds_of_samples_are_all_legal(name, resolution):
     space = load_space(name, resolution=resolution, classes=7)
     rng = random.Random(5)
     seen = set()
-    for number in range(1000):
+    for number in range(400):
         choices = space.any(rng)
         architecture = space.architecture(choices)
         cost = cost_of(architecture)
@@ -45,7 +45,7 @@ def test_a_thousand_samples_are_all_legal(name, resolution):
             again = json.loads(json.dumps(choices))
             assert again == choices and space.architecture(again) == architecture
         seen.update((key, value) for key, value in choices.items())
-    # Each value of each knob occurs: a thousand draws miss one of 36 with probability 36 exp(-1000 / 36).
+    # Each value of each knob occurs: 400 draws miss one of 36 with probability 36 exp(-400 / 36).
     assert Architecture.from_yaml(architecture.to_yaml()) == architecture
     assert seen == {(key, value) for key, knob in space.knobs.items() for value in knob.values}
 
@@ -69,9 +69,9 @@ def test_every_knob_changes_some_network(name, resolution):
 @every_shipped
 def test_the_same_seed_gives_the_same_sample(name, resolution):
     first, second = (load_space(name, resolution=resolution) for _ in range(2))
-    samples = [first.sample(seed) for seed in range(30)]
-    assert samples == [second.sample(seed) for seed in range(30)]
-    assert len({json.dumps(choices) for choices in samples}) == 30
+    samples = [first.sample(seed) for seed in range(10)]
+    assert samples == [second.sample(seed) for seed in range(10)]
+    assert len({json.dumps(choices) for choices in samples}) == 10
 
 
 @every_shipped
@@ -93,13 +93,9 @@ def test_suggested_choices_and_only_those_are_accepted(name, resolution):
 
 @pytest.mark.parametrize("name", names())
 def test_a_shipped_space_takes_every_image_size(name):
-    taken = {
-        resolution: load_space(name, resolution=resolution).variant
-        for resolution in (1, 8, 16, 17, 32, 64, 65, 224, 1024)
-    }
-    assert list(taken.values()) == ["tiny"] * 3 + ["cifar"] * 3 + ["imagenet"] * 3
-    for resolution in taken:
-        space = load_space(name, resolution=resolution)
+    spaces = [load_space(name, resolution=resolution) for resolution in (1, 8, 16, 17, 32, 64, 65, 224, 1024)]
+    assert [space.variant for space in spaces] == ["tiny"] * 3 + ["cifar"] * 3 + ["imagenet"] * 3
+    for space in spaces:
         space.cost(space.sample(0))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import ray
 import torch
-from helpers_workers import KilledOnce, Poisoned
+from helpers_workers import KilledOnce
 from ray.util.placement_group import placement_group
 
 from nas import cluster, execution, searching, workers
@@ -75,6 +75,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not installed")
 def test_workers_run_in_the_driver_s_own_environment():
     """And not in a copy of the current folder, for which Ray makes one under `uv run`, as users start it."""
@@ -100,6 +101,8 @@ def drive(
         epochs=epochs,
         out=folder,
         max_images=200,
+        sampler="random",
+        device="cpu",
         precision="fp32",
         stopping=stopping,
     )
@@ -124,38 +127,45 @@ def check(run: Run, trials: int, epochs: int = 3) -> None:
         assert [epoch.number for epoch in trial.epochs] == list(range(1, epochs + 1))
 
 
-def test_each_epoch_runs_once_and_is_reported_once(space: Path, tmp_path: Path) -> None:
-    watched = drive(space, tmp_path / "run", trials=4)
-    run = load_run(tmp_path / "run")
-    check(run, 4)
+def test_each_epoch_runs_once_and_its_numbers_are_those_of_the_other_executor(
+    space: Path, tmp_path: Path, one_thread: None
+) -> None:
+    folder = tmp_path / "run"
+    watched = drive(space, folder, trials=3)
+    run = load_run(folder)
+    check(run, 3)
     assert sorted(watched.epochs) == sorted((str(trial.number), n) for trial in run.complete() for n in (1, 2, 3))
-    assert not list((tmp_path / "run").rglob("checkpoint.pt"))
+    assert {path.name for path in folder.iterdir()} == {"run.yaml", "run.lock", "study.journal", "trials"}
+    for result in folder.glob("trials/*/*"):  # and Tune leaves nothing
+        assert result.name == "result.json"
+        assert json.loads(result.read_text())["state"] == "complete"
+    here = searching.search(
+        space=str(space), trials=3, epochs=3, max_images=200, sampler="random", precision="fp32", device="cpu",
+        executor="local", out=tmp_path / "local",
+    )  # fmt: skip
+    trained_here = {trial.number: trial for trial in here.complete()}
+    for trial in run.complete():
+        assert trial.digest == trained_here[trial.number].digest
+        for first, second in zip(trial.epochs, trained_here[trial.number].epochs, strict=True):
+            for name in ("train_loss", "val_loss", "accuracy", "learning_rate"):
+                assert getattr(first, name) == getattr(second, name), name
 
 
 def test_a_killed_worker_costs_the_epoch_in_flight_at_most(space: Path, tmp_path: Path) -> None:
-    watched = drive(space, tmp_path / "run", trials=4, worker=KilledOnce)
+    watched = drive(space, tmp_path / "run", trials=2, worker=KilledOnce)
     assert (tmp_path / "run" / "trials" / "killed").exists()
     run = load_run(tmp_path / "run")
-    check(run, 4)
+    check(run, 2)
     # Its second epoch was saved before the kill but not reported, so that the next worker begins with the third.
     assert [number for key, number in watched.epochs if key == "0"] == [1, 3]
 
 
-def test_a_candidate_that_always_kills_its_worker_is_given_up(space: Path, tmp_path: Path) -> None:
-    drive(space, tmp_path / "run", trials=3, worker=Poisoned)
-    run = load_run(tmp_path / "run")
-    check(run, 3)
-    assert run.trial(0).state == "failed"
-    assert "died 3 times" in run.trial(0).reason
-    assert run.count("failed") == 1
-
-
 def test_a_stopped_run_goes_on_where_it_was(space: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    first = drive(space, folder, trials=5, limit=4)
+    first = drive(space, folder, trials=4, limit=3)
     assert load_run(folder).status == "unfinished"
-    second = drive(space, folder, trials=5)
-    check(load_run(folder), 5)
+    second = drive(space, folder, trials=4)
+    check(load_run(folder), 4)
     assert len(set(first.epochs)) == len(first.epochs)
     assert not set(first.epochs) & set(second.epochs), "no epoch may run twice"
 
@@ -186,14 +196,6 @@ def test_decisions_go_by_our_own_epochs(space: Path, tmp_path: Path) -> None:
     # The second epoch was saved but never reported; Tune calls the third one the first of a new trial.
     assert [own.epoch for own in run.trial(0).decisions] == [1, 3]
     assert [own.epoch for own in run.trial(1).decisions] == [1, 2, 3]
-
-
-def test_tune_leaves_nothing_in_the_run_folder(space: Path, tmp_path: Path) -> None:
-    drive(space, tmp_path / "run", trials=2, epochs=1)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.yaml", "run.lock", "study.journal", "trials"}
-    for result in (tmp_path / "run").glob("trials/*/*"):
-        assert result.name == "result.json"
-        assert json.loads(result.read_text())["state"] == "complete"
 
 
 @pytest.mark.parametrize(
@@ -229,20 +231,7 @@ def test_without_an_address_no_cluster_of_somebody_else_is_joined(monkeypatch: p
     assert asked[0]["address"] == "local"
 
 
-def test_executors_train_the_same_networks_to_the_same_numbers(space: Path, tmp_path: Path, one_thread: None) -> None:
-    options = {
-        "space": str(space), "trials": 3, "epochs": 2, "max_images": 200, "sampler": "random", "seed": 5, "precision": "fp32",
-        "device": "cpu",
-    }  # fmt: skip
-    by_ray = searching.search(out=tmp_path / "ray", executor="ray", workers=1, cpus_per_trial=1, **options)
-    here = searching.search(out=tmp_path / "local", executor="local", **options)
-    for one, other in zip(by_ray.complete(), here.complete(), strict=True):
-        assert one.digest == other.digest
-        for first, second in zip(one.epochs, other.epochs, strict=True):
-            for name in ("train_loss", "val_loss", "accuracy", "learning_rate"):
-                assert getattr(first, name) == getattr(second, name), name
-
-
+@pytest.mark.slow
 def test_the_engine_is_measured_where_a_trial_would_run_and_recorded(space: Path, tmp_path: Path) -> None:
     request = Request(
         space=str(space), trials=1, epochs=1, out=tmp_path / "run", max_images=40, resolution=32, precision="bf16"
