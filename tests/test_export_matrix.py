@@ -110,20 +110,30 @@ def exact_in(name: str, architecture: Architecture) -> bool:
     return name != "onnx" and not (name == "pt2" and gated)
 
 
+@pytest.fixture(scope="module")
+def sayable() -> Subject:
+    """A design that all formats can say."""
+    return subject_of(zoo.get("resnet18").adapted(classes=10, resolution=32, channels=3), run="a run")
+
+
+@pytest.fixture(scope="module")
+def small() -> list[Subject]:
+    return [subject_of(architecture) for architecture in small_designs().values()]
+
+
 @pytest.mark.parametrize("name", list(EXPORTERS))
-def test_every_format_is_held_against_a_design_that_all_can_say(name, tmp_path):
+def test_every_format_is_held_against_a_design_that_all_can_say(name, sayable, tmp_path):
     assert name in LOADERS, "a format without a way back is not tested"
-    tiny = zoo.get("resnet18").adapted(classes=10, resolution=32, channels=3)
-    assert outcome(name, subject_of(tiny, run="a run"), tmp_path) == ""
+    assert outcome(name, sayable, tmp_path) == ""
     assert EXPORTERS[name].about
     assert isinstance(EXPORTERS[name], Exporter)
 
 
 @pytest.mark.parametrize("name", [name for name in EXPORTERS if name not in ("onnx", "pt2", "torchscript")])
-def test_small_designs_pass_or_are_refused(name, tmp_path):
-    for k, architecture in enumerate(small_designs().values()):
+def test_small_designs_pass_or_are_refused(name, small, tmp_path):
+    for k, subject in enumerate(small):
         (folder := tmp_path / str(k)).mkdir()
-        outcome(name, subject_of(architecture), folder)
+        outcome(name, subject, folder)
 
 
 def rows() -> dict[str, Architecture]:

@@ -182,6 +182,7 @@ def test_a_name_that_is_no_text_is_named_and_leaves_nothing(tmp_path):
 # -- other clocks ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_clocks_that_jump(tmp_path, faults):
     """The wall clock of the whole process is wrong by hours and years, each moment by another."""
     clocks = jumping_clocks(tmp_path)

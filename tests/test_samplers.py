@@ -53,6 +53,7 @@ def limit() -> int:
 def test_it_keeps_to_a_budget(tmp_path, sampler, limit):
     space = space_of(CONDITIONAL)
     settings = settings_of(CONDITIONAL, trials=TRIALS, sampler=sampler, budgets={"macs": [None, limit]})
+    settings.save(tmp_path)
     with Study(tmp_path, settings) as study:
         jobs = finish(study)
         assert study.counts.complete == TRIALS
@@ -62,6 +63,9 @@ def test_it_keeps_to_a_budget(tmp_path, sampler, limit):
         space.cost(trial.params).macs <= limit for trial in study.study.trials if trial.state == TrialState.COMPLETE
     )
     assert len(jobs) == TRIALS and states.count(TrialState.PRUNED) == study.counts.rejected
+    run = load_run(tmp_path)
+    assert run.count("rejected") == study.counts.rejected
+    assert all(trial.reason for trial in run.trials if trial.state in ("rejected", "duplicate"))
 
 
 @every_sampler

@@ -122,7 +122,7 @@ def test_states_and_values_in_optuna(tmp_path):
     assert counts.complete == 6 and counts.failed == 1 and counts.rejected > 0
 
 
-@pytest.mark.parametrize(("text", "share"), [(TINY, 1.0), (TINY, 0.3), (FEW, 1.0), (FEW, 0.5)])
+@pytest.mark.parametrize(("text", "share"), [(TINY, 0.3), (FEW, 1.0)])
 def test_a_small_space_is_exhausted_and_no_network_is_trained_twice(tmp_path, text, share):
     """`share` of its choices lie within the budget; some choices mean the same network."""
     space = space_of(text)

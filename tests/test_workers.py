@@ -16,7 +16,7 @@ import torch
 from helpers_workers import KilledOnce
 from ray.util.placement_group import placement_group
 
-from nas import cluster, execution, searching, workers
+from nas import cluster, execution, local, searching, workers
 from nas.cluster import Resources
 from nas.engine import MERGED
 from nas.errors import UsageError
@@ -91,10 +91,10 @@ def drive(
     trials: int,
     epochs: int = 3,
     limit: int = 10_000,
-    worker: type[Worker] = Worker,
+    worker: type[Worker] | None = Worker,
     stopping: str = "none",
 ) -> Watched:
-    """Plan a run, or go on with the one in `folder`, and let Ray train it."""
+    """Plan a run, or go on with the one in `folder`, and let Ray train it, or this process where there is no worker."""
     request = Request(
         space=str(space),
         trials=trials,
@@ -115,7 +115,10 @@ def drive(
         settings.save(folder)
     with Study(folder, settings) as study:
         watched = Watched(study, limit)
-        workers.run(study, data, watched, watched.stop, Resources.resolve(0, 1.0, None), worker=worker)
+        if worker is None:
+            local.run(study, data, watched, watched.stop)
+        else:
+            workers.run(study, data, watched, watched.stop, Resources.resolve(0, 1.0, None), worker=worker)
     return watched
 
 
@@ -139,14 +142,11 @@ def test_each_epoch_runs_once_and_its_numbers_are_those_of_the_other_executor(
     for result in folder.glob("trials/*/*"):  # and Tune leaves nothing
         assert result.name == "result.json"
         assert json.loads(result.read_text())["state"] == "complete"
-    here = searching.search(
-        space=str(space), trials=3, epochs=3, max_images=200, sampler="random", precision="fp32", device="cpu",
-        executor="local", out=tmp_path / "local",
-    )  # fmt: skip
-    trained_here = {trial.number: trial for trial in here.complete()}
+    drive(space, tmp_path / "here", trials=3, worker=None)
     for trial in run.complete():
-        assert trial.digest == trained_here[trial.number].digest
-        for first, second in zip(trial.epochs, trained_here[trial.number].epochs, strict=True):
+        trained_here = load_run(tmp_path / "here").trial(trial.number)
+        assert trial.digest == trained_here.digest
+        for first, second in zip(trial.epochs, trained_here.epochs, strict=True):
             for name in ("train_loss", "val_loss", "accuracy", "learning_rate"):
                 assert getattr(first, name) == getattr(second, name), name
 
