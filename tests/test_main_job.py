@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from helpers_cli import nas_, output
+from helpers_faults import plan
 from safetensors.torch import load_file
 
 import nas
@@ -203,76 +202,20 @@ def test_bad_input_is_one_clear_line(
     assert sorted(home.rglob("*")) == before, "bad input must leave nothing behind"
 
 
-@pytest.mark.slow
-def test_ctrl_c_stops_cleanly_and_resume_goes_on(home: Path) -> None:
-    arguments = [
-        sys.executable,
-        "-m",
-        "nas",
-        "search",
-        "--space",
-        "pocket.yaml",
-        "--trials",
-        "40",
-        "--epochs",
-        "6",
-        "--out",
-        "stopped",
-    ]
-    driver = subprocess.Popen(
-        arguments, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
-    )
-    wait_for(lambda: len(ended_numbers(home / "stopped")) >= 2, driver)
-    driver.send_signal(signal.SIGINT)
-    _, errors = driver.communicate(timeout=100)
-    assert driver.returncode == 130
-    assert "nas resume stopped" in errors
-    ended = len(ended_numbers(home / "stopped"))
-    assert ended < 40
-    done = run_nas("resume", "stopped", "--trials", str(ended + 2), cwd=home)
-    assert done.returncode == 0, done.stderr
-    assert load_run(home / "stopped").count("complete") == ended + 2
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_driver_killed_again_and_again_loses_nothing(home: Path) -> None:
-    """SIGKILL at random moments: in the end each trial is complete, with each epoch once, and none was trained twice."""
-    rng = random.Random(7)
-    kills = 4
-    # More trials than any machine has done by the last kill; what is searched to the end is far less.
-    arguments = ["search", "--space", "pocket.yaml", "--trials", "60", "--epochs", "4", "--out", "killed"]
-    for _ in range(kills):
-        driver = subprocess.Popen(
-            [sys.executable, "-m", "nas", *arguments], cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env=environment(), start_new_session=True,
-        )  # fmt: skip
-        before = len(ended_numbers(home / "killed"))
-        wait_for(lambda before=before: len(ended_numbers(home / "killed")) > before, driver, 250)
-        time.sleep(rng.random())
-        os.killpg(driver.pid, signal.SIGKILL)
-        driver.wait()
-        arguments = ["resume", "killed"]
-    told_before = {
-        n: (home / "killed" / "trials" / str(n) / "result.json").read_bytes() for n in ended_numbers(home / "killed")
-    }
-    trials = len(list((home / "killed" / "trials").iterdir())) + 1
-    done = run_nas("resume", "killed", "--trials", str(trials), cwd=home)
-    assert done.returncode == 0, done.stderr
+def test_a_search_that_is_killed_in_an_epoch_goes_on_from_the_last(home: Path) -> None:
+    """What comes of many kills, and of those of Ray's drivers: test_faults_processes.py."""
+    planned = plan(home / "plan", {"1": {"fault": "kill", "epoch": 2, "times": 1}})
+    words = ("--space", "pocket.yaml", "--trials", "2", "--epochs", "3", "--executor", "local", "--max-images", "200")
+    killed = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "faulty_nas.py"), "search", *words, "--out", "killed"],
+        cwd=home, env={**os.environ, **planned}, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    ended = (home / "killed" / "trials" / "0" / "result.json").read_bytes()
+    assert load_run(home / "killed").count("running") == 1
+    output("resume", home / "killed")
     run = load_run(home / "killed")
-    assert run.count("complete") == trials
-    assert run.count("running") == run.count("failed") == 0
-    assert all([epoch.number for epoch in trial.epochs] == [1, 2, 3, 4] for trial in run.complete())
-    assert len({trial.digest for trial in run.complete()}) == trials
-    for number, result in told_before.items():
-        assert (home / "killed" / "trials" / str(number) / "result.json").read_bytes() == result
-
-
-def wait_for(condition: object, driver: subprocess.Popen[str] | subprocess.Popen[bytes], seconds: float = 120) -> None:
-    """Until the condition holds; fails if the driver ends first or it takes too long."""
-    assert callable(condition)
-    until = time.monotonic() + seconds
-    while not condition():
-        assert driver.poll() is None, f"the driver ended with {driver.returncode}"
-        assert time.monotonic() < until, "timed out"
-        time.sleep(0.05)
+    assert run.status == "done" and run.count("complete") == 2
+    assert all([epoch.number for epoch in trial.epochs] == [1, 2, 3] for trial in run.complete())
+    assert run.trial(1).attempts == 2
+    assert (home / "killed" / "trials" / "0" / "result.json").read_bytes() == ended

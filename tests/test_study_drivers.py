@@ -110,7 +110,7 @@ DRIVER = """\
 @pytest.mark.slow
 def test_a_driver_that_is_killed_at_random_moments_loses_nothing(tmp_path):
     """Each driver but the last is allowed fewer networks than are left, so it is alive when it is killed."""
-    rng, trials, kills = random.Random(4), 60, 10
+    rng, trials, kills = random.Random(4), 30, 5
     with begin(tmp_path, settings_of(CONDITIONAL, trials=trials, budgets={"params": [None, 4000]})):
         pass
     for attempt in range(kills + 1):
