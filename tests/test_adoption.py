@@ -144,12 +144,13 @@ def test_a_trial_that_was_half_closed_ends_as_it_would_have(tmp_path, outcome, s
 
 
 def test_a_driver_that_dies_at_any_byte_of_the_journal_loses_no_result(tmp_path):
-    """The journal cut after every few bytes, as by a crash, beside the results that were written until then and after."""
+    """The journal cut at some ends of lines and within some, as by a crash, beside the results that were written until then and after."""
     with begin(tmp_path / "whole", settings_of(trials=3, budgets={"params": [None, 1500]})) as study:
         finish(study, fails=lambda job: job.key == "1")
     data = (tmp_path / "whole" / JOURNAL).read_bytes()
     ends = [k + 1 for k, byte in enumerate(data) if byte == ord("\n")]
-    cuts = sorted({*ends, *random.Random(0).sample(range(1, len(data)), 12)})
+    rng = random.Random(0)
+    cuts = sorted({*rng.sample(ends, 12), *rng.sample(range(1, len(data)), 12)})
     for cut in cuts:
         folder = tmp_path / str(cut)
         shutil.copytree(tmp_path / "whole", folder)

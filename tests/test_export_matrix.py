@@ -5,7 +5,9 @@ The contract of an exporter. `pytest -m slow --export-matrix docs/export.md test
 
 from __future__ import annotations
 
+import functools
 import runpy
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import torch
 from export_matrix import BEGIN, END, Matrix, rewritten
 from helpers_export import SPACES, far, images_for, logits_of, small_designs, subject_of
 from safetensors.torch import load_file
+from torch import Tensor
 
 from nas import zoo
 from nas.architecture import Architecture
@@ -77,8 +80,29 @@ LOADERS = {
 }
 
 
-def outcome(name: str, subject: Subject, folder: Path) -> str:
+@dataclass
+class Held:
+    """A design that formats are held against: images, and its own logits in single and in double precision."""
+
+    subject: Subject
+
+    @functools.cached_property
+    def images(self) -> Tensor:
+        return images_for(self.subject.architecture, 3, self.subject.architecture.resolution)
+
+    @functools.cached_property
+    def expected(self) -> Tensor:
+        return logits_of(self.subject, self.images)
+
+    @functools.cached_property
+    def exact(self) -> Tensor:
+        with torch.inference_mode():
+            return self.subject.network().double()(self.images.double())
+
+
+def outcome(name: str, held: Held, folder: Path) -> str:
     """'' if what the format wrote gives our logits, else why it wrote nothing."""
+    subject = held.subject
     path = folder / f"network{EXPORTERS[name].suffix}"
     try:
         EXPORTERS[name].write(subject, path)
@@ -88,16 +112,14 @@ def outcome(name: str, subject: Subject, folder: Path) -> str:
         return error.reason
     assert path.is_dir() == EXPORTERS[name].folder
     assert all(each.name.startswith(path.stem.partition(".")[0]) for each in folder.iterdir())
-    images = images_for(subject.architecture, 3, subject.architecture.resolution)
     loaded = LOADERS[name](path, subject)
     with torch.inference_mode():
-        got, expected = loaded(images), logits_of(subject, images)
-        exact = subject.network().double()(images.double())
+        got = loaded(held.images)
         if exact_in(name, subject.architecture):
-            assert far(got, expected) < 1e-5
-            assert far(loaded.double()(images.double()), exact) < 1e-9
+            assert far(got, held.expected) < 1e-5
+            assert far(loaded.double()(held.images.double()), held.exact) < 1e-9
         else:  # of deep networks PyTorch itself knows the logits to 2e-5 only: onnxruntime must be as near to the exact ones
-            assert far(got, expected) < 1e-5 or far(got, exact) < 4 * far(expected, exact)
+            assert far(got, held.expected) < 1e-5 or far(got, held.exact) < 4 * far(held.expected, held.exact)
     return ""
 
 
@@ -111,14 +133,14 @@ def exact_in(name: str, architecture: Architecture) -> bool:
 
 
 @pytest.fixture(scope="module")
-def sayable() -> Subject:
+def sayable() -> Held:
     """A design that all formats can say."""
-    return subject_of(zoo.get("resnet18").adapted(classes=10, resolution=32, channels=3), run="a run")
+    return Held(subject_of(zoo.get("resnet18").adapted(classes=10, resolution=32, channels=3), run="a run"))
 
 
 @pytest.fixture(scope="module")
-def small() -> list[Subject]:
-    return [subject_of(architecture) for architecture in small_designs().values()]
+def small() -> list[Held]:
+    return [Held(subject_of(architecture)) for architecture in small_designs().values()]
 
 
 @pytest.mark.parametrize("name", list(EXPORTERS))
@@ -131,9 +153,9 @@ def test_every_format_is_held_against_a_design_that_all_can_say(name, sayable, t
 
 @pytest.mark.parametrize("name", [name for name in EXPORTERS if name not in ("onnx", "pt2", "torchscript")])
 def test_small_designs_pass_or_are_refused(name, small, tmp_path):
-    for k, subject in enumerate(small):
+    for k, held in enumerate(small):
         (folder := tmp_path / str(k)).mkdir()
-        outcome(name, subject, folder)
+        outcome(name, held, folder)
 
 
 def rows() -> dict[str, Architecture]:
@@ -151,10 +173,10 @@ def rows() -> dict[str, Architecture]:
 @pytest.mark.parametrize("design", list(rows()))
 @pytest.mark.timeout(900)
 def test_designs_and_formats(design, tmp_path, matrix):
-    subject = subject_of(rows()[design])
+    held = Held(subject_of(rows()[design]))
     for name in EXPORTERS:
         (folder := tmp_path / name).mkdir()
-        matrix.record(design, name, outcome(name, subject, folder))
+        matrix.record(design, name, outcome(name, held, folder))
 
 
 def test_the_page_gets_a_table_with_its_reasons_below():

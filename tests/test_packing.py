@@ -130,6 +130,7 @@ def test_a_probe_that_fails_leaves_one_trial_on_the_gpu(monkeypatch):
     assert answer.trials_per_gpu == 1 and answer.reason == "the probe failed"
 
 
+@pytest.mark.slow
 def test_processes_train_and_are_timed_for_real():
     assert throughput.throughput(TINY, 2, 4, seconds=0.2) > 0
 
