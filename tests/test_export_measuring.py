@@ -13,7 +13,7 @@ from helpers_export import images_for, logits_of, small_designs, subject_of
 from make_run import make_run
 
 from nas import zoo
-from nas.export import EXPORTERS
+from nas.export import EXPORTERS, Subject
 from nas.export.measuring import EAGER, Measured, measure, programs, write_measured
 from nas.export.writing import formats_of, write_networks
 from nas.latency import Latency
@@ -24,13 +24,18 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 FEW = {"seconds": 0.0, "least": 2, "most": 2, "warm_seconds": 0.0, "pause": 0.0}
 
 
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    """A design that all formats can say."""
+    return subject_of(zoo.get("resnet18").adapted(classes=10, resolution=32, channels=3))
+
+
 @pytest.mark.parametrize("name", list(EXPORTERS))
-def test_a_program_is_run_as_it_was_written_and_a_config_is_none(name, tmp_path):
+def test_a_program_is_run_as_it_was_written_and_a_config_is_none(name, subject, tmp_path):
     """The file gives logits of any number of images; ours, where it has our weights."""
     assert (EXPORTERS[name].load is None) == (name in ("yaml", "json", "pycls"))
     if (load := EXPORTERS[name].load) is None:
         return
-    subject = subject_of(zoo.get("resnet18").adapted(classes=10, resolution=32, channels=3))
     EXPORTERS[name].write(subject, path := tmp_path / f"network{EXPORTERS[name].suffix}")
     images = images_for(subject.architecture, 2)
     with torch.inference_mode():
