@@ -239,6 +239,7 @@ TABLE: dict[str, set[str]] = {
         "regnet",
         "space",
         "storage",
+        "weights",
         "zoo",
     },
     "export": {

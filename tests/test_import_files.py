@@ -19,7 +19,7 @@ from nas import limits
 from nas.architecture import Architecture
 from nas.errors import UsageError
 from nas.importing import IMPORTERS, Inexpressible, Options, import_source
-from nas.importing.libraries import measured_cost
+from nas.importing.function import traced
 from nas.importing.ofa import BLOCKS, divisible, read_subnet
 from nas.importing.tinynas import read_structure
 from nas.network import build, cost_of
@@ -203,7 +203,7 @@ def test_a_subnet_has_the_costs_and_the_logits_of_its_description(subnet):
     with torch.no_grad():
         expected, got = other(x), ours(x)
     assert float((got - expected).abs().max() / expected.abs().max()) < 1e-5
-    assert measured_cost(other.to("meta"), 65) == cost_of(found)
+    assert traced(other.to("meta"), 65).cost == cost_of(found)
 
 
 def test_blocks_that_differ_within_a_stage_are_stages():

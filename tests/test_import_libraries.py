@@ -13,7 +13,8 @@ from torch import nn
 from nas import zoo
 from nas.errors import UsageError
 from nas.importing import Inexpressible, import_source
-from nas.importing.libraries import differences, measured_cost, read_library, read_modules
+from nas.importing.function import traced
+from nas.importing.libraries import LIBRARIES, read_library, read_modules, unequal_sizes
 from nas.network import build, cost_of
 from nas.weights import Weights, fit
 
@@ -60,14 +61,8 @@ def test_the_zoo_wins_where_it_knows_the_name():
     assert import_source("timm:res2net50_26w_4s").networks[0].architecture.digest == zoo.get("res2net50_26w_4s").digest
 
 
-# Not in the zoo: held against the library's own logits.
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("resnet26d", "resnet34d", "regnetx_002", "mobilenetv2_140", "mnasnet_small", "semnasnet_075", "gernet_s"),
-        pytest.param("resnet50s", marks=pytest.mark.slow),
-    ],
-)
+# Every import holds the logits itself; here they are held by other weights than there.
+@pytest.mark.parametrize("name", ["resnet26d", "mnasnet_small", "test_efficientnet"])
 def test_logits_are_timms(name):
     torch.manual_seed(0)
     other = timm.create_model(name).eval()
@@ -146,17 +141,151 @@ def test_mnasnets_of_torchvision_are_read(alpha):
 def test_what_was_read_wrongly_is_found_by_its_costs():
     with torch.device("meta"):
         network = torchvision.models.resnet18()
-    assert differences(zoo.get("resnet18"), network) == []
-    (found, *_) = differences(zoo.get("resnet34"), network)
+
+    def differences(name: str) -> list[str]:
+        return unequal_sizes(zoo.get(name), network, traced(network, 224).cost)
+
+    assert differences("resnet18") == []
+    (found, *_) = differences("resnet34")
     assert found == "params 11,689,512, of what ours would be 21,797,672"
     network.layer2[0].conv1.stride, network.layer2[0].conv2.stride = (1, 1), (2, 2)
-    assert [fault.split()[0] for fault in differences(zoo.get("resnet18"), network)] == ["macs", "activations"]
+    assert [fault.split()[0] for fault in differences("resnet18")] == ["macs", "activations"]
 
 
-def test_measured_cost_counts_what_ours_states():
+@pytest.mark.parametrize("name", ["seresnet50", "efficientnet_cc_b0_4e"])
+def test_traced_cost_is_what_ours_states(name):
     with torch.device("meta"):
-        network = build(zoo.get("seresnet50"))
-    assert isinstance(network, nn.Module) and measured_cost(network, 224) == cost_of(zoo.get("seresnet50"))
+        network = build(zoo.get(name))
+    assert traced(network, 224).cost == cost_of(zoo.get(name))
+
+
+# -- what costs can't see ---------------------------------------------------------------------------------------------
+
+
+def changed(monkeypatch, change, name: str = "resnet18", resolution: int = 64, **options):
+    """What is imported where timm's network of this name is another: `change` is called with it."""
+
+    def make(*_):
+        with torch.device("meta"):
+            network = timm.create_model(name, **options)
+        change(network)
+        return network, resolution
+
+    monkeypatch.setitem(LIBRARIES, "timm", make)
+    return import_source(f"timm:{name}").networks[0]
+
+
+def each(kind: type[nn.Module], **values: object):
+    """Sets fields of all modules of a kind."""
+
+    def change(network: nn.Module) -> None:
+        for module in network.modules():
+            if isinstance(module, kind):
+                for key, value in values.items():
+                    setattr(module, key, value)
+
+    return change
+
+
+def activations(make):
+    """Puts another activation in the place of each."""
+
+    def change(network: nn.Module) -> None:
+        for module in list(network.modules()):
+            for key, child in module.named_children():
+                if isinstance(child, nn.ReLU):
+                    setattr(module, key, make())
+
+    return change
+
+
+def mirrored(network: nn.Module) -> None:
+    network.layer1[0].conv1 = nn.Conv2d(64, 64, 3, padding=1, padding_mode="reflect", bias=False, device="meta")
+
+
+def one_eps(network: nn.Module) -> None:
+    network.layer1[0].bn1.eps = 1e-3
+
+
+class SumsLate(timm.models.resnet.BasicBlock):
+    """The same calls in another order: the activation stands before the sum."""
+
+    def forward(self, x):
+        return self.act2(self.bn2(self.conv2(self.act1(self.bn1(self.conv1(x)))))) + x
+
+
+def sums_late(network: nn.Module) -> None:
+    network.layer1[0].__class__ = type("BasicBlock", (SumsLate,), {})
+
+
+def gates_hard(network: nn.Module) -> None:
+    network.layer1[0].se.gate = nn.Hardsigmoid()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("resnet18", one_eps, r"batch_norm of eps 0.001 \(1\), where ours would be of eps 1e-05 \(20\)"),
+        ("resnet18", activations(lambda: nn.LeakyReLU(0.2)), r"leaky_relu of negative_slope 0.2 \(17\), where ours"),
+        ("resnet18", activations(lambda: nn.GELU("tanh")), "gelu of approximate tanh"),
+        ("resnet18", activations(lambda: nn.ELU(0.5)), "elu of alpha 0.5"),
+        ("resnet18", each(nn.MaxPool2d, ceil_mode=True), "max_pool2d of .*ceil_mode True"),
+        ("resnet18", mirrored, "pad of pad 1x1x1x1, mode reflect"),
+        ("resnet18d", each(nn.AvgPool2d, ceil_mode=False), "avg_pool2d of .*ceil_mode False"),
+        ("seresnet18", gates_hard, "no squeeze-excitation of ours"),
+        ("resnet18", sums_late, "other logits with the same weights: at 64 pixels"),
+    ],
+)
+def test_what_costs_cant_see_is_refused(name, change, reason, monkeypatch):
+    # At 65 pixels the maximum has as many windows with as without ceil_mode; the means have at 64.
+    with pytest.raises(Inexpressible, match=reason):
+        changed(monkeypatch, change, name, resolution=65 if "max_pool" in reason else 64)
+
+
+def test_what_a_config_can_say_is_taken_from_the_network(monkeypatch):
+    found = changed(monkeypatch, each(nn.BatchNorm2d, eps=1e-3), drop_rate=0.3, drop_path_rate=0.1)
+    assert found.architecture.norm_eps == 1e-3
+    assert found.architecture.head.dropout == 0.3
+    assert {stage.merge.drop for stage in found.architecture.stages} == {0.1}
+    assert found.notes == ("its stochastic depth goes from 0 to 0.1; here it goes from 0.0125 to 0.1",)
+
+
+def test_what_of_training_no_config_says_is_noted(monkeypatch):
+    found = changed(monkeypatch, each(nn.BatchNorm2d, momentum=0.01))
+    assert found.architecture.digest == zoo.get("resnet18").adapted(classes=1000, resolution=64, channels=3).digest
+    assert found.notes == ("its batch norms have a momentum of 0.01; here it is 0.1",)
+
+
+def test_two_libraries_networks_of_one_name_have_each_its_own_eps(monkeypatch):
+    """EfficientNet-B5 is 1e-3 in torchvision and the zoo, 1e-5 in timm, which also builds it without dropout."""
+    ours = import_source("timm:efficientnet_b5").networks[0].architecture
+    assert (ours.norm_eps, ours.head.dropout, ours.stages[0].merge.drop) == (1e-5, 0.0, 0.0)
+    assert zoo.get("efficientnet_b5").norm_eps == 1e-3
+
+
+def test_what_is_too_large_to_be_run_is_held_by_its_layers(monkeypatch):
+    monkeypatch.setattr("nas.importing.function.MAX_PARAMS", 1000)
+    monkeypatch.setattr("nas.importing.function.unequal_logits", lambda *_: pytest.fail("run"))
+    assert changed(monkeypatch, lambda _: None).notes == (
+        "it is too large to be run: layers and costs are held, not logits",
+    )
+    with pytest.raises(Inexpressible, match=r"batch_norm of eps 0\.001"):
+        changed(monkeypatch, one_eps)
+
+
+def test_networks_of_patches_have_other_sizes_where_patches_dont_fill_the_image():
+    assert import_source("timm:convnext_tiny").networks[0].architecture.stages[0].merge.drop == 0.0
+    with pytest.raises(Inexpressible, match=r"macs .*, of what ours would be"):
+        read_library("timm", "convnext_tiny", "timm:convnext_tiny", resolution=100)
+    with pytest.raises(UsageError, match="timm:convnext_tiny: it takes no images of 2 pixels"):
+        read_library("timm", "convnext_tiny", "timm:convnext_tiny", resolution=2)
+
+
+@pytest.mark.parametrize(("name", "experts"), [("b0_4e", [1, 1, 1, 1, 4, 4, 4]), ("b0_8e", [1, 1, 1, 1, 8, 8, 8])])
+def test_condconv_networks_import(name, experts):
+    found = import_source(f"timm:efficientnet_cc_{name}").networks[0].architecture
+    assert [stage.branch.experts for stage in found.stages] == experts
+    assert cost_of(found) == cost_of(zoo.get(f"efficientnet_cc_{name}"))
 
 
 def test_names_that_a_library_lacks_are_refused_and_nothing_is_downloaded(monkeypatch):

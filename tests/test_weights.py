@@ -50,7 +50,7 @@ def twins() -> dict[str, str]:
 
 
 TWINS = twins()
-IMPORTED = ("torchvision:mnasnet0_5", "timm:gernet_s")  # of families that the zoo has nothing of
+IMPORTED = ("torchvision:mnasnet0_5", "timm:gernet_s", "timm:spnasnet_100")  # of families that the zoo has nothing of
 
 
 def theirs(source: str) -> nn.Module:

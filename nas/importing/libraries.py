@@ -1,7 +1,7 @@
 """Networks of torchvision and timm by name: ours of the same name, or what their modules say; held against the network.
 
 Theirs is built without memory (PyTorch's meta device) and run once. Ours is given only if parameters, multiply-adds,
-activations and the sizes of all tensors are equal.
+activations, the sizes of all tensors and the options of all layers are equal, and the logits with the same weights.
 """
 
 from __future__ import annotations
@@ -16,28 +16,49 @@ from typing import TYPE_CHECKING, Any
 
 from nas import limits, zoo
 from nas.architecture import Architecture
+from nas.blocks import Part
 from nas.cost import Cost
 from nas.errors import UsageError, reason_of
 from nas.importing._base import IMPORTERS, Found, Imported, Importer, Inexpressible, Options, Source, made
+from nas.knobs import Value
 from nas.network import build, cost_of
 from nas.registry import did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from nas.importing.function import Traced
+
 RESOLUTION = 224  # pixels, where the library says none
 
 
-def read_library(library: str, name: str, where: str) -> Imported:
-    """The network that `library` builds under `name`; Inexpressible with the reasons if our blocks can't."""
-    network, resolution = LIBRARIES[library](name, where)
+def read_library(library: str, name: str, where: str, resolution: int | None = None) -> Imported:
+    """The network that `library` builds under `name`; Inexpressible with the reasons if our blocks can't.
+
+    resolution: that of the images, in pixels, where it isn't to be the library's.
+    """
+    from nas.importing.function import MAX_PARAMS, remarks, traced, unequal_calls, unequal_logits
+
+    network, usual = LIBRARIES[library](name, where)
+    resolution = resolution or usual
     label = name.partition(".")[0]
+    try:
+        theirs = traced(network, resolution)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    small = theirs.cost.params <= MAX_PARAMS
     faults: list[str] = []
-    for candidate in _candidates(network, label, resolution):
-        found = replace(candidate, resolution=resolution, name=label)
-        faults = differences(found, network)
-        if not faults:
-            return Imported(found, {"imported": {"from": library, "name": name}})
+    try:
+        for candidate in _candidates(network, label, resolution):
+            found = _as_built(replace(candidate, resolution=resolution, name=label), theirs)
+            faults = unequal_sizes(found, network, theirs.cost) or unequal_calls(found, theirs)
+            if not faults and small:
+                faults = unequal_logits(found, network)
+            if not faults:
+                unrun = () if small else ("it is too large to be run: layers and costs are held, not logits",)
+                return Imported(found, {"imported": {"from": library, "name": name}}, (*remarks(found, theirs), *unrun))
+    except Inexpressible as error:
+        faults = [*error.reasons, *faults]  # and what tells the zoo's from it
     raise Inexpressible(where, faults)
 
 
@@ -50,7 +71,7 @@ def _candidates(network: nn.Module, name: str, resolution: int) -> Iterator[Arch
 
 def read_modules(network: nn.Module, name: str, resolution: int) -> Architecture:
     """The architecture that the modules of a network of torchvision or timm say; Inexpressible with the reasons."""
-    from nas.importing.modules import READERS, Read, norm_eps, strangers
+    from nas.importing.modules import READERS, Read, strangers
 
     reader, read = READERS.get(type(network).__name__), Read()
     if reader is None:
@@ -63,17 +84,38 @@ def read_modules(network: nn.Module, name: str, resolution: int) -> Architecture
         )
     for reason in strangers(network):
         read.refuse(reason)
-    eps = norm_eps(network, read)
     if read.faults:
         raise Inexpressible(name, read.faults)
-    return made(name, [], stem=stem, stages=read.stages(), head=head, resolution=resolution, norm_eps=eps)
+    return made(name, [], stem=stem, stages=read.stages(), head=head, resolution=resolution)
 
 
-def differences(architecture: Architecture, network: nn.Module) -> list[str]:
-    """What tells our network's costs from the network's own; empty if nothing does."""
+def _as_built(candidate: Architecture, theirs: Traced) -> Architecture:
+    """The candidate with what the library's network has of the numbers that change no cost: eps, dropout, stochastic depth."""
+    from nas.importing.function import drops_of, near
+
+    head, eps, drop = candidate.head, theirs.norm_eps, max(theirs.drops, default=0.0)
+    if len(theirs.dropout) <= 1 and "dropout" in head.options():
+        head = head.make({**_options(head), "dropout": sum(theirs.dropout)})
+    stages = candidate.stages
+    if not near(drops_of(candidate), theirs.drops, candidate):
+        stages = tuple(
+            replace(stage, merge=stage.merge.make({**_options(stage.merge), "drop": drop}))
+            if "drop" in stage.merge.options()
+            else stage
+            for stage in stages
+        )
+    return replace(candidate, head=head, stages=stages, norm_eps=min(eps) if len(eps) == 1 else candidate.norm_eps)
+
+
+def _options(part: Part) -> dict[str, Value]:
+    return {name: value for name, value in part.to_dict().items() if name != "kind"}
+
+
+def unequal_sizes(architecture: Architecture, network: nn.Module, theirs: Cost) -> list[str]:
+    """What tells our network's costs and tensors from the network's own; empty if nothing does."""
     import torch
 
-    ours, theirs = cost_of(architecture), measured_cost(network, architecture.resolution)
+    ours = cost_of(architecture)
     faults = [
         f"{key} {getattr(theirs, key):,}, of what ours would be {getattr(ours, key):,}"
         for key in ("params", "macs", "activations")
@@ -85,31 +127,6 @@ def differences(architecture: Architecture, network: nn.Module) -> list[str]:
         twin = build(architecture)
     sizes = (Counter(p.numel() for p in one.parameters()) for one in (twin, network))
     return [] if next(sizes) == next(sizes) else ["tensors of other sizes than ours"]
-
-
-def measured_cost(network: nn.Module, resolution: int) -> Cost:
-    """Parameters, multiply-adds and activations of a network on the meta device, counted while it runs on one image."""
-    import torch
-    from torch import nn
-    from torch.utils.flop_counter import FlopCounterMode
-
-    activations = 0
-
-    def count(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        nonlocal activations
-        activations += output.numel()
-
-    hooks = [
-        part.register_forward_hook(count) for part in network.modules() if isinstance(part, (nn.Conv2d, nn.Linear))
-    ]
-    try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network.eval()(torch.empty(1, 3, resolution, resolution, device="meta"))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    params = sum(parameter.numel() for parameter in network.parameters())
-    return Cost(params, counter.get_total_flops() // 2, activations)
 
 
 def _weightless(make: Callable[[], nn.Module]) -> nn.Module:
@@ -161,7 +178,7 @@ def _importer(library: str) -> Importer:
         name = source.rest.strip()
         if len(name) > limits.NAME:
             raise UsageError(f"{library}: a name of {len(name):,} characters; at most {limits.NAME} are read")
-        return Found((read_library(library, name, f"{library}:{name}"),))
+        return Found((read_library(library, name, f"{library}:{name}", options.resolution),))
 
     return Importer(f"{library}:NAME, a model of {library}", claims, read)
 

@@ -40,7 +40,7 @@ KNOWN = {
         "AvgPool2d",
         "AdaptiveAvgPool2d",
     ),
-    *("Dropout", "StochasticDepth", "DropPath", "FastAdaptiveAvgPool"),
+    *("CondConv2d", "Dropout", "StochasticDepth", "DropPath", "FastAdaptiveAvgPool"),
 }
 RATIOS = (0.25, 0.5, 0.125, 0.0625)  # of squeeze-excitations, tried before others
 READERS: dict[str, Callable[[Any, Read], tuple[Stem, Head]]] = {}  # by the name of the class
@@ -121,13 +121,6 @@ def strangers(network: nn.Module) -> Iterator[str]:
                 yield "dilated convolutions"
             elif len(set(module.kernel_size)) > 1 or len(set(module.stride)) > 1:
                 yield "oblong convolutions"
-
-
-def norm_eps(network: nn.Module, read: Read) -> float:
-    found = {module.eps for module in network.modules() if isinstance(module, nn.BatchNorm2d)}
-    if len(found) > 1:
-        read.refuse(f"batch norms of different eps ({', '.join(map(str, sorted(found)))})")
-    return float(max(found, default=1e-5))
 
 
 def reader(*names: str) -> Callable[[Any], Any]:

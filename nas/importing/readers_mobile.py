@@ -75,16 +75,19 @@ def _timm_efficientnet(network: Any, read: Read) -> tuple[Stem, Head]:
                 "InvertedResidual": ("conv_pw", "conv_dw", "conv_pwl"),
                 "EdgeResidual": ("conv_exp", "conv_pwl"),
                 "ConvBnAct": ("conv",),
+                "CondConvResidual": ("conv_pw", "conv_dw", "conv_pwl"),
             }.get(name)
             if layers is None or getattr(block, "has_pw_act", False):
                 read.refuse(f"{name} blocks" + (" with an activation at their end" if layers else ""))
                 continue
             convs = [getattr(block, layer) for layer in layers]
-            if any(type(conv) is not nn.Conv2d for conv in convs):
+            mixed = name == "CondConvResidual" and {type(conv).__name__ for conv in convs} == {"CondConv2d"}
+            if not mixed and any(type(conv) is not nn.Conv2d for conv in convs):
                 read.refuse(where=where, reason=f"{foreign(convs)} in place of a convolution")
                 continue
+            experts = max(conv.num_experts for conv in convs) if mixed else 1
             acts = {act_of(block.bn1, read), *([act_of(block.bn2, read)] if len(convs) == 3 else [])}
-            _inverted(convs, acts, getattr(block, "se", None), block.has_skip, where, group, read)
+            _inverted(convs, acts, getattr(block, "se", None), block.has_skip, where, group, read, experts)
     stem, last = network.conv_stem, network.conv_head
     classes, dropout = classes_of(network, network.classifier, read)
     if (stem.kernel_size, stem.stride) != ((3, 3), (2, 2)):
@@ -96,9 +99,16 @@ def _timm_efficientnet(network: Any, read: Read) -> tuple[Stem, Head]:
 
 
 def _inverted(
-    convs: list[Any], acts: Iterable[str], excitation: Any, adds: bool, where: str, group: int, read: Read
+    convs: list[Any],
+    acts: Iterable[str],
+    excitation: Any,
+    adds: bool,
+    where: str,
+    group: int,
+    read: Read,
+    experts: int = 1,
 ) -> None:
-    """A block of ours, mbconv or fused, from its one to three convolutions."""
+    """A block of ours, mbconv or fused, from its one to three convolutions, each of them a mix of `experts`."""
     spread = next((conv for conv in convs if conv.kernel_size[0] > 1), convs[0])
     width_in, inner, width, stride = convs[0].in_channels, spread.out_channels, convs[-1].out_channels, spread.stride[0]
     depthwise = spread.groups == spread.in_channels == spread.out_channels and len(convs) > 1
@@ -121,4 +131,6 @@ def _inverted(
         read.refuse(where=where, reason="different activations")
     ratio = se_ratio_of(excitation, width_in, act, where, read, below if depthwise else nearest)
     options = {"expansion": expansion, "kernel": spread.kernel_size[0], "act": act, "se_ratio": ratio}
+    if experts > 1:
+        options["experts"] = experts
     read.block(where, group, "mbconv" if depthwise else "fused_mbconv", options, width, stride, "matching")

@@ -161,15 +161,32 @@ def _mobilenet(place: Place, architecture: Architecture) -> str:
 
 @FAMILIES.register("timm's EfficientNet")
 def _timm_efficientnet(place: Place, architecture: Architecture) -> str:
-    """timm's EfficientNet, its CondConv nets, MobileNetV2."""
-    block = f"blocks.{place.stage}.{place.block}"
+    """timm's EfficientNet and EfficientNetV2, its CondConv nets, MobileNetV2, MNASNet."""
+    return _timm_inverted(place, architecture, place.stage, place.block)
+
+
+@FAMILIES.register("timm's EfficientNet of mixed kernels")
+def _timm_mixed(place: Place, architecture: Architecture) -> str:
+    """The same where kernels differ within a stage of timm's: what are several stages of ours, up to another width or stride."""
+    stages = architecture.stages
+    starts = [
+        k for k in range(place.stage + 1) if k == 0 or stages[k].stride > 1 or stages[k].width != stages[k - 1].width
+    ]
+    block = place.block + sum(stage.depth for stage in stages[starts[-1] : place.stage]) if starts else -1
+    return _timm_inverted(place, architecture, len(starts) - 1, block)
+
+
+def _timm_inverted(place: Place, architecture: Architecture, stage: int, number: int) -> str:
+    block = f"blocks.{stage}.{number}"
     match place.part, place.kind:
         case "stem", ("conv" | "norm"):
             return "bn1" if place.kind == "norm" else "conv_stem"
         case "branch", "norm":
             return f"{block}.bn{place.conv + 1}"
-        case "branch", "conv" if place.convs in (2, 3):
-            names = ("conv_dw", "conv_pw") if place.convs == 2 else ("conv_pw", "conv_dw", "conv_pwl")
+        case "branch", "conv" if place.convs in (1, 2, 3):
+            fused = architecture.stages[place.stage].branch.kind == "fused_mbconv"
+            spread = ("conv_exp", "conv_pwl") if fused else ("conv_dw", "conv_pw")
+            names = (("conv",), spread, ("conv_pw", "conv_dw", "conv_pwl"))[place.convs - 1]
             return f"{block}.{names[place.conv]}"
         case "branch", ("fc1" | "fc2"):
             return f"{block}.se.{'conv_reduce' if place.kind == 'fc1' else 'conv_expand'}"
