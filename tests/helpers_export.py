@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from nas import zoo
 from nas.architecture import Architecture
+from nas.blocks.primitives import NORM_MOMENTUM
 from nas.export import Subject
+from nas.importing.function import traced, unequal_calls
 from nas.network import build
 from nas.space import load_space
 
@@ -139,6 +141,13 @@ def far(got: Tensor, expected: Tensor) -> float:
     of_images = (expected - expected.mean(0)).abs().max()
     assert of_images > 20e-5 * greatest and apart < 0.01 * of_images
     return float(apart / greatest)
+
+
+def assert_same_layers(theirs: nn.Module, architecture: Architecture) -> None:
+    """That the layers are called with what ours are, and train alike: what no logits show (eps, momentum, dropout, drops)."""
+    found = traced(theirs, images_for(architecture, 1, 64).shape[-1], architecture.channels)
+    assert unequal_calls(replace(architecture, resolution=images_for(architecture, 1, 64).shape[-1]), found) == []
+    assert found.momenta <= {NORM_MOMENTUM}
 
 
 def few_classes(architecture: Architecture) -> Architecture:

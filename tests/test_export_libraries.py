@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 from helpers_export import (
+    assert_same_layers,
     far,
     few_classes,
     images_for,
@@ -24,6 +25,7 @@ from safetensors.torch import load_file
 from nas import zoo
 from nas.architecture import Architecture
 from nas.export import EXPORTERS, NotExpressible, Subject
+from nas.export.twins import held
 from nas.network import build, cost_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -82,6 +84,7 @@ def by_timm(subject: Subject, folder) -> torch.nn.Module:
 
 def check(subject: Subject, theirs: torch.nn.Module) -> None:
     images = images_for(subject.architecture, pixels=64)
+    assert_same_layers(theirs, subject.architecture)
     with torch.inference_mode():
         assert far(theirs(images), logits_of(subject, images)) < 1e-5
         assert far(theirs.double()(images.double()), subject.network().double()(images.double())) < 1e-9
@@ -98,6 +101,28 @@ def test_torchvision_builds_published_networks_with_our_weights_and_classes(name
 def test_timm_builds_published_networks_with_our_weights_and_classes(name, tmp_path):
     subject = subject_of(few_classes(zoo.get(name)))
     check(subject, by_timm(subject, tmp_path))
+
+
+def test_numbers_that_no_name_says_are_arguments_or_said(tmp_path):
+    """EfficientNet-B5's eps is 1e-3 in torchvision, which trains it with another momentum, and 1e-5 in timm."""
+    design = replace(few_classes(zoo.get("efficientnet_b5")), resolution=64)
+    subject = Subject(design, {}, build(design).state_dict())
+    assert_same_layers(by_timm(subject, tmp_path), design)
+    config = json.loads((tmp_path / "x" / "config.json").read_text())
+    numbers = {"drop_rate": 0.4, "drop_path_rate": 0.2, "bn_eps": 0.001}
+    assert config["model_args"] == {"in_chans": 3, **numbers}
+    assert config["nas"]["training"] == [
+        "its stochastic depth goes from 0.005128 to 0.1949; in nas it goes from 0.01026 to 0.2"
+    ]
+    by_torchvision(subject, tmp_path)
+    text = (tmp_path / "x_torchvision.py").read_text()
+    assert "In training its batch norms have a momentum of 0.01; in nas it is 0.1." in text
+
+
+def test_a_twin_of_a_name_whose_layers_compute_otherwise_is_refused():
+    theirs = timm.create_model("efficientnet_b0").to("meta")
+    with pytest.raises(NotExpressible, match=r"the library's network has dropout of .*, where ours would be of"):
+        held(zoo.get("efficientnet_b0"), theirs, "timm")
 
 
 def test_designs_that_nobody_published(tmp_path):
@@ -129,7 +154,7 @@ AVERAGED = [(f"depth: {depth}", f"shortcut: avg_pool, depth: {depth}") for depth
 
 @pytest.mark.parametrize("changes", [(), (("strided, width: 16", "imagenet, width: 20"),), AVERAGED])
 def test_timms_byobnet_builds_what_its_resnet_cannot(changes, tmp_path):
-    subject = subject_of(changed(FREE, *changes))
+    subject = subject_of(changed(FREE, *changes, ("width: 80", "dropout: 0.3, width: 80")))
     check(subject, by_timm(subject, tmp_path))
     assert {path.name for path in (tmp_path / "x").iterdir()} == {"config.json", "model.safetensors", "timm_byobnet.py"}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from export_matrix import BEGIN, END, Matrix, rewritten
-from helpers_export import SPACES, far, images_for, logits_of, small_designs, subject_of
+from helpers_export import SPACES, assert_same_layers, far, images_for, logits_of, small_designs, subject_of
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -78,6 +78,7 @@ LOADERS = {
     "timm": timm,
     "pycls": pycls,
 }
+GRAPHS = ("onnx", "torchscript", "pt2")  # of evaluation: nothing of training is in them, and no layers by name
 
 
 @dataclass
@@ -113,6 +114,8 @@ def outcome(name: str, held: Held, folder: Path) -> str:
     assert path.is_dir() == EXPORTERS[name].folder
     assert all(each.name.startswith(path.stem.partition(".")[0]) for each in folder.iterdir())
     loaded = LOADERS[name](path, subject)
+    if name not in GRAPHS:
+        assert_same_layers(loaded, subject.architecture)
     with torch.inference_mode():
         got = loaded(held.images)
         if exact_in(name, subject.architecture):

@@ -247,13 +247,13 @@ def test_what_a_config_can_say_is_taken_from_the_network(monkeypatch):
     assert found.architecture.norm_eps == 1e-3
     assert found.architecture.head.dropout == 0.3
     assert {stage.merge.drop for stage in found.architecture.stages} == {0.1}
-    assert found.notes == ("its stochastic depth goes from 0 to 0.1; here it goes from 0.0125 to 0.1",)
+    assert found.notes == ("its stochastic depth goes from 0 to 0.1; in nas it goes from 0.0125 to 0.1",)
 
 
 def test_what_of_training_no_config_says_is_noted(monkeypatch):
     found = changed(monkeypatch, each(nn.BatchNorm2d, momentum=0.01))
     assert found.architecture.digest == zoo.get("resnet18").adapted(classes=1000, resolution=64, channels=3).digest
-    assert found.notes == ("its batch norms have a momentum of 0.01; here it is 0.1",)
+    assert found.notes == ("its batch norms have a momentum of 0.01; in nas it is 0.1",)
 
 
 def test_two_libraries_networks_of_one_name_have_each_its_own_eps(monkeypatch):

@@ -1,15 +1,23 @@
-"""Which of timm's residual networks import, each with the parameters and multiply-adds that PyTorch counts; the list in docs/import.md."""
+"""Which of timm's and torchvision's networks import, at the costs that PyTorch counts; timm's list is in docs/import.md.
+
+An import holds the options of all layers, and the logits with the same random weights at two sizes: one that is not the
+library's function is refused, and is lost here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+import torchvision
 from import_list import BEGIN, END, Imports, rewritten
 from oracles import measured
+from torch import nn
 
+from nas import zoo
 from nas.cost import Cost
 from nas.errors import UsageError
 from nas.importing import Inexpressible, import_source
@@ -24,20 +32,26 @@ KEPT = {
     "resnet": {"resnet18", "resnet50", "resnet50d", "seresnet50", "resnext50_32x4d", "wide_resnet50_2"},
     "regnet": {"regnetx_002", "regnety_004"},
     "byobnet": {"gernet_s", "gernet_m", "gernet_l"},
-    "efficientnet": {"efficientnet_b0", "mnasnet_100", "semnasnet_100", "mobilenetv2_100", "efficientnetv2_rw_t"},
+    "efficientnet": {
+        *("efficientnet_b0", "efficientnet_b5", "efficientnet_cc_b0_4e", "efficientnet_cc_b0_8e", "efficientnet_es"),
+        *("mnasnet_100", "mnasnet_small", "semnasnet_100", "spnasnet_100", "mobilenetv2_100", "efficientnetv2_rw_t"),
+    },
+    "res2net": {"res2net50_26w_4s", "res2next50"},
+    "convnext": {"convnext_tiny", "convnext_base"},
 }
+MNASNETS = ("mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3")  # that torchvision has beside the zoo's
 
 
-def outcome(name: str) -> Cost | str:
+def outcome(source: str, make: Callable[[str], nn.Module]) -> Cost | str:
     """The network's cost if it imports, as PyTorch counts it, which must be ours; else the first reason."""
     try:
-        found = import_source(f"timm:{name}").networks[0].architecture
+        found = import_source(source).networks[0].architecture
     except Inexpressible as error:
         return error.reasons[0]
     except UsageError as error:
         return str(error)
     with torch.device("meta"):
-        theirs = timm.create_model(name)
+        theirs = make(source.partition(":")[2])
     cost, _ = measured(theirs, (3, found.resolution, found.resolution))
     assert cost == cost_of(found)
     return cost
@@ -46,11 +60,22 @@ def outcome(name: str) -> Cost | str:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("file", FILES)
-def test_models_of_timm_import_at_equal_cost_or_say_why_not(file, import_list):
-    found = {name: outcome(name) for name in timm.list_models(module=file)}
+def test_models_of_timm_import_as_the_same_function_or_say_why_not(file, import_list):
+    found = {name: outcome(f"timm:{name}", timm.create_model) for name in timm.list_models(module=file)}
     for name, own in found.items():
         import_list.record(file, name, own)
     assert KEPT.get(file, set()) <= {name for name, own in found.items() if isinstance(own, Cost)}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_models_of_torchvision_import_as_the_same_function_or_say_why_not():
+    models = torchvision.models
+    known = models.list_models(models)
+    found = {name: outcome(f"torchvision:{name}", models.get_model) for name in known}
+    imported = {name for name, own in found.items() if isinstance(own, Cost)}
+    assert {*MNASNETS, *(name for name in zoo.names() if name in known)} <= imported
+    assert "VGG is no family that is read here" in str(found["vgg11"])
 
 
 def test_the_page_gets_a_row_a_file_of_timms():

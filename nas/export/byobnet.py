@@ -37,7 +37,7 @@ def byobnet_twin(architecture: Architecture) -> tuple[dict[str, Any], nn.Module]
     except UsageError as error:
         raise NotExpressible(NAME, str(error)) from None
     head: Any = theirs.head
-    # Both kinds have a dropout, of which timm's network knows nothing.
+    # The dropout is an argument, which no module says; `twins.held` holds it.
     head = replace(head, dropout=design.head.to_dict().get("dropout", 0.0))
     theirs = replace(theirs, channels=design.channels, head=head).canonical()
     if reason := difference(design, theirs):
@@ -73,5 +73,6 @@ def _arguments(design: Architecture) -> dict[str, Any]:
         "stem_pool": pool,
         "stem_chs": stem.width,
         "act_layer": getattr(first.branch, "act", "relu"),
+        **({"drop_rate": rate} if (rate := head.to_dict()["dropout"]) else {}),
         **({"num_features": head.width} if head.kind == "expanded" else {}),  # type: ignore[attr-defined]
     }

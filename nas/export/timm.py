@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.architecture import Architecture
+from nas.blocks.primitives import NORM_EPS
 from nas.export.byobnet import byobnet_twin
 from nas.export.formats import EXPORTERS, Exporter, MissingPackage, NotExpressible, Subject, plain
 from nas.export.python import save_weights
-from nas.export.twins import BASE, ResNetArguments, published_twin, renamed, resnet_arguments
+from nas.export.twins import BASE, ResNetArguments, held, published_twin, renamed, resnet_arguments
 from nas.network import build, cost_of
 
 if TYPE_CHECKING:
@@ -39,11 +40,14 @@ def write(subject: Subject, path: Path) -> None:
     with torch.device("meta"):
         name, arguments, theirs = _twin(architecture)
         renamed(architecture, build(architecture), theirs, NAME)
+        training = held(architecture, theirs, NAME)
     weights = renamed(architecture, subject.network(), theirs, NAME)
     path.mkdir(parents=True)
     if name == OWN:
         (path / SOURCE.name).write_bytes(SOURCE.read_bytes())
     config = _config(subject, name, arguments, theirs)
+    if training:
+        config["nas"]["training"] = list(training)
     (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     save_weights(weights, path / "model.safetensors")
 
@@ -53,7 +57,7 @@ def _twin(architecture: Architecture) -> tuple[str, dict[str, Any], nn.Module]:
     import timm
 
     name = published_twin(architecture, timm.is_model)
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = _numbers(architecture)
     if name is None:
         try:
             found = resnet_arguments(architecture, NAME, _limits)
@@ -66,6 +70,16 @@ def _twin(architecture: Architecture) -> tuple[str, dict[str, Any], nn.Module]:
     sizes = {"num_classes": architecture.head.classes, "in_chans": architecture.channels}
     create: Any = timm.create_model
     return name, arguments, create(name, pretrained=False, **sizes, **arguments)
+
+
+def _numbers(architecture: Architecture) -> dict[str, Any]:
+    """What timm's published networks take as arguments, and leave at 0 and 1e-5 where the papers' don't."""
+    found = {
+        "drop_rate": architecture.head.to_dict().get("dropout", 0.0),
+        "drop_path_rate": max(stage.merge.to_dict().get("drop", 0.0) for stage in architecture.stages),
+        "bn_eps": architecture.norm_eps if architecture.norm_eps != NORM_EPS else 0.0,
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def _arguments(found: ResNetArguments) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from nas.architecture import Architecture
 from nas.export.formats import EXPORTERS, Exporter, NotExpressible, Subject, plain
 from nas.export.python import save_weights
 from nas.export.source import call, docstring, lines
-from nas.export.twins import ResNetArguments, published_twin, renamed, resnet_arguments
+from nas.export.twins import ResNetArguments, held, published_twin, renamed, resnet_arguments
 from nas.network import cost_of
 
 if TYPE_CHECKING:
@@ -39,10 +40,12 @@ def write(subject: Subject, path: Path) -> None:
         from nas.network import build
 
         renamed(architecture, build(architecture), theirs, NAME)
+        training = held(architecture, theirs, NAME)
     beside = path.with_suffix(".safetensors")
     if subject.weights is not None:
         save_weights(renamed(architecture, subject.network(), theirs, NAME), beside)
-    path.write_text(_text(subject, source, beside.name if subject.weights is not None else ""), encoding="utf-8")
+    weights = beside.name if subject.weights is not None else ""
+    path.write_text(_text(subject, source, weights, training), encoding="utf-8")
 
 
 def _twin(architecture: Architecture) -> tuple[list[str], nn.Module]:
@@ -90,12 +93,13 @@ def _limits(found: ResNetArguments) -> str:
     return ""
 
 
-def _text(subject: Subject, source: list[str], weights: str) -> str:
+def _text(subject: Subject, source: list[str], weights: str, training: Sequence[str]) -> str:
     architecture, cost = subject.architecture, cost_of(subject.architecture)
     costs = f"{cost.params:,} parameters; {cost.macs:,} multiply-adds at {architecture.resolution} pixels"
     paragraphs: list[str | list[str]] = [
         f"{architecture}, built by torchvision.",
         f"{costs}; digest {architecture.digest}.",
+        *(f"In training {remark}." for remark in training),
     ]
     if subject.provenance:
         text = yaml.safe_dump({"Provenance": plain(subject.provenance)}, sort_keys=False, width=80)

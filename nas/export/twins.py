@@ -141,6 +141,19 @@ def renamed(
     raise NotExpressible(format_name, "the library's network has other tensors")
 
 
+def held(architecture: Architecture, theirs: nn.Module, format_name: str) -> tuple[str, ...]:
+    """What of training the library's network on the meta device has otherwise, in words.
+
+    NotExpressible if its layers are called with other options than ours, which neither a name nor tensors show.
+    """
+    from nas.importing.function import remarks, traced, unequal_calls
+
+    found = traced(theirs, architecture.resolution, architecture.channels)
+    if faults := unequal_calls(architecture, found):
+        raise NotExpressible(format_name, f"the library's network has {faults[0]}")
+    return remarks(architecture, found)
+
+
 def difference(ours: Architecture, theirs: Architecture) -> str:
     """The first thing in which two designs differ, in words; '' if they build the same network."""
     if replace(ours, name="").digest == replace(theirs, name="").digest:

@@ -68,11 +68,8 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "gelu": {"approximate": "none"},
     "pad": {"pad": None, "mode": "constant", "value": None},
 }
-RATES = {
-    "Dropped": "rate",
-    "StochasticDepth": "p",
-    "DropPath": "drop_prob",
-}  # of stochastic depth, by the module's class
+DROPPING = ("Dropped", "StochasticDepth", "DropPath")  # classes of stochastic depth, whose rate is one of
+RATES = ("rate", "p", "drop_prob")
 SAME = {"add_": "add", "iadd": "add", "mul_": "mul", "relu_": "relu", "sigmoid_": "sigmoid"}
 # Calls that move numbers and compute none, or are counted by what they lead to.
 STILL = {
@@ -119,7 +116,7 @@ class _Calls(TorchFunctionMode):
         if name == "dropout":
             if (p := float(given.get("p", 0.5))) > 0:
                 self.dropout.append(p)
-        elif name not in STILL:
+        elif name not in STILL and not (name == "pad" and not any(given["pad"])):
             if name == "batch_norm":
                 self.momenta.add(float(given.get("momentum", 0.1)))
             self.calls[_said(name, given)] += 1
@@ -158,9 +155,9 @@ def traced(network: nn.Module, resolution: int, channels: int = 3) -> Traced:
     drops: list[float] = []
 
     def dropping(module: Any, *_: object) -> None:
-        drops.append(float(getattr(module, RATES[type(module).__name__])))
+        drops.append(next(float(getattr(module, key)) for key in RATES if hasattr(module, key)))
 
-    hooks = [part.register_forward_hook(dropping) for part in network.modules() if type(part).__name__ in RATES]
+    hooks = [part.register_forward_hook(dropping) for part in network.modules() if type(part).__name__ in DROPPING]
     calls = _Calls()
     try:
         with FlopCounterMode(display=False) as counter, torch.no_grad(), calls:
@@ -225,13 +222,13 @@ def remarks(architecture: Architecture, theirs: Traced) -> tuple[str, ...]:
     found = []
     if others := sorted(theirs.momenta - {NORM_MOMENTUM}):
         found.append(
-            f"its batch norms have a momentum of {', '.join(f'{m:.4g}' for m in others)}; here it is {NORM_MOMENTUM}"
+            f"its batch norms have a momentum of {', '.join(f'{m:.4g}' for m in others)}; in nas it is {NORM_MOMENTUM}"
         )
     ours = drops_of(architecture)
     drops = _aligned(theirs.drops, len(ours))
     if any(abs(a - b) > 1e-9 for a, b in zip(ours, drops, strict=False)):
         ends = [f"from {min(rates):.4g} to {max(rates):.4g}" for rates in (drops, ours)]
-        found.append(f"its stochastic depth goes {ends[0]}; here it goes {ends[1]}")
+        found.append(f"its stochastic depth goes {ends[0]}; in nas it goes {ends[1]}")
     return tuple(found)
 
 

@@ -1,8 +1,8 @@
 """Networks of torchvision and timm read from their modules: `READERS` by class, and what they share.
 
 A reader goes over a network's blocks and says each as our parts; what it meets beside them is a line of `faults`. What it
-returns is not trusted: `nas.importing.libraries` holds the result's costs against the network itself. The readers themselves are in
-`readers_resnet` and `readers_mobile`.
+returns is not trusted: `nas.importing.libraries` holds costs, options of layers and logits against the network itself, and sets the
+eps, dropout and stochastic depth. The readers themselves are in `readers_resnet` and `readers_mobile`.
 """
 
 from __future__ import annotations
@@ -140,20 +140,20 @@ def act_of(module: nn.Module | None, read: Read) -> str:
     return name or "relu"
 
 
-def classes_of(network: Any, linear: Any, read: Read) -> tuple[int, float]:
-    """Classes and dropout of what ends a network; its pooling must be the mean."""
+def classes_of(network: Any, linear: Any, read: Read) -> int:
+    """Classes of what ends a network; its pooling must be the mean."""
     pool = getattr(network, "global_pool", None)
     kind = getattr(pool, "pool_type", "avg")
     if kind != "avg":
         read.refuse(f"{kind} pooling before the classifier")
     if not isinstance(linear, nn.Linear):
         read.refuse(f"a classifier of {type(linear).__name__}")
-        return 1, 0.0
-    return linear.out_features, float(getattr(network, "drop_rate", 0.0) or 0.0)
+        return 1
+    return int(linear.out_features)
 
 
-def head_of(kind: str, classes: int, dropout: float, **options: Any) -> Head:
-    return HEADS[kind].make({"classes": classes, "dropout": dropout, **options})
+def head_of(kind: str, classes: int, **options: Any) -> Head:
+    return HEADS[kind].make({"classes": classes, **options})
 
 
 def se_ratio_of(

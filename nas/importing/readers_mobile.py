@@ -53,8 +53,7 @@ def _ends(first: Any, last: Any, classifier: Any, read: Read) -> tuple[Stem, Hea
         read.refuse("a stem or a last convolution of another size")
     stem = STEMS["strided"].make({"width": first[0].out_channels, "act": act_of(first[2], read)})
     options = {"width": last[0].out_channels, "act": act_of(last[2], read)}
-    dropout = next((part.p for part in classifier if isinstance(part, nn.Dropout)), 0.0)
-    return stem, head_of("expanded", classifier[-1].out_features, float(dropout), **options)
+    return stem, head_of("expanded", classifier[-1].out_features, **options)
 
 
 def _mbconv(parts: list[Any], adds: bool, where: str, group: int, read: Read) -> None:
@@ -89,13 +88,13 @@ def _timm_efficientnet(network: Any, read: Read) -> tuple[Stem, Head]:
             acts = {act_of(block.bn1, read), *([act_of(block.bn2, read)] if len(convs) == 3 else [])}
             _inverted(convs, acts, getattr(block, "se", None), block.has_skip, where, group, read, experts)
     stem, last = network.conv_stem, network.conv_head
-    classes, dropout = classes_of(network, network.classifier, read)
+    classes = classes_of(network, network.classifier, read)
     if (stem.kernel_size, stem.stride) != ((3, 3), (2, 2)):
         read.refuse("a stem that is no 3x3 convolution of stride 2")
     found = STEMS["strided"].make({"width": stem.out_channels, "act": act_of(network.bn1, read)})
     if not isinstance(last, nn.Conv2d):
-        return found, head_of("linear", classes, dropout)
-    return found, head_of("expanded", classes, dropout, width=last.out_channels, act=act_of(network.bn2, read))
+        return found, head_of("linear", classes)
+    return found, head_of("expanded", classes, width=last.out_channels, act=act_of(network.bn2, read))
 
 
 def _inverted(

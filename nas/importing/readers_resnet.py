@@ -18,8 +18,8 @@ def _resnet(network: Any, read: Read) -> tuple[Stem, Head]:
         for position, block in enumerate(stage):
             _resnet_block(block, f"layer{group}.{position}", group, read)
         group += 1
-    classes, dropout = classes_of(network, network.fc, read)
-    return stem, head_of("linear", classes, dropout)
+    classes = classes_of(network, network.fc, read)
+    return stem, head_of("linear", classes)
 
 
 def _resnet_stem(network: Any, read: Read) -> Stem:
@@ -116,8 +116,8 @@ def _regnet(network: Any, read: Read) -> tuple[Stem, Head]:
     if timm and not isinstance(getattr(network, "final_conv", nn.Identity()), nn.Identity):
         read.refuse("a convolution before the pooling")
     holder, linear = (network.head, network.head.fc) if timm else (network, network.fc)
-    classes, _ = classes_of(holder, linear, read)
-    head = head_of("linear", classes, float(getattr(network, "drop_rate", 0.0) or 0.0))
+    classes = classes_of(holder, linear, read)
+    head = head_of("linear", classes)
     return STEMS["strided"].make({"width": convs[-1].out_channels, "act": act}), head
 
 
@@ -146,12 +146,12 @@ def _byobnet(network: Any, read: Read) -> tuple[Stem, Head]:
                 read.refuse(f"{name} blocks")
     if not hasattr(network.head, "fc"):
         read.refuse(f"a head of {type(network.head).__name__}")
-        return stem, head_of("linear", 1, 0.0)
-    classes, dropout = classes_of(network.head, network.head.fc, read)
+        return stem, head_of("linear", 1)
+    classes = classes_of(network.head, network.head.fc, read)
     if isinstance(network.final_conv, nn.Identity):
-        return stem, head_of("linear", classes, dropout)
+        return stem, head_of("linear", classes)
     options = {"width": network.final_conv.conv.out_channels, "act": act_of(network.final_conv.bn, read)}
-    return stem, head_of("expanded", classes, dropout, **options)
+    return stem, head_of("expanded", classes, **options)
 
 
 def _byobnet_stem(stem: Any, read: Read) -> Stem:
