@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers_cli import nas_
+from helpers_cli import nas_, output
 from helpers_search import write_space
 
 from nas.run import load_run
