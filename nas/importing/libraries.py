@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from nas import limits, zoo
 from nas.architecture import Architecture
-from nas.blocks import Part
 from nas.cost import Cost
 from nas.errors import UsageError, reason_of
 from nas.importing._base import IMPORTERS, Found, Imported, Importer, Inexpressible, Options, Source, made
-from nas.knobs import Value
 from nas.network import build, cost_of
 from nas.registry import did_you_mean
 
@@ -93,22 +91,18 @@ def _as_built(candidate: Architecture, theirs: Traced) -> Architecture:
     """The candidate with what the library's network has of the numbers that change no cost: eps, dropout, stochastic depth."""
     from nas.importing.function import drops_of, near
 
-    head, eps, drop = candidate.head, theirs.norm_eps, max(theirs.drops, default=0.0)
-    if len(theirs.dropout) <= 1 and "dropout" in head.options():
-        head = head.make({**_options(head), "dropout": sum(theirs.dropout)})
-    stages = candidate.stages
+    head, stages, eps = candidate.head, candidate.stages, theirs.norm_eps
+    if len(theirs.dropout) <= 1:
+        head = _with(head, dropout=float(sum(theirs.dropout)))
     if not near(drops_of(candidate), theirs.drops, candidate):
-        stages = tuple(
-            replace(stage, merge=stage.merge.make({**_options(stage.merge), "drop": drop}))
-            if "drop" in stage.merge.options()
-            else stage
-            for stage in stages
-        )
+        drop = max(theirs.drops, default=0.0)
+        stages = tuple(replace(stage, merge=_with(stage.merge, drop=drop)) for stage in stages)
     return replace(candidate, head=head, stages=stages, norm_eps=min(eps) if len(eps) == 1 else candidate.norm_eps)
 
 
-def _options(part: Part) -> dict[str, Value]:
-    return {name: value for name, value in part.to_dict().items() if name != "kind"}
+def _with(part: Any, **options: float) -> Any:
+    """The part with those of the options that it has."""
+    return replace(part, **{name: value for name, value in options.items() if name in part.options()})
 
 
 def unequal_sizes(architecture: Architecture, network: nn.Module, theirs: Cost) -> list[str]:
