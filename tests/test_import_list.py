@@ -6,21 +6,19 @@ library's function is refused, and is lost here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import timm
-import torch
 import torchvision
 from import_list import BEGIN, END, Imports, rewritten
 from oracles import measured
-from torch import nn
 
 from nas import zoo
 from nas.cost import Cost
 from nas.errors import UsageError
 from nas.importing import Inexpressible, import_source
+from nas.importing.libraries import LIBRARIES
 from nas.network import cost_of
 
 FILES = (
@@ -42,7 +40,7 @@ KEPT = {
 MNASNETS = ("mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3")  # that torchvision has beside the zoo's
 
 
-def outcome(source: str, make: Callable[[str], nn.Module]) -> Cost | str:
+def outcome(source: str) -> Cost | str:
     """The network's cost if it imports, as PyTorch counts it, which must be ours; else the first reason."""
     try:
         found = import_source(source).networks[0].architecture
@@ -50,8 +48,8 @@ def outcome(source: str, make: Callable[[str], nn.Module]) -> Cost | str:
         return error.reasons[0]
     except UsageError as error:
         return str(error)
-    with torch.device("meta"):
-        theirs = make(source.partition(":")[2])
+    library, _, name = source.partition(":")
+    theirs, _ = LIBRARIES[library](name, source)
     cost, _ = measured(theirs, (3, found.resolution, found.resolution))
     assert cost == cost_of(found)
     return cost
@@ -61,7 +59,7 @@ def outcome(source: str, make: Callable[[str], nn.Module]) -> Cost | str:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("file", FILES)
 def test_models_of_timm_import_as_the_same_function_or_say_why_not(file, import_list):
-    found = {name: outcome(f"timm:{name}", timm.create_model) for name in timm.list_models(module=file)}
+    found = {name: outcome(f"timm:{name}") for name in timm.list_models(module=file)}
     for name, own in found.items():
         import_list.record(file, name, own)
     assert KEPT.get(file, set()) <= {name for name, own in found.items() if isinstance(own, Cost)}
@@ -70,9 +68,8 @@ def test_models_of_timm_import_as_the_same_function_or_say_why_not(file, import_
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_models_of_torchvision_import_as_the_same_function_or_say_why_not():
-    models = torchvision.models
-    known = models.list_models(models)
-    found = {name: outcome(f"torchvision:{name}", models.get_model) for name in known}
+    known = torchvision.models.list_models(torchvision.models)
+    found = {name: outcome(f"torchvision:{name}") for name in known}
     imported = {name for name, own in found.items() if isinstance(own, Cost)}
     assert {*MNASNETS, *(name for name in zoo.names() if name in known)} <= imported
     assert "VGG is no family that is read here" in str(found["vgg11"])
