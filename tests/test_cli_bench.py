@@ -42,6 +42,7 @@ def test_bench_prints_a_table_and_keeps_what_it_did(tiny, tmp_path):
     assert "here: holds another benchmark: parallel is 1, not 4" in refused
 
 
+@pytest.mark.slow
 def test_bench_as_a_process_quietly(tiny, tmp_path):
     done = process(*tiny, "--samplers", "known-cost,nsga3", "--json", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

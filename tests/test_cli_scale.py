@@ -176,6 +176,7 @@ def test_yaml_is_printed_whatever_the_file_is(tmp_path):
     assert (tmp_path / "large.json").read_text().startswith("{")
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_process_too(config):
     done = process("scale", config, "--phi", 1, "--yaml")
     assert done.returncode == 0 and done.stderr == ""

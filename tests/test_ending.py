@@ -42,7 +42,10 @@ def _heed() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which the tests may ignore themselves, under nohup
 
 
-@pytest.mark.parametrize(("number", "more"), [(signal.SIGTERM, ()), (signal.SIGHUP, ("--confirm", 3))])
+@pytest.mark.parametrize(
+    ("number", "more"),
+    [(signal.SIGTERM, ()), pytest.param(signal.SIGHUP, ("--confirm", 3), marks=pytest.mark.slow)],
+)
 def test_a_search_that_is_ended_while_pytorch_is_imported(tmp_path, number, more):
     folder = tmp_path / "run"
     ended = signalled(IN_TORCH, number, "search", "--space", write_space(tmp_path), *SMALL, *more, "--out", folder)
@@ -54,6 +57,7 @@ def test_a_search_that_is_ended_while_pytorch_is_imported(tmp_path, number, more
     assert load_run(folder).count("complete") == 1
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_is_nothing_to_what_runs_under_nohup(tmp_path):
     command = ["nohup", sys.executable, "-c", SIGNALLED, IN_TORCH, str(int(signal.SIGHUP)), "search"]
     command += ["--space", str(write_space(tmp_path)), *SMALL, "--out", str(tmp_path / "run")]

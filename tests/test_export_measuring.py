@@ -30,7 +30,9 @@ def subject() -> Subject:
     return subject_of(zoo.get("resnet18").adapted(classes=10, resolution=32, channels=3))
 
 
-@pytest.mark.parametrize("name", list(EXPORTERS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in ("onnx", "pt2") else ()) for name in EXPORTERS]
+)
 def test_a_program_is_run_as_it_was_written_and_a_config_is_none(name, subject, tmp_path):
     """The file gives logits of any number of images; ours, where it has our weights."""
     assert (EXPORTERS[name].load is None) == (name in ("yaml", "json", "pycls"))

@@ -158,7 +158,7 @@ def test_a_pickled_sampler_goes_on():
 def test_one_sampler_in_one_study_after_another():
     """A study that is gone leaves its memory's address to the next one's storage, now and then: nothing may be told by that."""
     sampler, asked = KnownCostSampler(cost, seed=0), []
-    for _ in range(6):
+    for _ in range(3):
         study = study_of(sampler)
         run(study, 8)
         asked.append(names(study))

@@ -231,7 +231,7 @@ FITTED = ["resnet18", "resnet50", "resnext50_32x4d", "wrn_28_10"]
 
 @pytest.mark.parametrize("times", [0.4, 1.0, 1.15, 2.0])
 @pytest.mark.parametrize("how", ["compound", "uniform", "fast"])
-@pytest.mark.parametrize("name", [*FITTED, "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["resnet50", "wrn_28_10", "efficientnet_b0"])
 def test_target_of_macs_is_met_to_2_percent_and_never_exceeded(name, how, times):
     base = zoo.get(name)
     target = round(cost_of(base).macs * times)

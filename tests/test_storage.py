@@ -219,6 +219,7 @@ def test_a_study_in_postgres_is_driven_read_and_resumed(
 
 
 @needs_postgres
+@pytest.mark.slow
 def test_two_drivers_begin_in_one_empty_database_at_once(server: helpers_postgres.Server, tmp_path: Path) -> None:
     url = server.create("shared")
     code = f"""
