@@ -12,8 +12,6 @@ from PIL import Image
 import nas.data.decoded
 import nas.data.images
 
-RNG = np.random.default_rng(0)
-
 
 def random_images(count: int, size: int = 8, channels: int = 3, height: int | None = None) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, height or size, size, channels), dtype=np.uint8)
