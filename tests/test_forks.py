@@ -147,6 +147,7 @@ def test_a_process_that_is_stuck_in_c_ends(tmp_path, number):
     )
 
 
+@pytest.mark.slow
 def test_a_search_that_is_stuck_in_c_frees_its_run(tmp_path, one_thread):
     folder = tmp_path / "run"
     asked = ("--space", write_space(tmp_path), "--trials", 1, "--epochs", 1, "--max-images", 60, "--executor", "local")

@@ -51,6 +51,7 @@ def searched(tmp_path_factory):
     return process(*words, capture_output=False, preexec_fn=closed(0, 1, 2)).returncode, folder / "run"
 
 
+@pytest.mark.slow
 def test_a_search_with_all_streams_closed_does_its_work_and_writes_into_nothing_else(searched):
     status, folder = searched
     assert status == 0
