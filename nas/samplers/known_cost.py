@@ -9,6 +9,7 @@ from the posterior, so that parallel workers get different candidates.
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -19,12 +20,19 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
+from threadpoolctl import ThreadpoolController
 
 from nas.samplers.domain import Declared, Domain, Flat, Params, completed
 from nas.samplers.history import PROPOSED, Curve, History
 from nas.samplers.oracle import Oracle
 from nas.samplers.search import Method, Search
 from nas.space import SearchSpace
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """The linear algebra of NumPy and SciPy. On matrices as small as a sampler's, a second thread only waits for the first."""
+    return ThreadpoolController()
 
 
 class KnownCostSampler(BaseSampler):
@@ -93,7 +101,7 @@ class KnownCostSampler(BaseSampler):
         """A candidate, whole: values of the parameters that exist beside one another."""
         if not search_space:
             return {}
-        with self._lock:
+        with self._lock, _libraries().limit(limits=1, user_api="blas"):
             history, search = self._of(study)
             history.update(study, trial.number)
             rng = random.Random(f"{self._seed}:{trial.number}")
