@@ -21,6 +21,8 @@ from nas.importing import Inexpressible, import_source
 from nas.importing.libraries import LIBRARIES
 from nas.network import cost_of
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FILES = (
     *("resnet", "res2net", "resnest", "sknet", "senet", "resnetv2"),
     *("regnet", "byobnet", "efficientnet", "convnext"),
@@ -67,12 +69,11 @@ def test_models_of_timm_import_as_the_same_function_or_say_why_not(file, import_
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_models_of_torchvision_import_as_the_same_function_or_say_why_not():
+def test_models_of_torchvision_import_as_the_same_function():
     known = torchvision.models.list_models(torchvision.models)
-    found = {name: outcome(f"torchvision:{name}") for name in known}
-    imported = {name for name, own in found.items() if isinstance(own, Cost)}
-    assert {*MNASNETS, *(name for name in zoo.names() if name in known)} <= imported
-    assert "VGG is no family that is read here" in str(found["vgg11"])
+    names = [*MNASNETS, *(name for name in zoo.names() if name in known)]
+    reasons = {name: own for name in names if not isinstance(own := outcome(f"torchvision:{name}"), Cost)}
+    assert reasons == {} and len(names) >= 40
 
 
 def test_the_page_gets_a_row_a_file_of_timms():

@@ -35,21 +35,19 @@ def read_library(library: str, name: str, where: str, resolution: int | None = N
 
     resolution: that of the images, in pixels, where it isn't to be the library's.
     """
-    from nas.importing.function import MAX_PARAMS, remarks, traced, unequal_calls, unequal_logits
+    from nas.importing.function import MAX_PARAMS, remarks, unequal_calls, unequal_logits
 
     network, usual = LIBRARIES[library](name, where)
     resolution = resolution or usual
     label = name.partition(".")[0]
-    try:
-        theirs = traced(network, resolution)
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}") from None
-    small = theirs.cost.params <= MAX_PARAMS
+    theirs: Traced | None = None
     faults: list[str] = []
     try:
         for candidate in _candidates(network, label, resolution):
+            theirs = theirs or _traced(network, resolution, where)
             found = _as_built(replace(candidate, resolution=resolution, name=label), theirs)
             faults = unequal_sizes(found, network, theirs.cost) or unequal_calls(found, theirs)
+            small = theirs.cost.params <= MAX_PARAMS
             if not faults and small:
                 faults = unequal_logits(found, network)
             if not faults:
@@ -58,6 +56,15 @@ def read_library(library: str, name: str, where: str, resolution: int | None = N
     except Inexpressible as error:
         faults = [*error.reasons, *faults]  # and what tells the zoo's from it
     raise Inexpressible(where, faults)
+
+
+def _traced(network: nn.Module, resolution: int, where: str) -> Traced:
+    from nas.importing.function import traced
+
+    try:
+        return traced(network, resolution)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
 def _candidates(network: nn.Module, name: str, resolution: int) -> Iterator[Architecture]:
