@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.blocks import BRANCHES, MERGES, SHORTCUTS, Block
-from nas.blocks.primitives import Conv
+from nas.blocks.primitives import Conv, Patch
 from nas.errors import UsageError
 
 # What oneDNN and PyTorch's own kernels are held to, and what the processor must have for it.
@@ -74,8 +74,10 @@ class Case:
         if self.block is not None:
             branch, shortcut, merge = (r[k]() for r, k in zip((BRANCHES, SHORTCUTS, MERGES), self.block, strict=True))
             return Block(branch, shortcut, merge, self.width_in, self.width_out, self.stride).module()
-        padding = 0 if self.kernel == self.stride else self.kernel // 2
-        if self.form == "nas" and padding == self.kernel // 2:
+        padding = 0 if self.kernel == self.stride else self.kernel // 2  # patches have none
+        if self.form == "nas" and self.kernel == self.stride > 1:
+            return Patch(self.width_out, self.stride).module(self.width_in)
+        if self.form == "nas":
             return Conv(self.width_out, self.kernel, self.stride, self.groups, norm=False, act="").module(self.width_in)
         return nn.Conv2d(
             self.width_in, self.width_out, self.kernel, self.stride, padding, groups=self.groups, bias=False
@@ -100,7 +102,7 @@ def _convolutions() -> Iterator[Case]:
         groups, width_out = (width_in, width_in) if asked == 0 else (asked, out)
         if width_in % groups or width_out % groups or (asked == 0 and out != OUTPUTS[0]):
             continue
-        if kernel == stride and pixels < kernel:
+        if kernel == stride > 1 and (pixels < kernel or groups > 1):
             continue
         layout = "channels_last" if last else "contiguous"
         yield Case(form, width_in, width_out, stride, pixels, precision, kernel, groups, layout)

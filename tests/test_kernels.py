@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from strategies import all_variants, fits
 from torch import nn
 
 from nas.blocks import BRANCHES, MERGES, SHORTCUTS, Block
-from nas.blocks.modules import PointwiseConv2d
+from nas.blocks.modules import PatchConv, PointwiseConv2d
 from nas.doctor import machine
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -66,6 +67,17 @@ def test_every_block_takes_the_safe_form():
                     assert module.groups > 1 or isinstance(module, PointwiseConv2d), (branch, shortcut, merge)
                     strided += 1
     assert strided > len(BRANCHES)
+
+
+@pytest.mark.parametrize("pixels", [3, 4, 8])
+def test_patches_in_bf16_are_those_of_double_precision(pixels):
+    torch.manual_seed(0)
+    conv = PatchConv(24, 8, 4).to(memory_format=torch.channels_last)
+    x = torch.randn(4, 24, pixels, pixels).to(memory_format=torch.channels_last)
+    exact = copy.deepcopy(conv).double()(x.double())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(conv(x).double(), exact, rtol=0.03, atol=0.03)
+    torch.testing.assert_close(conv(x).double(), exact, rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_exported_for_inference_is_one_convolution():

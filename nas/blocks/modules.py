@@ -54,15 +54,26 @@ class Around(nn.Module):
         return x + inside
 
 
+def _in_bf16(x: Tensor) -> bool:
+    return x.dtype == torch.bfloat16 or torch.is_autocast_enabled(x.device.type)
+
+
 class PatchConv(nn.Conv2d):
-    """Convolution whose kernel is its stride, on an input that zeros below and on the right fill up to whole patches."""
+    """Convolution whose kernel is its stride, on an input that zeros below and on the right fill up to whole patches.
+
+    An input of one patch is a matrix product, and computed as one in bf16 on a CPU: there oneDNN's convolution of 4x4 pixels
+    of 16 channels or more by one 4x4 kernel gives other numbers (PyTorch 2.15, AVX-512; `benchmarks/kernels.py`).
+    """
 
     def __init__(self, width_in: int, width_out: int, stride: int) -> None:
         super().__init__(width_in, width_out, stride, stride)
 
     def forward(self, input: Tensor) -> Tensor:
         height, width = -input.shape[2] % self.stride[0], -input.shape[3] % self.stride[1]
-        return super().forward(F.pad(input, (0, width, 0, height)) if height or width else input)
+        x = F.pad(input, (0, width, 0, height)) if height or width else input
+        if x.shape[2:] == self.weight.shape[2:] and x.device.type == "cpu" and _in_bf16(x):
+            return F.linear(x.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None]
+        return super().forward(x)
 
 
 class PointwiseConv2d(nn.Conv2d):
