@@ -35,16 +35,15 @@ class ConditionalConv2d(nn.Module):
 
     def forward(self, x: Tensor, routing: Tensor) -> Tensor:
         out, _, _, kernel = self.shape
-        if (
-            kernel == 1
-        ):  # a strided 1x1 convolution isn't safe everywhere: see `PointwiseConv2d`; and the copy below is smaller
+        subsampled = kernel == 1 and self.stride > 1  # before, and not by, the convolution: see `PointwiseConv2d`
+        if subsampled:
             x = x[:, :, :: self.stride, :: self.stride]
         images, channels, height, width = x.shape
         weights = (routing @ self.weight).view(images * out, *self.shape[1:])
         y = F.conv2d(
             x.reshape(1, images * channels, height, width),
             weights.to(x.dtype),
-            stride=1 if kernel == 1 else self.stride,
+            stride=1 if subsampled else self.stride,
             padding=kernel // 2,
             groups=images * self.groups,
         )
