@@ -178,8 +178,11 @@ def child(numbers: list[int]) -> None:
                     if what := wrong(every[numbers[index]], numbers[index]):
                         os.write(differing.fileno(), f"{numbers[index]} {what}\n".encode())
                 os._exit(0)
-            if os.waitpid(pid, 0)[1]:
-                faults[numbers[int.from_bytes(position[:8]) - 1]] = "out of bounds"
+            if status := os.waitpid(pid, 0)[1]:
+                number = numbers[int.from_bytes(position[:8]) - 1]
+                if not os.WIFSIGNALED(status):
+                    raise SystemExit(f"case {number} raised an exception: {every[number]}")
+                faults[number] = "out of bounds"
         differing.seek(0)
         for line in differing.read().decode().splitlines():
             number, what = line.split(" ", 1)
