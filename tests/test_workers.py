@@ -93,6 +93,7 @@ def drive(
     limit: int = 10_000,
     worker: type[Worker] | None = Worker,
     stopping: str = "none",
+    sampler: str = "known-cost",
 ) -> Watched:
     """Plan a run, or go on with the one in `folder`, and let Ray train it, or this process where there is no worker."""
     request = Request(
@@ -101,7 +102,7 @@ def drive(
         epochs=epochs,
         out=folder,
         max_images=200,
-        sampler="random",
+        sampler=sampler,
         device="cpu",
         precision="fp32",
         stopping=stopping,
@@ -134,7 +135,7 @@ def test_each_epoch_runs_once_and_its_numbers_are_those_of_the_other_executor(
     space: Path, tmp_path: Path, one_thread: None
 ) -> None:
     folder = tmp_path / "run"
-    watched = drive(space, folder, trials=3)
+    watched = drive(space, folder, trials=3, sampler="random")
     run = load_run(folder)
     check(run, 3)
     assert sorted(watched.epochs) == sorted((str(trial.number), n) for trial in run.complete() for n in (1, 2, 3))
@@ -142,7 +143,7 @@ def test_each_epoch_runs_once_and_its_numbers_are_those_of_the_other_executor(
     for result in folder.glob("trials/*/*"):  # and Tune leaves nothing
         assert result.name == "result.json"
         assert json.loads(result.read_text())["state"] == "complete"
-    drive(space, tmp_path / "here", trials=3, worker=None)
+    drive(space, tmp_path / "here", trials=3, worker=None, sampler="random")
     for trial in run.complete():
         trained_here = load_run(tmp_path / "here").trial(trial.number)
         assert trial.digest == trained_here.digest
