@@ -440,5 +440,7 @@ def test_options_for_trials_side_by_side_are_said_to_do_nothing_in_one_process(t
     )
     assert note in output(*words, "--workers", 3, "--gpus-per-trial", 0.5, "--out", tmp_path / "first")
     assert threads == []
-    assert "nothing is changed by" not in output(*words, "--workers", 1, "--cpus-per-trial", 2, "--out", tmp_path / "second")
+    assert "nothing is changed by" not in output(
+        *words, "--workers", 1, "--cpus-per-trial", 2, "--out", tmp_path / "second"
+    )
     assert threads == [2]
