@@ -27,13 +27,8 @@ from nas.registry import ABSENT, Registry
 
 Record = Mapping[str, Any]  # module, file, parts: as ["block pyramid"]
 PASSED_ON = "NAS_IMPORTS"  # names and folders, for processes that this one starts
-OF_NETWORKS = (
-    "block",
-    "shortcut",
-    "merge",
-    "stem",
-    "head",
-)  # what building a network needs; the rest is the driver's alone
+# What building a network needs; the rest is the driver's alone.
+OF_NETWORKS = ("block", "shortcut", "merge", "stem", "head")
 
 
 def load(names: Iterable[str]) -> None:

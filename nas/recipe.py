@@ -22,9 +22,8 @@ BASE_RATE = 0.1  # at BASE_BATCH images a step; other batch sizes scale it linea
 BASE_BATCH = 128
 # What the notices of `Recipe.remarks` go by.
 LEAST_STEPS = 50  # of a training: docs/recipe.md has what was measured
-LEAST_NORMED = (
-    8  # images at once, below which a batch norm's statistics cost accuracy ("Group Normalization", Wu & He 2018)
-)
+# Images at once, below which a batch norm's statistics cost accuracy ("Group Normalization", Wu & He 2018).
+LEAST_NORMED = 8
 LEAST_VALIDATED = 100  # images: the standard error of an accuracy of 90 % is then 3 points
 MOST_LEFT_OUT = 1 / 8  # of the images, in each epoch
 MOST_CUT = 5 / 8  # of the side: the largest square of DeVries & Taylor 2017, 20 of 32 pixels

@@ -22,9 +22,8 @@ from nas.tokens import MODE, TOKEN, TOKEN_PATH, check_token, token_file
 PROBE_SECONDS = 10.0
 CLIENT_SECONDS = 20.0  # of Ray's client server, which is Python's
 SOCKET_BYTES = 103  # of a Unix socket's path: Linux takes 107, macOS 103
-SOCKET = (
-    "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # the longest that Ray makes in our folder
-)
+# The longest that Ray makes in our folder.
+SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 
 _lent = ""  # the token of a Ray that was started here, which lasts as long as that
 

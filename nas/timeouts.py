@@ -110,9 +110,8 @@ class Unanswered:
     def close(self) -> None:
         signal.set_wakeup_fd(self._before)
         _watching.discard(self)
-        self._writer.shutdown(
-            socket.SHUT_RDWR
-        )  # ends the thread's reading, also where a forked child has a copy of the socket
+        # Ends the thread's reading, also where a forked child has a copy of the socket.
+        self._writer.shutdown(socket.SHUT_RDWR)
         self._answered.set()
         self._thread.join()
         self._writer.close()
