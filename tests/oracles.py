@@ -1,9 +1,9 @@
-"""What PyTorch itself says a module costs, to hold our closed forms against."""
+"""What PyTorch itself says a module costs and computes, to hold ours against."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -41,3 +41,18 @@ def measured(module: nn.Module, shape: tuple[int, int, int], device: str = "meta
     params = sum(parameter.numel() for parameter in module.parameters())
     out = (*y.shape[1:], 1, 1)[:3]  # logits are a 1 x 1 image of classes
     return Cost(params, per_image, activations.elements // BATCH), Shape(*out)
+
+
+def assert_one_function(ours: nn.Module, theirs: nn.Module, x: Tensor) -> None:
+    """That both modules, given the same weights, give the same outputs and gradients of input and parameters."""
+    theirs.load_state_dict(ours.state_dict())
+    results = []
+    for layer in (ours, theirs):
+        image = x.clone().requires_grad_()
+        y = layer(image)
+        (y * torch.arange(y.numel(), dtype=y.dtype).view_as(y)).sum().backward()
+        with torch.no_grad():
+            inferred = layer(x)
+        results.append((y, inferred, image.grad, *(parameter.grad for parameter in layer.parameters())))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)

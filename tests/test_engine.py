@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import assert_one_function
 from torch import nn
 
 from nas.blocks.modules import GroupedConv2d
@@ -28,18 +29,9 @@ def test_merged_groups_compute_what_torch_does(groups, per_group, out, kernel, s
     width, outs = groups * per_group, groups * out
     ours = GroupedConv2d(width, outs, kernel, stride, kernel // 2, groups).double()
     theirs = nn.Conv2d(width, outs, kernel, stride, kernel // 2, groups=groups, bias=False).double()
-    theirs.load_state_dict(ours.state_dict())
     ours.merge_to(channels)
     assert groups % ours.merged == 0 and (ours.merged == 1 or ours.merged * per_group <= channels)
-    x = torch.randn(2, width, 7, 7, dtype=torch.double)
-    results = []
-    for layer in (ours, theirs):
-        image = x.clone().requires_grad_()
-        y = layer(image)
-        (y * torch.arange(y.numel(), dtype=torch.double).view_as(y)).sum().backward()
-        results.append((y, image.grad, layer.weight.grad))
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other)
+    assert_one_function(ours, theirs, torch.randn(2, width, 7, 7, dtype=torch.double))
 
 
 def test_merging_keeps_names_and_weights():

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import assert_one_function
 from strategies import all_variants, fits
 from torch import nn
 
@@ -39,18 +40,7 @@ def test_a_strided_pointwise_convolution_computes_what_torch_does(width_in, widt
     torch.manual_seed(0)
     ours = PointwiseConv2d(width_in, width_out, stride, bias=bias).double()
     theirs = nn.Conv2d(width_in, width_out, 1, stride, bias=bias).double()
-    theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(2, width_in, height, width, dtype=torch.double)
-    results = []
-    for layer in (ours, theirs):
-        image = x.clone().requires_grad_()
-        y = layer(image)
-        (y * torch.arange(y.numel(), dtype=torch.double).view_as(y)).sum().backward()
-        with torch.no_grad():
-            inferred = layer(x)
-        results.append((y, inferred, image.grad, *(parameter.grad for parameter in layer.parameters())))
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other)
+    assert_one_function(ours, theirs, torch.randn(2, width_in, height, width, dtype=torch.double))
 
 
 def test_every_block_takes_the_safe_form():
