@@ -211,10 +211,8 @@ def check_device(device: str, taken: Resources) -> None:
 
 def _head(address: str, common: dict[str, Any]) -> str:
     """The head node's own address, by what answers at `ray://...`: Tune would carry our driver, and with it the run, to the cluster."""
-    for attempt in (
-        1,
-        2,
-    ):  # for each client the server starts a process, for which it waits half a minute: a busy machine takes longer
+    # For each client the server starts a process, for which it waits half a minute: a busy machine takes longer.
+    for attempt in (1, 2):
         try:
             ray.init(address=address, **{**common, "configure_logging": False})
             found: str = ray.get(ray.remote(num_cpus=0)(_own_head).remote())
@@ -235,7 +233,7 @@ def _own_head() -> str:
 def shutdown() -> None:
     """Disconnect, which ends the workers of this driver; a Ray that was started here ends with it."""
     ray.shutdown()
-    security.take_token_back()
+    security.restore_environment()
     if _print_lines:
         ray._private.worker.print_to_stdstream = _print_lines
 

@@ -26,6 +26,7 @@ SOCKET_BYTES = 103  # of a Unix socket's path: Linux takes 107, macOS 103
 SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 
 _lent = ""  # the token of a Ray that was started here, which lasts as long as that
+_mode_before: list[str | None] = []  # RAY_AUTH_MODE before it was first set here; empty when it is as it was
 
 
 def private_folder() -> Path:
@@ -91,10 +92,16 @@ def _give_token() -> list[str]:
     return []
 
 
-def take_token_back() -> None:
-    """When a Ray that was started here has ended: its token is no cluster's that may be joined next."""
+def restore_environment() -> None:
+    """Undo what was set for a Ray that has ended: its token is no cluster's that is joined next, nor its mode of one that is started."""
     if _lent and os.environ.get(TOKEN) == _lent:
         del os.environ[TOKEN]
+    if _mode_before:
+        mode = _mode_before.pop()
+        os.environ.pop(MODE, None)
+        if mode is not None:
+            os.environ[MODE] = mode
+        _reread()
 
 
 def join(address: str) -> list[str]:
@@ -103,7 +110,7 @@ def join(address: str) -> list[str]:
     A cluster without authentication is not told the token. ConnectionError if nobody answers, ImportError if Ray's client is not
     installed and the address is one of it; UsageError if there is no token where one is asked for, or if it is refused.
     """
-    take_token_back()
+    restore_environment()
     client = address.startswith(CLIENT)
     place, admits = (address, _client_admits) if client else (_gcs(address), _admits)
     refreshed("disabled")
@@ -179,16 +186,22 @@ def refreshed(mode: str) -> None:
 
     NasError for a Ray that knows no authentication.
     """
+    if not _mode_before:
+        _mode_before.append(os.environ.get(MODE))
     os.environ[MODE] = mode
+    if _reread() != (mode == "token"):
+        raise NasError(f"Ray does not take {MODE}={mode}; it is not started without")
+
+
+def _reread() -> bool:
+    """Whether Ray asks for tokens, by the environment as it is now. NasError for a Ray that knows no authentication."""
     raylet = _raylet()
     try:
         raylet.Config.initialize("")
         raylet.AuthenticationTokenLoader.instance().reset_cache()
-        heeded = raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN
+        return bool(raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN)
     except AttributeError:
         raise NasError("this Ray knows no token authentication; install a newer one") from None
-    if heeded != (mode == "token"):
-        raise NasError(f"Ray does not take {MODE}={mode}; it is not started without")
 
 
 def _raylet() -> Any:

@@ -57,7 +57,7 @@ def test_a_ray_that_is_started_here_has_a_new_token_that_no_file_keeps(home):
     for _ in range(2):
         assert security.require_authentication() == []
         given.append(os.environ[tokens.TOKEN])
-        security.take_token_back()
+        security.restore_environment()
         assert tokens.TOKEN not in os.environ, "another cluster has another one"
     assert len(set(given)) == 2 and all(len(token) == 64 for token in given)
     assert list(home.iterdir()) == []
@@ -67,7 +67,7 @@ def test_a_ray_that_is_started_here_has_a_new_token_that_no_file_keeps(home):
 def test_a_token_that_the_user_names_is_taken_and_stays(home, monkeypatch):
     monkeypatch.setenv(tokens.TOKEN, "b" * 64)
     assert security.require_authentication() == []
-    security.take_token_back()
+    security.restore_environment()
     assert os.environ[tokens.TOKEN] == "b" * 64
     monkeypatch.delenv(tokens.TOKEN)
     monkeypatch.setenv(tokens.TOKEN_PATH, str(written(home)))

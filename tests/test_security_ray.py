@@ -54,6 +54,25 @@ except NasError as error:
 """
 
 
+# A Ray of ours that ends, then a cluster that is none of ours: as one process of a user's, or of the tests, may have them.
+IN_TURN = """
+import json, os
+from nas import cluster
+def told(): return {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH")}
+before = told()
+cluster.start(None)
+cluster.shutdown()
+after = told()
+from ray.cluster_utils import Cluster
+others = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 1 << 27, "include_dashboard": False})
+said = []
+cluster.start(others.address, said.append)
+cluster.shutdown()
+others.shutdown()
+print(json.dumps({"before": before, "after": after, "said": said}))
+"""
+
+
 def asked(code: str, *arguments: str, **environment: str) -> dict:
     """The JSON that a process prints which has this environment and no other settings of Ray."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -182,6 +201,15 @@ def test_lines_of_rays_processes_stay_off_the_output(started, capfd):
         {"lines": ["A worker died"], "pid": "raylet", "is_err": False}, ignore_prefix=False
     )
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("mode", [{}, {"RAY_AUTH_MODE": "disabled"}], ids=["unset", "disabled"])
+def test_a_ray_that_has_ended_leaves_no_settings_to_the_cluster_that_comes_next(tmp_path, mode):
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("e" * 64)
+    found = asked(IN_TURN, HOME=str(tmp_path), **mode)
+    assert found["before"] == found["after"] == mode
+    assert any("runs without authentication" in line for line in found["said"]), found
 
 
 def test_a_cluster_without_authentication_is_joined_with_a_warning_and_not_told_the_token(tmp_path):
