@@ -14,12 +14,12 @@ import torch
 
 import nas
 from nas.data import load
-from nas.network import build
-from nas.proxy import Proxy
-from nas.recipe import Recipe
-from nas.searching import training_data
-from nas.train import Training
-from nas.work import Bench
+from nas.networks.build import build
+from nas.training.proxy import Proxy
+from nas.training.recipe import Recipe
+from nas.searching.search import training_data
+from nas.training.trainer import Training
+from nas.training.place import Bench
 
 
 def main() -> None:

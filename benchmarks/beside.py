@@ -25,11 +25,11 @@ def train(net: str, seconds: float) -> None:
     import numpy as np
     import torch
 
-    from nas import zoo
-    from nas.batches import Augment, Batches
-    from nas.network import build
-    from nas.recipe import Recipe
-    from nas.train import Training, pick_precision
+    from nas.networks import zoo
+    from nas.data.batches import Augment, Batches
+    from nas.networks.build import build
+    from nas.training.recipe import Recipe
+    from nas.training.trainer import Training, pick_precision
 
     device = torch.device("cpu")
     architecture = zoo.get(net)

@@ -10,11 +10,11 @@ import random
 import statistics
 import time
 
-from nas.architecture import Architecture
-from nas.cost import Cost
-from nas.network import build, cost_of
-from nas.space import load_space
-from nas.space_file import names
+from nas.networks.architecture import Architecture
+from nas.networks.cost import Cost
+from nas.networks.build import build, cost_of
+from nas.spaces.space import load_space
+from nas.spaces.yaml_format import names
 
 
 def counted(architecture: Architecture) -> Cost:

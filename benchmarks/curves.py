@@ -17,11 +17,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from nas import searching
-from nas.budget import Budget
-from nas.jobs import Job
-from nas.network import cost_of
-from nas.request import Request
+from nas.searching import search as searching
+from nas.spaces.sampling import Budget
+from nas.execution.job import Job
+from nas.networks.build import cost_of
+from nas.searching.request import Request
 
 COLUMNS = (
     "network",
@@ -39,7 +39,7 @@ COLUMNS = (
 
 def record(path: Path, request: Request, networks: int, seconds: float, first: int = 0) -> int:
     """Train until the file holds `networks` of them or `seconds` have passed; how many it holds."""
-    from nas.work import Bench
+    from nas.training.place import Bench
 
     _, settings, data = searching.plan(request, lambda text: None)
     space, epochs = settings.search_space(), settings.training_recipe().epochs

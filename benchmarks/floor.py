@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nas.cost import Cost
+from nas.networks.cost import Cost
 
 ACTIVATION_TRANSFERS = 5
 WEIGHT_BYTES = 6 * 4

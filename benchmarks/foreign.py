@@ -21,7 +21,7 @@ import numpy as np
 import optuna
 
 from nas.bench.summary import standard_error
-from nas.pareto import front, hypervolume
+from nas.pareto.fronts import front, hypervolume
 from nas.samplers import KnownCostSampler
 
 MARKS = (12, 25, 40, 60)

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import torch
 
-from nas import flow, zoo
+from nas.training import gradient_flow as flow
+from nas.networks import zoo
 from nas.data import load, split
-from nas.jobs import Job, TrainingData
-from nas.recipe import Recipe, default_batch_size
-from nas.work import Bench
+from nas.execution.job import Job, TrainingData
+from nas.training.recipe import Recipe, default_batch_size
+from nas.training.place import Bench
 
 
 def main() -> None:

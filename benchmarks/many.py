@@ -16,11 +16,12 @@ from typing import Any
 
 import noop
 
-from nas import cluster, searching, workers
-from nas.jobs import Job
-from nas.progress import Tally
-from nas.request import Request
-from nas.study import Study
+from nas.execution.ray import cluster, tune_driver as workers
+from nas.searching import search as searching
+from nas.execution.job import Job
+from nas.searching.progress import Tally
+from nas.searching.request import Request
+from nas.searching.study import Study
 
 NODE = 64  # GPUs, and cores, that a node says it has
 SPARE_MIB = 3000  # that others keep

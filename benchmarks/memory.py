@@ -3,7 +3,7 @@
 uv run python benchmarks/memory.py [--batches 32 128] [--precisions fp32 bf16] [--random 10] [--spaces resnet mbconv ...]
 
 The nets are those of benchmarks/train.py, and random samples of the shipped spaces at 32 pixels, 10 classes. Measured: an
-epoch of two steps of `nas.train.Training` on random images, on the CPU, and every allocation and release that PyTorch's
+epoch of two steps of `nas.training.trainer.Training` on random images, on the CPU, and every allocation and release that PyTorch's
 allocator reports while it runs, from building the network on (`torch.profiler`, profile_memory); the peak is the highest
 running sum. It counts what a GPU's allocator would give out, but not the CUDA context, workspaces and fragmentation; kernels
 on a GPU may keep other tensors than those on a CPU. Validation has one image, so that the peak is a step's. The profiler's
@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from nas.architecture import Architecture
-from nas.batches import Augment, Batches
-from nas.memory import training_memory
-from nas.network import build, cost_of
-from nas.recipe import Recipe
-from nas.space import load_space
-from nas.train import Training
+from nas.networks.architecture import Architecture
+from nas.data.batches import Augment, Batches
+from nas.training.memory import training_memory
+from nas.networks.build import build, cost_of
+from nas.training.recipe import Recipe
+from nas.spaces.space import load_space
+from nas.training.trainer import Training
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -125,7 +125,7 @@ def made(trials: int, folder: Path) -> Path:
     import make_run
 
     from nas import report
-    from nas.run import load_run
+    from nas.runs.run import load_run
 
     make_run.EPOCH_COUNT = 10
     path = make_run.make_run(folder / f"{trials}-trials", trials=trials, baselines=("resnet20", "resnet56"))

@@ -19,11 +19,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from nas import cluster, searching, workers
-from nas.files import write_json
-from nas.progress import Tally
-from nas.request import Request
-from nas.study import Study
+from nas.execution.ray import cluster, tune_driver as workers
+from nas.searching import search as searching
+from nas.utils.files import write_json
+from nas.searching.progress import Tally
+from nas.searching.request import Request
+from nas.searching.study import Study
 
 
 class NoOp(workers.Worker):

@@ -2,7 +2,7 @@
 
 uv run python benchmarks/packing.py [--device cuda] [--nets resnet20 wrn_16_4] [--sizes 1 2 4 8] [--repeats 3] [--seconds 3]
 
-This is the probe of `nas search --gpus-per-trial auto` (`nas.throughput`), repeated: each process trains by the engine on random
+This is the probe of `nas search --gpus-per-trial auto` (`nas.profiling.throughput`), repeated: each process trains by the engine on random
 images of 32 pixels, all behind a warm-up and over the same seconds. The sizes take turns, so that what else the machine does
 hits all of them.
 """
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from nas.throughput import throughput
-from nas.train import pick_device, pick_precision
+from nas.profiling.throughput import throughput
+from nas.training.trainer import pick_device, pick_precision
 
 sys.path.insert(0, str(Path(__file__).parent))
 

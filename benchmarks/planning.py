@@ -19,12 +19,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from nas.files import read_json
-from nas.network import cost_of
-from nas.planning import representatives
-from nas.proxy import Proxy
-from nas.run import load_run
-from nas.settings import Settings
+from nas.utils.files import read_json
+from nas.networks.build import cost_of
+from nas.profiling.time_plan import representatives
+from nas.training.proxy import Proxy
+from nas.runs.run import load_run
+from nas.runs.settings import Settings
 
 
 def main() -> None:

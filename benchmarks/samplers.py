@@ -26,7 +26,7 @@ from nas.bench.samplers import OPTUNA, check
 from nas.bench.summary import standard_error
 from nas.bench.table import SHIPPED, Columns, Table, read
 from nas.errors import UsageError
-from nas.files import write_text
+from nas.utils.files import write_text
 
 KEPT = Path(__file__).with_name("samplers.csv")
 UNIT = 1000  # shares of the hypervolume are kept in thousandths

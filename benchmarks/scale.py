@@ -25,13 +25,15 @@ from typing import Any
 import many
 from noop import EPOCHS, result_of
 
-from nas import cluster, report, searching, workers
-from nas.files import write_json
-from nas.jobs import Job
-from nas.progress import Tally
-from nas.request import Request
-from nas.run import load_run
-from nas.study import Study
+from nas.execution.ray import cluster, tune_driver as workers
+from nas import report
+from nas.searching import search as searching
+from nas.utils.files import write_json
+from nas.execution.job import Job
+from nas.searching.progress import Tally
+from nas.searching.request import Request
+from nas.runs.run import load_run
+from nas.searching.study import Study
 
 
 class NoOp(workers.Worker):

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.pareto import front, hypervolume
-from nas.stopping import Curve, Point, Policy, Stopping
+from nas.pareto.fronts import front, hypervolume
+from nas.stopping.policies import Curve, Point, Policy, Stopping
 
 POLICIES = (
     "none",

@@ -1,11 +1,11 @@
-"""Decoding while training: images a second of `nas.streaming` beside a plain torchvision loop with as many workers.
+"""Decoding while training: images a second of `nas.data.streaming` beside a plain torchvision loop with as many workers.
 
 uv run python benchmarks/streaming.py [--images 600] [--workers 2] [--rounds 5]
 
 The images are made: JPEGs of 500 x 375 pixels, quality 90, smooth colours with noise, about 60 KB each. Both read the same
 files and show boxes of 8 to 100 % of them at 224 px, mirrored half of the time, in batches of 64 on the CPU; nothing is trained.
 
-- ours: `nas.streaming.Stream`: uint8 from the workers, normalised a batch at a time.
+- ours: `nas.data.streaming.Stream`: uint8 from the workers, normalised a batch at a time.
 - torchvision: `ImageFolder` with v2's RandomResizedCrop, RandomHorizontalFlip, ToImage, ToDtype and Normalize in the workers,
   and PyTorch's `DataLoader`, as its reference training has it.
 
@@ -30,7 +30,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from nas.data.streamed import Names
-from nas.streaming import Shown, Stream
+from nas.data.streaming import Shown, Stream
 
 BATCH, SIDE = 64, 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from floor import Rates, floor_seconds, trials_per_hour
 
-from nas.cost import Cost
+from nas.networks.cost import Cost
 
 HEADER = (
     "| network | method | images/s | seconds | seconds to the common accuracy | accuracy, % | ours/it: images/s | end to end | "

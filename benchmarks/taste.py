@@ -15,12 +15,12 @@ import statistics
 
 import optuna
 
-from nas.network import cost_of
-from nas.pareto import objectives as parse_objectives
-from nas.planning import representatives
-from nas.proxy import Proxy
+from nas.networks.build import cost_of
+from nas.pareto.fronts import objectives as parse_objectives
+from nas.profiling.time_plan import representatives
+from nas.training.proxy import Proxy
 from nas.samplers import SAMPLERS, Problem, suggest
-from nas.space import load_space
+from nas.spaces.space import load_space
 
 EXPONENT, NOISE = -0.3, 0.05  # of the error, whose logarithm the noise is of
 RESOLUTION, CHANNELS, CLASSES = 8, 1, 10  # of the digits

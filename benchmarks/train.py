@@ -4,7 +4,7 @@ uv run python benchmarks/train.py --dataset npz:cifar10.npz [--epochs 6] [--seed
     [--out raw.json] [--pack 2]
 uv run python benchmarks/train.py --merge raw.json more.json
 
-- ours: `nas.train.Training`: images resident as uint8, augmented in batches, channels-last, the precision and the forms of
+- ours: `nas.training.trainer.Training`: images resident as uint8, augmented in batches, channels-last, the precision and the forms of
   convolutions that `nas search` would choose.
 - torchvision: a loop as in torchvision's classification reference: PIL images, transforms of each image in two DataLoader
   workers, fp32, `torch.optim.SGD`.
@@ -38,14 +38,14 @@ from tables import FLOOR, HEADER, Epoch, floor_row, merged, speed, table
 from torch import nn
 from torch.nn import functional as F
 
-from nas import zoo
-from nas.architecture import Architecture
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
 from nas.data import load, split
-from nas.jobs import TrainingData
-from nas.network import build, cost_of
-from nas.recipe import Recipe
-from nas.train import Training, pick_device, pick_precision
-from nas.work import Bench, measured
+from nas.execution.job import TrainingData
+from nas.networks.build import build, cost_of
+from nas.training.recipe import Recipe
+from nas.training.trainer import Training, pick_device, pick_precision
+from nas.training.place import Bench, measured
 
 LOADER_WORKERS = 2
 

@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 from torchvision.models.regnet import BlockParams
 
-from nas import zoo
-from nas.architecture import Architecture
-from nas.network import cost_of
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
+from nas.networks.build import cost_of
 
 PAGE = Path(__file__).with_name("zoo.md")
 

@@ -5,29 +5,40 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nas import forks as forks  # from now on, forks are noticed
+from nas.utils import forks as forks  # from now on, forks are noticed
 
 __version__ = "0.1.0"
 
 # Lazy, so that `import nas` and `nas --help` load neither torch nor ray nor optuna.
 _PUBLIC = {
-    "Architecture": "nas.architecture",
-    "Cost": "nas.cost",
+    "Architecture": "nas.networks.architecture",
+    "Cost": "nas.networks.cost",
     "NasError": "nas.errors",
-    "Request": "nas.request",
-    "Run": "nas.run",
-    "SearchSpace": "nas.space",
+    "Request": "nas.searching.request",
+    "Run": "nas.runs.run",
+    "SearchSpace": "nas.spaces.space",
     "UsageError": "nas.errors",
-    "build": "nas.network",
-    "confirm": "nas.confirmation",
-    "cost_of": "nas.network",
-    "load_run": "nas.run",
-    "load_space": "nas.space",
-    "load_weights": "nas.weights",
-    "resume": "nas.searching",
-    "search": "nas.searching",
+    "build": "nas.networks.build",
+    "confirm": "nas.searching.confirmation",
+    "cost_of": "nas.networks.build",
+    "load_run": "nas.runs.run",
+    "load_space": "nas.spaces.space",
+    "load_weights": "nas.networks.weights",
+    "resume": "nas.searching.search",
+    "search": "nas.searching.search",
 }
-_MODULES = ("analysis", "blocks", "cost", "export", "pareto", "report", "samplers", "weights", "zoo")
+# Rooms and modules by their short names: `nas.zoo.get("resnet50")`.
+_MODULES = {
+    "analysis": "nas.analysis",
+    "blocks": "nas.networks.blocks",
+    "cost": "nas.networks.cost",
+    "export": "nas.interop.export",
+    "pareto": "nas.pareto",
+    "report": "nas.report",
+    "samplers": "nas.samplers",
+    "weights": "nas.networks.weights",
+    "zoo": "nas.networks.zoo",
+}
 
 __all__ = [
     "Architecture",
@@ -48,23 +59,23 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from nas.architecture import Architecture
-    from nas.confirmation import confirm
-    from nas.cost import Cost
+    from nas.networks.architecture import Architecture
+    from nas.searching.confirmation import confirm
+    from nas.networks.cost import Cost
     from nas.errors import NasError, UsageError
-    from nas.network import build, cost_of
-    from nas.request import Request
-    from nas.run import Run, load_run
-    from nas.searching import resume, search
-    from nas.space import SearchSpace, load_space
-    from nas.weights import load_weights
+    from nas.networks.build import build, cost_of
+    from nas.searching.request import Request
+    from nas.runs.run import Run, load_run
+    from nas.searching.search import resume, search
+    from nas.spaces.space import SearchSpace, load_space
+    from nas.networks.weights import load_weights
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     if name in _MODULES:
-        return importlib.import_module(f"nas.{name}")
+        return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module 'nas' has no attribute {name!r}")
 
 

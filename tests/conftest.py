@@ -23,7 +23,7 @@ from import_list import Imports
 from import_list import write as write_imports
 from reliability import Faults, write
 
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # as nas.cluster does: for tests that import Ray before it
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # as nas.execution.ray.cluster does: for tests that import Ray before it
 
 # No timed assertions: a busy machine is not a failure.
 settings.register_profile("nas", deadline=None, max_examples=50)
@@ -58,7 +58,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         write(page, session.config.stash[FAULTS])
     page = session.config.getoption("--export-matrix")
     if page is not None:
-        from nas.export import EXPORTERS
+        from nas.interop.export import EXPORTERS
 
         write_matrix(page, session.config.stash[MATRIX], EXPORTERS)
     page = session.config.getoption("--import-list")
@@ -99,7 +99,7 @@ def python():
 @pytest.fixture(scope="module")
 def connected():
     """Ray, started as a search starts it, whose processes may import the tests' helpers."""
-    from nas import cluster
+    from nas.execution.ray import cluster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from nas.data import DATASETS, Dataset, Source
-from nas.data.published import read_digits
+from nas.data.readers.published import read_digits
 from nas.data.sources import Request
-from nas.jobs import TrainingData
-from nas.workers import Worker
+from nas.execution.job import TrainingData
+from nas.execution.ray.tune_driver import Worker
 
 LOG, NODE, NODES = "NAS_TEST_LOG", "NAS_TEST_NODE", "NAS_TEST_NODES"
 DATASET = "counted"  # the digits
@@ -72,7 +72,7 @@ def _read(request: Request) -> Dataset:
 
 
 def _instrument() -> None:
-    from nas.work import Bench
+    from nas.training.place import Bench
 
     DATASETS.register(DATASET)(Source("the digits", _read))
     put: Callable[[Any], Any] = TrainingData.__getstate__

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from make_run import make_run
 
-from nas.architecture import Architecture
+from nas.networks.architecture import Architecture
 
 
 @dataclass(frozen=True)
@@ -61,24 +61,25 @@ def readers(folder: Path) -> dict[str, Reader]:
     import torch
     from safetensors.torch import save
 
-    from nas import flow, zoo
+    from nas.training import gradient_flow as flow
+    from nas.networks import zoo
     from nas.bench import table
     from nas.bench.folder import read_repeats
     from nas.bench.replay import Repeat
-    from nas.commands.front import front_data
-    from nas.export import EXPORTERS, export_trials
-    from nas.findings import Compared, Layer, Moment, Outcome, Point
-    from nas.report import training
+    from nas.cli.commands.front import front_data
+    from nas.interop.export import EXPORTERS, export_trials
+    from nas.training.comparison_records import Compared, Layer, Moment, Outcome, Point
+    from nas.report.training import page as training
     from nas.report.figures.gradients import gradients
-    from nas.report.gradient_section import spans
-    from nas.report.page import page
-    from nas.run import Run, load_run
-    from nas.settings import Settings
-    from nas.space import load_space
-    from nas.space_file import parse_overrides
-    from nas.study import Study
-    from nas.weights import read as read_weights
-    from nas.work import Bench as _unused  # noqa: F401  (torch is loaded before memory is limited)
+    from nas.report.run.gradient_section import spans
+    from nas.report.run.page import page
+    from nas.runs.run import Run, load_run
+    from nas.runs.settings import Settings
+    from nas.spaces.space import load_space
+    from nas.spaces.yaml_format import parse_overrides
+    from nas.searching.study import Study
+    from nas.networks.weights import read as read_weights
+    from nas.training.place import Bench as _unused  # noqa: F401  (torch is loaded before memory is limited)
 
     run = make_run(folder / "run", trials=4, told=4, running=1)
     used = 0
@@ -224,14 +225,14 @@ _SESSION = {
 
 
 def _outcome(data: bytes) -> None:
-    from nas.findings import Outcome
-    from nas.plausible import reading
+    from nas.training.comparison_records import Outcome
+    from nas.utils.validation import reading
 
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
         return
-    if isinstance(found, dict):  # as nas.comparison has it
+    if isinstance(found, dict):  # as nas.training.comparison has it
         with reading("result.json"):
             Outcome.from_dict(found)
 

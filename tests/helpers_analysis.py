@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from make_run import CHANNELS, CLASSES, EPOCH_COUNT, RESOLUTION, make_settings
 
-from nas.architecture import Architecture
-from nas.cost import Cost
-from nas.knobs import Value
-from nas.network import cost_of
-from nas.pareto import objectives
-from nas.records import Epoch, State, Trial
-from nas.run import Run
-from nas.space import SearchSpace, load_space
+from nas.networks.architecture import Architecture
+from nas.networks.cost import Cost
+from nas.spaces.knobs import Value
+from nas.networks.build import cost_of
+from nas.pareto.fronts import objectives
+from nas.runs.records import Epoch, State, Trial
+from nas.runs.run import Run
+from nas.spaces.space import SearchSpace, load_space
 
 Worth = Callable[[Mapping[str, Value]], float]
 

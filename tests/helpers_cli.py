@@ -8,7 +8,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from nas.cli import cli
+from nas.cli.main import cli
 
 SIGNALLED = str(Path(__file__).parent / "signalled_nas.py")
 SMALL = """\

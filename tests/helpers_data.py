@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import nas.data.decoded
-import nas.data.images
+import nas.data.readers.decoded_cache
+import nas.data.readers.images
 
 
 def random_images(count: int, size: int = 8, channels: int = 3, height: int | None = None) -> np.ndarray:
@@ -52,7 +52,7 @@ def spoil(*files: Path) -> None:
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where decoded images are kept, be they ever so few."""
     monkeypatch.setenv("NAS_DATA", str(tmp_path / "home"))
-    monkeypatch.setattr(nas.data.decoded, "LEAST_BYTES", 0)
+    monkeypatch.setattr(nas.data.readers.decoded_cache, "LEAST_BYTES", 0)
     return tmp_path / "home" / "decoded"
 
 
@@ -60,6 +60,6 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def decoding(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were decoded."""
     seen: list[Path] = []
-    read = nas.data.images.square_rgb
-    monkeypatch.setattr(nas.data.images, "square_rgb", lambda file, side: (seen.append(file), read(file, side))[1])
+    read = nas.data.readers.images.square_rgb
+    monkeypatch.setattr(nas.data.readers.images, "square_rgb", lambda file, side: (seen.append(file), read(file, side))[1])
     return seen

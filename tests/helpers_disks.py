@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from nas.files import TEMPORARY, read_json
-from nas.layout import JOURNAL
-from nas.run import Run, load_run
-from nas.salvage import damaged, whole
+from nas.utils.files import TEMPORARY, read_json
+from nas.runs.layout import JOURNAL
+from nas.runs.run import Run, load_run
+from nas.runs.journal_repair import damaged, whole
 
 PAGE = 4096
 SHIM = r"""
@@ -96,14 +96,14 @@ def fill(ballast: Path) -> None:
             return
 
 
-# Runs as every Python of a process and its children starts, Ray's workers too: patches `nas.train` when that is imported.
+# Runs as every Python of a process and its children starts, Ray's workers too: patches `nas.training.trainer` when that is imported.
 SITE = """\
 import importlib.abc, importlib.util, os, sys
 from pathlib import Path
 
 class Patching(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "nas.train":
+        if name != "nas.training.trainer":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from helpers_search import TINY, contents, finish, settings_of, space_of
 
-from nas.doctor import examine, healthy
-from nas.run import load_run
-from nas.study import Study
+from nas.runs.doctor import examine, healthy
+from nas.runs.run import load_run
+from nas.searching.study import Study
 
 TRIALS = 6
 

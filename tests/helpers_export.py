@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nas import zoo
-from nas.architecture import Architecture
-from nas.blocks.primitives import NORM_MOMENTUM
-from nas.export import Subject
-from nas.importing.function import traced, unequal_calls
-from nas.network import build
-from nas.space import load_space
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
+from nas.networks.blocks.primitives import NORM_MOMENTUM
+from nas.interop.export import Subject
+from nas.interop.importers.function import traced, unequal_calls
+from nas.networks.build import build
+from nas.spaces.space import load_space
 
 SPACES = sorted(path.stem for path in (Path(__file__).parent.parent / "search_spaces").glob("*.yaml"))
 

@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.jobs import Job
-from nas.records import Epoch
-from nas.run import load_run
-from nas.train import Training
-from nas.work import Bench
-from nas.workers import Worker
+from nas.execution.job import Job
+from nas.runs.records import Epoch
+from nas.runs.run import load_run
+from nas.training.trainer import Training
+from nas.training.place import Bench
+from nas.execution.ray.tune_driver import Worker
 
 PLAN, LOG = "faults.json", "epochs.log"
 PLANNED = "NAS_TEST_PLAN"  # which the processes of a local Ray inherit

@@ -9,13 +9,13 @@ import random
 from html.parser import HTMLParser
 from pathlib import Path
 
-from nas import zoo
-from nas.architecture import Architecture, Stage
-from nas.blocks import BRANCHES, HEADS, SHORTCUTS, STEMS
-from nas.network import cost_of
-from nas.pareto import objectives
-from nas.records import Epoch, Repeat, State, Trial
-from nas.run import Run
+from nas.networks import zoo
+from nas.networks.architecture import Architecture, Stage
+from nas.networks.blocks import BRANCHES, HEADS, SHORTCUTS, STEMS
+from nas.networks.build import cost_of
+from nas.pareto.fronts import objectives
+from nas.runs.records import Epoch, Repeat, State, Trial
+from nas.runs.run import Run
 
 EPOCHS = 10
 

@@ -17,13 +17,13 @@ import optuna
 from make_run import make_settings, result_of
 
 from nas.data import split
-from nas.files import write_json
-from nas.jobs import Job, TrainingData
-from nas.knobs import Choices
-from nas.layout import ATTRIBUTE, JOURNAL
-from nas.settings import Settings
-from nas.space import SearchSpace, space_from_text
-from nas.study import Study
+from nas.utils.files import write_json
+from nas.execution.job import Job, TrainingData
+from nas.spaces.knobs import Choices
+from nas.runs.layout import ATTRIBUTE, JOURNAL
+from nas.runs.settings import Settings
+from nas.spaces.space import SearchSpace, space_from_text
+from nas.searching.study import Study
 
 # 2 x 2 x 2 x 2 = 16 networks of a few hundred to a few thousand parameters.
 TINY = """\

@@ -6,7 +6,7 @@ import pytest
 from helpers_search import space_of
 
 from nas.errors import UsageError
-from nas.space import SearchSpace
+from nas.spaces.space import SearchSpace
 
 
 def text_of(*lines: str, stages: int = 2, values: dict[str, str] | None = None) -> str:

@@ -8,10 +8,10 @@ import torch
 from helpers_search import CLASSES, SIZE, images, space_of
 from torch import nn
 
-from nas.batches import Augment, Batches
-from nas.network import build
-from nas.recipe import Recipe
-from nas.train import Training
+from nas.data.batches import Augment, Batches
+from nas.networks.build import build
+from nas.training.recipe import Recipe
+from nas.training.trainer import Training
 
 CHOICES = {"stage1.depth": 1, "stage1.width": 4, "stage2.depth": 2, "stage2.width": 8}
 SPACE = """\

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from nas.architecture import Architecture
-from nas.network import build
-from nas.weights import Weights, fit
-from nas.weights.names import FAMILIES, names
+from nas.networks.architecture import Architecture
+from nas.networks.build import build
+from nas.networks.weights import Weights, fit
+from nas.networks.weights.names import FAMILIES, names
 
 TINY = Architecture.from_yaml(
     """

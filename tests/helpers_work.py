@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from helpers_search import CLASSES, CONDITIONAL, space_of, training_data
 
-from nas.jobs import Job
-from nas.recipe import Recipe
-from nas.records import Epoch
-from nas.train import Training
-from nas.work import Bench
+from nas.execution.job import Job
+from nas.training.recipe import Recipe
+from nas.runs.records import Epoch
+from nas.training.trainer import Training
+from nas.training.place import Bench
 
 RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=0.05, warmup_epochs=0.5)
 SPACE = space_of(CONDITIONAL, classes=CLASSES)

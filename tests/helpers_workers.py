@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any
 
-from nas.workers import Worker
+from nas.execution.ray.tune_driver import Worker
 
 
 class KilledOnce(Worker):

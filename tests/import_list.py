@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nas.cost import Cost
-from nas.text import format_count
+from nas.networks.cost import Cost
+from nas.utils.text import format_count
 
 BEGIN, END = "<!-- timm: written by the tests -->", "<!-- timm: end -->"
 PLACE = re.compile(r"^[\w., ]+( and \d+ more)?: ")  # where in a network a reason holds

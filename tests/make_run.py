@@ -1,7 +1,7 @@
 """A run folder as a search leaves it, made in a second without training: for the tests of whatever reads runs.
 
 The trials' accuracies are a smooth function of their costs with a little scatter, so that the front has several networks.
-Everything passes through `nas.study.Study`, as in a real run.
+Everything passes through `nas.searching.study.Study`, as in a real run.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-from nas import zoo
-from nas.budget import survey
-from nas.files import write_json
-from nas.jobs import EPOCHS, RESULT, Job
-from nas.network import cost_of
-from nas.recipe import Recipe
-from nas.records import Epoch
-from nas.settings import Settings, versions
-from nas.space import load_space
-from nas.study import Study
+from nas.networks import zoo
+from nas.spaces.sampling import survey
+from nas.utils.files import write_json
+from nas.execution.job import EPOCHS, RESULT, Job
+from nas.networks.build import cost_of
+from nas.training.recipe import Recipe
+from nas.runs.records import Epoch
+from nas.runs.settings import Settings, versions
+from nas.spaces.space import load_space
+from nas.searching.study import Study
 
 RESOLUTION, CHANNELS, CLASSES, EPOCH_COUNT = 8, 1, 10, 3
 FINGERPRINT = "ab" * 32

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas.cost import Cost, Shape
+from nas.networks.cost import Cost, Shape
 
 BATCH = 2  # more than one image, so that what is counted per image shows
 

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from nas.cli import main
-from nas.comparison import Comparison
-from nas.full_training import FullTraining
+from nas.cli.main import main
+from nas.training.comparison import Comparison
+from nas.training.full_training import FullTraining
 
 NUMBER, CHECKPOINT = int(sys.argv[1]), Path(sys.argv[2])
 

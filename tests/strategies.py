@@ -6,8 +6,8 @@ import dataclasses
 
 from hypothesis import strategies as st
 
-from nas.architecture import Architecture, Stage
-from nas.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS, Part
+from nas.networks.architecture import Architecture, Stage
+from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS, Part
 from nas.errors import UsageError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nas import addresses
+from nas.execution.ray import address as addresses
 from nas.errors import UsageError
 
 

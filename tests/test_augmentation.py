@@ -14,8 +14,8 @@ from test_batches import MEAN, STD, images_and_labels, make
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from nas.augmentation import GEOMETRY, LIGHT, MOST, cut_out, rand_augment
-from nas.batches import Augment
+from nas.data.augmentation import GEOMETRY, LIGHT, MOST, cut_out, rand_augment
+from nas.data.batches import Augment
 
 SIDE = 16
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torchvision.transforms import functional
 
-from nas.batches import Augment, Batches
+from nas.data.batches import Augment, Batches
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.cost import Cost
+from nas.networks.cost import Cost
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 

@@ -51,12 +51,12 @@ SPACE = "space: bomb\nstages: 2\nvalues: {block: basic, depth: [1, 2], width: [1
 IMPORTS = {
     "config": "import nas, yaml",
     "build": "import nas, torch, yaml",
-    "space": "import nas, yaml, nas.space",
-    "run": "import nas, optuna, nas.run",
+    "space": "import nas, yaml, nas.spaces.space",
+    "run": "import nas, optuna, nas.runs.run",
     "weights": "import torch, safetensors, nas.weights",
     "table": "import nas.bench.table",
-    "npz": "import numpy, nas.data, nas.data.files",
-    "folder": "import numpy, PIL.Image, nas.data, nas.data.files",
+    "npz": "import numpy, nas.data, nas.data.readers.user_files",
+    "folder": "import numpy, PIL.Image, nas.data, nas.data.readers.user_files",
 }
 CALLS = {
     "config": "nas.Architecture.from_yaml(Path(path))",
@@ -191,7 +191,7 @@ def test_a_network_that_memory_can_t_hold_is_costed_but_not_built(tmp_path):
 
 def test_what_is_refused_depends_on_the_memory_that_there_is(monkeypatch):
     import nas
-    from nas import limits
+    from nas.utils import limits
     from nas.errors import UsageError
 
     network = nas.zoo.get("resnet20")
@@ -333,9 +333,9 @@ def test_files_of_a_run_that_ask_for_too_much(tmp_path):
 
 
 def test_a_journal_that_is_too_large_is_refused_without_being_read(tmp_path):
-    from nas import limits
+    from nas.utils import limits
     from nas.errors import UsageError
-    from nas.opening import check_journal
+    from nas.runs.study_access import check_journal
 
     with (tmp_path / "study.journal").open("wb") as file:
         file.truncate(limits.JOURNAL_BYTES + 1)  # a hole: no byte of it is on the disk
@@ -346,7 +346,7 @@ def test_a_journal_that_is_too_large_is_refused_without_being_read(tmp_path):
 def test_devices_and_pipes_are_read_no_further_than_the_limit(tmp_path):
     from nas import load_space
     from nas.errors import UsageError
-    from nas.plain_yaml import read_text
+    from nas.utils.yaml_text import read_text
 
     with pytest.raises(UsageError, match="bytes are too many for a config"):
         read_text(Path("/dev/zero"))
@@ -357,9 +357,9 @@ def test_devices_and_pipes_are_read_no_further_than_the_limit(tmp_path):
 
 
 def test_a_pipe_that_nobody_writes_to_is_not_waited_for_and_one_with_a_writer_is_read(tmp_path, monkeypatch):
-    from nas import limits
+    from nas.utils import limits
     from nas.errors import UsageError
-    from nas.plain_yaml import read_text
+    from nas.utils.yaml_text import read_text
 
     pipe = tmp_path / "config.yaml"
     os.mkfifo(pipe)

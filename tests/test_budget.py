@@ -11,10 +11,10 @@ from helpers_search import CONDITIONAL, TINY, every_choice, space_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.budget import METRICS, Budget, survey
-from nas.cost import Cost
+from nas.spaces.sampling import METRICS, Budget, survey
+from nas.networks.cost import Cost
 from nas.errors import UsageError
-from nas.space import load_space, names
+from nas.spaces.space import load_space, names
 
 SHIPPED = [
     pytest.param(name, resolution, marks=() if (name, resolution) == ("resnext", 8) else pytest.mark.slow)

@@ -8,8 +8,8 @@ import torch
 from helpers_weights import ARGUMENTS, OPTIMIZER, TINY, tiny
 from helpers_weights import state as state  # a fixture
 
-from nas.weights import Weights, fit, read
-from nas.weights.checkpoints import Absent, load
+from nas.networks.weights import Weights, fit, read
+from nas.networks.weights.checkpoints import Absent, load
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nas
-from nas import zoo
-from nas.architecture import Architecture
-from nas.cli import COMMANDS, FIRST_SPEAKS_SECONDS, cli
-from nas.commands.options import COUNT
-from nas.memory import training_memory
-from nas.network import costs_by_piece
-from nas.registry import NEAR, did_you_mean
-from nas.space import load_space, names
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
+from nas.cli.main import COMMANDS, FIRST_SPEAKS_SECONDS, cli
+from nas.cli.commands.options import COUNT
+from nas.training.memory import training_memory
+from nas.networks.build import costs_by_piece
+from nas.utils.registry import NEAR, did_you_mean
+from nas.spaces.space import load_space, names
 
 NAMES = [name for name, _, _ in COMMANDS]
 
@@ -105,7 +105,7 @@ def test_a_closed_pipe_is_no_traceback():
 
 
 def test_an_interruption_exits_with_130_and_says_its_words(monkeypatch):
-    from nas.commands import spaces
+    from nas.cli.commands import spaces
 
     for error, words in ((KeyboardInterrupt(), "interrupted"), (KeyboardInterrupt("go on so"), "go on so")):
 
@@ -119,8 +119,8 @@ def test_an_interruption_exits_with_130_and_says_its_words(monkeypatch):
 
 
 def test_a_search_that_was_stopped_exits_with_130(monkeypatch):
-    from nas.commands import spaces
-    from nas.searching import Interrupted
+    from nas.cli.commands import spaces
+    from nas.searching.search import Interrupted
 
     def stopped(as_json):
         raise Interrupted("stopped; go on with: nas resume x")
@@ -361,7 +361,7 @@ def test_an_unknown_network_names_the_near_one():
 
 def test_the_first_of_several_processes_says_what_is_wrong_and_another_waits_for_it(monkeypatch):
     waits: list[float] = []
-    monkeypatch.setattr("nas.cli.time.sleep", waits.append)  # in which torchrun ends it, if the first has ended
+    monkeypatch.setattr("nas.cli.main.time.sleep", waits.append)  # in which torchrun ends it, if the first has ended
     monkeypatch.setenv("RANK", "0")
     said = refusal("profile", "resnet21")
     assert waits == []

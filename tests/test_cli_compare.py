@@ -73,7 +73,7 @@ def test_published_networks_are_adapted_and_said_so(compare):
 
 
 def test_a_network_that_diverges_is_a_line(compare, monkeypatch):
-    from nas.train import Diverged, Training
+    from nas.training.trainer import Diverged, Training
 
     epoch = Training.epoch
 
@@ -131,8 +131,8 @@ def test_other_commands_know_a_comparisons_folder(compare):
 
 
 def test_steps_of_gradients_are_those_of_the_work():
-    from nas.commands.compare import GRADIENT_STEPS
-    from nas.gradients import STEPS
+    from nas.cli.commands.compare import GRADIENT_STEPS
+    from nas.training.gradient_norms import STEPS
 
     assert GRADIENT_STEPS == STEPS
 

@@ -14,11 +14,11 @@ from helpers_export import far, images_for, logits_of, small_designs, subject_of
 from make_run import make_run
 from safetensors.torch import load_file, save_file
 
-from nas import zoo
-from nas.architecture import Architecture
-from nas.export import Subject
-from nas.network import build
-from nas.run import load_run
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
+from nas.interop.export import Subject
+from nas.networks.build import build
+from nas.runs.run import load_run
 
 DESIGN = small_designs()["bottleneck"]
 

@@ -14,10 +14,10 @@ from helpers_cli import nas_
 from make_run import make_run
 from safetensors.torch import load_file, save_file
 
-from nas.architecture import Architecture
-from nas.commands.finetune import POLICIES
-from nas.run import load_run
-from nas.transfer import AUTO, KINDS
+from nas.networks.architecture import Architecture
+from nas.cli.commands.finetune import POLICIES
+from nas.runs.run import load_run
+from nas.training.transfer import AUTO, KINDS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -200,7 +200,7 @@ def test_weights_of_another_network_are_refused(finetune, place, tmp_path):
 
 def interrupt_after(epochs: int, monkeypatch):
     """Ctrl-C in the epoch behind so many."""
-    from nas.train import Training
+    from nas.training.trainer import Training
 
     epoch = Training.epoch
 
@@ -276,7 +276,7 @@ def test_a_kept_head_is_that_of_the_weights_and_not_of_the_search(finetune, plac
 
 
 def test_a_network_that_diverges_does_not_keep_the_others(finetune, place, searched, monkeypatch):
-    from nas.train import Diverged, Training
+    from nas.training.trainer import Diverged, Training
 
     epoch, first = Training.epoch, []
 

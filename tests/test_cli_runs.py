@@ -12,8 +12,8 @@ import pytest
 from helpers_cli import nas_, output, refusal
 from make_run import make_run
 
-from nas.architecture import Architecture
-from nas.run import load_run
+from nas.networks.architecture import Architecture
+from nas.runs.run import load_run
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from helpers_cli import SMALL, nas_, output, process, refusal
 
-from nas import zoo
-from nas.architecture import Architecture
-from nas.network import cost_of
-from nas.scaling import METHODS, Scaling, fitted, phi_scaling, published, scaled
-from nas.text import format_count
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
+from nas.networks.build import cost_of
+from nas.networks.scaling import METHODS, Scaling, fitted, phi_scaling, published, scaled
+from nas.utils.text import format_count
 
 
 @pytest.fixture

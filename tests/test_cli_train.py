@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 from helpers_cli import SMALL, nas_, process, signalled
 
-from nas import zoo
-from nas.architecture import Architecture
-from nas.full_training import FullTraining
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
+from nas.training.full_training import FullTraining
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_train_writes_weights_and_reports_the_test_once(train):
 
 
 def test_steps_are_told_within_slow_epochs(train, monkeypatch):
-    from nas.commands import train as command
+    from nas.cli.commands import train as command
 
     monkeypatch.setattr(command, "STEP_LINE_SECONDS", 0.0)
     result = train("--batch-size", 128)
@@ -87,7 +87,7 @@ def test_weights_may_be_a_folder_of_another_training(train, tmp_path):
 
 
 def test_the_bar_of_a_training_that_goes_on_counts_the_epochs_before():
-    from nas.commands.train import _Bar
+    from nas.cli.commands.train import _Bar
 
     (task,) = _Bar(SimpleNamespace(recipe=SimpleNamespace(epochs=9), records=(None,) * 3))._progress.tasks
     assert (task.completed, task.total, task.fields["figures"]) == (3, 9, "epoch 4 is under way")
@@ -102,7 +102,7 @@ def test_train_adapts_a_published_network_and_says_so(train):
 
 
 def test_train_warns_of_stages_that_see_one_pixel():
-    from nas.commands.train import _shrunk
+    from nas.cli.commands.train import _shrunk
 
     assert "behind its stage2 the features are 1 × 1 px" in _shrunk(
         zoo.get("resnet18").adapted(classes=10, resolution=8, channels=1)
@@ -150,7 +150,7 @@ def test_train_refuses_a_folder_of_another_training(train):
 def test_a_training_that_fails_is_an_error_of_the_work(train, monkeypatch):
     import torch
 
-    from nas.train import Diverged, Training
+    from nas.training.trainer import Diverged, Training
 
     for error, message in (
         (Diverged("the training loss became nan in epoch 1"), "error: the training loss became nan in epoch 1"),
@@ -186,7 +186,7 @@ def test_a_log_and_a_page_are_left_and_made_again(train):
 def test_memory_that_is_short_is_said(train, monkeypatch):
     import torch
 
-    from nas.train import Training
+    from nas.training.trainer import Training
 
     epoch = Training.epoch
 
@@ -202,7 +202,7 @@ def test_memory_that_is_short_is_said(train, monkeypatch):
 
 
 def test_memory_that_is_predicted_to_be_short_is_said(train, monkeypatch):
-    from nas import work
+    from nas.training import place as work
 
     monkeypatch.setattr(work, "free_bytes", lambda device: 1)
     monkeypatch.setattr(work, "largest_micro_batch", lambda *_, **__: 8)

@@ -15,7 +15,7 @@ import counting
 import pytest
 from helpers_cluster import SECONDS, Machines, cluster_of, command, nas, wait_for
 
-from nas.run import load_run
+from nas.runs.run import load_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -15,7 +15,7 @@ import yaml
 from click import Command
 from ports import free_port
 
-from nas.commands import search as commands
+from nas.cli.commands import search as commands
 
 FOLDER = Path(__file__).parent.parent / "docs" / "cluster"
 PAGE = FOLDER.parent / "cluster.md"

@@ -13,8 +13,8 @@ import counting
 import pytest
 from helpers_cluster import Machines, cluster_of, nas, wait_for
 
-from nas.run import load_run
-from nas.trials import read_sessions
+from nas.runs.run import load_run
+from nas.runs.trial_reader import read_sessions
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -14,21 +14,21 @@ import torch
 from browsing import IS_LIGHT, NARROW
 from test_full_training import NETWORK, SIDE, make_dataset
 
-from nas.architecture import Architecture
-from nas.comparison import Comparison
+from nas.networks.architecture import Architecture
+from nas.training.comparison import Comparison
 from nas.data import Dataset
 from nas.errors import UsageError
-from nas.findings import Compared, Findings, Layer, Moment, Outcome, Point
-from nas.full_training import FullTraining, held_out
-from nas.jobs import CHECKPOINT, RESULT
-from nas.network import build
-from nas.recipe import Recipe
-from nas.records import Epoch
-from nas.report.comparison import degradations, page, spread, troubles, write
-from nas.report.comparison_figures import errors, first_layer
+from nas.training.comparison_records import Compared, Findings, Layer, Moment, Outcome, Point
+from nas.training.full_training import FullTraining, held_out
+from nas.execution.job import CHECKPOINT, RESULT
+from nas.networks.build import build
+from nas.training.recipe import Recipe
+from nas.runs.records import Epoch
+from nas.report.comparison.page import degradations, page, spread, troubles, write
+from nas.report.comparison.figures import errors, first_layer
 from nas.report.figures.gradients import gradients
-from nas.train import Diverged, Training
-from nas.work import Bench
+from nas.training.trainer import Diverged, Training
+from nas.training.place import Bench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -109,7 +109,7 @@ def test_training_error_is_that_of_the_unaugmented_images_trained_on(done):
 
 
 def test_the_training_error_of_large_data_is_measured_on_a_fixed_part(tmp_path, monkeypatch):
-    monkeypatch.setattr("nas.comparison.MEASURED", 30)
+    monkeypatch.setattr("nas.training.comparison.MEASURED", 30)
     findings = finish(tmp_path, [SMALL], recipe=Recipe.of(1, 16))
     assert findings.dataset["measured_train_images"] == 30
     assert "a fixed 30 of the 108 images" in page(findings)

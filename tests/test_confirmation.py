@@ -17,25 +17,26 @@ from helpers_report import Page
 from helpers_search import training_data
 from make_run import make_run, result_of
 
-from nas import confirmation, local, searching
-from nas.architecture import Architecture
-from nas.confirmation import Confirmation
-from nas.doctor import examine
+from nas.searching import confirmation, search as searching
+from nas.execution import local
+from nas.networks.architecture import Architecture
+from nas.searching.confirmation import Confirmation
+from nas.runs.doctor import examine
 from nas.errors import NasError
-from nas.export import Subject, provenance
-from nas.export.huggingface import card
-from nas.files import read_json, write_json
-from nas.jobs import EPOCHS, Job
-from nas.progress import Tally
-from nas.records import Estimate
-from nas.report import page as report_page
-from nas.report.live import version
-from nas.retries import Cause
-from nas.run import load_run
-from nas.settings import Settings
-from nas.study import Study
-from nas.text import format_percent
-from nas.timeouts import Watch
+from nas.interop.export import Subject, provenance
+from nas.interop.export.huggingface import card
+from nas.utils.files import read_json, write_json
+from nas.execution.job import EPOCHS, Job
+from nas.searching.progress import Tally
+from nas.runs.records import Estimate
+from nas.report.run import page as report_page
+from nas.report.run.live_server import version
+from nas.runs.attempts import Cause
+from nas.runs.run import load_run
+from nas.runs.settings import Settings
+from nas.searching.study import Study
+from nas.utils.text import format_percent
+from nas.execution.watchdog import Watch
 
 Luck = Callable[[Job], float]
 

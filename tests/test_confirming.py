@@ -15,10 +15,10 @@ import pytest
 from helpers_cli import nas_, output, process, refusal
 from helpers_search import images, write_space
 
-from nas.jobs import CHECKPOINT, RESULT
-from nas.run import load_run
-from nas.searching import load_again, training_data
-from nas.settings import Settings
+from nas.execution.job import CHECKPOINT, RESULT
+from nas.runs.run import load_run
+from nas.searching.search import load_again, training_data
+from nas.runs.settings import Settings
 
 pytestmark = pytest.mark.timeout(900)
 EPOCHS = 2
@@ -47,9 +47,9 @@ def results(run: Path) -> dict[str, int]:
 
 
 def test_further_seeds_are_trainings_by_the_runs_own_recipe_on_its_own_split(run):
-    from nas.network import build
-    from nas.train import train
-    from nas.work import Bench
+    from nas.networks.build import build
+    from nas.training.trainer import train
+    from nas.training.place import Bench
 
     text = output("confirm", run, "--seeds", 2, "--executor", "local")
     found, settings = load_run(run), Settings.load(run)

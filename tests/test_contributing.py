@@ -13,9 +13,9 @@ from oracles import measured
 from strategies import variants
 
 from nas import build, cost_of
-from nas.architecture import Architecture, Stage
-from nas.blocks import BRANCHES, HEADS, SHORTCUTS, STEMS
-from nas.space import space_from_text
+from nas.networks.architecture import Architecture, Stage
+from nas.networks.blocks import BRANCHES, HEADS, SHORTCUTS, STEMS
+from nas.spaces.space import space_from_text
 
 TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
 

@@ -12,10 +12,10 @@ from helpers_cli import process
 from helpers_search import write_space
 
 import nas
-from nas import limits
-from nas.doctor import machine
-from nas.latency import Conditions
-from nas.latency.timing import prepared
+from nas.utils import limits
+from nas.execution import machine_check as machine
+from nas.profiling.latency import Conditions
+from nas.profiling.latency.timing import prepared
 
 PACKAGE = Path(nas.__file__).parent
 COUNTS = re.compile(r"\b(cpu_count|sched_getaffinity|process_cpu_count|get_num_cpus)\b")
@@ -95,7 +95,7 @@ def test_the_doctor_says_the_number_and_what_bounds_it(monkeypatch):
 def test_nothing_else_counts_cores():
     counting = {path.name for path in PACKAGE.rglob("*.py") if COUNTS.search(path.read_text(encoding="utf-8"))}
     assert counting == {"limits.py", "machine.py"}, (
-        "nas.limits.available_cores does; the doctor says how many there are"
+        "nas.utils.limits.available_cores does; the doctor says how many there are"
     )
 
 

@@ -13,8 +13,8 @@ import pytest
 from make_run import make_run
 from ports import free_port
 
-from nas.layout import JOURNAL
-from nas.run import load_run
+from nas.runs.layout import JOURNAL
+from nas.runs.run import load_run
 
 pytest.importorskip("optuna_dashboard", reason="needs optuna-dashboard")
 START = "import sys; from optuna_dashboard._cli import main; sys.argv[0] = 'optuna-dashboard'; main()"

@@ -13,8 +13,8 @@ from helpers_data import image_folder, npz, random_images
 from PIL import Image
 
 import nas.data
-import nas.data.decoded
-import nas.data.images
+import nas.data.readers.decoded_cache
+import nas.data.readers.images
 from nas.data import load
 from nas.errors import UsageError
 
@@ -139,19 +139,19 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
         file.write_bytes(b"broken")  # so that decoding any would end in another error
     path = npz(tmp_path / "a.npz")
     need = 12 * 1024 * 1024 * 3
-    monkeypatch.setattr("nas.data.images.available_memory", lambda: need - 1)
+    monkeypatch.setattr("nas.data.readers.images.available_memory", lambda: need - 1)
     with pytest.raises(
         UsageError,
         match=r"12 images .* at 1024 px need 0\.0 GiB, and 0\.0 GiB .*smaller resolution \(--resolution\).*--max-images",
     ):
         load(f"imagefolder:{tmp_path / 'set'}", resolution=1024)
-    monkeypatch.setattr("nas.data.images.available_memory", lambda: need)
+    monkeypatch.setattr("nas.data.readers.images.available_memory", lambda: need)
     with pytest.raises(UsageError, match="12 of 12 images"):
         load(f"imagefolder:{tmp_path / 'set'}", resolution=1024)
-    monkeypatch.setattr("nas.data.images.available_memory", lambda: 1000)
+    monkeypatch.setattr("nas.data.readers.images.available_memory", lambda: 1000)
     with pytest.raises(UsageError, match=r"the arrays of .*a\.npz need"):
         load(f"npz:{path}")
-    monkeypatch.setattr("nas.data.images.available_memory", lambda: 10_000_000)
+    monkeypatch.setattr("nas.data.readers.images.available_memory", lambda: 10_000_000)
     with pytest.raises(UsageError, match="x_train at 512 px need"):
         load(f"npz:{path}", resolution=512)
 
@@ -169,5 +169,5 @@ def test_an_array_that_claims_to_be_enormous_is_judged_by_its_header(tmp_path: P
 
 
 def test_available_memory_is_that_of_this_machine() -> None:
-    available = nas.data.images.available_memory()
+    available = nas.data.readers.images.available_memory()
     assert available is None or 2**20 < available < 2**50

@@ -12,18 +12,18 @@ from helpers_data import decoding as decoding  # a fixture
 from helpers_data import image_folder, spoil
 from helpers_data import kept as kept  # a fixture
 
-import nas.data.decoded
-import nas.data.images
+import nas.data.readers.decoded_cache
+import nas.data.readers.images
 from nas.data import load
 from nas.errors import UsageError
-from nas.run import load_run
+from nas.runs.run import load_run
 
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_corrupt_files_are_left_out_on_request_and_said(
     cached: bool, tmp_path: Path, kept: Path, decoding: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nas.data.decoded, "LEAST_BYTES", 0 if cached else 1 << 40)
+    monkeypatch.setattr(nas.data.readers.decoded_cache, "LEAST_BYTES", 0 if cached else 1 << 40)
     image_folder(tmp_path / "set" / "train", count=70)
     image_folder(tmp_path / "set" / "test", count=3)
     whole = load(f"imagefolder:{tmp_path / 'set'}")
@@ -69,14 +69,14 @@ def test_what_the_system_withholds_is_never_skipped(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image_folder(tmp_path, count=6)
-    read = nas.data.images.square_rgb
+    read = nas.data.readers.images.square_rgb
 
     def refuse(file: Path, side: int) -> np.ndarray:
         if file.name == "002.png":
             raise error
         return read(file, side)
 
-    monkeypatch.setattr(nas.data.images, "square_rgb", refuse)
+    monkeypatch.setattr(nas.data.readers.images, "square_rgb", refuse)
     with pytest.raises(UsageError, match=r"2 of 12 images .*Permission denied.*make them readable"):
         load(f"imagefolder:{tmp_path}", skip_corrupt=True)
 

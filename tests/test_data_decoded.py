@@ -20,8 +20,8 @@ from helpers_data import image_folder
 from helpers_data import kept as kept  # a fixture
 from PIL import Image
 
-import nas.data.decoded
-import nas.data.images
+import nas.data.readers.decoded_cache
+import nas.data.readers.images
 from nas.data import load
 from nas.errors import UsageError
 
@@ -50,7 +50,7 @@ def test_the_fingerprint_is_that_of_images_that_are_not_kept(
 ) -> None:
     name = f"imagefolder:{image_folder(tmp_path / 'set', size=20, count=6)}"
     mapped = [load(name, resolution=side).fingerprint for side in (None, 9)]
-    monkeypatch.setattr(nas.data.decoded, "LEAST_BYTES", 1 << 40)
+    monkeypatch.setattr(nas.data.readers.decoded_cache, "LEAST_BYTES", 1 << 40)
     shutil.rmtree(kept)
     assert [load(name, resolution=side).fingerprint for side in (None, 9)] == mapped
     assert not kept.exists()
@@ -130,7 +130,7 @@ def test_no_place_to_keep_them_costs_a_line(tmp_path: Path, kept: Path, monkeypa
     assert "0.0 MiB left" in told()
     monkeypatch.undo()
     monkeypatch.setenv("NAS_DATA", str(tmp_path / "home"))
-    monkeypatch.setattr(nas.data.decoded, "LEAST_BYTES", 0)
+    monkeypatch.setattr(nas.data.readers.decoded_cache, "LEAST_BYTES", 0)
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -182,7 +182,7 @@ def test_nothing_is_written_into_the_folder_of_images(tmp_path: Path, kept: Path
 def test_processes_that_decode_at_once_agree(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "set", count=100, size=16)
     script = (
-        "import nas.data, nas.data.decoded; nas.data.decoded.LEAST_BYTES = 0;"
+        "import nas.data, nas.data.readers.decoded_cache; nas.data.readers.decoded_cache.LEAST_BYTES = 0;"
         f"print(*(nas.data.load('imagefolder:{root}').fingerprint for _ in range(3)))"
     )
     environment = os.environ | {"NAS_DATA": str(tmp_path / "home")}
@@ -210,7 +210,7 @@ def test_the_entries_are_bounded_and_the_oldest_go_first(
     abandoned.write_bytes(b"half")
     os.utime(abandoned, (0, 0))
     load(name, resolution=8)  # used again: the youngest now
-    monkeypatch.setattr(nas.data.decoded, "MOST_BYTES", 12 * 3 * (8**2 + 11**2) + 2 * 128)
+    monkeypatch.setattr(nas.data.readers.decoded_cache, "MOST_BYTES", 12 * 3 * (8**2 + 11**2) + 2 * 128)
     load(name, resolution=11)
     assert {np.load(path).shape[1] for path in kept.glob("*.npy")} == {8, 11}
     assert len(list(kept.glob("*.json"))) == 2
@@ -229,7 +229,7 @@ def test_mapped_images_that_would_not_fit_into_memory_are_refused_with_what_woul
 ) -> None:
     name = f"imagefolder:{image_folder(tmp_path / 'set', count=6)}"
     load(name)
-    monkeypatch.setattr(nas.data.images, "available_memory", lambda: 11 * 8 * 8 * 3)
+    monkeypatch.setattr(nas.data.readers.images, "available_memory", lambda: 11 * 8 * 8 * 3)
     with pytest.raises(
         UsageError, match=r"12 images .* at 8 px need .*--resolution.*--max-images\); 11 of these would"
     ):

@@ -11,8 +11,8 @@ from helpers_data import image_folder, npz, random_images, save_image, spoil
 from PIL import Image
 
 import nas.data
-import nas.data.decoded
-import nas.data.images
+import nas.data.readers.decoded_cache
+import nas.data.readers.images
 from nas.data import load
 from nas.errors import UsageError
 
@@ -115,7 +115,7 @@ def test_resolution_of_a_folder(tmp_path: Path) -> None:
     assert load(f"imagefolder:{tmp_path}").resolution == 20  # squares of one size stay as they are
     assert load(f"imagefolder:{tmp_path}", resolution=12).resolution == 12
     save_image(tmp_path / "cat" / "wide.png", random_images(1, 40, height=30)[0])
-    assert load(f"imagefolder:{tmp_path}").resolution == nas.data.decoded.DEFAULT_RESOLUTION == 64
+    assert load(f"imagefolder:{tmp_path}").resolution == nas.data.readers.decoded_cache.DEFAULT_RESOLUTION == 64
 
 
 def test_a_folder_of_large_squares_is_not_kept_at_their_size(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_large_jpeg_decoded_at_a_fraction_of_its_size_looks_the_same(tmp_path:
     y, x = np.mgrid[0:512, 0:512] / 512
     picture = np.stack([255 * x, 255 * y, 127 + 120 * np.sin(20 * x * y)], axis=2).astype(np.uint8)
     save_image(tmp_path / "a.jpg", picture, quality=95)
-    decoded = nas.data.images.decode([tmp_path / "a.jpg"], tmp_path, 32, say=lambda _: None)[0][0]
+    decoded = nas.data.readers.images.decode([tmp_path / "a.jpg"], tmp_path, 32, say=lambda _: None)[0][0]
     averaged = picture.reshape(32, 16, 32, 16, 3).mean(axis=(1, 3))
     assert np.abs(decoded[1:-1, 1:-1] - averaged[1:-1, 1:-1]).mean() < 2
 
@@ -170,7 +170,7 @@ def test_max_images_of_a_folder_spares_the_other_files(tmp_path: Path) -> None:
 def test_progress_is_reported_while_images_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image_folder(tmp_path, count=50)
     said: list[str] = []
-    monkeypatch.setattr("nas.data.images._QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("nas.data.readers.images._QUIET_SECONDS", 0.0)
     load(f"imagefolder:{tmp_path}", progress=said.append)
     assert said[0].endswith("100 images of 2 classes")
     told = [line.rpartition(": ")[2].rpartition(", ") for line in said[1:-1]]

@@ -14,10 +14,10 @@ from PIL import Image
 
 from nas.data import load
 from nas.errors import UsageError
-from nas.full_training import held_out
-from nas.recipe import Recipe
-from nas.train import evaluate
-from nas.work import Bench
+from nas.training.full_training import held_out
+from nas.training.recipe import Recipe
+from nas.training.trainer import evaluate
+from nas.training.place import Bench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,7 +38,7 @@ def links(root: Path, count: int = COUNT) -> Path:
 
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.data.images.available_memory", lambda: WHOLE // 3)
+    monkeypatch.setattr("nas.data.readers.images.available_memory", lambda: WHOLE // 3)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)  # threads that decode ahead take memory
 
 
@@ -88,8 +88,8 @@ def test_more_than_is_kept_otherwise_is_kept_where_memory_is_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = links(tmp_path / "set", 20)
-    monkeypatch.setattr("nas.data.images.available_memory", lambda: 10)
-    monkeypatch.setattr("nas.data.decoded.MOST_BYTES", 10)
+    monkeypatch.setattr("nas.data.readers.images.available_memory", lambda: 10)
+    monkeypatch.setattr("nas.data.readers.decoded_cache.MOST_BYTES", 10)
     load(f"imagefolder:{root}", root=tmp_path / "home", resolution=8, paged=True)
     assert len(list((tmp_path / "home" / "decoded").glob("*.npy"))) == 1
 
@@ -99,9 +99,9 @@ def test_neither_memory_nor_disk_is_refused(reason: str, tmp_path: Path, monkeyp
     root = links(tmp_path / "set", 20)
     home = tmp_path / "home"
     said = r"fit neither into the memory, .* nor on the disk: .*--resolution.*--data-root.*--stream"
-    monkeypatch.setattr("nas.data.images.available_memory", lambda: 10)
+    monkeypatch.setattr("nas.data.readers.images.available_memory", lambda: 10)
     if reason == "full":
-        monkeypatch.setattr("nas.data.decoded.shutil.disk_usage", lambda _: type("Usage", (), {"free": 20 * 8 * 8 * 3}))
+        monkeypatch.setattr("nas.data.readers.decoded_cache.shutil.disk_usage", lambda _: type("Usage", (), {"free": 20 * 8 * 8 * 3}))
     elif reason == "read-only":
         home.write_text("a file, not a folder")
     else:
@@ -114,7 +114,7 @@ def test_train_maps_what_memory_doesn_t_hold(tmp_path: Path, monkeypatch: pytest
     root = links(tmp_path / "set", 40)
     monkeypatch.chdir(tmp_path)
     Path("small.yaml").write_text(SMALL)
-    monkeypatch.setattr("nas.data.images.available_memory", lambda: 10)
+    monkeypatch.setattr("nas.data.readers.images.available_memory", lambda: 10)
     arguments = ["--dataset", f"imagefolder:{root}", "--resolution", 8, "--device", "cpu", "--data-root", "home"]
     done = nas_("train", "small.yaml", *arguments, "--epochs", 1, "--out", "here")
     assert done.exit_code == 0, done.output

@@ -14,8 +14,8 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-import nas.data.metadata
-import nas.data.parquet
+import nas.data.readers.metadata
+import nas.data.readers.parquet
 from nas.data import load
 from nas.data.names import label_text, part_named, sorted_names
 from nas.errors import UsageError
@@ -73,7 +73,7 @@ def root(tmp_path: Path) -> Path:
 # -- metadata ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", nas.data.metadata.NAMES)
+@pytest.mark.parametrize("name", nas.data.readers.metadata.NAMES)
 def test_one_table_for_all_has_a_fifth_carved(name: str, root: Path, home: Path) -> None:
     write(root / name, rows_of([f"images/{file}" for file in images(root / "images")]))
     data = read(root, home)
@@ -84,7 +84,7 @@ def test_one_table_for_all_has_a_fifth_carved(name: str, root: Path, home: Path)
         assert (x[:, 0, 0, 0] % 2 == y).all()
 
 
-@pytest.mark.parametrize("name", nas.data.metadata.NAMES)
+@pytest.mark.parametrize("name", nas.data.readers.metadata.NAMES)
 def test_a_table_in_each_part(name: str, root: Path, home: Path) -> None:
     for part, count in (("train", 10), ("validation", 6), ("test", 4)):
         write(root / part / name, rows_of(images(root / part, count)))
@@ -178,7 +178,7 @@ def test_bad_json_is_refused(content: bytes, root: Path, home: Path) -> None:
 
 def test_a_huge_table_is_refused_unread(root: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(root / "metadata.csv", rows_of(images(root)))
-    monkeypatch.setattr(nas.data.metadata, "MOST_BYTES", 10)
+    monkeypatch.setattr(nas.data.readers.metadata, "MOST_BYTES", 10)
     with pytest.raises(UsageError, match="a table of images has less than"):
         read(root, home)
 
@@ -358,10 +358,10 @@ def test_parquet_that_would_fill_memory_or_disk_is_refused(
 ) -> None:
     parquet(root / "train.parquet", range(10))
     with monkeypatch.context() as patch:
-        patch.setattr(nas.data.parquet, "available_memory", lambda: 10)
+        patch.setattr(nas.data.readers.parquet, "available_memory", lambda: 10)
         with pytest.raises(UsageError, match=r"row group 0 unpacks to .* more than memory has"):
             read(root, home)
-    monkeypatch.setattr("nas.data.parquet.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr("nas.data.readers.parquet.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(UsageError, match="choose another place with --data-root"):
         read(root, home)
 

@@ -19,13 +19,13 @@ from helpers_search import images
 from safetensors.torch import load_file
 from test_streaming import photos
 
-from nas.architecture import Architecture
-from nas.batches import Batches
-from nas.distributed import ALONE, Group, joined, started_together
+from nas.networks.architecture import Architecture
+from nas.data.batches import Batches
+from nas.training.distributed import ALONE, Group, joined, started_together
 from nas.errors import UsageError
-from nas.network import build
-from nas.recipe import Recipe
-from nas.train import Training
+from nas.networks.build import build
+from nas.training.recipe import Recipe
+from nas.training.trainer import Training
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 TRAINING = ["--dataset", "digits", "--device", "cpu", "--precision", "fp32", "--batch-size", "32"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from nas.request import Request
+from nas.searching.request import Request
 from nas.samplers import SAMPLERS, KnownCostSampler
 
 PAGE = Path(__file__).parents[1] / "docs" / "samplers.md"

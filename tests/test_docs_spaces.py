@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nas.attributes import PARTS, known, option_of
-from nas.blocks import BRANCHES, HEADS, MERGES, STEMS
+from nas.spaces.attributes import PARTS, known, option_of
+from nas.networks.blocks import BRANCHES, HEADS, MERGES, STEMS
 from nas.errors import UsageError
-from nas.space import DEFAULTS, REGNET_ATTRIBUTES, SearchSpace, load_space, space_from_text
-from nas.space_file import parse_overrides
+from nas.spaces.space import DEFAULTS, REGNET_ATTRIBUTES, SearchSpace, load_space, space_from_text
+from nas.spaces.yaml_format import parse_overrides
 
 PAGE = Path(__file__).parents[1] / "docs" / "spaces.md"
 if not PAGE.exists():

@@ -15,11 +15,11 @@ from helpers_doctor import made as made  # a fixture
 from helpers_doctor import run as run  # a fixture
 from helpers_search import finish
 
-from nas.doctor import examine
-from nas.layout import JOURNAL, LOCK
-from nas.migration import FORMAT
-from nas.settings import FILE, Settings
-from nas.study import Study
+from nas.runs.doctor import examine
+from nas.runs.layout import JOURNAL, LOCK
+from nas.runs.settings_formats import FORMAT
+from nas.runs.settings import FILE, Settings
+from nas.searching.study import Study
 
 
 def test_a_healthy_run_is_healthy(run):

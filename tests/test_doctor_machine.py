@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers_cli import nas_
 
-from nas.doctor.ports import listening
+from nas.execution.ray.open_ports import listening
 
 
 def test_ports_of_ray(tmp_path):
@@ -35,7 +35,7 @@ def test_ports_of_ray(tmp_path):
 
 
 def test_a_token_that_others_can_read(tmp_path):
-    from nas.doctor.machine import _token
+    from nas.execution.machine_check import _token
 
     token = tmp_path / "auth_token"
     assert _token(token) == []
@@ -55,7 +55,7 @@ def test_this_machine_is_examined():
 
 
 def test_libraries_that_break_are_named(monkeypatch):
-    from nas.doctor import machine
+    from nas.execution import machine_check as machine
 
     monkeypatch.setattr(machine, "TORCH", "raise RuntimeError('operator torchvision::nms does not exist')")
     monkeypatch.setattr(machine, "RAY", "import no_such_ray")

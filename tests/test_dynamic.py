@@ -17,20 +17,20 @@ from oracles import measured
 from strategies import architectures
 from torch import nn
 
-from nas import zoo
-from nas.architecture import Architecture, Stage
-from nas.batches import Augment, Batches
-from nas.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
-from nas.dynamic import computation_loss, counting, expected_cost, gated_branches, gates, skipping
+from nas.networks import zoo
+from nas.networks.architecture import Architecture, Stage
+from nas.data.batches import Augment, Batches
+from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
+from nas.training.gates import computation_loss, counting, expected_cost, gated_branches, gates, skipping
 from nas.errors import UsageError
-from nas.files import read_json, write_json
-from nas.jobs import RESULT, Job
-from nas.network import build, cost_of
-from nas.recipe import Recipe
-from nas.records import Execution
-from nas.run import load_run
-from nas.train import Training, evaluate
-from nas.work import Bench
+from nas.utils.files import read_json, write_json
+from nas.execution.job import RESULT, Job
+from nas.networks.build import build, cost_of
+from nas.training.recipe import Recipe
+from nas.runs.records import Execution
+from nas.runs.run import load_run
+from nas.training.trainer import Training, evaluate
+from nas.training.place import Bench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

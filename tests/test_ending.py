@@ -10,7 +10,7 @@ import pytest
 from helpers_cli import nas_, output
 from helpers_search import write_space
 
-from nas.run import load_run
+from nas.runs.run import load_run
 
 # `nas` with the arguments behind the second, whose process gets the signal of that number when it begins to import a module.
 SIGNALLED = """\
@@ -73,9 +73,9 @@ def test_sigterm_while_ray_starts(tmp_path, monkeypatch, to):
         raise SystemExit(int(signal.SIGTERM))
 
     monkeypatch.setattr("ray.init", init)
-    monkeypatch.setattr("nas.addresses.check", lambda address: None)
-    monkeypatch.setattr("nas.security.join", lambda address: [])
-    monkeypatch.setattr("nas.searching.check_executor", lambda settings: None)
+    monkeypatch.setattr("nas.execution.ray.address.check", lambda address: None)
+    monkeypatch.setattr("nas.execution.ray.authentication.join", lambda address: [])
+    monkeypatch.setattr("nas.searching.search.check_executor", lambda settings: None)
     result = nas_("search", "--space", write_space(tmp_path), "--trials", 3, *to, "--out", tmp_path / "run")
     assert (result.exit_code, result.stderr.strip()) == (130, "interrupted")
     assert not (tmp_path / "run").exists(), "nothing was begun yet"

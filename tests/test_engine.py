@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from oracles import assert_one_function
 from torch import nn
 
-from nas.blocks.modules import GroupedConv2d
-from nas.engine import MERGED, Engine, probe
+from nas.networks.blocks.modules import GroupedConv2d
+from nas.training.conv_kernels import MERGED, Engine, probe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -63,11 +63,11 @@ def files() -> dict[str, bytes]:
 
 
 def reads(path: Path) -> object:
-    from nas.architecture import Architecture
+    from nas.networks.architecture import Architecture
     from nas.bench import table
     from nas.data import load
-    from nas.importing import import_source
-    from nas.weights import read
+    from nas.interop.importers import import_source
+    from nas.networks.weights import read
 
     match path.suffix:
         case ".pth" | ".safetensors":

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from make_run import FINGERPRINT, make_run
 from strategies import architectures
 
-from nas.architecture import MAX_NAME, Architecture
+from nas.networks.architecture import MAX_NAME, Architecture
 from nas.errors import UsageError
-from nas.export import EXPORTERS, export_trials, provenance
-from nas.export.trials import file_name
-from nas.network import cost_of
-from nas.run import Run, load_run
+from nas.interop.export import EXPORTERS, export_trials, provenance
+from nas.interop.export.trials import file_name
+from nas.networks.build import cost_of
+from nas.runs.run import Run, load_run
 
 CONFIGS = ("yaml", "json")  # what our own programs read again
 every_format = pytest.mark.parametrize("name", CONFIGS)
@@ -77,7 +77,7 @@ def _network() -> Architecture:
 def test_an_exported_config_builds_equal_weights_and_logits(run, tmp_path):
     import torch
 
-    from nas.network import build
+    from nas.networks.build import build
 
     trial = run.front()[0]
     for name in CONFIGS:

@@ -22,11 +22,11 @@ from helpers_export import (
 )
 from safetensors.torch import load_file
 
-from nas import zoo
-from nas.architecture import Architecture
-from nas.export import EXPORTERS, NotExpressible, Subject
-from nas.export.twins import held
-from nas.network import build, cost_of
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
+from nas.interop.export import EXPORTERS, NotExpressible, Subject
+from nas.interop.export.twins import held
+from nas.networks.build import build, cost_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -259,7 +259,7 @@ def test_what_is_written_is_equal_for_every_small_design_or_refused(tmp_path):
 
 
 def test_weights_go_under_the_librarys_names():
-    from nas.export.twins import renamed
+    from nas.interop.export.twins import renamed
 
     architecture = replace(zoo.get("resnet18"), resolution=32)
     ours = build(architecture, seed=0)

@@ -12,12 +12,12 @@ from helpers_cli import nas_, refusal
 from helpers_export import images_for, logits_of, small_designs, subject_of
 from make_run import make_run
 
-from nas import zoo
-from nas.export import EXPORTERS, Subject
-from nas.export.measuring import EAGER, Measured, measure, programs, write_measured
-from nas.export.writing import formats_of, write_networks
-from nas.latency import Latency
-from nas.run import load_run
+from nas.networks import zoo
+from nas.interop.export import EXPORTERS, Subject
+from nas.interop.export.measuring import EAGER, Measured, measure, programs, write_measured
+from nas.interop.export.writing import formats_of, write_networks
+from nas.profiling.latency import Latency
+from nas.runs.run import load_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -74,7 +74,7 @@ def test_a_whole_front_has_its_latencies_in_the_table(tmp_path, monkeypatch):
 
         return [Measured(name, latency(name, batch)) for batch in batches for name in (EAGER, "python")]
 
-    monkeypatch.setattr("nas.export.measuring.measure", made_up)
+    monkeypatch.setattr("nas.interop.export.measuring.measure", made_up)
     run = make_run(tmp_path / "run", trials=8)
     words = ("--format", "yaml", "--format", "python", "--measure", "--batch", "1,4", "--threads", 3)
     result = nas_("export", run, *words, "--out", tmp_path / "out")

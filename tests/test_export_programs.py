@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nas.errors import NasError
-from nas.export import EXPORTERS, MissingPackage, NotExpressible, Subject, programs
-from nas.export.huggingface import card
-from nas.export.programs import excess
-from nas.network import build
+from nas.interop.export import EXPORTERS, MissingPackage, NotExpressible, Subject, programs
+from nas.interop.export.huggingface import card
+from nas.interop.export.programs import excess
+from nas.networks.build import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -127,7 +127,7 @@ def test_a_program_of_another_network_is_not_kept(name, tmp_path, monkeypatch):
 
 def test_onnx_that_computes_something_else_is_not_kept_quiet(tmp_path, monkeypatch):
     subject = subject_of(DESIGNS["basic"])
-    monkeypatch.setattr("nas.export.onnx.excess", lambda *_: 0.5)
+    monkeypatch.setattr("nas.interop.export.onnx.excess", lambda *_: 0.5)
     with pytest.raises(NasError, match="differ from PyTorch's by"):
         EXPORTERS["onnx"].write(subject, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())

@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 from strategies import architectures
 
-from nas.architecture import Architecture
+from nas.networks.architecture import Architecture
 from nas.errors import UsageError
-from nas.export import EXPORTERS
-from nas.export.schema import FILE, config_schema
-from nas.plain_yaml import parse_yaml
+from nas.interop.export import EXPORTERS
+from nas.interop.export.schema import FILE, config_schema
+from nas.utils.yaml_text import parse_yaml
 
 SCHEMA = json.loads(FILE.read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
 
 
 def test_the_file_that_ships_is_of_this_release():
-    assert config_schema() == SCHEMA, "run python -m nas.export.schema"
+    assert config_schema() == SCHEMA, "run python -m nas.interop.export.schema"
     Draft202012Validator.check_schema(SCHEMA)
 
 

@@ -14,17 +14,17 @@ import pytest
 from helpers_search import settings_of
 
 import nas
-from nas import extensions
-from nas.blocks import BRANCHES
-from nas.cli import cli
+from nas.utils import extensions
+from nas.networks.blocks import BRANCHES
+from nas.cli.main import cli
 from nas.data import DATASETS
 from nas.errors import NasError, UsageError
-from nas.registry import ABSENT, Registry
-from nas.request import Request, check
-from nas.retries import frequent
-from nas.searching import _exhausted
-from nas.settings import Settings
-from nas.study import UNMEASURED
+from nas.utils.registry import ABSENT, Registry
+from nas.searching.request import Request, check
+from nas.runs.attempts import frequent
+from nas.searching.search import _exhausted
+from nas.runs.settings import Settings
+from nas.searching.study import UNMEASURED
 
 BLOCK = """
 from dataclasses import dataclass
@@ -262,14 +262,14 @@ def test_the_most_frequent_reason():
 
 RAISED = """Failure # 1 (occurred at 2026-01-01_00-00-00)
 \x1b[36mray::Worker.train()\x1b[39m (pid=23405, ip=192.0.2.2, actor_id=2c)
-  File "nas/workers.py", line 64, in starting
+  File "nas/execution/ray/tune_driver.py", line 64, in starting
     raise StartError("x") from error
 nas.errors.StartError: a worker on vm can't begin: unknown block 'mine'
 """
 
 
 def test_what_a_worker_raised_is_read_in_rays_text():
-    from nas.watching import raised
+    from nas.execution.ray.worker_watch import raised
 
     assert raised(RAISED) == ("StartError", "a worker on vm can't begin: unknown block 'mine'")
     several = RAISED.replace(

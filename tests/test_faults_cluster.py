@@ -14,13 +14,13 @@ from helpers_search import settings_of, training_data
 from ray.cluster_utils import Cluster
 from reliability import Faults
 
-from nas import cluster, workers
-from nas.cluster import Resources
-from nas.jobs import Job
-from nas.progress import Tally
-from nas.records import Epoch
-from nas.run import load_run
-from nas.study import Study
+from nas.execution.ray import cluster, tune_driver as workers
+from nas.execution.ray.cluster import Resources
+from nas.execution.job import Job
+from nas.searching.progress import Tally
+from nas.runs.records import Epoch
+from nas.runs.run import load_run
+from nas.searching.study import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -18,13 +18,13 @@ from helpers_cli import nas_, output
 from helpers_disks import check_done, check_whole, costs, epochs_twice, fill, logged, nas_done, nas_process, small_disk
 from helpers_search import CONDITIONAL, TINY, settings_of, write_space
 
-from nas.doctor import examine, healthy
+from nas.runs.doctor import examine, healthy
 from nas.errors import UsageError, WriteError
-from nas.files import write_text, write_with
-from nas.layout import JOURNAL
-from nas.preflight import PAGE_BYTES, check_room, needed
-from nas.run import load_run
-from nas.train import Training
+from nas.utils.files import write_text, write_with
+from nas.runs.layout import JOURNAL
+from nas.searching.disk_space import PAGE_BYTES, check_room, needed
+from nas.runs.run import load_run
+from nas.training.trainer import Training
 
 TRIALS, EPOCHS = 3, 3
 OPTIONS = ("--trials", TRIALS, "--epochs", EPOCHS, "--max-images", 200, "--executor", "local", "--device", "cpu")
@@ -305,7 +305,7 @@ def test_the_estimate_holds_what_a_run_takes(tmp_path, log):
     assert nas_("search", "--space", write_space(tmp_path), *OPTIONS, "--out", folder).exit_code == 0
     taken = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     page = (folder / "report.html").stat().st_size
-    from nas.settings import Settings
+    from nas.runs.settings import Settings
 
     # The page is taken to bring the whole of Plotly's script, as it does with one that nobody has looked at.
     assert taken <= needed(Settings.load(folder), 1) <= 3 * (taken - page + PAGE_BYTES)

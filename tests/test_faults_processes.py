@@ -16,14 +16,14 @@ from helpers_faults import LEFT_BYTES, LOG, losses, plan, state_of
 from helpers_search import CONDITIONAL, environment, settings_of, training_data
 from reliability import Faults
 
-from nas import local
-from nas.jobs import ATTEMPT, Job
-from nas.progress import Tally
-from nas.records import Epoch
-from nas.retries import RETRIES, Cause
-from nas.run import load_run
-from nas.settings import Settings
-from nas.study import Study
+from nas.execution import local
+from nas.execution.job import ATTEMPT, Job
+from nas.searching.progress import Tally
+from nas.runs.records import Epoch
+from nas.runs.attempts import RETRIES, Cause
+from nas.runs.run import load_run
+from nas.runs.settings import Settings
+from nas.searching.study import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

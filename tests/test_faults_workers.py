@@ -13,12 +13,12 @@ from helpers_faults import FITS, Faulty, losses, plan
 from helpers_search import settings_of, training_data
 from reliability import Faults
 
-from nas import workers
-from nas.architecture import Architecture
-from nas.cluster import Resources
-from nas.progress import Tally
-from nas.run import Run, load_run
-from nas.study import Study
+from nas.execution.ray import tune_driver as workers
+from nas.networks.architecture import Architecture
+from nas.execution.ray.cluster import Resources
+from nas.searching.progress import Tally
+from nas.runs.run import Run, load_run
+from nas.searching.study import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.usefixtures("connected")]
 

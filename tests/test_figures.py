@@ -18,7 +18,7 @@ from nas.errors import UsageError
 from nas.report import figures
 from nas.report.figures import labels
 from nas.report.figures.trials import PLOT
-from nas.report.theme import LIGHT
+from nas.report.html.theme import LIGHT
 
 
 def worth(choices):

@@ -15,15 +15,17 @@ from helpers_search import write_space
 from make_run import make_run
 
 import nas
-from nas import execution, forks, latency
-from nas.architecture import Architecture
-from nas.comparison import Comparison
+from nas.execution import executor as execution
+from nas.utils import forks
+from nas.profiling import latency
+from nas.networks.architecture import Architecture
+from nas.training.comparison import Comparison
 from nas.data import load
 from nas.errors import UsageError
-from nas.execution import Interrupts
-from nas.full_training import FullTraining, adapted
-from nas.recipe import Recipe
-from nas.run import load_run
+from nas.execution.executor import Interrupts
+from nas.training.full_training import FullTraining, adapted
+from nas.training.recipe import Recipe
+from nas.runs.run import load_run
 
 REFUSED = "forked from one that had loaded PyTorch.*spawn"
 

@@ -12,18 +12,18 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from nas import full_training, work
-from nas.architecture import Architecture
+from nas.training import full_training, place as work
+from nas.networks.architecture import Architecture
 from nas.data import Dataset
 from nas.errors import NasError, UsageError
-from nas.full_training import FullTraining, adapted, held_out
-from nas.jobs import CHECKPOINT, RESULT
-from nas.memory import training_memory
-from nas.network import build, cost_of
-from nas.recipe import Recipe
-from nas.train import Training
-from nas.training_folder import CONFIG, PLAN, WEIGHTS
-from nas.weights import Weights, read
+from nas.training.full_training import FullTraining, adapted, held_out
+from nas.execution.job import CHECKPOINT, RESULT
+from nas.training.memory import training_memory
+from nas.networks.build import build, cost_of
+from nas.training.recipe import Recipe
+from nas.training.trainer import Training
+from nas.training.full_training_folder import CONFIG, PLAN, WEIGHTS
+from nas.networks.weights import Weights, read
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,15 +12,16 @@ from helpers_search import write_space
 from make_run import make_run
 
 import nas
-from nas import flow
-from nas.findings import Layer, Moment
-from nas.layout import BASELINES, TRIALS
-from nas.report import answer, figures, write
-from nas.report.data import compact
-from nas.report.page import page
-from nas.run import Run, load_run
-from nas.searching import resume
-from nas.settings import Settings
+from nas.training import gradient_flow as flow
+from nas.training.comparison_records import Layer, Moment
+from nas.runs.layout import BASELINES, TRIALS
+from nas.report.run import summary as answer
+from nas.report import figures, write
+from nas.report.run.page_data import compact
+from nas.report.run.page import page
+from nas.runs.run import Run, load_run
+from nas.searching.search import resume
+from nas.runs.settings import Settings
 
 LAYERS = (Layer("stem.0", "convolution", 1, True), Layer("side", "linear", 1, False), Layer("head", "linear", 2, True))
 

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nas import zoo
-from nas.architecture import Architecture
-from nas.batches import Augment, Batches
-from nas.blocks import BRANCHES, MERGES
-from nas.gradients import GradientHooks, GradientWatch, layers
-from nas.network import build
-from nas.recipe import Recipe
-from nas.train import Training
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
+from nas.data.batches import Augment, Batches
+from nas.networks.blocks import BRANCHES, MERGES
+from nas.training.gradient_norms import GradientHooks, GradientWatch, layers
+from nas.networks.build import build
+from nas.training.recipe import Recipe
+from nas.training.trainer import Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -19,18 +19,18 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from nas import work
-from nas.batches import Augment, Batches
-from nas.blocks.modules import Dropped
+from nas.training import place as work
+from nas.data.batches import Augment, Batches
+from nas.networks.blocks.modules import Dropped
 from nas.data import split
-from nas.distributed import Group
-from nas.graphs import WARM, draws
-from nas.jobs import Job, TrainingData
-from nas.network import build
-from nas.recipe import Recipe
-from nas.recording import Recorder
-from nas.train import Training
-from nas.work import Bench
+from nas.training.distributed import Group
+from nas.training.cuda_graphs import WARM, draws
+from nas.execution.job import Job, TrainingData
+from nas.networks.build import build
+from nas.training.recipe import Recipe
+from nas.training.gradient_recorder import Recorder
+from nas.training.trainer import Training
+from nas.training.place import Bench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -257,7 +257,7 @@ def test_what_draws():
 
 
 def test_on_a_cpu_an_engine_with_graphs_changes_nothing():
-    from nas.engine import Engine
+    from nas.training.conv_kernels import Engine
 
     one = training(LONG, engine=Engine(graphs=True))
     assert one._step is None and one.singly == ""
@@ -288,7 +288,7 @@ def test_a_trial_writes_down_why_it_had_no_graph(tmp_path, monkeypatch):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_on_a_gpu_real_graphs_give_the_weights_of_single_kernels(variant, precision):
-    from nas.engine import Engine
+    from nas.training.conv_kernels import Engine
 
     torch.backends.cudnn.deterministic = True
     recipe = Recipe.from_dict({**LONG.to_dict(), **VARIANTS[variant]})

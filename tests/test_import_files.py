@@ -15,15 +15,15 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from torch import nn
 
-from nas import limits
-from nas.architecture import Architecture
+from nas.utils import limits
+from nas.networks.architecture import Architecture
 from nas.errors import UsageError
-from nas.importing import IMPORTERS, Inexpressible, Options, import_source
-from nas.importing.function import traced
-from nas.importing.ofa import BLOCKS, divisible, read_subnet
-from nas.importing.tinynas import read_structure
-from nas.network import build, cost_of
-from nas.space import load_space
+from nas.interop.importers import IMPORTERS, Inexpressible, Options, import_source
+from nas.interop.importers.function import traced
+from nas.interop.importers.ofa import BLOCKS, divisible, read_subnet
+from nas.interop.importers.tinynas import read_structure
+from nas.networks.build import build, cost_of
+from nas.spaces.space import load_space
 
 
 def net(path: Path, data: object) -> Path:
@@ -287,7 +287,7 @@ def test_a_study_becomes_configs_and_a_table(kind, tmp_path):
 def test_a_network_of_a_study_is_a_baseline_of_a_search(journal, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     output("import", journal, "--space", "resnet", "--out", tmp_path / "warm")
-    from nas.searching import _baseline
+    from nas.searching.search import _baseline
 
     class Data:
         classes, resolution, channels = tuple("0123456789"), 8, 1
@@ -374,7 +374,7 @@ def test_a_config_can_be_read_again_whatever_its_name_holds(suffix, tmp_path):
 
 
 def test_every_importer_can_be_named_and_is_in_the_help():
-    from nas.commands.import_ import KINDS
+    from nas.cli.commands.import_ import KINDS
 
     assert set(KINDS) == {"auto", *IMPORTERS}
     text = output("import", "--help")

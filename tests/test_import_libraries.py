@@ -10,13 +10,13 @@ from helpers_cli import output, refusal
 from timm.models._efficientnet_blocks import EdgeResidual
 from torch import nn
 
-from nas import zoo
+from nas.networks import zoo
 from nas.errors import UsageError
-from nas.importing import Inexpressible, import_source
-from nas.importing.function import traced
-from nas.importing.libraries import LIBRARIES, read_library, read_modules, unequal_sizes
-from nas.network import build, cost_of
-from nas.weights import Weights, fit
+from nas.interop.importers import Inexpressible, import_source
+from nas.interop.importers.function import traced
+from nas.interop.importers.libraries import LIBRARIES, read_library, read_modules, unequal_sizes
+from nas.networks.build import build, cost_of
+from nas.networks.weights import Weights, fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,7 +38,7 @@ def by_modules(monkeypatch):
     def nothing(name: str) -> None:
         raise UsageError(name)
 
-    monkeypatch.setattr("nas.importing.libraries.zoo.get", nothing)
+    monkeypatch.setattr("nas.interop.importers.libraries.zoo.get", nothing)
 
 
 @pytest.mark.parametrize("source", READ)
@@ -264,8 +264,8 @@ def test_two_libraries_networks_of_one_name_have_each_its_own_eps(monkeypatch):
 
 
 def test_what_is_too_large_to_be_run_is_held_by_its_layers(monkeypatch):
-    monkeypatch.setattr("nas.importing.function.MAX_PARAMS", 1000)
-    monkeypatch.setattr("nas.importing.function.unequal_logits", lambda *_: pytest.fail("run"))
+    monkeypatch.setattr("nas.interop.importers.function.MAX_PARAMS", 1000)
+    monkeypatch.setattr("nas.interop.importers.function.unequal_logits", lambda *_: pytest.fail("run"))
     assert changed(monkeypatch, lambda _: None).notes == (
         "it is too large to be run: layers and costs are held, not logits",
     )
@@ -300,7 +300,7 @@ def test_without_timm_the_error_says_how_to_get_it(monkeypatch):
     def missing(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr("nas.importing.libraries.importlib.import_module", missing)
+    monkeypatch.setattr("nas.interop.importers.libraries.importlib.import_module", missing)
     with pytest.raises(UsageError, match="pip install timm"):
         read_library("timm", "resnet18", "timm:resnet18")
 

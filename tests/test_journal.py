@@ -9,8 +9,8 @@ from typing import Any
 import optuna
 import pytest
 
-from nas.controller import Memory
-from nas.journal import Journal
+from nas.execution.ray.tune_internals import Memory
+from nas.runs.journal import Journal
 
 
 def opened(path: Path) -> tuple[Journal, optuna.Study]:

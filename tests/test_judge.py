@@ -14,21 +14,22 @@ from helpers_search import TINY, environment, open_optuna, settings_of, training
 from make_run import epochs_of, make_run, make_settings, result_of
 from optuna.trial import TrialState
 
-from nas import local, searching
+from nas.execution import local
+from nas.searching import search as searching
 from nas.errors import NasError
-from nas.files import read_json, write_json
-from nas.jobs import CHECKPOINT, EPOCHS, Job
-from nas.judge import Judge
-from nas.layout import ATTRIBUTE
-from nas.network import cost_of
-from nas.planning import Clock
-from nas.progress import Lines, Tally
-from nas.records import Epoch
-from nas.report.stopping import stopping as about_stopping
-from nas.run import load_run
-from nas.settings import Settings
-from nas.stopping import Policy
-from nas.study import Study
+from nas.utils.files import read_json, write_json
+from nas.execution.job import CHECKPOINT, EPOCHS, Job
+from nas.execution.early_stopping import Judge
+from nas.runs.layout import ATTRIBUTE
+from nas.networks.build import cost_of
+from nas.profiling.time_plan import Clock
+from nas.searching.progress import Lines, Tally
+from nas.runs.records import Epoch
+from nas.report.run.stopping_section import stopping as about_stopping
+from nas.runs.run import load_run
+from nas.runs.settings import Settings
+from nas.stopping.policies import Policy
+from nas.searching.study import Study
 
 WHOLE = 3  # epochs of `make_run`
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import UsageError
-from nas.knobs import MAX_VALUES, Knob, parse
-from nas.plain_yaml import parse_yaml
+from nas.spaces.knobs import MAX_VALUES, Knob, parse
+from nas.utils.yaml_text import parse_yaml
 
 WHERE = "file.yaml: stage2.width"
 

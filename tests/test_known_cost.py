@@ -16,11 +16,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from nas.pareto import hypervolume, objectives
+from nas.pareto.fronts import hypervolume, objectives
 from nas.samplers import SAMPLERS, KnownCostSampler, Problem, suggest
 from nas.samplers.domain import Declared, completed, enumerate_all
 from nas.samplers.inferred import Inferred
-from nas.study import Study
+from nas.searching.study import Study
 
 DIRECTIONS = ["maximize", "minimize"]
 OPS = ("a", "b", "c")

@@ -12,11 +12,11 @@ from helpers_cli import output, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas import zoo
+from nas.networks import zoo
 from nas.errors import UsageError
-from nas.latency import Conditions, Latency, measure, measure_all
-from nas.latency.timing import Repeat, Summary, energy_mj, interleaved
-from nas.text import format_ms
+from nas.profiling.latency import Conditions, Latency, measure, measure_all
+from nas.profiling.latency.timing import Repeat, Summary, energy_mj, interleaved
+from nas.utils.text import format_ms
 
 FEW = {"seconds": 0.0, "least": 3, "most": 3}
 
@@ -84,7 +84,7 @@ def test_measuring_leaves_threads_and_networks_of_others_alone(small):
     before = torch.get_num_threads()
     measure_all([small, small], threads=1, resolution=16, **FEW)
     assert torch.get_num_threads() == before
-    from nas.latency import timing
+    from nas.profiling.latency import timing
 
     call = timing._call(small, Conditions(batch=2), 16, torch.device("cpu"))
     output = call()
@@ -130,7 +130,7 @@ def test_a_gpu_that_is_not_there_is_said(small):
 
 def test_energy_is_mean_power_times_seconds(monkeypatch):
     """The power meter and the clock are made up: 40 W over calls of 10 ms are 400 mJ each."""
-    from nas.latency import timing
+    from nas.profiling.latency import timing
 
     now = [0.0]
 
@@ -154,7 +154,7 @@ def test_milliseconds_have_three_digits(ms, text):
 
 
 def test_profile_prints_latencies_as_json_and_table(small, tmp_path, monkeypatch):
-    from nas.latency import timing
+    from nas.profiling.latency import timing
 
     real = timing.measured
     monkeypatch.setattr(timing, "measured", lambda *given, **more: real(*given, **{**more, **FEW}))

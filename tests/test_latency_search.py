@@ -20,22 +20,22 @@ from helpers_search import TINY, begin, finish, settings_of, space_of, write_spa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas import zoo
-from nas.doctor import examine
+from nas.networks import zoo
+from nas.runs.doctor import examine
 from nas.errors import NasError, UsageError
-from nas.export.trials import provenance
-from nas.latency import Conditions, Latency, meter
-from nas.latency.child import serve
-from nas.latency.lookup import fitted, spearman
-from nas.latency.meter import FILE, Cache, Meter
-from nas.latency.parts import parts_of
-from nas.network import build, cost_of
-from nas.pareto import dominates
-from nas.run import load_run
-from nas.searching import resume, search
-from nas.settings import Settings
-from nas.space import load_space
-from nas.text import format_ms
+from nas.interop.export.trials import provenance
+from nas.profiling.latency import Conditions, Latency, meter
+from nas.profiling.latency.child import serve
+from nas.profiling.latency.lookup import fitted, spearman
+from nas.profiling.latency.meter import FILE, Cache, Meter
+from nas.profiling.latency.parts import parts_of
+from nas.networks.build import build, cost_of
+from nas.pareto.fronts import dominates
+from nas.runs.run import load_run
+from nas.searching.search import resume, search
+from nas.runs.settings import Settings
+from nas.spaces.space import load_space
+from nas.utils.text import format_ms
 
 CONDITIONS = {"device": "cpu", "batch": 1, "threads": 1, "max_ms": None}
 
@@ -55,7 +55,7 @@ def truth(architecture) -> float:
 
 
 class MadeUp:
-    """In place of `nas.latency.child.Child`; `asked` counts the networks and parts that were run."""
+    """In place of `nas.profiling.latency.child.Child`; `asked` counts the networks and parts that were run."""
 
     asked: list[str]
     product = "a processor"
@@ -107,7 +107,7 @@ def test_parts_are_the_whole_network(name):
 def test_modules_of_parts_are_those_of_the_network():
     import torch
 
-    from nas.latency.parts import modules_of
+    from nas.profiling.latency.parts import modules_of
 
     network = zoo.get("resnet20").adapted(classes=10, resolution=16, channels=1)
     with torch.device("meta"):

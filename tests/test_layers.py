@@ -103,7 +103,7 @@ def test_ray_is_out_of_reach_of(name):
 
 def test_every_way_to_import_is_seen():
     source = """
-import nas.study
+import nas.searching.study
 import numpy as np, ray.tune
 from nas import cost as closed_form, __version__
 from nas.blocks.basic import Basic
@@ -134,13 +134,13 @@ def late():
     ("name", "source"),
     [
         ("study", "import ray"),
-        ("study", "def f():\n    from nas.workers import run"),
+        ("study", "def f():\n    from nas.execution.ray.tune_driver import run"),
         ("local", "from ray import tune"),
-        ("cost", "from nas.knobs import Knob"),
+        ("cost", "from nas.spaces.knobs import Knob"),
         ("blocks", "from nas import architecture"),
         ("network", "from nas import Architecture"),
-        ("report", "from nas.study import Study"),
-        ("budget", "from nas.space import SearchSpace"),
+        ("report", "from nas.searching.study import Study"),
+        ("budget", "from nas.spaces.space import SearchSpace"),
     ],
 )
 def test_what_breaks_the_table_is_found(name, source):

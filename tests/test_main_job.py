@@ -17,8 +17,8 @@ from helpers_faults import plan
 from safetensors.torch import load_file
 
 import nas
-from nas.architecture import Architecture
-from nas.run import load_run
+from nas.networks.architecture import Architecture
+from nas.runs.run import load_run
 
 SPACE = """\
 space: pocket

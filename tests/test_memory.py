@@ -11,20 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import architectures
 
-from nas import zoo
+from nas.networks import zoo
 from nas.errors import UsageError
-from nas.memory import (
-    CONTEXT_BYTES,
-    ELEMENT_BYTES,
-    FRAGMENTATION,
-    evaluation_bytes,
-    largest_micro_batch,
-    on_gpu,
-    training_memory,
-)
-from nas.network import build, cost_of
-from nas.recipe import PRECISIONS
-from nas.space import load_space, names
+from nas.training.memory import CONTEXT_BYTES, ELEMENT_BYTES, FRAGMENTATION, evaluation_bytes, largest_micro_batch, on_gpu, training_memory
+from nas.networks.build import build, cost_of
+from nas.training.recipe import PRECISIONS
+from nas.spaces.space import load_space, names
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -139,7 +131,7 @@ def test_allowances_of_a_gpu_are_added():
 
 def test_no_torch_is_needed(python):
     code = (
-        "import sys, nas.zoo\nfrom nas.memory import training_memory\n"
+        "import sys, nas.zoo\nfrom nas.training.memory import training_memory\n"
         "training_memory(nas.zoo.get('resnet20'), 2)\nprint('torch' in sys.modules)"
     )
     assert python(code).strip() == "False"

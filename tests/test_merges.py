@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nas.blocks import MERGES, SHORTCUTS, Block, basic
-from nas.blocks.dynamic_modules import ConditionalConv2d
-from nas.blocks.modules import Dropped
+from nas.networks.blocks import MERGES, SHORTCUTS, Block, basic
+from nas.networks.blocks.dynamic_modules import ConditionalConv2d
+from nas.networks.blocks.modules import Dropped
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

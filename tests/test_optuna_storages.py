@@ -14,8 +14,8 @@ from optuna.study import StudyDirection
 from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
 
-from nas import storage as storages
-from nas.journal import Journal
+from nas.runs import storage as storages
+from nas.runs.journal import Journal
 
 
 class TestJournal(StorageTestCase):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 
 from nas.errors import UsageError
-from nas.pareto import Objective, dominates, front, fronts, hypervolume, hypervolume_history, knee, objectives
+from nas.pareto.fronts import Objective, dominates, front, fronts, hypervolume, hypervolume_history, knee, objectives
 
 NAN, INF = math.nan, math.inf
 MIN2 = ["minimize"] * 2

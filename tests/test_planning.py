@@ -16,18 +16,18 @@ from helpers_search import TINY, begin, finish, settings_of, space_of, write_spa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas import planning
+from nas.profiling import time_plan as planning
 from nas.errors import NasError, UsageError
-from nas.layout import ELAPSED
-from nas.network import cost_of
-from nas.planning import Clock, pace, proposed, representatives, trial_seconds
-from nas.proxy import Proxy
-from nas.recipe import Recipe
-from nas.run import load_run
-from nas.searching import search
-from nas.settings import Settings
-from nas.stopping import Policy
-from nas.trials import read_elapsed
+from nas.runs.layout import ELAPSED
+from nas.networks.build import cost_of
+from nas.profiling.time_plan import Clock, pace, proposed, representatives, trial_seconds
+from nas.training.proxy import Proxy
+from nas.training.recipe import Recipe
+from nas.runs.run import load_run
+from nas.searching.search import search
+from nas.runs.settings import Settings
+from nas.stopping.policies import Policy
+from nas.runs.trial_reader import read_elapsed
 
 RECIPE = Recipe.of(10, 32)
 DATA = {"images": 1000, "validated": 250}
@@ -185,7 +185,7 @@ def test_hours_that_are_over_end_a_run(tmp_path, monkeypatch):
     promise = {"seconds": 100.0, "trial_seconds": 10.0, "spent": 5.0}
     settings = dataclasses.replace(settings_of(trials=16), plan=promise)
     now = [0.0]
-    monkeypatch.setattr("nas.study.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("nas.searching.study.time.monotonic", lambda: now[0])
     with begin(tmp_path, settings) as study:
         assert len(finish(study, most=5)) == 5
         job = study.ask()
@@ -203,7 +203,7 @@ def test_hours_that_are_over_end_a_run(tmp_path, monkeypatch):
 def test_the_hours_of_a_driver_that_was_killed_are_spent(tmp_path, monkeypatch):
     promise = {"seconds": 100.0, "trial_seconds": 10.0, "spent": 5.0}
     now = [1000.0]
-    monkeypatch.setattr("nas.study.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("nas.searching.study.time.monotonic", lambda: now[0])
     for k, (ended, left) in enumerate([(1040.0, True), (1090.0, False)]):  # neither gives an account
         with begin(tmp_path, dataclasses.replace(settings_of(trials=16), plan=promise)) as study:
             assert study.clock.room()
@@ -248,7 +248,7 @@ def test_plan_prints_json_and_words(tmp_path, monkeypatch):
 def test_no_more_processes_are_tried_than_there_are_cores(tmp_path, monkeypatch):
     tried = []
     monkeypatch.setattr(planning, "throughput", lambda *given, **options: tried.append(given[1]) or made_up(*given))
-    monkeypatch.setattr("nas.hours.available_cores", lambda: 3)
+    monkeypatch.setattr("nas.searching.time_budget.available_cores", lambda: 3)
     words = ("plan", "--space", write_space(tmp_path), "--hours", 0.1, "--device", "cpu", "--json")
     assert json.loads(output(*words, "--workers", 500))["slots"] == 500 and set(tried) == {3}
     tried.clear()

@@ -10,9 +10,9 @@ import pytest
 from helpers_cli import nas_, refusal
 from helpers_search import write_space
 
-from nas import preflight
+from nas.searching import disk_space as preflight
 from nas.errors import UsageError
-from nas.files import UnderLock
+from nas.utils.files import UnderLock
 
 
 def search(tmp_path: Path, *options: object) -> tuple[object, ...]:
@@ -23,7 +23,7 @@ def search(tmp_path: Path, *options: object) -> tuple[object, ...]:
 
 
 def test_without_a_place_for_rays_sockets_nothing_is_made(tmp_path, monkeypatch):
-    monkeypatch.setattr("nas.security._places", lambda: ["/proc"])
+    monkeypatch.setattr("nas.execution.ray.authentication._places", lambda: ["/proc"])
     line = refusal(*search(tmp_path))
     assert "Ray needs a folder for its sockets" in line and "TMPDIR" in line and "--executor local" in line
     assert not (tmp_path / "run").exists()
@@ -68,10 +68,10 @@ def test_a_ray_that_does_not_start_is_one_line_and_leaves_no_folder(tmp_path, mo
 
 @pytest.mark.parametrize("library", ["ray", "sklearn.datasets"])
 def test_a_library_that_can_t_be_imported_is_one_line_and_leaves_no_folder(tmp_path, monkeypatch, library):
-    for name in [name for name in sys.modules if name in ("nas.cluster", "nas.workers")]:
+    for name in [name for name in sys.modules if name in ("nas.execution.ray.cluster", "nas.execution.ray.tune_driver")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr("nas.execution._connected", lambda: False)
-    monkeypatch.delattr("nas.cluster", raising=False)
+    monkeypatch.setattr("nas.execution.executor._connected", lambda: False)
+    monkeypatch.delattr("nas.execution.ray.cluster", raising=False)
     monkeypatch.setitem(sys.modules, library, None)
     line = refusal(*search(tmp_path), code=1)
     assert line.startswith(f"error: {library} can't be imported: ") and "`nas doctor`" in line

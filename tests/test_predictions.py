@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, log_loss
 from torch import nn
 
-from nas.batches import Batches
-from nas.predictions import Predictions
-from nas.train import evaluate
+from nas.data.batches import Batches
+from nas.training.test_metrics import Predictions
+from nas.training.trainer import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nas.engine import GAIN, Engine
-from nas.probes import Short, better, choose, cudnn, probe_engine, short_training
+from nas.training.conv_kernels import GAIN, Engine
+from nas.training.kernel_benchmark import Short, better, choose, cudnn, probe_engine, short_training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -68,7 +68,7 @@ def test_short_trainings_are_equal_and_differ_with_the_weights():
 
 
 def test_on_a_cpu_no_training_is_tried(monkeypatch):
-    monkeypatch.setattr("nas.probes.short_training", None)
+    monkeypatch.setattr("nas.training.kernel_benchmark.short_training", None)
     assert probe_engine(torch.device("cpu"), "auto", 8) == Engine()
 
 

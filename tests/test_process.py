@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas.samplers.process import CHOICE, COUNT, FEATURE, Kernel, Layout, Posterior, matern
+from nas.samplers.gaussian_process import CHOICE, COUNT, FEATURE, Kernel, Layout, Posterior, matern
 
 LAYOUT = Layout(np.array([0, 0, 0, 1, 1, 2, 3, -1]), np.array([CHOICE] * 5 + [FEATURE] * 2 + [COUNT]))
 

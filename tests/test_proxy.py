@@ -13,13 +13,13 @@ from helpers_search import TINY, write_space
 
 import nas
 from nas.errors import UsageError
-from nas.network import build, cost_of
-from nas.proxy import Proxy
-from nas.run import load_run
-from nas.searching import resume
-from nas.settings import Settings
-from nas.space import load_space
-from nas.space_file import names
+from nas.networks.build import build, cost_of
+from nas.training.proxy import Proxy
+from nas.runs.run import load_run
+from nas.searching.search import resume
+from nas.runs.settings import Settings
+from nas.spaces.space import load_space
+from nas.spaces.yaml_format import names
 
 
 @pytest.mark.parametrize("name", names())

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import nas
-from nas.budget import Budget
-from nas.searching import Interrupted
-from nas.space import space_from_text
+from nas.spaces.sampling import Budget
+from nas.searching.search import Interrupted
+from nas.spaces.space import space_from_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 QUICK = {"dataset": "digits", "epochs": 1, "executor": "local", "max_images": 200}

@@ -12,9 +12,10 @@ from helpers_report import confirmed_run, make_trial, network, searched_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas import pareto, ranking
+from nas.pareto import fronts as pareto
+from nas.runs import ranking
 from nas.errors import UsageError
-from nas.records import Estimate, Repeat, Trial
+from nas.runs.records import Estimate, Repeat, Trial
 
 DIRECTIONS = ("maximize", "minimize", "minimize")
 TRIAL = make_trial(0, "complete", network(random.Random(0)), 0.9)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import UsageError
-from nas.recipe import Recipe, default_batch_size
+from nas.training.recipe import Recipe, default_batch_size
 
 
 def rates(recipe: Recipe, steps_per_epoch: int) -> list[float]:

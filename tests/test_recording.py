@@ -9,16 +9,16 @@ import pytest
 import torch
 from helpers_search import CLASSES, CONDITIONAL, space_of, training_data
 
-from nas import flow, work
-from nas.blocks import BRANCHES
+from nas.training import gradient_flow as flow, place as work
+from nas.networks.blocks import BRANCHES
 from nas.errors import UsageError
-from nas.flow import Flow, ends_of
-from nas.gradients import GradientHooks
-from nas.jobs import CHECKPOINT, RESULT, Job
-from nas.network import build
-from nas.recipe import Recipe
-from nas.train import Diverged, Training
-from nas.work import Bench
+from nas.training.gradient_flow import Flow, ends_of
+from nas.training.gradient_norms import GradientHooks
+from nas.execution.job import CHECKPOINT, RESULT, Job
+from nas.networks.build import build
+from nas.training.recipe import Recipe
+from nas.training.trainer import Diverged, Training
+from nas.training.place import Bench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -124,7 +124,7 @@ def test_a_network_that_diverges_leaves_what_was_seen_of_it(tmp_path, monkeypatc
     def diverged(*_):
         raise Diverged("the validation loss became nan in epoch 1")
 
-    monkeypatch.setattr("nas.train.evaluate", diverged)
+    monkeypatch.setattr("nas.training.trainer.evaluate", diverged)
     list(bench().run(one := job(tmp_path)))
     assert json.loads((tmp_path / RESULT).read_text())["state"] == "failed"
     assert [moment.epoch for moment in recorded(one).moments] == [0]

@@ -17,22 +17,23 @@ from helpers_cli import nas_
 from helpers_search import CONDITIONAL, again, begin, finish, settings_of, training_data
 from make_run import epochs_of, make_settings, result_of
 
-from nas import fencing, local, storage
-from nas.claims import FILE as CLAIM
-from nas.doctor import examine
+from nas.execution import fencing, local
+from nas.runs import storage
+from nas.runs.study_claim import FILE as CLAIM
+from nas.runs.doctor import examine
 from nas.errors import NasError, UsageError, WriteError
-from nas.files import read_json, write_json
-from nas.jobs import ATTEMPT, EPOCHS, RESULT, Job
-from nas.judge import Judge
-from nas.layout import ATTRIBUTE, DECISIONS
-from nas.locks import Holder, held
-from nas.progress import Tally
-from nas.retries import RETRIES, Cause
-from nas.run import load_run
-from nas.settings import Settings
-from nas.stopping import Decision, Policy
-from nas.study import Study
-from nas.work import Bench
+from nas.utils.files import read_json, write_json
+from nas.execution.job import ATTEMPT, EPOCHS, RESULT, Job
+from nas.execution.early_stopping import Judge
+from nas.runs.layout import ATTRIBUTE, DECISIONS
+from nas.runs.lock import Holder, held
+from nas.searching.progress import Tally
+from nas.runs.attempts import RETRIES, Cause
+from nas.runs.run import load_run
+from nas.runs.settings import Settings
+from nas.stopping.policies import Decision, Policy
+from nas.searching.study import Study
+from nas.training.place import Bench
 
 
 def full(*arguments: object, **options: object) -> None:
@@ -46,14 +47,14 @@ def test_a_full_disk_is_never_a_fault_of_the_trial(tmp_path, monkeypatch):
 
     def run(bench: Bench, job: Job):
         yield epochs_of(job)[0]
-        monkeypatch.setattr("nas.fencing.write_json", full)
+        monkeypatch.setattr("nas.execution.fencing.write_json", full)
         full()
 
     monkeypatch.setattr(Bench, "run", run)
     for _ in range(RETRIES[Cause.PROCESS] + 3):
         with pytest.raises(WriteError), Study(tmp_path, settings) as study:
             local.run(study, training_data(), Tally(study), lambda: False)
-        monkeypatch.setattr("nas.fencing.write_json", write_json)
+        monkeypatch.setattr("nas.execution.fencing.write_json", write_json)
         assert not (tmp_path / "trials" / "0" / ATTEMPT).exists()
     with Study(tmp_path, settings) as study:
         assert (study.counts.failed, study.recovered) == (0, ["goes on with trial 0"])

@@ -12,8 +12,8 @@ from test_analysis import KNOBS, synthetic
 
 from nas.analysis import refine
 from nas.analysis.space_yaml import write_out
-from nas.run import Run, load_run
-from nas.space import load_space
+from nas.runs.run import Run, load_run
+from nas.spaces.space import load_space
 
 
 def worth(choices):
@@ -32,7 +32,7 @@ def read(monkeypatch, tmp_path):
 
     def use(run: Run) -> None:
         here = dataclasses.replace(run, path=tmp_path)
-        monkeypatch.setattr("nas.commands.inputs.read_run", lambda path: here)
+        monkeypatch.setattr("nas.cli.commands.inputs.read_run", lambda path: here)
 
     return use
 

@@ -11,11 +11,11 @@ from helpers_space import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.attributes import PARTS
+from nas.spaces.attributes import PARTS
 from nas.errors import UsageError
-from nas.network import cost_of
-from nas.regnet import quantised_linear
-from nas.space import MAX_STAGES
+from nas.networks.build import cost_of
+from nas.networks.regnet_design import quantised_linear
+from nas.spaces.space import MAX_STAGES
 
 PUBLISHED = [
     f"regnet_{kind}_{size}"

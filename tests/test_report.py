@@ -22,16 +22,17 @@ from helpers_report import (
     searched_run,
 )
 
-from nas import zoo
+from nas.networks import zoo
 from nas.analysis.accounting import account
 from nas.errors import NasError, UsageError
-from nas.report import answer, figures, write
-from nas.report.analysis_sections import ANALYSIS
+from nas.report.run import summary as answer
+from nas.report import figures, write
+from nas.report.run.analysis_sections import ANALYSIS
 from nas.report.figures import trials as trial_figures
-from nas.report.formats import as_markdown
-from nas.report.page import page
-from nas.run import Run
-from nas.text import describe, format_count, format_percent, format_seconds
+from nas.report.run.formats import as_markdown
+from nas.report.run.page import page
+from nas.runs.run import Run
+from nas.utils.text import describe, format_count, format_percent, format_seconds
 
 EXACT = [
     cost for cost in figures.COSTS if cost != "latency_ms"
@@ -429,5 +430,5 @@ def test_a_page_that_cannot_be_written(run, tmp_path):
 
 
 def test_imports_are_light(python):
-    code = "import sys, nas.report, nas.report.figures, nas.text; print([m for m in ('torch', 'ray', 'plotly') if m in sys.modules])"
+    code = "import sys, nas.report, nas.report.figures, nas.utils.text; print([m for m in ('torch', 'ray', 'plotly') if m in sys.modules])"
     assert python(code).strip() == "[]"

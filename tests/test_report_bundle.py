@@ -9,9 +9,10 @@ import pytest
 from browsing import WIDE
 from helpers_analysis import lawful_run
 
-from nas.report import figures, plotly_bundle
-from nas.report.markup import tag
-from nas.report.page import Chart, document
+from nas.report import figures
+from nas.report.html import plotly_script as plotly_bundle
+from nas.report.html.markup import tag
+from nas.report.run.page import Chart, document
 
 
 def whole() -> str:

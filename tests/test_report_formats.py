@@ -16,9 +16,9 @@ from helpers_cli import output, refusal
 from helpers_report import HOSTILE, hostile_run
 from make_run import make_run
 
-from nas.report import formats, tables
-from nas.run import load_run
-from nas.text import format_count, format_percent
+from nas.report.run import formats, tables
+from nas.runs.run import load_run
+from nas.utils.text import format_count, format_percent
 
 
 @pytest.fixture(scope="module")

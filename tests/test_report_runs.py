@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from helpers_report import HOSTILE, Page, data_of, make_run, searched_run
 from make_run import make_run as make_folder
 
-from nas.cli import cli
-from nas.report import runs
-from nas.text import format_percent
+from nas.cli.main import cli
+from nas.report.several import page as runs
+from nas.utils.text import format_percent
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_points_and_staircases_are_the_runs(pair, html):
 
 
 def test_progress_ends_at_the_hypervolume_from_the_common_reference(pair):
-    from nas.pareto import hypervolume
+    from nas.pareto.fronts import hypervolume
 
     named = runs.names(pair)
     corner = runs.reference(pair, ["params", "macs"])

@@ -10,7 +10,7 @@ from browsing import NARROW, WIDE
 from helpers_report import confirmed_run
 
 from nas.report import figures, write
-from nas.text import format_estimate, format_percent
+from nas.utils.text import format_estimate, format_percent
 
 pytestmark = pytest.mark.browser
 

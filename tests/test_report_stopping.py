@@ -12,11 +12,11 @@ from helpers_report import Page, searched_run
 from make_run import make_run
 from test_judge import searched
 
-from nas.report.page import page
-from nas.report.stopping import calibration, seconds_saved, stopping
-from nas.run import Run, load_run
-from nas.settings import Settings
-from nas.stopping import Decision
+from nas.report.run.page import page
+from nas.report.run.stopping_section import calibration, seconds_saved, stopping
+from nas.runs.run import Run, load_run
+from nas.runs.settings import Settings
+from nas.stopping.policies import Decision
 
 HOSTILE = "</table><script>alert(1)</script>\"'&"
 
@@ -147,7 +147,7 @@ def test_a_search_keeps_its_policy(tmp_path):
 def test_of_thousands_that_were_stopped_the_closest_are_listed(monkeypatch):
     run = searched_run(60)
     stopped = [trial for trial in run.trials if trial.state == "stopped"]
-    monkeypatch.setattr("nas.report.stopping.MOST", 5)
+    monkeypatch.setattr("nas.report.run.stopping_section.MOST", 5)
     rows = Page(page(run)).rows(f"The 5 of {len(stopped)} stopped trials that came closest")[1:]
     best = sorted(stopped, key=lambda trial: trial.epochs[-1].accuracy)[-5:]
     assert [row[0] for row in rows] == [str(trial.number) for trial in sorted(best, key=lambda trial: trial.number)]

@@ -6,11 +6,11 @@ import dataclasses
 
 from helpers_report import Page, confirmed_run, make_run, make_trial
 
-from nas import zoo
-from nas.ranking import contenders
-from nas.records import Trial
-from nas.report import confirmed
-from nas.report.page import page
+from nas.networks import zoo
+from nas.runs.ranking import contenders
+from nas.runs.records import Trial
+from nas.report.run import confirmed_section as confirmed
+from nas.report.run.page import page
 
 
 def test_one_network_is_no_networks():

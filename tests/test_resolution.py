@@ -14,17 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nas.architecture import Architecture
-from nas.batches import Augment, Batches
+from nas.networks.architecture import Architecture
+from nas.data.batches import Augment, Batches
 from nas.data import Dataset
-from nas.full_training import FullTraining, adapted
-from nas.jobs import Job
-from nas.recipe import Recipe
-from nas.run import load_run
-from nas.searching import search
-from nas.space import space_from_text
-from nas.train import Training
-from nas.work import Bench
+from nas.training.full_training import FullTraining, adapted
+from nas.execution.job import Job
+from nas.training.recipe import Recipe
+from nas.runs.run import load_run
+from nas.searching.search import search
+from nas.spaces.space import space_from_text
+from nas.training.trainer import Training
+from nas.training.place import Bench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -21,18 +21,18 @@ from helpers_search import TINY, contents, finish, images, open_optuna, settings
 from make_run import make_run
 
 import nas
-from nas import run_folder
-from nas.doctor import examine, healthy
+from nas.runs import folder as run_folder
+from nas.runs.doctor import examine, healthy
 from nas.errors import UsageError, WriteError
-from nas.files import read_json
-from nas.layout import JOURNAL, SESSIONS
-from nas.migration import FORMAT, upgraded
-from nas.run import load_run
-from nas.searching import resume
-from nas.settings import FILE, Settings
-from nas.study import Study
-from nas.train import Training
-from nas.work import Bench
+from nas.utils.files import read_json
+from nas.runs.layout import JOURNAL, SESSIONS
+from nas.runs.settings_formats import FORMAT, upgraded
+from nas.runs.run import load_run
+from nas.searching.search import resume
+from nas.runs.settings import FILE, Settings
+from nas.searching.study import Study
+from nas.training.trainer import Training
+from nas.training.place import Bench
 
 TRIALS, EPOCHS = 3, 3
 LOCAL = ("--executor", "local", "--device", "cpu")
@@ -408,7 +408,7 @@ def test_fewer_trials_than_were_trained_end_a_run_and_the_way_on_is_to_more(tmp_
 
 
 def test_workers_that_the_machine_has_no_cores_for_are_refused_before_anything_is_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr("nas.execution.available_cores", lambda: 2)
+    monkeypatch.setattr("nas.execution.executor.available_cores", lambda: 2)
     words = ("search", "--space", write_space(tmp_path), "--trials", 1, "--quiet", "--out", tmp_path / "run")
     for options, said in (
         (
@@ -433,7 +433,7 @@ def test_workers_that_the_machine_has_no_cores_for_are_refused_before_anything_i
 
 def test_options_for_trials_side_by_side_are_said_to_do_nothing_in_one_process(tmp_path, monkeypatch):
     threads = []
-    monkeypatch.setattr("nas.work.torch.set_num_threads", threads.append)
+    monkeypatch.setattr("nas.training.place.torch.set_num_threads", threads.append)
     words = ("search", "--space", write_space(tmp_path), "--trials", 1, "--epochs", 1, *LOCAL)
     note = (
         "trains one network after another in this process; nothing is changed by --workers 3 and --gpus-per-trial 0.5"

@@ -25,8 +25,8 @@ from nas.samplers.domain import Flat
 from nas.samplers.encoding import Encoder
 from nas.samplers.inferred import Inferred
 from nas.samplers.models import stage
-from nas.storage import journal
-from nas.study import Study
+from nas.runs.storage import journal
+from nas.searching.study import Study
 
 SPACE = {f"depth{k}": IntDistribution(1, 6) for k in range(5)} | {"rate": FloatDistribution(1e-3, 1.0, log=True)}
 

@@ -13,9 +13,9 @@ from optuna.trial import TrialState
 from nas.samplers import KnownCostSampler
 from nas.samplers.domain import Dimension, Flat
 from nas.samplers.encoding import Encoder
-from nas.samplers.improvement import Worth, cells, ehvi, expected_improvement
-from nas.samplers.partial import PAIRS, expected
-from nas.samplers.process import COUNT
+from nas.samplers.expected_improvement import Worth, cells, ehvi, expected_improvement
+from nas.samplers.partial_curves import PAIRS, expected
+from nas.samplers.gaussian_process import COUNT
 
 OPS = CategoricalDistribution(("a", "b", "c"))
 

@@ -8,12 +8,12 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from nas.knobs import Knob
-from nas.pareto import objectives
-from nas.run import load_run
+from nas.spaces.knobs import Knob
+from nas.pareto.fronts import objectives
+from nas.runs.run import load_run
 from nas.samplers import SAMPLERS, Problem, suggest
-from nas.space import load_space
-from nas.study import Study
+from nas.spaces.space import load_space
+from nas.searching.study import Study
 
 SLOW = ("gp",)  # a second a suggestion
 every_sampler = pytest.mark.parametrize(

@@ -14,27 +14,12 @@ from hypothesis import strategies as st
 from oracles import measured
 from strategies import architectures
 
-from nas import zoo
-from nas.architecture import Architecture, Stage
-from nas.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
+from nas.networks import zoo
+from nas.networks.architecture import Architecture, Stage
+from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
 from nas.errors import UsageError
-from nas.network import build, cost_of
-from nas.scaling import (
-    EFFICIENTNETS,
-    LEAST,
-    METHODS,
-    MOST,
-    Scaling,
-    compound,
-    fitted,
-    growth,
-    phi_scaling,
-    published,
-    scaled,
-    scaled_depth,
-    scaled_resolution,
-    scaled_width,
-)
+from nas.networks.build import build, cost_of
+from nas.networks.scaling import EFFICIENTNETS, LEAST, METHODS, MOST, Scaling, compound, fitted, growth, phi_scaling, published, scaled, scaled_depth, scaled_resolution, scaled_width
 
 FACTORS = st.floats(0.1, 4)
 
@@ -334,5 +319,5 @@ def test_a_network_that_grows_beyond_its_limits_is_refused():
 
 
 def test_torch_is_not_needed(python):
-    code = "import sys, nas.scaling, nas.commands.scale; print([m for m in ('torch', 'ray', 'optuna') if m in sys.modules])"
+    code = "import sys, nas.networks.scaling, nas.cli.commands.scale; print([m for m in ('torch', 'ray', 'optuna') if m in sys.modules])"
     assert python(code).strip() == "[]"

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import nas
-from nas import security, tokens
-from nas.doctor import machine, ports
+from nas.execution.ray import authentication as security, token as tokens
+from nas.execution import machine_check as machine
+from nas.execution.ray import open_ports as ports
 from nas.errors import NasError, UsageError
 
 PACKAGE = Path(nas.__file__).parent
@@ -195,7 +196,7 @@ CALLS = {"eval", "exec", "__import__", "os.system", "os.popen", "os.tempnam", "t
 LOADERS = {"yaml.load": "Loader", "yaml.unsafe_load": "", "yaml.full_load": "", "yaml.load_all": "Loader"}
 WORDS = {"shell": True, "allow_pickle": True, "trust_remote_code": True, "weights_only": False}
 ANYWHERE = {"0.0.0.0", "::"}
-SAFE_LOADERS = {"_Loader", "yaml.SafeLoader"}  # nas.plain_yaml._Loader is a SafeLoader that reads less
+SAFE_LOADERS = {"_Loader", "yaml.SafeLoader"}  # nas.utils.yaml_text._Loader is a SafeLoader that reads less
 CHANGES_MODES = {"security.py", "tokens.py"}  # of the token and the folder of Ray's sockets, nothing else
 SERVERS = {"http.server", "socketserver", "flask", "aiohttp"}
 

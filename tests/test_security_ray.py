@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nas import security, tokens
-from nas.doctor import machine
+from nas.execution.ray import authentication as security, token as tokens
+from nas.execution import machine_check as machine
 from nas.errors import UsageError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -98,7 +98,7 @@ def started(home):
     """Ray as nas starts it, in an environment that would have it open and a home that can't be written; its address and what was said."""
     import ray
 
-    from nas import cluster
+    from nas.execution.ray import cluster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
@@ -241,7 +241,7 @@ def test_where_nobody_answers_is_an_error():
 
 
 def test_a_place_that_somebody_else_has_taken_is_refused(monkeypatch):
-    from nas import cluster
+    from nas.execution.ray import cluster
 
     monkeypatch.setattr(security, "private_folder", lambda: (_ for _ in ()).throw(UsageError("taken")))
     monkeypatch.setattr("ray.is_initialized", lambda: False)

@@ -12,12 +12,12 @@ from helpers_space import refusal, text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.architecture import Architecture
-from nas.attributes import pixels
-from nas.budget import Budget
+from nas.networks.architecture import Architecture
+from nas.spaces.attributes import pixels
+from nas.spaces.sampling import Budget
 from nas.errors import UsageError
-from nas.network import cost_of
-from nas.space import load_space, names, space_from_text
+from nas.networks.build import cost_of
+from nas.spaces.space import load_space, names, space_from_text
 
 RESOLUTIONS = (8, 32, 224)
 SHIPPED = [(name, resolution) for name in names() for resolution in RESOLUTIONS]

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import UsageError
-from nas.space import SearchSpace, load_space, names, space_from_text
-from nas.space_file import laid, parse_overrides
+from nas.spaces.space import SearchSpace, load_space, names, space_from_text
+from nas.spaces.yaml_format import laid, parse_overrides
 
 LINES = {"block": 1, "stage*.block": 2, "stage2.block": 3, "blocks": 4, "stage1.depth": 5}
 

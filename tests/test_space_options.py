@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import option_values
 
-from nas.attributes import PARTS, known, option_of
+from nas.spaces.attributes import PARTS, known, option_of
 from nas.errors import UsageError
 
 ONE_OF_EACH = {"block": "basic", "shortcut": "projection", "merge": "add", "stem": "cifar", "head": "linear"}

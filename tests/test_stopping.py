@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import UsageError
-from nas.stopping import POLICIES, Curve, Point, Policy, Predictor, Stopping, best_of_cheaper, ranking, rungs
+from nas.stopping.policies import POLICIES, Curve, Point, Policy, Predictor, Stopping, best_of_cheaper, ranking, rungs
 
 EPOCHS = 8
 

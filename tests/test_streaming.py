@@ -15,17 +15,17 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import nas.data.streamed
-import nas.streaming
-from nas.architecture import Architecture
-from nas.batches import Batches
+import nas.data.streaming
+from nas.networks.architecture import Architecture
+from nas.data.batches import Batches
 from nas.data import load, stream
 from nas.data.streamed import Names, Streamed
 from nas.errors import NasError, UsageError
-from nas.full_training import FullTraining
-from nas.jobs import RESULT
-from nas.recipe import Recipe
-from nas.streaming import Shown, Stream
-from nas.training_folder import PLAN
+from nas.training.full_training import FullTraining
+from nas.execution.job import RESULT
+from nas.training.recipe import Recipe
+from nas.data.streaming import Shown, Stream
+from nas.training.full_training_folder import PLAN
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -148,7 +148,7 @@ def test_a_strip_is_not_resized_to_a_banner(tmp_path: Path) -> None:
     batches = Stream(names, np.zeros(1, np.int64), mean=[0] * 3, std=[1] * 3, batch_size=1, device="cpu", resolution=64)
     image, _ = shown(batches, 0)
     assert torch.equal(image[0, :, 0, 0], torch.tensor([1.0, 0, 0]))
-    assert nas.streaming._bounded(Image.new("RGB", (3000, 2))).size == (32, 2)
+    assert nas.data.streaming._bounded(Image.new("RGB", (3000, 2))).size == (32, 2)
 
 
 def test_every_kind_of_file_is_decoded_as_elsewhere(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import pytest
 from helpers_cli import process
 from helpers_search import write_space
 
-from nas import streams
-from nas.progress import _print
-from nas.run import load_run
+from nas.cli import streams
+from nas.searching.progress import _print
+from nas.runs.run import load_run
 
 FULL = Path("/dev/full")
 with_full = pytest.mark.skipif(not FULL.exists(), reason="needs a device that is always full")

@@ -13,10 +13,10 @@ import time
 import pytest
 from helpers_search import CONDITIONAL, again, begin, environment, finish, holding, settings_of
 
-from nas import locks
+from nas.runs import lock as locks
 from nas.errors import UsageError
-from nas.layout import JOURNAL, LOCK
-from nas.run import load_run
+from nas.runs.layout import JOURNAL, LOCK
+from nas.runs.run import load_run
 
 HOLDER = """\
     import sys, time

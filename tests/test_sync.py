@@ -15,11 +15,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nas.batches import Augment, Batches
-from nas.engine import Engine
-from nas.optimiser import Average, Optimiser
-from nas.recipe import Recipe
-from nas.train import Training, evaluate
+from nas.data.batches import Augment, Batches
+from nas.training.conv_kernels import Engine
+from nas.training.optimizer import Average, Optimiser
+from nas.training.recipe import Recipe
+from nas.training.trainer import Training, evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import architectures
 
-from nas import zoo
-from nas.text import describe, format_count, format_percent, format_seconds, points
+from nas.networks import zoo
+from nas.utils.text import describe, format_count, format_percent, format_seconds, points
 
 
 @pytest.mark.parametrize(

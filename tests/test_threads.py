@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from nas.commands.options import threads_option
+from nas.cli.commands.options import threads_option
 
 CODE = """
 import sys
@@ -52,5 +52,5 @@ def test_after_torch_is_loaded(monkeypatch):
 
 @pytest.mark.parametrize("name", ["train", "compare", "finetune"])
 def test_commands_that_train_here_have_it(name):
-    command = getattr(importlib.import_module(f"nas.commands.{name}"), name)
+    command = getattr(importlib.import_module(f"nas.cli.commands.{name}"), name)
     assert "--threads" in [option for parameter in command.params for option in parameter.opts]

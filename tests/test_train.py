@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nas import zoo
+from nas.networks import zoo
 from nas.data import Dataset, split
 from nas.errors import NasError, UsageError
-from nas.jobs import TrainingData
-from nas.proxy import Proxy
-from nas.recipe import Recipe
-from nas.records import Epoch
-from nas.searching import training_data
-from nas.train import Diverged, Training, evaluate, parts_of, pick_device, pick_precision, train
+from nas.execution.job import TrainingData
+from nas.training.proxy import Proxy
+from nas.training.recipe import Recipe
+from nas.runs.records import Epoch
+from nas.searching.search import training_data
+from nas.training.trainer import Diverged, Training, evaluate, parts_of, pick_device, pick_precision, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

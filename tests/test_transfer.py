@@ -10,14 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.architecture import Architecture
-from nas.batches import Batches
+from nas.networks.architecture import Architecture
+from nas.data.batches import Batches
 from nas.errors import UsageError
-from nas.network import build
-from nas.optimiser import pieces
-from nas.recipe import Recipe
-from nas.train import Training
-from nas.transfer import KINDS, Policy, choose, recipe
+from nas.networks.build import build
+from nas.training.optimizer import pieces
+from nas.training.recipe import Recipe
+from nas.training.trainer import Training
+from nas.training.transfer import KINDS, Policy, choose, recipe
 
 NETWORK = Architecture.from_yaml(
     """

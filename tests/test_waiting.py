@@ -9,8 +9,8 @@ import time
 import pytest
 import ray
 
-from nas import cluster, waiting
-from nas.waiting import Waiting
+from nas.execution.ray import cluster, capacity_notice as waiting
+from nas.execution.ray.capacity_notice import Waiting
 
 
 def test_waiting_is_said_some_seconds_after_it_began_and_then_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 import nas
-from nas import zoo
-from nas.architecture import Architecture
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
 from nas.errors import NasError, UsageError
-from nas.importing import import_source
-from nas.network import build
-from nas.weights import Weights, fit, read
-from nas.weights.names import FAMILIES, Unnamed, names
+from nas.interop.importers import import_source
+from nas.networks.build import build
+from nas.networks.weights import Weights, fit, read
+from nas.networks.weights.names import FAMILIES, Unnamed, names
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

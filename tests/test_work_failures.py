@@ -9,21 +9,21 @@ import torch
 from helpers_work import RECIPE, bench, files, job, timeless
 from helpers_work import whole as whole  # a fixture
 
-from nas import work
+from nas.training import place as work
 from nas.errors import NasError
-from nas.files import read_json
-from nas.jobs import CHECKPOINT, EPOCHS, RESULT
-from nas.memory import training_memory
-from nas.recipe import Recipe
-from nas.records import Epoch
-from nas.train import Training
+from nas.utils.files import read_json
+from nas.execution.job import CHECKPOINT, EPOCHS, RESULT
+from nas.training.memory import training_memory
+from nas.training.recipe import Recipe
+from nas.runs.records import Epoch
+from nas.training.trainer import Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def fail_in_epoch(monkeypatch, number: int, error: BaseException) -> None:
     """Let a block's forward pass raise in the middle of an epoch."""
-    from nas.blocks.modules import Residual
+    from nas.networks.blocks.modules import Residual
 
     forward, epoch, done = Residual.forward, Training.epoch, []
 
@@ -71,7 +71,7 @@ def test_a_failure_leaves_its_reason(tmp_path, monkeypatch, error, reason, whole
 
 @pytest.mark.parametrize("fits", [7, 3, 1])
 def test_memory_that_is_short_halves_what_is_computed_at_once(tmp_path, monkeypatch, fits):
-    from nas.blocks.modules import Residual
+    from nas.networks.blocks.modules import Residual
 
     forward = Residual.forward
 

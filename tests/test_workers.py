@@ -16,19 +16,21 @@ import torch
 from helpers_workers import KilledOnce
 from ray.util.placement_group import placement_group
 
-from nas import cluster, execution, local, searching, workers
-from nas.cluster import Resources
-from nas.engine import MERGED
+from nas.execution.ray import cluster, tune_driver as workers
+from nas.execution import executor as execution, local
+from nas.searching import search as searching
+from nas.execution.ray.cluster import Resources
+from nas.training.conv_kernels import MERGED
 from nas.errors import UsageError
-from nas.jobs import Job, TrainingData
-from nas.packing import Packing, Question
-from nas.progress import Tally
-from nas.records import Epoch
-from nas.request import Request
-from nas.run import Run, load_run
-from nas.space import load_space
-from nas.study import Study
-from nas.workers import Worker
+from nas.execution.job import Job, TrainingData
+from nas.profiling.gpu_packing import Packing, Question
+from nas.searching.progress import Tally
+from nas.runs.records import Epoch
+from nas.searching.request import Request
+from nas.runs.run import Run, load_run
+from nas.spaces.space import load_space
+from nas.searching.study import Study
+from nas.execution.ray.tune_driver import Worker
 
 pytestmark = pytest.mark.usefixtures("connected")
 

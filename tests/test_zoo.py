@@ -13,10 +13,10 @@ import torchvision
 from oracles import measured
 from torch import nn
 
-from nas import zoo
-from nas.architecture import Architecture
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
 from nas.errors import UsageError
-from nas.network import build, cost_of
+from nas.networks.build import build, cost_of
 
 SCRIPT = Path(__file__).parents[1] / "docs" / "make_zoo_table.py"  # not part of every distribution
 NEEDS_SCRIPT = pytest.mark.skipif(not SCRIPT.exists(), reason="the pages are not part of this distribution")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nas.run import Run
+    from nas.runs.run import Run
 
 FATES = ("complete", "stopped", "failed", "running")
 AGAIN = "further seeds"

@@ -19,12 +19,12 @@ from nas.analysis import edf as edfs
 from nas.analysis.marginals import FALSE_FINDINGS, LEAST, Marginal, marginals, noise
 from nas.analysis.sample import Sample, sample
 from nas.analysis.significance import benjamini_hochberg
-from nas.knobs import Knob, Value
-from nas.settings import Settings
+from nas.spaces.knobs import Knob, Value
+from nas.runs.settings import Settings
 
 if TYPE_CHECKING:
-    from nas.run import Run
-    from nas.space import SearchSpace
+    from nas.runs.run import Run
+    from nas.spaces.space import SearchSpace
 
 EFFECT = 0.2  # of the noise: what is less is not worth a narrower search, however sure
 FOLDS = 5

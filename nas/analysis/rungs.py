@@ -15,7 +15,7 @@ import numpy as np
 from nas.analysis.sample import Floats, Ints
 
 if TYPE_CHECKING:
-    from nas.run import Run
+    from nas.runs.run import Run
 
 LEAST = 10  # trials
 MAX_TRIALS = 500

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.knobs import Value
+from nas.spaces.knobs import Value
 
 if TYPE_CHECKING:
-    from nas.run import Run
+    from nas.runs.run import Run
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from nas.analysis import edf as edfs
 from nas.analysis.refine import Narrowing, Refinement, kept
-from nas.attributes import Slot
+from nas.spaces.attributes import Slot
 from nas.errors import NasError, UsageError
-from nas.knobs import Knob, Value
-from nas.space import SearchSpace, load_space, names
-from nas.text import format_percent
+from nas.spaces.knobs import Knob, Value
+from nas.spaces.space import SearchSpace, load_space, names
+from nas.utils.text import format_percent
 
 if TYPE_CHECKING:
-    from nas.run import Run
+    from nas.runs.run import Run
 
 SUFFIX = "refined"
 WIDTH = 118

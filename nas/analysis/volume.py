@@ -10,7 +10,7 @@ import numpy as np
 from nas.analysis.sample import Floats
 
 if TYPE_CHECKING:
-    from nas.run import Run
+    from nas.runs.run import Run
 
 
 @dataclass(frozen=True, slots=True)

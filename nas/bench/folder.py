@@ -24,8 +24,8 @@ from nas.bench.replay import Protocol, Repeat, Space, replay
 from nas.bench.score import Scale
 from nas.bench.table import Table
 from nas.errors import NasError, UsageError
-from nas.files import UnderLock, read_json, unwritable, write_json
-from nas.plausible import Check, list_of, number, require, text, whole
+from nas.utils.files import UnderLock, read_json, unwritable, write_json
+from nas.utils.validation import Check, list_of, number, require, text, whole
 
 SETTINGS, REPEATS, LOCK = "settings.json", "repeats.jsonl", ".lock"
 WARM_UP = 24  # networks: beyond what samplers begin with at random

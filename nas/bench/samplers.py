@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nas.errors import UsageError, reason_of
-from nas.registry import Registry
+from nas.utils.registry import Registry
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

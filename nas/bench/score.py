@@ -12,7 +12,7 @@ import numpy as np
 
 from nas.bench.table import Floats, Table
 from nas.errors import UsageError
-from nas.pareto import Direction, front, hypervolume
+from nas.pareto.fronts import Direction, front, hypervolume
 
 
 class Scale:

@@ -23,9 +23,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nas import limits
+from nas.utils import limits
 from nas.errors import UsageError, reason_of
-from nas.registry import did_you_mean
+from nas.utils.registry import did_you_mean
 
 Floats: TypeAlias = NDArray[np.float64]
 Value: TypeAlias = int | float | str

@@ -7,7 +7,7 @@ import io
 
 from nas.bench.folder import Folder
 from nas.bench.replay import Luck
-from nas.text import cell
+from nas.utils.text import cell
 
 
 def trials(folder: Folder) -> str:

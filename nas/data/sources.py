@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.dataset import Dataset, check_classes, check_counts, check_images, check_labels, crop_padding_at
-from nas.data.images import Say, fit
+from nas.data.readers.images import Say, fit
 from nas.data.splits import split, subset
 
 TEST_FRACTION = 0.2

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nas.run import Run
+    from nas.runs.run import Run
 
 FILE = "report.html"
 
@@ -17,8 +17,8 @@ def write(run: Run, out: Path | None = None, *, stopping: bool = False) -> Path:
     The page needs no network and no other file. NasError if it can't be written. stopping: its section on early stopping even
     where nothing was stopped.
     """
-    from nas.files import write_text
-    from nas.report.page import page
+    from nas.utils.files import write_text
+    from nas.report.run.page import page
 
     path = run.path / FILE if out is None else out
     write_text(path, page(run, stopping))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nas.samplers import ours, stock
+from nas.samplers import known_cost_of_spaces as ours, optuna_builtin as stock
 from nas.samplers._base import SAMPLERS, Factory, Problem, suggest
-from nas.samplers.stock import RANDOM_FIRST
+from nas.samplers.optuna_builtin import RANDOM_FIRST
 
 if TYPE_CHECKING:
     from nas.samplers.known_cost import KnownCostSampler

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from nas.knobs import Choices, Knob, Value
-from nas.pareto import Objective
-from nas.registry import Registry
-from nas.space import SearchSpace
+from nas.spaces.knobs import Choices, Knob, Value
+from nas.pareto.fronts import Objective
+from nas.utils.registry import Registry
+from nas.spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     import optuna

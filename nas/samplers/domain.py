@@ -16,8 +16,8 @@ from typing import Any, Protocol, TypeAlias
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from nas.knobs import Knob
-from nas.space import SearchSpace
+from nas.spaces.knobs import Knob
+from nas.spaces.space import SearchSpace
 
 Params: TypeAlias = dict[str, Any]
 Key: TypeAlias = frozenset[tuple[str, Any]]

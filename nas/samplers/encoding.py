@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from nas.samplers.domain import Dimension, Domain, Params
-from nas.samplers.process import CHOICE, COUNT, FEATURE, Floats, Layout
+from nas.samplers.gaussian_process import CHOICE, COUNT, FEATURE, Floats, Layout
 
 _HALF = 0.5**0.5  # two different one-hot rows are at a squared distance of 1
 _GRID = 2.0**32  # positions are multiples of its inverse

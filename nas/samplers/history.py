@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers.domain import Domain, Key, Params, key_of
 from nas.samplers.inferred import Inferred
-from nas.samplers.oracle import Oracle
+from nas.samplers.known_functions import Oracle
 
 PROPOSED = "known_cost:proposed"  # system attribute: what a trial was given, which it may not have asked for yet
 

@@ -24,9 +24,9 @@ from threadpoolctl import ThreadpoolController
 
 from nas.samplers.domain import Declared, Domain, Flat, Params, completed
 from nas.samplers.history import PROPOSED, Curve, History
-from nas.samplers.oracle import Oracle
-from nas.samplers.search import Method, Search
-from nas.space import SearchSpace
+from nas.samplers.known_functions import Oracle
+from nas.samplers.proposal import Method, Search
+from nas.spaces.space import SearchSpace
 
 
 @functools.cache
@@ -53,7 +53,7 @@ class KnownCostSampler(BaseSampler):
     pruned trials (`partial`), which teach nothing without it. They are never taken for final values.
     startup: trials before the model takes over; chosen by the number of parameters unless given.
     exploration: share of proposals after those that are made as they were.
-    cost_features, mutation, acquisition: parts of the method that can be left out (`nas.samplers.search.Method`).
+    cost_features, mutation, acquisition: parts of the method that can be left out (`nas.samplers.proposal.Method`).
 
     ValueError, when the study first asks, for a study without costs, a maximised cost, or another number of costs.
     """

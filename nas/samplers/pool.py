@@ -15,8 +15,8 @@ from nas.samplers.domain import Params, enumerate_all
 from nas.samplers.encoding import Axes
 from nas.samplers.history import History, Observation
 from nas.samplers.inferred import Inferred
-from nas.samplers.oracle import Facts, Oracle
-from nas.samplers.process import Floats
+from nas.samplers.known_functions import Facts, Oracle
+from nas.samplers.gaussian_process import Floats
 
 SIZE, FRESH = 256, 16  # candidates that are kept, and how many random ones join them with each trial
 BLOCKS = 256  # trials whose random candidates are looked through for so many that may be proposed

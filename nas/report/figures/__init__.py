@@ -28,7 +28,7 @@ from nas.report.figures.trials import (
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from nas.run import Run
+    from nas.runs.run import Run
 
 __all__ = [
     "COSTS",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from nas.report import theme
+from nas.report.html import theme
 from nas.report.figures.trials import blank, say
 
 if TYPE_CHECKING:

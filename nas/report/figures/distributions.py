@@ -12,15 +12,15 @@ from nas.analysis.marginals import marginals as rows_of
 from nas.analysis.pairs import interactions, strongest_knobs
 from nas.analysis.sample import Sample, sample
 from nas.errors import UsageError
-from nas.registry import did_you_mean
-from nas.report import theme
-from nas.report.answer import NOUNS
+from nas.utils.registry import did_you_mean
+from nas.report.html import theme
+from nas.report.run.summary import NOUNS
 from nas.report.figures._base import DASHES, ROW, band, blank, counted, likely, plain, say, series, tint, titled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from nas.run import Run
+    from nas.runs.run import Run
 
 LARGEST = 26.0  # pixels across of a mark that stands for all trials
 MAX_CURVES = 6

@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from nas import flow
-from nas.findings import Compared, Layer, Outcome
-from nas.layout import BASELINES, TRIALS
-from nas.report import theme
-from nas.report.answer import picks
+from nas.training import gradient_flow as flow
+from nas.training.comparison_records import Compared, Layer, Outcome
+from nas.runs.layout import BASELINES, TRIALS
+from nas.report.html import theme
+from nas.report.run.summary import picks
 from nas.report.figures.trials import blank, say, whole_numbers
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from nas.records import Trial
-    from nas.run import Run
+    from nas.runs.records import Trial
+    from nas.runs.run import Run
 
 Norm: TypeAlias = Literal["outputs", "weights"]
 
@@ -35,7 +35,7 @@ def gradient_flow(run: Run, norm: Norm = "outputs", trials: Sequence[Trial] | No
     """Norm (log axis) by a layer's depth at the start, in the middle and at the end of training, a line a trial; a slider between.
 
     norm: of the gradient of the loss by the layers' "outputs", or by their "weights". trials: of those that recorded any
-    (`nas search --record-gradients`); by default the networks to look at (`nas.report.answer.picks`), then the baselines.
+    (`nas search --record-gradients`); by default the networks to look at (`nas.report.run.summary.picks`), then the baselines.
     """
     return gradients(recorded(run, trials), norm)
 

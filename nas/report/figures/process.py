@@ -8,15 +8,15 @@ from nas.analysis.accounting import AGAIN, account
 from nas.analysis.rungs import LEAST
 from nas.analysis.rungs import rung_correlation as correlations
 from nas.analysis.volume import progress
-from nas.report import theme
+from nas.report.html import theme
 from nas.report.figures._base import DASHES, band, blank, counted, say, series, titled
 from nas.report.figures.trials import whole_numbers
-from nas.text import format_seconds
+from nas.utils.text import format_seconds
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from nas.run import Run
+    from nas.runs.run import Run
 
 MAX_POINTS = 2000  # of a line that only rises
 

@@ -10,15 +10,15 @@ import numpy as np
 from nas.analysis import importance as importances
 from nas.analysis.pairs import strongest_knobs
 from nas.analysis.sample import ABSENT, Sample, sample
-from nas.report import theme
-from nas.report.answer import NOUNS
+from nas.report.html import theme
+from nas.report.run.summary import NOUNS
 from nas.report.figures._base import blank, counted, plain, say, titled
-from nas.text import format_count, format_percent, format_price
+from nas.utils.text import format_count, format_percent, format_price
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from nas.run import Run
+    from nas.runs.run import Run
 
 SHOWN = 12  # knobs
 AXES = 6  # knobs between the costs and the accuracy

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from nas import pareto
+from nas.pareto import fronts as pareto
 from nas.errors import UsageError
-from nas.records import LATENCY, Trial
-from nas.report import theme
-from nas.report.answer import NOUNS, knee
+from nas.runs.records import LATENCY, Trial
+from nas.report.html import theme
+from nas.report.run.summary import NOUNS, knee
 from nas.report.figures import labels
-from nas.text import describe, format_count, format_estimate, format_percent
+from nas.utils.text import describe, format_count, format_estimate, format_percent
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from nas.run import Run
+    from nas.runs.run import Run
 
 CostName: TypeAlias = Literal["params", "macs", "activations", "latency_ms"]
 COSTS: tuple[CostName, ...] = get_args(CostName)

@@ -1,4 +1,4 @@
-// What the other files share: the run, the chosen trial, how numbers are written (as in nas/text.py, to the digit), elements.
+// What the other files share: the run, the chosen trial, how numbers are written (as in nas/utils/text.py, to the digit), elements.
 
 const page = { run: null, chosen: null, budget: null, version: document.body.dataset.live ?? "" };
 const root = document.documentElement;

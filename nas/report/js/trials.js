@@ -116,7 +116,7 @@ function exported(separator) {
   const head = ["number", "label", "state", "front", "accuracy", "accuracy_mean", "accuracy_std_error", "accuracy_seeds", ...costs, "epochs", "seconds", "digest", "network", "reason"];
   const line = (trial) => [trial.number, trial.label, trial.state, trial.front, trial.accuracy ?? "", trial.estimate?.mean ?? "", trial.estimate?.error ?? "", trial.estimate?.n ?? 0, ...costs.map((cost) => trial[cost]), trial.epochs, trial.seconds, trial.net.digest, trial.net.about, trial.reason];
   const cell = (value) => {
-    // What a spreadsheet would take for a formula stands behind an apostrophe, as in nas/text.py; numbers stay numbers.
+    // What a spreadsheet would take for a formula stands behind an apostrophe, as in nas/utils/text.py; numbers stay numbers.
     const text = typeof value === "string" && /^[=+\-@\t\n\r]/.test(value) ? `'${value}` : String(value ?? "");
     if (separator === "\t") return text.replace(/\s+/g, " ");
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;

@@ -1,0 +1,85 @@
+"""`nas confirm`: the networks of a run's front trained again from further seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nas.cli.commands.options import examples, json_option, run_argument
+from nas.cli.commands.search import Shown, going_on_options, quiet_option
+
+if TYPE_CHECKING:
+    from nas.searching.confirmation import Confirmation
+    from nas.searching.progress import Tally
+    from nas.runs.run import Run
+
+
+@click.command(
+    epilog=examples(
+        "nas confirm results/my-run",
+        "nas confirm results/my-run --seeds 5 --within 0.5",
+        "nas confirm results/my-run --executor local",
+    )
+)
+@run_argument
+@click.option(
+    "--seeds", type=int, default=3, show_default=True, help="Further seeds, of weights and of the order of images."
+)
+@click.option(
+    "--within",
+    metavar="POINTS",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Train those too that would be on the front with so many points of accuracy more, as 0.5.",
+)
+@going_on_options
+@quiet_option
+@json_option
+def confirm(run: Path, seeds: int, within: float, quiet: bool, as_json: bool, download: bool, **changes: Any) -> None:
+    """Train the networks of a run's front, and its baselines, again from further seeds; rank the front by their means.
+
+    A search trains each network once, and the best of many are the best partly by luck. Recipe, data and split stay those of the
+    search. Once all of the front is confirmed, `nas front`, the report and exports go by means, with standard errors.
+
+    After an interruption the same command goes on; what is trained is not trained again, also with more --seeds.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    shown = Shown(quiet, as_json)
+    conclude(run_confirm(run, shown, seeds=seeds, within=within, download=download, **given), shown)
+
+
+def run_confirm(path: Path, shown: Shown, **options: Any) -> Run:
+    from nas.searching.confirmation import confirm as run
+    from nas.searching.confirmation_progress import TrainingLines, Trainings, TrainingsLive
+
+    def display(confirmation: Confirmation) -> Tally:
+        if shown.quiet:
+            return Trainings(confirmation)
+        if shown.stream.isatty():
+            from rich.console import Console
+
+            return TrainingsLive(confirmation, Console(file=shown.stream))
+        return TrainingLines(confirmation, shown.stream)
+
+    return run(path, say=shown.say, display=display, **options)
+
+
+def conclude(run: Run, shown: Shown) -> None:
+    from nas.cli.commands.front import front_data, print_front
+    from nas.cli.commands.output import print_json
+    from nas.utils.text import shown as path_shown
+
+    if shown.as_json:
+        print_json(front_data(run))
+        return
+    folder = path_shown(run.path)
+    if shown.quiet:
+        click.echo(folder)
+        return
+    shown.say("")
+    print_front(run)
+    shown.say(f"\nReport:  {path_shown(run.path / 'report.html')}  (open it in a browser)")
+    shown.say(f"Configs: {path_shown(run.path / 'front')}/  (the front, one file a network)")

@@ -1,0 +1,147 @@
+"""`nas refine`: from what a run has found, a narrower space to search next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nas.cli.commands.options import examples, json_option, run_argument
+from nas.errors import UsageError
+
+if TYPE_CHECKING:
+    from nas.analysis.refine import Refinement
+    from nas.runs.run import Run
+
+FILE = "refined.yaml"
+
+
+@click.command(
+    epilog=examples(
+        "nas refine results/my-run",
+        "nas refine results/my-run --out spaces/second.yaml && nas search --space spaces/second.yaml",
+        "nas refine results/my-run --json",
+    )
+)
+@run_argument
+@click.option(
+    "--out", metavar="FILE", type=click.Path(path_type=Path), help="The space file.  [default: RUN/refined.yaml]"
+)
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@json_option
+def refine(run: Path, out: Path | None, force: bool, as_json: bool) -> None:
+    """From what a run has found, a narrower space file, each narrowing with its reason.
+
+    A value goes if its trials are worse at matched cost, or rarer near the front, than chance explains after correction for
+    all that is tested; never one that the present front has. Where nothing can be narrowed, nothing is written, and that is
+    no error. Shows the error distributions before and after.
+    """
+    from nas.analysis.refine import refine as find
+    from nas.analysis.space_yaml import write_out
+    from nas.cli.commands.inputs import check_folder, read_run
+    from nas.cli.commands.output import print_json
+    from nas.utils.files import write_text
+    from nas.utils.text import shown
+
+    read = read_run(run)
+    target = read.path / FILE if out is None else out
+    if target.is_dir():
+        raise UsageError(f"--out {target}: a folder; name the file, as in {target / FILE}")
+    if target.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"--out {target}: name a YAML file, as in {target.with_suffix('.yaml')}")
+    if target.exists() and not force:
+        raise UsageError(f"{shown(target.absolute())}: exists; name another --out, or write over it with --force")
+    check_folder(target.parent)
+    found = find(read)
+    written: list[Path] = []
+    if found.narrowings:
+        made = write_out(read, found, target.name)
+        base = target.with_name(made.extends)
+        if made.base and base.exists() and not force:
+            raise UsageError(f"{shown(base.absolute())}: exists; name another --out, or write over it with --force")
+        if made.base:
+            write_text(base, made.base)
+            written.append(base)
+        write_text(target, made.text)
+        written.insert(0, target)
+    if as_json:
+        print_json(_data(read, found, written))
+    else:
+        _print(read, found, written)
+
+
+def _data(run: Run, found: Refinement, written: list[Path]) -> dict[str, Any]:
+    compared = found.before_after
+    return {
+        "run": run.config["name"],
+        "trials": found.trials,
+        "inside": found.inside,
+        "tested": found.tested,
+        "written": [str(path.absolute()) for path in written],
+        "narrowings": [
+            {
+                "knob": narrowing.knob,
+                "kept": list(narrowing.kept),
+                "dropped": [
+                    {
+                        "value": drop.row.value,
+                        "trials": drop.row.trials,
+                        "worth": drop.row.worth,
+                        "near": drop.row.near,
+                        "near_expected": drop.row.near_expected,
+                        "q_worse": drop.q_worse,
+                        "q_rare": drop.q_rare,
+                        "reason": drop.reason,
+                    }
+                    for drop in narrowing.dropped
+                ],
+            }
+            for narrowing in found.narrowings
+        ],
+        "error": None
+        if compared is None
+        else [
+            {
+                "set": curve.name,
+                "trials": curve.trials,
+                "quantiles": {
+                    str(q): dict(zip(("value", "low", "high"), span, strict=True))
+                    for q, span in curve.quantiles.items()
+                },
+            }
+            for curve in compared.curves
+        ],
+    }
+
+
+def _print(run: Run, found: Refinement, written: list[Path]) -> None:
+    from nas.analysis.marginals import LEAST
+    from nas.analysis.space_yaml import said_edf
+    from nas.cli.commands.output import print_table, say
+    from nas.utils.text import counted, shown
+
+    name = run.config["name"]
+    if not found.narrowings:
+        few = f" It takes {LEAST} at least." if found.trials < LEAST else ""
+        say(
+            f"{name}: nothing to narrow. The evidence of {counted(found.trials, 'complete trial')} speaks against no value"
+            f" ({found.tested:,} tested).{few} Nothing was written."
+        )
+        return
+    say(f"{name}: {found.trials:,} complete trials, {found.tested:,} values tested\n", style="bold")
+    rows = [
+        (narrowing.knob, ", ".join(map(str, narrowing.kept)), str(drop.row.value), drop.reason)
+        for narrowing in found.narrowings
+        for drop in narrowing.dropped
+    ]
+    print_table(("Knob", "Stays", "Goes", "Why"), rows)
+    say()
+    for sentence in said_edf(found):
+        say(sentence)
+    say(
+        f"{found.inside:,} of the {found.trials:,} trials lie in the narrowed space. They are judged by the trials that chose it,"
+        " which flatters it, but for those “chosen by other trials” (in turn, each fifth judged by the other four)."
+    )
+    files = " and ".join(shown(path.absolute()) for path in written)
+    say(f"\nWrote {files}. To search it: nas search --space {shown(written[0].absolute())}")

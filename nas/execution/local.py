@@ -1,0 +1,64 @@
+"""The executor in this process: one trial after another, without Ray. For one GPU, for debugging, where Ray isn't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nas.execution.job_queue import Desk
+from nas.errors import WriteError
+from nas.execution.job import Job, TrainingData
+from nas.execution.early_stopping import Judge
+from nas.searching.progress import Monitor
+from nas.execution.watchdog import Watch
+from nas.training.place import Bench
+
+
+def run(study: Desk, data: TrainingData, monitor: Monitor, stop: Callable[[], bool], threads: int = 0) -> None:
+    """Train what `study` asks for until it is finished, or `stop()` says so: then the trial in hand stays resumable."""
+    settings = study.settings
+    bench = Bench(
+        data,
+        settings.training_recipe(),
+        device=settings.device,
+        precision=settings.precision,
+        threads=threads,
+        proxy=settings.training_proxy(),
+        engines=settings.engine,
+        gradient_steps=settings.gradient_steps,
+    )
+    judge = Judge(study.folder, settings, study.url, study.clock)
+
+    def told(job: Job, result: Mapping[str, Any]) -> None:
+        judge.ended(job, result)
+        monitor.ended(job, result)
+
+    while not stop():
+        job = study.ask(told)
+        if job is None:
+            return
+        monitor.started(job)
+        try:
+            with Watch(job, settings.executor.get("trial_timeout"), study.again):
+                ended = _train(bench, job, monitor, stop, judge)
+        except (KeyboardInterrupt, WriteError):
+            # No fault of the trial, while another exception, which ends this process, may be one: see `nas.execution.fencing`.
+            study.put_back(job.key)
+            raise
+        if not ended:
+            study.put_back(job.key)
+            return
+        told(job, study.tell(job.key))
+
+
+def _train(bench: Bench, job: Job, monitor: Monitor, stop: Callable[[], bool], judge: Judge) -> bool:
+    """One attempt; whether it came to its end."""
+    epochs = bench.run(job)
+    for epoch in epochs:
+        monitor.epoch(job, epoch)
+        if judge.stops(job, epoch):
+            epochs.close()
+            break
+        if stop() and epoch.number < bench.recipe.epochs:
+            return False
+    return True

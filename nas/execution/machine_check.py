@@ -1,0 +1,239 @@
+"""This installation and this machine: what a search needs of them, asked of processes of their own, which may break."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from nas import __version__
+from nas.execution.ray import token as tokens
+from nas.runs.doctor._base import Finding
+from nas.execution.ray.open_ports import listening
+from nas.utils.files import existing, free_space
+from nas.utils.limits import available_cores
+from nas.utils.text import format_bytes
+
+SECONDS = 180  # that a library may take to be imported on a busy machine
+LEAST_FILES = 4096  # open files of the driver, which holds some for each worker
+LEAST_SHARED = 1 << 30  # bytes of shared memory
+LEAST_FREE = 1 << 30  # bytes on the disk of the current folder
+
+TORCH = """
+import json, warnings
+warnings.simplefilter("ignore")
+import torch
+import torchvision
+torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)  # an operation of its own: fails beside another torch
+print(json.dumps({
+    "torch": torch.__version__, "torchvision": torchvision.__version__, "cuda": torch.version.cuda,
+    "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())] if torch.cuda.is_available() else [],
+}))
+"""
+# The weight gradient of a strided 1x1 convolution of few channels: oneDNN's AVX2 kernel writes past the end of a buffer.
+# glibc's checks end the process there. `nas.networks.blocks.modules.PointwiseConv2d` has the form that is safe.
+CONVOLUTION = """
+import json
+import torch
+torch.set_num_threads(1)
+print(json.dumps({"capability": torch.backends.cpu.get_cpu_capability()}), flush=True)
+x = torch.randn(8, 4, 8, 8).to(memory_format=torch.channels_last)
+w = torch.randn(8, 4, 1, 1, requires_grad=True)
+for _ in range(60):
+    torch.nn.functional.conv2d(x, w, stride=2).square().sum().backward()
+"""
+ONEDNN_ISA = "onednn_verbose,v1,info,cpu,isa:"
+RAY = "import json, ray, ray.tune; print(json.dumps({'ray': ray.__version__}))"
+
+
+def examine_machine() -> list[Finding]:
+    """Whether nas can work here: PyTorch and its GPUs, Ray, shared memory, open files, room, and who may reach Ray."""
+    return [
+        _python(),
+        _cores(),
+        *_torch(),
+        *_processor(),
+        *_ray(),
+        *_shared_memory(Path("/dev/shm")),
+        _files(),
+        *_room(Path.cwd()),
+        *_token(tokens.token_file()),
+        *_ports(Path("/proc")),
+    ]
+
+
+def _python() -> Finding:
+    return Finding("fine", "python", f"{sys.version.split()[0]}, nas {__version__}")
+
+
+def _cores() -> Finding:
+    here, whole = available_cores(), os.cpu_count() or 1
+    less = f"{here} of this machine's {whole}, by CPU affinity or a quota of cgroups"
+    return Finding("fine", "cores", less if here < whole else f"{here}")
+
+
+def _asked(code: str) -> tuple[dict[str, Any], str]:
+    """What a fresh interpreter answers, and its last words if it does not."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {}, f"no answer within {SECONDS} s"
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        return {}, lines[-1] if lines else f"it ended with {done.returncode}"
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer, ""
+
+
+def _torch() -> list[Finding]:
+    found, problem = _asked(TORCH)
+    if problem:
+        advice = (
+            "install torch and torchvision together, of one release: pip install --force-reinstall torch torchvision"
+        )
+        return [Finding("needs you", "torch", f"torch and torchvision can't be used: {problem}", advice)]
+    answer = [Finding("fine", "torch", f"{found['torch']}, torchvision {found['torchvision']}")]
+    if found["gpus"]:
+        return [
+            *answer,
+            Finding(
+                "fine", "GPUs", f"{len(found['gpus'])}: {', '.join(sorted(set(found['gpus'])))}, CUDA {found['cuda']}"
+            ),
+        ]
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        why = (
+            "this torch is built without CUDA"
+            if found["cuda"] is None
+            else f"this torch needs a driver for CUDA {found['cuda']}"
+        )
+        return [
+            *answer,
+            Finding(
+                "warning", "GPUs", f"there are some, and torch can't use them: {why}", "nvidia-smi says which CUDA"
+            ),
+        ]
+    return [*answer, Finding("note", "GPUs", "none: trials are trained on the CPU")]
+
+
+def _processor() -> list[Finding]:
+    """The processor, the instruction set that PyTorch and oneDNN use on it, and whether their kernels are sound there."""
+    environment = {**os.environ, "ONEDNN_VERBOSE": "1"}
+    if platform.libc_ver()[0] == "glibc":
+        environment |= {"LD_PRELOAD": "libc_malloc_debug.so.0", "MALLOC_CHECK_": "3"}
+    command = [sys.executable, "-c", CONVOLUTION]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment)
+    except subprocess.TimeoutExpired:
+        return [Finding("warning", "processor", f"{_model()}: PyTorch gave no answer within {SECONDS} s")]
+    lines = done.stdout.splitlines()
+    isa = next((line.removeprefix(ONEDNN_ISA) for line in lines if line.startswith(ONEDNN_ISA)), "unknown")
+    capability = next((json.loads(line)["capability"] for line in lines if line.startswith("{")), "unknown")
+    text = f"{_model()}; kernels for {capability} (PyTorch), {isa} (oneDNN)"
+    if done.returncode >= 0:
+        return [Finding("fine", "processor", text)]
+    hazard = "PyTorch writes out of bounds here when it trains a 1x1 convolution with stride and under 8 channels"
+    advice = "networks of nas compute it in a safe form; keep it out of your own training code on this CPU"
+    return [Finding("fine", "processor", text), Finding("note", "PyTorch's kernels", hazard, advice)]
+
+
+def _model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _ray() -> list[Finding]:
+    found, problem = _asked(RAY)
+    if problem:
+        advice = "pip install 'ray[tune]'; or go without: --executor local"
+        return [Finding("needs you", "ray", f"can't be imported: {problem}", advice)]
+    return [Finding("fine", "ray", found["ray"])]
+
+
+def _shared_memory(place: Path) -> list[Finding]:
+    """Ray keeps the images there; where it is too small it takes /tmp, which is slow."""
+    try:
+        usage = shutil.disk_usage(place)
+    except OSError:
+        return []
+    text = f"{format_bytes(usage.free)} of {format_bytes(usage.total)} free"
+    if usage.free >= LEAST_SHARED:
+        return [Finding("fine", "shared memory", text)]
+    advice = "in a container: docker run --shm-size=4g; Ray's workers read the images from there"
+    return [Finding("warning", "shared memory", text, advice)]
+
+
+def _files() -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= LEAST_FILES:
+        return Finding("fine", "open files", f"up to {soft} a process")
+    return Finding(
+        "warning",
+        "open files",
+        f"up to {soft} a process",
+        f"ulimit -n {min(hard, 65536)}: Ray opens some for each worker",
+    )
+
+
+def _room(folder: Path) -> list[Finding]:
+    try:
+        free = shutil.disk_usage(existing(folder)).free
+    except OSError:
+        return []
+    return [Finding("fine" if free >= LEAST_FREE else "warning", "disk", f"{free_space(folder)}, under {folder}")]
+
+
+def _token(path: Path | None) -> list[Finding]:
+    """Who reads Ray's token may run code on its cluster; None: the environment holds it."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode) if path else 0o600
+    except OSError:
+        return []
+    if mode & 0o077:
+        text = f"{path} can be used by other users of this machine (mode {mode:o})"
+        return [Finding("warning", "Ray's token", text, f"chmod 600 {path}: who has it may run code on your cluster")]
+    return [Finding("fine", "Ray's token", f"{path or tokens.TOKEN} is yours alone")]
+
+
+def _has_token() -> bool:
+    path = tokens.token_file()
+    return path is None or path.exists()
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """A process's environment as it was started; empty for one of another user."""
+    try:
+        entries = (folder / "environ").read_text(encoding="utf-8", errors="replace").split("\0")
+    except OSError:
+        return {}
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+
+def _ports(proc: Path) -> list[Finding]:
+    """Ray's servers listen on all interfaces, a loopback address given or not."""
+    found = []
+    for name, pid, ports in listening(proc):
+        shown = ", ".join(map(str, ports[:5])) + (" ..." if len(ports) > 5 else "")
+        text = f"{name} (process {pid}) listens on all interfaces: port{'s' if len(ports) > 1 else ''} {shown}"
+        # A Ray that nas has started has its token in its environment.
+        own = _environment(proc / str(pid)).get(tokens.MODE, "").lower() == "token"
+        safe = own or (os.environ.get(tokens.MODE, "token").lower() == "token" and _has_token())
+        advice = (
+            "it asks for the token; let a firewall keep others out still"
+            if safe
+            else "whoever reaches it may run code here: start Ray with RAY_AUTH_MODE=token, behind a firewall"
+        )
+        found.append(Finding("note" if safe else "warning", "Ray's ports", text, advice))
+    return found

@@ -1,0 +1,310 @@
+"""Blocks as classes of a stand-alone file: one a kind of block, with what differs between the stages as its parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nas.networks.architecture import Architecture
+from nas.networks.blocks.block import Block
+from nas.networks.blocks.merges import Highway, LayerScale, Plain, SkipInit, Sum
+from nas.networks.blocks.primitives import Conv, Linear
+from nas.networks.blocks.skipnet import HIDDEN, Skip
+from nas.interop.export.layers import RESHAPES, Mismatch, Term, Writer, act
+from nas.interop.export.source import Argument, Call, Expression, call, docstring, lines
+
+Row = tuple[Any, ...] | None  # layers of a path; None where there is no path
+
+
+@dataclass(slots=True)
+class BlockClass:
+    """One class: its name, its text, and for each stage that it stands for what `stage(...)` is given as its block."""
+
+    name: str
+    text: list[str]
+    stages: dict[int, Expression]
+
+
+def block_classes(architecture: Architecture, taken: frozenset[str]) -> list[BlockClass]:
+    """The classes of all stages' blocks, in order of their first use. Mismatch for what can't be written, with the stage."""
+    groups: list[_Group] = []
+    width = architecture.stem.width
+    for number, stage in enumerate(architecture.stages):
+        uses = [block for block, _ in stage.blocks(width)]
+        width = stage.width
+        fits = (group for group in groups if group.takes(number, uses))
+        if next(fits, None) is None:
+            group = _Group(_free(type(stage.branch).__name__, taken | {group.name for group in groups}))
+            try:
+                group.add(number, uses)
+            except Mismatch as reason:
+                raise Mismatch(f"stage {number + 1}, a {stage.branch.kind} block: {reason}") from None
+            groups.append(group)
+    return [group.written() for group in groups]
+
+
+def _free(name: str, taken: frozenset[str] | set[str]) -> str:
+    found, k = name, 2
+    while found in taken:
+        found, k = f"{name}{k}", k + 1
+    return found
+
+
+@dataclass(slots=True)
+class _Group:
+    """Stages whose blocks are one class."""
+
+    name: str
+    uses: list[Block] = field(default_factory=list)
+    stages: dict[int, list[int]] = field(default_factory=dict)  # number of the stage -> numbers of its uses
+
+    def takes(self, number: int, uses: Sequence[Block]) -> bool:
+        """Add a stage's blocks if the class can stand for them too."""
+        if any(type(use.branch) is not type(self.uses[0].branch) for use in uses):
+            return False
+        if len({type(use.merge) for use in (*self.uses, *uses) if use.merge.uses_shortcut}) > 1:
+            return False
+        try:
+            self.add(number, uses)
+        except Mismatch:
+            return False
+        return True
+
+    def add(self, number: int, uses: Sequence[Block]) -> None:
+        before = list(self.uses), dict(self.stages)
+        self.stages[number] = list(range(len(self.uses), len(self.uses) + len(uses)))
+        self.uses += uses
+        try:
+            _write(self.name, Writer.of(self.uses))
+        except Mismatch:
+            self.uses, self.stages = before
+            raise
+
+    def written(self) -> BlockClass:
+        writer = Writer.of(self.uses)
+        text = _write(self.name, writer)
+        stages: dict[int, Expression] = {}
+        for number, uses in self.stages.items():
+            options: dict[str, Expression] = {}
+            for name, values in writer.parameters.items():
+                known = [values[k] for k in uses if k in values] or [getattr(self.uses[uses[0]].branch, name, None)]
+                options[name] = repr(next((value for value in known if value is not None), next(iter(values.values()))))
+            stages[number] = call("partial", self.name, **options) if options else self.name
+        return BlockClass(self.name, text, stages)
+
+
+def _write(name: str, writer: Writer) -> list[str]:
+    """The text of the class that stands for the writer's uses."""
+    uses = writer.uses
+    reshaping = [use.stride != 1 or use.width_in != use.width_out for use in uses]
+    terms = writer.terms()
+    inside = writer.same([use.branch.enters_reshaped for use in uses], "where its entry stands")
+    start = terms["width"] if inside else terms["width_in"]
+    body: list[str] = []  # of __init__
+    forward: list[str] = []
+
+    # In the order in which the tensors of our own block come.
+    entries = [use.entry() for use in uses]
+    x = around = "x"
+    if any(entries):
+        body += _choice(writer, "pre", list(entries), terms["width_in"])
+        if all(entries):
+            x = "a"
+            around = (
+                "a if self.reshapes else x"
+                if any(reshaping) and not all(reshaping)
+                else ("a" if all(reshaping) else "x")
+            )
+            forward.append("a = self.pre(x)")
+            if "if" in around:
+                body.append(f"self.reshapes = {RESHAPES}")
+                forward.append(f"around = {around}")
+                around = "around"
+        else:
+            forward.append("x = self.pre(x)")
+    rows = [use.branch.layers(*use.inner) for use in uses]
+    branch, _ = writer.sequence(rows, start)
+    inner = [f"{local} = {term.text}" for local, term in writer.locals.items()]
+    body += lines(branch, 8, "self.branch = ")
+    paths: list[Row] = [use.path() for use in uses]
+    y = _merged(writer, body, forward, paths, reshaping, start, x, around)
+    name_of_act = writer.same([use.branch.activation for use in uses], "the activation")
+    if name_of_act:
+        body += [f"self.act = {act(name_of_act)}"]
+    if y is not None:
+        forward += [f"y: Tensor = self.act({y})" if name_of_act else f"y: Tensor = {y}"]
+    elif name_of_act:
+        forward += ["y = self.act(y)"]
+    forward += ["return y"]
+    signature = ["self", "width_in: int", "width: int", "stride: int"]
+    kinds = {k: type(next(iter(values.values()))).__name__ for k, values in writer.parameters.items()}
+    if kinds:
+        signature += ["*", *(f"{option}: {kind}" for option, kind in kinds.items())]
+    margin = " " * 8
+    return [
+        f"class {name}(nn.Module):",
+        *docstring(_about(next((use for use in uses if use.path() is not None), uses[0])), 4),
+        "",
+        *lines(Call("__init__", tuple(signature)), 4, "def ", " -> None:"),
+        f"{margin}super().__init__()",
+        *(f"{margin}{line}" for line in inner),
+        *(line if line.startswith(" ") else margin + line for line in body),
+        "",
+        "    def forward(self, x: Tensor) -> Tensor:",
+        *(f"{margin}{line}" for line in forward),
+    ]
+
+
+def _choice(writer: Writer, name: str, rows: list[Row], start: Term) -> list[str]:
+    """`self.<name> = ...`, with conditions where uses differ in their layers."""
+    kinds = [None if row is None else tuple(type(layer) for layer in row) for row in rows]
+    everything = list(range(len(rows)))
+
+    def assigned(chosen: Sequence[int], indent: int, annotation: str = "") -> list[str]:
+        row = rows[chosen[0]]
+        if row is None:
+            return [f"{' ' * indent}self.{name}{annotation} = None"]
+        part = writer.only(chosen)
+        begin = Term(start.text, tuple(start.values[k] for k in chosen))
+        made, _ = part.sequence([rows[k] or () for k in chosen], begin)
+        part.locals = {local: term for local, term in part.locals.items() if term.text not in ("width", "width_in")}
+        if part.locals:
+            raise Mismatch("the widths around its branch follow no rule")
+        return lines(made, indent, f"self.{name}{annotation} = ")
+
+    if len(set(kinds)) == 1:
+        return assigned(everything, 8)
+    annotation = ": nn.Module | None" if None in kinds else ": nn.Module"
+    for conditions in _CONDITIONS:
+        cells: list[tuple[str, list[int]]] = []
+        left = everything
+        for text, holds in conditions:
+            cell = [k for k in left if holds(writer.uses[k])]
+            left = [k for k in left if k not in cell]
+            if cell:
+                cells.append((text, cell))
+        if left and all(len({kinds[k] for k in cell}) == 1 for cell in (left, *(cell for _, cell in cells))):
+            found = assigned(left, 8, annotation)
+            for k, (text, cell) in enumerate(cells):
+                found += [f"        {'elif' if k else 'if'} {text}:", *assigned(cell, 12)]
+            return found
+    raise Mismatch("the ways around its branch follow no rule")
+
+
+_Condition = tuple[str, Callable[[Block], bool]]
+_STRIDED: _Condition = ("stride != 1", lambda use: use.stride != 1)
+_WIDENED: _Condition = ("width_in != width", lambda use: use.width_in != use.width_out)
+_RESHAPED: _Condition = (RESHAPES, lambda use: use.stride != 1 or use.width_in != use.width_out)
+_CONDITIONS: tuple[tuple[_Condition, ...], ...] = ((_RESHAPED,), (_STRIDED, _WIDENED), (_STRIDED,), (_WIDENED,))
+
+
+def _merged(
+    writer: Writer,
+    body: list[str],
+    forward: list[str],
+    paths: list[Row],
+    reshaping: list[bool],
+    start: Term,
+    x: str,
+    around: str,
+) -> str | None:
+    """What stands before the last activation: an expression, or None where `forward` has it as y already."""
+    branch = f"self.branch({x})"
+    some = [k for k, path in enumerate(paths) if path is not None]
+    if not some:
+        return branch
+    conditional = len(some) < len(paths)
+    shortcut = around
+    if any(paths):
+        body += _choice(writer, "shortcut", paths, start)
+        shortcut = f"self.shortcut({around})"
+    elif conditional:
+        if [k for k, changed in enumerate(reshaping) if not changed] != some:
+            raise Mismatch("where its shortcuts stand follows no rule")
+        body.append("self.residual = stride == 1 and width_in == width")
+    made, merged = _merge(writer, start, some, around)
+    if not conditional:
+        body += made
+        if "{shortcut}" not in merged.partition("{shortcut}")[2]:  # each is used once
+            whole = merged.format(shortcut=shortcut, branch=branch)
+            if len(whole) <= 50:
+                return whole
+        kept = "kept" if shortcut != around else around
+        forward.append(f"y: Tensor = {branch}")
+        if kept != around:
+            forward.append(f"kept = {shortcut}")
+        forward.append(f"y = {merged.format(shortcut=kept, branch='y')}")
+        return None
+    test = "self.residual" if not any(paths) else "self.shortcut is not None"
+    if made:
+        body += [
+            f"{' ' * 8}if {test}:",
+            *(f"    {line}" if line.startswith(" ") else f"{' ' * 12}{line}" for line in made),
+        ]
+    forward += [f"y: Tensor = {branch}", f"if {test}:", f"    y = {merged.format(shortcut=shortcut, branch='y')}"]
+    return None
+
+
+def _merge(writer: Writer, start: Term, some: list[int], around: str) -> tuple[list[str], str]:
+    """What a merge adds to `__init__`, and the expression of {shortcut} and {branch}."""
+    merges = [writer.uses[k].merge for k in some]
+    merge = merges[0]
+    part = writer.only(some) if len(some) < len(writer.uses) else writer
+
+    def of(name: str) -> str:
+        return part.parameter(name, [getattr(each, name) for each in merges]).text
+
+    made: list[str] = []
+    branch = "{branch}"
+    if isinstance(merge, (SkipInit, LayerScale)):
+        made += [f"self.merge = Scale({'width' if isinstance(merge, LayerScale) else '1'}, {of('start')})"]
+        branch = "self.merge({branch})"
+    if isinstance(merge, (Sum, SkipInit, LayerScale)):
+        dropped = {each.drop > 0 for each in merges if isinstance(each, (Sum, SkipInit, LayerScale))}
+        if len(dropped) > 1:
+            raise Mismatch("only some of its blocks have stochastic depth")
+        if dropped.pop():
+            made += [f"self.drop = StochasticDepth({of('drop')})"]
+            branch = f"self.drop({branch})"
+        return made, f"{{shortcut}} + {branch}"
+    stride = "1" if start.text == "width" else "stride"
+    if isinstance(merge, Highway):
+        gate = call("HighwayGate", start.text, "width", stride, of("bias"))
+        return lines(gate, 8, "self.merge = "), f"{{shortcut}} + self.merge({around}) * ({{branch}} - {{shortcut}})"
+    if isinstance(merge, Skip):
+        layers = _gate(writer.same([each.gate for each in merges if isinstance(each, Skip)], "the gate"), start)
+        gate = Call("SkipGate", (of("start"), *layers))
+        return lines(gate, 8, "self.merge = "), f"{{shortcut}} + self.merge({around}) * {{branch}}"
+    raise Mismatch(f"its merge {merge.kind} is none that the format knows")
+
+
+def _gate(kind: str, start: Term) -> tuple[Argument, ...]:
+    """The layers of SkipNet's gate."""
+    last = Writer.alone().layer([Linear(1 if kind == "conv" else HIDDEN)], start)[0]
+    assert isinstance(last, Call)
+    if kind == "conv":
+        act_of = act(Conv(0, 3).act)
+        return (call("conv_norm", start.text, start.text, "3", stride="2", act=act_of), *last.arguments)
+    return (*last.arguments, call("nn.ReLU"), call("nn.Linear", str(HIDDEN), "1"))
+
+
+_EQUATIONS = {
+    Sum: "shortcut(x) + H(x)",
+    SkipInit: "shortcut(x) + s H(x), s a learnt number",
+    LayerScale: "shortcut(x) + s * H(x), s a learnt number a channel",
+    Highway: "t H(x) + (1 - t) shortcut(x), t a gate a channel and pixel",
+    Skip: "shortcut(x) + g(x) H(x), g in {0, 1} for each image",
+    Plain: "H(x)",
+}
+
+
+def _about(use: Block) -> list[str]:
+    """Equations of the block: the branch's own, and the merge's."""
+    first = (inspect.getdoc(type(use.branch)) or f"H(x): {use.branch.kind}.").split("\n\n")[0]
+    merged = _EQUATIONS.get(type(use.merge), use.merge.kind)
+    if use.branch.activation:
+        equation, comma, rest = merged.partition(", ")
+        merged = f"act({equation}){comma}{rest}"
+    return [f"y = {merged}.", " ".join(first.split())]

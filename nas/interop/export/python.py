@@ -1,0 +1,209 @@
+"""The format `python`: one readable stand-alone file, the network in plain PyTorch with only the blocks that it uses.
+
+The file is written from the structure: a class for each kind of block in use, one line a stage, and of `nas.interop.export.parts`
+what these need. Its tensors have our names, so that `load_state_dict` takes our weights as they are; if the subject has any,
+they lie beside it as safetensors. Anyone's registered block is written too, as long as it consists of the layers that
+`nas.interop.export.layers` knows.
+"""
+
+from __future__ import annotations
+
+import ast
+import runpy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nas.networks.architecture import Architecture
+from nas.networks.blocks.primitives import NORM_EPS
+from nas.interop.export.block_source import BlockClass, block_classes
+from nas.interop.export.formats import EXPORTERS, Exporter, NotExpressible, Provenance, Subject, plain
+from nas.interop.export.layers import Mismatch, Term, Writer
+from nas.interop.export.source import call, docstring, lines
+from nas.networks.build import cost_of, walk
+
+PARTS = Path(__file__).with_name("parts.py")
+NAME = "python"
+WEIGHTS = ".safetensors"
+
+
+def as_python(architecture: Architecture, provenance: Provenance, weights: str = "", tail: str = "") -> str:
+    """The file. weights: name of the file of weights beside it. tail: more functions. NotExpressible with what has no words."""
+    parts = _parts()
+    try:
+        classes = block_classes(architecture, frozenset(parts) | {"Network", "main"})
+        network = _network(architecture, classes)
+    except Mismatch as reason:
+        raise NotExpressible(NAME, str(reason)) from None
+    own = "\n\n\n".join("\n".join(each.text) for each in classes)
+    source = f"{own}\n\n\n" + "\n".join(network)
+    helpers = _needed(parts, source)
+    if architecture.norm_eps != NORM_EPS:
+        helpers = [
+            text.replace(f"NORM_EPS = {NORM_EPS!r}", f"NORM_EPS = {architecture.norm_eps!r}") for text in helpers
+        ]
+    main = _MAIN.format(size=f"{architecture.channels}, {architecture.resolution}, {architecture.resolution}")
+    constants = [text for text in helpers if not text.startswith(("class", "def"))]
+    definitions = [text for text in helpers if text.startswith(("class", "def"))]
+    code = "\n\n\n".join([*definitions, source, *([tail.rstrip()] if tail else []), main])
+    used = {node.id for node in ast.walk(ast.parse("\n".join([*constants, code]))) if isinstance(node, ast.Name)}
+    head = "\n".join(docstring(_title(architecture, provenance, weights), 0))
+    return "\n\n".join([head, _imports(used), *constants]) + f"\n\n\n{code}"
+
+
+def _imports(used: set[str]) -> str:
+    standard = [
+        *(["import math"] if "math" in used else []),
+        *(["from collections.abc import Callable"] if "Callable" in used else []),
+        *(["from functools import partial"] if "partial" in used else []),
+        *(["from pathlib import Path"] if "Path" in used else []),
+    ]
+    torch = ["import torch", "from torch import Tensor, nn"]
+    torch += ["from torch.nn import functional as F"] if "F" in used else []
+    torch += ["from torch.utils.flop_counter import FlopCounterMode"]
+    return "\n\n".join("\n".join(some) for some in (["from __future__ import annotations"], standard, torch) if some)
+
+
+def _parts() -> dict[str, str]:
+    """Names of `nas.interop.export.parts` with their source, in its order."""
+    text = PARTS.read_text(encoding="utf-8")
+    found = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            found[node.name] = ast.get_source_segment(text, node) or ""
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = ast.get_source_segment(text, node) or ""
+    return found
+
+
+def _needed(parts: dict[str, str], source: str) -> list[str]:
+    """The parts that a source uses, and those that they use, in their order."""
+    needed: set[str] = set()
+    new = source
+    while True:
+        names = {node.id for node in ast.walk(ast.parse(new)) if isinstance(node, ast.Name)}
+        found = (names & parts.keys()) - needed
+        if not found:
+            return [text for name, text in parts.items() if name in needed]
+        needed |= found
+        new = "\n".join(parts[name] for name in found)
+
+
+def _network(architecture: Architecture, classes: list[BlockClass]) -> list[str]:
+    """The class `Network`."""
+    stem, *_, head = walk(architecture)
+    width = Term(str(architecture.channels), (architecture.channels,))
+    made_stem, width = Writer.alone().sequence([stem.layers], width)
+    blocks = {number: block for each in classes for number, block in each.stages.items()}
+    rows = []
+    width_in = architecture.stem.width
+    for number, stage in enumerate(architecture.stages):
+        more = {"stride": str(stage.stride)} if stage.stride != 1 else {}
+        sizes = (str(stage.depth), str(width_in), str(stage.width))
+        rows += lines(call("stage", blocks[number], *sizes, **more), 12, "", ",")
+        width_in = stage.width
+    count = architecture.head.classes
+    made_head, _ = Writer.alone(count).sequence([head.layers], Term(str(width_in), (width_in,)))
+    text = "\n".join(line for each in classes for line in each.text)
+    starts = []
+    gates = [name for name in ("HighwayGate", "SkipGate") if f"{name}(" in text]
+    if gates:
+        kind = gates[0] if len(gates) == 1 else f"({', '.join(gates)})"
+        starts = [f"            elif isinstance(module, {kind}):", "                module.initialise()"]
+    # Gates stand behind their convolutions in `modules()` only if they are visited after them.
+    loop = "reversed(list(self.modules()))" if gates else "self.modules()"
+    drop = []
+    if "StochasticDepth(" in text:
+        drop = [
+            "        blocks = [block for each in stages for block in each]",
+            "        for number, block in enumerate(blocks, 1):",
+            "            for module in block.modules():",
+            "                if isinstance(module, StochasticDepth):",
+            "                    module.rate *= number / len(blocks)",
+        ]
+    size = f"{architecture.channels}, {architecture.resolution}, {architecture.resolution}"
+    return [
+        "class Network(nn.Module):",
+        *docstring([f"Images (b, {size}), or of another size, -> logits (b, classes)."], 4),
+        "",
+        f"    def __init__(self, classes: int = {count}) -> None:",
+        "        super().__init__()",
+        *lines(made_stem, 8, "self.stem = "),
+        "        stages = [  # block, depth, width in, width",
+        *rows,
+        "        ]",
+        "        self.stages = nn.ModuleList(stages)",
+        *lines(made_head, 8, "self.head = "),
+        f"        for module in {loop}:",
+        "            if isinstance(module, nn.Conv2d):",
+        '                nn.init.kaiming_normal_(module.weight, mode="fan_out")',
+        "                if module.bias is not None:",
+        "                    nn.init.zeros_(module.bias)",
+        *starts,
+        *drop,
+        "",
+        "    def forward(self, x: Tensor) -> Tensor:",
+        "        x = self.stem(x)",
+        "        for each in self.stages:",
+        "            x = each(x)",
+        "        logits: Tensor = self.head(x)",
+        "        return logits",
+    ]
+
+
+_MAIN = '''def main() -> None:
+    """Print the shape of the logits, parameters and multiply-adds of an image."""
+    network = Network().eval()
+    images = torch.zeros(1, {size})
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        logits = network(images)
+    params = sum(tensor.numel() for tensor in network.parameters())
+    print(f"logits: {{tuple(logits.shape)}}")
+    print(f"parameters: {{params:,}}")
+    print(f"multiply-adds: {{counter.get_total_flops() // 2:,}}")
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+def _title(architecture: Architecture, provenance: Provenance, weights: str) -> list[str | list[str]]:
+    cost = cost_of(architecture)
+    size = f"{architecture.channels}, {architecture.resolution}, {architecture.resolution}"
+    costs = f"{cost.params:,} parameters; {cost.macs:,} multiply-adds of convolutions and linear layers an image"
+    paragraphs: list[str | list[str]] = [
+        f"{architecture}: images (b, {size}) -> logits (b, {architecture.head.classes}).",
+        f"{costs}; digest {architecture.digest}. Plain PyTorch: nothing else is needed.",
+    ]
+    if weights:
+        paragraphs.append(f'Weights: network.load_state_dict(safetensors.torch.load_file("{weights}")) of a Network().')
+    if provenance:
+        text = yaml.safe_dump({"Provenance": plain(provenance)}, sort_keys=False, width=80, default_flow_style=False)
+        paragraphs.append(text.rstrip().split("\n"))
+    return paragraphs
+
+
+def write(subject: Subject, path: Path) -> None:
+    beside = path.with_suffix(WEIGHTS)
+    text = as_python(subject.architecture, subject.provenance, beside.name if subject.weights is not None else "")
+    path.write_text(text, encoding="utf-8")
+    if subject.weights is not None:
+        save_weights(subject.weights, beside)
+
+
+def save_weights(weights: Any, path: Path) -> None:
+    """A state_dict as safetensors."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    save_file(tensors, path, {"format": "pt"})
+
+
+def load(path: Path, threads: int) -> Any:
+    """The network of the file; its time does not depend on the weights."""
+    return runpy.run_path(str(path))["Network"]().eval()
+
+
+EXPORTERS.register(NAME)(Exporter(".py", write, "one stand-alone file of plain PyTorch", as_python, load=load))

@@ -1,0 +1,288 @@
+"""The function of a library's network against that of ours: what its layers are called with, and its logits.
+
+`traced` runs a network on one image on PyTorch's meta device: what it costs, and the arguments of every call that computes
+something (eps, slopes, padding, ...). `unequal_logits` runs both networks with the same random weights. The calls show what
+no logits show (dropout, momentum); the logits show in which order the calls are made.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils.flop_counter import FlopCounterMode
+
+from nas.networks.architecture import Architecture
+from nas.networks.blocks.modules import Dropped
+from nas.networks.blocks.primitives import NORM_MOMENTUM
+from nas.networks.cost import Cost
+from nas.errors import UsageError
+from nas.networks.build import build
+from nas.networks.weights import Weights, fit
+
+MAX_PARAMS = 512 << 20  # that are filled to be run: 2 GiB
+TOLERANCE = 1e-4  # of logits, in units of the greatest: single precision, whatever the processor
+SHARE = 0.01  # and of what the images make of the logits
+STEPS = 32  # the strides of a network together; sizes that leave the same rest have the same borders
+SMALLEST, ODD = 64, 75  # pixels
+
+# Arguments of the calls that compute with options, in order, and those options with their defaults.
+ARGUMENTS = {
+    "conv2d": "input weight bias stride padding dilation groups",
+    "batch_norm": "input running_mean running_var weight bias training momentum eps",
+    "layer_norm": "input normalized_shape weight bias eps",
+    "max_pool2d": "input kernel_size stride padding dilation ceil_mode return_indices",
+    "avg_pool2d": "input kernel_size stride padding ceil_mode count_include_pad divisor_override",
+    "adaptive_avg_pool2d": "input output_size",
+    "leaky_relu": "input negative_slope inplace",
+    "elu": "input alpha inplace",
+    "gelu": "input approximate",
+    "pad": "input pad mode value",
+    "dropout": "input p training inplace",
+    "mean": "input dim keepdim",
+}
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "conv2d": {"stride": 1, "padding": 0, "dilation": 1},
+    "batch_norm": {"eps": 1e-5},
+    "layer_norm": {"eps": 1e-5},
+    "max_pool2d": {"kernel_size": None, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False},
+    "avg_pool2d": {
+        "kernel_size": None,
+        "stride": None,
+        "padding": 0,
+        "ceil_mode": False,
+        "count_include_pad": True,
+        "divisor_override": None,
+    },
+    "adaptive_avg_pool2d": {"output_size": None},
+    "leaky_relu": {"negative_slope": 0.01},
+    "elu": {"alpha": 1.0},
+    "gelu": {"approximate": "none"},
+    "pad": {"pad": None, "mode": "constant", "value": None},
+}
+DROPPING = ("Dropped", "StochasticDepth", "DropPath")  # classes of stochastic depth, whose rate is one of
+RATES = ("rate", "p", "drop_prob")
+SAME = {"add_": "add", "iadd": "add", "mul_": "mul", "relu_": "relu", "sigmoid_": "sigmoid"}
+# Calls that move numbers and compute none, or are counted by what they lead to.
+STILL = {
+    *("__get__", "_assert", "dim", "size", "empty", "flatten", "view", "reshape", "permute", "transpose", "contiguous"),
+    *("split", "chunk", "cat", "expand", "squeeze", "unsqueeze", "to", "type", "float", "matmul", "bmm"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What one image meets. calls: function and options -> how often. Of training alone: dropout, momenta, and `drops`,
+    the rates of stochastic depth in the order of the blocks that have it."""
+
+    cost: Cost
+    calls: Mapping[tuple[str, str], int]
+    dropout: tuple[float, ...]
+    momenta: frozenset[float]
+    drops: tuple[float, ...]
+
+    @property
+    def norm_eps(self) -> frozenset[float]:
+        """What the batch norms add to the variance."""
+        return frozenset(float(said.removeprefix("eps ")) for name, said in self.calls if name == "batch_norm")
+
+
+class _Calls(TorchFunctionMode):
+    """Counts the calls, their options, and the elements in the outputs of convolutions and linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.activations = 0
+        self.calls: Counter[tuple[str, str]] = Counter()
+        self.dropout: list[float] = []
+        self.momenta: set[float] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        name = (resolve_name(func) or getattr(func, "__name__", "")).rpartition(".")[2]
+        name = SAME.get(name, name)
+        if name in ("conv2d", "linear"):
+            self.activations += result.numel()
+        given = {**dict(zip(ARGUMENTS.get(name, "").split(), args, strict=False)), **kwargs}
+        if name == "dropout":
+            if (p := float(given.get("p", 0.5))) > 0:
+                self.dropout.append(p)
+        elif name not in STILL and not (name == "pad" and not any(given["pad"])):
+            if name == "batch_norm":
+                self.momenta.add(float(given.get("momentum", 0.1)))
+            self.calls[_said(name, given)] += 1
+        return result
+
+
+def _said(name: str, given: Mapping[str, Any]) -> tuple[str, str]:
+    """A call's name and its options, in words; one name for what is the same."""
+    options = {key: given.get(key, default) for key, default in OPTIONS.get(name, {}).items()}
+    if name == "adaptive_avg_pool2d" and set(_pair(options["output_size"])) == {1}:
+        return "mean", "of the image"
+    if name == "mean" and [axis % given["input"].ndim for axis in _pair(given.get("dim"))] == [2, 3]:
+        return "mean", "of the image"
+    if name == "linear":
+        return "conv2d", "kernel 1x1, stride 1x1, padding 0x0, dilation 1x1"  # the same on each pixel
+    if name == "conv2d":
+        options = {"kernel": tuple(given["weight"].shape[2:]), **options}
+    if name == "avg_pool2d" and set(_pair(options["padding"])) == {0}:
+        del options["count_include_pad"]  # there is nothing to count
+    return name, ", ".join(f"{key} {_shown(value)}" for key, value in options.items() if value is not None)
+
+
+def _pair(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+
+
+def _shown(value: Any) -> str:
+    """An option in words; the sides of a window are two, also where one number stands for both."""
+    sides = isinstance(value, (int, tuple, list)) and not isinstance(value, bool)
+    return "x".join(map(str, _pair(value))) if sides else str(value)
+
+
+def traced(network: nn.Module, resolution: int, channels: int = 3) -> Traced:
+    """What a network in evaluation does with one image, best on the meta device. UsageError if it takes none of this size."""
+    device = next(network.parameters()).device
+    drops: list[float] = []
+
+    def dropping(module: Any, *_: object) -> None:
+        drops.append(next(float(getattr(module, key)) for key in RATES if hasattr(module, key)))
+
+    hooks = [part.register_forward_hook(dropping) for part in network.modules() if type(part).__name__ in DROPPING]
+    calls = _Calls()
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), calls:
+            network.eval()(torch.empty(1, channels, resolution, resolution, device=device))
+    except RuntimeError as error:
+        raise UsageError(f"it takes no images of {resolution} pixels ({str(error).splitlines()[0]:.200})") from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    params = sum(parameter.numel() for parameter in network.parameters())
+    cost = Cost(params, counter.get_total_flops() // 2, calls.activations)
+    return Traced(cost, calls.calls, tuple(calls.dropout), frozenset(calls.momenta), tuple(drops))
+
+
+def unequal_calls(architecture: Architecture, theirs: Traced) -> list[str]:
+    """What the layers of our network are called with that those of `theirs` are not, and the other way; empty if nothing."""
+    with torch.device("meta"):
+        ours = traced(build(architecture), architecture.resolution, architecture.channels)
+    names = sorted({name for name, _ in ours.calls.keys() ^ theirs.calls.keys()})
+    names += sorted({name for name, _ in ours.calls if name not in names})
+    faults = []
+    for name in names:
+        here, there = ({said: n for (key, said), n in one.calls.items() if key == name} for one in (ours, theirs))
+        if here != there:
+            faults.append(f"{name} of {_listed(there, here)}, where ours would be of {_listed(here, there)}")
+    if sorted(ours.dropout) != sorted(theirs.dropout):
+        faults.append(f"dropout of {list(theirs.dropout)}, where ours would be of {list(ours.dropout)}")
+    if not near(ours.drops, theirs.drops, architecture):
+        faults.append(f"stochastic depth of {list(theirs.drops)}, where ours would be of {list(ours.drops)}")
+    return faults
+
+
+def _listed(one: Mapping[str, int], other: Mapping[str, int]) -> str:
+    """What `one` has oftener than the other, with how often."""
+    return "; ".join(f"{said or 'this kind'} ({n})" for said, n in one.items() if n > other.get(said, 0)) or "none"
+
+
+def near(ours: Sequence[float], theirs: Sequence[float], architecture: Architecture) -> bool:
+    """Whether rates of stochastic depth are equal but for where a line over the blocks starts: at most a block's step apart."""
+    if not any(ours) or not any(theirs):
+        return any(ours) == any(theirs)
+    last = max(float(stage.merge.to_dict().get("drop", 0.0)) for stage in architecture.stages)
+    step = last / sum(stage.depth for stage in architecture.stages) + 1e-9
+    pairs = zip(ours, _aligned(theirs, len(ours)), strict=False)
+    return len(theirs) <= len(ours) and all(abs(a - b) <= step for a, b in pairs)
+
+
+def _aligned(rates: Sequence[float], blocks: int) -> tuple[float, ...]:
+    """One rate a block; those without one are the first, where timm's line starts at 0."""
+    return (0.0,) * (blocks - len(rates)) + tuple(rates)
+
+
+def drops_of(architecture: Architecture) -> tuple[float, ...]:
+    """Rates of stochastic depth by block, of those that have it."""
+    with torch.device("meta"):
+        network = build(architecture)
+    return tuple(module.rate for module in network.modules() if isinstance(module, Dropped))
+
+
+def remarks(architecture: Architecture, theirs: Traced) -> tuple[str, ...]:
+    """What of training is not the library's, in words: what no config of ours can say."""
+    found = []
+    if others := sorted(theirs.momenta - {NORM_MOMENTUM}):
+        found.append(
+            f"its batch norms have a momentum of {', '.join(f'{m:.4g}' for m in others)}; in nas it is {NORM_MOMENTUM}"
+        )
+    ours = drops_of(architecture)
+    drops = _aligned(theirs.drops, len(ours))
+    if any(abs(a - b) > 1e-9 for a, b in zip(ours, drops, strict=False)):
+        ends = [f"from {min(rates):.4g} to {max(rates):.4g}" for rates in (drops, ours)]
+        found.append(f"its stochastic depth goes {ends[0]}; in nas it goes {ends[1]}")
+    return tuple(found)
+
+
+def unequal_logits(architecture: Architecture, network: nn.Module) -> list[str]:
+    """Where our logits are not the network's, both with the same random weights, at two sizes; empty if nowhere.
+
+    The network stays as it is, without weights. One size has the borders of the architecture's resolution; the other is odd,
+    but for networks of patches, which cut off there what ours fill up.
+    """
+    source = copy.deepcopy(network).to_empty(device="cpu")
+    source.requires_grad_(False)
+    _fill(source)
+    with torch.device("meta"):
+        ours = build(architecture)
+    try:
+        state = fit(Weights(architecture.name, source.state_dict(), ""), architecture).state
+    except UsageError as error:
+        return [str(error)]
+    ours.load_state_dict(state, assign=True)
+    rest = architecture.resolution % STEPS
+    sizes = (SMALLEST + rest, 3 * STEPS + rest if architecture.stem.kind == "patch" else ODD)
+    faults = []
+    for size in sizes:
+        images = torch.randn(2, architecture.channels, size, size, generator=torch.Generator().manual_seed(size))
+        images += 2 * torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1)  # far from each other
+        with torch.inference_mode():
+            expected, got = source.eval()(images), ours.eval()(images)
+        greatest, apart = expected.abs().max(), (got - expected).abs().max()
+        of_images = (expected - expected.mean(0)).abs().max()
+        if not apart <= min(TOLERANCE * greatest, SHARE * of_images):
+            faults.append(
+                f"other logits with the same weights: at {size} pixels {float(apart / greatest):.1e} of the greatest apart"
+            )
+    return faults
+
+
+def _fill(network: nn.Module) -> None:
+    """Random weights and statistics in place, none at a neutral start: each must stand in its place."""
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        norm = hasattr(module, "running_var") or isinstance(module, nn.LayerNorm)
+        own = itertools.chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
+        for name, tensor in own:
+            shape = getattr(module, "weight_shape", tensor.shape)  # timm's CondConv2d lays its experts flat
+            if not tensor.is_floating_point():
+                tensor.zero_()
+            elif norm and name in ("weight", "running_var"):
+                tensor.uniform_(0.5, 1.5, generator=generator)
+            elif (
+                tensor.ndim >= 2 and name == "weight"
+            ):  # by fan-in, so that depthwise convolutions pass the signal on too
+                bound = (6 / math.prod(shape[1:])) ** 0.5
+                tensor.uniform_(-bound, bound, generator=generator)
+            elif name in ("bias", "running_mean"):
+                tensor.uniform_(-0.2, 0.2, generator=generator)
+            else:  # a scale of a branch
+                tensor.uniform_(0.2, 0.6, generator=generator)

@@ -1,0 +1,270 @@
+"""What every part of a network is: a frozen set of options that states its layers, and so its cost and its module.
+
+A part is data. It costs no import of torch to hold one, to check it or to count it: torch is imported when a module is
+made. A part either lists its `layers`, from which cost and module both follow, or states `cost` and `module` itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
+
+from nas.utils import limits
+from nas.networks.blocks.primitives import ACTIVATIONS, NormAct, SqueezeExcitation, squeezed
+from nas.networks.cost import Cost, Shape
+from nas.errors import UsageError
+from nas.spaces.knobs import Value
+from nas.utils.registry import Registry, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Layer(Protocol):
+    """One primitive: `cost` of applying it to a shape with the shape that comes out, and the `module` that does so."""
+
+    def cost(self, shape: Shape) -> tuple[Cost, Shape]: ...
+
+    def module(self, width_in: int) -> nn.Module: ...
+
+    def width(self, width_in: int) -> int: ...
+
+
+def cost_of_layers(layers: Sequence[Layer], shape: Shape) -> tuple[Cost, Shape]:
+    """Sum of the layers' costs, each applied to what the one before gives."""
+    params = macs = activations = 0  # summed as integers, since this is most of what an exact cost takes
+    for layer in layers:
+        cost, shape = layer.cost(shape)
+        params, macs, activations = params + cost.params, macs + cost.macs, activations + cost.activations
+    return Cost(params, macs, activations), shape
+
+
+def module_of_layers(layers: Sequence[Layer], width_in: int) -> nn.Module:
+    """The layers one after another; an identity if there are none."""
+    from torch import nn
+
+    modules = []
+    for layer in layers:
+        modules.append(layer.module(width_in))
+        width_in = layer.width(width_in)
+    if not modules:
+        return nn.Identity()
+    return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
+
+
+def option(
+    default: Value,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    among: tuple[Value, ...] = (),
+) -> Any:
+    """A field of a part: its default, from where to where it goes (ends included), or the values that it may have."""
+    metadata = {"minimum": minimum, "maximum": maximum, "among": among}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Part(ABC):
+    """Base of branches, shortcuts, merges, stems and heads: typed options that say themselves as a flat mapping."""
+
+    kind: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for field in _fields(type(self)):
+            self._check(field, getattr(self, field.name))
+
+    def _check(self, field: dataclasses.Field[Any], value: object) -> None:
+        place = f"{self.kind}: {field.name}"
+        among, minimum, maximum = (field.metadata[key] for key in ("among", "minimum", "maximum"))
+        if isinstance(field.default, int):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise UsageError(f"{place} must be a whole number, not {value!r}")
+            maximum = MAX_OPTION if maximum is None else maximum
+        elif isinstance(field.default, float):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < math.inf:
+                raise UsageError(f"{place} must be a finite number, not {value!r}")
+            if minimum is None and abs(value) > MAX_OPTION:
+                raise UsageError(f"{place} must be from {-MAX_OPTION:,} to {MAX_OPTION:,}, not {value!r:.80}")
+        if among:
+            if value not in among:
+                raise UsageError(f"{place} must be one of {', '.join(map(str, among))}, not {value!r}")
+        elif minimum is not None and not minimum <= value <= maximum:
+            raise UsageError(f"{place} must be from {minimum} to {maximum:,}, not {value!r:.80}")
+        if isinstance(field.default, float) and (isinstance(value, int) or value == 0):
+            # 1 and 1.0, 0.0 and -0.0 are one value each, with one digest.
+            object.__setattr__(self, field.name, float(value) + 0.0)
+
+    @classmethod
+    def options(cls) -> tuple[str, ...]:
+        """Names of the options of this kind."""
+        return tuple(field.name for field in _fields(cls))
+
+    def to_dict(self) -> dict[str, Value]:
+        """`{"kind": ..., option: value, ...}`, every option said."""
+        return {"kind": self.kind, **{name: getattr(self, name) for name in self.options()}}
+
+    def said(self) -> dict[str, Value]:
+        """`to_dict` without the options that are at their defaults."""
+        defaults = {field.name: field.default for field in _fields(type(self))}
+        return {name: value for name, value in self.to_dict().items() if name == "kind" or value != defaults[name]}
+
+    @classmethod
+    def make(cls, options: Mapping[str, object]) -> Self:
+        """This part with these options; UsageError for one that it does not have."""
+        for name in options:
+            if name not in cls.options():
+                known = ", ".join(cls.options()) or "none"
+                raise UsageError(
+                    f"{cls.kind} has no option {name!r}{did_you_mean(name, list(cls.options()))}; it has: {known}"
+                )
+        return cls(**options)
+
+
+def _fields(kind: type[Part]) -> tuple[dataclasses.Field[Any], ...]:
+    return _listed(cast(Hashable, kind))  # a class is, whether or not its instances are
+
+
+@cache  # an entry a kind; the library makes the tuple anew each time
+def _listed(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(kind)
+
+
+MAX_OPTION = limits.WIDTH  # no real width or count comes near; a hostile file must not ask for a petabyte
+
+
+class Branch(Part):
+    """H(x): what a block computes beside its shortcut."""
+
+    __slots__ = ()
+    enters_reshaped: ClassVar[bool] = False  # whether the entry already has the block's width and stride (ConvNeXt)
+
+    @property
+    def raw(self) -> bool:
+        """Whether the branch reads and leaves a trunk without norm and activation, and so brings its own."""
+        return False
+
+    @property
+    def activation(self) -> str:
+        """The activation behind the merge; '' for none."""
+        return ""
+
+    def entry(self, width_in: int, width_out: int, stride: int) -> tuple[Layer, ...]:
+        """Layers that stand before the branch and, where the block changes the shape, before the shortcut too."""
+        return ()
+
+    @abstractmethod
+    def layers(self, width_in: int, width_out: int, stride: int) -> tuple[Layer, ...]:
+        """The branch's layers, from the block's input of `width_in` channels to `width_out` channels at this stride."""
+
+    def canonical(self, stride: int) -> Branch:
+        """The one of all options that build the same branch at this stride."""
+        return self
+
+    def scaled(self, scale: Callable[[int], int]) -> Branch:
+        """The branch of a network whose widths w become scale(w): inner widths that options state in channels follow."""
+        return self
+
+    def cost(self, shape: Shape, width_out: int, stride: int) -> tuple[Cost, Shape]:
+        return cost_of_layers(self.layers(shape.channels, width_out, stride), shape)
+
+    def module(self, width_in: int, width_out: int, stride: int) -> nn.Module:
+        return module_of_layers(self.layers(width_in, width_out, stride), width_in)
+
+
+@dataclass(frozen=True, slots=True)
+class Convolutional(Branch):
+    """Base of the branches of a classic residual net: an activation behind the sum, and squeeze-excitation if asked.
+
+    se_ratio: squeeze-excitation at the branch's end with se_ratio x width channels in between (0: none; SENet: 1/16).
+    """
+
+    _: KW_ONLY  # so that a branch's own options stand first
+    act: str = option("relu", among=ACTIVATIONS)
+    se_ratio: float = option(0.0, minimum=0, maximum=1)
+
+    @property
+    def activation(self) -> str:
+        return "" if self.raw else self.act
+
+    def entry(self, width_in: int, width_out: int, stride: int) -> tuple[Layer, ...]:
+        return (NormAct(self.act),) if self.raw else ()
+
+    def excitation(self, width: int) -> tuple[Layer, ...]:
+        """The squeeze-excitation on `width` channels; nothing if there is none."""
+        return (SqueezeExcitation(squeezed(width, self.se_ratio), self.act),) if self.se_ratio else ()
+
+
+class Shortcut(Part):
+    """The path around a branch. `norm` is False beside branches of a raw trunk, whose projections carry no norm."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def layers(self, width_in: int, width_out: int, stride: int, norm: bool) -> tuple[Layer, ...] | None:
+        """The path's layers: () is the identity, None that there is no path between these shapes."""
+
+    def canonical(self, width_in: int, width_out: int, stride: int) -> Shortcut:
+        """The one of all kinds that build the same path between these shapes."""
+        return self
+
+
+class Merge(Part):
+    """How r, shortcut(r) and branch(a) become the block's output; r is what the shortcut reads."""
+
+    __slots__ = ()
+    uses_shortcut: ClassVar[bool] = True
+
+    def cost(self, shape: Shape, width_out: int, stride: int) -> Cost:
+        """Cost beyond the branch's and the shortcut's, with r of `shape`."""
+        return Cost()
+
+    @abstractmethod
+    def module(self, width_in: int, width_out: int, stride: int) -> nn.Module | None:
+        """A module called as `merge(r, shortcut(r), branch(a))`; None if the block's output is the branch's alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stem(Part):
+    """From the image to the first stage, with `width` output channels."""
+
+    width: int = option(64, minimum=1)
+
+    @abstractmethod
+    def layers(self, raw: bool) -> tuple[Layer, ...]:
+        """`raw`: the first branch brings its own norm and activation."""
+
+    def canonical(self, raw: bool) -> Stem:
+        """The one of all options that build the same stem."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Head(Part):
+    """From the last stage to the logits of `classes` classes."""
+
+    classes: int = option(1000, minimum=1)
+
+    def scaled(self, scale: Callable[[int], int]) -> Head:
+        """The head of a network whose widths w become scale(w); classes stay."""
+        return self
+
+    @abstractmethod
+    def layers(self, width_in: int, raw: bool) -> tuple[Layer, ...]:
+        """`raw`: the trunk ends without norm and activation."""
+
+    def canonical(self, raw: bool) -> Head:
+        """The one of all options that build the same head."""
+        return self
+
+
+BRANCHES: Registry[type[Branch]] = Registry("block")
+SHORTCUTS: Registry[type[Shortcut]] = Registry("shortcut")
+MERGES: Registry[type[Merge]] = Registry("merge")
+STEMS: Registry[type[Stem]] = Registry("stem")
+HEADS: Registry[type[Head]] = Registry("head")

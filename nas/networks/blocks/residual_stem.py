@@ -1,0 +1,51 @@
+"""Once-for-all's stem for residual networks: ResNet-D's with a way around its middle convolution, which may be left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nas.networks.blocks._base import STEMS, Layer, Stem, option
+from nas.networks.blocks.primitives import ACTIVATIONS, Conv, MaxPool
+from nas.networks.cost import Cost, Shape
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """y = x + conv(x), the convolution with its norm and activation; shapes stay."""
+
+    conv: Conv
+
+    def width(self, width_in: int) -> int:
+        return width_in
+
+    def cost(self, shape: Shape) -> tuple[Cost, Shape]:
+        return self.conv.cost(shape)
+
+    def module(self, width_in: int) -> nn.Module:
+        from nas.networks.blocks.modules import Around as AroundModule
+
+        return AroundModule(self.conv.module(width_in))
+
+
+@STEMS.register("residual_deep")
+@dataclass(frozen=True, slots=True)
+class ResidualDeepStem(Stem):
+    """3x3 of stride 2 to `inner` channels, x + 3x3 of x, 3x3 to `width`, 3x3 maximum of stride 2; each 3x3 with BN and act.
+
+    "Once-for-All: Train One Network and Specialize it for Efficient Deployment", Cai et al., ICLR 2020, its ResNet-50.
+    middle: `residual`, or `none` where the second convolution is left out.
+    """
+
+    kind = "residual_deep"
+    width: int = option(64, minimum=1)
+    inner: int = option(32, minimum=1)
+    middle: str = option("residual", among=("residual", "none"))
+    act: str = option("relu", among=ACTIVATIONS)
+
+    def layers(self, raw: bool) -> tuple[Layer, ...]:
+        middle = (Around(Conv(self.inner, 3, act=self.act)),) if self.middle == "residual" else ()
+        return (Conv(self.inner, 3, 2, act=self.act), *middle, Conv(self.width, 3, act=self.act), MaxPool())

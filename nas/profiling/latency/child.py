@@ -1,0 +1,172 @@
+"""A process that does nothing but measure latencies: torch stays out of the driver, and its threads are what was asked for.
+
+`python -m nas.profiling.latency.child` reads lines of JSON and answers each with one; it ends with its standard input, and so with the
+process that asked. It has a session of its own, so that a terminal's Ctrl-C goes to the driver alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from nas.networks.architecture import Architecture
+from nas.errors import NasError, UsageError, reason_of
+from nas.utils.extensions import take
+from nas.profiling.latency._base import Conditions, Latency
+
+PATIENCE = 900.0  # seconds until a process that says nothing is given up
+GROUP = 12  # parts that are timed side by side
+PART_SECONDS = 0.04  # that each part is timed for
+NETWORK_SECONDS = 0.25
+
+
+class Child:
+    """The process, started when it is first asked. A context manager."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        self.conditions = conditions
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def device(self) -> tuple[str, str]:
+        """Product name of the device, and the version of torch."""
+        answer = self._ask({"what": "device"})
+        return answer["device"], answer["torch"]
+
+    def networks(
+        self, architectures: Sequence[Architecture], reference: Architecture, quiet_ms: float | None = None
+    ) -> list[Latency]:
+        """Their latencies, beside those of the reference; relative to it where its time on the quiet machine is given."""
+        answer = self._ask({"what": "networks", **_said(architectures, reference, quiet_ms)})
+        return [Latency.from_dict(each) for each in answer["latencies"]]
+
+    def parts(
+        self, architectures: Sequence[Architecture], names: Sequence[str], reference: Architecture, quiet_ms: float
+    ) -> dict[str, Latency]:
+        """Latencies of those parts of these networks that have these names (`nas.profiling.latency.parts`), by name."""
+        said = {"what": "parts", "names": list(names), **_said(architectures, reference, quiet_ms)}
+        return {name: Latency.from_dict(each) for name, each in self._ask(said)["parts"].items()}
+
+    def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """NasError if it ended or hangs, UsageError for what it can't measure as asked."""
+        process = self._process = self._process or self._started()
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(question) + "\n")
+            process.stdin.flush()
+            ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
+            answer: dict[str, Any] = json.loads(process.stdout.readline() if ready else "")
+        except (OSError, ValueError):
+            self.close()
+            raise NasError("the process that measures latencies ended or hangs") from None
+        if "error" in answer:
+            raise (UsageError if answer["usage"] else NasError)(answer["error"])
+        return answer
+
+    def _started(self) -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        if self.conditions.threads is not None:
+            environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(self.conditions.threads)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nas.profiling.latency.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        c = self.conditions
+        process.stdin.write(json.dumps({"device": c.device, "batch": c.batch, "threads": c.threads}) + "\n")
+        return process
+
+
+def _said(architectures: Sequence[Architecture], reference: Architecture, quiet_ms: float | None) -> dict[str, object]:
+    return {
+        "architectures": [own.to_dict() for own in architectures],
+        "reference": reference.to_dict(),
+        "quiet_ms": quiet_ms,
+    }
+
+
+def serve(questions: TextIO, answers: TextIO) -> None:
+    """What the process does: the conditions first, then an answer to each question."""
+    conditions = Conditions(**json.loads(questions.readline()))
+    for line in questions:
+        try:
+            answer = _answer(json.loads(line), conditions)
+        except Exception as error:
+            answer = {"error": reason_of(error, 400), "usage": isinstance(error, UsageError)}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _answer(question: Mapping[str, Any], conditions: Conditions) -> dict[str, Any]:
+    import torch
+
+    from nas.profiling.latency.timing import measured, prepared, product_name
+
+    if question["what"] == "device":
+        with prepared(conditions) as (device, _):
+            return {"device": product_name(device), "torch": torch.__version__}
+    take()
+    networks = [Architecture.from_dict(own) for own in question["architectures"]]
+    reference, quiet_ms = Architecture.from_dict(question["reference"]), question["quiet_ms"]
+    if question["what"] == "networks":
+        options: dict[str, Any] = {
+            "seconds": NETWORK_SECONDS,
+            "quiet_ms": quiet_ms,
+            "energy": conditions.device != "cpu",
+        }
+        found = measured(networks, conditions, None, reference, **options)
+        return {"latencies": [own.to_dict() for own in found]}
+    return {"parts": _parts(networks, question["names"], conditions, reference, quiet_ms)}
+
+
+def _parts(
+    networks: Sequence[Architecture],
+    names: Sequence[str],
+    conditions: Conditions,
+    reference: Architecture,
+    quiet_ms: float,
+) -> dict[str, Any]:
+    from nas.profiling.latency.parts import modules_of
+    from nas.profiling.latency.timing import beside, forward, prepared
+
+    wanted = set(names)
+    made = {
+        part.name: (make, shape) for own in networks for part, make, shape in modules_of(own) if part.name in wanted
+    }
+    found: dict[str, Any] = {}
+    with prepared(conditions) as (device, timer):
+        for first in range(0, len(made), GROUP):
+            group = list(made.items())[first : first + GROUP]
+            calls = [forward(make(), shape, conditions.batch, device) for _, (make, shape) in group]
+            sides = [shape.height for _, (_, shape) in group]
+            options: dict[str, Any] = {"seconds": PART_SECONDS, "warm_seconds": PART_SECONDS / 4, "quiet_ms": quiet_ms}
+            timed = beside(reference, calls, sides, conditions, device, timer, **options)
+            found |= {name: own.to_dict() for (name, _), own in zip(group, timed, strict=True)}
+    return found
+
+
+if __name__ == "__main__":
+    serve(sys.stdin, sys.stdout)

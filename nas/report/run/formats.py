@@ -1,0 +1,211 @@
+"""A run in other formats than the page: images of its figures, CSV, JSON and Markdown, for papers, scripts and messages."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from nas.errors import NasError, UsageError, reason_of
+from nas.utils.files import write_text, write_with
+from nas.runs.records import LATENCY
+from nas.utils.registry import did_you_mean
+from nas.report.run import summary as answer, confirmed_section as confirmed
+from nas.report import figures
+from nas.report.html import theme
+from nas.report.run.tables import front_csv, front_data, front_rows, mean_cell, trial_rows, trials_csv
+from nas.utils.text import format_count, format_percent, format_price, format_setting
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from nas.runs.run import Run
+
+FORMATS = ("html", "png", "svg", "csv", "json", "md")
+IMAGES = ("png", "svg")
+FOLDER = "report"  # in the run's folder: formats that are several files
+WIDTH, HEIGHT, SCALE = 900, 560, 2  # pixels of an image; a PNG has SCALE times as many
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]|#"})
+
+
+def write_as(run: Run, kind: str, out: Path | None = None, figure: str | None = None) -> list[Path]:
+    """Write a run as `kind`, one of `FORMATS` but html; the files.
+
+    json, md and a single figure are one file, `out` (default: RUN/report.json, RUN/report/FIGURE.png); csv is front.csv and
+    trials.csv, png and svg a file for each figure, in the folder `out` (default: RUN/report). UsageError for an unknown figure or
+    where what draws images is missing, NasError if a file can't be written.
+    """
+    if figure is not None and kind not in IMAGES:
+        raise UsageError(f"--figure {figure}: goes with --format png or svg")
+    if kind in IMAGES:
+        return _images(run, kind, out, figure)
+    if kind == "csv":
+        return _written(
+            run.path / FOLDER if out is None else out, {"front.csv": front_csv(run), "trials.csv": trials_csv(run)}
+        )
+    path = run.path / f"report.{kind}" if out is None else out
+    write_text(path, as_json(run) if kind == "json" else as_markdown(run))
+    return [path]
+
+
+def _written(folder: Path, texts: dict[str, str]) -> list[Path]:
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def as_json(run: Run) -> str:
+    """All that `nas front --json` says, every trial with its learning curve, and the whole of run.yaml."""
+    data = {**front_data(run), "all_trials": trial_rows(run), "config": dict(run.config)}
+    return json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n"
+
+
+# -- Markdown ----------------------------------------------------------------------------------------------------------
+
+
+def as_markdown(run: Run) -> str:
+    """The answer, the front, the baselines, what the statistics carry, all trials, and how to repeat it."""
+    rows, trials = front_rows(run), trial_rows(run)
+    timed = any("latency_ms" in row for row in trials)
+    knee = next((row["rank"] for row in rows if row["knee"]), None)
+    parts = [f"# {_md(run.config['name'])}", _md(answer.searched(run)), _md(answer.progress(run))]
+    parts += [_md(text) for text in answer.comparisons(run)]
+    if rows:
+        again = any(row["accuracy_seeds"] for row in rows)
+        measured = ("In the search, %", "Mean ± s.e. (seeds), %") if again else ("Accuracy, %",)
+        head = (
+            "#",
+            "Trial",
+            *measured,
+            "Parameters",
+            "MACs",
+            "Activations",
+            *(["Latency"] if timed else []),
+            "Network",
+            "",
+        )
+        body = [
+            (
+                str(row["rank"]),
+                row["label"] or str(row["trial"]),
+                format_percent(row["accuracy"]),
+                *([mean_cell(row)] if again else []),
+                *(format_count(row[name]) for name in ("params", "macs", "activations")),
+                *([_timed(row)] if timed else []),
+                row["description"],
+                "knee" if row["rank"] == knee else "",
+            )
+            for row in rows
+        ]
+        parts += ["## The front", _table(head, body)]
+        parts += [_md(sentence) for sentence in confirmed.sentences(run)] if again else []
+    parts += [_md(answer.caveat(run))]
+    if trials:
+        columns = (
+            "Trial",
+            "State",
+            "Accuracy, %",
+            "Parameters",
+            "MACs",
+            *(["Latency"] if timed else []),
+            "Epochs",
+            "Network",
+        )
+        lines = [
+            (
+                row["label"] or str(row["trial"]),
+                row["state"],
+                "–" if row["accuracy"] is None else format_percent(row["accuracy"]),
+                format_count(row["params"]),
+                format_count(row["macs"]),
+                *([_timed(row)] if timed else []),
+                str(row["epochs"]),
+                row["description"],
+            )
+            for row in trials
+        ]
+        parts += ["## All trials", _table(columns, lines)]
+    config = run.config
+    facts = {
+        "command": config["command"] or "(called from Python)",
+        "data": f"{config['dataset']['name']}, fingerprint {config['dataset']['fingerprint']}",
+        "seed": config["seed"],
+        "sampler": config["sampler"],
+        "device, precision": f"{config['device']}, {config['precision']}",
+        "recipe": ", ".join(f"{key} {format_setting(value)}" for key, value in config["recipe"].items()),
+        "versions": ", ".join(f"{key} {value}" for key, value in config["versions"].items()),
+        "begun": config["created"],
+    }
+    parts += ["## How to repeat it", _table(("What", "Value"), [(key, str(value)) for key, value in facts.items()])]
+    return "\n\n".join(parts).encode("utf-8", "replace").decode() + "\n"
+
+
+def _timed(row: Mapping[str, Any]) -> str:
+    """A row's latency, which trials that were never run have none of."""
+    return format_price(LATENCY, row.get("latency_ms") or math.nan)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([_md(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _md(text: object) -> str:
+    """Text that stays text in Markdown, and one line."""
+    return escape(" ".join(str(text).split()), quote=False).translate(_MARKDOWN)
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+def _images(run: Run, kind: str, out: Path | None, figure: str | None) -> list[Path]:
+    names = list(figures.FIGURES)
+    if figure is not None:
+        name = figure.replace("_", "-")
+        if name not in names:
+            raise UsageError(f"--figure {figure}: unknown{did_you_mean(name, names)}; known: {', '.join(names)}")
+        path = run.path / FOLDER / f"{name}.{kind}" if out is None else out
+        return draw({path: figures.FIGURES[name](run)}, kind)
+    folder = run.path / FOLDER if out is None else out
+    return draw({folder / f"{name}.{kind}": make(run) for name, make in figures.FIGURES.items()}, kind)
+
+
+def draw(wanted: dict[Path, go.Figure], kind: str) -> list[Path]:
+    """Figures as images, all by one browser. UsageError if Kaleido or a browser is missing."""
+    try:
+        import kaleido  # noqa: F401 - plotly imports it by itself, and says what is missing less clearly
+    except ImportError:
+        raise UsageError(
+            f"--format {kind}: needs the package kaleido, and Chrome or Chromium; install it by pip install 'nas[images]'"
+        ) from None
+    import plotly.io
+
+    drawn = []
+    for figure in wanted.values():
+        figure.update_layout(width=WIDTH, height=figure.layout.height or HEIGHT, font={"family": theme.FONT})
+        figure.update_layout(margin={"l": 16, "r": 24, "t": 40, "b": 16})
+        drawn.append(figure)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{number}.{kind}" for number in range(len(drawn))]
+        try:
+            heights = [int(figure.layout.height) for figure in drawn]  # by default all would be 700 x 500
+            scale = SCALE if kind == "png" else 1
+            plotly.io.write_images(drawn, files, format=kind, scale=scale, width=WIDTH, height=heights)
+        except Exception as error:
+            if "chrome" in f"{type(error).__name__} {error}".lower() and "not" in str(error).lower():
+                raise UsageError(
+                    f"--format {kind}: no Chrome or Chromium was found; install one, or name it in BROWSER_PATH"
+                ) from error
+            raise NasError(f"--format {kind}: the browser drew no image: {reason_of(error)}") from error
+        for path, file in zip(wanted, files, strict=True):
+            write_with(path, partial(_copy, file))
+    return list(wanted)
+
+
+def _copy(source: Path, target: BinaryIO) -> None:
+    target.write(source.read_bytes())

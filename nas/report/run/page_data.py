@@ -1,0 +1,164 @@
+"""What the page's scripts work on: a run as compact JSON, columns instead of records, each text and network said once.
+
+About 0.5 kB a trial. Accuracies and costs are exact, so that what the page computes agrees with `nas front`; learning
+curves are rounded to a hundredth of a point and thinned to `POINTS` epochs.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nas.networks.build import costs_by_piece
+from nas.runs.records import LATENCY
+from nas.report.run import summary as answer
+from nas.report.html import theme
+from nas.report.run.summary import COUNTS, NOUNS
+from nas.report.figures.gradients import flow_of
+from nas.utils.text import describe, describe_stages, shown
+
+if TYPE_CHECKING:
+    from nas.runs.records import Trial
+    from nas.runs.run import Run
+
+POINTS = 60  # epochs of a learning curve
+EXECUTED = "executed"  # the mean MACs that dynamic networks have executed
+
+
+class Table:
+    """Values of a kind, each kept once and known by its place."""
+
+    def __init__(self) -> None:
+        self.places: dict[Any, int] = {}
+
+    def place(self, key: Any) -> int:
+        return self.places.setdefault(key, len(self.places))
+
+
+def compact(run: Run) -> str:
+    """The JSON. Trials are in the order of the run; `front` and `knee` are places in it."""
+    states, reasons = Table(), Table()
+    nets: dict[str, Trial] = {}
+    for trial in run.trials:
+        nets.setdefault(trial.digest, trial)
+    place_of_net = {digest: place for place, digest in enumerate(nets)}
+    place_of = {trial.number: place for place, trial in enumerate(run.trials)}
+    knee = answer.knee(run)
+    costs = [*COUNTS, *timed(run), *([EXECUTED] if any(trial.executed for trial in run.trials) else [])]
+    data = {
+        "name": run.config["name"],
+        "path": shown(run.path),
+        "train": train_options(run),
+        "epochs": run.config["recipe"].get("epochs", 0),
+        "images": run.config["dataset"]["validation_images"] or 1,
+        "costs": costs,
+        "objectives": answer.costs(run),
+        "nouns": {name: NOUNS[name] for name in costs},
+        "front": [place_of[trial.number] for trial in run.front()],
+        "byMeans": run.by_means,
+        "repeats": {place: _repeats(trial) for place, trial in enumerate(run.trials) if trial.repeats},
+        "knee": None if knee is None else place_of[knee.number],
+        "template": theme.template().layout.to_plotly_json(),
+        "flows": flows(run, place_of),
+        "labels": {place: trial.label for place, trial in enumerate(run.trials) if trial.label},
+        "columns": {
+            "number": [trial.number for trial in run.trials],
+            "state": [states.place(trial.state) for trial in run.trials],
+            "reason": [reasons.place(trial.reason) for trial in run.trials],
+            "accuracy": [trial.accuracy for trial in run.trials],
+            **{cost: [_count(trial, cost) for trial in run.trials] for cost in costs},
+            "epochs": [len(trial.epochs) for trial in run.trials],
+            "seconds": [round(trial.seconds, 1) for trial in run.trials],
+            "net": [place_of_net[trial.digest] for trial in run.trials],
+            "curve": [_curve(trial) for trial in run.trials],
+        },
+        "states": list(states.places),
+        "reasons": [reason[:MAX_REASON] for reason in reasons.places],
+        "nets": [_net(trial) for trial in nets.values()],
+    }
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+
+
+MAX_FLOWS = 60  # trials whose gradient norms are on the page
+
+
+def flows(run: Run, place_of: Mapping[int, int]) -> dict[int, Any]:
+    """Of the front's trials and the baselines that recorded gradients: depths of the main path, and (epoch, norms) by moment.
+
+    Keys are places of trials; the norms are those of dL/dy. Epoch 0 is the first steps.
+    """
+    if not run.config.get("gradient_steps"):
+        return {}
+    found = {}
+    for trial in [*run.baselines(), *run.front()][:MAX_FLOWS]:
+        flow = flow_of(run, trial)
+        if flow is not None:
+            path = [k for k, layer in enumerate(flow.layers) if layer.on_path]
+            moments = [[moment.epoch, [moment.outputs[k] for k in path]] for moment in flow.moments]
+            found[place_of[trial.number]] = [[flow.layers[k].depth for k in path], moments]
+    return found
+
+
+MAX_REASON = 500  # characters of a failure's reason in the table; the section on failures has more
+
+
+def train_options(run: Run) -> str:
+    """What `nas train` must be told to train on the run's images."""
+    data = run.config["dataset"]
+    words = ["--dataset", shlex.quote(data["name"])]
+    if data.get("root"):
+        words += ["--data-root", shlex.quote(str(data["root"]))]
+    return " ".join(words)
+
+
+def timed(run: Run) -> list[str]:
+    """The name of measured latency, where the run has it."""
+    return [LATENCY] if any(trial.latency for trial in run.trials) else []
+
+
+def _repeats(trial: Trial) -> dict[str, Any]:
+    """What came of further seeds; no mean of fewer than two."""
+    found = trial.confirmed
+    told = {"mean": found.mean, "error": found.std_error} if found else {}
+    accuracies = [repeat.accuracy for repeat in trial.repeats if repeat.accuracy is not None]
+    return {**told, "accuracies": accuracies, "failed": len(trial.repeats) - len(accuracies)}
+
+
+def _count(trial: Trial, cost: str) -> float | None:
+    if cost == EXECUTED:
+        return round(trial.executed.macs) if trial.executed else trial.cost.macs
+    if cost == LATENCY and trial.latency is None:
+        return None
+    return trial.price(cost)
+
+
+def _curve(trial: Trial) -> list[list[float]]:
+    """(epoch, accuracy) pairs, the last among them."""
+    epochs = trial.epochs
+    step = max(1, -(-len(epochs) // POINTS))
+    kept: Sequence[Any] = epochs[(len(epochs) - 1) % step :: step] if epochs else ()
+    return [[epoch.number, round(epoch.accuracy, 4)] for epoch in kept]
+
+
+def _net(trial: Trial) -> dict[str, Any]:
+    """A network for its diagram: each piece's name, depth, width, side of its output in pixels, texts and costs."""
+    architecture = trial.architecture
+    costs = costs_by_piece(architecture)
+    stages = zip(architecture.stages, describe_stages(architecture), strict=True)
+    texts = [
+        (1, architecture.stem.width, f"{architecture.stem.kind} stem {architecture.stem.width}", ""),
+        *((stage.depth, stage.width, block, around) for stage, (block, around) in stages),
+        (1, architecture.stages[-1].width, f"{architecture.head.kind} head", ""),
+    ]
+    pieces = [
+        [depth, width, piece.output.height, block, around, piece.cost.params, piece.cost.macs, piece.cost.activations]
+        for (depth, width, block, around), piece in zip(texts, costs, strict=True)
+    ]
+    return {
+        "digest": trial.digest,
+        "about": describe(architecture),
+        "images": [architecture.resolution, architecture.channels, architecture.head.classes],
+        "pieces": pieces,
+    }

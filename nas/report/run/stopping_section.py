@@ -1,0 +1,166 @@
+"""The page's section on early stopping: what was stopped, why, what it saved, and whether the predictions came true."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from nas.runs.records import Trial
+from nas.report.html.markup import Html, table, tag
+from nas.stopping.policies import Decision, Policy
+from nas.utils.text import format_count, format_percent, format_seconds
+
+if TYPE_CHECKING:
+    from nas.runs.run import Run
+
+MOST = 200  # trials in the table of each: thousands of rows make the page slow to open
+EDGES = (0.05, 0.25, 0.5, 0.75)  # of the classes of predicted probability
+
+
+def stopping(run: Run, asked: bool = False) -> list[Html]:
+    """The section's content; none where nothing was stopped, unless it is asked for."""
+    stopped = [trial for trial in run.trials if trial.state == "stopped" and trial.epochs]
+    if not stopped and not asked:
+        return []
+    whole = int(run.config["recipe"]["epochs"])
+    parts = [tag("p", _policy(run)), tag("p", _saved(run, stopped, whole))]
+    if stopped:
+        parts += [_by_epoch(stopped, whole), _each(stopped, whole)]
+    parts.append(_calibration(run))
+    return parts
+
+
+def policy_of(run: Run) -> Policy:
+    return Policy.from_dict(run.config.get("stopping") or {})
+
+
+def seconds_saved(trial: Trial, epochs: int) -> float:
+    """What the epochs that were not trained would have taken, by the mean of those that were."""
+    return trial.seconds / len(trial.epochs) * (epochs - len(trial.epochs)) if trial.epochs else 0.0
+
+
+def _policy(run: Run) -> str:
+    own = policy_of(run)
+    if own.name == "none":
+        late = (
+            " Those that the end of the promised hours met were stopped behind an epoch."
+            if run.config.get("plan")
+            else ""
+        )
+        return f"Every trial was to be trained to its end (--stopping none).{late}"
+    if own.name == "pareto":
+        return (
+            "A trial was stopped where the probability that its final accuracy exceeds A(c), the best of any complete network that is"
+            f" as cheap in every cost, was predicted as {own.epsilon:g} or less, from the learning curves of this run;"
+            f" {own.share:.0%} of the trials always ran to their end, as did {own.quota} in each bin of a factor of 4 in a cost."
+        )
+    by = "accuracy" if own.name == "asha" else "non-dominated sorting of accuracy and costs"
+    return (
+        f"At each rung a trial went on if it was among the best 1/{own.eta:g} so far, by {by} (--stopping {own.name})."
+    )
+
+
+def _saved(run: Run, stopped: Sequence[Trial], whole: int) -> str:
+    if not stopped:
+        return "Nothing was stopped."
+    trained = [trial for trial in run.trials if trial.epochs]
+    epochs = sum(len(trial.epochs) for trial in trained)
+    saved = sum(whole - len(trial.epochs) for trial in stopped)
+    spent, spared = sum(trial.seconds for trial in trained), sum(seconds_saved(trial, whole) for trial in stopped)
+    return (
+        f"{len(stopped):,} of {len(trained):,} trials were stopped. That saved {saved:,} of {saved + epochs:,} epochs, and about"
+        f" {format_seconds(spared)} of {format_seconds(spared + spent)} on the workers, by the stopped trials' own seconds an epoch."
+        " A stopped trial has no accuracy, and is on no front."
+    )
+
+
+def _by_epoch(stopped: Sequence[Trial], whole: int) -> Html:
+    reached = sorted({len(trial.epochs) for trial in stopped})
+    rows = []
+    for epoch in reached:
+        own = [trial for trial in stopped if len(trial.epochs) == epoch]
+        seconds = sum(seconds_saved(trial, whole) for trial in own)
+        rows.append((str(epoch), f"{len(own):,}", f"{(whole - epoch) * len(own):,}", format_seconds(seconds)))
+    head = ("After epoch", "Trials", "Epochs saved", "Time saved")
+    return table(f"Stopped trials by the epoch, of {whole}, that they reached.", head, rows, numbers=(1, 2, 3))
+
+
+def _each(stopped: Sequence[Trial], whole: int) -> Html:
+    rows = []
+    shown = stopped if len(stopped) <= MOST else sorted(sorted(stopped, key=_closeness)[-MOST:], key=lambda t: t.number)
+    for trial in shown:
+        last = _last(trial)
+        rows.append(
+            (
+                str(trial.number),
+                str(len(trial.epochs)),
+                format_percent(trial.epochs[-1].accuracy),
+                _share(last.probability if last else None),
+                "–" if last is None or last.bar is None else format_percent(last.bar),
+                format_count(trial.cost.params),
+                format_count(trial.cost.macs),
+                str(whole - len(trial.epochs)),
+                format_seconds(seconds_saved(trial, whole)),
+                trial.reason,
+            )
+        )
+    head = (
+        *("Trial", "After epoch", "Accuracy then, %", "Probability", "A(c), %", "Parameters", "MACs"),
+        *("Epochs saved", "Time saved", "Reason"),
+    )
+    which = "Each stopped trial"
+    if len(shown) < len(stopped):
+        which = f"The {MOST} of {len(stopped):,} stopped trials that came closest (`nas report --format csv` has all)"
+    caption = f"{which}; probability is that of a final accuracy above A(c)."
+    content = table(caption, head, rows, numbers=tuple(range(1, 9)), words=(9,))
+    return tag("details", tag("summary", f"Show {len(rows):,} stopped trials"), content)
+
+
+def _last(trial: Trial) -> Decision | None:
+    """What stopped the trial, where that was kept."""
+    return next((own for own in reversed(trial.decisions) if own.stop), None)
+
+
+def _closeness(trial: Trial) -> tuple[float, float]:
+    """By how little the trial was stopped: by its probability, then its accuracy then."""
+    last = _last(trial)
+    probability = last.probability if last and last.probability is not None else 0.0
+    return (probability if math.isfinite(probability) else 0.0, trial.epochs[-1].accuracy)
+
+
+def calibration(run: Run) -> Iterator[tuple[Decision, bool]]:
+    """Predictions about trials that run to their end whatever is predicted, each with whether it came true."""
+    policy = policy_of(run)
+    for trial in run.trials:
+        if trial.accuracy is not None and (trial.label or policy.always(int(run.config["seed"]), str(trial.number))):
+            for decision in trial.decisions:
+                if decision.probability is not None and decision.bar is not None:
+                    yield decision, trial.accuracy > decision.bar
+
+
+def _calibration(run: Run) -> Html:
+    found = list(calibration(run))
+    if not found:
+        return Html("")
+    rows = []
+    for low, high in zip((0.0, *EDGES), (*EDGES, 1.0), strict=True):
+        own = [(float(d.probability or 0), true) for d, true in found if low < (d.probability or 1e-300) <= high]
+        if own:
+            predicted, came = sum(p for p, _ in own) / len(own), sum(true for _, true in own) / len(own)
+            rows.append((f"{low:.0%} to {high:.0%}", f"{len(own):,}", f"{predicted:.0%}", f"{came:.0%}"))
+    known = [own.correlation for own, _ in found if own.correlation is not None]
+    ranks = (
+        f" Rank correlation of accuracies then and at the end: {min(known):.2f} to {max(known):.2f}." if known else ""
+    )
+    caption = (
+        "Calibration: predictions behind each rung of the trials that run to their end whatever is predicted, and how often they"
+        f" came true.{ranks}"
+    )
+    return table(caption, ("Predicted", "Predictions", "Mean", "Came true"), rows, numbers=(1, 2, 3))
+
+
+def _share(probability: float | None) -> str:
+    if probability is None or not math.isfinite(probability):
+        return "–"
+    return f"{probability:.2g}"

@@ -1,0 +1,285 @@
+"""What a run found, in words: the state of the search, the three networks to look at, how they stand to the baselines.
+
+Plain text without markup, and only sentences that the run's numbers bear out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nas.pareto import fronts as pareto
+from nas.runs.records import Trial
+from nas.utils.text import format_percent, format_price, points
+
+if TYPE_CHECKING:
+    from nas.runs.run import Run
+
+NOUNS = {
+    "accuracy": "validation accuracy",
+    "params": "parameters",
+    "macs": "MACs",
+    "activations": "activations",
+    "executed": "executed MACs",
+    "latency_ms": "latency",
+}
+COUNTS = ("params", "macs", "activations")
+STATUS = {  # of a run, in words
+    "done": "done",
+    "running": "still going",
+    "confirming": "being confirmed",
+    "unfinished": "not finished",
+}
+KNEE = "Best trade-off (the knee)"
+CLOSE = 1.0  # points that the smallest network may lie below the most accurate one
+LESS = 0.95  # share of a baseline's cost from which on a network counts as smaller
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """A network worth a look, and why."""
+
+    title: str
+    why: str
+    trial: Trial
+
+
+def costs(run: Run) -> list[str]:
+    """Names of the run's objectives after accuracy."""
+    return [objective.name for objective in run.objectives[1:]]
+
+
+def _few(word: str, name: str) -> str:
+    """Counts are few, fewer, fewest; a latency is low."""
+    return word if name in COUNTS else word.replace("few", "low")
+
+
+def knee(run: Run) -> Trial | None:
+    """The front's best compromise (`nas.pareto.knee`), or None if the front bends nowhere."""
+    front = run.front()
+    index = pareto.knee([run.values(trial) for trial in front], run.directions) if front else None
+    return None if index is None else front[index]
+
+
+def picks(run: Run) -> list[Pick]:
+    """The knee if there is one, the most accurate network, and the smallest within a point of it; none if none is complete."""
+    if not run.complete():
+        return []
+    found = []
+    middle = knee(run)
+    if middle is not None:
+        found.append(
+            Pick(KNEE, "furthest above the line between the ends of the front, costs compared by ratio", middle)
+        )
+    best = run.best()
+    measure = "mean validation accuracy of those confirmed" if run.by_means else "validation accuracy of all"
+    first = costs(run)[0]
+    close = [trial for trial in run.ranked() if points(_accuracy(run, best), _accuracy(run, trial)) <= CLOSE]
+    small = min(close, key=lambda trial: (trial.price(first), -_accuracy(run, trial)))
+    if small is best:
+        why = f"the highest {measure}; none with {_few('fewer', first)} {NOUNS[first]} comes within {CLOSE:g} point"
+        return [*found, Pick("Most accurate", why, best)]
+    found.append(Pick("Most accurate", f"the highest {measure}", best))
+    why = f"the {_few('fewest', first)} {NOUNS[first]} within {CLOSE:g} point of the most accurate"
+    found.append(Pick("Smallest that comes close", why, small))
+    return found
+
+
+def progress(run: Run) -> str:
+    """How many trials were wanted, and what became of those that were proposed."""
+    trained = run.count("complete") + run.count("stopped")
+    wanted = run.config["trials"]
+    stopped = run.count("stopped")
+    fates = f" ({run.count('complete'):,} to the end, {stopped:,} stopped early)" if stopped else ""
+    state = {
+        "done": f"Done: {_number(trained, 'trial')} trained{fates}.",
+        "running": f"Still going: {trained:,} of {wanted:,} trials trained{fates} when this page was written.",
+        "confirming": f"{_number(trained, 'trial')} trained{fates}; {confirming(run)} when this page was written.",
+    }.get(
+        run.status, f"Not finished: {trained:,} of {wanted:,} trials trained{fates}, and no process is at work on it."
+    )
+    sentences = [state]
+    others = [
+        f"{count:,} {words}"
+        for words, count in (
+            ("in training", run.count("running")),
+            ("failed", run.count("failed")),
+            ("rejected for their cost before any training", run.count("rejected")),
+            ("duplicates of networks that were known already", run.count("duplicate")),
+        )
+        if count
+    ]
+    if others:
+        sentences.append(f"Also proposed: {', '.join(others)}.")
+    missing = [trial.label for trial in run.baselines() if trial.state == "running"]
+    if missing:
+        sentences.append(f"Baselines not trained yet: {', '.join(missing)}.")
+    return " ".join(sentences)
+
+
+def confirming(run: Run) -> str:
+    """How far the confirmation that goes on is; empty while none does."""
+    so_far = run.confirmed_so_far()
+    return f"being confirmed, {so_far[0]:,} of {_number(so_far[1], 'training')} done" if so_far else ""
+
+
+def searched(run: Run) -> str:
+    """The space, the images and the objectives."""
+    data = run.config["dataset"]
+    colour = {1: "grey", 3: "colour"}.get(data["channels"], f"{data['channels']} channels")
+    shape = f"{data['resolution']}\u00a0×\u00a0{data['resolution']} pixels, {colour}"
+    images = f"{data['train_images']:,} training and {data['validation_images']:,} validation images"
+    wish = " and ".join(f"{_few('few', name)} {NOUNS[name]}" for name in costs(run))
+    return (
+        f"The space {run.config['space']['name']} was searched on {data['name']} ({images}, {shape}, {len(data['classes'])} classes)"
+        f" for high validation accuracy with {wish}."
+    )
+
+
+def reference(run: Run) -> str:
+    """The hypervolume's reference point."""
+    costs_there = zip(costs(run), run.reference[1:], strict=True)
+    return ", ".join(
+        [
+            f"accuracy {format_percent(run.reference[0])} %",
+            *(f"{format_price(name, round(n) if name in COUNTS else n)} {NOUNS[name]}" for name, n in costs_there),
+        ]
+    )
+
+
+def caveat(run: Run) -> str:
+    """What the accuracies are, how sure, and what they are not."""
+    epochs, images = run.config["recipe"]["epochs"], run.config["dataset"]["validation_images"]
+    words = f"Accuracy on this page is validation accuracy after proxy training of {_number(epochs, 'epoch')}"
+    if not run.by_means:
+        words += ", one seed each."
+    else:
+        words += "; ± is one standard error over the seeds that a network was confirmed with."
+    if run.complete() and images:
+        p = _accuracy(run, run.best())
+        error = format_percent((p * (1 - p) / images) ** 0.5)
+        most = (
+            "at most " if run.by_means else ""
+        )  # the images are the same for all seeds, what they are taken for is not
+        words += (
+            f" Measured on {images:,} images, {format_percent(p)} % has a standard error of {most}{error} points from the choice of"
+            f" images alone{', which is in no ± here' if run.by_means else ''}, and the best of many is flattered by the choice: train"
+            " the network that you take in full, then test it once."
+        )
+    return words
+
+
+def within_budgets(run: Run, most: int = 5) -> list[tuple[float, Trial]]:
+    """Round budgets (1, 2, 5 times a power of 10) of the first cost, and the most accurate network within each.
+
+    At most `most` of them, those above the cheapest trial and up to the first that holds them all, and none that brings
+    nothing over the budget before it.
+    """
+    trials = run.ranked()
+    if not trials:
+        return []
+    first = costs(run)[0]
+    counts = [trial.price(first) for trial in trials]
+    limits = round_budgets(min(counts), max(counts))
+    found: list[tuple[float, Trial]] = []
+    for limit in limits:
+        fitting = [trial for trial in trials if trial.price(first) <= limit]
+        best = max(fitting, key=lambda trial: (_accuracy(run, trial), -trial.cost.macs))
+        if not found or found[-1][1] is not best:
+            found.append((limit, best))
+    return found[-most:]
+
+
+def round_budgets(least: float, most: float) -> list[float]:
+    """1, 2 and 5 times powers of 10: from the first that is not below `least` to the first that is not below `most`."""
+    limits: list[float] = []
+    digits = math.floor(math.log10(max(least, 1e-9)))
+    while not limits or limits[-1] < most:
+        five = (figure * 10**digits if digits >= 0 else figure / 10**-digits for figure in (1, 2, 5))
+        limits += [limit for limit in five if limit >= least]
+        digits += 1
+    return [limit for place, limit in enumerate(limits) if place == 0 or limits[place - 1] < most]
+
+
+def round_price(name: str, value: float) -> str:
+    """A round cost without the zeros at its end: `50 k`, `0.5 ms`."""
+    figure, _, prefix = format_price(name, value).replace(",", "").partition(" ")
+    return f"{float(figure):g}\u00a0{prefix}".strip()
+
+
+def comparisons(run: Run) -> list[str]:
+    """A sentence or two for each trained baseline, the cheapest first: what is better at its cost, what is as good for less."""
+    rivals = [trial for trial in run.ranked() if not trial.label]
+    first = costs(run)[0]
+    trained = sorted((trial for trial in run.ranked() if trial.label), key=lambda trial: trial.price(first))
+    return (
+        [f"{_better(run, baseline, rivals)}{_smaller(run, baseline, rivals)}" for baseline in trained] if rivals else []
+    )
+
+
+def _at_cost(run: Run, baseline: Trial, rivals: list[Trial]) -> Trial | None:
+    """The most accurate of those that cost no more in any objective."""
+    names = costs(run)
+    fitting = [trial for trial in rivals if all(trial.price(k) <= baseline.price(k) for k in names)]
+    return max(fitting, key=lambda trial: (_accuracy(run, trial), -trial.price(names[0])), default=None)
+
+
+def _better(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
+    nouns = " and ".join(NOUNS[name] for name in costs(run))
+    mark = f"{format_percent(_accuracy(run, baseline))} %"
+    best = _at_cost(run, baseline, rivals)
+    if best is None:
+        return f"No complete trial has as {_few('few', costs(run)[0])} {nouns} as {baseline.name} ({mark})."
+    gain = points(_accuracy(run, best), _accuracy(run, baseline))
+    if gain <= 0:
+        return f"No trial with no more {nouns} than {baseline.name} beats its {mark}."
+    chance = ""
+    if gain < 200 * standard_error(run, best, baseline):
+        chance = " (less than two standard errors of the difference, so it may be chance)"
+    return (
+        f"At the cost of {baseline.name} (no more {nouns}), {best.name} is {gain:.2f} points better:"
+        f" {format_percent(_accuracy(run, best))} % against {mark}{chance}."
+    )
+
+
+def standard_error(run: Run, *trials: Trial) -> float:
+    """Of an accuracy: over seeds where the trial is ranked by its mean, else sqrt(p (1 - p) / n) over the n validation images.
+
+    Of several trials that of the difference, or sum, of two independent ones.
+    """
+    images = run.config["dataset"]["validation_images"]
+
+    def variance(trial: Trial) -> float:
+        if run.by_means and trial.confirmed:
+            return trial.confirmed.std_error**2
+        accuracy = _accuracy(run, trial)
+        return float(accuracy * (1 - accuracy) / images)
+
+    return math.sqrt(sum(map(variance, trials)))
+
+
+def _smaller(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
+    """Which trial is as accurate with clearly less of the first cost; nothing if none is."""
+    first = costs(run)[0]
+    as_good = [trial for trial in rivals if points(_accuracy(run, trial), _accuracy(run, baseline)) >= 0]
+    small = min(as_good, key=lambda trial: (trial.price(first), -_accuracy(run, trial)), default=None)
+    if small is None or small.price(first) > LESS * baseline.price(first):
+        return ""
+    own, other = small.price(first), baseline.price(first)
+    share = f"{100 * own / other:.2g} % of the {NOUNS[first]} ({format_price(first, own)} against {format_price(first, other)})"
+    named = points(_accuracy(run, small), _accuracy(run, baseline)) > 0  # by the sentence before, as what is better
+    if named and small is _at_cost(run, baseline, rivals):
+        return f" It has {share}."
+    return f" {small.name[0].upper()}{small.name[1:]} is at least as accurate ({format_percent(_accuracy(run, small))} %) with {share}."
+
+
+def _accuracy(run: Run, trial: Trial) -> float:
+    """That a complete trial is ranked by."""
+    accuracy = run.accuracy(trial)
+    assert accuracy is not None
+    return accuracy
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

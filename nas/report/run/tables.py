@@ -1,0 +1,169 @@
+"""A run's front and trials as rows of plain values, and as CSV: what `nas front` and `nas report` both say, digit by digit."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nas.pareto.fronts import knee
+from nas.utils.text import cell, describe, format_percent
+
+if TYPE_CHECKING:
+    from nas.runs.records import State, Trial
+    from nas.runs.run import Run
+
+STATES: tuple[State, ...] = ("complete", "stopped", "failed", "rejected", "duplicate", "running")
+
+
+def facts(trial: Trial) -> dict[str, Any]:
+    """What is said of a network wherever it is listed. Accuracies are shares: that of the search, None if the trial is not complete,
+    and over further seeds, None if it is not confirmed.
+    """
+    return {
+        "trial": trial.number,
+        "label": trial.label,
+        "accuracy": trial.accuracy,
+        **estimated(trial),
+        "params": trial.cost.params,
+        "macs": trial.cost.macs,
+        "activations": trial.cost.activations,
+        **({"latency_ms": trial.latency.median_ms, "latency_iqr_ms": trial.latency.spread_ms} if trial.latency else {}),
+        "epochs": len(trial.epochs),
+        "digest": trial.digest,
+        "description": describe(trial.architecture),
+    }
+
+
+def estimated(trial: Trial) -> dict[str, Any]:
+    """The accuracy over further seeds, as it is called wherever it is kept."""
+    found = trial.confirmed
+    return {
+        "accuracy_mean": found.mean if found else None,
+        "accuracy_std_error": found.std_error if found else None,
+        "accuracy_seeds": found.n if found else 0,
+    }
+
+
+def mean_cell(row: Mapping[str, Any]) -> str:
+    """What a table says of `estimated`, in percent: `93.12 ± 0.21 (3)`; a dash without a mean."""
+    if not row["accuracy_seeds"]:
+        return "–"
+    mean, error = (format_percent(row[name]) for name in ("accuracy_mean", "accuracy_std_error"))
+    return f"{mean} ± {error} ({row['accuracy_seeds']})"
+
+
+def confirmation(run: Run) -> dict[str, Any] | None:
+    """How far the front as searched is confirmed, and what came of it; None if nothing was trained again, nor is about to be.
+
+    going_on: how many trainings of the `nas confirm` that is at work have ended, and of how many; None if none is.
+    fall: by how much the accuracies that the search chose by fell to their means, on average over networks.
+    """
+    so_far = run.confirmed_so_far()
+    if so_far is None and not any(trial.repeats for trial in run.trials):
+        return None
+    searched, fall = run.searched_front(), run.fall()
+    return {
+        "going_on": None if so_far is None else {"done": so_far[0], "wanted": so_far[1]},
+        "searched_front": [trial.number for trial in searched],
+        "confirmed": sum(trial.confirmed is not None for trial in searched),
+        "networks": sum(trial.confirmed is not None for trial in run.trials),
+        "trainings": sum(len(trial.repeats) for trial in run.trials),
+        "failed": [
+            {"trial": trial.number, "label": trial.label, "seed": repeat.seed, "reason": repeat.reason}
+            for trial in run.trials
+            for repeat in trial.repeats
+            if repeat.state == "failed"
+        ],
+        "fall": None if fall is None else {"mean": fall.mean, "std_error": fall.std_error, "networks": fall.n},
+    }
+
+
+def front_rows(run: Run) -> list[dict[str, Any]]:
+    """The front from its cheapest member to its dearest; none if no trial is complete."""
+    trials = run.front()
+    if not trials:
+        return []
+    bend = knee([run.values(trial) for trial in trials], run.directions)
+    return [
+        {"rank": rank, "knee": rank - 1 == bend, **facts(trial), "choices": dict(trial.choices)}
+        for rank, trial in enumerate(trials, 1)
+    ]
+
+
+def front_data(run: Run) -> dict[str, Any]:
+    """A run's standing and its front as plain data."""
+    return {
+        "run": run.config["name"],
+        "path": str(run.path),
+        "status": run.status,
+        "dataset": run.config["dataset"]["name"],
+        "objectives": list(run.config["objectives"]),
+        "trials": {state: run.count(state) for state in STATES},
+        "ranked_by": "mean" if run.by_means else "search",
+        "confirmation": confirmation(run),
+        "front": front_rows(run),
+        "failures": [
+            {
+                "trial": trial.number,
+                "label": trial.label,
+                "cause": trial.cause,
+                "attempts": trial.attempts,
+                "reason": trial.reason,
+            }
+            for trial in run.trials
+            if trial.state == "failed"
+        ],
+        "baselines": [facts(trial) for trial in run.baselines()],
+    }
+
+
+def trial_rows(run: Run) -> list[dict[str, Any]]:
+    """Every trial by number, baselines first: state, reason and seconds beside its facts, its choices and its curve."""
+    front = {trial.number for trial in run.front()}
+    return [
+        {
+            **facts(trial),
+            "state": trial.state,
+            "front": trial.number in front,
+            "seconds": trial.seconds,
+            "executed_macs": trial.executed.macs if trial.executed else None,
+            "reason": trial.reason,
+            "cause": trial.cause,
+            "attempts": trial.attempts,
+            "choices": dict(trial.choices),
+            "curve": [epoch.accuracy for epoch in trial.epochs],
+        }
+        for trial in run.trials
+    ]
+
+
+def front_csv(run: Run) -> str:
+    return to_csv(_columns(front_rows(run)))
+
+
+def trials_csv(run: Run) -> str:
+    """A row a trial, a column a knob; a knob that a trial does not have is empty."""
+    rows = trial_rows(run)
+    knobs = dict.fromkeys(key for row in rows for key in row["choices"])
+    flat = [{**row, **{key: row["choices"].get(key) for key in knobs}} for row in rows]
+    return to_csv(_columns(flat))
+
+
+def _columns(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    found = [{key: value for key, value in row.items() if key not in ("choices", "curve")} for row in rows]
+    # Not every trial of a run that measures latency has one: those that were rejected for another budget have none.
+    names = dict.fromkeys(key for row in sorted(found, key=len, reverse=True) for key in row)
+    return [{key: row.get(key) for key in names} for row in found]
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Comma-separated values with a line of names, "" of no rows. Texts can't become formulas: see `nas.utils.text.cell`."""
+    if not rows:
+        return ""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([cell(key) for key in rows[0]])
+    writer.writerows([cell(value) for value in row.values()] for row in rows)
+    return file.getvalue()

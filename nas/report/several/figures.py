@@ -1,0 +1,113 @@
+"""Figures of several runs, one function each, from what `nas.report.several.page` reads of them to a Plotly figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from nas.report.html import theme
+from nas.report.run.summary import NOUNS
+from nas.report.figures import blank
+from nas.report.figures.gradients import DASHES, ROLES, SYMBOLS
+from nas.utils.text import format_percent, format_price
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from nas.runs.records import Trial
+    from nas.report.several.page import Named, Progress
+
+
+def fronts_against(runs: Sequence[Named], cost: str) -> go.Figure:
+    """Validation accuracy against one cost (log axis): a staircase a run, its front as points, its other trials faint."""
+    import plotly.graph_objects as go
+
+    figure = blank(f"{NOUNS[cost]} (log scale)", "validation accuracy")
+    trials = [trial for one in runs for trial in one.run.complete()]
+    powers = [math.log10(trial.price(cost)) for trial in trials]
+    pad = max(0.07 * (max(powers) - min(powers)), 0.05)
+    figure.update_xaxes(type="log", tickformat="~s", range=[min(powers) - pad, max(powers) + pad])
+    decades = max(powers) - min(powers) + 2 * pad  # as in `accuracy_against`: more ticks than these, and they overlap
+    figure.update_xaxes(nticks=4 if decades < 1 else round(decades / 0.5) if decades < 4 else round(decades))
+    figure.update_yaxes(tickformat="~%")
+    for place, one in enumerate(runs):
+        role = ROLES[place % len(ROLES)]
+        name = escape(one.name, quote=False)
+        front = {trial.number for trial in one.run.front()}
+        for members in (False, True):
+            own = [trial for trial in one.run.complete() if (trial.number in front) is members]
+            symbol = SYMBOLS[place % len(SYMBOLS)]
+            figure.add_trace(
+                go.Scatter(
+                    x=[trial.price(cost) for trial in own],
+                    y=[trial.accuracy for trial in own],
+                    mode="markers",
+                    name=name,
+                    meta=role,
+                    legendgroup=name,
+                    showlegend=False,
+                    opacity=1.0 if members else 0.35,
+                    marker={
+                        "color": theme.LIGHT[role],
+                        "symbol": symbol if members else f"{symbol}-open",
+                        "size": 9 if members else 6,
+                    },
+                    hovertext=[_hover(name, trial, cost) for trial in own],
+                    hoverinfo="text",
+                )
+            )
+        steps = _stairs(one.run.complete(), cost)
+        figure.add_trace(
+            go.Scatter(
+                x=[x for x, _ in steps],
+                y=[y for _, y in steps],
+                mode="lines",
+                name=name,
+                meta=role,
+                legendgroup=name,
+                line={"shape": "hv", "color": theme.LIGHT[role], "dash": DASHES[place % len(DASHES)], "width": 2},
+                hoverinfo="skip",
+            )
+        )
+    return figure
+
+
+def progress_against(history: Sequence[Progress], axis: str) -> go.Figure:
+    """Hypervolume against completed trials or hours of training, a line a run."""
+    import plotly.graph_objects as go
+
+    figure = blank({"trials": "completed trials", "hours": "hours of training"}[axis], "hypervolume")
+    figure.update_yaxes(rangemode="tozero")
+    for place, one in enumerate(history):
+        role = ROLES[place % len(ROLES)]
+        name = escape(one.name, quote=False)
+        figure.add_trace(
+            go.Scatter(
+                x=[float(x) for x in getattr(one, axis)],
+                y=[float(y) for y in one.volume],
+                mode="lines" if len(one.volume) > 1 else "markers",
+                name=name,
+                meta=role,
+                line={"shape": "hv", "color": theme.LIGHT[role], "dash": DASHES[place % len(DASHES)], "width": 2},
+                marker={"color": theme.LIGHT[role]},
+                hovertemplate=f"{name}<br>%{{x:.4g}} {'trials' if axis == 'trials' else 'h'}: %{{y:.4g}}<extra></extra>",
+            )
+        )
+    return figure
+
+
+def _stairs(trials: Sequence[Trial], cost: str) -> list[tuple[float, float]]:
+    """The best accuracy at each cost or less, from the cheapest trial to the dearest."""
+    steps: list[tuple[float, float]] = []
+    ordered = sorted((trial.price(cost), -(trial.accuracy or 0.0)) for trial in trials)
+    for x, loss in ordered:
+        if not steps or -loss > steps[-1][1]:
+            steps.append((x, -loss))
+    return [*steps, (ordered[-1][0], steps[-1][1])]
+
+
+def _hover(name: str, trial: Trial, cost: str) -> str:
+    accuracy = format_percent(trial.accuracy or 0.0)
+    return f"<b>{name}</b>, {escape(trial.name, quote=False)}<br>{accuracy} %, {format_price(cost, trial.price(cost))} {NOUNS[cost]}"

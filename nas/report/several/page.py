@@ -1,0 +1,328 @@
+"""Several runs on one page: their fronts, their progress from one reference point, what each would take, how they differ.
+
+`nas report RUN1 RUN2 ...`. Accuracies are compared only as far as the runs measured the same: `warnings` says where they did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.utils.files import write_text
+from nas.pareto.fronts import hypervolume_history
+from nas.report.run import summary as answer
+from nas.report.several import figures as figures_page
+from nas.report.run.summary import NOUNS
+from nas.report.html.markup import Html, table, tag
+from nas.report.run.page import Chart, document
+from nas.report.run.sections import MACS, tied
+from nas.utils.text import format_percent, format_price, format_seconds, format_setting, shown
+
+if TYPE_CHECKING:
+    from nas.runs.records import Trial
+    from nas.runs.run import Run
+
+FILE = "compared.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A run and what it is called on the page: its own name, with a number where two have the same."""
+
+    name: str
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run's hypervolume after each complete trial: how many there were, and the hours of training until then, (n,) each."""
+
+    name: str
+    trials: NDArray[np.float64]
+    hours: NDArray[np.float64]
+    volume: NDArray[np.float64]
+
+
+def write(runs: Sequence[Run], out: Path) -> Path:
+    """Write the page, which needs no other file and no network; its path. NasError if it can't be written."""
+    write_text(out, page(runs))
+    return out
+
+
+def page(runs: Sequence[Run]) -> str:
+    again = any(trial.repeats for run in runs for trial in run.trials)
+    named = names([run.as_searched() for run in runs] if again else runs)
+    complete = [one for one in named if one.run.complete()]
+    costs = common_costs(runs)
+    charts = []
+    if complete:
+        charts = [_joint(complete, cost) for cost in costs]
+        history = progress(complete)
+        charts += [_against(history, axis) for axis in ("trials", "hours")]
+    placed = [chart.place() for chart in charts]
+    fronts, histories = placed[: len(costs)], placed[len(costs) :]
+    parts = [_opening(named)]
+    if again:
+        words = (
+            "All accuracies on this page are of the one training that the search gave a network, in every run alike, though some were"
+            " confirmed from further seeds: their means are on their runs' own pages."
+        )
+        parts.append(tag("p", words, id="as-searched"))
+    if complete:
+        parts += [
+            tag("section", tag("h2", "Fronts"), tag("div", *fronts, class_="charts")),
+            tag("section", tag("h2", "Best within a budget"), _budgets(complete, costs[0])),
+            tag("section", tag("h2", "Progress"), tag("div", *histories, class_="charts"), _reference(complete)),
+        ]
+    shared = _shared(named)
+    parts += [tag("section", tag("h2", "Networks that several runs trained"), shared)] if shared else []
+    parts.append(tag("section", tag("h2", "What differs"), _differences(named)))
+    return document(_title(named), tag("main", *parts), charts)
+
+
+def names(runs: Sequence[Run]) -> list[Named]:
+    found: list[Named] = []
+    for run in runs:
+        name, number = str(run.config["name"]), 1
+        while any(one.name == name for one in found):
+            number += 1
+            name = f"{run.config['name']} ({number})"
+        found.append(Named(name, run))
+    return found
+
+
+def common_costs(runs: Sequence[Run]) -> list[str]:
+    """Costs that all runs had as objectives, in the order of the first; parameters if there are none."""
+    shared = [cost for cost in answer.costs(runs[0]) if all(cost in answer.costs(run) for run in runs[1:])]
+    return shared or ["params"]
+
+
+def warnings(runs: Sequence[Named]) -> list[str]:
+    """Why accuracies of the runs can't be held against one another, or only with care; nothing where they can."""
+    found = []
+    for what, fact in (
+        ("were trained on other images (by the fingerprints of their data)", lambda c: c["dataset"]["fingerprint"]),
+        ("have other validation images (their number, or the seed that splits them off, differs)", _split),
+        ("were trained by other recipes", lambda c: c["recipe"]),
+        ("trained other proxies (resolution, width or share of the images)", lambda c: c.get("proxy") or {}),
+    ):
+        groups: dict[str, list[str]] = {}
+        for one in runs:
+            groups.setdefault(repr(fact(one.run.config)), []).append(one.name)
+        if len(groups) > 1:
+            sides = " | ".join(", ".join(group) for group in groups.values())
+            found.append(f"These runs {what}: {sides}.")
+    return found
+
+
+def _split(config: Mapping[str, Any]) -> object:
+    return config["dataset"]["validation_images"], config["seed"]
+
+
+def reference(runs: Sequence[Run], costs: Sequence[str]) -> list[float]:
+    """One reference point for all: the worst of theirs in accuracy and in each common cost."""
+    worst = [min(run.reference[0] for run in runs)]
+    for cost in costs:
+        own = [run.reference[1 + answer.costs(run).index(cost)] for run in runs if cost in answer.costs(run)]
+        seen = [float(trial.price(cost)) for run in runs for trial in run.complete()]
+        worst.append(max(own or [2 * max(seen)]))
+    return worst
+
+
+def progress(runs: Sequence[Named]) -> list[Progress]:
+    """Hypervolume of accuracy and the common costs (log10), from the common reference, in the order of `Run.asked`."""
+    costs = common_costs([one.run for one in runs])
+    corner = np.array(reference([one.run for one in runs], costs))
+    corner[1:] = np.log10(corner[1:])
+    directions = ["maximize", *["minimize"] * len(costs)]
+    found = []
+    for one in runs:
+        complete = [trial for trial in one.run.asked() if trial.values is not None]
+        values = np.array([[trial.accuracy, *(np.log10(trial.price(cost)) for cost in costs)] for trial in complete])
+        volume = hypervolume_history(values, corner, directions)
+        found.append(Progress(one.name, np.arange(1.0, len(complete) + 1), _hours(one.run), volume))
+    return found
+
+
+def _hours(run: Run) -> NDArray[np.float64]:
+    """Hours of training up to each complete trial, of stopped and failed ones too, in the order in which they were asked for."""
+    asked = run.asked()
+    spent = np.cumsum([trial.seconds for trial in asked]) / 3600
+    return spent[[trial.values is not None for trial in asked]]
+
+
+# -- parts of the page ----------------------------------------------------------------------------------------------------
+
+
+def _title(runs: Sequence[Named]) -> str:
+    return f"{len(runs)} runs compared: {', '.join(one.name for one in runs)}"
+
+
+def _opening(runs: Sequence[Named]) -> Html:
+    found = warnings(runs)
+    told = [
+        tag("p", tag("strong", "Accuracies of these runs can't simply be compared.")),
+        *(tag("p", text) for text in found),
+    ]
+    rows = []
+    for one in runs:
+        front = one.run.front()
+        best = one.run.best() if front else None
+        knee = answer.knee(one.run)
+        rows.append(
+            (
+                one.name,
+                answer.STATUS[one.run.status],
+                f"{len(one.run.complete()):,}",
+                format_seconds(sum(trial.seconds for trial in one.run.trials)),
+                _said(best, one.run) if best else "–",
+                _said(knee, one.run) if knee else "–",
+                f"nas report {shown(one.run.path)}",
+            )
+        )
+    head = ("Run", "State", "Complete trials", "Training time", "Most accurate", "Knee", "Its own page")
+    caption = (
+        "Accuracies in % with one standard error, from the choice of the validation images alone, and the first cost."
+    )
+    return tag(
+        "header",
+        tag("h1", f"{len(runs)} runs compared"),
+        *([tag("div", *told, class_="warning", role="note")] if found else []),
+        table(caption, head, rows, numbers=(2, 3)),
+        tag("p", MACS, class_="quiet"),
+    )
+
+
+def _said(trial: Trial, run: Run) -> str:
+    cost = answer.costs(run)[0]
+    error = 100 * answer.standard_error(run, trial)
+    return f"{trial.name}: {format_percent(trial.accuracy or 0.0)} ± {error:.2f}, {format_price(cost, trial.price(cost))} {NOUNS[cost]}"
+
+
+def _joint(runs: Sequence[Named], cost: str) -> Chart:
+    words = "; ".join(f"{one.name}: {len(one.run.front())} networks on its front" for one in runs)
+    label = f"Chart of validation accuracy against {NOUNS[cost]} of {len(runs)} runs. {words}."
+    caption = f"Lines are the best of a run at these {NOUNS[cost]} or less; faint points are its other complete trials."
+    return Chart(f"fronts-{cost}", figures_page.fronts_against(runs, cost), label, caption)
+
+
+def _against(history: Sequence[Progress], axis: str) -> Chart:
+    words = "; ".join(f"{one.name} ends at {one.volume[-1]:.4g}" for one in history)
+    what = {"trials": "completed trials", "hours": "hours of training"}[axis]
+    caption = {
+        "trials": "Hypervolume after each completed trial, from a reference point that is the same for all.",
+        "hours": "The same against the time that workers spent on training, stopped and failed trials included.",
+    }[axis]
+    return Chart(
+        f"progress-{axis}",
+        figures_page.progress_against(history, axis),
+        f"Chart of hypervolume by {what}. {words}.",
+        caption,
+    )
+
+
+def _reference(runs: Sequence[Named]) -> Html:
+    costs = common_costs([one.run for one in runs])
+    accuracy, *most = reference([one.run for one in runs], costs)
+    point = ", ".join(
+        f"{format_price(cost, round(n) if cost in answer.COUNTS else n)} {NOUNS[cost]}"
+        for cost, n in zip(costs, most, strict=True)
+    )
+    return tag(
+        "p",
+        tied(f"Common reference point: accuracy {format_percent(accuracy)} %, {point}; costs on log10 axes."),
+        class_="quiet",
+    )
+
+
+def _budgets(runs: Sequence[Named], cost: str) -> Html:
+    """What each run would take within round budgets, and which of them is ahead."""
+    counts = [trial.price(cost) for one in runs for trial in one.run.complete()]
+    rows = []
+    for limit in answer.round_budgets(min(counts), max(counts)):
+        best = {one.name: _within(one.run, cost, limit) for one in runs}
+        ahead = max((trial.accuracy or 0.0 for trial in best.values() if trial), default=0.0)
+        cells = []
+        for one in runs:
+            trial = best[one.name]
+            if trial is None:
+                cells.append("–")
+                continue
+            error = 100 * answer.standard_error(one.run, trial)
+            mark = " ◀" if trial.accuracy == ahead else ""
+            cells.append(f"{format_percent(trial.accuracy or 0.0)} ± {error:.2f} ({trial.name}){mark}")
+        rows.append((f"{answer.round_price(cost, limit)} {NOUNS[cost]}", *cells))
+    caption = (
+        "The most accurate network of each run within a budget, in %; ◀ is the best of the row, ± one standard error."
+    )
+    return table(caption, ("At most", *(one.name for one in runs)), rows)
+
+
+def _within(run: Run, cost: str, limit: float) -> Trial | None:
+    fitting = [trial for trial in run.complete() if trial.price(cost) <= limit]
+    return max(fitting, key=lambda trial: (trial.accuracy or 0.0, -trial.cost.macs), default=None)
+
+
+def _shared(runs: Sequence[Named]) -> Html:
+    """Networks that more than one of the runs trained to the end: what differs between runs by chance, or by the recipe."""
+    by_digest: dict[str, dict[str, Trial]] = {}
+    for one in runs:
+        for trial in one.run.complete():
+            by_digest.setdefault(trial.digest, {})[one.name] = trial
+    both = [found for found in by_digest.values() if len(found) > 1]
+    if not both:
+        return Html("")
+    both.sort(key=lambda found: -max(trial.accuracy or 0.0 for trial in found.values()))
+    rows = [
+        (
+            " = ".join(dict.fromkeys(trial.name for trial in found.values())),
+            *(format_percent(found[one.name].accuracy or 0.0) if one.name in found else "–" for one in runs),
+        )
+        for found in both[:MOST]
+    ]
+    spread = [abs(a - b) for found in both for a, b in [_extremes(found)]]
+    caption = (
+        f"{'1 network was' if len(both) == 1 else f'{len(both):,} networks were'} trained by more than one run; in %. The accuracies differ"
+        f" by {100 * float(np.mean(spread)):.2f} points{' in the mean' if len(both) > 1 else ''}"
+        f"{f', the first {MOST} are shown' if len(both) > MOST else ''}."
+    )
+    return table(caption, ("Network", *(one.name for one in runs)), rows, numbers=tuple(range(1, len(runs) + 1)))
+
+
+MOST = 20  # shared networks in the table
+
+
+def _extremes(found: Mapping[str, Trial]) -> tuple[float, float]:
+    accuracies = [trial.accuracy or 0.0 for trial in found.values()]
+    return max(accuracies), min(accuracies)
+
+
+def _differences(runs: Sequence[Named]) -> Html:
+    """Settings in which the runs differ, one a row."""
+    flat = [dict(_flat(one.run.config)) for one in runs]
+    keys = list(dict.fromkeys(key for settings in flat for key in settings))
+    rows = [
+        (key, *(_clipped(settings.get(key, "–")) for settings in flat))
+        for key in keys
+        if len({settings.get(key) for settings in flat}) > 1
+    ]
+    caption = "Settings that are not the same in all of these runs." if rows else "All settings are the same."
+    return table(caption, ("Setting", *(one.name for one in runs)), rows)
+
+
+def _flat(value: object, name: str = "") -> list[tuple[str, str]]:
+    """Settings by their dotted names, texts and lists as they are."""
+    if isinstance(value, Mapping):
+        return [pair for key, item in value.items() for pair in _flat(item, f"{name}.{key}".lstrip("."))]
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+        return [(name, ", ".join(str(item.get("name", item)) for item in value))]
+    return [(name, format_setting(value))]
+
+
+def _clipped(text: str, most: int = 300) -> str:
+    return text if len(text) <= most else f"{text[:most]} …"

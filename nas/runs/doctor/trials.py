@@ -1,0 +1,201 @@
+"""Each trial of the journal against its folder: results there and equal, epochs in a row, checkpoints that load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.networks.architecture import Architecture
+from nas.runs.doctor._base import Finding
+from nas.runs.doctor.mending import Reading
+from nas.errors import NasError, reason_of
+from nas.utils.files import read_json, write_json
+from nas.execution.job import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
+from nas.runs.layout import ATTRIBUTE, BASELINES, TRIALS
+from nas.networks.build import cost_of
+from nas.runs.run import locked
+from nas.runs.settings import Settings
+from nas.runs.trial_reader import facts_of, objective_values
+
+if TYPE_CHECKING:
+    import optuna
+
+WHILE_TRAINING = (CHECKPOINT, PREVIOUS, EPOCHS)
+STATES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed"}  # of Optuna's trials, as results call them
+MOST = 20  # trials that are named of one complaint
+
+
+def check(folder: Path, settings: Settings, reading: Reading, repair: bool) -> list[Finding]:
+    """What is found of the trials. With `repair`, results that are gone are written again from the study."""
+    active = not repair and locked(folder)
+    found: list[Finding] = []
+    trained: dict[str, int] = {}
+    for trial in reading.trials:
+        facts = trial.user_attrs.get(ATTRIBUTE)
+        if facts is None:
+            if trial.state.name == "RUNNING" and not active:
+                text = "was being asked for when the driver died"
+                found.append(Finding("note", f"trial {trial.number}", text, "`nas resume` closes it"))
+            continue
+        if "outcome" in facts:
+            continue
+        place = folder / TRIALS / str(trial.number)
+        found += _network(trial, facts)
+        if trial.state.name == "RUNNING":
+            found += [] if active else _open(trial, facts, place)
+            continue
+        if (
+            trial.state.name == "COMPLETE"
+            and (earlier := trained.setdefault(facts["digest"], trial.number)) != trial.number
+        ):
+            found.append(Finding("warning", f"trial {trial.number}", f"the network of trial {earlier}, trained again"))
+        found += _ended(trial, facts, place, settings, repair)
+    found += _baselines(folder, settings, active)
+    found += _strangers(folder, len(reading.trials))
+    return found
+
+
+def _baselines(folder: Path, settings: Settings, active: bool) -> list[Finding]:
+    """Known networks: their results are in their folders alone."""
+    found = []
+    for entry in settings.baselines:
+        path = folder / BASELINES / entry["name"] / RESULT
+        result = read_json(path)
+        digest = Architecture.from_dict(entry["architecture"]).digest
+        if isinstance(result, dict) and result.get("digest") == digest:
+            continue
+        where, again = f"baseline {entry['name']}", "`nas resume` trains it"
+        if path.exists():
+            found.append(Finding("warning", where, f"{RESULT} is {_ailment(path, result)}", f"{again} anew"))
+        elif not active:
+            found.append(Finding("note", where, "not trained yet", again))
+    return found
+
+
+def _network(trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any]) -> list[Finding]:
+    """Whether what the study says of a network is true."""
+    where = f"trial {trial.number}"
+    try:
+        real = facts_of(Architecture.from_dict(facts["architecture"]))
+    except Exception as error:  # whatever is wrong with it
+        return [
+            Finding("needs you", where, f"its network can't be built: {reason_of(error)}", "the journal was changed")
+        ]
+    wrong = [name for name in ("digest", "cost") if real[name] != facts.get(name)]
+    return [
+        Finding("needs you", where, f"another {name} than its network has", "the journal was changed") for name in wrong
+    ]
+
+
+def _ended(
+    trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any], place: Path, settings: Settings, repair: bool
+) -> list[Finding]:
+    where = f"trial {trial.number}"
+    state = STATES[trial.state.name]
+    result = read_json(place / RESULT)
+    if not isinstance(result, dict) or result.get("digest") != facts["digest"]:
+        text = f"{RESULT} is {_ailment(place / RESULT, result)}"
+        if not repair:
+            return [Finding("repairable", where, text, "--repair writes it again from the study, without its epochs")]
+        write_json(place / RESULT, _from_study(trial, facts, state))
+        return [Finding("repaired", where, f"{text}: written again from the study; its epochs are lost")]
+    found = []
+    if result.get("state") != state:
+        found.append(
+            Finding("needs you", where, f"{state} in the study, {result.get('state')} in {RESULT}", "see both")
+        )
+    elif state == "complete":
+        found += _values(trial, facts, result, settings)
+        numbers = [epoch.get("number") for epoch in result.get("epochs", []) if isinstance(epoch, dict)]
+        wanted = list(range(1, int(settings.recipe["epochs"]) + 1))
+        if numbers != wanted and not result.get("rewritten"):
+            text = f"its epochs are {numbers[:3]}... ({len(numbers)}), not 1 to {len(wanted)}"
+            found.append(Finding("needs you", where, text, "its curve is not whole"))
+    if "torn" in result:
+        found.append(Finding("note", where, str(result["torn"])))
+    left = [name for name in WHILE_TRAINING if (place / name).exists()]
+    if left:
+        text = f"{', '.join(left)} left behind by a worker that died at its end"
+        if repair:
+            for name in left:
+                (place / name).unlink()
+        found.append(Finding("repaired" if repair else "repairable", where, f"{text}{': removed' if repair else ''}"))
+    return found
+
+
+def _values(
+    trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any], result: Mapping[str, Any], settings: Settings
+) -> list[Finding]:
+    cost = cost_of(Architecture.from_dict(facts["architecture"]))
+    latency = facts.get("latency")
+    ms = latency.get("median_ms") if isinstance(latency, dict) else None
+    try:
+        wanted = objective_values(result["accuracy"], cost, settings.parsed_objectives(), ms)
+    except NasError as error:
+        return [Finding("needs you", f"trial {trial.number}", str(error), "the journal was changed")]
+    if list(trial.values) == list(wanted):
+        return []
+    text = f"the study says {list(trial.values)}, its result and network {list(wanted)}"
+    return [Finding("needs you", f"trial {trial.number}", text, "one of them was changed by hand")]
+
+
+def _from_study(trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any], state: str) -> dict[str, Any]:
+    ended = trial.datetime_complete
+    return {
+        "key": str(trial.number),
+        "digest": facts["digest"],
+        "state": state,
+        "reason": trial.user_attrs.get("reason", ""),
+        "accuracy": trial.values[0] if state == "complete" else None,
+        "seconds": 0.0,
+        "finished": ended.timestamp() if ended else 0.0,
+        "rewritten": "by nas doctor, from the study: the trial's own result was gone",
+        "epochs": [],
+    }
+
+
+def _open(trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any], place: Path) -> list[Finding]:
+    """A trial in flight whose driver is gone: what the next one will find of it."""
+    where = f"trial {trial.number}"
+    result = read_json(place / RESULT)
+    if isinstance(result, dict) and result.get("digest") == facts["digest"]:
+        return [Finding("note", where, "has ended, and is not recorded yet", "`nas resume` records it")]
+    found = []
+    if (place / RESULT).exists():
+        found.append(
+            Finding("warning", where, f"{RESULT} is {_ailment(place / RESULT, result)}", "`nas resume` trains it anew")
+        )
+    usable = {name: _loads(place / name, facts["digest"]) for name in (CHECKPOINT, PREVIOUS) if (place / name).exists()}
+    if usable and not usable.get(CHECKPOINT, False):
+        again = "goes on from the checkpoint before it" if usable.get(PREVIOUS) else "starts over"
+        found.append(Finding("warning", where, f"{CHECKPOINT} can't be used", f"`nas resume` {again}"))
+    elif usable.get(CHECKPOINT) and not isinstance(read_json(place / EPOCHS), list):
+        found.append(Finding("note", where, f"{EPOCHS} can't be read", "its checkpoint holds them too"))
+    return found or [Finding("note", where, "in flight when its driver ended", "`nas resume` goes on with it")]
+
+
+def _loads(path: Path, digest: str) -> bool:
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return bool(state["digest"] == digest)
+    except Exception:  # whatever a file that is torn, or of something else, raises
+        return False
+
+
+def _strangers(folder: Path, trials: int) -> list[Finding]:
+    """Folders of trials that the study doesn't know: of a journal that lost its end, or put there by hand."""
+    known = {str(number) for number in range(trials)}
+    found = sorted(path.name for path in (folder / TRIALS).glob("*") if path.name not in known)
+    if not found:
+        return []
+    names = f"{', '.join(found[:MOST])}{' ...' if len(found) > MOST else ''}"
+    return [Finding("warning", f"{TRIALS}/", f"{names}: of no trial in the study", "left alone; nothing reads it")]
+
+
+def _ailment(path: Path, result: object) -> str:
+    if not path.exists():
+        return "missing"
+    return "that of another network" if isinstance(result, dict) and "digest" in result else "torn"

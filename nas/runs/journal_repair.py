@@ -1,0 +1,145 @@
+"""A study's journal as lines: which are damaged, and what can be saved of them.
+
+One JSON object a line: Optuna's operations in the order in which they were made, the first of which makes the study. Trials are
+counted by the order of their CREATE_TRIAL lines, so that a line lost in the middle moves the numbers of all trials behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.utils.files import write_with
+
+CREATE_STUDY, SET_STUDY_ATTRIBUTE, CREATE_TRIAL, SET_PARAM, SET_STATE, SET_ATTRIBUTE = (
+    0,
+    2,
+    4,
+    5,
+    6,
+    8,
+)  # Optuna's op_code
+OPERATIONS = 10  # the largest code
+DIRECTIONS = {"minimize": 1, "maximize": 2}
+
+
+def damaged(data: bytes) -> list[int]:
+    """Numbers, from 1, of the lines that are no operation; a last one that is not ended is torn and not counted."""
+    lines = data.split(b"\n")[:-1]
+    return [number for number, line in enumerate(lines, 1) if operation(line) is None]
+
+
+def operation(line: bytes) -> dict[str, Any] | None:
+    """What a line says, or None if it is damaged."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if is_operation(found) else None
+
+
+def is_operation(found: object) -> bool:
+    if not isinstance(found, dict) or found.get("op_code") not in range(OPERATIONS + 1):
+        return False
+    code = found["op_code"]
+    return "worker_id" in found and ("trial_id" in found or code <= CREATE_TRIAL or code == OPERATIONS)
+
+
+def whole(data: bytes) -> int:
+    """Bytes up to the end of the last line that is one: what is behind was torn by a crash or a full disk."""
+    end = data.rfind(b"\n") + 1
+    while end and not _is_json(data[data.rfind(b"\n", 0, end - 1) + 1 : end]):
+        end = data.rfind(b"\n", 0, end - 1) + 1
+    return end
+
+
+def torn(data: bytes) -> str:
+    """How much of a journal is behind its last whole line, in words; "" if nothing is."""
+    tail = data[whole(data) :]
+    lines = tail.rstrip(b"\n").count(b"\n") + 1
+    return f"{len(tail)} bytes of {'a torn line' if lines == 1 else f'{lines} damaged lines'}" if tail else ""
+
+
+def cut_torn(path: Path) -> str:
+    """Cut a torn end off a journal: Optuna would append to it, and could read nothing behind. What was cut, in words.
+
+    A crash tears one line. More than one is damage of another kind, and kept in a file beside the journal. Stale locks go too: the
+    caller holds the run's own, so that nobody can be behind them. OSError if it can't be written.
+    """
+    data = path.read_bytes()
+    end, found = whole(data), torn(data)
+    if b"\n" in data[end:].rstrip(b"\n"):
+        kept = path.with_name(f"{path.name}.broken-{time.time_ns()}")
+        write_with(kept, lambda file: file.write(data[end:]))
+        found += f" (kept: {kept.name})"
+    if found:
+        with path.open("r+b") as file:
+            file.truncate(end)
+            os.fsync(file.fileno())
+    for stale in path.parent.glob(f"{path.name}.lock*"):
+        stale.unlink(missing_ok=True)
+    return found
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """A journal mended: its lines, how many had to be left out, and the trials, by number, that lines are missing of.
+
+    holes: the places in `lines` at which something was lost.
+    """
+
+    lines: tuple[dict[str, Any], ...]
+    lost: int
+    remade: tuple[int, ...]  # trials whose first line was lost
+    holes: tuple[int, ...]
+
+    def text(self) -> bytes:
+        return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in self.lines)
+
+
+def salvage(data: bytes, name: str, directions: Sequence[str]) -> Salvage:
+    """All that can be read of a journal, with the lines that begin a study and its trials put back where they were lost.
+
+    A line that names trial k says that k + 1 trials were begun before it: as many as are not there were lost with the last
+    damage in front of it. name, directions: of the study, should its own line be lost.
+    """
+    lines: list[dict[str, Any]] = []
+    holes: list[int] = []
+    remade: list[int] = []
+    begun = lost = 0
+    for raw in data[: whole(data)].split(b"\n")[:-1]:
+        found = operation(raw)
+        if found is None:
+            lost += 1
+            if not holes or holes[-1] != len(lines):
+                holes.append(len(lines))
+            continue
+        if found["op_code"] == CREATE_TRIAL:
+            begun += 1
+        missing = found.get("trial_id", -1) + 1 - begun
+        if missing > 0:
+            place = holes[-1] if holes else len(lines)
+            before = sum(line["op_code"] == CREATE_TRIAL for line in lines[:place])
+            begin = [{"op_code": CREATE_TRIAL, "worker_id": "doctor", "study_id": 0, "datetime_start": None}] * missing
+            lines[place:place] = begin
+            remade += range(before, before + missing)
+            begun += missing
+        lines.append(found)
+    if not lines or lines[0]["op_code"] != CREATE_STUDY:
+        codes = [DIRECTIONS[direction] for direction in directions]
+        lines.insert(0, {"op_code": CREATE_STUDY, "worker_id": "doctor", "study_name": name, "directions": codes})
+        holes = [hole + 1 for hole in holes]
+    return Salvage(tuple(lines), lost, tuple(remade), tuple(holes))

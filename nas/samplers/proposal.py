@@ -1,0 +1,246 @@
+"""One proposal of the known-cost sampler: from what was observed to the candidate of the highest expected improvement."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas.pareto.fronts import front as pareto_front
+from nas.samplers.candidates import randoms
+from nas.samplers.domain import Key, Params
+from nas.samplers.encoding import warped
+from nas.samplers.history import History, distinct
+from nas.samplers.expected_improvement import Cells, Worth, cells, ehvi, ei
+from nas.samplers.models import LEAST, Model, Models
+from nas.samplers.known_functions import Oracle
+from nas.samplers.pool import Candidate, Pool, priced
+from nas.samplers.gaussian_process import Floats, View, squared_distances
+
+CHILDREN, GRANDCHILDREN = 240, 80  # of the front, and of the best of those
+FANTASIES = 8  # draws of what the running trials will give, and of measured costs
+MOST_PENDING = 128  # running trials that are filled in; of a study that was left with more, the latest
+FLOOR = 0.1  # quantile of random candidates' qualities, below which nothing counts as an improvement
+FENCE = 1.5  # interquartile ranges below the lower quartile, beyond which qualities are outliers (Tukey, 1977)
+RECENT = 256  # trials that a new start keeps away from
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What the sampler does, so that each part of it can be left out and the loss be measured.
+
+    startup: candidates before the model takes over (None: by the number of parameters). exploration: share of proposals that
+    are made like the start. cost_features: whether exact costs and features are inputs of the model. mutation: whether candidates descend
+    from the front; random ones take their place. acquisition: "ehvi", or "ei", the expected improvement on the best that is as
+    cheap, whatever volume it adds.
+    """
+
+    startup: int | None = None
+    exploration: float = 0.03
+    cost_features: bool = True
+    mutation: bool = True
+    acquisition: str = "ehvi"
+
+    def __post_init__(self) -> None:
+        if self.acquisition not in ("ehvi", "ei"):
+            raise ValueError(f"acquisition {self.acquisition!r}: known are ehvi and ei")
+        if self.startup is not None and self.startup < 0:
+            raise ValueError(f"startup {self.startup}: a number of trials, 0 or more")
+        if not 0 <= self.exploration <= 1:
+            raise ValueError(f"exploration {self.exploration}: a share from 0 to 1")
+
+
+class Search:
+    """Proposals for one study. `exact` and `measured` are the places of its costs among the objectives."""
+
+    def __init__(
+        self,
+        history: History,
+        oracle: Oracle,
+        exact: Sequence[int],
+        measured: Sequence[int],
+        method: Method,
+        seed: int,
+    ) -> None:
+        self._history, self._oracle = history, oracle
+        self._exact, self._measured = list(exact), list(measured)
+        self._method = method
+        self._pool = Pool(history, oracle, len(self._exact), seed)
+        self._known: Models | None = None
+
+    def propose(self, number: int, rng: random.Random) -> Params:
+        """A candidate for the trial of this number, whole: a function of the seed, the number, the history and `rng`.
+
+        What is kept from one proposal to the next saves time alone.
+        """
+        if self._pool.refresh(number):
+            features = self._method.cost_features
+            self._known = Models(self._history, self._oracle, self._pool, self._exact, cost_features=features)
+        taken = self._history.seen | {self._oracle.identity(own) for own in self._history.pending.values()}
+        begun = len(self._history.seen) + len(self._history.pending)
+        starting = len(self._history.observations) < LEAST or begun < self._initial
+        if self._pool.axes is None or starting or rng.random() < self._method.exploration:
+            return self._pool.stratified(begun, taken, rng, self._apart)
+        return self._modelled(taken, rng) or self._pool.stratified(begun, taken, rng, self._apart)
+
+    def _apart(self, candidates: list[Candidate]) -> Floats:
+        """Squared distance, by choices, to the nearest of those begun last, (n,)."""
+        history, encoder = self._history, self._models.encoder
+        last = [own.params for own in history.observations[-RECENT:]] + [
+            own.params for own in history.stopped[-RECENT:]
+        ]
+        begun = [*last, *list(history.pending.values())[-MOST_PENDING:]]
+        if not begun:
+            return np.zeros(len(candidates))
+        rows = encoder.choices([own.params for own in candidates])
+        return np.asarray(squared_distances(rows, encoder.choices(begun)).min(axis=1))
+
+    @property
+    def _models(self) -> Models:
+        assert self._known is not None
+        return self._known
+
+    @property
+    def _initial(self) -> int:
+        """Candidates before the model takes over."""
+        if self._method.startup is not None:
+            return self._method.startup
+        return min(12, 4 + len(self._history.domain.dimensions) // 2)
+
+    def _modelled(self, taken: set[Hashable], rng: random.Random) -> Params | None:
+        observations = self._history.observations
+        self._models.update()
+        model, others = self._models.model(0), [self._models.model(place) for place in self._measured]
+        raw = np.array([own.quality for own in observations])
+        worth = Worth.of((warped(raw, raw) - model.centre) / model.spread, raw)
+        floor = self._floor(model, worth)
+        firsts = np.array([k for k in distinct(observations) if observations[k].feasible], dtype=np.intp)
+        assert self._pool.axes is not None
+        quality, costs, reference = (
+            model.process.fitted[firsts],
+            self._models.placed()[firsts],
+            self._pool.axes.reference,
+        )
+        for other in others:
+            fitted = other.process.fitted
+            costs = np.column_stack([costs, fitted[firsts]])
+            first = fitted[: max(self._initial, LEAST)]
+            reference = np.append(reference, first.max() + 0.1 * (np.ptp(first) or 1.0))
+        on_front = pareto_front(np.column_stack([quality, costs]), ["maximize"] + ["minimize"] * costs.shape[1])
+        parents = [observations[k].params for k in firsts[on_front].tolist()]
+        scenes = self._scenes(model, others, quality, costs, reference, floor, rng)
+
+        def score(candidates: list[Candidate]) -> Floats:
+            rows = self._models.encode(candidates)
+            views = [other.process.at(rows) for other in others]
+            volume = self._method.acquisition == "ehvi"
+            placed = self._pool.placed(candidates)
+            return scenes.improvement(model.process.at(rows), placed, views, worth, volume=volume)
+
+        candidates = priced(self._pool.members)
+        if not self._pool.whole:
+            candidates = candidates + self._children(parents, CHILDREN, rng)
+        candidates = _unseen(candidates, self._history.keys)
+        if not candidates:
+            return None
+        scores = score(candidates)
+        if not self._pool.whole:
+            best = [candidates[k].params for k in np.argsort(-scores, kind="stable")[:8].tolist()]
+            known = {own.facts.key for own in candidates}
+            more = _unseen(self._children(best, GRANDCHILDREN, rng), self._history.keys | known)
+            if more:
+                candidates, scores = candidates + more, np.concatenate([scores, score(more)])
+        for k in np.argsort(-scores, kind="stable").tolist():
+            if scores[k] <= 0.0:
+                break
+            chosen: Candidate = candidates[k]
+            if self._pool.is_new(chosen, taken):
+                return chosen.params
+        return None
+
+    def _floor(self, model: Model, worth: Worth) -> float:
+        """A quality that a tenth of random candidates stay below, as far as the model knows, or Tukey's lower fence of theirs.
+
+        The fence is for candidates that learn nothing: a handful of them, and the improvement on them would be all that counts.
+        """
+        view = model.process.at(self._models.encode(priced(self._pool.members)))
+        draws = view.mean + np.sqrt(view.variance) * np.random.default_rng(0).standard_normal(len(view.mean))
+        tenth, quarter, most = np.quantile(worth.of_scale(draws), [FLOOR, 0.25, 0.75]).tolist()
+        return worth.to_scale(max(tenth, quarter - FENCE * (most - quarter)))
+
+    def _children(self, parents: Sequence[Params], count: int, rng: random.Random) -> list[Candidate]:
+        if self._method.mutation:
+            return self._pool.children(parents, count, rng)
+        return priced(self._pool.allowed(randoms(self._history.domain, count, rng)))
+
+    # -- what may become of the running trials -----------------------------------------------------------------------
+
+    def _scenes(
+        self,
+        model: Model,
+        others: Sequence[Model],
+        quality: Floats,
+        costs: Floats,
+        reference: Floats,
+        floor: float,
+        rng: random.Random,
+    ) -> Scenes:
+        random_numbers = np.random.default_rng(rng.getrandbits(63))
+        tosses = random_numbers.standard_normal((FANTASIES, len(others)))
+        running = priced(self._pool.allowed(list(self._history.pending.values())[-MOST_PENDING:]))
+        if not running:
+            parts = cells(quality, costs, reference, floor)
+            return Scenes(
+                None, np.zeros((0, 0)), np.zeros((FANTASIES, 0)), tosses, [parts] * (FANTASIES if others else 1)
+            )
+        rows = self._models.encode(running)
+        view = model.process.at(rows)
+        places = np.column_stack([self._pool.placed(running), *(other.process.at(rows).mean for other in others)])
+        joint = view.covariance(view)
+        noisy = joint + (model.process.noise + 1e-6) * np.eye(len(joint))
+        draws = random_numbers.standard_normal((FANTASIES, len(joint)))
+        surprises: Floats = draws @ np.linalg.cholesky(noisy).T  # results over their means, (d, p)
+        gain: Floats = np.asarray(np.linalg.inv(noisy), dtype=np.float64)
+        fronts = view.mean + surprises @ gain @ joint
+        parts_of = [cells(np.append(quality, own), np.vstack([costs, places]), reference, floor) for own in fronts]
+        return Scenes(view, gain, surprises, tosses, parts_of)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenes:
+    """Equally likely states of affairs when the running trials are done, each with the front's cells: one if none is running.
+
+    surprises (d, p) are the running trials' results over their means, gain (p, p) the inverse of their covariance, noise
+    included; tosses (d, m) are standard normal, for the measured costs.
+    """
+
+    view: View | None
+    gain: Floats
+    surprises: Floats
+    tosses: Floats
+    parts: Sequence[Cells]
+
+    def improvement(
+        self, at: View, placed: Floats, measured: Sequence[View], worth: Worth, *, volume: bool = True
+    ) -> Floats:
+        """EHVI averaged over the scenes, (n,); without `volume`, EI at the candidates' costs. placed: (n, exact) costs on their axes."""
+        mean, variance = at.mean, at.variance
+        pull = np.zeros((len(mean), 0))
+        if self.view is not None:
+            cross = at.covariance(self.view)
+            pull = cross @ self.gain
+            variance = np.maximum(variance - (pull * cross).sum(axis=1), 1e-10)
+        deviation = np.sqrt(variance)
+        total = np.zeros(len(mean))
+        for scene, parts in enumerate(self.parts):
+            drawn = [v.mean + np.sqrt(v.variance) * toss for v, toss in zip(measured, self.tosses[scene], strict=True)]
+            costs = np.column_stack([placed, *drawn])
+            total += (ehvi if volume else ei)(mean + pull @ self.surprises[scene], deviation, costs, parts, worth)
+        return total / len(self.parts)
+
+
+def _unseen(candidates: Sequence[Candidate], seen: set[Key]) -> list[Candidate]:
+    """Those not in `seen`, each once."""
+    return list({own.facts.key: own for own in candidates if own.facts.key not in seen}.values())

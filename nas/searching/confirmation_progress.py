@@ -1,0 +1,75 @@
+"""What a person sees while a run is confirmed: a live display on a terminal, a line a training elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+from nas.searching.confirmation import Confirmation
+from nas.execution.job import Job
+from nas.searching.progress import Lines, Live, Tally
+from nas.runs.records import Estimate, Trial
+from nas.utils.text import format_estimate, format_percent, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+
+class Trainings(Tally):
+    """Counts trainings; the front is not what changes."""
+
+    noun = "trainings"
+    study: Confirmation
+
+    def ended(self, job: Job, result: Mapping[str, Any]) -> None:
+        self.running.pop(job.key, None)
+        if "torn" in result:
+            self.note(f"{self._name(job)}: {result['torn']}")
+
+    def _name(self, job: Job) -> str:
+        return f"{self.study.trial_of(job).name}, seed {job.seed}"
+
+    def _mean(self, trial: Trial) -> str:
+        found = self.study.accuracies(trial)
+        return format_estimate(Estimate.of(found)) if len(found) > 1 else ""
+
+
+class TrainingLines(Trainings, Lines):
+    """A line for each training that ends."""
+
+    def __init__(self, confirmation: Confirmation, out: TextIO) -> None:
+        Lines.__init__(self, confirmation, out)
+
+    def ended(self, job: Job, result: Mapping[str, Any]) -> None:
+        super().ended(job, result)
+        trial = self.study.trial_of(job)
+        if result["state"] == "failed":
+            self.note(f"{self._name(job)}: FAILED: {result['reason']}  [{self.summary()}]")
+            return
+        mean = self._mean(trial)
+        searched = f"in the search {format_percent(trial.accuracy or 0.0)} %{f', now {mean}' if mean else ''}"
+        accuracy = format_percent(result["accuracy"])
+        self.note(f"{self._name(job)}: {accuracy} % val accuracy ({searched})  [{self.summary()}]")
+
+
+class TrainingsLive(Trainings, Live):
+    """A display that redraws itself: progress, what runs, and the means so far."""
+
+    def __init__(self, confirmation: Confirmation, console: Console) -> None:
+        Live.__init__(self, confirmation, console)
+
+    def ended(self, job: Job, result: Mapping[str, Any]) -> None:
+        Trainings.ended(self, job, result)
+        if result["state"] == "failed":
+            self.note(f"{self._name(job)} failed: {result['reason']}")
+
+    def _found(self) -> list[RenderableType]:
+        from rich.table import Table
+
+        table = Table(title="Networks", title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in ("", "in the search %", "further seeds"):
+            table.add_column(column, justify="left" if not column else "right")
+        ranked = sorted(self.study.trials, key=lambda trial: -(trial.accuracy or 0.0))
+        for trial in ranked[: self.SHOWN]:
+            table.add_row(printable(trial.name), format_percent(trial.accuracy or 0.0), self._mean(trial))
+        return [table]

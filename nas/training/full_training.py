@@ -1,0 +1,402 @@
+"""Full training of one network, in a folder: the documented recipe to its end, then one look at the test split.
+
+A tenth of the training images, stratified, is held out and shown as validation accuracy while the network trains; nothing
+is chosen by it. The weights are those of the last epoch. The test split is used once, behind the last epoch.
+
+The folder holds `plan.json` (what is trained: only the same training goes on there) and `config.yaml` from the start,
+`checkpoint.pt` between the epochs and, at the end, `weights.safetensors` and `result.json`. All are written whole or not at
+all, so that the process may die at any moment and the next one goes on behind the last epoch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import torch
+
+from nas.networks.architecture import Architecture
+from nas.data.batches import BatchSource
+from nas.data import Dataset, Streamed, split
+from nas.training.distributed import ALONE, Group
+from nas.errors import NasError, reason_of
+from nas.utils.files import UnderLock, read_json, write_json, write_with
+from nas.execution.job import CHECKPOINT, RESULT, StreamedData, TrainingData
+from nas.networks.build import build, cost_of
+from nas.training.optimizer import Rates
+from nas.utils.validation import mapping, require, text
+from nas.training.test_metrics import Predictions
+from nas.training.recipe import Recipe
+from nas.runs.records import Epoch
+from nas.runs.settings import versions
+from nas.data.streaming import LAW as STREAMED
+from nas.data.streaming import StreamPlace
+from nas.training.trainer import Training, check_norms, pick_device
+from nas.training.full_training_folder import LOCK, PADDED, PLAN, VERSION, begin, busy, recipe_of, write_weights, written
+from nas.networks.weights import Fitted, Weights, fit
+from nas.training.place import Bench, device_name, measured, smaller
+
+VALIDATION = 0.1  # share of the training images
+T = TypeVar("T")
+
+
+def adapted(architecture: Architecture, dataset: Dataset | Streamed) -> tuple[Architecture, list[str]]:
+    """The same design for the data's images and classes, and what had to change for it: "classes 1000 → 10"."""
+    facts = (
+        ("classes", architecture.head.classes, len(dataset.classes)),
+        ("pixels", architecture.resolution, dataset.resolution),
+        ("channels", architecture.channels, dataset.channels),
+    )
+    changes = [f"{what} {had} → {wanted}" for what, had, wanted in facts if had != wanted]
+    changed = architecture.adapted(
+        classes=len(dataset.classes), resolution=dataset.resolution, channels=dataset.channels
+    )
+    return changed, changes
+
+
+@overload
+def held_out(dataset: Dataset, seed: int) -> TrainingData: ...
+@overload
+def held_out(dataset: Dataset | Streamed, seed: int) -> TrainingData | StreamedData: ...
+def held_out(dataset: Dataset | Streamed, seed: int) -> TrainingData | StreamedData:
+    """The data's training images, split by `seed` into those to train on and the validation split."""
+    parts = split(dataset.y_train, VALIDATION, seed)
+    return StreamedData(dataset, *parts) if isinstance(dataset, Streamed) else TrainingData.of(dataset, *parts)
+
+
+class FullTraining(UnderLock):
+    """A network being trained in a folder. A context manager: entering takes the folder and finds where it stands.
+
+    >>> with FullTraining(folder, architecture, dataset, recipe) as training:
+    ...     for epoch in training.epochs():
+    ...         print(epoch.accuracy)
+    ...     result = training.result()
+
+    architecture must fit the data's classes and channels (`adapted`); images of another size are resized to its resolution.
+    device, precision: as in `nas.training.trainer`; a folder that was begun in one precision, or with one engine, goes on in it.
+    weights: what the network starts from in place of random ones (`nas.weights.read`); fresh_head: but for its classifier.
+    rates: `nas.training.optimizer.Rates`, which `policy` says in plain data, for the plan. micro_batch: images at once, as in
+    `nas.training.trainer.Training`; where memory is too short for them it is halved, and the epoch begun again. workers: processes that decode
+    the images of a `Streamed` (None: one a core). group: the processes that train it together, each with these arguments; only
+    the first one writes, tests and knows the result.
+
+    UsageError if the weights are another network's, if the folder holds another training, or if another process works in it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        architecture: Architecture,
+        dataset: Dataset | Streamed,
+        recipe: Recipe,
+        *,
+        seed: int = 0,
+        device: str = "auto",
+        precision: str = "auto",
+        weights: Weights | None = None,
+        fresh_head: bool = False,
+        rates: Rates | None = None,
+        policy: Mapping[str, Any] | None = None,
+        micro_batch: int | None = None,
+        workers: int | None = None,
+        group: Group = ALONE,
+    ) -> None:
+        self.folder = folder
+        self.group = group
+        self.architecture = architecture
+        self.weights = weights
+        self.fitted: Fitted | None = None if weights is None else fit(weights, architecture, fresh_head=fresh_head)
+        self.dataset = dataset
+        self.recipe = recipe
+        self.seed = seed
+        self.data = held_out(dataset, seed)
+        self.rates = rates
+        self.policy = dict(policy) if policy else None
+        self.micro_batch = self.asked_micro_batch = micro_batch
+        self.workers = workers
+        self._device, self._precision = device, precision
+        self._engines: dict[str, dict[str, Any]] = {}
+        self._place: Bench | StreamPlace
+        self._records: list[Epoch] = []
+        self._training: Training | None = None
+        self.on_step: Callable[[int, int], None] | None = None  # told the epoch's steps that are done, and all of them
+
+    def _enter(self) -> None:
+        pick_device(self._device)  # one that can't be used is refused before anything is made
+        self.recipe.check_images(self._augmented_pixels)
+        check_norms(self.architecture, self._at_once)
+        with self.group.in_turn():
+            if self.group.first:
+                self._take(self.folder, LOCK, busy(self.folder))
+            self._equip()
+            if self.group.first:
+                begin(self.folder, self._plan(), self.architecture)
+        if not self.finished:
+            with self._memory():
+                self._training = self._open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._training = None
+        super().__exit__(kind, error, trace)
+
+    @property
+    def device(self) -> str:
+        return device_name(self._place.device)
+
+    @property
+    def precision(self) -> str:
+        return self._place.precision(self.architecture)
+
+    @property
+    def crops(self) -> str:
+        """The law by which training images are cropped: that of `nas.data.batches`, or of `nas.data.streaming`."""
+        return STREAMED if isinstance(self.dataset, Streamed) else PADDED
+
+    @property
+    def _augmented_pixels(self) -> int:
+        """Side of the images that cutout cuts from: decoded ones are resized to the network's resolution behind it, not before."""
+        return self.architecture.resolution if isinstance(self.dataset, Streamed) else self.dataset.resolution
+
+    @property
+    def _at_once(self) -> int:
+        """Images that pass the network together, in each process."""
+        batch = min(self.recipe.batch_size, len(self.data.train_index)) // self.group.size
+        return min(self.asked_micro_batch or batch, batch)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What of the recipe makes little sense for these images (`Recipe.remarks`)."""
+        images, validated = len(self.data.train_index), len(self.data.validation_index)
+        return self.recipe.remarks(images, validated, self._augmented_pixels, self._at_once)
+
+    @property
+    def records(self) -> tuple[Epoch, ...]:
+        """The epochs so far, those of earlier processes included."""
+        return tuple(self._records)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the network has been trained and tested."""
+        return bool(written(self.folder))
+
+    def kept(self) -> int:
+        """Epochs behind which the folder's checkpoint is, from which another process would go on; 0 if there is none."""
+        path = self.folder / CHECKPOINT
+        return len(torch.load(path, weights_only=True, mmap=True)["epochs"]) if path.exists() else 0
+
+    def epochs(self) -> Iterator[Epoch]:
+        """Train the epochs that are missing, yielding each after its checkpoint is written."""
+        while self._training is not None and self._training.done < self.recipe.epochs:
+            record = self._with_memory(Training.epoch)
+            self._records.append(record)
+            if self.group.first:
+                self._save(self._training)
+            yield record
+
+    def result(self) -> dict[str, Any]:
+        """What the folder's `result.json` says; the first call, behind the last epoch, tests the network and writes it.
+
+        NasError if epochs are missing. In a process that is not the first of its group: nothing, and nothing is done.
+        """
+        if not self.group.first:
+            return {}
+        training = self._training
+        if training is None:
+            return written(self.folder)
+        if training.done < self.recipe.epochs:
+            raise NasError(
+                f"{self.folder}: {training.done} of {self.recipe.epochs} epochs are trained; the test comes behind the last"
+            )
+        result = self._with_memory(self._test)
+        write_weights(self.folder, self.architecture, (self._training or training).result, result)
+        write_json(self.folder / RESULT, result)
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        self._training = None
+        return result
+
+    # -- the folder --------------------------------------------------------------------------------------------------
+
+    def _plan(self) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "digest": self.architecture.digest,
+            "dataset": self.dataset.name,
+            "fingerprint": self.dataset.fingerprint,
+            "recipe": self.recipe.to_dict(),
+            "crops": self.crops,
+            "validation": VALIDATION,
+            "seed": self.seed,
+            "precision": self.precision,
+            "weights": self.weights.described() if self.weights else None,
+            "policy": self.policy,
+            "engine": self._engines,
+        }
+
+    def _equip(self) -> None:
+        """Take device, precision and engine: those that the folder was begun with, if it was."""
+        begun = read_json(self.folder / PLAN)
+        precision = self._precision
+        if isinstance(begun, dict):
+            engines = {"precision": text, "engine": mapping}
+            require(begun, engines, str(self.folder / PLAN), missing=True)
+            require(begun.get("engine", {}), dict.fromkeys(begun.get("engine", {}), mapping), str(self.folder / PLAN))
+            precision = begun.get("precision", "auto") if precision == "auto" else precision
+            rule = recipe_of(begun).get("ema_warmup", True)
+            self.recipe = dataclasses.replace(self.recipe, ema_warmup=rule)
+            self._engines = begun.get("engine") or {}
+        else:
+            self._engines = measured(self._device, precision, self.architecture.resolution)
+        options: dict[str, Any] = {"device": self._device, "precision": precision, "engines": self._engines}
+        if isinstance(self.data, StreamedData):
+            self._place = StreamPlace(self.data, self.recipe, workers=self.workers, **options)
+            self.workers = self._place.workers
+        else:
+            self._place = Bench(self.data, self.recipe, **options)
+
+    def _with_memory(self, work: Callable[[Training], T]) -> T:
+        """work(the training), again from the checkpoint with half the images at once for as long as memory is too short."""
+        while True:
+            assert self._training is not None
+            try:
+                return work(self._training)
+            except torch.OutOfMemoryError as error:
+                if self.group.size > 1:  # the others don't know of it, and wait
+                    raise self._short(error) from error
+                size = smaller(self.micro_batch, self.recipe.batch_size)
+                if not size:
+                    raise self._short(error) from error
+            self._training = None  # behind the handler, whose traceback held what was computed
+            self._place.release()
+            self.micro_batch = size
+            with self._memory():
+                self._training = self._open()
+
+    @contextmanager
+    def _memory(self) -> Iterator[None]:
+        """Says in one line that the device's memory is too small."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise self._short(error) from error
+
+    def _short(self, error: BaseException) -> NasError:
+        if self.group.size > 1:
+            at_once = self.micro_batch or -(-self.recipe.batch_size // self.group.size)
+            return NasError(
+                f"out of memory on {self.device}, with {at_once} images at a time in each of {self.group.size} processes; "
+                f"give --micro-batch {max(at_once // 2, 1)} or less: {reason_of(error, first_line=True)}"
+            )
+        return NasError(
+            f"out of memory on {self.device}, with one image at a time: a smaller resolution or network needs less: "
+            f"{reason_of(error, first_line=True)}"
+        )
+
+    def _open(self) -> Training:
+        """The training where the folder's checkpoint left it, or at its start."""
+        network = build(self.architecture, seed=self.seed)
+        if self.fitted is not None:
+            network.load_state_dict(self.fitted.state, strict=False)  # but for a fresh head, which `fit` has checked
+        batches: tuple[BatchSource, BatchSource] = self._place.batches(self.seed, self.architecture.resolution)
+        path = self.folder / CHECKPOINT
+        state = None
+        if path.exists():
+            try:
+                state = torch.load(path, map_location=self._place.device, weights_only=True)
+                self.micro_batch = min(filter(None, (self.micro_batch, state.get("micro_batch"))), default=None)
+            except Exception as error:  # torch raises nearly every type on bytes that are no checkpoint
+                raise self._unread(path, error) from error
+        elif self.micro_batch is None and self.group.size == 1:
+            self.micro_batch = self._place.first_micro_batch(self.architecture)  # the images are there by now
+        training = Training(
+            network,
+            *batches,
+            self.recipe,
+            self.precision,
+            rates=self.rates,
+            micro_batch=self.micro_batch,
+            engine=self._place.engine,
+            group=self.group,
+        )
+        steps = len(training.train_batches)
+        training.on_step = lambda step: self.on_step(step % steps + 1, steps) if self.on_step else None
+        if state is not None:
+            try:
+                records = [Epoch.from_dict(record) for record in state["epochs"]]
+                training.load(state["training"])
+            except Exception as error:
+                raise self._unread(path, error) from error
+            self._records = records
+        return training
+
+    @staticmethod
+    def _unread(path: Path, error: Exception) -> NasError:
+        return NasError(f"{path}: can't be read ({reason_of(error, first_line=True)}); remove it to start over")
+
+    def _save(self, training: Training) -> None:
+        state = {
+            "training": training.state(),
+            "epochs": [epoch.to_dict() for epoch in self._records],
+            "micro_batch": self.micro_batch,
+        }
+        write_with(self.folder / CHECKPOINT, lambda file: torch.save(state, file))
+
+    def _test_batches(self) -> BatchSource:
+        place, dataset, resolution = self._place, self.dataset, self.architecture.resolution
+        if isinstance(place, StreamPlace):
+            assert isinstance(dataset, Streamed)
+            return place.test(dataset, resolution)
+        assert isinstance(dataset, Dataset)
+        return place.test(dataset, resolution)
+
+    def _test(self, training: Training) -> dict[str, Any]:
+        data, dataset = self.data, self.dataset
+        batches = self._test_batches()
+        predictions = Predictions.of(training.result, batches, self.precision, dataset.classes, self.micro_batch)
+        by_class = np.bincount(dataset.y_train[data.train_index], minlength=len(dataset.classes))
+        cost = cost_of(self.architecture)
+        last = self._records[-1]
+        executed = training.executed()
+        return {
+            "name": self.architecture.name,
+            "digest": self.architecture.digest,
+            "cost": {"params": cost.params, "macs": cost.macs, "activations": cost.activations},
+            "dataset": {
+                "name": dataset.name,
+                "source": dataset.source,
+                "fingerprint": dataset.fingerprint,
+                "classes": list(dataset.classes),
+                "mean": list(data.mean),
+                "std": list(data.std),
+            },
+            "test": predictions.to_dict(),
+            "validation": {"accuracy": last.accuracy, "loss": last.val_loss, "images": len(data.validation_index)},
+            **({"executed": executed.to_dict()} if executed else {}),  # of the validation images
+            "train": {
+                "loss": last.train_loss,
+                "images": len(data.train_index),
+                "images_by_class": [int(count) for count in by_class],
+            },
+            "recipe": self.recipe.to_dict(),
+            "crops": self.crops,
+            "seed": self.seed,
+            "device": self.device,
+            "precision": self.precision,
+            "weights": self.weights.described() if self.weights else None,
+            "policy": self.policy,
+            "micro_batch": self.micro_batch,
+            "processes": self.group.size,
+            "engine": self._place.engine.to_dict(),
+            **({"singly": training.singly} if training.singly else {}),
+            "seconds": sum(epoch.seconds for epoch in self._records),
+            "finished": time.time(),
+            "versions": versions(),
+            "epochs": [epoch.to_dict() for epoch in self._records],
+        }

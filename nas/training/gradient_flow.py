@@ -1,0 +1,73 @@
+"""Gradient norms of a trial's layers at the start, in the middle and at the end of its training, kept in the trial's folder.
+
+Plain data, without torch: `nas.training.gradient_recorder` measures, reports read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.errors import UsageError
+from nas.utils.files import read_json, write_json
+from nas.training.comparison_records import Layer, Moment
+from nas.utils.validation import Check, list_of, mapping, require, text, whole
+
+FILE = "gradients.json"  # in a trial's folder
+STEPS = 10  # that a moment is the mean of
+DIGITS = 4  # of a norm in the file
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Layers in the order of the forward pass, and what was measured of them: epoch 0 (the first steps), the middle, the last."""
+
+    layers: tuple[Layer, ...]
+    moments: tuple[Moment, ...]
+
+    def until(self, epochs: int) -> tuple[Moment, ...]:
+        """The moments of a training's first `epochs` epochs."""
+        return tuple(moment for moment in self.moments if max(moment.epoch, 1) <= epochs)
+
+
+def ends_of(epochs: int) -> frozenset[int]:
+    """The epochs whose last steps are a moment, of so many: the middle one and the last."""
+    return frozenset({(epochs + 1) // 2, epochs})
+
+
+def write(place: Path, digest: str, flow: Flow) -> None:
+    """Leave the moments so far of the network with this digest in a trial's folder. WriteError if the disk won't take them."""
+    layers = [[layer.name, layer.about, layer.depth, int(layer.on_path)] for layer in flow.layers]
+    moments = [
+        {**moment.to_dict(), **{name: _rounded(getattr(moment, name)) for name in ("outputs", "weights")}}
+        for moment in flow.moments
+    ]
+    write_json(place / FILE, {"digest": digest, "layers": layers, "gradients": moments})
+
+
+def read(place: Path, digest: str) -> Flow | None:
+    """What a trial's folder holds of the network with this digest; None where nothing was recorded. UsageError for what none writes."""
+    path = place / FILE
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("digest") != digest:
+        return None
+    require(found, {"layers": list_of(_layer), "gradients": list_of(mapping)}, str(path))
+    layers = tuple(Layer(name, about, depth, bool(on_path)) for name, about, depth, on_path in found["layers"])
+    moments = tuple(Moment.from_dict(moment) for moment in found["gradients"])
+    if any(len(norms) != len(layers) for moment in moments for norms in (moment.outputs, moment.weights)):
+        raise UsageError(f"{path}: a norm for each layer is expected")
+    return Flow(layers, moments)
+
+
+def _rounded(norms: tuple[float | None, ...]) -> list[float | None]:
+    return [None if norm is None else float(f"{norm:.{DIGITS}g}") for norm in norms]
+
+
+def _layer(value: object) -> str:
+    checks: tuple[Check, ...] = (text, text, whole(), whole(0, 1))
+    fits = isinstance(value, list) and len(value) == len(checks) and not any(map(_fails, checks, value))
+    return "" if fits else "a layer's four facts"
+
+
+def _fails(check: Check, value: object) -> str:
+    return check(value)

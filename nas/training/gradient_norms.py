@@ -1,0 +1,201 @@
+"""Gradient norms by layer while a network trains: how much of the loss reaches each depth.
+
+For a layer y = f(x; W) and the loss L of a step (the mean over its images): ||dL/dy|| and ||dL/dW||, both Euclidean norms
+over all numbers of the tensor. dL/dy is taken by full backward hooks, dL/dW from the parameter. Watching changes nothing:
+the weights are the same bits with and without it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from nas.networks.blocks.modules import SqueezeExcite
+from nas.training.comparison_records import Layer, Moment
+
+STEPS = 10  # over which a moment is averaged, unless told otherwise
+_BESIDE = {"shortcut", "merge", "gate"}  # of a block: its other paths than the branch
+
+
+class GradientHooks:
+    """Full backward hooks on the layers with weights. A context manager: the hooks live inside, and nothing else changes.
+
+    >>> with GradientHooks(network) as hooks:
+    ...     loss(network(x)).backward()
+    ...     outputs, weights = hooks.read()
+
+    They are `register_full_backward_pre_hook`s: those see dL/dy at the first layer too, about which
+    `register_full_backward_hook` warns because its input needs no gradient.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._modules, self.layers = _layers(network)
+        self._outputs: list[Tensor | None] = [None] * len(self._modules)
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._inplace: list[nn.Module] = []
+
+    def __enter__(self) -> Self:
+        # A hooked module's output is a view, which autograd lets nobody overwrite; out of place the numbers are the same.
+        self._inplace = [module for module in self._network.modules() if getattr(module, "inplace", False)]
+        _set_inplace(self._inplace, False)
+        for place, module in enumerate(self._modules):
+            self._handles.append(module.register_full_backward_pre_hook(self._hook(place)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        _set_inplace(self._inplace, True)
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """||dL/dy|| and ||dL/dW|| of a step, (layers,) float32 each; NaN where no gradient came.
+
+        A step whose batch passes in parts has one y, of all its images.
+        """
+        nothing = torch.full((), torch.nan)
+        outputs = [nothing if norm is None else norm for norm in self._outputs]
+        weights = [
+            nothing if (gradient := _weight(module).grad) is None else _norm(gradient) for module in self._modules
+        ]
+        self._outputs = [None] * len(self._modules)
+        device = next(self._network.parameters()).device
+        return tuple(torch.stack([norm.to(device) for norm in norms]) for norms in (outputs, weights))  # type: ignore[return-value]
+
+    def _hook(self, place: int) -> Any:
+        def hook(_: nn.Module, gradients: Sequence[Tensor | None] | Tensor) -> None:
+            gradient = gradients[0]
+            if gradient is not None:
+                norm, before = _norm(gradient), self._outputs[place]  # that of a step's earlier micro-batches
+                self._outputs[place] = norm if before is None else torch.hypot(before, norm)
+
+        return hook
+
+
+class GradientWatch:
+    """The moments of a training: `window` first steps of its first epoch and as many last ones of every epoch, or of some.
+
+    The training says by `after_backward` that a step's gradients are there, or by `behind` that a step that nobody watched is
+    over. Steps outside the windows run without hooks.
+    """
+
+    def __init__(self, network: nn.Module, steps_per_epoch: int, window: int = STEPS) -> None:
+        self._hooks = GradientHooks(network)
+        self._steps = steps_per_epoch
+        self._window = min(window, steps_per_epoch)
+        self._seen: dict[int, tuple[Tensor, Tensor]] = {}  # by step of the epoch
+        self.hooked = False  # whether the next step is seen
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return self._hooks.layers
+
+    def begin(self, epoch: int, *, last: bool = True) -> None:
+        """Epoch `epoch`, from 1, is about to start. last: whether its last steps are a moment."""
+        self._epoch, self._last = epoch, last
+        self._seen.clear()
+        self._prepare(0)
+
+    def after_backward(self, step: int) -> None:
+        """A step of the whole training, from 0, has its gradients."""
+        place = step % self._steps
+        if self.hooked:
+            self._seen[place] = self._hooks.read()
+        self._prepare(place + 1)
+
+    def behind(self, step: int) -> None:
+        """A step of the whole training, from 0, is over."""
+        self._prepare(step % self._steps + 1)
+
+    def end(self) -> tuple[Moment, ...]:
+        """The moments of the epoch, which has ended or failed; the hooks are gone."""
+        self._prepare(self._steps)
+        windows = [(self._epoch, range(self._steps - self._window, self._steps))] if self._last else []
+        if self._epoch == 1:
+            windows.insert(0, (0, range(self._window)))
+        moments = []
+        for epoch, window in windows:
+            seen = [self._seen[place] for place in window if place in self._seen]
+            if seen:
+                outputs, weights = (torch.stack(norms).mean(0).tolist() for norms in zip(*seen, strict=True))
+                moments.append(Moment(epoch, len(seen), _finite(outputs), _finite(weights)))
+        return tuple(moments)
+
+    def _prepare(self, place: int) -> None:
+        """Put the hooks on for the epoch's next step if it is in a window, or take them off."""
+        first = self._epoch == 1 and place < self._window
+        wanted = place < self._steps and (first or (self._last and place >= self._steps - self._window))
+        if wanted and not self.hooked:
+            self._hooks.__enter__()
+        elif self.hooked and not wanted:
+            self._hooks.__exit__(None, None, None)
+        self.hooked = wanted
+
+
+def layers(network: nn.Module) -> tuple[Layer, ...]:
+    """The layers that are watched, in the order of the modules, which is that of the forward pass along the path."""
+    return _layers(network)[1]
+
+
+def _layers(network: nn.Module) -> tuple[tuple[nn.Module, ...], tuple[Layer, ...]]:
+    beside = {
+        f"{name}.{inner}" if inner else name
+        for name, module in network.named_modules()
+        if isinstance(module, SqueezeExcite) or name.rpartition(".")[2] in _BESIDE
+        for inner, _ in module.named_modules()
+    }
+    modules, found, depth = [], [], 0
+    for name, module in network.named_modules():
+        if _mixes_channels(module):
+            # Between the stem and the head images flow, and a linear layer can only be a router or a gate.
+            on_path = name not in beside and not (isinstance(module, nn.Linear) and name.startswith("stages."))
+            depth += on_path
+            modules.append(module)
+            found.append(Layer(name, _about(module), depth, on_path))
+    return tuple(modules), tuple(found)
+
+
+def _mixes_channels(module: nn.Module) -> bool:
+    """Whether it is a convolution or a linear layer of any kind, and no norm or scale, whose weights are a vector."""
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, nn.Parameter) and (
+        isinstance(module, (nn.Conv2d, nn.Linear)) or sum(size > 1 for size in weight.shape) >= 2
+    )
+
+
+def _weight(module: nn.Module) -> nn.Parameter:
+    weight = module.weight
+    assert isinstance(weight, nn.Parameter)  # _mixes_channels has chosen the module by it
+    return weight
+
+
+def _about(module: nn.Module) -> str:
+    if isinstance(module, nn.Conv2d):
+        groups = f", {module.groups} groups" if module.groups > 1 else ""
+        height, width = module.kernel_size
+        return f"convolution {height} × {width}, {module.in_channels} → {module.out_channels}{groups}"
+    if isinstance(module, nn.Linear):
+        return f"linear, {module.in_features} → {module.out_features}"
+    return f"{type(module).__name__}, weights {' × '.join(map(str, _weight(module).shape))}"
+
+
+def _norm(tensor: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(tensor.detach(), dtype=torch.float32)
+    return norm
+
+
+def _set_inplace(modules: Sequence[nn.Module], inplace: bool) -> None:
+    for module in modules:
+        module.inplace = inplace  # type: ignore[assignment]
+
+
+def _finite(norms: Sequence[float]) -> tuple[float | None, ...]:
+    return tuple(norm if math.isfinite(norm) else None for norm in norms)

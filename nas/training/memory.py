@@ -1,0 +1,262 @@
+"""Memory of one training step, in bytes, by a walk over the network's layers: nothing is built, torch is not imported.
+
+peak = weights + optimiser + gradients + activations + transient + images, at the moment of the step at which their sum is
+the largest. `Cost.activations` counts the output of each convolution once; PyTorch keeps more of it for the backward pass:
+
+    conv, norm, activation   2   the convolution's output, which the norm reads again, and the activation's, which the next
+                                 convolution reads again. relu, relu6, leaky_relu and elu work in place on the norm's output.
+                                 silu, hardswish and gelu read their input again: 3.
+    last conv of a branch    1   and the sum (1), in place of the norm's output, which an addition doesn't read again
+    squeeze-excitation       1   the product
+    max pooling                  its output, and int64 indices
+
+times 4 bytes in fp32 and 2 under bf16 autocast, which also keeps a bf16 copy of each weight and of the images. So the
+nets of benchmarks/train.py keep 1.6 to 3.2 tensors for each convolution's output: 6 to 13 bytes in fp32, half of it in bf16,
+times `Cost.activations` and the images of a batch. On the way back activations go while gradients (4 bytes a parameter) come; the
+walk takes the worst moment.
+
+These are the bytes that PyTorch's allocator gives out. What a process takes of a GPU is more, by the CUDA context, the
+libraries' workspaces and fragmentation: `on_gpu` adds allowances, which no GPU has confirmed yet. benchmarks/memory.py holds
+predictions against measured steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+
+from nas.networks.architecture import Architecture
+from nas.networks.blocks import Block
+from nas.networks.blocks._base import Layer
+from nas.networks.blocks.conditional import ConditionalConv, Routed
+from nas.networks.blocks.primitives import Conv, Linear, MaxPool, NormAct, SqueezeExcitation
+from nas.networks.blocks.res2net import Hierarchy
+from nas.networks.blocks.residual_stem import Around
+from nas.networks.cost import Shape
+from nas.networks.build import walk
+
+COPIED = ("silu", "hardswish", "gelu")  # activations whose derivative reads the input: it is kept beside the output
+FP32 = 4  # bytes
+ELEMENT_BYTES = {"fp32": FP32, "bf16": 2}  # of what a convolution gives
+CAST_BYTES = {"fp32": 0, "bf16": 2}  # of the copy of a weight, or of a pixel, that autocast makes
+# Tensors of the output's size that a merge keeps: its output, and what else its derivative reads.
+OF_MERGE = {"add": 1, "skip_init": 2, "layer_scale": 2, "highway": 3, "skip": 2}
+CONTEXT_BYTES = 768 << 20  # allowance: CUDA context, cuDNN and cuBLAS with their workspaces, of each process on a GPU
+FRAGMENTATION = 1.15  # allowance: what the caching allocator reserves for each byte that it gives out
+EVALUATED = 4  # batches of validation are so many times as large as those of training (`nas.training.place.Bench`)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes at a training step's peak, by what they are for."""
+
+    weights: int  # and the norms' statistics
+    optimiser: int  # momentum, and the moving average if there is one
+    gradients: int
+    activations: int  # kept for the backward pass, with the copies of weights that autocast makes
+    transient: int  # gradients of activations on their way back
+    images: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.optimiser + self.gradients + self.activations + self.transient + self.images
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A layer's part of the walk: numbers of one image, but for `params`.
+
+    kept: elements that the backward pass reads. extra: bytes beside them. largest: elements of gradients that are alive while
+    it runs back. passing: elements that are alive while it runs without gradients.
+    """
+
+    params: int
+    kept: int
+    largest: int
+    passing: int
+    extra: int = 0
+
+
+def training_memory(
+    architecture: Architecture,
+    batch: int,
+    precision: str = "fp32",
+    *,
+    micro_batch: int | None = None,
+    ema: bool = False,
+    resolution: int | None = None,
+) -> Memory:
+    """Peak of a step of SGD with momentum on `batch` images, at most `micro_batch` of which pass the network at once.
+
+    ema: a moving average of the weights is kept. resolution: pixels, in place of the architecture's own. In several
+    micro-batches, gradients of earlier ones stay while later ones pass.
+    """
+    at_once = min(micro_batch or batch, batch)
+    element, casts = ELEMENT_BYTES[precision], CAST_BYTES[precision]
+    steps = _steps(architecture, resolution)
+    params = sum(step.params for step in steps)
+    kept = before = 0
+    worst = (0, 0, 0)
+    for step in steps:
+        kept += at_once * (step.kept * element + step.extra) + casts * step.params
+        ready = params + step.params if at_once < batch else params - before  # those of later layers, and its own
+        before += step.params
+        transient = at_once * step.largest * element + casts * step.params
+        worst = max(worst, (FP32 * ready, kept, transient), key=sum)
+    gradients, kept, transient = worst
+    weights = FP32 * params
+    pixels = _pixels(architecture, resolution)
+    return Memory(
+        weights=weights,
+        optimiser=weights + (weights if ema else 0),
+        gradients=gradients,
+        activations=kept,
+        transient=transient,
+        images=batch * pixels * (1 + FP32) + at_once * pixels * casts,
+    )
+
+
+def evaluation_bytes(architecture: Architecture, batch: int, precision: str = "fp32", *, ema: bool = False) -> int:
+    """Peak of a pass without gradients over `batch` images beside the state of a training."""
+    steps = _steps(architecture)
+    element, casts = ELEMENT_BYTES[precision], CAST_BYTES[precision]
+    state = sum(step.params for step in steps) * (FP32 * (3 if ema else 2) + casts)
+    pixels = _pixels(architecture) * (1 + FP32 + casts)
+    return state + batch * (pixels + element * max(step.passing for step in steps))
+
+
+def on_gpu(tensors: int) -> int:
+    """Bytes that a process takes of a GPU whose tensors take so many: allowances, not measurements."""
+    return CONTEXT_BYTES + int(FRAGMENTATION * tensors)
+
+
+def largest_micro_batch(
+    architecture: Architecture, batch: int, free: int, precision: str = "fp32", *, ema: bool = False
+) -> int:
+    """The whole batch, or the first of its halves, quarters, ... whose step is predicted to fit into `free` bytes; at least 1."""
+    size = batch
+    while size > 1:
+        step = training_memory(architecture, batch, precision, micro_batch=size, ema=ema)
+        if step.total <= free:
+            break
+        size //= 2
+    return size
+
+
+def _pixels(architecture: Architecture, resolution: int | None = None) -> int:
+    return architecture.channels * (resolution or architecture.resolution) ** 2
+
+
+def _steps(architecture: Architecture, resolution: int | None = None) -> list[Step]:
+    size = resolution or architecture.resolution
+    shape = Shape(architecture.channels, size, size)
+    steps: list[Step] = []
+    for piece in walk(architecture):
+        if piece.blocks:
+            for block, times in piece.blocks:
+                for _ in range(times):
+                    steps += _of_block(block, shape)
+                    shape = block.cost(shape)[1]
+        else:
+            found, shape = _chain(piece.layers, shape)
+            steps += found
+    return steps
+
+
+def _chain(
+    layers: Sequence[Layer], shape: Shape, *, last_is_kept: bool = True, beside: int = 0
+) -> tuple[list[Step], Shape]:
+    """Steps of layers one after another, with `beside` elements alive all the while."""
+    steps = []
+    for number, layer in enumerate(layers):
+        cost, after = layer.cost(shape)
+        inner, extra = kept(layer, shape)
+        out = _size(after) if last_is_kept or number < len(layers) - 1 else 0
+        both = _size(shape) + _size(after)
+        steps.append(Step(cost.params, inner + out, beside + max(2 * _size(after), both), beside + both, extra))
+        shape = after
+    return steps, shape
+
+
+def _of_block(block: Block, shape: Shape) -> Iterator[Step]:
+    """The sum's gradient waits for the branch's way back; without a shortcut nothing waits."""
+    entry, entered = _chain(block.entry(), shape)
+    _, width_out, stride = block.inner
+    path, size = block.path(), _size(block.cost(shape)[1])
+    alone = path is None
+    layers = block.branch.layers(entered.channels, width_out, stride)
+    yield from entry
+    yield from _chain(layers, entered, last_is_kept=alone, beside=0 if alone else size)[0]
+    if path is not None:
+        yield from _chain(path, entered, last_is_kept=False, beside=size)[0]
+        yield Step(
+            block.merge.cost(entered, width_out, stride).params,
+            size * OF_MERGE.get(block.merge.kind, 2),
+            2 * size,
+            3 * size,
+        )
+    if block.branch.activation in COPIED:
+        yield Step(0, size, 2 * size, 2 * size)
+
+
+@singledispatch
+def kept(layer: Layer, shape: Shape) -> tuple[int, int]:
+    """What a layer on `shape` keeps beside its input and its output: elements, and bytes. Unknown layers: as convolutions."""
+    return layer.cost(shape)[0].activations, 0
+
+
+@kept.register
+def _(layer: Conv, shape: Shape) -> tuple[int, int]:
+    out = layer.cost(shape)[0].activations
+    return out * (layer.norm + (layer.act in COPIED)), 0
+
+
+@kept.register
+def _(layer: Around, shape: Shape) -> tuple[int, int]:
+    return kept(layer.conv, shape)[0] + _size(shape), 0
+
+
+@kept.register
+def _(layer: ConditionalConv, shape: Shape) -> tuple[int, int]:
+    cost, _ = layer.cost(shape)
+    mixed = cost.params // layer.experts  # each image has weights of its own
+    return cost.activations * (1 + (layer.act in COPIED)) + mixed, 0
+
+
+@kept.register
+def _(layer: Routed, shape: Shape) -> tuple[int, int]:
+    total = 0
+    for number, inner in enumerate(layer.layers):
+        own, _ = kept(inner, shape)
+        shape = inner.cost(shape)[1]
+        total += own + (_size(shape) if number < len(layer.layers) - 1 else 0)
+    return total, 0
+
+
+@kept.register
+def _(layer: Hierarchy, shape: Shape) -> tuple[int, int]:
+    out = layer.cost(shape)[0].activations
+    # Convolutions and activations of the groups, whose outputs are copied into one; the sums that link them.
+    linked = 0 if layer.first else max(layer.scale - 2, 0) * layer.group * shape.height * shape.width
+    return out * (2 + (layer.act in COPIED)) + linked, 0
+
+
+@kept.register
+def _(layer: NormAct, shape: Shape) -> tuple[int, int]:
+    return _size(shape) * (layer.act in COPIED), 0
+
+
+@kept.register
+def _(layer: MaxPool, shape: Shape) -> tuple[int, int]:
+    return 0, 8 * _size(layer.cost(shape)[1])
+
+
+@kept.register(SqueezeExcitation)
+@kept.register(Linear)
+def _(layer: SqueezeExcitation | Linear, shape: Shape) -> tuple[int, int]:
+    return 3 * shape.channels, 0
+
+
+def _size(shape: Shape) -> int:
+    return shape.channels * shape.height * shape.width

@@ -1,0 +1,67 @@
+"""What makes a proxy cheaper than the network it stands for, apart from fewer epochs: pixels, width, training images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.networks.architecture import Architecture
+from nas.data import subset
+from nas.errors import UsageError
+from nas.networks.scaling import LEAST, Scaling, scaled
+
+DIVISOR = 4  # of widths: the networks for small images are narrow, and 8 would leave many as they are
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """How a candidate is trained in a search; its costs and its config stay those of the candidate itself.
+
+    resolution: pixels of the images that the proxy sees (None: as many as the candidate). width: factor of all widths, from
+    1/64 to 1 (`nas.networks.scaling.scaled`, multiples of 4). train_fraction: share of the training images, an even one of each
+    class, from above 0 to 1. Validation images are all used.
+    """
+
+    resolution: int | None = None
+    width: float = 1.0
+    train_fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.resolution is not None and self.resolution < 1:
+            raise UsageError(f"--proxy-resolution {self.resolution}: at least one pixel")
+        if not LEAST <= self.width <= 1:
+            raise UsageError(f"--proxy-width {self.width:g}: a factor from 1/64 to 1")
+        if not 0 < self.train_fraction <= 1:
+            raise UsageError(f"--train-fraction {self.train_fraction:g}: above 0, at most 1")
+
+    def of(self, architecture: Architecture) -> Architecture:
+        """The network that is trained in place of this one."""
+        narrowed = scaled(architecture, Scaling(width=self.width, divisor=DIVISOR))
+        return dataclasses.replace(narrowed, resolution=self.resolution or narrowed.resolution)
+
+    def images(self, y: NDArray[np.int64], index: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+        """The part of the training images `index`, of labels y[index], that a proxy is trained on; sorted, (m,)."""
+        if self.train_fraction == 1:
+            return index
+        return index[subset(y[index], max(1, round(self.train_fraction * len(index))), seed)]
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Proxy:
+        return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls) if field.name in data})
+
+    def __str__(self) -> str:
+        """What is smaller, in words; empty where nothing is."""
+        parts = [
+            *([f"{self.resolution} px"] if self.resolution else []),
+            *([f"{self.width:g} of the width"] if self.width != 1 else []),
+            *([f"{self.train_fraction:g} of the training images"] if self.train_fraction != 1 else []),
+        ]
+        return ", ".join(parts)

@@ -1,0 +1,133 @@
+"""Transfer learning as data: which pieces of a trained network are trained on, at what rate, and from which epoch on.
+
+A network's pieces are its stem, its stages and its head (`nas.training.optimizer.pieces`). The depth of a piece is its distance from
+the head: 0 the head, 1 the last stage, ..., n the first of n stages, n + 1 the stem. A `Policy` says everything by depth.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from nas.errors import UsageError
+from nas.training.recipe import Recipe, default_batch_size
+from nas.utils.text import counted
+
+FULL, LAST_STAGES, HEAD, AUTO = "full", "last-stages", "head", "auto"
+KINDS = (FULL, LAST_STAGES, HEAD)
+
+EPOCHS = 30
+LEAST_STEPS = 500  # as BiT's shortest schedule has (Kolesnikov et al. 2020)
+BACKBONE_SCALE = 0.3  # as good as 0.1 on CIFAR-10, better on digits: docs/transfer.md
+
+FULL_FROM = 4  # training images a class: docs/transfer.md has what was measured
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a network of `stages` stages is trained on: `rates` is a `nas.training.optimizer.Rates`.
+
+    kind: "full" trains every piece, "last-stages" the head and the last half of the stages (rounded down, one at least),
+    "head" the head alone. The factor of the learning rate at depth d (see the module) is 1 for the head and, below it,
+    stage_decay ** d if that is given, else backbone_scale. unfreeze_every: gradual unfreezing (Howard & Ruder 2018): the
+    first so many epochs train the head alone, and each so many after it a piece more, as far as the kind lets; 0: all at once.
+
+    UsageError for values that make no sense, alone or together.
+    """
+
+    stages: int
+    kind: str = FULL
+    backbone_scale: float = BACKBONE_SCALE
+    stage_decay: float | None = None
+    unfreeze_every: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(f"policy {self.kind!r}: known are {', '.join(KINDS)}")
+        for name, value in (("backbone-lr-scale", self.backbone_scale), ("stage-decay", self.stage_decay)):
+            if value is not None and not (math.isfinite(value) and 0 < value <= 1):
+                raise UsageError(
+                    f"{name} must be a number above 0 and at most 1, not {value!r}; --policy head freezes the rest"
+                )
+        if self.unfreeze_every < 0:
+            raise UsageError(f"unfreeze-every must be a number of epochs, not {self.unfreeze_every}")
+        if self.unfreeze_every and self.kind == HEAD:
+            raise UsageError("policy head trains the head alone: there is nothing for unfreeze-every to unfreeze")
+
+    @property
+    def deepest(self) -> int:
+        """The depth down to which pieces are trained once all are unfrozen."""
+        return {FULL: self.stages + 1, LAST_STAGES: max(1, self.stages // 2), HEAD: 0}[self.kind]
+
+    def pieces(self) -> tuple[str, ...]:
+        """All pieces by depth: head, the last stage, ..., stage1, stem."""
+        return ("head", *(f"stage{number}" for number in range(self.stages, 0, -1)), "stem")
+
+    def rates(self, piece: str, epoch: int) -> float:
+        """Factor of the learning rate of a piece in an epoch, counted from 0; 0 freezes it."""
+        depth = self.pieces().index(piece)
+        if depth > self.deepest or epoch < depth * self.unfreeze_every:
+            return 0.0
+        if depth == 0:
+            return 1.0
+        return self.backbone_scale if self.stage_decay is None else float(self.stage_decay**depth)
+
+    def described(self) -> dict[str, Any]:
+        """Plain data from which the same policy can be made again."""
+        rate = (
+            {"backbone_lr_scale": self.backbone_scale}
+            if self.stage_decay is None
+            else {"stage_decay": self.stage_decay}
+        )
+        return {"kind": self.kind, **rate, "unfreeze_every": self.unfreeze_every}
+
+    def check_epochs(self, epochs: int) -> None:
+        """UsageError if so many epochs end before the first piece is unfrozen."""
+        if self.unfreeze_every >= epochs:
+            raise UsageError(
+                f"--unfreeze-every {self.unfreeze_every}: {counted(epochs, 'epoch')} end before a stage is added to the head; take fewer, "
+                "or --policy head"
+            )
+
+    def told(self, epochs: int) -> str:
+        """What happens to each piece in a training of so many epochs: "head × 1, stage3 × 0.3; frozen: stage2, ..., stem"."""
+        trained, frozen = [], []
+        for depth, piece in enumerate(self.pieces()):
+            begins = depth * self.unfreeze_every
+            if depth > self.deepest or begins >= epochs:
+                frozen.append(piece)
+                continue
+            later = f" from epoch {begins + 1}" if begins else ""
+            trained.append(f"{piece} × {self.rates(piece, epochs - 1):.3g}{later}")
+        return ", ".join(trained) + (f"; frozen: {', '.join(frozen)}" if frozen else "")
+
+
+def choose(images: int, classes: int) -> tuple[str, str]:
+    """(kind of policy, why) for so many training images of so many classes: "last-stages" below 4 a class, else "full".
+
+    The fewer the images, the fewer weights they can say anything about. Never "head": small networks on digits and on
+    CIFAR-10 gained nothing by it at any number of images.
+    """
+    each = images / classes
+    have = f"{images:,} training images, {each:,.4g} a class"
+    if each < FULL_FROM:
+        return LAST_STAGES, f"{have}: fewer than {FULL_FROM}"
+    return FULL, f"{have}: {FULL_FROM} or more"
+
+
+def recipe(
+    images: int, *, epochs: int | None = None, batch_size: int | None = None, learning_rate: float | None = None
+) -> Recipe:
+    """The documented recipe, shorter: 30 epochs, or as many more as make 500 steps, unless they are given.
+
+    The learning rate is the recipe's: that of the head, which starts as fresh as a network that is trained from scratch; a
+    policy lowers it for the rest. The steps have a least number as a head has everything to learn however few the images are.
+    """
+    size = default_batch_size(images) if batch_size is None else batch_size
+    if epochs is None:
+        steps = max(
+            1, images // max(size, 1)
+        )  # as `nas.data.batches` has them: the images left over wait for the next epoch
+        epochs = max(EPOCHS, math.ceil(LEAST_STEPS / steps))
+    return Recipe.for_images(images, epochs, size, learning_rate)
