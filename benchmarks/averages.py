@@ -14,12 +14,12 @@ import torch
 
 import nas
 from nas.data import load
+from nas.execution.trial_training import TrialTraining
 from nas.networks.build import build
+from nas.searching.preparation import training_data
 from nas.training.proxy import Proxy
 from nas.training.recipe import Recipe
-from nas.searching.search import training_data
 from nas.training.trainer import Training
-from nas.training.place import Bench
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
         **{f"batch {size}": Recipe.for_images(len(data.train_index), asked.epochs, size) for size in (128, 256)},
     }
     for name, recipe in recipes.items():
-        bench = Bench(data, recipe, device="cpu", precision="fp32")
+        bench = TrialTraining(data, recipe, device="cpu", precision="fp32")
         accuracies = []
         for network in networks:
             training = Training(build(network, seed=0), *bench.batches(0), recipe)

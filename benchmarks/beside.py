@@ -25,8 +25,8 @@ def train(net: str, seconds: float) -> None:
     import numpy as np
     import torch
 
-    from nas.networks import zoo
     from nas.data.batches import Augment, Batches
+    from nas.networks import zoo
     from nas.networks.build import build
     from nas.training.recipe import Recipe
     from nas.training.trainer import Training, pick_precision

@@ -11,8 +11,8 @@ import statistics
 import time
 
 from nas.networks.architecture import Architecture
-from nas.networks.cost import Cost
 from nas.networks.build import build, cost_of
+from nas.networks.cost import Cost
 from nas.spaces.space import load_space
 from nas.spaces.yaml_format import names
 

@@ -17,11 +17,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from nas.searching import search as searching
-from nas.spaces.sampling import Budget
 from nas.execution.job import Job
 from nas.networks.build import cost_of
+from nas.searching import preparation
 from nas.searching.request import Request
+from nas.spaces.budget import Budget
 
 COLUMNS = (
     "network",
@@ -39,12 +39,12 @@ COLUMNS = (
 
 def record(path: Path, request: Request, networks: int, seconds: float, first: int = 0) -> int:
     """Train until the file holds `networks` of them or `seconds` have passed; how many it holds."""
-    from nas.training.place import Bench
+    from nas.execution.trial_training import TrialTraining
 
-    _, settings, data = searching.plan(request, lambda text: None)
+    _, settings, data = preparation.plan(request, lambda text: None)
     space, epochs = settings.search_space(), settings.training_recipe().epochs
     known = {row["digest"] for row in csv.DictReader(path.open())} if path.exists() else set()
-    bench = Bench(data, settings.training_recipe(), device="cpu", precision="fp32", threads=1)
+    bench = TrialTraining(data, settings.training_recipe(), device="cpu", precision="fp32", threads=1)
     begun, draw = time.monotonic(), first
     seen: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:

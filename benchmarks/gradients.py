@@ -15,12 +15,13 @@ from pathlib import Path
 
 import torch
 
-from nas.training import gradient_flow as flow
-from nas.networks import zoo
 from nas.data import load, split
-from nas.execution.job import Job, TrainingData
+from nas.data.training_data import TrainingData
+from nas.execution.job import Job
+from nas.execution.trial_training import TrialTraining
+from nas.networks import zoo
+from nas.training import gradient_flow as flow
 from nas.training.recipe import Recipe, default_batch_size
-from nas.training.place import Bench
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     size = {"classes": len(dataset.classes), "resolution": dataset.resolution, "channels": dataset.channels}
     network = zoo.get(asked.network).adapted(**size).canonical()
     benches = {
-        steps: Bench(data, recipe, device=asked.device, threads=asked.threads, gradient_steps=steps)
+        steps: TrialTraining(data, recipe, device=asked.device, threads=asked.threads, gradient_steps=steps)
         for steps in (0, flow.STEPS)
     }
     seconds: dict[int, list[float]] = {steps: [] for steps in benches}

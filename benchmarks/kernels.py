@@ -32,9 +32,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nas.errors import UsageError
 from nas.networks.blocks import BRANCHES, MERGES, SHORTCUTS, Block
 from nas.networks.blocks.primitives import Conv, Patch
-from nas.errors import UsageError
 
 # What oneDNN and PyTorch's own kernels are held to, and what the processor must have for it.
 ISAS = {

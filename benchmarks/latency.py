@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from nas.networks.architecture import Architecture
+from nas.networks.build import cost_of
 from nas.profiling.latency import Conditions
 from nas.profiling.latency.lookup import spearman
 from nas.profiling.latency.meter import Meter
-from nas.networks.build import cost_of
 from nas.spaces.space import load_space
 
 TRAIN = """

@@ -16,9 +16,10 @@ from typing import Any
 
 import noop
 
-from nas.execution.ray import cluster, tune_driver as workers
-from nas.searching import search as searching
 from nas.execution.job import Job
+from nas.execution.ray import cluster
+from nas.execution.ray import tune_driver as workers
+from nas.searching import preparation
 from nas.searching.progress import Tally
 from nas.searching.request import Request
 from nas.searching.study import Study
@@ -96,7 +97,7 @@ def drive(args: argparse.Namespace) -> None:
     request = Request(
         trials=each * len(args.seconds), out=args.out, sampler=args.sampler, seed=args.seed, space=args.space, **options
     )
-    _, settings, data = searching.plan(request, lambda text: None)
+    _, settings, data = preparation.plan(request, lambda text: None)
     args.out.mkdir(parents=True)
     settings.save(args.out)
     with Study(args.out, settings, args.storage) as study:

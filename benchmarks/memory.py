@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from nas.networks.architecture import Architecture
 from nas.data.batches import Augment, Batches
-from nas.training.memory import training_memory
+from nas.networks.architecture import Architecture
 from nas.networks.build import build, cost_of
-from nas.training.recipe import Recipe
 from nas.spaces.space import load_space
+from nas.training.memory import training_memory
+from nas.training.recipe import Recipe
 from nas.training.trainer import Training
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -11,9 +11,9 @@ from typing import Any
 
 import ray
 
-from nas.utils.files import write_json
 from nas.execution.job import Job
 from nas.networks.build import cost_of
+from nas.utils.files import write_json
 
 EPOCHS = 10  # in each synthetic result
 PHASES = "NAS_BENCH_PHASES"  # "SECONDS,SECONDS,...:TRIALS:WORKERS": how long trials sleep, for so many trials each; workers of a run
@@ -26,7 +26,7 @@ def accuracy_of(job: Job) -> float:
 
 
 def result_of(job: Job, seconds: float) -> dict[str, Any]:
-    """A result as `nas.training.place` leaves it, of a training that took no time or slept."""
+    """A result as `nas.training.workspace` leaves it, of a training that took no time or slept."""
     last = accuracy_of(job)
     epochs = [
         {

@@ -19,12 +19,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from nas.execution.ray import cluster, tune_driver as workers
-from nas.searching import search as searching
-from nas.utils.files import write_json
+from nas.execution.ray import cluster
+from nas.execution.ray import tune_driver as workers
+from nas.searching import preparation
 from nas.searching.progress import Tally
 from nas.searching.request import Request
 from nas.searching.study import Study
+from nas.utils.files import write_json
 
 
 class NoOp(workers.Worker):
@@ -53,7 +54,7 @@ class NoOp(workers.Worker):
 
 def ours(trials: int, folder: Path, sampler: str) -> float:
     """Seconds of `trials` no-op trials, from the first suggestion to the last result; the workers' start included."""
-    _, settings, data = searching.plan(Request(trials=trials, out=folder / "run", sampler=sampler), lambda text: None)
+    _, settings, data = preparation.plan(Request(trials=trials, out=folder / "run", sampler=sampler), lambda text: None)
     with Study(folder / "run", settings) as study:
         settings.save(study.folder)
         resources = cluster.Resources.resolve(0, None, None)

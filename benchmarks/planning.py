@@ -19,12 +19,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from nas.utils.files import read_json
 from nas.networks.build import cost_of
 from nas.profiling.time_plan import representatives
-from nas.training.proxy import Proxy
 from nas.runs.run import load_run
 from nas.runs.settings import Settings
+from nas.training.proxy import Proxy
+from nas.utils.files import read_json
 
 
 def main() -> None:

@@ -25,15 +25,17 @@ from typing import Any
 import many
 from noop import EPOCHS, result_of
 
-from nas.execution.ray import cluster, tune_driver as workers
 from nas import report
-from nas.searching import search as searching
-from nas.utils.files import write_json
 from nas.execution.job import Job
+from nas.execution.ray import cluster
+from nas.execution.ray import tune_driver as workers
+from nas.runs.run import load_run
+from nas.searching import preparation
+from nas.searching import search as searching
 from nas.searching.progress import Tally
 from nas.searching.request import Request
-from nas.runs.run import load_run
 from nas.searching.study import Study
+from nas.utils.files import write_json
 
 
 class NoOp(workers.Worker):
@@ -92,7 +94,7 @@ def long(args: argparse.Namespace, folder: Path) -> None:
     """One run of many trials, then what reading, resuming and reporting it cost, each in a process of its own."""
     with timed("ray.init"):
         cluster.start(None)
-    _, settings, data = searching.plan(request(args.trials, folder, args), lambda text: None)
+    _, settings, data = preparation.plan(request(args.trials, folder, args), lambda text: None)
     settings.save(folder)
     with Study(folder, settings) as study:
         resources = cluster.Resources.resolve(args.workers, 1.0, None)

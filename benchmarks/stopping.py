@@ -21,8 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.pareto.fronts import front, hypervolume
-from nas.stopping.policies import Curve, Point, Policy, Stopping
+from nas.pareto.fronts import front
+from nas.pareto.hypervolume import hypervolume
+from nas.stopping.curves import Curve, Point
+from nas.stopping.policies import Policy, Stopping
 
 POLICIES = (
     "none",

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import optuna
 
-from nas.pareto.fronts import objectives as parse_objectives
-from nas.samplers import SAMPLERS, Problem, suggest
-from nas.spaces.space import load_space
+from nas.pareto.objectives import objectives as parse_objectives
 from nas.runs.storage import journal
 from nas.runs.trial_reader import objective_values
+from nas.samplers import SAMPLERS, Problem, suggest
+from nas.spaces.space import load_space
 
 REPEATS = 15
 

@@ -16,11 +16,11 @@ import statistics
 import optuna
 
 from nas.networks.build import cost_of
-from nas.pareto.fronts import objectives as parse_objectives
+from nas.pareto.objectives import objectives as parse_objectives
 from nas.profiling.time_plan import representatives
-from nas.training.proxy import Proxy
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.spaces.space import load_space
+from nas.training.proxy import Proxy
 
 EXPONENT, NOISE = -0.3, 0.05  # of the error, whose logarithm the noise is of
 RESOLUTION, CHANNELS, CLASSES = 8, 1, 10  # of the digits

@@ -38,14 +38,15 @@ from tables import FLOOR, HEADER, Epoch, floor_row, merged, speed, table
 from torch import nn
 from torch.nn import functional as F
 
+from nas.data import load, split
+from nas.data.training_data import TrainingData
+from nas.execution.trial_training import TrialTraining
 from nas.networks import zoo
 from nas.networks.architecture import Architecture
-from nas.data import load, split
-from nas.execution.job import TrainingData
 from nas.networks.build import build, cost_of
 from nas.training.recipe import Recipe
 from nas.training.trainer import Training, pick_device, pick_precision
-from nas.training.place import Bench, measured
+from nas.training.workspace import measured
 
 LOADER_WORKERS = 2
 
@@ -90,7 +91,7 @@ NETS: dict[str, Callable[[], Architecture]] = {
 
 def ours(architecture: Architecture, data: TrainingData, recipe: Recipe, seed: int, device: str) -> Iterator[Epoch]:
     engines = measured(device, "auto", architecture.resolution)
-    bench = Bench(data, recipe, device=device, engines=engines)
+    bench = TrialTraining(data, recipe, device=device, engines=engines)
     batches = bench.batches(seed, architecture.resolution)
     network = build(architecture, seed=seed)
     training = Training(network, *batches, recipe, bench.precision(architecture), engine=bench.engine)

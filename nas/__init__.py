@@ -6,8 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from nas.utils import forks as forks  # from now on, forks are noticed
+from nas.utils.versions import VERSION
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 # Lazy, so that `import nas` and `nas --help` load neither torch nor ray nor optuna.
 _PUBLIC = {
@@ -59,16 +60,16 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from nas.networks.architecture import Architecture
-    from nas.searching.confirmation import confirm
-    from nas.networks.cost import Cost
     from nas.errors import NasError, UsageError
+    from nas.networks.architecture import Architecture
     from nas.networks.build import build, cost_of
-    from nas.searching.request import Request
+    from nas.networks.cost import Cost
+    from nas.networks.weights import load_weights
     from nas.runs.run import Run, load_run
+    from nas.searching.confirmation import confirm
+    from nas.searching.request import Request
     from nas.searching.search import resume, search
     from nas.spaces.space import SearchSpace, load_space
-    from nas.networks.weights import load_weights
 
 
 def __getattr__(name: str) -> Any:

@@ -54,3 +54,7 @@ def reason_of(problem: BaseException | str, most: int = 300, *, first_line: bool
     if len(text) > most:
         text = f"{text[: most - 4]} ..."
     return text or (type(problem).__name__ if isinstance(problem, BaseException) else "no reason given")
+
+
+class Interrupted(NasError):
+    """The user stopped the search; everything that was trained is kept, and `nas resume` goes on."""

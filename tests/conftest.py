@@ -23,7 +23,9 @@ from import_list import Imports
 from import_list import write as write_imports
 from reliability import Faults, write
 
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # as nas.execution.ray.cluster does: for tests that import Ray before it
+os.environ.setdefault(
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0"
+)  # as nas.execution.ray.cluster does: for tests that import Ray before it
 
 # No timed assertions: a busy machine is not a failure.
 settings.register_profile("nas", deadline=None, max_examples=50)

@@ -18,7 +18,7 @@ from typing import Any
 from nas.data import DATASETS, Dataset, Source
 from nas.data.readers.published import read_digits
 from nas.data.sources import Request
-from nas.execution.job import TrainingData
+from nas.data.training_data import TrainingData
 from nas.execution.ray.tune_driver import Worker
 
 LOG, NODE, NODES = "NAS_TEST_LOG", "NAS_TEST_NODE", "NAS_TEST_NODES"
@@ -72,12 +72,12 @@ def _read(request: Request) -> Dataset:
 
 
 def _instrument() -> None:
-    from nas.training.place import Bench
+    from nas.execution.trial_training import TrialTraining
 
     DATASETS.register(DATASET)(Source("the digits", _read))
     put: Callable[[Any], Any] = TrainingData.__getstate__
     take: Callable[[Any, Any], None] = TrainingData.__setstate__  # type: ignore[attr-defined]
-    moved = Bench._moved
+    moved = TrialTraining._moved
 
     def packed(self: TrainingData) -> Any:
         log("packed")
@@ -87,13 +87,13 @@ def _instrument() -> None:
         take(self, state)
         log("unpacked", "private" if self.x.flags.writeable else "shared")
 
-    def logged(self: Bench, seed: int) -> Any:
+    def logged(self: TrialTraining, seed: int) -> Any:
         log("moved")
         return moved(self, seed)
 
     TrainingData.__getstate__ = packed  # type: ignore[method-assign]
     TrainingData.__setstate__ = unpacked  # type: ignore[attr-defined]
-    Bench._moved = logged  # type: ignore[method-assign]
+    TrialTraining._moved = logged  # type: ignore[method-assign]
 
 
 if LOG in os.environ:  # when it is imported: a worker is given the data before it is asked to do anything

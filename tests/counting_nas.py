@@ -7,8 +7,8 @@ import sys
 
 from counting import Counting
 
-from nas.execution.ray import tune_driver as workers
 from nas.cli.main import main
+from nas.execution.ray import tune_driver as workers
 
 if __name__ == "__main__":
     workers.run = functools.partial(workers.run, worker=Counting)  # type: ignore[assignment]

@@ -7,8 +7,8 @@ import sys
 
 from helpers_faults import Faulty, instrument
 
-from nas.execution.ray import tune_driver as workers
 from nas.cli.main import main
+from nas.execution.ray import tune_driver as workers
 
 if __name__ == "__main__":
     instrument()

@@ -61,25 +61,26 @@ def readers(folder: Path) -> dict[str, Reader]:
     import torch
     from safetensors.torch import save
 
-    from nas.training import gradient_flow as flow
-    from nas.networks import zoo
     from nas.bench import table
     from nas.bench.folder import read_repeats
     from nas.bench.replay import Repeat
     from nas.cli.commands.front import front_data
     from nas.interop.export import EXPORTERS, export_trials
-    from nas.training.comparison_records import Compared, Layer, Moment, Outcome, Point
-    from nas.report.training import page as training
+    from nas.networks import zoo
+    from nas.networks.weights import read as read_weights
     from nas.report.figures.gradients import gradients
     from nas.report.run.gradient_section import spans
     from nas.report.run.page import page
+    from nas.report.training import page as training
     from nas.runs.run import Run, load_run
     from nas.runs.settings import Settings
+    from nas.searching.study import Study
     from nas.spaces.space import load_space
     from nas.spaces.yaml_format import parse_overrides
-    from nas.searching.study import Study
-    from nas.networks.weights import read as read_weights
-    from nas.training.place import Bench as _unused  # noqa: F401  (torch is loaded before memory is limited)
+    from nas.training import gradient_flow as flow
+    from nas.training.comparison_records import Compared, Outcome, Point
+    from nas.training.gradient_flow import Layer, Moment
+    from nas.training.workspace import Workspace as _unused  # noqa: F401  (torch is loaded before memory is limited)
 
     run = make_run(folder / "run", trials=4, told=4, running=1)
     used = 0

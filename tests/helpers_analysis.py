@@ -12,13 +12,14 @@ import numpy as np
 from make_run import CHANNELS, CLASSES, EPOCH_COUNT, RESOLUTION, make_settings
 
 from nas.networks.architecture import Architecture
-from nas.networks.cost import Cost
-from nas.spaces.knobs import Value
+from nas.networks.blocks._base import Value
 from nas.networks.build import cost_of
-from nas.pareto.fronts import objectives
-from nas.runs.records import Epoch, State, Trial
+from nas.networks.cost import Cost
+from nas.pareto.objectives import objectives
+from nas.runs.records import State, Trial
 from nas.runs.run import Run
 from nas.spaces.space import SearchSpace, load_space
+from nas.training.records import Epoch
 
 Worth = Callable[[Mapping[str, Value]], float]
 

@@ -61,5 +61,7 @@ def decoding(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were decoded."""
     seen: list[Path] = []
     read = nas.data.readers.images.square_rgb
-    monkeypatch.setattr(nas.data.readers.images, "square_rgb", lambda file, side: (seen.append(file), read(file, side))[1])
+    monkeypatch.setattr(
+        nas.data.readers.images, "square_rgb", lambda file, side: (seen.append(file), read(file, side))[1]
+    )
     return seen

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from nas.utils.files import TEMPORARY, read_json
+from nas.runs.journal_repair import damaged, whole
 from nas.runs.layout import JOURNAL
 from nas.runs.run import Run, load_run
-from nas.runs.journal_repair import damaged, whole
+from nas.utils.files import TEMPORARY, read_json
 
 PAGE = 4096
 SHIM = r"""

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nas.networks import zoo
-from nas.networks.architecture import Architecture
-from nas.networks.blocks.primitives import NORM_MOMENTUM
 from nas.interop.export import Subject
 from nas.interop.importers.function import traced, unequal_calls
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
+from nas.networks.blocks.activations import NORM_MOMENTUM
 from nas.networks.build import build
 from nas.spaces.space import load_space
 

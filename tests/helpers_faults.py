@@ -22,11 +22,11 @@ import torch
 from torch import nn
 
 from nas.execution.job import Job
-from nas.runs.records import Epoch
-from nas.runs.run import load_run
-from nas.training.trainer import Training
-from nas.training.place import Bench
 from nas.execution.ray.tune_driver import Worker
+from nas.execution.trial_training import TrialTraining
+from nas.runs.run import load_run
+from nas.training.records import Epoch
+from nas.training.trainer import Training
 
 PLAN, LOG = "faults.json", "epochs.log"
 PLANNED = "NAS_TEST_PLAN"  # which the processes of a local Ray inherit
@@ -43,13 +43,13 @@ def plan(folder: Path, faults: Mapping[str, Mapping[str, Any]]) -> dict[str, str
 
 def instrument() -> None:
     """Let this process log its epochs and make the faults of the plan."""
-    if getattr(Bench, "instrumented", False):
+    if getattr(TrialTraining, "instrumented", False):
         return
-    Bench.instrumented = True  # type: ignore[attr-defined]
-    run, epoch = Bench.run, Training.epoch
+    TrialTraining.instrumented = True  # type: ignore[attr-defined]
+    run, epoch = TrialTraining.run, Training.epoch
     now: dict[str, Job] = {}
 
-    def logged_run(self: Bench, job: Job) -> Iterator[Epoch]:
+    def logged_run(self: TrialTraining, job: Job) -> Iterator[Epoch]:
         now["job"] = job
         yield from run(self, job)
         log(job, "ended", 0)
@@ -62,7 +62,7 @@ def instrument() -> None:
         log(job, "done", number)
         return done
 
-    Bench.run, Training.epoch = logged_run, logged_epoch  # type: ignore[method-assign]
+    TrialTraining.run, Training.epoch = logged_run, logged_epoch  # type: ignore[method-assign]
 
 
 class Faulty(Worker):

@@ -13,9 +13,10 @@ from nas.networks import zoo
 from nas.networks.architecture import Architecture, Stage
 from nas.networks.blocks import BRANCHES, HEADS, SHORTCUTS, STEMS
 from nas.networks.build import cost_of
-from nas.pareto.fronts import objectives
-from nas.runs.records import Epoch, Repeat, State, Trial
+from nas.pareto.objectives import objectives
+from nas.runs.records import Repeat, State, Trial
 from nas.runs.run import Run
+from nas.training.records import Epoch
 
 EPOCHS = 10
 

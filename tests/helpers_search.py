@@ -17,13 +17,14 @@ import optuna
 from make_run import make_settings, result_of
 
 from nas.data import split
-from nas.utils.files import write_json
-from nas.execution.job import Job, TrainingData
-from nas.spaces.knobs import Choices
+from nas.data.training_data import TrainingData
+from nas.execution.job import Job
 from nas.runs.layout import ATTRIBUTE, JOURNAL
 from nas.runs.settings import Settings
-from nas.spaces.space import SearchSpace, space_from_text
 from nas.searching.study import Study
+from nas.spaces.knobs import Choices
+from nas.spaces.space import SearchSpace, space_from_text
+from nas.utils.files import write_json
 
 # 2 x 2 x 2 x 2 = 16 networks of a few hundred to a few thousand parameters.
 TINY = """\

@@ -8,18 +8,20 @@ import pytest
 from helpers_search import CLASSES, CONDITIONAL, space_of, training_data
 
 from nas.execution.job import Job
+from nas.execution.trial_training import TrialTraining
 from nas.training.recipe import Recipe
-from nas.runs.records import Epoch
+from nas.training.records import Epoch
 from nas.training.trainer import Training
-from nas.training.place import Bench
 
 RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=0.05, warmup_epochs=0.5)
 SPACE = space_of(CONDITIONAL, classes=CLASSES)
 CHOICES = SPACE.sample(1)
 
 
-def bench(**options) -> Bench:
-    return Bench(training_data(), options.pop("recipe", RECIPE), **{"device": "cpu", "precision": "fp32", **options})
+def bench(**options) -> TrialTraining:
+    return TrialTraining(
+        training_data(), options.pop("recipe", RECIPE), **{"device": "cpu", "precision": "fp32", **options}
+    )
 
 
 def job(folder: Path, seed: int = 0, choices=CHOICES) -> Job:

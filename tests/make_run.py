@@ -10,16 +10,17 @@ import math
 from pathlib import Path
 from typing import Any
 
+from nas.execution.job import Job
 from nas.networks import zoo
-from nas.spaces.sampling import survey
-from nas.utils.files import write_json
-from nas.execution.job import EPOCHS, RESULT, Job
 from nas.networks.build import cost_of
-from nas.training.recipe import Recipe
-from nas.runs.records import Epoch
-from nas.runs.settings import Settings, versions
-from nas.spaces.space import load_space
+from nas.runs.settings import Settings
 from nas.searching.study import Study
+from nas.spaces.sampling import survey
+from nas.spaces.space import load_space
+from nas.training.recipe import Recipe
+from nas.training.records import EPOCHS, RESULT, Epoch
+from nas.utils.files import write_json
+from nas.utils.versions import versions
 
 RESOLUTION, CHANNELS, CLASSES, EPOCH_COUNT = 8, 1, 10, 3
 FINGERPRINT = "ab" * 32

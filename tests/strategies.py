@@ -6,9 +6,9 @@ import dataclasses
 
 from hypothesis import strategies as st
 
+from nas.errors import UsageError
 from nas.networks.architecture import Architecture, Stage
 from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS, Part
-from nas.errors import UsageError
 
 
 def option_values(field: dataclasses.Field) -> tuple:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.execution.ray import address as addresses
 from nas.errors import UsageError
+from nas.execution.ray import address as addresses
 
 
 @pytest.mark.parametrize("address", ["", "nonsense", "host:", ":6379", "host:0", "host:70000", "ray://", "host:six"])

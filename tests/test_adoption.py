@@ -20,10 +20,10 @@ from helpers_search import (
 from make_run import result_of
 from optuna.trial import TrialState
 
-from nas.utils.files import read_json, write_json
-from nas.execution.job import RESULT
 from nas.runs.layout import ATTRIBUTE, JOURNAL
 from nas.runs.run import load_run
+from nas.training.records import RESULT
+from nas.utils.files import read_json, write_json
 
 
 def test_what_was_in_flight_is_adopted_under_its_number(tmp_path):

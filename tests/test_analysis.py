@@ -19,9 +19,9 @@ from nas.analysis.marginals import findings, marginals
 from nas.analysis.sample import ABSENT, Factor, Sample, sample
 from nas.analysis.volume import progress
 from nas.errors import UsageError
-from nas.spaces.knobs import Knob
 from nas.report import figures
 from nas.report.run.analysis_sections import _verdict
+from nas.spaces.knobs import Knob
 
 
 def synthetic(n: int, seed: int, *, effect: float = 0.0, interaction: float = 0.0, noise: float = 0.01) -> Sample:

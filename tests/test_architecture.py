@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import all_variants, architectures, fits
 
+from nas.errors import UsageError
 from nas.networks.architecture import MAX_NAME, Architecture, Stage
-from nas.spaces.attributes import make_part
 from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
 from nas.networks.blocks.basic import Basic
 from nas.networks.blocks.bottleneck import Bottleneck
 from nas.networks.blocks.convnext import ConvNeXt
-from nas.errors import UsageError
 from nas.networks.build import walk
+from nas.spaces.attributes import make_part
 from nas.utils.yaml_text import MAX_BYTES, parse_yaml
 
 IDENTITY, PROJECTION, ZERO_PAD = SHORTCUTS["identity"](), SHORTCUTS["projection"](), SHORTCUTS["zero_pad"]()

@@ -17,10 +17,25 @@ from oracles import measured
 from strategies import all_variants, fits, label, option_values, variants
 from torch.nn import functional as F
 
-from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS, Block, Branch, Head, Merge, Shortcut, Stem, basic, bottleneck, shortcuts
+from nas.errors import UsageError
+from nas.networks.blocks import (
+    BRANCHES,
+    HEADS,
+    MERGES,
+    SHORTCUTS,
+    STEMS,
+    Block,
+    Branch,
+    Head,
+    Merge,
+    Shortcut,
+    Stem,
+    basic,
+    bottleneck,
+    shortcuts,
+)
 from nas.networks.blocks._base import MAX_OPTION, Part, cost_of_layers, module_of_layers, option
 from nas.networks.cost import Cost, Shape
-from nas.errors import UsageError
 from nas.utils.registry import Registry
 
 pytestmark = pytest.mark.usefixtures("one_thread")

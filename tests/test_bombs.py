@@ -191,8 +191,8 @@ def test_a_network_that_memory_can_t_hold_is_costed_but_not_built(tmp_path):
 
 def test_what_is_refused_depends_on_the_memory_that_there_is(monkeypatch):
     import nas
-    from nas.utils import limits
     from nas.errors import UsageError
+    from nas.utils import limits
 
     network = nas.zoo.get("resnet20")
     need = nas.cost_of(network).params * limits.BYTES_A_PARAM + 9 * limits.BYTES_A_BLOCK
@@ -333,9 +333,9 @@ def test_files_of_a_run_that_ask_for_too_much(tmp_path):
 
 
 def test_a_journal_that_is_too_large_is_refused_without_being_read(tmp_path):
-    from nas.utils import limits
     from nas.errors import UsageError
     from nas.runs.study_access import check_journal
+    from nas.utils import limits
 
     with (tmp_path / "study.journal").open("wb") as file:
         file.truncate(limits.JOURNAL_BYTES + 1)  # a hole: no byte of it is on the disk
@@ -357,8 +357,8 @@ def test_devices_and_pipes_are_read_no_further_than_the_limit(tmp_path):
 
 
 def test_a_pipe_that_nobody_writes_to_is_not_waited_for_and_one_with_a_writer_is_read(tmp_path, monkeypatch):
-    from nas.utils import limits
     from nas.errors import UsageError
+    from nas.utils import limits
     from nas.utils.yaml_text import read_text
 
     pipe = tmp_path / "config.yaml"

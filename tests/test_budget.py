@@ -11,9 +11,10 @@ from helpers_search import CONDITIONAL, TINY, every_choice, space_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.spaces.sampling import METRICS, Budget, survey
-from nas.networks.cost import Cost
 from nas.errors import UsageError
+from nas.networks.cost import Cost
+from nas.spaces.budget import METRICS, Budget
+from nas.spaces.sampling import survey
 from nas.spaces.space import load_space, names
 
 SHIPPED = [

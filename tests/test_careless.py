@@ -13,14 +13,14 @@ from helpers_cli import nas_, output, refusal
 from helpers_search import contents, settings_of
 from make_run import make_run
 
-from nas.utils import limits
 from nas.cli.commands.search import Shown, _conclude
-from nas.runs.doctor import examine
 from nas.errors import UsageError
+from nas.runs.doctor import examine
 from nas.runs.layout import JOURNAL
 from nas.runs.run import load_run
-from nas.searching.search import leave
 from nas.runs.settings import FILE, Settings
+from nas.searching.conclusion import leave
+from nas.utils import limits
 
 
 @pytest.fixture(scope="module")

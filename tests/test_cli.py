@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nas
+from nas.cli.commands.options import COUNT
+from nas.cli.main import COMMANDS, FIRST_SPEAKS_SECONDS, cli
 from nas.networks import zoo
 from nas.networks.architecture import Architecture
-from nas.cli.main import COMMANDS, FIRST_SPEAKS_SECONDS, cli
-from nas.cli.commands.options import COUNT
-from nas.training.memory import training_memory
 from nas.networks.build import costs_by_piece
-from nas.utils.registry import NEAR, did_you_mean
 from nas.spaces.space import load_space, names
+from nas.training.memory import training_memory
+from nas.utils.registry import NEAR, did_you_mean
 
 NAMES = [name for name, _, _ in COMMANDS]
 
@@ -120,7 +120,7 @@ def test_an_interruption_exits_with_130_and_says_its_words(monkeypatch):
 
 def test_a_search_that_was_stopped_exits_with_130(monkeypatch):
     from nas.cli.commands import spaces
-    from nas.searching.search import Interrupted
+    from nas.errors import Interrupted
 
     def stopped(as_json):
         raise Interrupted("stopped; go on with: nas resume x")

@@ -14,9 +14,9 @@ from helpers_export import far, images_for, logits_of, small_designs, subject_of
 from make_run import make_run
 from safetensors.torch import load_file, save_file
 
+from nas.interop.export import Subject
 from nas.networks import zoo
 from nas.networks.architecture import Architecture
-from nas.interop.export import Subject
 from nas.networks.build import build
 from nas.runs.run import load_run
 

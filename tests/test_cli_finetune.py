@@ -14,8 +14,8 @@ from helpers_cli import nas_
 from make_run import make_run
 from safetensors.torch import load_file, save_file
 
-from nas.networks.architecture import Architecture
 from nas.cli.commands.finetune import POLICIES
+from nas.networks.architecture import Architecture
 from nas.runs.run import load_run
 from nas.training.transfer import AUTO, KINDS
 

@@ -14,21 +14,21 @@ import torch
 from browsing import IS_LIGHT, NARROW
 from test_full_training import NETWORK, SIDE, make_dataset
 
-from nas.networks.architecture import Architecture
-from nas.training.comparison import Comparison
 from nas.data import Dataset
 from nas.errors import UsageError
-from nas.training.comparison_records import Compared, Findings, Layer, Moment, Outcome, Point
-from nas.training.full_training import FullTraining, held_out
-from nas.execution.job import CHECKPOINT, RESULT
+from nas.networks.architecture import Architecture
 from nas.networks.build import build
-from nas.training.recipe import Recipe
-from nas.runs.records import Epoch
-from nas.report.comparison.page import degradations, page, spread, troubles, write
 from nas.report.comparison.figures import errors, first_layer
+from nas.report.comparison.page import degradations, page, spread, troubles, write
 from nas.report.figures.gradients import gradients
+from nas.training.comparison import Comparison
+from nas.training.comparison_records import Compared, Findings, Outcome, Point
+from nas.training.full_training import FullTraining, held_out
+from nas.training.gradient_flow import Layer, Moment
+from nas.training.recipe import Recipe
+from nas.training.records import CHECKPOINT, RESULT, Epoch
 from nas.training.trainer import Diverged, Training
-from nas.training.place import Bench
+from nas.training.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -99,7 +99,7 @@ def test_training_error_is_that_of_the_unaugmented_images_trained_on(done):
     data = held_out(DATA, 0)
     x, y = DATA.x_train[data.train_index], DATA.y_train[data.train_index]
     images = torch.from_numpy(((x / 255 - DATA.mean) / DATA.std).astype(np.float32)).permute(0, 3, 1, 2)
-    job = Training(build(SMALL, seed=0), *Bench(data, RECIPE, device="cpu", precision="fp32").batches(0), RECIPE)
+    job = Training(build(SMALL, seed=0), *Workspace(data, RECIPE, device="cpu", precision="fp32").batches(0), RECIPE)
     for point in done[1].networks[0].outcomes[0].points:
         job.epoch()
         with torch.inference_mode():
@@ -134,7 +134,7 @@ def test_all_repeats_share_the_split_and_each_has_its_own_seed(tmp_path):
     assert [outcome.seed for outcome in network.outcomes] == [4, 5, 6]
     assert len({outcome.points[0].epoch.train_loss for outcome in network.outcomes}) == 3
     data = held_out(DATA, 4)
-    job = Training(build(SMALL, seed=6), *Bench(data, RECIPE, device="cpu", precision="fp32").batches(6), RECIPE)
+    job = Training(build(SMALL, seed=6), *Workspace(data, RECIPE, device="cpu", precision="fp32").batches(6), RECIPE)
     assert job.epoch().train_loss == network.outcomes[2].points[0].epoch.train_loss
 
 

@@ -17,26 +17,28 @@ from helpers_report import Page
 from helpers_search import training_data
 from make_run import make_run, result_of
 
-from nas.searching import confirmation, search as searching
-from nas.execution import local
-from nas.networks.architecture import Architecture
-from nas.searching.confirmation import Confirmation
-from nas.runs.doctor import examine
 from nas.errors import NasError
+from nas.execution import local
+from nas.execution.job import Job
+from nas.execution.watchdog import Watch
 from nas.interop.export import Subject, provenance
 from nas.interop.export.huggingface import card
-from nas.utils.files import read_json, write_json
-from nas.execution.job import EPOCHS, Job
-from nas.searching.progress import Tally
-from nas.runs.records import Estimate
+from nas.networks.architecture import Architecture
 from nas.report.run import page as report_page
 from nas.report.run.live_server import version
 from nas.runs.attempts import Cause
+from nas.runs.doctor import examine
+from nas.runs.records import Estimate
 from nas.runs.run import load_run
 from nas.runs.settings import Settings
+from nas.searching import conclusion, confirmation
+from nas.searching import search as searching
+from nas.searching.confirmation import Confirmation
+from nas.searching.progress import Tally
 from nas.searching.study import Study
+from nas.training.records import EPOCHS
+from nas.utils.files import read_json, write_json
 from nas.utils.text import format_percent
-from nas.execution.watchdog import Watch
 
 Luck = Callable[[Job], float]
 
@@ -194,8 +196,8 @@ def test_the_lock_is_held_until_report_and_front_are_written(run, monkeypatch):
         seen.append(load_run(run).active)
         searching_leave(found)
 
-    searching_leave = searching.leave
-    monkeypatch.setattr(searching, "leave", watched)
+    searching_leave = conclusion.leave
+    monkeypatch.setattr(conclusion, "leave", watched)
     found = searching.drive(run, Settings.load(run), None, str, Tally)
     confirm(run)
     again = confirmation.confirm(run, seeds=3)

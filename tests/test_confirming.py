@@ -15,10 +15,10 @@ import pytest
 from helpers_cli import nas_, output, process, refusal
 from helpers_search import images, write_space
 
-from nas.execution.job import CHECKPOINT, RESULT
 from nas.runs.run import load_run
-from nas.searching.search import load_again, training_data
 from nas.runs.settings import Settings
+from nas.searching.preparation import load_again, training_data
+from nas.training.records import CHECKPOINT, RESULT
 
 pytestmark = pytest.mark.timeout(900)
 EPOCHS = 2
@@ -47,9 +47,9 @@ def results(run: Path) -> dict[str, int]:
 
 
 def test_further_seeds_are_trainings_by_the_runs_own_recipe_on_its_own_split(run):
+    from nas.execution.trial_training import TrialTraining
     from nas.networks.build import build
     from nas.training.trainer import train
-    from nas.training.place import Bench
 
     text = output("confirm", run, "--seeds", 2, "--executor", "local")
     found, settings = load_run(run), Settings.load(run)
@@ -60,7 +60,7 @@ def test_further_seeds_are_trainings_by_the_runs_own_recipe_on_its_own_split(run
     assert "Mean ± s.e. (n)" in text
     trial = found.front()[0]
     data = training_data(load_again(run, settings, lambda text: None), settings.seed, settings.training_proxy())
-    bench = Bench(data, settings.training_recipe(), device="cpu")
+    bench = TrialTraining(data, settings.training_recipe(), device="cpu")
     for repeat in trial.repeats:
         network = build(trial.architecture, seed=repeat.seed)
         *_, last = train(network, *bench.batches(repeat.seed), settings.training_recipe())
@@ -103,16 +103,16 @@ def test_data_that_have_changed_are_refused(run, tmp_path):
 # Trains as the command does, and ends itself without a word, or is interrupted, in the midst of the third training.
 DRIVER = """
 import os, signal, sys
-from nas.work import Bench
+from nas.work import TrialTraining
 from nas.cli import main
-run, how, seen = Bench.run, int(sys.argv[1]), []
+run, how, seen = TrialTraining.run, int(sys.argv[1]), []
 def watched(self, job):
     seen.append(job)
     for epoch in run(self, job):
         if len(seen) == 3 and epoch.number == 1:  # saved, and not yet reported
             os.kill(os.getpid(), how)
         yield epoch
-Bench.run = watched
+TrialTraining.run = watched
 sys.argv[1:] = sys.argv[2:]
 main()
 """

@@ -12,10 +12,10 @@ from helpers_cli import process
 from helpers_search import write_space
 
 import nas
-from nas.utils import limits
 from nas.execution import machine_check as machine
 from nas.profiling.latency import Conditions
 from nas.profiling.latency.timing import prepared
+from nas.utils import limits
 
 PACKAGE = Path(nas.__file__).parent
 COUNTS = re.compile(r"\b(cpu_count|sched_getaffinity|process_cpu_count|get_num_cpus)\b")

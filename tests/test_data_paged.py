@@ -14,10 +14,10 @@ from PIL import Image
 
 from nas.data import load
 from nas.errors import UsageError
+from nas.execution.trial_training import TrialTraining
 from nas.training.full_training import held_out
 from nas.training.recipe import Recipe
 from nas.training.trainer import evaluate
-from nas.training.place import Bench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -52,7 +52,7 @@ def test_images_beyond_memory_are_trained_on_without_ever_being_held(tmp_path: P
         assert len(data.fingerprint) == 64
         assert data.mean == pytest.approx((100 / 255,) * 3)
         assert data.std == pytest.approx((50 / 255,) * 3)
-        bench = Bench(held_out(data, 0), Recipe.of(1, 16), device="cpu", precision="fp32")
+        bench = TrialTraining(held_out(data, 0), Recipe.of(1, 16), device="cpu", precision="fp32")
         train, validation = bench.batches(0)
         seen = [len(labels) for _, labels in train.epoch(0)]
         network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2))
@@ -101,7 +101,9 @@ def test_neither_memory_nor_disk_is_refused(reason: str, tmp_path: Path, monkeyp
     said = r"fit neither into the memory, .* nor on the disk: .*--resolution.*--data-root.*--stream"
     monkeypatch.setattr("nas.data.readers.images.available_memory", lambda: 10)
     if reason == "full":
-        monkeypatch.setattr("nas.data.readers.decoded_cache.shutil.disk_usage", lambda _: type("Usage", (), {"free": 20 * 8 * 8 * 3}))
+        monkeypatch.setattr(
+            "nas.data.readers.decoded_cache.shutil.disk_usage", lambda _: type("Usage", (), {"free": 20 * 8 * 8 * 3})
+        )
     elif reason == "read-only":
         home.write_text("a file, not a folder")
     else:

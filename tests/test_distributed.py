@@ -19,11 +19,11 @@ from helpers_search import images
 from safetensors.torch import load_file
 from test_streaming import photos
 
-from nas.networks.architecture import Architecture
 from nas.data.batches import Batches
-from nas.training.distributed import ALONE, Group, joined, started_together
 from nas.errors import UsageError
+from nas.networks.architecture import Architecture
 from nas.networks.build import build
+from nas.training.distributed import ALONE, Group, joined, started_together
 from nas.training.recipe import Recipe
 from nas.training.trainer import Training
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from nas.searching.request import Request
 from nas.samplers import SAMPLERS, KnownCostSampler
+from nas.searching.request import Request
 
 PAGE = Path(__file__).parents[1] / "docs" / "samplers.md"
 if not PAGE.exists():

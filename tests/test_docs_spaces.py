@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nas.spaces.attributes import PARTS, known, option_of
-from nas.networks.blocks import BRANCHES, HEADS, MERGES, STEMS
 from nas.errors import UsageError
+from nas.networks.blocks import BRANCHES, HEADS, MERGES, STEMS
+from nas.spaces.attributes import PARTS, known, option_of
 from nas.spaces.space import DEFAULTS, REGNET_ATTRIBUTES, SearchSpace, load_space, space_from_text
 from nas.spaces.yaml_format import parse_overrides
 

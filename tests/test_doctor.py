@@ -17,8 +17,8 @@ from helpers_search import finish
 
 from nas.runs.doctor import examine
 from nas.runs.layout import JOURNAL, LOCK
-from nas.runs.settings_formats import FORMAT
 from nas.runs.settings import FILE, Settings
+from nas.runs.settings_formats import FORMAT
 from nas.searching.study import Study
 
 

@@ -14,11 +14,11 @@ from helpers_doctor import made as made  # a fixture
 from helpers_doctor import run as run  # a fixture
 from helpers_search import TINY, finish, settings_of
 
-from nas.runs.doctor import examine, healthy, journals, trials
 from nas.errors import NasError, UsageError
+from nas.runs.doctor import examine, healthy, journals, trials
+from nas.runs.journal_repair import CREATE_TRIAL, operation
 from nas.runs.layout import JOURNAL
 from nas.runs.run import load_run
-from nas.runs.journal_repair import CREATE_TRIAL, operation
 from nas.runs.settings import Settings
 from nas.searching.study import Study
 

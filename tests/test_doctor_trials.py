@@ -15,15 +15,15 @@ from helpers_doctor import run as run  # a fixture
 from helpers_search import TINY, finish, settings_of
 from make_run import epochs_of, result_of
 
-from nas.runs.doctor import examine
 from nas.errors import UsageError
-from nas.utils.files import read_json, write_json
-from nas.execution.job import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
+from nas.runs.doctor import examine
 from nas.runs.layout import JOURNAL, SESSIONS
 from nas.runs.lock import Holder
 from nas.runs.run import load_run
 from nas.runs.settings import Settings
 from nas.searching.study import Study
+from nas.training.records import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
+from nas.utils.files import read_json, write_json
 
 
 @pytest.mark.parametrize(

@@ -17,20 +17,20 @@ from oracles import measured
 from strategies import architectures
 from torch import nn
 
+from nas.data.batches import Augment, Batches
+from nas.errors import UsageError
+from nas.execution.job import Job
+from nas.execution.trial_training import TrialTraining
 from nas.networks import zoo
 from nas.networks.architecture import Architecture, Stage
-from nas.data.batches import Augment, Batches
 from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
-from nas.training.gates import computation_loss, counting, expected_cost, gated_branches, gates, skipping
-from nas.errors import UsageError
-from nas.utils.files import read_json, write_json
-from nas.execution.job import RESULT, Job
 from nas.networks.build import build, cost_of
-from nas.training.recipe import Recipe
-from nas.runs.records import Execution
 from nas.runs.run import load_run
+from nas.training.gates import computation_loss, counting, expected_cost, gated_branches, gates, skipping
+from nas.training.recipe import Recipe
+from nas.training.records import RESULT, Execution
 from nas.training.trainer import Training, evaluate
-from nas.training.place import Bench
+from nas.utils.files import read_json, write_json
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -243,7 +243,7 @@ def test_a_static_network_executes_what_it_costs():
 
 
 def test_a_trial_of_a_dynamic_network_says_what_it_executed(tmp_path):
-    bench = Bench(training_data(), dataclasses.replace(RECIPE, epochs=1), device="cpu")
+    bench = TrialTraining(training_data(), dataclasses.replace(RECIPE, epochs=1), device="cpu")
     list(bench.run(Job("1", tmp_path / "1", dynamic(), 0)))
     result = read_json(tmp_path / "1" / RESULT)
     assert result["state"] == "complete", result["reason"]

@@ -63,10 +63,10 @@ def files() -> dict[str, bytes]:
 
 
 def reads(path: Path) -> object:
-    from nas.networks.architecture import Architecture
     from nas.bench import table
     from nas.data import load
     from nas.interop.importers import import_source
+    from nas.networks.architecture import Architecture
     from nas.networks.weights import read
 
     match path.suffix:

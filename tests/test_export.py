@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from make_run import FINGERPRINT, make_run
 from strategies import architectures
 
-from nas.networks.architecture import MAX_NAME, Architecture
 from nas.errors import UsageError
 from nas.interop.export import EXPORTERS, export_trials, provenance
 from nas.interop.export.trials import file_name
+from nas.networks.architecture import MAX_NAME, Architecture
 from nas.networks.build import cost_of
 from nas.runs.run import Run, load_run
 

@@ -22,10 +22,10 @@ from helpers_export import (
 )
 from safetensors.torch import load_file
 
-from nas.networks import zoo
-from nas.networks.architecture import Architecture
 from nas.interop.export import EXPORTERS, NotExpressible, Subject
 from nas.interop.export.twins import held
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
 from nas.networks.build import build, cost_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")

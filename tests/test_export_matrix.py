@@ -17,14 +17,14 @@ from helpers_export import SPACES, assert_same_layers, far, images_for, logits_o
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nas.networks import zoo
-from nas.networks.architecture import Architecture
 from nas.interop.export import EXPORTERS, NotExpressible, Subject
 from nas.interop.export.formats import Exporter
 from nas.interop.importers.pycls import read_config
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
 from nas.networks.build import build
-from nas.utils.yaml_text import parse_yaml
 from nas.spaces.space import load_space
+from nas.utils.yaml_text import parse_yaml
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,10 +12,10 @@ from helpers_cli import nas_, refusal
 from helpers_export import images_for, logits_of, small_designs, subject_of
 from make_run import make_run
 
-from nas.networks import zoo
 from nas.interop.export import EXPORTERS, Subject
 from nas.interop.export.measuring import EAGER, Measured, measure, programs, write_measured
 from nas.interop.export.writing import formats_of, write_networks
+from nas.networks import zoo
 from nas.profiling.latency import Latency
 from nas.runs.run import load_run
 

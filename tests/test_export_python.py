@@ -28,11 +28,11 @@ from hypothesis import given, settings
 from safetensors.torch import load_file
 from strategies import architectures
 
+from nas.interop.export import EXPORTERS, NotExpressible
 from nas.networks import zoo
 from nas.networks.architecture import Architecture
 from nas.networks.blocks._base import BRANCHES, MERGES, Convolutional, Merge
 from nas.networks.blocks.primitives import Conv
-from nas.interop.export import EXPORTERS, NotExpressible
 from nas.networks.build import build, cost_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 from strategies import architectures
 
-from nas.networks.architecture import Architecture
 from nas.errors import UsageError
 from nas.interop.export import EXPORTERS
 from nas.interop.export.schema import FILE, config_schema
+from nas.networks.architecture import Architecture
 from nas.utils.yaml_text import parse_yaml
 
 SCHEMA = json.loads(FILE.read_text(encoding="utf-8"))

@@ -14,17 +14,17 @@ import pytest
 from helpers_search import settings_of
 
 import nas
-from nas.utils import extensions
-from nas.networks.blocks import BRANCHES
 from nas.cli.main import cli
 from nas.data import DATASETS
 from nas.errors import NasError, UsageError
-from nas.utils.registry import ABSENT, Registry
-from nas.searching.request import Request, check
+from nas.networks.blocks import BRANCHES
 from nas.runs.attempts import frequent
-from nas.searching.search import _exhausted
 from nas.runs.settings import Settings
+from nas.searching.request import Request, check
+from nas.searching.search import _exhausted
 from nas.searching.study import UNMEASURED
+from nas.utils import extensions
+from nas.utils.registry import ABSENT, Registry
 
 BLOCK = """
 from dataclasses import dataclass

@@ -14,13 +14,14 @@ from helpers_search import settings_of, training_data
 from ray.cluster_utils import Cluster
 from reliability import Faults
 
-from nas.execution.ray import cluster, tune_driver as workers
-from nas.execution.ray.cluster import Resources
 from nas.execution.job import Job
-from nas.searching.progress import Tally
-from nas.runs.records import Epoch
+from nas.execution.ray import cluster
+from nas.execution.ray import tune_driver as workers
+from nas.execution.ray.cluster import Resources
 from nas.runs.run import load_run
+from nas.searching.progress import Tally
 from nas.searching.study import Study
+from nas.training.records import Epoch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -18,13 +18,13 @@ from helpers_cli import nas_, output
 from helpers_disks import check_done, check_whole, costs, epochs_twice, fill, logged, nas_done, nas_process, small_disk
 from helpers_search import CONDITIONAL, TINY, settings_of, write_space
 
-from nas.runs.doctor import examine, healthy
 from nas.errors import UsageError, WriteError
-from nas.utils.files import write_text, write_with
+from nas.runs.doctor import examine, healthy
 from nas.runs.layout import JOURNAL
-from nas.searching.disk_space import PAGE_BYTES, check_room, needed
 from nas.runs.run import load_run
+from nas.searching.disk_space import PAGE_BYTES, check_room, needed
 from nas.training.trainer import Training
+from nas.utils.files import write_text, write_with
 
 TRIALS, EPOCHS = 3, 3
 OPTIONS = ("--trials", TRIALS, "--epochs", EPOCHS, "--max-images", 200, "--executor", "local", "--device", "cpu")

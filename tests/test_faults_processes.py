@@ -18,12 +18,12 @@ from reliability import Faults
 
 from nas.execution import local
 from nas.execution.job import ATTEMPT, Job
-from nas.searching.progress import Tally
-from nas.runs.records import Epoch
 from nas.runs.attempts import RETRIES, Cause
 from nas.runs.run import load_run
 from nas.runs.settings import Settings
+from nas.searching.progress import Tally
 from nas.searching.study import Study
+from nas.training.records import Epoch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -263,10 +263,10 @@ from helpers_faults import instrument
 from helpers_search import training_data
 from nas.jobs import Job
 from nas.recipe import Recipe
-from nas.work import Bench
+from nas.work import TrialTraining
 instrument()
 settings, job = json.load(sys.stdin)
-for epoch in Bench(training_data(), Recipe.from_dict(settings), device="cpu", precision="fp32").run(Job.from_dict(job)):
+for epoch in TrialTraining(training_data(), Recipe.from_dict(settings), device="cpu", precision="fp32").run(Job.from_dict(job)):
     pass
 """
 DRIVER = """\

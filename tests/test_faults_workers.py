@@ -14,10 +14,10 @@ from helpers_search import settings_of, training_data
 from reliability import Faults
 
 from nas.execution.ray import tune_driver as workers
-from nas.networks.architecture import Architecture
 from nas.execution.ray.cluster import Resources
-from nas.searching.progress import Tally
+from nas.networks.architecture import Architecture
 from nas.runs.run import Run, load_run
+from nas.searching.progress import Tally
 from nas.searching.study import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.usefixtures("connected")]

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from nas.errors import NasError
+from nas.training.records import RESULT
 from nas.utils.files import read_json, write_json, write_with
-from nas.execution.job import RESULT
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):

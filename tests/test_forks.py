@@ -15,17 +15,16 @@ from helpers_search import write_space
 from make_run import make_run
 
 import nas
-from nas.execution import executor as execution
-from nas.utils import forks
-from nas.profiling import latency
-from nas.networks.architecture import Architecture
-from nas.training.comparison import Comparison
 from nas.data import load
 from nas.errors import UsageError
-from nas.execution.executor import Interrupts
+from nas.execution.interrupts import Interrupts
+from nas.networks.architecture import Architecture
+from nas.profiling import latency
+from nas.runs.run import load_run
+from nas.training.comparison import Comparison
 from nas.training.full_training import FullTraining, adapted
 from nas.training.recipe import Recipe
-from nas.runs.run import load_run
+from nas.utils import forks
 
 REFUSED = "forked from one that had loaded PyTorch.*spawn"
 
@@ -117,9 +116,9 @@ def stuck(*_):
     lock(mutex)
 
 from nas import execution
-execution.SIGNAL_SECONDS = 0.3
+interrupts.SIGNAL_SECONDS = 0.3
 """
-IN_ITSELF = STUCK + 'with execution.Interrupts(print, "nas resume RUN"):\n    stuck()\n'
+IN_ITSELF = STUCK + 'with interrupts.Interrupts(print, "nas resume RUN"):\n    stuck()\n'
 IN_A_TRIAL = STUCK + "from nas import cli, local\nlocal._train = stuck\ncli.cli.main(sys.argv[2:])\n"
 
 
@@ -161,7 +160,7 @@ def test_a_search_that_is_stuck_in_c_frees_its_run(tmp_path, one_thread):
 
 def test_a_signal_that_is_answered_ends_nothing(monkeypatch):
     """Nor does a child's, whose handler is inherited: its own number would be written into this process's socket."""
-    monkeypatch.setattr(execution, "SIGNAL_SECONDS", 0.05)
+    monkeypatch.setattr("nas.execution.interrupts.SIGNAL_SECONDS", 0.05)
     before = signal.set_wakeup_fd(-1)
     notes: list[str] = []
     with Interrupts(notes.append, "nas resume RUN") as interrupts:

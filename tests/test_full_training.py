@@ -12,18 +12,19 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from nas.training import full_training, place as work
-from nas.networks.architecture import Architecture
 from nas.data import Dataset
 from nas.errors import NasError, UsageError
-from nas.training.full_training import FullTraining, adapted, held_out
-from nas.execution.job import CHECKPOINT, RESULT
-from nas.training.memory import training_memory
+from nas.networks.architecture import Architecture
 from nas.networks.build import build, cost_of
-from nas.training.recipe import Recipe
-from nas.training.trainer import Training
-from nas.training.full_training_folder import CONFIG, PLAN, WEIGHTS
 from nas.networks.weights import Weights, read
+from nas.training import full_training
+from nas.training import place as work
+from nas.training.full_training import FullTraining, adapted, held_out
+from nas.training.full_training_folder import CONFIG, PLAN, WEIGHTS
+from nas.training.memory import training_memory
+from nas.training.recipe import Recipe
+from nas.training.records import CHECKPOINT, RESULT
+from nas.training.trainer import Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,16 +12,16 @@ from helpers_search import write_space
 from make_run import make_run
 
 import nas
-from nas.training import gradient_flow as flow
-from nas.training.comparison_records import Layer, Moment
-from nas.runs.layout import BASELINES, TRIALS
-from nas.report.run import summary as answer
 from nas.report import figures, write
-from nas.report.run.page_data import compact
+from nas.report.run import summary as answer
 from nas.report.run.page import page
+from nas.report.run.page_data import compact
+from nas.runs.layout import BASELINES, TRIALS
 from nas.runs.run import Run, load_run
-from nas.searching.search import resume
 from nas.runs.settings import Settings
+from nas.searching.search import resume
+from nas.training import gradient_flow as flow
+from nas.training.gradient_flow import Layer, Moment
 
 LAYERS = (Layer("stem.0", "convolution", 1, True), Layer("side", "linear", 1, False), Layer("head", "linear", 2, True))
 

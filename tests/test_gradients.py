@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nas.data.batches import Augment, Batches
 from nas.networks import zoo
 from nas.networks.architecture import Architecture
-from nas.data.batches import Augment, Batches
 from nas.networks.blocks import BRANCHES, MERGES
-from nas.training.gradient_norms import GradientHooks, GradientWatch, layers
 from nas.networks.build import build
+from nas.training.gradient_norms import GradientHooks, GradientWatch, layers
 from nas.training.recipe import Recipe
 from nas.training.trainer import Training
 

@@ -19,18 +19,18 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from nas.training import place as work
-from nas.data.batches import Augment, Batches
-from nas.networks.blocks.modules import Dropped
 from nas.data import split
-from nas.training.distributed import Group
-from nas.training.cuda_graphs import WARM, draws
-from nas.execution.job import Job, TrainingData
+from nas.data.batches import Augment, Batches
+from nas.data.training_data import TrainingData
+from nas.execution.job import Job
+from nas.execution.trial_training import TrialTraining
+from nas.networks.blocks.modules import Dropped
 from nas.networks.build import build
-from nas.training.recipe import Recipe
+from nas.training.cuda_graphs import WARM, draws
+from nas.training.distributed import Group
 from nas.training.gradient_recorder import Recorder
+from nas.training.recipe import Recipe
 from nas.training.trainer import Training
-from nas.training.place import Bench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -271,8 +271,8 @@ def test_a_trial_writes_down_why_it_had_no_graph(tmp_path, monkeypatch):
     for name, recorder in (("broken", Tape()), ("none", None)):
         if recorder:
             monkeypatch.setattr(recorder, "capture", lambda run: 1 / 0)
-        monkeypatch.setattr(work, "Training", partial(Training, recorder=recorder))
-        bench = Bench(data, Recipe(epochs=5, batch_size=16, warmup_epochs=0.5), device="cpu")
+        monkeypatch.setattr("nas.execution.trial_training.Training", partial(Training, recorder=recorder))
+        bench = TrialTraining(data, Recipe(epochs=5, batch_size=16, warmup_epochs=0.5), device="cpu")
         epochs = list(bench.run(Job(name, tmp_path / name, architecture, 0)))
         found[name] = json.loads((tmp_path / name / "result.json").read_text())
         assert len(epochs) == 5 and found[name]["state"] == "complete"

@@ -15,15 +15,15 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from torch import nn
 
-from nas.utils import limits
-from nas.networks.architecture import Architecture
 from nas.errors import UsageError
 from nas.interop.importers import IMPORTERS, Inexpressible, Options, import_source
 from nas.interop.importers.function import traced
 from nas.interop.importers.ofa import BLOCKS, divisible, read_subnet
 from nas.interop.importers.tinynas import read_structure
+from nas.networks.architecture import Architecture
 from nas.networks.build import build, cost_of
 from nas.spaces.space import load_space
+from nas.utils import limits
 
 
 def net(path: Path, data: object) -> Path:
@@ -287,7 +287,7 @@ def test_a_study_becomes_configs_and_a_table(kind, tmp_path):
 def test_a_network_of_a_study_is_a_baseline_of_a_search(journal, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     output("import", journal, "--space", "resnet", "--out", tmp_path / "warm")
-    from nas.searching.search import _baseline
+    from nas.searching.preparation import _baseline
 
     class Data:
         classes, resolution, channels = tuple("0123456789"), 8, 1

@@ -10,11 +10,11 @@ from helpers_cli import output, refusal
 from timm.models._efficientnet_blocks import EdgeResidual
 from torch import nn
 
-from nas.networks import zoo
 from nas.errors import UsageError
 from nas.interop.importers import Inexpressible, import_source
 from nas.interop.importers.function import traced
 from nas.interop.importers.libraries import LIBRARIES, read_library, read_modules, unequal_sizes
+from nas.networks import zoo
 from nas.networks.build import build, cost_of
 from nas.networks.weights import Weights, fit
 

@@ -14,12 +14,12 @@ import torchvision
 from import_list import BEGIN, END, Imports, rewritten
 from oracles import measured
 
-from nas.networks import zoo
-from nas.networks.cost import Cost
 from nas.errors import UsageError
 from nas.interop.importers import Inexpressible, import_source
 from nas.interop.importers.libraries import LIBRARIES
+from nas.networks import zoo
 from nas.networks.build import cost_of
+from nas.networks.cost import Cost
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

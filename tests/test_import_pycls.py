@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from strategies import architectures
 from torch import nn
 
-from nas.networks import zoo
-from nas.networks.architecture import Architecture
 from nas.errors import UsageError
 from nas.interop.export.pycls import to_pycls
 from nas.interop.importers import Inexpressible, import_source
 from nas.interop.importers.pycls import read_config, regnet_stages
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
 from nas.networks.build import build, cost_of
-from nas.utils.yaml_text import parse_yaml
 from nas.networks.regnet_design import quantised_linear
+from nas.utils.yaml_text import parse_yaml
 
 # What every config of pycls' model zoo says beside its network.
 TRAINING = """

@@ -14,22 +14,22 @@ from helpers_search import TINY, environment, open_optuna, settings_of, training
 from make_run import epochs_of, make_run, make_settings, result_of
 from optuna.trial import TrialState
 
-from nas.execution import local
-from nas.searching import search as searching
 from nas.errors import NasError
-from nas.utils.files import read_json, write_json
-from nas.execution.job import CHECKPOINT, EPOCHS, Job
+from nas.execution import local
+from nas.execution.clock import Clock
 from nas.execution.early_stopping import Judge
-from nas.runs.layout import ATTRIBUTE
+from nas.execution.job import Job
 from nas.networks.build import cost_of
-from nas.profiling.time_plan import Clock
-from nas.searching.progress import Lines, Tally
-from nas.runs.records import Epoch
 from nas.report.run.stopping_section import stopping as about_stopping
+from nas.runs.layout import ATTRIBUTE
 from nas.runs.run import load_run
 from nas.runs.settings import Settings
-from nas.stopping.policies import Policy
+from nas.searching import search as searching
+from nas.searching.progress import Lines, Tally
 from nas.searching.study import Study
+from nas.stopping.policies import Policy
+from nas.training.records import CHECKPOINT, EPOCHS, Epoch
+from nas.utils.files import read_json, write_json
 
 WHOLE = 3  # epochs of `make_run`
 

@@ -16,9 +16,9 @@ from oracles import assert_one_function
 from strategies import all_variants, fits
 from torch import nn
 
+from nas.execution import machine_check as machine
 from nas.networks.blocks import BRANCHES, MERGES, SHORTCUTS, Block
 from nas.networks.blocks.modules import PatchConv, PointwiseConv2d
-from nas.execution import machine_check as machine
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 

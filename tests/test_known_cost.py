@@ -16,7 +16,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from nas.pareto.fronts import hypervolume, objectives
+from nas.pareto.hypervolume import hypervolume
+from nas.pareto.objectives import objectives
 from nas.samplers import SAMPLERS, KnownCostSampler, Problem, suggest
 from nas.samplers.domain import Declared, completed, enumerate_all
 from nas.samplers.inferred import Inferred

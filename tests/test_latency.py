@@ -12,8 +12,8 @@ from helpers_cli import output, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.networks import zoo
 from nas.errors import UsageError
+from nas.networks import zoo
 from nas.profiling.latency import Conditions, Latency, measure, measure_all
 from nas.profiling.latency.timing import Repeat, Summary, energy_mj, interleaved
 from nas.utils.text import format_ms

@@ -20,20 +20,20 @@ from helpers_search import TINY, begin, finish, settings_of, space_of, write_spa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.networks import zoo
-from nas.runs.doctor import examine
 from nas.errors import NasError, UsageError
 from nas.interop.export.trials import provenance
+from nas.networks import zoo
+from nas.networks.build import build, cost_of
+from nas.pareto.fronts import dominates
 from nas.profiling.latency import Conditions, Latency, meter
 from nas.profiling.latency.child import serve
 from nas.profiling.latency.lookup import fitted, spearman
 from nas.profiling.latency.meter import FILE, Cache, Meter
 from nas.profiling.latency.parts import parts_of
-from nas.networks.build import build, cost_of
-from nas.pareto.fronts import dominates
+from nas.runs.doctor import examine
 from nas.runs.run import load_run
-from nas.searching.search import resume, search
 from nas.runs.settings import Settings
+from nas.searching.search import resume, search
 from nas.spaces.space import load_space
 from nas.utils.text import format_ms
 

@@ -11,12 +11,12 @@ import time
 import pytest
 from helpers_search import holding, settings_of
 
-from nas.runs import lock as locks
 from nas.errors import NasError, UsageError
-from nas.utils.files import UnderLock, take_lock
+from nas.runs import lock as locks
 from nas.runs.layout import LOCK
 from nas.runs.lock import Holder, held, take
 from nas.searching.study import Study
+from nas.utils.files import UnderLock, take_lock
 
 HOLDER = """\
     import sys, time

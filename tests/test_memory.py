@@ -11,12 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import architectures
 
-from nas.networks import zoo
 from nas.errors import UsageError
-from nas.training.memory import CONTEXT_BYTES, ELEMENT_BYTES, FRAGMENTATION, evaluation_bytes, largest_micro_batch, on_gpu, training_memory
+from nas.networks import zoo
 from nas.networks.build import build, cost_of
-from nas.training.recipe import PRECISIONS
 from nas.spaces.space import load_space, names
+from nas.training.memory import (
+    CONTEXT_BYTES,
+    ELEMENT_BYTES,
+    FRAGMENTATION,
+    evaluation_bytes,
+    largest_micro_batch,
+    on_gpu,
+    training_memory,
+)
+from nas.training.recipe import PRECISIONS
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 

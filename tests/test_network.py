@@ -14,13 +14,13 @@ from strategies import all_variants, architectures, label
 from torch import nn
 
 import nas
+from nas.errors import UsageError
 from nas.networks import zoo
 from nas.networks.architecture import Architecture, Stage
 from nas.networks.blocks import BRANCHES, HEADS, SHORTCUTS, STEMS
 from nas.networks.blocks.basic import Basic
-from nas.networks.cost import Cost, Shape
-from nas.errors import UsageError
 from nas.networks.build import build, cost_of, costs_by_piece
+from nas.networks.cost import Cost, Shape
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,14 +11,16 @@ from helpers_search import training_data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.profiling import gpu_packing as packing, throughput
 from nas.networks.architecture import Architecture
-from nas.spaces.sampling import Budget, largest
-from nas.training.memory import training_memory
+from nas.profiling import gpu_packing as packing
+from nas.profiling import throughput
 from nas.profiling.gpu_packing import GAIN, SIZES, Packing, Question, decided, how_many_fit
+from nas.spaces.budget import Budget
+from nas.spaces.sampling import largest
+from nas.spaces.space import load_space
+from nas.training.memory import training_memory
 from nas.training.proxy import Proxy
 from nas.training.recipe import Recipe
-from nas.spaces.space import load_space
 
 TINY = Architecture.from_yaml("""
 name: tiny

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 
 from nas.errors import UsageError
-from nas.pareto.fronts import Objective, dominates, front, fronts, hypervolume, hypervolume_history, knee, objectives
+from nas.pareto.fronts import dominates, front, fronts, knee
+from nas.pareto.hypervolume import hypervolume, hypervolume_history
+from nas.pareto.objectives import Objective, objectives
 
 NAN, INF = math.nan, math.inf
 MIN2 = ["minimize"] * 2

@@ -10,9 +10,9 @@ from helpers_search import TINY, again, finish, settings_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.utils.yaml_text import dump, parse_yaml
 from nas.runs.settings import FILE, Settings
 from nas.searching.study import Study
+from nas.utils.yaml_text import dump, parse_yaml
 
 # Letters of which numbers, dates, signs of YAML's own and line breaks are made.
 TEXTS = st.text("0123456789eE+-._:~#'\"&*!|>% \n\tabnoyxNaIf\u00e9\u2028", max_size=12)

@@ -16,18 +16,19 @@ from helpers_search import TINY, begin, finish, settings_of, space_of, write_spa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.profiling import time_plan as planning
 from nas.errors import NasError, UsageError
-from nas.runs.layout import ELAPSED
+from nas.execution.clock import Clock
 from nas.networks.build import cost_of
-from nas.profiling.time_plan import Clock, pace, proposed, representatives, trial_seconds
+from nas.profiling import time_plan as planning
+from nas.profiling.time_plan import pace, proposed, representatives, trial_seconds
+from nas.runs.layout import ELAPSED
+from nas.runs.run import load_run
+from nas.runs.settings import Settings
+from nas.runs.trial_reader import read_elapsed
+from nas.searching.search import search
+from nas.stopping.policies import Policy
 from nas.training.proxy import Proxy
 from nas.training.recipe import Recipe
-from nas.runs.run import load_run
-from nas.searching.search import search
-from nas.runs.settings import Settings
-from nas.stopping.policies import Policy
-from nas.runs.trial_reader import read_elapsed
 
 RECIPE = Recipe.of(10, 32)
 DATA = {"images": 1000, "validated": 250}

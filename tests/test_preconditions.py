@@ -10,8 +10,8 @@ import pytest
 from helpers_cli import nas_, refusal
 from helpers_search import write_space
 
-from nas.searching import disk_space as preflight
 from nas.errors import UsageError
+from nas.execution.ray import preconditions
 from nas.utils.files import UnderLock
 
 
@@ -31,9 +31,9 @@ def test_without_a_place_for_rays_sockets_nothing_is_made(tmp_path, monkeypatch)
 
 @pytest.mark.skipif(not Path("/dev/shm").exists(), reason="this system shares memory in another way")
 def test_shared_memory_that_can_t_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(preflight, "SHARED", tmp_path / "shm")
+    monkeypatch.setattr(preconditions, "SHARED", tmp_path / "shm")
     with pytest.raises(UsageError, match=r"shm: can't be written.*--shm-size=4g.*--executor local"):
-        preflight.check_ray()
+        preconditions.check_machine()
 
 
 def test_no_folder_for_temporary_files(monkeypatch):
@@ -42,7 +42,7 @@ def test_no_folder_for_temporary_files(monkeypatch):
 
     monkeypatch.setattr("tempfile.gettempdir", none)
     with pytest.raises(UsageError, match=r"temporary files.*TMPDIR"):
-        preflight.check_ray()
+        preconditions.check_machine()
 
 
 def test_a_loopback_interface_that_is_down(monkeypatch):
@@ -51,7 +51,7 @@ def test_a_loopback_interface_that_is_down(monkeypatch):
 
     monkeypatch.setattr("socket.create_connection", down)
     with pytest.raises(UsageError, match=r"127\.0\.0\.1: .*Network is unreachable.*--executor local"):
-        preflight.check_ray()
+        preconditions.check_machine()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("The raylet died:\nout of processes"), SystemExit(1), ValueError("x")])
@@ -68,7 +68,9 @@ def test_a_ray_that_does_not_start_is_one_line_and_leaves_no_folder(tmp_path, mo
 
 @pytest.mark.parametrize("library", ["ray", "sklearn.datasets"])
 def test_a_library_that_can_t_be_imported_is_one_line_and_leaves_no_folder(tmp_path, monkeypatch, library):
-    for name in [name for name in sys.modules if name in ("nas.execution.ray.cluster", "nas.execution.ray.tune_driver")]:
+    for name in [
+        name for name in sys.modules if name in ("nas.execution.ray.cluster", "nas.execution.ray.tune_driver")
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr("nas.execution.executor._connected", lambda: False)
     monkeypatch.delattr("nas.execution.ray.cluster", raising=False)

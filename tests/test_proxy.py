@@ -14,12 +14,12 @@ from helpers_search import TINY, write_space
 import nas
 from nas.errors import UsageError
 from nas.networks.build import build, cost_of
-from nas.training.proxy import Proxy
 from nas.runs.run import load_run
-from nas.searching.search import resume
 from nas.runs.settings import Settings
+from nas.searching.search import resume
 from nas.spaces.space import load_space
 from nas.spaces.yaml_format import names
+from nas.training.proxy import Proxy
 
 
 @pytest.mark.parametrize("name", names())

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import nas
-from nas.spaces.sampling import Budget
-from nas.searching.search import Interrupted
+from nas.errors import Interrupted
+from nas.spaces.budget import Budget
 from nas.spaces.space import space_from_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"

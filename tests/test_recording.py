@@ -9,16 +9,18 @@ import pytest
 import torch
 from helpers_search import CLASSES, CONDITIONAL, space_of, training_data
 
-from nas.training import gradient_flow as flow, place as work
-from nas.networks.blocks import BRANCHES
 from nas.errors import UsageError
+from nas.execution import fencing
+from nas.execution.job import Job
+from nas.execution.trial_training import TrialTraining
+from nas.networks.blocks import BRANCHES
+from nas.networks.build import build
+from nas.training import gradient_flow as flow
 from nas.training.gradient_flow import Flow, ends_of
 from nas.training.gradient_norms import GradientHooks
-from nas.execution.job import CHECKPOINT, RESULT, Job
-from nas.networks.build import build
 from nas.training.recipe import Recipe
+from nas.training.records import CHECKPOINT, RESULT
 from nas.training.trainer import Diverged, Training
-from nas.training.place import Bench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,9 +29,9 @@ SPACE = space_of(CONDITIONAL, classes=CLASSES)
 STEPS = 2
 
 
-def bench(steps: int = STEPS, **options) -> Bench:
+def bench(steps: int = STEPS, **options) -> TrialTraining:
     options = {"device": "cpu", "precision": "fp32", **options}
-    return Bench(training_data(), options.pop("recipe", RECIPE), gradient_steps=steps, **options)
+    return TrialTraining(training_data(), options.pop("recipe", RECIPE), gradient_steps=steps, **options)
 
 
 def job(folder, seed: int = 1) -> Job:
@@ -53,7 +55,7 @@ def run(one: Job, epochs: int, **options) -> tuple[list, dict]:
 @pytest.mark.parametrize("micro_batch", [None, 8])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_recording_changes_no_bit(tmp_path, monkeypatch, precision, micro_batch, seed):
-    monkeypatch.setattr(Bench, "first_micro_batch", lambda self, architecture: micro_batch)
+    monkeypatch.setattr(TrialTraining, "first_micro_batch", lambda self, architecture: micro_batch)
     plain, one = job(tmp_path / "plain", seed), job(tmp_path / "one", seed)
     records, state = run(plain, 3, steps=0, precision=precision)
     again, watched = run(one, 3, precision=precision)
@@ -132,10 +134,10 @@ def test_a_network_that_diverges_leaves_what_was_seen_of_it(tmp_path, monkeypatc
 
 def test_a_worker_whose_turn_is_over_writes_no_norms(tmp_path, monkeypatch):
     def over(_):
-        raise work.Fenced("7: handed out anew")
+        raise fencing.Fenced("7: handed out anew")
 
-    monkeypatch.setattr(work, "check", over)
-    with pytest.raises(work.Fenced):
+    monkeypatch.setattr("nas.execution.trial_training.check", over)
+    with pytest.raises(fencing.Fenced):
         list(bench().run(job(tmp_path)))
     assert not (tmp_path / flow.FILE).exists()
 

@@ -17,23 +17,25 @@ from helpers_cli import nas_
 from helpers_search import CONDITIONAL, again, begin, finish, settings_of, training_data
 from make_run import epochs_of, make_settings, result_of
 
-from nas.execution import fencing, local
-from nas.runs import storage
-from nas.runs.study_claim import FILE as CLAIM
-from nas.runs.doctor import examine
 from nas.errors import NasError, UsageError, WriteError
-from nas.utils.files import read_json, write_json
-from nas.execution.job import ATTEMPT, EPOCHS, RESULT, Job
+from nas.execution import fencing, local
 from nas.execution.early_stopping import Judge
+from nas.execution.job import ATTEMPT, Job
+from nas.execution.trial_training import TrialTraining
+from nas.runs import storage
+from nas.runs.attempts import RETRIES, Cause
+from nas.runs.doctor import examine
 from nas.runs.layout import ATTRIBUTE, DECISIONS
 from nas.runs.lock import Holder, held
-from nas.searching.progress import Tally
-from nas.runs.attempts import RETRIES, Cause
 from nas.runs.run import load_run
 from nas.runs.settings import Settings
-from nas.stopping.policies import Decision, Policy
+from nas.runs.study_claim import FILE as CLAIM
+from nas.searching.progress import Tally
 from nas.searching.study import Study
-from nas.training.place import Bench
+from nas.stopping.curves import Decision
+from nas.stopping.policies import Policy
+from nas.training.records import EPOCHS, RESULT
+from nas.utils.files import read_json, write_json
 
 
 def full(*arguments: object, **options: object) -> None:
@@ -45,12 +47,12 @@ def test_a_full_disk_is_never_a_fault_of_the_trial(tmp_path, monkeypatch):
     settings = settings_of(CONDITIONAL, trials=1, executor={"kind": "local"})
     settings.save(tmp_path)
 
-    def run(bench: Bench, job: Job):
+    def run(bench: TrialTraining, job: Job):
         yield epochs_of(job)[0]
         monkeypatch.setattr("nas.execution.fencing.write_json", full)
         full()
 
-    monkeypatch.setattr(Bench, "run", run)
+    monkeypatch.setattr(TrialTraining, "run", run)
     for _ in range(RETRIES[Cause.PROCESS] + 3):
         with pytest.raises(WriteError), Study(tmp_path, settings) as study:
             local.run(study, training_data(), Tally(study), lambda: False)

@@ -11,10 +11,10 @@ from helpers_space import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.spaces.attributes import PARTS
 from nas.errors import UsageError
 from nas.networks.build import cost_of
 from nas.networks.regnet_design import quantised_linear
+from nas.spaces.attributes import PARTS
 from nas.spaces.space import MAX_STAGES
 
 PUBLISHED = [

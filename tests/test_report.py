@@ -22,17 +22,18 @@ from helpers_report import (
     searched_run,
 )
 
-from nas.networks import zoo
 from nas.analysis.accounting import account
 from nas.errors import NasError, UsageError
-from nas.report.run import summary as answer
+from nas.networks import zoo
+from nas.networks.describe import describe
 from nas.report import figures, write
-from nas.report.run.analysis_sections import ANALYSIS
 from nas.report.figures import trials as trial_figures
+from nas.report.run import summary as answer
+from nas.report.run.analysis_sections import ANALYSIS
 from nas.report.run.formats import as_markdown
 from nas.report.run.page import page
 from nas.runs.run import Run
-from nas.utils.text import describe, format_count, format_percent, format_seconds
+from nas.utils.text import format_count, format_percent, format_seconds
 
 EXACT = [
     cost for cost in figures.COSTS if cost != "latency_ms"

@@ -11,10 +11,11 @@ from browsing import DRAWN, IS_LIGHT, NARROW, WIDE, place_of, rows
 from helpers_report import hostile_run, make_run, searched_run
 
 from nas.networks.build import costs_by_piece
-from nas.report.run import summary as answer
+from nas.networks.describe import describe
 from nas.report import write
+from nas.report.run import summary as answer
 from nas.report.run.page import parts
-from nas.utils.text import describe, format_count, format_percent
+from nas.utils.text import format_count, format_percent
 
 FOCUSED = """() => {
     const element = document.activeElement;

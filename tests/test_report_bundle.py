@@ -11,8 +11,9 @@ from helpers_analysis import lawful_run
 
 from nas.report import figures
 from nas.report.html import plotly_script as plotly_bundle
+from nas.report.html.chart import Chart
+from nas.report.html.document import document
 from nas.report.html.markup import tag
-from nas.report.run.page import Chart, document
 
 
 def whole() -> str:

@@ -19,15 +19,15 @@ from browsing import WIDE
 from make_run import make_run, make_settings, result_of
 
 from nas.errors import UsageError
-from nas.utils.files import write_json
-from nas.execution.job import RESULT
-from nas.runs.study_access import open_study
-from nas.runs.repeats import repeat_folder
 from nas.report.run.live_server import Server, version
+from nas.runs.repeats import repeat_folder
 from nas.runs.run import load_run
 from nas.runs.settings import Settings
 from nas.runs.storage import planned
+from nas.runs.study_access import open_study
 from nas.searching.study import Study
+from nas.training.records import RESULT
+from nas.utils.files import write_json
 
 
 @contextmanager

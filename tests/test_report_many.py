@@ -6,8 +6,9 @@ import pytest
 from browsing import DRAWN, place_of, rows
 from helpers_report import searched_run
 
+from nas.networks.describe import describe
 from nas.report import write
-from nas.utils.text import describe, format_count, format_percent
+from nas.utils.text import format_count, format_percent
 
 TRIALS = 10_000
 PATIENCE = 300_000  # milliseconds; a hang and no time limit

@@ -10,7 +10,8 @@ from browsing import NARROW, WIDE
 from helpers_report import confirmed_run
 
 from nas.report import figures, write
-from nas.utils.text import format_estimate, format_percent
+from nas.runs.records import format_estimate
+from nas.utils.text import format_percent
 
 pytestmark = pytest.mark.browser
 

@@ -16,7 +16,7 @@ from nas.report.run.page import page
 from nas.report.run.stopping_section import calibration, seconds_saved, stopping
 from nas.runs.run import Run, load_run
 from nas.runs.settings import Settings
-from nas.stopping.policies import Decision
+from nas.stopping.curves import Decision
 
 HOSTILE = "</table><script>alert(1)</script>\"'&"
 

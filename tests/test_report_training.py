@@ -16,15 +16,15 @@ from browsing import CHARTS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.networks import zoo
 from nas.errors import NasError, UsageError
+from nas.networks import zoo
 from nas.networks.build import cost_of
-from nas.training.test_metrics import Predictions
-from nas.training.recipe import Recipe
-from nas.runs.records import Epoch
 from nas.report.training import page as training
-from nas.report.training.page import RESULT, write, write_csv, write_tensorboard
 from nas.report.training.figures import BEST, WORST, interval
+from nas.report.training.page import RESULT, write, write_csv, write_tensorboard
+from nas.training.recipe import Recipe
+from nas.training.records import Epoch
+from nas.training.test_metrics import Predictions
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&%{y}"
 EPOCHS = 12

@@ -7,10 +7,10 @@ import dataclasses
 from helpers_report import Page, confirmed_run, make_run, make_trial
 
 from nas.networks import zoo
-from nas.runs.ranking import contenders
-from nas.runs.records import Trial
 from nas.report.run import confirmed_section as confirmed
 from nas.report.run.page import page
+from nas.runs.ranking import contenders
+from nas.runs.records import Trial
 
 
 def test_one_network_is_no_networks():

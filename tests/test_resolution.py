@@ -14,17 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nas.networks.architecture import Architecture
-from nas.data.batches import Augment, Batches
 from nas.data import Dataset
-from nas.training.full_training import FullTraining, adapted
+from nas.data.batches import Augment, Batches
 from nas.execution.job import Job
-from nas.training.recipe import Recipe
+from nas.execution.trial_training import TrialTraining
+from nas.networks.architecture import Architecture
 from nas.runs.run import load_run
 from nas.searching.search import search
 from nas.spaces.space import space_from_text
+from nas.training.full_training import FullTraining, adapted
+from nas.training.recipe import Recipe
 from nas.training.trainer import Training
-from nas.training.place import Bench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -116,7 +116,7 @@ def test_a_bench_gives_each_trial_its_resolution(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Training, "epoch", watched)
     data = training_data()
-    place = Bench(data, RECIPE, device="cpu")
+    place = TrialTraining(data, RECIPE, device="cpu")
     space = space_of(SPACE, resolution=SIZE, classes=4)
     for number, share in enumerate(space.knob("resolution").values):
         sides: set = set()

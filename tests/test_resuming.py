@@ -21,18 +21,18 @@ from helpers_search import TINY, contents, finish, images, open_optuna, settings
 from make_run import make_run
 
 import nas
+from nas.errors import UsageError, WriteError
+from nas.execution.trial_training import TrialTraining
 from nas.runs import folder as run_folder
 from nas.runs.doctor import examine, healthy
-from nas.errors import UsageError, WriteError
-from nas.utils.files import read_json
 from nas.runs.layout import JOURNAL, SESSIONS
-from nas.runs.settings_formats import FORMAT, upgraded
 from nas.runs.run import load_run
-from nas.searching.search import resume
 from nas.runs.settings import FILE, Settings
+from nas.runs.settings_formats import FORMAT, upgraded
+from nas.searching.search import resume
 from nas.searching.study import Study
 from nas.training.trainer import Training
-from nas.training.place import Bench
+from nas.utils.files import read_json
 
 TRIALS, EPOCHS = 3, 3
 LOCAL = ("--executor", "local", "--device", "cpu")
@@ -50,7 +50,7 @@ def begun(folder: Path, tmp_path: Path, *, stop: int, trials: int = TRIALS) -> P
     """A real run in one process, left in the midst of a trial: behind `stop` epochs in all."""
     write_space(tmp_path)
     done = 0
-    run = Bench.run
+    run = TrialTraining.run
 
     def dies(self, job):
         nonlocal done
@@ -61,7 +61,7 @@ def begun(folder: Path, tmp_path: Path, *, stop: int, trials: int = TRIALS) -> P
                 raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Bench, "run", dies)
+        patch.setattr(TrialTraining, "run", dies)
         arguments = ("--space", tmp_path / "space.yaml", "--trials", trials, "--epochs", EPOCHS, "--max-images", 200)
         assert nas_("search", *arguments, *LOCAL, "--out", folder).exit_code == 130
     return folder
@@ -433,7 +433,7 @@ def test_workers_that_the_machine_has_no_cores_for_are_refused_before_anything_i
 
 def test_options_for_trials_side_by_side_are_said_to_do_nothing_in_one_process(tmp_path, monkeypatch):
     threads = []
-    monkeypatch.setattr("nas.training.place.torch.set_num_threads", threads.append)
+    monkeypatch.setattr("nas.training.workspace.torch.set_num_threads", threads.append)
     words = ("search", "--space", write_space(tmp_path), "--trials", 1, "--epochs", 1, *LOCAL)
     note = (
         "trains one network after another in this process; nothing is changed by --workers 3 and --gpus-per-trial 0.5"

@@ -9,17 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_run import result_of
 
-from nas.execution import fencing
 from nas.errors import UsageError
+from nas.execution import fencing
 from nas.execution.fencing import Fenced
-from nas.utils.files import write_json, write_with
-from nas.execution.job import ATTEMPT, CHECKPOINT, EPOCHS, Job
+from nas.execution.job import ATTEMPT, Job
+from nas.execution.watchdog import Deadlines
 from nas.runs.attempts import ENDED, RETRIES, Attempts, Cause, cause_of, counted, killed_for_memory
 from nas.runs.run import load_run
 from nas.runs.settings import Settings
 from nas.searching.study import Study
+from nas.training.records import CHECKPOINT, EPOCHS
+from nas.utils.files import write_json, write_with
 from nas.utils.text import parse_seconds
-from nas.execution.watchdog import Deadlines
 
 OOM = """Caught unexpected exception: 1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 127.0.0.1, \
 ID: 6f8a) was 7.08GB used / 23.54GB limit (0.300872)

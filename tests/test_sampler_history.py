@@ -20,12 +20,12 @@ from helpers_search import CONDITIONAL, environment, finish, settings_of
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.runs.storage import journal
 from nas.samplers import KnownCostSampler
 from nas.samplers.domain import Flat
 from nas.samplers.encoding import Encoder
 from nas.samplers.inferred import Inferred
 from nas.samplers.models import stage
-from nas.runs.storage import journal
 from nas.searching.study import Study
 
 SPACE = {f"depth{k}": IntDistribution(1, 6) for k in range(5)} | {"rate": FloatDistribution(1e-3, 1.0, log=True)}

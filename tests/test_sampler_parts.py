@@ -14,8 +14,8 @@ from nas.samplers import KnownCostSampler
 from nas.samplers.domain import Dimension, Flat
 from nas.samplers.encoding import Encoder
 from nas.samplers.expected_improvement import Worth, cells, ehvi, expected_improvement
-from nas.samplers.partial_curves import PAIRS, expected
 from nas.samplers.gaussian_process import COUNT
+from nas.samplers.partial_curves import PAIRS, expected
 
 OPS = CategoricalDistribution(("a", "b", "c"))
 

@@ -8,12 +8,12 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from nas.spaces.knobs import Knob
-from nas.pareto.fronts import objectives
+from nas.pareto.objectives import objectives
 from nas.runs.run import load_run
 from nas.samplers import SAMPLERS, Problem, suggest
-from nas.spaces.space import load_space
 from nas.searching.study import Study
+from nas.spaces.knobs import Knob
+from nas.spaces.space import load_space
 
 SLOW = ("gp",)  # a second a suggestion
 every_sampler = pytest.mark.parametrize(

@@ -14,12 +14,27 @@ from hypothesis import strategies as st
 from oracles import measured
 from strategies import architectures
 
+from nas.errors import UsageError
 from nas.networks import zoo
 from nas.networks.architecture import Architecture, Stage
 from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
-from nas.errors import UsageError
 from nas.networks.build import build, cost_of
-from nas.networks.scaling import EFFICIENTNETS, LEAST, METHODS, MOST, Scaling, compound, fitted, growth, phi_scaling, published, scaled, scaled_depth, scaled_resolution, scaled_width
+from nas.networks.scaling import (
+    EFFICIENTNETS,
+    LEAST,
+    METHODS,
+    MOST,
+    Scaling,
+    compound,
+    fitted,
+    growth,
+    phi_scaling,
+    published,
+    scaled,
+    scaled_depth,
+    scaled_resolution,
+    scaled_width,
+)
 
 FACTORS = st.floats(0.1, 4)
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 import nas
-from nas.execution.ray import authentication as security, token as tokens
-from nas.execution import machine_check as machine
-from nas.execution.ray import open_ports as ports
 from nas.errors import NasError, UsageError
+from nas.execution import machine_check as machine
+from nas.execution.ray import authentication as security
+from nas.execution.ray import open_ports as ports
+from nas.execution.ray import token as tokens
 
 PACKAGE = Path(nas.__file__).parent
 

@@ -18,15 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_run import make_run
 
-from nas.networks.architecture import Architecture
 from nas.cli.main import cli
-from nas.training.comparison import _folder_name
 from nas.errors import UsageError
-from nas.utils.files import write_text
-from nas.utils.validation import file_name
-from nas.runs.run import load_run
-from nas.utils.text import cell, printable, shown
+from nas.networks.architecture import Architecture
 from nas.networks.zoo import get
+from nas.runs.run import load_run
+from nas.training.comparison import _folder_name
+from nas.utils.files import write_text
+from nas.utils.text import cell, printable, shown
+from nas.utils.validation import file_name
 
 ESCAPES = ("\x1b[2J\x1b[31mred", "\x1b]0;title\x07", "\x9b2J", "a\rb", "a\x08b", "\x00", "\x7f", "\u202eexe.lmay")
 LEADING_OUT = ("../../x", "/etc/passwd", "..", ".", "", "a/b", "a\\b", "a\nb", "a\0b", "\x1b[2J", "x" * 5000, "é" * 150)

@@ -21,9 +21,9 @@ from nas.bench import table as tables
 from nas.bench.folder import Folder
 from nas.bench.page import page as bench_page
 from nas.bench.replay import Protocol
-from nas.report.training import page as training
 from nas.report.comparison.page import page as comparison_page
 from nas.report.run.page import page as run_page
+from nas.report.training import page as training
 
 pytestmark = pytest.mark.browser
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from nas.execution.ray import authentication as security, token as tokens
-from nas.execution import machine_check as machine
 from nas.errors import UsageError
+from nas.execution import machine_check as machine
+from nas.execution.ray import authentication as security
+from nas.execution.ray import token as tokens
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

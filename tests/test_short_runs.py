@@ -12,18 +12,18 @@ from helpers_search import TINY
 from helpers_train import equal, saved, training, weights
 from torch import nn
 
-from nas.networks.architecture import Architecture
-from nas.training.comparison import Comparison
 from nas.data import load
 from nas.errors import UsageError
-from nas.utils.files import read_json, write_json
+from nas.networks.architecture import Architecture
+from nas.stopping.policies import Policy
+from nas.training.comparison import Comparison
 from nas.training.full_training import FullTraining, adapted
+from nas.training.full_training_folder import PLAN
 from nas.training.optimizer import Average
 from nas.training.recipe import Recipe
-from nas.stopping.policies import Policy
 from nas.training.trainer import check_norms
-from nas.training.full_training_folder import PLAN
 from nas.training.transfer import Policy as Transfer
+from nas.utils.files import read_json, write_json
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

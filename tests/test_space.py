@@ -12,11 +12,11 @@ from helpers_space import refusal, text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.networks.architecture import Architecture
-from nas.spaces.attributes import pixels
-from nas.spaces.sampling import Budget
 from nas.errors import UsageError
+from nas.networks.architecture import Architecture
 from nas.networks.build import cost_of
+from nas.spaces.attributes import pixels
+from nas.spaces.budget import Budget
 from nas.spaces.space import load_space, names, space_from_text
 
 RESOLUTIONS = (8, 32, 224)

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import UsageError
-from nas.utils.yaml_text import MAX_BYTES
 from nas.spaces.space import MAX_STAGES, SearchSpace, load_space, space_from_text
 from nas.spaces.yaml_format import MAX_CHAIN
+from nas.utils.yaml_text import MAX_BYTES
 
 # -- what a file may not say -------------------------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import option_values
 
-from nas.spaces.attributes import PARTS, known, option_of
 from nas.errors import UsageError
+from nas.spaces.attributes import PARTS, known, option_of
 
 ONE_OF_EACH = {"block": "basic", "shortcut": "projection", "merge": "add", "stem": "cifar", "head": "linear"}
 

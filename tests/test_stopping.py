@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import UsageError
-from nas.stopping.policies import POLICIES, Curve, Point, Policy, Predictor, Stopping, best_of_cheaper, ranking, rungs
+from nas.stopping.curves import Curve, Point
+from nas.stopping.policies import POLICIES, Policy, Stopping, best_of_cheaper, ranking, rungs
+from nas.stopping.predictor import Predictor
 
 EPOCHS = 8
 

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from make_run import result_of
 from reliability import Faults
 
-from nas.runs import storage
 from nas.errors import NasError, UsageError
-from nas.utils.files import write_json
+from nas.runs import storage
 from nas.runs.run import load_run
 from nas.runs.settings import Settings
 from nas.searching.study import Study
+from nas.utils.files import write_json
 
 needs_postgres = pytest.mark.skipif(
     bool(helpers_postgres.why_not()), reason=helpers_postgres.why_not() or "it is there"

@@ -16,16 +16,16 @@ from torchvision.transforms import v2
 
 import nas.data.streamed
 import nas.data.streaming
-from nas.networks.architecture import Architecture
-from nas.data.batches import Batches
 from nas.data import load, stream
+from nas.data.batches import Batches
 from nas.data.streamed import Names, Streamed
-from nas.errors import NasError, UsageError
-from nas.training.full_training import FullTraining
-from nas.execution.job import RESULT
-from nas.training.recipe import Recipe
 from nas.data.streaming import Shown, Stream
+from nas.errors import NasError, UsageError
+from nas.networks.architecture import Architecture
+from nas.training.full_training import FullTraining
 from nas.training.full_training_folder import PLAN
+from nas.training.recipe import Recipe
+from nas.training.records import RESULT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,8 +15,8 @@ from helpers_cli import process
 from helpers_search import write_space
 
 from nas.cli import streams
-from nas.searching.progress import _print
 from nas.runs.run import load_run
+from nas.searching.progress import _print
 
 FULL = Path("/dev/full")
 with_full = pytest.mark.skipif(not FULL.exists(), reason="needs a device that is always full")

@@ -24,17 +24,17 @@ from helpers_search import (
 from make_run import epochs_of, result_of
 from optuna.trial import TrialState
 
-from nas.spaces.sampling import Budget
 from nas.errors import NasError, UsageError
-from nas.utils.files import read_json, write_json
-from nas.execution.job import EPOCHS, RESULT
-from nas.runs.layout import ATTRIBUTE, JOURNAL
 from nas.networks.build import cost_of
 from nas.runs.attempts import RETRIES, Cause
+from nas.runs.layout import ATTRIBUTE, JOURNAL
 from nas.runs.run import load_run
-from nas.samplers import SAMPLERS
 from nas.runs.settings import Settings
+from nas.samplers import SAMPLERS
 from nas.searching.study import FAILURES_AT_FIRST, Study
+from nas.spaces.budget import Budget
+from nas.training.records import EPOCHS, RESULT
+from nas.utils.files import read_json, write_json
 
 FEW = """\
 space: few

@@ -13,8 +13,8 @@ import time
 import pytest
 from helpers_search import CONDITIONAL, again, begin, environment, finish, holding, settings_of
 
-from nas.runs import lock as locks
 from nas.errors import UsageError
+from nas.runs import lock as locks
 from nas.runs.layout import JOURNAL, LOCK
 from nas.runs.run import load_run
 

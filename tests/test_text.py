@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from strategies import architectures
 
 from nas.networks import zoo
-from nas.utils.text import describe, format_count, format_percent, format_seconds, points
+from nas.networks.describe import describe
+from nas.utils.text import format_count, format_percent, format_seconds, points
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nas.networks import zoo
 from nas.data import Dataset, split
+from nas.data.training_data import TrainingData
 from nas.errors import NasError, UsageError
-from nas.execution.job import TrainingData
+from nas.networks import zoo
+from nas.searching.preparation import training_data
 from nas.training.proxy import Proxy
 from nas.training.recipe import Recipe
-from nas.runs.records import Epoch
-from nas.searching.search import training_data
+from nas.training.records import Epoch
 from nas.training.trainer import Diverged, Training, evaluate, parts_of, pick_device, pick_precision, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.networks.architecture import Architecture
 from nas.data.batches import Batches
 from nas.errors import UsageError
+from nas.networks.architecture import Architecture
 from nas.networks.build import build
 from nas.training.optimizer import pieces
 from nas.training.recipe import Recipe

@@ -9,7 +9,8 @@ import time
 import pytest
 import ray
 
-from nas.execution.ray import cluster, capacity_notice as waiting
+from nas.execution.ray import capacity_notice as waiting
+from nas.execution.ray import cluster
 from nas.execution.ray.capacity_notice import Waiting
 
 

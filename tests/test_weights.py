@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 import nas
-from nas.networks import zoo
-from nas.networks.architecture import Architecture
 from nas.errors import NasError, UsageError
 from nas.interop.importers import import_source
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
 from nas.networks.build import build
 from nas.networks.weights import Weights, fit, read
 from nas.networks.weights.names import FAMILIES, Unnamed, names

@@ -15,10 +15,9 @@ from helpers_work import RECIPE, SPACE, bench, files, job, stopped, timeless
 from helpers_work import trained as trained  # a fixture
 from helpers_work import whole as whole  # a fixture
 
-from nas.utils.files import read_json, write_json
-from nas.execution.job import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
-from nas.runs.records import Epoch
+from nas.training.records import CHECKPOINT, EPOCHS, PREVIOUS, RESULT, Epoch
 from nas.training.trainer import Training
+from nas.utils.files import read_json, write_json
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

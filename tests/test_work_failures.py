@@ -9,14 +9,13 @@ import torch
 from helpers_work import RECIPE, bench, files, job, timeless
 from helpers_work import whole as whole  # a fixture
 
-from nas.training import place as work
 from nas.errors import NasError
-from nas.utils.files import read_json
-from nas.execution.job import CHECKPOINT, EPOCHS, RESULT
+from nas.training import place as work
 from nas.training.memory import training_memory
 from nas.training.recipe import Recipe
-from nas.runs.records import Epoch
+from nas.training.records import CHECKPOINT, EPOCHS, RESULT, Epoch
 from nas.training.trainer import Training
+from nas.utils.files import read_json
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

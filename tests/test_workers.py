@@ -16,21 +16,25 @@ import torch
 from helpers_workers import KilledOnce
 from ray.util.placement_group import placement_group
 
-from nas.execution.ray import cluster, tune_driver as workers
-from nas.execution import executor as execution, local
-from nas.searching import search as searching
-from nas.execution.ray.cluster import Resources
-from nas.training.conv_kernels import MERGED
+from nas.data.training_data import TrainingData
 from nas.errors import UsageError
-from nas.execution.job import Job, TrainingData
-from nas.profiling.gpu_packing import Packing, Question
-from nas.searching.progress import Tally
-from nas.runs.records import Epoch
-from nas.searching.request import Request
-from nas.runs.run import Run, load_run
-from nas.spaces.space import load_space
-from nas.searching.study import Study
+from nas.execution import executor as execution
+from nas.execution import local
+from nas.execution.job import Job
+from nas.execution.ray import cluster
+from nas.execution.ray import tune_driver as workers
+from nas.execution.ray.cluster import Resources
 from nas.execution.ray.tune_driver import Worker
+from nas.profiling.gpu_packing import Packing, Question
+from nas.runs.run import Run, load_run
+from nas.searching import preparation
+from nas.searching import search as searching
+from nas.searching.progress import Tally
+from nas.searching.request import Request
+from nas.searching.study import Study
+from nas.spaces.space import load_space
+from nas.training.conv_kernels import MERGED
+from nas.training.records import Epoch
 
 pytestmark = pytest.mark.usefixtures("connected")
 
@@ -111,9 +115,9 @@ def drive(
     )
     if (folder / "run.yaml").exists():
         settings = searching.Settings.load(folder)
-        _, _, data = searching.plan(searching.dataclasses.replace(request, out=folder.with_name("unused")), print)
+        _, _, data = preparation.plan(searching.dataclasses.replace(request, out=folder.with_name("unused")), print)
     else:
-        _, settings, data = searching.plan(request, print)
+        _, settings, data = preparation.plan(request, print)
         folder.mkdir()
         settings.save(folder)
     with Study(folder, settings) as study:
@@ -263,7 +267,7 @@ def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planned(space: Path, folder: Path, **options: Any) -> tuple[Study, TrainingData]:
     request = Request(space=str(space), out=folder, max_images=40, precision="fp32", **options)
-    _, settings, data = searching.plan(request, print)
+    _, settings, data = preparation.plan(request, print)
     folder.mkdir()
     settings.save(folder)
     return Study(folder, settings), data

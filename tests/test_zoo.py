@@ -13,9 +13,9 @@ import torchvision
 from oracles import measured
 from torch import nn
 
+from nas.errors import UsageError
 from nas.networks import zoo
 from nas.networks.architecture import Architecture
-from nas.errors import UsageError
 from nas.networks.build import build, cost_of
 
 SCRIPT = Path(__file__).parents[1] / "docs" / "make_zoo_table.py"  # not part of every distribution

@@ -8,7 +8,7 @@ import numpy as np
 
 from nas.analysis.sample import Floats, Mask, Sample
 from nas.analysis.significance import benjamini_hochberg, membership, shift
-from nas.spaces.knobs import Value
+from nas.networks.blocks._base import Value
 
 LEAST = 30  # complete trials below which nothing is tested
 LEAST_HERE = 8  # trials that have a value, and that have another of its knob, below which it is not tested

@@ -19,8 +19,9 @@ from nas.analysis import edf as edfs
 from nas.analysis.marginals import FALSE_FINDINGS, LEAST, Marginal, marginals, noise
 from nas.analysis.sample import Sample, sample
 from nas.analysis.significance import benjamini_hochberg
-from nas.spaces.knobs import Knob, Value
+from nas.networks.blocks._base import Value
 from nas.runs.settings import Settings
+from nas.spaces.knobs import Knob
 
 if TYPE_CHECKING:
     from nas.runs.run import Run

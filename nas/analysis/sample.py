@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.spaces.knobs import Value
+from nas.networks.blocks._base import Value
 
 if TYPE_CHECKING:
     from nas.runs.run import Run

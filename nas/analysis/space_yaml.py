@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from nas.analysis import edf as edfs
 from nas.analysis.refine import Narrowing, Refinement, kept
-from nas.spaces.attributes import Slot
 from nas.errors import NasError, UsageError
-from nas.spaces.knobs import Knob, Value
+from nas.networks.blocks._base import Value
+from nas.spaces.attributes import Slot
+from nas.spaces.knobs import Knob
 from nas.spaces.space import SearchSpace, load_space, names
 from nas.utils.text import format_percent
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas.bench.summary import Curves, Level
-from nas.report.html import theme
 from nas.report.figures import blank, say, whole_numbers
 from nas.report.figures.gradients import DASHES, ROLES, SYMBOLS
+from nas.report.html import theme
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -10,8 +10,9 @@ import numpy as np
 from nas.bench import figures
 from nas.bench.folder import Folder
 from nas.bench.summary import Curves, Level, curves, difference, levels, marks, until
+from nas.report.html.chart import Chart
+from nas.report.html.document import document
 from nas.report.html.markup import Html, table, tag
-from nas.report.run.page import Chart, document
 from nas.report.run.sections import facts
 from nas.utils.text import format_percent
 

@@ -12,7 +12,9 @@ import numpy as np
 
 from nas.bench.table import Floats, Table
 from nas.errors import UsageError
-from nas.pareto.fronts import Direction, front, hypervolume
+from nas.pareto.fronts import front
+from nas.pareto.hypervolume import hypervolume
+from nas.pareto.objectives import Direction
 
 
 class Scale:

@@ -23,8 +23,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.utils import limits
 from nas.errors import UsageError, reason_of
+from nas.utils import limits
 from nas.utils.registry import did_you_mean
 
 Floats: TypeAlias = NDArray[np.float64]

@@ -17,11 +17,11 @@ from typing import Any, NoReturn
 
 import click
 
-from nas import __version__
 from nas.cli import streams
 from nas.errors import NasError, UsageError
 from nas.utils.registry import did_you_mean
 from nas.utils.text import printable
+from nas.utils.versions import VERSION
 
 # Name, module that holds a click command of that name, one line of help. Written out here, so that `nas --help` imports
 # none of the modules.
@@ -49,7 +49,11 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
 INTERRUPTED = 130
 PRINTING = {"front", "spaces", "profile", "plan", "doctor"}  # whose output is all that they leave
 EITHER = {"bench", "scale", "import", "refine"}  # which print, or write with --out
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # as in nas.utils.files, which takes longer to import than `nas --help` may
+FULL = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+)  # as in nas.utils.files, which takes longer to import than `nas --help` may
 FIRST_SPEAKS_SECONDS = 30  # for the first of processes that train together, to say what is wrong
 
 
@@ -176,7 +180,7 @@ def _fail(message: str, status: int) -> int:
 
 def _stopped(error: NasError) -> bool:
     """Whether it is a search that the user stopped."""
-    from nas.searching.search import Interrupted
+    from nas.errors import Interrupted
 
     return isinstance(error, Interrupted)
 
@@ -197,7 +201,7 @@ def _one_line(text: str) -> str:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="\b\nExamples:\n  nas search --space resnext --trials 200\n  nas spaces resnext --max-params 2M\n  nas profile resnet50",
 )
-@click.version_option(__version__, prog_name="nas")
+@click.version_option(VERSION, prog_name="nas")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Neural architecture search over residual networks: exact costs, really trained, honestly ranked."""

@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 from nas.data.dataset import Dataset, Imbalance
-from nas.data.readers.user_files import read_folder, read_npz
-from nas.data.readers.images import Say
 from nas.data.readers.published import PUBLISHED, read_digits
+from nas.data.readers.user_files import read_folder, read_npz
 from nas.data.sources import Request, Source
 from nas.data.splits import split, subset
 from nas.data.streamed import Streamed, read_streamed
 from nas.errors import UsageError
 from nas.utils.registry import Registry
+from nas.utils.text import Say
 
 __all__ = ["DATASETS", "Dataset", "Imbalance", "Source", "Streamed", "load", "split", "stream", "subset"]
 

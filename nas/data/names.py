@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.utils import limits
 from nas.errors import UsageError
+from nas.utils import limits
 
 if TYPE_CHECKING:
     from nas.data.dataset import Labels
-    from nas.data.readers.images import Say
+    from nas.utils.text import Say
 
 # Whatever their case. The first one that is there is read.
 TRAIN_NAMES = ("train", "training")

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.dataset import Dataset, check_classes, check_counts, check_images, check_labels, crop_padding_at
-from nas.data.readers.images import Say, fit
+from nas.data.readers.images import fit
 from nas.data.splits import split, subset
+from nas.utils.text import Say
 
 TEST_FRACTION = 0.2
 LEAST_PER_CLASS = 4

@@ -19,14 +19,15 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.utils import limits
 from nas.data.dataset import GREY_LEVEL, Imbalance, Labels, check_labels, imbalance_of
 from nas.data.readers.decoded_cache import key_of
-from nas.data.readers.images import Corrupt, Say, corrupt_from, in_threads, quiet_pillow, refuse_corrupt, square_rgb
+from nas.data.readers.images import Corrupt, corrupt_from, in_threads, quiet_pillow, refuse_corrupt, square_rgb
 from nas.data.readers.listing import Listed, list_images, without
 from nas.data.sources import Request
 from nas.errors import NasError, UsageError
+from nas.utils import limits
 from nas.utils.files import read_json, write_json
+from nas.utils.text import Say
 
 FORMAT = 1
 # That of the networks for ImageNet, since these crops are theirs.

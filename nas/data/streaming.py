@@ -24,12 +24,9 @@ from torch.utils.data import DataLoader, Dataset
 from nas.data.augmentation import GEOMETRY, LIGHT, cut_out, rand_augment
 from nas.data.batches import AHEAD, WHOLE, Normalisation, span
 from nas.data.readers.images import quiet_pillow, whole_rgb
-from nas.data.streamed import Names, Streamed
+from nas.data.streamed import Names
 from nas.errors import NasError, reason_of
-from nas.execution.job import StreamedData
 from nas.utils.limits import available_cores
-from nas.training.recipe import Recipe
-from nas.training.place import Place
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -193,52 +190,6 @@ class Stream:
         if shown is not None and centres is not None:
             images = cut_out(images, centres, shown.cutout, self._normalised.mean_level.to(images.dtype))
         return images
-
-
-class StreamPlace(Place):
-    """A place to train at whose images come from files, decoded in `workers` processes (None: one a core)."""
-
-    def __init__(self, data: StreamedData, recipe: Recipe, *, workers: int | None = None, **options: Any) -> None:
-        super().__init__(recipe, **options)
-        self.data = data
-        self.workers = default_workers() if workers is None else workers
-
-    def batches(self, seed: int, resolution: int | None = None) -> tuple[Stream, Stream]:
-        """Training and validation batches."""
-        data, size = self.data.streamed, self.recipe.batch_size
-        shown = Shown(data.flip, self.recipe.cutout, self.recipe.randaugment)
-        train = self._stream(
-            data.train,
-            data.y_train,
-            resolution,
-            size,
-            index=self.data.train_index,
-            seed=seed,
-            shown=shown,
-            drop_last=True,
-        )
-        index = self.data.validation_index
-        return train, self._stream(data.train, data.y_train, resolution, 4 * size, index=index, seed=seed)
-
-    def test(self, dataset: Streamed, resolution: int | None = None) -> Stream:
-        """All the test images, in order."""
-        return self._stream(dataset.test, dataset.y_test, resolution, 4 * self.recipe.batch_size)
-
-    def _stream(
-        self, names: Names, y: NDArray[np.int64], resolution: int | None, batch_size: int, **options: Any
-    ) -> Stream:
-        data = self.data.streamed
-        return Stream(
-            names,
-            y,
-            mean=data.mean,
-            std=data.std,
-            batch_size=batch_size,
-            device=self.device,
-            resolution=resolution or data.resolution,
-            workers=self.workers,
-            **options,
-        )
 
 
 def default_workers() -> int:

@@ -13,16 +13,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nas.execution.clock import Clock
+from nas.execution.job import Job
 from nas.networks.architecture import Architecture
-from nas.utils.files import read_json, write_json
-from nas.execution.job import EPOCHS, Job
-from nas.runs.layout import DECISIONS, TRIALS
 from nas.networks.build import cost_of
-from nas.profiling.time_plan import Clock
-from nas.runs.records import Epoch, Trial
+from nas.runs.layout import DECISIONS, TRIALS
+from nas.runs.records import Trial
 from nas.runs.settings import Settings
-from nas.stopping.policies import Curve, Decision, Point, Standing, Stopping
 from nas.runs.trial_reader import objective_values, read_baselines, read_trials
+from nas.stopping.curves import Curve, Decision, Point, Standing
+from nas.stopping.policies import Stopping
+from nas.training.records import EPOCHS, Epoch
+from nas.utils.files import read_json, write_json
 
 
 class Judge:

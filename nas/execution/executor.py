@@ -8,34 +8,29 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from nas.networks.architecture import Architecture
-from nas.execution.job_queue import Desk
+from nas.data.training_data import TrainingData
 from nas.errors import UsageError, WriteError
-from nas.utils.extensions import pass_on
-from nas.execution.job import TrainingData
-from nas.utils.limits import available_cores
-from nas.searching.disk_space import check_ray
-from nas.searching.progress import Tally
+from nas.execution.interrupts import Interrupts
+from nas.execution.job_queue import Desk
+from nas.execution.monitor import Monitor
+from nas.execution.ray.preconditions import check_machine
+from nas.networks.architecture import Architecture
+from nas.runs.settings import Settings
 from nas.training.recipe import BF16_CPU_RESOLUTION
-from nas.runs.settings import Settings, versions
-from nas.utils.text import counted
-from nas.execution.watchdog import Unanswered
+from nas.utils.extensions import pass_on
+from nas.utils.limits import available_cores
+from nas.utils.text import Say, counted
+from nas.utils.versions import versions
 
 if TYPE_CHECKING:
     from nas.execution.ray import cluster
 
-SIGNAL_SECONDS = 10.0  # that a signal may wait for code that does not return; Slurm and Kubernetes kill after 30
 AUTO = "auto"  # share of a GPU: by measurement
-Say = Callable[[str], None]
 
 
 def check(settings: Settings) -> None:
@@ -48,7 +43,7 @@ def check(settings: Settings) -> None:
 
         cluster.check(executor, settings.device)
         return
-    check_ray()
+    check_machine()
     asked = executor["gpus_per_trial"]
     if asked and asked != AUTO and not _gpu_here("auto"):
         raise UsageError(f"--gpus-per-trial {asked:g}: this machine has no GPU")
@@ -69,8 +64,10 @@ def ready(settings: Settings, say: Say) -> Iterator[None]:
     if settings.executor["kind"] != "ray" or _connected():
         yield
         return
-    from nas.execution.ray import cluster
-    from nas.execution.ray import tune_driver as workers  # whose libraries are found missing here, too
+    from nas.execution.ray import (
+        cluster,
+        tune_driver,  # noqa: F401  # whose libraries are found missing here, too
+    )
 
     say("starting Ray workers ...")
     with Interrupts(say, "the same command", at_once=True) as interrupts, contextlib.ExitStack() as ending:
@@ -96,7 +93,7 @@ def _check_cores(executor: Mapping[str, Any]) -> None:
 
 
 def execute(
-    study: Desk, data: TrainingData, say: Say, display: Callable[[Any], Tally], since: float | None = None
+    study: Desk, data: TrainingData, say: Say, display: Callable[[Any], Monitor], since: float | None = None
 ) -> None:
     """Let the chosen executor train until the study is finished or the user stops it, and account for the time.
 
@@ -119,7 +116,8 @@ def execute(
                 )
         gpu = executor["kind"] != "ray" and _gpu_here(study.settings.device)
         if executor["kind"] == "ray":
-            from nas.execution.ray import cluster, tune_driver as workers
+            from nas.execution.ray import cluster
+            from nas.execution.ray import tune_driver as workers
 
             taken = resources(study, data, say, interrupts.asked)
             cluster.check_device(study.settings.device, taken)
@@ -215,7 +213,7 @@ def _import_torch() -> None:
 
 
 def _measured_here(settings: Settings) -> dict[str, dict[str, Any]]:
-    from nas.training.place import measured  # imports torch
+    from nas.training.workspace import measured  # imports torch
 
     device, precision, resolution = settings.device, settings.precision, settings.trained_resolution()
     return measured(device, precision, resolution, _threads(settings), repeatable=False)
@@ -226,91 +224,13 @@ def _threads(settings: Settings) -> int:
     return max(1, int(cpus)) if (cpus := settings.executor["cpus_per_trial"]) else 0
 
 
-def _train_here(study: Desk, data: TrainingData, monitor: Tally, stop: Callable[[], bool]) -> None:
+def _train_here(study: Desk, data: TrainingData, monitor: Monitor, stop: Callable[[], bool]) -> None:
     from nas.execution import local  # imports torch
 
     local.run(study, data, monitor, stop, _threads(study.settings))
 
 
-class Interrupts(AbstractContextManager["Interrupts"]):
-    """Ctrl-C once: stop behind the current epochs. Ctrl-C twice, SIGTERM or SIGHUP: at once, and the epochs in flight are lost.
-
-    SIGTERM can't wait: it often goes to the whole process group, Ray's own processes included, with SIGKILL behind it. SIGHUP is that
-    of a terminal that was closed; where it is ignored, as under `nohup`, it stays so. at_once: Ctrl-C once ends at once, too.
-    Python handles a signal only between two steps of its own. Where code in C does not return, the process ends without that, after
-    `SIGNAL_SECONDS` (`nas.execution.watchdog.Unanswered`); again: the command that goes on then.
-    """
-
-    def __init__(self, note: Say, again: str, at_once: bool = False) -> None:
-        self._note, self._again = note, again
-        self._unanswered: Unanswered | None = None
-        self._asked = at_once
-        self._unheeded = False
-        self._held = self._late = False  # whether an end at once is put off, and was asked for since
-        self._before: dict[int, Any] = {}
-
-    def unheeded(self, end: Callable[[], None]) -> None:
-        """Do what must not be cut off: Ray ends the whole process, without a word, at the next call behind half a shutdown."""
-        self._unheeded = True
-        if self._unanswered is not None:
-            self._unanswered.answer()  # of a signal that Ray's handler took
-        try:
-            end()
-        finally:
-            self._unheeded = False
-
-    def whole(self, work: Callable[[], None]) -> None:
-        """Do what must not be left half done, as PyTorch's import, which can't be begun again; an end at once comes behind it."""
-        self._held = True
-        try:
-            work()
-        finally:
-            self._held = False
-        if self._late:
-            raise KeyboardInterrupt
-
-    def asked(self) -> bool:
-        return self._asked
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._unanswered = Unanswered(SIGNAL_SECONDS, self._again)
-        self.install()
-        return self
-
-    def install(self) -> None:
-        """Take the signals, again if somebody else has taken them since. Only a main thread can."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
-                    continue
-                self._before.setdefault(number, signal.getsignal(number))
-                signal.signal(number, self._handle)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        if self._unanswered is not None:
-            self._unanswered.close()
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._unanswered is not None:
-            self._unanswered.answer()
-        if self._unheeded:
-            return  # it ends already, within seconds
-        if self._asked or number != signal.SIGINT:
-            self._asked = True
-            if self._held:
-                self._late = True
-                return
-            raise KeyboardInterrupt
-        self._asked = True
-        self._note("stopping behind the epochs in flight; press Ctrl-C again to stop at once ...")
-
-
-def _account(study: Desk, begun: float, startup: float, started: float, monitor: Tally, slots: int) -> None:
+def _account(study: Desk, begun: float, startup: float, started: float, monitor: Monitor, slots: int) -> None:
     """Add this session to the run's time accounting: seconds of the driver, and of training summed over its workers.
 
     begun: of the wall clock, which may be set while a run goes on; started: of the steady one, by which durations are measured.

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nas.errors import NasError, WriteError
-from nas.utils.files import read_json, write_json
-from nas.execution.job import ATTEMPT, EPOCHS, Job
+from nas.execution.job import ATTEMPT, Job
 from nas.runs.attempts import Attempts, Cause
+from nas.training.records import EPOCHS
+from nas.utils.files import read_json, write_json
 
 
 class Fenced(NasError):

@@ -7,54 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nas.networks.architecture import Architecture
-from nas.data import Dataset, Streamed
+from nas.training.records import RESULT
 
-CHECKPOINT, EPOCHS, RESULT = "checkpoint.pt", "epochs.json", "result.json"
-PREVIOUS = "checkpoint-previous.pt"  # of the epoch before: should the last one turn out to be torn
 ATTEMPT = "attempt.json"  # whose turn it is to write (`nas.execution.fencing`)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingData:
-    """What proxies see of a data set: its training images, split into training and validation. No test images.
-
-    x (n, s, s, c) uint8 and y (n,) int64; the two indices are disjoint and cover n; mean and std per channel, in [0, 1].
-    """
-
-    x: NDArray[np.uint8]
-    y: NDArray[np.int64]
-    train_index: NDArray[np.int64]
-    validation_index: NDArray[np.int64]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    flip: bool
-    crop_padding: int  # pixels
-
-    @classmethod
-    def of(cls, dataset: Dataset, train_index: NDArray[np.int64], validation_index: NDArray[np.int64]) -> Self:
-        d = dataset
-        return cls(d.x_train, d.y_train, train_index, validation_index, d.mean, d.std, d.flip, d.crop_padding)
-
-
-@dataclass(frozen=True, slots=True)
-class StreamedData:
-    """The same of images in files: which of the training images are trained on, and which are for validation."""
-
-    streamed: Streamed
-    train_index: NDArray[np.int64]
-    validation_index: NDArray[np.int64]
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        return self.streamed.mean
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        return self.streamed.std
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nas.execution import fencing
 from nas.errors import NasError
-from nas.utils.files import UnderLock, read_json
+from nas.execution import fencing
+from nas.execution.clock import Clock
 from nas.execution.job import Job
+from nas.execution.trial_results import Counts, give_up, result_of
+from nas.pareto.objectives import Objective
+from nas.runs.attempts import Attempts, Cause
 from nas.runs.layout import LOCK
 from nas.runs.lock import RunLock, take
-from nas.execution.trial_results import Counts, give_up, result_of
-from nas.pareto.fronts import Objective
-from nas.profiling.time_plan import Clock
-from nas.runs.attempts import Attempts, Cause
 from nas.runs.settings import Settings
+from nas.utils.files import UnderLock, read_json
 
 Told = Callable[[Job, Mapping[str, Any]], None]
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nas.execution.job_queue import Desk
+from nas.data.training_data import TrainingData
 from nas.errors import WriteError
-from nas.execution.job import Job, TrainingData
 from nas.execution.early_stopping import Judge
-from nas.searching.progress import Monitor
+from nas.execution.job import Job
+from nas.execution.job_queue import Desk
+from nas.execution.monitor import Monitor
+from nas.execution.trial_training import TrialTraining
 from nas.execution.watchdog import Watch
-from nas.training.place import Bench
 
 
 def run(study: Desk, data: TrainingData, monitor: Monitor, stop: Callable[[], bool], threads: int = 0) -> None:
     """Train what `study` asks for until it is finished, or `stop()` says so: then the trial in hand stays resumable."""
     settings = study.settings
-    bench = Bench(
+    bench = TrialTraining(
         data,
         settings.training_recipe(),
         device=settings.device,
@@ -51,7 +52,7 @@ def run(study: Desk, data: TrainingData, monitor: Monitor, stop: Callable[[], bo
         told(job, study.tell(job.key))
 
 
-def _train(bench: Bench, job: Job, monitor: Monitor, stop: Callable[[], bool], judge: Judge) -> bool:
+def _train(bench: TrialTraining, job: Job, monitor: Monitor, stop: Callable[[], bool], judge: Judge) -> bool:
     """One attempt; whether it came to its end."""
     epochs = bench.run(job)
     for epoch in epochs:

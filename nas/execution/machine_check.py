@@ -13,13 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nas import __version__
 from nas.execution.ray import token as tokens
-from nas.runs.doctor._base import Finding
 from nas.execution.ray.open_ports import listening
+from nas.runs.doctor._base import Finding
 from nas.utils.files import existing, free_space
 from nas.utils.limits import available_cores
 from nas.utils.text import format_bytes
+from nas.utils.versions import VERSION
 
 SECONDS = 180  # that a library may take to be imported on a busy machine
 LEAST_FILES = 4096  # open files of the driver, which holds some for each worker
@@ -70,7 +70,7 @@ def examine_machine() -> list[Finding]:
 
 
 def _python() -> Finding:
-    return Finding("fine", "python", f"{sys.version.split()[0]}, nas {__version__}")
+    return Finding("fine", "python", f"{sys.version.split()[0]}, nas {VERSION}")
 
 
 def _cores() -> Finding:

@@ -10,13 +10,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nas.utils import limits
-from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS, Block, Branch, Head, Merge, Part, Shortcut, Stem
-from nas.networks.blocks.primitives import NORM_EPS
-from nas.networks.blocks.shortcuts import Identity
 from nas.errors import UsageError
-from nas.utils.yaml_text import dump, parse_yaml, read_text
+from nas.networks.blocks import (
+    BRANCHES,
+    HEADS,
+    MERGES,
+    SHORTCUTS,
+    STEMS,
+    Block,
+    Branch,
+    Head,
+    Merge,
+    Part,
+    Shortcut,
+    Stem,
+)
+from nas.networks.blocks.activations import NORM_EPS
+from nas.networks.blocks.shortcuts import Identity
+from nas.utils import limits
 from nas.utils.registry import Registry, did_you_mean
+from nas.utils.yaml_text import dump, parse_yaml, read_text
 
 P = TypeVar("P", bound=Part)
 E = TypeVar("E", Stem, Head)

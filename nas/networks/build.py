@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nas.utils import limits
 from nas.networks.architecture import Architecture
 from nas.networks.blocks import Block
 from nas.networks.blocks._base import Layer, cost_of_layers, module_of_layers
 from nas.networks.cost import Cost, Shape
+from nas.utils import limits
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,8 +9,8 @@ import itertools
 import math
 from typing import NamedTuple
 
-from nas.utils import limits
 from nas.errors import UsageError
+from nas.utils import limits
 
 QUANTUM = 8  # channels; the widths of all stages are multiples of it
 MAX_DEPTH, MAX_WIDTH = limits.DEPTH, limits.WIDTH

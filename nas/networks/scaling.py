@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from nas.networks.architecture import MAX_NAME, Architecture, Stage
-from nas.networks.cost import Cost
 from nas.errors import UsageError
+from nas.networks.architecture import MAX_NAME, Architecture, Stage
 from nas.networks.build import cost_of
+from nas.networks.cost import Cost
 
 DIVISOR = 8
 LEAST, MOST = 1 / 64, 64.0  # of each factor

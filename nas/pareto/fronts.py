@@ -13,64 +13,15 @@ shapes and names raise ValueError. Everything is computed on losses: the values,
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nas.errors import UsageError
+from nas.pareto.objectives import DIRECTIONS, _unknown
 
-Direction: TypeAlias = Literal["maximize", "minimize"]
 Floats: TypeAlias = NDArray[np.float64]
-
-DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize")
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """One column of `values`: what it is called and which way is better."""
-
-    name: str
-    direction: Direction
-
-    def __post_init__(self) -> None:
-        if self.direction not in DIRECTIONS:
-            raise ValueError(f"objective {self.name!r}: {_unknown(self.direction)}")
-
-
-_MACS = Objective("macs", "minimize")
-_KNOWN = {
-    "accuracy": Objective("accuracy", "maximize"),
-    "params": Objective("params", "minimize"),
-    "macs": _MACS,
-    "flops": _MACS,  # what the ResNet paper calls FLOPs are multiply-adds
-    "activations": Objective("activations", "minimize"),
-    "latency_ms": Objective("latency_ms", "minimize"),  # measured before training: `nas.profiling.latency`
-}
-
-
-def objectives(text: str) -> tuple[Objective, ...]:
-    """The objectives that "accuracy,params,macs" names: accuracy, then one cost or more, none twice.
-
-    `flops` is another name of `macs`. UsageError for an unknown name, a duplicate, or anything but accuracy in front.
-    """
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in _KNOWN:
-            raise UsageError(f"objectives {text!r}: unknown objective {name!r}; known: {', '.join(_KNOWN)}")
-    chosen = tuple(_KNOWN[name] for name in names)
-    for i, objective in enumerate(chosen):
-        if objective in chosen[:i]:
-            alias = " (flops and macs are the same count)" if objective is _MACS else ""
-            raise UsageError(f"objectives {text!r}: {objective.name} is named twice{alias}; name each objective once")
-    example = "for example 'accuracy,params,macs'"
-    if chosen[0].name != "accuracy":
-        raise UsageError(f"objectives {text!r}: accuracy must come first, {example}")
-    if len(chosen) < 2:
-        raise UsageError(f"objectives {text!r}: at least one cost must follow accuracy, {example}")
-    return chosen
 
 
 def dominates(a: ArrayLike, b: ArrayLike, directions: Sequence[str]) -> bool:
@@ -113,43 +64,6 @@ def fronts(values: ArrayLike, directions: Sequence[str]) -> NDArray[np.intp]:
     result = np.full(len(array), len(layers), dtype=np.intp)
     result[measured] = ranks[place]
     return result
-
-
-def hypervolume(values: ArrayLike, reference: ArrayLike, directions: Sequence[str]) -> float:
-    """Volume of the union of the boxes between each row and `reference`, exact for every m.
-
-    The unit is the product of the objectives' units. Rows that aren't strictly better than the reference in every
-    objective, or have a NaN, add nothing; one that is infinitely better gives inf. reference: (m,), without NaN, in the
-    orientation of `values`.
-    """
-    losses, corner = _losses_and_corner(values, reference, directions)
-    inside = losses[(losses < corner).all(axis=1)]
-    if not np.isfinite(_box(inside, corner)).all():
-        return np.inf
-    return _volume(inside, corner)
-
-
-def hypervolume_history(values: ArrayLike, reference: ArrayLike, directions: Sequence[str]) -> Floats:
-    """Hypervolume of the first k rows for k = 1..n, (n,), never falling; rows and reference as in `hypervolume`.
-
-    A new row adds its box less the part of the box that is covered already (the exclusive hypervolume of WFG: While,
-    Bradstreet and Barone, 2012).
-    """
-    losses, corner = _losses_and_corner(values, reference, directions)
-    gains = np.zeros(len(losses))
-    boxes = _box(losses, corner)
-    archive = losses[:0]
-    for k in np.flatnonzero((losses < corner).all(axis=1)):
-        row = losses[k]
-        if not np.isfinite(boxes[k]):
-            gains[k] = np.inf
-            break
-        if (archive <= row).all(axis=1).any():
-            continue
-        # The difference may round to a hair below 0.
-        gains[k] = max(0.0, boxes[k] - _volume(np.maximum(archive, row), corner))
-        archive = np.vstack([archive[(archive < row).any(axis=1)], row])
-    return np.cumsum(gains)
 
 
 def knee(values: ArrayLike, directions: Sequence[str]) -> int | None:
@@ -209,10 +123,6 @@ def _columns(directions: Sequence[str]) -> int:
     return len(directions)
 
 
-def _unknown(direction: object) -> str:
-    return f"unknown direction {direction!r}; must be 'maximize' or 'minimize'"
-
-
 def _point(point: ArrayLike, directions: Sequence[str], noun: str) -> Floats:
     """The losses, (m,), of one point."""
     m = _columns(directions)
@@ -230,13 +140,6 @@ def _measured(array: Floats, directions: Sequence[str]) -> tuple[Floats, NDArray
     """The losses of the rows without a NaN, and the indices of these rows."""
     measured = np.flatnonzero(~np.isnan(array).any(axis=1))
     return _losses(array[measured], directions), measured
-
-
-def _losses_and_corner(values: ArrayLike, reference: ArrayLike, directions: Sequence[str]) -> tuple[Floats, Floats]:
-    corner = _point(reference, directions, "reference")
-    if np.isnan(corner).any():
-        raise ValueError(f"reference must not have a NaN; got {reference!r}")
-    return _losses(_array(values, directions), directions), corner
 
 
 # Non-dominated sets of losses. Rows are visited in lexicographic order, without copies: none is dominated by a later
@@ -359,58 +262,3 @@ class _Rows:
 
 
 # Volumes. `points` are losses, (n, m), in any order, each strictly below `corner`, and all is finite.
-
-
-def _box(points: Floats, corner: Floats) -> Floats:
-    """Volume, (n,), between each point and the corner; inf where it has no bound or the float overflows."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        volumes: Floats = np.prod(corner - points, axis=1)
-    return volumes
-
-
-def _volume(points: Floats, corner: Floats) -> float:
-    if len(points) == 0:
-        return 0.0
-    match len(corner):
-        case 1:
-            return float(corner[0] - points.min())
-        case 2:
-            return _volume_2d(points, corner)
-        case 3:
-            return _volume_3d(points, corner)
-    return sum(_slabs(points, corner))
-
-
-def _volume_2d(points: Floats, corner: Floats) -> float:
-    """By rising x, each point adds the strip between its y and the lowest y before it."""
-    x, y = points[np.lexsort(points.T[::-1])].T
-    ceiling = np.minimum.accumulate(np.concatenate([corner[1:], y]))[:-1]
-    steps = y < ceiling
-    return float(np.sum((corner[0] - x[steps]) * (ceiling[steps] - y[steps])))
-
-
-def _volume_3d(points: Floats, corner: Floats) -> float:
-    """A plane sweeps along x; the area that it cuts from the union grows by one step at each point."""
-    stairs = _Staircase()
-    end: list[float] = corner.tolist()
-    volume = area = x = 0.0
-    rows: list[list[float]] = points[np.lexsort(points.T[::-1])].tolist()
-    for row in rows:
-        if not stairs.covers(row):
-            volume += area * (row[0] - x)
-            area += stairs.gain(row, end)
-            x = row[0]
-            stairs.add(row)
-    return volume + area * (end[0] - x)
-
-
-def _slabs(points: Floats, corner: Floats) -> Iterator[float]:
-    """m >= 4: by rising x, what each point adds to those before it (WFG with slicing).
-
-    Cut to the point's box, those all begin at its x: the covered part is a prism over a union of m - 1 dimensions.
-    """
-    rows, _ = _distinct(points)
-    rows = rows[_non_dominated(rows)]
-    boxes = _box(rows[:, 1:], corner[1:])
-    for i, row in enumerate(rows):
-        yield float(corner[0] - row[0]) * (float(boxes[i]) - _volume(np.maximum(rows[:i, 1:], row[1:]), corner[1:]))

@@ -17,14 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from nas.data.training_data import TrainingData
 from nas.networks.architecture import Architecture
+from nas.profiling.throughput import throughput
 from nas.spaces.sampling import largest
-from nas.execution.job import TrainingData
+from nas.spaces.space import SearchSpace
 from nas.training.memory import EVALUATED, evaluation_bytes, on_gpu, training_memory
 from nas.training.proxy import Proxy
 from nas.training.recipe import PRECISIONS, Recipe
-from nas.spaces.space import SearchSpace
-from nas.profiling.throughput import throughput
 
 SIZES = (1, 2, 4, 8)  # trials on one GPU that are tried
 GAIN = 1.1  # by which more trials at once must raise the images a second, to be worth their shares of cores and memory
@@ -148,7 +148,7 @@ def measured(question: Question) -> Packing:
     import torch
 
     from nas.training.trainer import pick_device, pick_precision
-    from nas.training.place import device_name
+    from nas.training.workspace import device_name
 
     architecture = Architecture.from_dict(question.architecture)
     device = pick_device(question.device)

@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
-from nas.networks.architecture import Architecture
 from nas.errors import NasError
+from nas.networks.architecture import Architecture
 from nas.utils.extensions import take
 from nas.utils.limits import limit_threads
 

@@ -17,8 +17,8 @@ def write(run: Run, out: Path | None = None, *, stopping: bool = False) -> Path:
     The page needs no network and no other file. NasError if it can't be written. stopping: its section on early stopping even
     where nothing was stopped.
     """
-    from nas.utils.files import write_text
     from nas.report.run.page import page
+    from nas.utils.files import write_text
 
     path = run.path / FILE if out is None else out
     write_text(path, page(run, stopping))

@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 from nas.errors import UsageError
-from nas.utils.files import make_folder, unwritable
 from nas.runs.layout import LOCK
 from nas.runs.settings import FILE, Settings
+from nas.utils.files import make_folder, unwritable
 from nas.utils.text import shown
 
 

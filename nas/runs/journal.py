@@ -16,8 +16,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.errors import NasError
-from nas.utils.files import unwritable
 from nas.runs.journal_repair import damaged, is_operation
+from nas.utils.files import unwritable
 
 
 class Lines(JournalFileBackend):

@@ -2,78 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from nas.networks.architecture import Architecture
+from nas.networks.blocks._base import Value
 from nas.networks.cost import Cost
-from nas.errors import UsageError
-from nas.spaces.knobs import Value
 from nas.profiling.latency import Latency
-from nas.utils.validation import Check, any_number, brief, mapping, number, require, share, whole
+from nas.training.records import Epoch, Execution
+from nas.utils.text import counted, format_percent
 
 if TYPE_CHECKING:
-    from nas.stopping.policies import Decision
+    from nas.runs.records import Estimate
+    from nas.stopping.curves import Decision
 
 LATENCY = "latency_ms"  # the objective that is measured before training
 State = Literal["running", "complete", "stopped", "failed", "rejected", "duplicate"]
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One epoch of training: losses are means over images, `accuracy` is the validation split's top-1 in [0, 1]."""
-
-    number: int  # from 1
-    train_loss: float
-    val_loss: float
-    accuracy: float
-    learning_rate: float  # of the epoch's last step
-    seconds: float  # training and validation
-    images_per_second: float  # training alone
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Epoch:
-        """UsageError for what is no epoch's record."""
-        if wanted := mapping(data):
-            raise UsageError(f"an epoch's record must be {wanted}, not {brief(data)}")
-        require(data, _OF_EPOCH, "an epoch's record")
-        return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls)})
-
-
-_OF_EPOCH: Mapping[str, Check] = {
-    "number": whole(1),
-    **dict.fromkeys(("train_loss", "val_loss", "images_per_second"), any_number),
-    "accuracy": share,
-    **dict.fromkeys(("learning_rate", "seconds"), number),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """What a dynamic network has executed on data: a mean over images in evaluation mode."""
-
-    macs: float  # multiply-adds an image, gates included
-    shares: Mapping[str, float]  # of the images for which a gated block's branch ran, by the block's name
-    images: int
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"macs": self.macs, "shares": dict(self.shares), "images": self.images}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Execution:
-        """UsageError for what is no such record."""
-        if wanted := mapping(data):
-            raise UsageError(f"what was executed must be {wanted}, not {brief(data)}")
-        require(data, {"macs": number, "shares": mapping, "images": whole()}, "what was executed")
-        require(data["shares"], dict.fromkeys(data["shares"], share), "what was executed: shares")
-        return cls(float(data["macs"]), dict(data["shares"]), int(data["images"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,3 +102,8 @@ class Trial:
     def name(self) -> str:
         """How the trial is called where people read: its label, or `trial 12`."""
         return self.label or f"trial {self.number}"
+
+
+def format_estimate(estimate: Estimate) -> str:
+    """A mean share, its standard error and its number of seeds: `93.12 ± 0.21 % (3 seeds)`."""
+    return f"{format_percent(estimate.mean)} ± {format_percent(estimate.std_error)} % ({counted(estimate.n, 'seed')})"

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.runs import ranking
 from nas.errors import UsageError
+from nas.pareto.hypervolume import hypervolume_history
+from nas.pareto.objectives import Objective
+from nas.runs import ranking
+from nas.runs.attempts import frequent
 from nas.runs.layout import LOCK
 from nas.runs.lock import doing, held
-from nas.pareto.fronts import Objective, hypervolume_history
 from nas.runs.records import LATENCY, Estimate, State, Trial
 from nas.runs.repeats import asked, with_repeats
-from nas.runs.attempts import frequent
 from nas.runs.settings import Settings
-from nas.utils.text import counted
 from nas.runs.trial_reader import read_baselines, read_sessions, read_trials
+from nas.utils.text import counted
 
 if TYPE_CHECKING:
     import pandas

@@ -5,29 +5,40 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from nas.utils import limits
-from nas.spaces.sampling import Budget
 from nas.errors import UsageError
-from nas.utils.extensions import recall
-from nas.utils.files import write_text, write_with
+from nas.pareto.objectives import Objective
+from nas.pareto.objectives import objectives as parse_objectives
 from nas.profiling.latency import Conditions
 from nas.runs.settings_formats import FORMAT, upgraded
-from nas.pareto.fronts import Objective
-from nas.pareto.fronts import objectives as parse_objectives
-from nas.utils.yaml_text import dump, parse_yaml, read_text
-from nas.utils.validation import LARGEST, Check, brief, file_name, list_of, mapping, number, optional, reading, require, text, whole
-from nas.training.proxy import Proxy
-from nas.training.recipe import Recipe
+from nas.spaces.budget import Budget
 from nas.spaces.space import SearchSpace, space_from_text
 from nas.stopping.policies import Policy
+from nas.training.proxy import Proxy
+from nas.training.recipe import Recipe
+from nas.utils import limits
+from nas.utils.extensions import recall
+from nas.utils.files import write_text, write_with
+from nas.utils.validation import (
+    LARGEST,
+    Check,
+    brief,
+    file_name,
+    list_of,
+    mapping,
+    number,
+    optional,
+    reading,
+    require,
+    text,
+    whole,
+)
+from nas.utils.yaml_text import dump, parse_yaml, read_text
 
 FILE = "run.yaml"
 
@@ -55,7 +66,9 @@ class Settings:
     versions: Mapping[str, str]
     engine: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)  # measured, by device
     proxy: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # resolution, width, train_fraction
-    packing: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # trials on a GPU, as `nas.profiling.gpu_packing` decided
+    packing: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # trials on a GPU, as `nas.profiling.gpu_packing` decided
     storage: Mapping[str, str] = dataclasses.field(
         default_factory=dict
     )  # url (no password) and study; empty: the journal
@@ -63,11 +76,13 @@ class Settings:
     latency: Mapping[str, Any] = dataclasses.field(
         default_factory=dict
     )  # device, batch, threads, max_ms; then measured_on, torch, error: what is found before the first trial
-    plan: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # `nas.profiling.time_plan.Plan`, and the promise's `spent`
-    gradient_steps: int = (
-        0  # that a moment of each trial's gradient norms is the mean of (`nas.training.gradient_flow`); 0: none is recorded
-    )
-    imports: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)  # `nas.utils.extensions`: module, file, parts
+    plan: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # `nas.profiling.time_plan.Plan`, and the promise's `spent`
+    gradient_steps: int = 0  # that a moment of each trial's gradient norms is the mean of (`nas.training.gradient_flow`); 0: none is recorded
+    imports: list[Mapping[str, Any]] = dataclasses.field(
+        default_factory=list
+    )  # `nas.utils.extensions`: module, file, parts
     id: str = ""  # drawn when the run began; a copy of the folder keeps it
     version: int = FORMAT
 
@@ -283,14 +298,3 @@ def _parsed(text: str, where: str) -> object:
         written = re.search(r"^id: (\w+)$", text, re.MULTILINE)
         data["id"] = written[1] if written else data["id"]
     return data
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on; nothing is imported for it."""
-    found = {"python": platform.python_version()}
-    for package in ("nas", "torch", "torchvision", "optuna", "ray", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found

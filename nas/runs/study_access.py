@@ -9,12 +9,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.utils import limits
 from nas.errors import NasError, UsageError, reason_of
-from nas.utils.files import unwritable
 from nas.runs.layout import JOURNAL, TRIALS
 from nas.runs.settings import Settings
 from nas.runs.storage import open_storage, redacted, study_name, there
+from nas.utils import limits
+from nas.utils.files import unwritable
 
 if TYPE_CHECKING:
     import optuna

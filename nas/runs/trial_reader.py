@@ -6,20 +6,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from nas.networks.architecture import Architecture
-from nas.networks.cost import Cost
 from nas.errors import NasError, UsageError
-from nas.utils.files import read_json
+from nas.networks.architecture import Architecture
+from nas.networks.build import cost_of
+from nas.networks.cost import Cost
+from nas.pareto.objectives import Objective
 from nas.profiling.latency import Latency
 from nas.runs.layout import ATTRIBUTE, BASELINES, DECISIONS, ELAPSED, JOURNAL, SESSIONS, TRIALS
-from nas.networks.build import cost_of
-from nas.runs.study_access import open_study, reading_study
-from nas.pareto.fronts import Objective
-from nas.utils.validation import Check, among, brief, list_of, mapping, number, optional, reading, require, share, text, whole
-from nas.runs.records import LATENCY, Epoch, Execution, State, Trial
+from nas.runs.records import LATENCY, State, Trial
 from nas.runs.settings import Settings
-from nas.stopping.policies import Decision
 from nas.runs.storage import of_storage, resolved, said
+from nas.runs.study_access import open_study, reading_study
+from nas.stopping.curves import Decision
+from nas.training.records import Epoch, Execution
+from nas.utils.files import read_json
+from nas.utils.validation import (
+    Check,
+    among,
+    brief,
+    list_of,
+    mapping,
+    number,
+    optional,
+    reading,
+    require,
+    share,
+    text,
+    whole,
+)
 
 if TYPE_CHECKING:
     import optuna

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nas.samplers import known_cost_of_spaces as ours, optuna_builtin as stock
+from nas.samplers import known_cost_of_spaces as ours
+from nas.samplers import optuna_builtin as stock
 from nas.samplers._base import SAMPLERS, Factory, Problem, suggest
 from nas.samplers.optuna_builtin import RANDOM_FIRST
 

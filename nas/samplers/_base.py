@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from nas.spaces.knobs import Choices, Knob, Value
-from nas.pareto.fronts import Objective
-from nas.utils.registry import Registry
+from nas.networks.blocks._base import Value
+from nas.pareto.objectives import Objective
+from nas.spaces.knobs import Choices, Knob
 from nas.spaces.space import SearchSpace
+from nas.utils.registry import Registry
 
 if TYPE_CHECKING:
     import optuna

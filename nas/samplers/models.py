@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.samplers.encoding import Axes, Encoder, warped
+from nas.samplers.gaussian_process import EXACT, FIT, INDUCING, Floats, Kernel, Posterior
 from nas.samplers.history import History, Observation, Stopped, number_of
 from nas.samplers.known_functions import Oracle
 from nas.samplers.partial_curves import expected
 from nas.samplers.pool import Candidate, Pool
-from nas.samplers.gaussian_process import EXACT, FIT, INDUCING, Floats, Kernel, Posterior
 
 LEAST = 4  # observations below which nothing is modelled
 WAITED_FOR = 128  # a trial that so many later ones have overtaken may never end

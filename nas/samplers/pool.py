@@ -13,10 +13,10 @@ import numpy as np
 from nas.samplers.candidates import offspring, randoms
 from nas.samplers.domain import Params, enumerate_all
 from nas.samplers.encoding import Axes
+from nas.samplers.gaussian_process import Floats
 from nas.samplers.history import History, Observation
 from nas.samplers.inferred import Inferred
 from nas.samplers.known_functions import Facts, Oracle
-from nas.samplers.gaussian_process import Floats
 
 SIZE, FRESH = 256, 16  # candidates that are kept, and how many random ones join them with each trial
 BLOCKS = 256  # trials whose random candidates are looked through for so many that may be proposed

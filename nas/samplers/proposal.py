@@ -12,12 +12,12 @@ from nas.pareto.fronts import front as pareto_front
 from nas.samplers.candidates import randoms
 from nas.samplers.domain import Key, Params
 from nas.samplers.encoding import warped
-from nas.samplers.history import History, distinct
 from nas.samplers.expected_improvement import Cells, Worth, cells, ehvi, ei
-from nas.samplers.models import LEAST, Model, Models
-from nas.samplers.known_functions import Oracle
-from nas.samplers.pool import Candidate, Pool, priced
 from nas.samplers.gaussian_process import Floats, View, squared_distances
+from nas.samplers.history import History, distinct
+from nas.samplers.known_functions import Oracle
+from nas.samplers.models import LEAST, Model, Models
+from nas.samplers.pool import Candidate, Pool, priced
 
 CHILDREN, GRANDCHILDREN = 240, 80  # of the front, and of the best of those
 FANTASIES = 8  # draws of what the running trials will give, and of measured costs

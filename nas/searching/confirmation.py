@@ -3,7 +3,7 @@
 Everything but the seed of weights and batches is the search's: recipe, proxy, data, split, device, precision, executor. What is
 trained is the front as searched, the known networks that the run has as baselines and, if asked for, what is near the front.
 
-`RUN/confirmed/NAME/seedK/` is a trial's folder (`nas.training.place`): a checkpoint while it trains, `result.json` at its end. Nothing else
+`RUN/confirmed/NAME/seedK/` is a trial's folder (`nas.training.workspace`): a checkpoint while it trains, `result.json` at its end. Nothing else
 is kept: what has a result is not trained again, what was in flight goes on behind its last epoch. The study is only read. The
 run's lock is held, so that neither a search nor another confirmation works on the run.
 """
@@ -15,26 +15,28 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nas.errors import Interrupted, NasError, UsageError, WriteError
 from nas.execution import fencing
-from nas.execution.job_queue import Desk, Told
-from nas.errors import NasError, UsageError, WriteError
-from nas.execution.executor import Say, execute
 from nas.execution.executor import check as check_executor
+from nas.execution.executor import execute
 from nas.execution.job import Job
-from nas.runs.layout import ATTRIBUTE
-from nas.runs.study_access import open_study, reading_study
+from nas.execution.job_queue import Desk, Told
 from nas.execution.trial_results import Counts, result_of
-from nas.searching.disk_space import check_room
-from nas.searching.progress import Tally, chosen
+from nas.runs.attempts import Cause, frequent
+from nas.runs.layout import ATTRIBUTE
 from nas.runs.records import Trial
 from nas.runs.repeats import does, repeat_folder
-from nas.searching.request import check_asked, going_on
-from nas.runs.attempts import Cause, frequent
 from nas.runs.run import Run, load_run
-from nas.searching.search import Interrupted, concluded, imported, load_again, other_versions, training_data
 from nas.runs.settings import FILE, Settings
 from nas.runs.storage import resolved
-from nas.utils.text import counted, format_seconds, shown
+from nas.runs.study_access import open_study, reading_study
+from nas.searching.conclusion import concluded
+from nas.searching.disk_space import check_room
+from nas.searching.preparation import load_again, training_data
+from nas.searching.progress import Tally, chosen
+from nas.searching.request import check_asked, going_on
+from nas.searching.search import imported, other_versions
+from nas.utils.text import Say, counted, format_seconds, shown
 
 SEEDS = 3
 LEAST, MOST = 2, 1000  # seeds: one alone says nothing about the spread

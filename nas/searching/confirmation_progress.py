@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from nas.searching.confirmation import Confirmation
 from nas.execution.job import Job
+from nas.runs.records import Estimate, Trial, format_estimate
+from nas.searching.confirmation import Confirmation
 from nas.searching.progress import Lines, Live, Tally
-from nas.runs.records import Estimate, Trial
-from nas.utils.text import format_estimate, format_percent, printable
+from nas.utils.text import format_percent, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

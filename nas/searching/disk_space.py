@@ -11,22 +11,17 @@ will be is not known before.
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from nas.networks.architecture import Architecture
-from nas.spaces.sampling import survey
 from nas.errors import UsageError
+from nas.networks.architecture import Architecture
+from nas.networks.build import cost_of
+from nas.runs.settings import Settings
+from nas.spaces.sampling import survey
 from nas.utils.files import existing, free_space
 from nas.utils.limits import available_cores
-from nas.networks.build import cost_of
-from nas.execution.ray.authentication import private_folder
-from nas.runs.settings import Settings
 from nas.utils.text import format_bytes
 
 CHECKPOINTS = 3
@@ -38,9 +33,6 @@ BLOCK = 4_096  # a file takes whole blocks
 PAGE_BYTES = 6_000_000  # report.html brings Plotly along
 FRONT = 100  # networks, or as many as there are trials: more than a front has
 COMFORT = 2  # times what is needed, below which it is said
-SHARED = Path("/dev/shm")
-LOOPBACK = "127.0.0.1"
-LOOPBACK_SECONDS = 10.0
 
 
 def needed(settings: Settings, workers: int, seeds: int = 0) -> int:
@@ -80,24 +72,3 @@ def check_room(
         )
     if free < COMFORT * need:
         say(f"warning: the disk is nearly full: {free_space(place)}, and this run may take {about}")
-
-
-def check_ray() -> None:
-    """UsageError if a Ray can't be started here: a folder for its sockets, temporary files, shared memory, ports of this machine."""
-    private_folder()
-    without = "or train without Ray: --executor local"
-    try:
-        tempfile.gettempdir()
-    except OSError:
-        raise UsageError(f"no folder for temporary files can be written: name one in TMPDIR, {without}") from None
-    if sys.platform == "linux" and not os.access(SHARED, os.R_OK | os.W_OK | os.X_OK):
-        raise UsageError(
-            f"{SHARED}: can't be written, where Ray's workers share the images: mount it (docker run --shm-size=4g), {without}"
-        )
-    try:
-        with socket.create_server((LOOPBACK, 0)) as server:
-            socket.create_connection(server.getsockname(), LOOPBACK_SECONDS).close()
-    except OSError as error:
-        raise UsageError(
-            f"{LOOPBACK}: Ray's processes can't reach each other ({error.strerror or error}): set the loopback interface up, {without}"
-        ) from None

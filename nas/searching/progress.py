@@ -6,34 +6,23 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from nas.execution.job import Job
-from nas.runs.layout import CONFIG
 from nas.networks.build import cost_of
 from nas.pareto.fronts import front
-from nas.runs.records import LATENCY, Epoch
-from nas.utils.text import format_count, format_ms, format_percent, format_price, format_seconds, printable, shown
+from nas.runs.layout import CONFIG
+from nas.runs.records import LATENCY
 from nas.runs.trial_reader import objective_values
+from nas.training.records import Epoch
+from nas.utils.text import format_count, format_ms, format_percent, format_price, format_seconds, printable, shown
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from nas.execution.job_queue import Desk
-
-
-class Monitor(Protocol):
-    """Told by an executor what happens, in the driver's process."""
-
-    def started(self, job: Job) -> None: ...
-
-    def epoch(self, job: Job, epoch: Epoch) -> None: ...
-
-    def ended(self, job: Job, result: Mapping[str, Any]) -> None: ...
-
-    def note(self, text: str) -> None: ...
 
 
 class Tally:

@@ -11,23 +11,23 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from nas.utils import forks, limits
-from nas.spaces.sampling import METRICS, Budget
 from nas.errors import UsageError
 from nas.execution.executor import AUTO
-from nas.utils.extensions import lasting, load, used
+from nas.pareto.objectives import Objective
+from nas.pareto.objectives import objectives as parse_objectives
 from nas.profiling.latency import Conditions
 from nas.profiling.latency.meter import check as check_latency
-from nas.pareto.fronts import Objective
-from nas.pareto.fronts import objectives as parse_objectives
-from nas.training.proxy import Proxy
-from nas.training.recipe import BASE_BATCH, DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe
-from nas.runs.records import LATENCY
-from nas.utils.registry import did_you_mean
 from nas.runs.folder import chosen_folder
+from nas.runs.records import LATENCY
 from nas.samplers import SAMPLERS
+from nas.spaces.budget import METRICS, Budget
 from nas.spaces.space import SearchSpace, load_space
 from nas.stopping.policies import Policy
+from nas.training.proxy import Proxy
+from nas.training.recipe import BASE_BATCH, DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe
+from nas.utils import forks, limits
+from nas.utils.extensions import lasting, load, used
+from nas.utils.registry import did_you_mean
 
 EXECUTORS = ("ray", "local")
 LARGEST_SEED = (1 << 31) - 1
@@ -79,7 +79,9 @@ class Request:
     executor: str = "ray"
     workers: int = 0
     cpus_per_trial: float | None = None
-    gpus_per_trial: float | str | None = None  # a number or "auto" (`nas.profiling.gpu_packing`), which None is where there are GPUs
+    gpus_per_trial: float | str | None = (
+        None  # a number or "auto" (`nas.profiling.gpu_packing`), which None is where there are GPUs
+    )
     address: str | None = None
     storage: str | None = None  # URL of the study's database; None: the journal in the run's folder
     trial_timeout: float | None = None  # seconds that one attempt at a trial may take

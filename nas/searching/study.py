@@ -17,29 +17,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from nas.execution import fencing
-from nas.networks.architecture import Architecture
-from nas.runs.study_claim import Claim, claim
-from nas.execution.job_queue import Desk, Told
 from nas.errors import NasError, UsageError, WriteError
-from nas.utils.files import make_folder, write_json
+from nas.execution import fencing
+from nas.execution.clock import Clock
 from nas.execution.job import Job
-from nas.spaces.knobs import Choices
-from nas.profiling.latency.meter import Meter
-from nas.runs.layout import ATTRIBUTE, BASELINES, ELAPSED, JOURNAL, SESSIONS, TRIALS
+from nas.execution.job_queue import Desk, Told
+from nas.execution.trial_results import Counts, result_of
+from nas.networks.architecture import Architecture
 from nas.networks.build import cost_of
-from nas.runs.study_access import cut_torn_line, drive_study
-from nas.execution.trial_results import Counts, Outcomes, result_of
-from nas.profiling.time_plan import Clock
-from nas.utils.validation import reading
-from nas.runs.records import LATENCY
+from nas.profiling.latency.meter import Meter
 from nas.runs.attempts import frequent
-from nas.samplers import SAMPLERS, Problem, suggest
+from nas.runs.layout import ATTRIBUTE, BASELINES, ELAPSED, JOURNAL, SESSIONS, TRIALS
+from nas.runs.records import LATENCY
 from nas.runs.settings import FILE, Settings
-from nas.spaces.space import SearchSpace
 from nas.runs.storage import failed, of_storage, redacted, resolved, together
-from nas.utils.text import format_ms, shown
+from nas.runs.study_access import cut_torn_line, drive_study
+from nas.runs.study_claim import Claim, claim
 from nas.runs.trial_reader import check_facts, facts_of, read_baselines, read_elapsed, read_sessions
+from nas.samplers import SAMPLERS, Problem, suggest
+from nas.searching.telling import Outcomes
+from nas.spaces.knobs import Choices
+from nas.spaces.space import SearchSpace
+from nas.utils.files import make_folder, write_json
+from nas.utils.text import format_ms, shown
+from nas.utils.validation import reading
 
 if TYPE_CHECKING:
     import optuna

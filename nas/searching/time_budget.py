@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nas.profiling import time_plan as planning
+from nas.data.training_data import TrainingData
 from nas.errors import UsageError
-from nas.execution.job import TrainingData
-from nas.utils.limits import available_cores
-from nas.training.proxy import Proxy
-from nas.training.recipe import Recipe
+from nas.profiling import time_plan as planning
 from nas.spaces.space import SearchSpace
 from nas.stopping.policies import Policy
+from nas.training.proxy import Proxy
+from nas.training.recipe import Recipe
+from nas.utils.limits import available_cores
 from nas.utils.text import format_seconds
 
 if TYPE_CHECKING:

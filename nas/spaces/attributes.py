@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from nas.errors import UsageError
 from nas.networks import regnet_design as regnet
 from nas.networks.architecture import MAX_RESOLUTION, Stage
 from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
-from nas.errors import UsageError
-from nas.spaces.knobs import Knob, Value
+from nas.networks.blocks._base import Value
+from nas.spaces.knobs import Knob
 from nas.utils.registry import Registry, did_you_mean
 
 Domain: TypeAlias = Knob | Value

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
-from nas.utils import limits
 from nas.errors import UsageError
-
-Value: TypeAlias = int | float | str
+from nas.networks.blocks._base import Value
+from nas.utils import limits
 
 Choices: TypeAlias = dict[str, Value]  # "stage2.depth": 3; flat, so that Optuna, Ray and JSON agree
 

@@ -16,18 +16,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nas.spaces import sampling as budgets
-from nas.networks.architecture import Architecture, Stage
-from nas.spaces.attributes import DEFAULTS, NETWORK_ATTRIBUTES, PARTS, REGNET_ATTRIBUTES, STAGE_ATTRIBUTES, Slot, conditional, make_part, pixels, slots_of, values_of
-from nas.spaces.sampling import Budget
-from nas.networks.cost import Cost
 from nas.errors import UsageError
-from nas.spaces.knobs import Choices, Knob, Value
+from nas.networks.architecture import Architecture, Stage
+from nas.networks.blocks._base import Value
 from nas.networks.build import cost_of
-from nas.utils.yaml_text import read_text
-from nas.utils.registry import Registry
+from nas.networks.cost import Cost
 from nas.networks.regnet_design import quantised_linear
+from nas.spaces import sampling as budgets
+from nas.spaces.attributes import (
+    DEFAULTS,
+    NETWORK_ATTRIBUTES,
+    PARTS,
+    REGNET_ATTRIBUTES,
+    STAGE_ATTRIBUTES,
+    Slot,
+    conditional,
+    make_part,
+    pixels,
+    slots_of,
+    values_of,
+)
+from nas.spaces.budget import Budget
+from nas.spaces.knobs import Choices, Knob
 from nas.spaces.yaml_format import MAX_STAGES, find, folder, names, read
+from nas.utils.registry import Registry
+from nas.utils.yaml_text import read_text
 
 __all__ = [
     "DEFAULTS",

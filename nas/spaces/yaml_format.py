@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.utils import limits
-from nas.spaces.attributes import DESIGNS, Domain, check_key, check_value, split_key, values_of
-from nas.spaces.sampling import METRICS, Budget
 from nas.errors import UsageError
+from nas.spaces.attributes import DESIGNS, Domain, check_key, check_value, split_key, values_of
+from nas.spaces.budget import METRICS, Budget
 from nas.spaces.knobs import parse
-from nas.utils.yaml_text import dump, parse_yaml, read_text
+from nas.utils import limits
 from nas.utils.registry import did_you_mean
+from nas.utils.yaml_text import dump, parse_yaml, read_text
 
 KEYS = ("space", "extends", "description", "design", "stages", "values", "budgets", "variants")
 VARIANT_KEYS = ("name", "max_resolution", "stages", "values", "budgets")

@@ -23,47 +23,18 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import UsageError
 from nas.pareto.fronts import fronts
+from nas.stopping.curves import Curve, Decision, Floats
+from nas.stopping.predictor import Predictor
 from nas.utils.registry import Registry, did_you_mean
 
-Floats: TypeAlias = NDArray[np.float64]
-Standing: TypeAlias = Literal["running", "complete", "stopped"]
-
-FLOOR = 1e-3  # of accuracies and their distance from 1, so that logits are finite
 BIN = 4.0  # factor of costs within a bin of the quotas
-PENALTIES = (
-    0.1,
-    1.0,
-    10.0,
-    100.0,
-)  # of the ridge, in observations; the one that predicts left-out curves best is taken
-
-
-class Point(NamedTuple):
-    """The end of an epoch: validation accuracy and losses."""
-
-    accuracy: float
-    val_loss: float
-    train_loss: float
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A candidate so far: its exact costs, in the order of the minimised objectives, and a point for each epoch behind it."""
-
-    costs: tuple[float, ...]
-    points: tuple[Point, ...] = ()
-    standing: Standing = "running"
-
-    @property
-    def accuracy(self) -> float:
-        return self.points[-1].accuracy
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,31 +112,6 @@ class Policy:
         """Whether a trial is of the share that always runs to the end."""
         digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
         return int.from_bytes(digest[:8], "big") < self.share * 2**64
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What was decided behind an epoch, and why. probability: of a final accuracy above `bar`, A(c); None where not asked.
-
-    spared: it would have been stopped, but runs to the end for its bin's quota or for the share that always does.
-    correlation: Spearman's, between accuracy at this epoch and the final one, over the `curves` that were complete.
-    """
-
-    epoch: int
-    stop: bool
-    reason: str
-    probability: float | None = None
-    bar: float | None = None
-    spared: bool = False
-    correlation: float | None = None
-    curves: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Decision:
-        return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls) if field.name in data})
 
 
 class Stopping:
@@ -341,75 +287,3 @@ def ranking(losses: Floats) -> NDArray[np.intp]:
             gaps = np.delete(gaps, k)
             gaps = np.minimum(gaps, [np.linalg.norm(scaled[row] - scaled[order[-1]]) for row in left])
     return np.array(order, dtype=np.intp)
-
-
-class Predictor:
-    """Final accuracy from a curve's first `epoch` epochs: logit(final) = w @ features + a Student-t residual.
-
-    Ridge regression on standardised features, fitted to complete curves (n of them); of `PENALTIES` the one with the least
-    squared error s^2 on curves that were left out, h being leverages: residual_i / (1 - h_ii). The prediction at x has the
-    scale s sqrt(1 + h(x)), and n less the effective parameters degrees of freedom.
-    """
-
-    def __init__(self, curves: Sequence[Curve], epoch: int) -> None:
-        self.epoch = epoch
-        raw = np.array([features(curve, epoch) for curve in curves])
-        final = np.array([curve.accuracy for curve in curves])
-        y = _logit(final)
-        self._mean, spread = raw.mean(axis=0), raw.std(axis=0)
-        self._spread = np.where(spread > 1e-9, spread, 1.0)
-        x = np.hstack([np.ones((len(raw), 1)), (raw - self._mean) / self._spread])
-        best = math.inf
-        for penalty in PENALTIES:
-            ridge = np.full(x.shape[1], penalty)
-            ridge[0] = 1e-9  # the mean is free
-            inverse = np.linalg.inv(x.T @ x + np.diag(ridge))
-            leverage = np.einsum("ij,jk,ik->i", x, inverse, x)
-            weights = inverse @ x.T @ y
-            left_out = (y - x @ weights) / np.maximum(1 - leverage, 1e-6)
-            error = float(np.mean(left_out**2))
-            if error < best:
-                best = error
-                self._inverse, self._weights = inverse, weights
-                self.freedom = max(float(len(y) - leverage.sum()), 1.0)
-        self.spread = math.sqrt(best)  # of logits
-        at_epoch = np.array([curve.points[epoch - 1].accuracy for curve in curves])
-        self.correlation = _spearman(at_epoch, final)
-
-    def probability(self, curve: Curve, bar: float) -> float:
-        """P(final accuracy of a curve > bar)."""
-        from scipy.special import stdtr  # the only use of scipy here
-
-        x = np.concatenate([[1.0], (np.array(features(curve, self.epoch)) - self._mean) / self._spread])
-        expected = float(x @ self._weights)
-        scale = max(self.spread * math.sqrt(1 + float(x @ self._inverse @ x)), 1e-9)
-        return float(stdtr(self.freedom, (expected - float(_logit(np.array(bar)))) / scale))
-
-
-def features(curve: Curve, epoch: int) -> list[float]:
-    """Of the first `epoch` epochs: logit accuracy and its last step, log losses, log costs."""
-    now = curve.points[epoch - 1]
-    before = curve.points[max(epoch - 2, 0)]
-    level, last = (float(_logit(np.array(point.accuracy))) for point in (now, before))
-    losses = [math.log(min(max(loss, 1e-6), 1e6)) if loss == loss else 0.0 for loss in (now.val_loss, now.train_loss)]
-    return [level, level - last, *losses, *(math.log(max(cost, 1.0)) for cost in curve.costs)]
-
-
-def _logit(accuracy: Floats) -> Floats:
-    clipped = np.clip(accuracy, FLOOR, 1 - FLOOR)
-    return np.log(clipped / (1 - clipped))
-
-
-def _spearman(a: Floats, b: Floats) -> float | None:
-    """Rank correlation, equals sharing their mean rank; None where one has no spread."""
-    first, second = (_mean_ranks(values) for values in (a, b))
-    if first.std() == 0 or second.std() == 0:
-        return None
-    return float(np.corrcoef(first, second)[0, 1])
-
-
-def _mean_ranks(values: Floats) -> Floats:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks: Floats = (ends - (counts - 1) / 2)[place]
-    return ranks

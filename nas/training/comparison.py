@@ -24,22 +24,23 @@ from typing import Any
 
 import torch
 
-from nas.networks.architecture import Architecture
-from nas.data.batches import Batches
 from nas.data import Dataset, subset
+from nas.data.batches import Batches
 from nas.errors import NasError, UsageError, reason_of
-from nas.utils.files import UnderLock, read_json, write_json, write_text, write_with
-from nas.training.comparison_records import Compared, Findings, Moment, Outcome, Point, State
-from nas.training.full_training import VALIDATION, held_out
-from nas.training.gradient_norms import GradientWatch
-from nas.execution.job import CHECKPOINT, RESULT
+from nas.networks.architecture import Architecture
 from nas.networks.build import build, cost_of
-from nas.utils.validation import reading
-from nas.training.recipe import Recipe
-from nas.runs.settings import versions
-from nas.training.trainer import Diverged, Training, check_norms, evaluate
+from nas.training.comparison_records import Compared, Findings, Outcome, Point, State
+from nas.training.full_training import VALIDATION, held_out
 from nas.training.full_training_folder import COMPARISON, CONFIG, LOCK, PLAN, busy, recipe_of
-from nas.training.place import Bench
+from nas.training.gradient_flow import Moment
+from nas.training.gradient_norms import GradientWatch
+from nas.training.recipe import Recipe
+from nas.training.records import CHECKPOINT, RESULT
+from nas.training.trainer import Diverged, Training, check_norms, evaluate
+from nas.training.workspace import Workspace
+from nas.utils.files import UnderLock, read_json, write_json, write_text, write_with
+from nas.utils.validation import reading
+from nas.utils.versions import versions
 
 MEASURED = 10_000  # training images at most on which the training error is measured
 VERSION = 1
@@ -94,7 +95,7 @@ class Comparison(UnderLock):
             precision = begun.get("precision", "auto")
         for network in networks:
             check_norms(network, min(recipe.batch_size, len(self.data.train_index)))
-        self._bench = Bench(self.data, recipe, device=device, precision=precision)
+        self._bench = Workspace(self.data, recipe, device=device, precision=precision)
         precisions = {self._bench.precision(network) for network in networks}
         self.precision = precisions.pop() if len(precisions) == 1 else "fp32"
         self.networks = _named(networks)

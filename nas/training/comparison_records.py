@@ -9,56 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from nas.networks.architecture import Architecture
-from nas.networks.cost import Cost
 from nas.networks.build import cost_of
-from nas.utils.validation import LARGEST, Check, among, list_of, mapping, number, optional, require, share, text, whole
+from nas.networks.cost import Cost
+from nas.training.gradient_flow import _LAYER, Layer, Moment
 from nas.training.recipe import Recipe
-from nas.runs.records import Epoch
+from nas.training.records import Epoch
+from nas.utils.validation import LARGEST, Check, among, list_of, mapping, number, require, share, text, whole
 
 State = Literal["complete", "diverged", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A layer with weights. `depth` counts along the network's main path, from 1.
-
-    A layer beside that path (in a shortcut, a gate, a squeeze-excitation) has `on_path` False and the depth of the path's
-    last layer before it, in the order of the modules.
-    """
-
-    name: str  # of the module: "stages.0.1.branch.0.0"
-    about: str  # "Conv2d 16 → 32, 3 × 3"
-    depth: int
-    on_path: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-
-_LAYER = tuple(field.name for field in dataclasses.fields(Layer))
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Norms of every layer, averaged over `steps` steps: the first of a training (`epoch` 0), or the last of an epoch.
-
-    None stands for a layer that no gradient reached, and for a mean that is no finite number.
-    """
-
-    epoch: int
-    steps: int
-    outputs: tuple[float | None, ...]  # ||dL/dy||
-    weights: tuple[float | None, ...]  # ||dL/dW||
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Moment:
-        """UsageError for what is no such record."""
-        norms = list_of(optional(number))
-        require(data, {"epoch": whole(), "steps": whole(), "outputs": norms, "weights": norms}, "gradients")
-        return cls(data["epoch"], data["steps"], tuple(data["outputs"]), tuple(data["weights"]))
 
 
 @dataclass(frozen=True, slots=True)

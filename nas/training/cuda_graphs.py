@@ -15,8 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from nas.networks.blocks.modules import Dropped
 from nas.errors import reason_of
+from nas.networks.blocks.modules import Dropped
 from nas.training.optimizer import Optimiser
 
 WARM = 3  # steps; libraries choose their kernels and reserve their memory in these

@@ -21,26 +21,35 @@ from typing import Any, TypeVar, overload
 import numpy as np
 import torch
 
-from nas.networks.architecture import Architecture
-from nas.data.batches import BatchSource
 from nas.data import Dataset, Streamed, split
-from nas.training.distributed import ALONE, Group
-from nas.errors import NasError, reason_of
-from nas.utils.files import UnderLock, read_json, write_json, write_with
-from nas.execution.job import CHECKPOINT, RESULT, StreamedData, TrainingData
-from nas.networks.build import build, cost_of
-from nas.training.optimizer import Rates
-from nas.utils.validation import mapping, require, text
-from nas.training.test_metrics import Predictions
-from nas.training.recipe import Recipe
-from nas.runs.records import Epoch
-from nas.runs.settings import versions
+from nas.data.batches import BatchSource
 from nas.data.streaming import LAW as STREAMED
-from nas.data.streaming import StreamPlace
-from nas.training.trainer import Training, check_norms, pick_device
-from nas.training.full_training_folder import LOCK, PADDED, PLAN, VERSION, begin, busy, recipe_of, write_weights, written
+from nas.data.training_data import StreamedData, TrainingData
+from nas.errors import NasError, reason_of
+from nas.networks.architecture import Architecture
+from nas.networks.build import build, cost_of
 from nas.networks.weights import Fitted, Weights, fit
-from nas.training.place import Bench, device_name, measured, smaller
+from nas.training.distributed import ALONE, Group
+from nas.training.full_training_folder import (
+    LOCK,
+    PADDED,
+    PLAN,
+    VERSION,
+    begin,
+    busy,
+    recipe_of,
+    write_weights,
+    written,
+)
+from nas.training.optimizer import Rates
+from nas.training.recipe import Recipe
+from nas.training.records import CHECKPOINT, RESULT, Epoch
+from nas.training.test_metrics import Predictions
+from nas.training.trainer import Training, check_norms, pick_device
+from nas.training.workspace import StreamWorkspace, Workspace, device_name, measured, smaller
+from nas.utils.files import UnderLock, read_json, write_json, write_with
+from nas.utils.validation import mapping, require, text
+from nas.utils.versions import versions
 
 VALIDATION = 0.1  # share of the training images
 T = TypeVar("T")
@@ -122,7 +131,7 @@ class FullTraining(UnderLock):
         self.workers = workers
         self._device, self._precision = device, precision
         self._engines: dict[str, dict[str, Any]] = {}
-        self._place: Bench | StreamPlace
+        self._place: Workspace | StreamWorkspace
         self._records: list[Epoch] = []
         self._training: Training | None = None
         self.on_step: Callable[[int, int], None] | None = None  # told the epoch's steps that are done, and all of them
@@ -256,10 +265,10 @@ class FullTraining(UnderLock):
             self._engines = measured(self._device, precision, self.architecture.resolution)
         options: dict[str, Any] = {"device": self._device, "precision": precision, "engines": self._engines}
         if isinstance(self.data, StreamedData):
-            self._place = StreamPlace(self.data, self.recipe, workers=self.workers, **options)
+            self._place = StreamWorkspace(self.data, self.recipe, workers=self.workers, **options)
             self.workers = self._place.workers
         else:
-            self._place = Bench(self.data, self.recipe, **options)
+            self._place = Workspace(self.data, self.recipe, **options)
 
     def _with_memory(self, work: Callable[[Training], T]) -> T:
         """work(the training), again from the checkpoint with half the images at once for as long as memory is too short."""
@@ -350,7 +359,7 @@ class FullTraining(UnderLock):
 
     def _test_batches(self) -> BatchSource:
         place, dataset, resolution = self._place, self.dataset, self.architecture.resolution
-        if isinstance(place, StreamPlace):
+        if isinstance(place, StreamWorkspace):
             assert isinstance(dataset, Streamed)
             return place.test(dataset, resolution)
         assert isinstance(dataset, Dataset)

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.networks.architecture import Architecture
-from nas.errors import UsageError
-from nas.utils.files import read_json, write_json, write_text, write_with
-from nas.execution.job import CHECKPOINT, RESULT
-from nas.utils.validation import Check, list_of, mapping, number, optional, require, share, text, whole
-from nas.training.recipe import Recipe
 from nas.data.streaming import LAW as STREAMED
+from nas.errors import UsageError
+from nas.networks.architecture import Architecture
+from nas.training.recipe import Recipe
+from nas.training.records import CHECKPOINT, RESULT
+from nas.utils.files import read_json, write_json, write_text, write_with
+from nas.utils.validation import Check, list_of, mapping, number, optional, require, share, text, whole
 
 if TYPE_CHECKING:
     from torch import nn

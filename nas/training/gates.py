@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from nas.errors import UsageError
 from nas.networks.architecture import Architecture
 from nas.networks.blocks.skipnet import Skip
-from nas.networks.cost import Cost
-from nas.errors import UsageError
 from nas.networks.build import blocks_of, cost_of, places_of
-from nas.runs.records import Execution
+from nas.networks.cost import Cost
+from nas.training.records import Execution
 from nas.utils.registry import did_you_mean
 
 if TYPE_CHECKING:

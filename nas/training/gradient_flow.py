@@ -5,13 +5,15 @@ Plain data, without torch: `nas.training.gradient_recorder` measures, reports re
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nas.errors import UsageError
 from nas.utils.files import read_json, write_json
-from nas.training.comparison_records import Layer, Moment
-from nas.utils.validation import Check, list_of, mapping, require, text, whole
+from nas.utils.validation import Check, list_of, mapping, number, optional, require, text, whole
 
 FILE = "gradients.json"  # in a trial's folder
 STEPS = 10  # that a moment is the mean of
@@ -71,3 +73,46 @@ def _layer(value: object) -> str:
 
 def _fails(check: Check, value: object) -> str:
     return check(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer with weights. `depth` counts along the network's main path, from 1.
+
+    A layer beside that path (in a shortcut, a gate, a squeeze-excitation) has `on_path` False and the depth of the path's
+    last layer before it, in the order of the modules.
+    """
+
+    name: str  # of the module: "stages.0.1.branch.0.0"
+    about: str  # "Conv2d 16 → 32, 3 × 3"
+    depth: int
+    on_path: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+_LAYER = tuple(field.name for field in dataclasses.fields(Layer))
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Norms of every layer, averaged over `steps` steps: the first of a training (`epoch` 0), or the last of an epoch.
+
+    None stands for a layer that no gradient reached, and for a mean that is no finite number.
+    """
+
+    epoch: int
+    steps: int
+    outputs: tuple[float | None, ...]  # ||dL/dy||
+    weights: tuple[float | None, ...]  # ||dL/dW||
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Moment:
+        """UsageError for what is no such record."""
+        norms = list_of(optional(number))
+        require(data, {"epoch": whole(), "steps": whole(), "outputs": norms, "weights": norms}, "gradients")
+        return cls(data["epoch"], data["steps"], tuple(data["outputs"]), tuple(data["weights"]))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.networks.blocks.modules import SqueezeExcite
-from nas.training.comparison_records import Layer, Moment
+from nas.training.gradient_flow import Layer, Moment
 
 STEPS = 10  # over which a moment is averaged, unless told otherwise
 _BESIDE = {"shortcut", "merge", "gate"}  # of a block: its other paths than the branch

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from nas.training.gradient_flow import Flow, ends_of
 from nas.training.gradient_norms import GradientWatch
-from nas.runs.records import Epoch
+from nas.training.records import Epoch
 from nas.training.trainer import Training
 
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas.networks import zoo
 from nas.data.batches import Augment, Batches
+from nas.networks import zoo
+from nas.networks.build import build
 from nas.training.conv_kernels import GAIN, Engine, probe
 from nas.training.cuda_graphs import WARM
-from nas.networks.build import build
 from nas.training.recipe import Recipe
 from nas.training.trainer import Training, fast_precision
 

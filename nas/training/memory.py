@@ -33,8 +33,8 @@ from nas.networks.blocks.conditional import ConditionalConv, Routed
 from nas.networks.blocks.primitives import Conv, Linear, MaxPool, NormAct, SqueezeExcitation
 from nas.networks.blocks.res2net import Hierarchy
 from nas.networks.blocks.residual_stem import Around
-from nas.networks.cost import Shape
 from nas.networks.build import walk
+from nas.networks.cost import Shape
 
 COPIED = ("silu", "hardswish", "gelu")  # activations whose derivative reads the input: it is kept beside the output
 FP32 = 4  # bytes
@@ -44,7 +44,9 @@ CAST_BYTES = {"fp32": 0, "bf16": 2}  # of the copy of a weight, or of a pixel, t
 OF_MERGE = {"add": 1, "skip_init": 2, "layer_scale": 2, "highway": 3, "skip": 2}
 CONTEXT_BYTES = 768 << 20  # allowance: CUDA context, cuDNN and cuBLAS with their workspaces, of each process on a GPU
 FRAGMENTATION = 1.15  # allowance: what the caching allocator reserves for each byte that it gives out
-EVALUATED = 4  # batches of validation are so many times as large as those of training (`nas.training.place.Bench`)
+EVALUATED = (
+    4  # batches of validation are so many times as large as those of training (`nas.training.workspace.Workspace`)
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.networks.architecture import Architecture
 from nas.data import subset
 from nas.errors import UsageError
+from nas.networks.architecture import Architecture
 from nas.networks.scaling import LEAST, Scaling, scaled
 
 DIVISOR = 4  # of widths: the networks for small images are narrow, and 8 would leave many as they are

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.utils import forks
-from nas.networks.architecture import Architecture
 from nas.data.batches import BatchSource
+from nas.errors import NasError, UsageError, reason_of
+from nas.networks.architecture import Architecture
+from nas.networks.build import costs_by_piece
+from nas.training.conv_kernels import Engine
+from nas.training.cuda_graphs import Cuda, Recorder, Step, draws
 from nas.training.distributed import ALONE, Group, unsynchronised
 from nas.training.gates import computation_loss, counting, gates
-from nas.training.conv_kernels import Engine
-from nas.errors import NasError, UsageError, reason_of
-from nas.training.cuda_graphs import Cuda, Recorder, Step, draws
-from nas.networks.build import costs_by_piece
 from nas.training.optimizer import Average, Optimiser, Rates
 from nas.training.recipe import BF16_CPU_RESOLUTION, PRECISIONS, Recipe
-from nas.runs.records import Epoch, Execution
+from nas.training.records import Epoch, Execution
+from nas.utils import forks
 from nas.utils.text import counted
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from nas.utils import limits
 from nas.errors import NasError, UsageError, WriteError
+from nas.utils import limits
 from nas.utils.text import format_bytes
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, the largest size that a file may have

@@ -18,7 +18,9 @@ from nas.errors import UsageError
 T = TypeVar("T")
 NEAR = 4  # names that are suggested where too many are known to list
 ENTRY_POINTS = "nas.blocks"
-ABSENT: dict[str, str] = {}  # "block pyramid" -> why it is not registered here although a run has it (`nas.utils.extensions`)
+ABSENT: dict[
+    str, str
+] = {}  # "block pyramid" -> why it is not registered here although a run has it (`nas.utils.extensions`)
 
 
 class Registry(Mapping[str, T], Generic[T]):

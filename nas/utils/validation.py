@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from nas.utils import limits
 from nas.errors import UsageError, reason_of
+from nas.utils import limits
 
 Check: TypeAlias = Callable[[object], str]  # what should be there; empty if it is
 

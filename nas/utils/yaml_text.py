@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from nas.utils import limits
 from nas.errors import UsageError, reason_of
+from nas.utils import limits
 
 MAX_BYTES, MAX_DIGITS = limits.CONFIG_BYTES, limits.DIGITS
 

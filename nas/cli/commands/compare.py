@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nas.cli.commands.options import data_options, device_options, examples, json_option, quiet_option, seed_option, step_options
+from nas.cli.commands.options import (
+    data_options,
+    device_options,
+    examples,
+    json_option,
+    quiet_option,
+    seed_option,
+    step_options,
+)
 from nas.cli.commands.output import LINE_SECONDS
 from nas.training.recipe import FULL_EPOCHS
 
@@ -111,9 +119,9 @@ def compare(
         progress=say,
     )
 
+    from nas.report.comparison.page import write
     from nas.training.comparison import Comparison
     from nas.training.full_training import adapted, held_out
-    from nas.report.comparison.page import write
 
     images = len(held_out(data, seed).train_index)
     recipe = Recipe.for_images(images, epochs, batch_size, lr)
@@ -144,7 +152,8 @@ def compare(
 def _introduce(comparison: Comparison, changes: dict[str, list[str]]) -> None:
     from nas.cli.commands.output import note
     from nas.networks.build import cost_of
-    from nas.utils.text import counted, describe, format_count
+    from nas.networks.describe import describe
+    from nas.utils.text import counted, format_count
 
     for name, network in comparison.networks.items():
         cost = cost_of(network)
@@ -168,8 +177,8 @@ def _introduce(comparison: Comparison, changes: dict[str, list[str]]) -> None:
 def _train(comparison: Comparison, page: Path, quiet: bool) -> None:
     """Train what is missing; the page is written anew behind each training, so that what is known can be looked at."""
     from nas.cli.commands.output import console, progress_bar
-    from nas.training.comparison_records import Outcome
     from nas.report.comparison.page import write
+    from nas.training.comparison_records import Outcome
 
     terminal = not quiet and console(stderr=True).is_terminal
     bar = progress_bar() if terminal else None

@@ -11,9 +11,9 @@ from nas.cli.commands.options import examples, json_option, run_argument
 from nas.cli.commands.search import Shown, going_on_options, quiet_option
 
 if TYPE_CHECKING:
+    from nas.runs.run import Run
     from nas.searching.confirmation import Confirmation
     from nas.searching.progress import Tally
-    from nas.runs.run import Run
 
 
 @click.command(

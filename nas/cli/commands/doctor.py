@@ -30,7 +30,8 @@ def doctor(run: Path | None, repair: bool, as_json: bool) -> int:
     Nothing is changed without --repair, so that a run can be checked while it goes on. Exits with 0 if all is well or was
     repaired, warnings aside, and with 1 if something is left that keeps the run or the machine from working.
     """
-    from nas.runs.doctor import examine, examine_machine, healthy
+    from nas.execution.machine_check import examine_machine
+    from nas.runs.doctor import examine, healthy
 
     if run is None:
         if repair:

@@ -16,13 +16,13 @@ from nas.utils.text import counted
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nas.networks.architecture import Architecture
     from nas.interop.export import Exporter, Subject
     from nas.interop.export.measuring import Measured
     from nas.interop.export.writing import Written
+    from nas.networks.architecture import Architecture
+    from nas.networks.weights import Weights
     from nas.runs.records import Trial
     from nas.runs.run import Run
-    from nas.networks.weights import Weights
 
 
 @click.command(
@@ -204,12 +204,12 @@ def _subjects(
 ) -> tuple[list[tuple[str, Subject]], Path, bool]:
     """The networks with the names of their files, the folder where they go unasked, and whether they are a whole front."""
 
-    from nas.networks import zoo
     from nas.cli.commands.inputs import read_run
     from nas.interop.export.trials import subjects
-    from nas.utils.registry import did_you_mean
+    from nas.networks import zoo
     from nas.runs.settings import FILE
     from nas.training.full_training_folder import PLAN
+    from nas.utils.registry import did_you_mean
 
     path = Path(source)
     if (path / PLAN).is_file():
@@ -255,11 +255,11 @@ def _network(source: str, top: int | None, trials: tuple[str, ...], weights: str
 
 def _trained(folder: Path, top: int | None, trials: tuple[str, ...], weights: str | None) -> tuple[str, Subject]:
     """The network of a folder of `nas train`, with its weights."""
-    from nas import __version__
-    from nas.networks.architecture import Architecture
     from nas.cli.commands.inputs import slug
     from nas.interop.export import Subject
+    from nas.networks.architecture import Architecture
     from nas.training.full_training_folder import CONFIG, WEIGHTS, is_comparison, written
+    from nas.utils.versions import VERSION
 
     _require_no_choice(str(folder), top, trials)
     if is_comparison(folder):
@@ -280,7 +280,7 @@ def _trained(folder: Path, top: int | None, trials: tuple[str, ...], weights: st
         "epochs": len(result.get("epochs", ())),
         "dataset": {key: data[key] for key in ("name", "fingerprint", "classes", "mean", "std") if key in data},
         "recipe": result.get("recipe", {}),
-        "nas": result.get("versions", {}).get("nas", __version__),
+        "nas": result.get("versions", {}).get("nas", VERSION),
     }
     name = slug(architecture.name or folder.absolute().name)
     if weights is not None:

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas.cli.commands.fronts import Start, front_starts, train_front
-from nas.cli.commands.options import data_options, device_options, examples, json_option, misused, one_argument, quiet_option, seed_option, step_options, stream_options
+from nas.cli.commands.options import (
+    data_options,
+    device_options,
+    examples,
+    json_option,
+    misused,
+    one_argument,
+    quiet_option,
+    seed_option,
+    step_options,
+    stream_options,
+)
 from nas.errors import NasError, UsageError
 from nas.training.recipe import FULL_EPOCHS
 
@@ -125,8 +136,8 @@ def finetune(
     """
     from nas.cli.commands.inputs import check_folder, check_no_search, read_images, read_run
     from nas.cli.commands.output import note, print_json
-    from nas.training.recipe import BASE_BATCH, Recipe
     from nas.runs.settings import FILE
+    from nas.training.recipe import BASE_BATCH, Recipe
 
     options = Options(**rest)
     if options.backbone_lr_scale is not None and options.stage_decay is not None:
@@ -249,10 +260,10 @@ def _finetune(
     """Fine-tune one network, or go on with it; its result, which the first process of a group has."""
     from nas.cli.commands.output import note
     from nas.cli.commands.train import introduce, leave, run_epochs
-    from nas.training.full_training import FullTraining, adapted, held_out
-    from nas.utils.text import shown
-    from nas.training.transfer import choose, recipe
     from nas.networks.weights import read
+    from nas.training.full_training import FullTraining, adapted, held_out
+    from nas.training.transfer import choose, recipe
+    from nas.utils.text import shown
 
     with group.in_turn():
         weights = read(start.weights, progress=not options.quiet)

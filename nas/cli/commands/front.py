@@ -143,8 +143,8 @@ def print_front(run: Run) -> None:
 
 def _failed(run: Run) -> str:
     """`3 failed (2 exception, 1 time limit; see run/trials/NUMBER/config.yaml)`."""
-    from nas.runs.layout import CONFIG, TRIALS
     from nas.runs.attempts import counted
+    from nas.runs.layout import CONFIG, TRIALS
     from nas.utils.text import shown
 
     causes = counted(trial.cause for trial in run.trials if trial.state == "failed" and not trial.label)

@@ -12,9 +12,9 @@ from nas.errors import NasError, UsageError
 
 if TYPE_CHECKING:
     from nas.networks.architecture import Architecture
-    from nas.training.distributed import Group
     from nas.runs.records import Trial
     from nas.runs.run import Run
+    from nas.training.distributed import Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ def train_front(
     Those that are trained already are left as they are, one that was interrupted goes on. UsageError if the data have
     changed since; NasError if a network diverges.
     """
-    from nas.networks.architecture import MAX_NAME
     from nas.cli.commands.output import note
     from nas.cli.commands.train import introduce, leave, run_epochs
     from nas.interop.export.trials import file_name
+    from nas.networks.architecture import MAX_NAME
+    from nas.runs.settings import Settings
+    from nas.searching.preparation import load_again
     from nas.training.full_training import FullTraining, adapted
     from nas.training.recipe import Recipe
-    from nas.searching.search import load_again
-    from nas.runs.settings import Settings
 
     def say(text: str) -> None:
         if not quiet:

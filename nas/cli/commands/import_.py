@@ -177,7 +177,8 @@ def _as_json(found: Found, files: Sequence[Path]) -> dict[str, Any]:
 def _print(found: Found) -> None:
     """The config of one network, or a table of a population."""
     from nas.cli.commands.output import note, print_table
-    from nas.utils.text import describe, format_count, printable
+    from nas.networks.describe import describe
+    from nas.utils.text import format_count, printable
 
     if not found.many:
         text = _config(found.networks[0], "yaml")

@@ -13,8 +13,8 @@ from nas.errors import UsageError
 from nas.utils.registry import NEAR, did_you_mean
 
 if TYPE_CHECKING:
-    from nas.networks.architecture import Architecture
     from nas.data import Dataset, Streamed
+    from nas.networks.architecture import Architecture
     from nas.runs.run import Run
 
 CONFIGS = {".yaml": "yaml", ".yml": "yaml", ".json": "json"}  # formats of configs, by the suffix of their file

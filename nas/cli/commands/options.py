@@ -14,7 +14,7 @@ import click
 from nas.training.recipe import DECAYS, PRECISIONS
 
 if TYPE_CHECKING:
-    from nas.spaces.sampling import Budget
+    from nas.spaces.budget import Budget
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -236,7 +236,7 @@ def budget_options(command: F) -> F:
 
 def budget_of(min_params: int | None, max_params: int | None, min_macs: int | None, max_macs: int | None) -> Budget:
     """The budget that the four options say; UsageError where a lower bound is above its upper bound."""
-    from nas.spaces.sampling import Budget
+    from nas.spaces.budget import Budget
 
     bounds: dict[str, tuple[float | None, float | None]] = {}
     for metric, low, high in (("params", min_params, max_params), ("macs", min_macs, max_macs)):

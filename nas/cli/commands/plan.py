@@ -49,8 +49,8 @@ def plan(settings: tuple[str, ...], price_per_gpu_hour: float | None, as_json: b
 
     from nas.cli.commands.output import print_json, say
     from nas.errors import UsageError
+    from nas.searching.preparation import plan as planned
     from nas.searching.request import Request
-    from nas.searching.search import plan as planned
     from nas.spaces.yaml_format import parse_overrides
     from nas.utils.text import counted, format_bytes, format_seconds
 

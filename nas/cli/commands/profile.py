@@ -11,9 +11,9 @@ from nas.cli.commands.output import COSTS
 
 if TYPE_CHECKING:
     from nas.networks.architecture import Architecture
+    from nas.networks.build import PieceCost
     from nas.networks.cost import Cost
     from nas.profiling.latency import Latency
-    from nas.networks.build import PieceCost
 
 BATCH = 128  # images of the training step whose memory is shown
 
@@ -91,8 +91,8 @@ def profile(
 
 
 def _list(ctx: click.Context) -> None:
-    from nas.networks import zoo
     from nas.cli.commands.output import say
+    from nas.networks import zoo
 
     width = max(map(len, zoo.names()))
     for name in zoo.names():
@@ -213,7 +213,7 @@ def _as_json(architecture: Architecture, rows: list[PieceCost], resolution: int 
 
 def _print_one(architecture: Architecture, rows: list[PieceCost], resolution: int | None) -> None:
     from nas.cli.commands.output import print_table, say
-    from nas.utils.text import describe
+    from nas.networks.describe import describe
 
     total = _total(rows)
     say(f"{architecture.name}: {describe(architecture)}")

@@ -69,8 +69,8 @@ def report(
     while a run goes on; write it again to see what has come since, or see `nas watch`.
     """
     from nas.cli.commands.inputs import check_folder, read_run
-    from nas.report.several import page as several
     from nas.report import write
+    from nas.report.several import page as several
     from nas.utils.text import shown
 
     if stopping_report and (kind != "html" or len(runs) > 1):

@@ -198,10 +198,10 @@ def _factors(scaling: Scaling) -> dict[str, float]:
 
 
 def _provenance(before: Architecture, scaling: Scaling) -> dict[str, Any]:
-    from nas import __version__
+    from nas.utils.versions import VERSION
 
     base = {"name": before.name, "digest": before.digest}
-    return {"scaled_from": base, "scaling": _factors(scaling), "nas": __version__}
+    return {"scaled_from": base, "scaling": _factors(scaling), "nas": VERSION}
 
 
 def _as_json(architecture: Architecture, cost: Cost) -> dict[str, Any]:
@@ -216,7 +216,8 @@ def _as_json(architecture: Architecture, cost: Cost) -> dict[str, Any]:
 def _print(before: Architecture, after: Architecture, scaling: Scaling) -> None:
     from nas.cli.commands.output import MACS_NOTE, print_table, say
     from nas.networks.build import cost_of
-    from nas.utils.text import describe, format_count
+    from nas.networks.describe import describe
+    from nas.utils.text import format_count
 
     say(f"{after.name}: {describe(after)}")
     say(

@@ -9,7 +9,18 @@ from typing import Any
 
 import click
 
-from nas.cli.commands.options import METRICS, RATE, F, budget_of, budget_options, examples, json_option, recipe_options, run_argument, skip_corrupt_option
+from nas.cli.commands.options import (
+    METRICS,
+    RATE,
+    F,
+    budget_of,
+    budget_options,
+    examples,
+    json_option,
+    recipe_options,
+    run_argument,
+    skip_corrupt_option,
+)
 from nas.cli.commands.spaces import SET_HELP
 from nas.errors import UsageError
 from nas.utils.text import printable
@@ -172,10 +183,10 @@ def search(
     **options: Any,
 ) -> None:
     """Search a space: train candidates, rank accuracy against exact costs, leave a report and the best networks' configs."""
+    from nas.runs.storage import scrubbed
     from nas.searching.request import Request, check
     from nas.searching.search import search as run_search
     from nas.spaces.yaml_format import parse_overrides
-    from nas.runs.storage import scrubbed
 
     budget = budget_of(*(options.pop(f"{end}_{metric}") for metric in METRICS for end in ("min", "max")))
     free = tuple(name for name in ("trials", "epochs") if options[name] is None)

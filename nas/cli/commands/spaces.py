@@ -11,9 +11,10 @@ import click
 from nas.cli.commands.options import budget_of, budget_options, examples, json_option
 
 if TYPE_CHECKING:
-    from nas.spaces.sampling import Budget, Survey
     from nas.networks.cost import Cost
+    from nas.spaces.budget import Budget
     from nas.spaces.knobs import Choices, Knob
+    from nas.spaces.sampling import Survey
     from nas.spaces.space import SearchSpace, Slot
 
 DRAWN = 200  # samples that the number of stages is read from
@@ -65,8 +66,8 @@ def spaces(
 
 
 def _list(as_json: bool) -> None:
-    from nas.spaces import space
     from nas.cli.commands.output import print_json, print_table, say
+    from nas.spaces import space
 
     found = [(name, _variants(name)) for name in space.names()]
     if as_json:
@@ -89,8 +90,8 @@ def _listed(name: str, variants: list[tuple[int | None, SearchSpace]]) -> dict[s
 
 def _variants(name: str) -> list[tuple[int | None, SearchSpace]]:
     """A space's variants with their largest resolutions (None: no limit); the space itself if it has none."""
-    from nas.utils.yaml_text import parse_yaml
     from nas.spaces.space import load_space
+    from nas.utils.yaml_text import parse_yaml
 
     default = load_space(name, resolution=4)
     data: Any = parse_yaml(default.source, name)
@@ -107,8 +108,8 @@ def _variants(name: str) -> list[tuple[int | None, SearchSpace]]:
 def _describe(
     name: str, resolution: int, classes: int, overrides: Mapping[str, object], budget: Budget, as_json: bool
 ) -> None:
-    from nas.spaces.sampling import survey
     from nas.cli.commands.output import print_json
+    from nas.spaces.sampling import survey
     from nas.spaces.space import load_space
 
     space = load_space(name, resolution=resolution, classes=classes, overrides=overrides).within(budget)
@@ -154,8 +155,8 @@ def _cost_dict(cost: Cost) -> dict[str, int]:
 
 
 def _print(space: SearchSpace, found: Survey, example: Choices | None) -> None:
-    from nas.spaces.attributes import REGNET_ATTRIBUTES
     from nas.cli.commands.output import MACS_NOTE, print_table, say
+    from nas.spaces.attributes import REGNET_ATTRIBUTES
     from nas.utils.text import format_count, format_percent
 
     variant = f", variant {space.variant}" if space.variant else ""

@@ -11,14 +11,25 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from nas.cli.commands.options import data_options, device_options, examples, json_option, one_argument, quiet_option, recipe_options, seed_option, step_options, stream_options
+from nas.cli.commands.options import (
+    data_options,
+    device_options,
+    examples,
+    json_option,
+    one_argument,
+    quiet_option,
+    recipe_options,
+    seed_option,
+    step_options,
+    stream_options,
+)
 from nas.cli.commands.output import LINE_SECONDS
 from nas.training.recipe import FULL_EPOCHS
 
 if TYPE_CHECKING:
     from nas.networks.architecture import Architecture
     from nas.training.full_training import FullTraining
-    from nas.runs.records import Epoch
+    from nas.training.records import Epoch
 
 STEP_LINE_SECONDS = 60.0  # within an epoch
 REFRESH_SECONDS = 0.5  # of a terminal
@@ -93,7 +104,14 @@ def train(
     DIR then holds weights.safetensors, config.yaml, result.json, log.csv and report.html: the curves, the accuracy of each
     class and what is taken for what.
     """
-    from nas.cli.commands.inputs import check_folder, check_no_search, read_architecture, read_images, slug, weights_file
+    from nas.cli.commands.inputs import (
+        check_folder,
+        check_no_search,
+        read_architecture,
+        read_images,
+        slug,
+        weights_file,
+    )
     from nas.cli.commands.output import note, print_json
     from nas.training.recipe import BASE_BATCH, Recipe
     from nas.utils.text import shown
@@ -179,7 +197,8 @@ def introduce(training: FullTraining, changes: list[str]) -> None:
     from nas.cli.commands.output import note
     from nas.data import Streamed
     from nas.networks.build import cost_of
-    from nas.utils.text import counted, describe, format_count
+    from nas.networks.describe import describe
+    from nas.utils.text import counted, format_count
 
     network, recipe, data = training.architecture, training.recipe, training.data
     cost = cost_of(network)

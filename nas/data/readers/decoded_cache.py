@@ -21,10 +21,20 @@ from typing import BinaryIO
 
 import numpy as np
 
-from nas.utils import limits
 from nas.data.dataset import Images
-from nas.data.readers.images import Corrupt, Say, available_memory, common_square, decode, decoded_chunks, memory_holds, refuse_corrupt, require_memory
+from nas.data.readers.images import (
+    Corrupt,
+    Say,
+    available_memory,
+    common_square,
+    decode,
+    decoded_chunks,
+    memory_holds,
+    refuse_corrupt,
+    require_memory,
+)
 from nas.errors import NasError, UsageError
+from nas.utils import limits
 from nas.utils.files import read_json, write_json, write_with
 
 # Side in pixels of images that come in no size of their own that is small enough.

@@ -19,12 +19,11 @@ from nas.data.dataset import Images
 from nas.errors import UsageError, reason_of
 from nas.utils.limits import available_cores
 from nas.utils.limits import available_memory as available_memory
-from nas.utils.text import format_seconds
+from nas.utils.text import Say, format_seconds
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Say = Callable[[str], None]
 Done = TypeVar("Done")
 
 # Formats by their names, so that Pillow never hands a renamed file to one that runs other programs (EPS) or reads other files.

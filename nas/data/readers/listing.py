@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.dataset import Labels, check_classes, check_counts
-from nas.data.readers.images import Corrupt, Say, skipped
-from nas.data.readers.split_folders import Unread, folders_in, images_under, is_image, layout_of, unread_beside
-from nas.data.readers.metadata import read_metadata
 from nas.data.names import Classes, one_line, some
+from nas.data.readers.images import Corrupt, skipped
+from nas.data.readers.metadata import read_metadata
 from nas.data.readers.parquet import unpacked
+from nas.data.readers.split_folders import Unread, folders_in, images_under, is_image, layout_of, unread_beside
+from nas.data.readers.tables import Found, Samples
 from nas.data.sources import LEAST_PER_CLASS, SEED, TEST_FRACTION, Request
 from nas.data.splits import split, subset
-from nas.data.readers.tables import Found, Samples
 from nas.errors import UsageError
+from nas.utils.text import Say
 
 
 @dataclass(frozen=True, slots=True)

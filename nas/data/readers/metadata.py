@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nas.data.readers.images import Say
-from nas.data.readers.split_folders import Unread, folders_in, images_under, left_out
 from nas.data.names import Classes, label_text, one_line, part_named, require_labels, some, sorted_names, unlabelled
 from nas.data.readers.parquet import parquet_rows
+from nas.data.readers.split_folders import Unread, folders_in, images_under, left_out
 from nas.data.readers.tables import LABEL_COLUMNS, Found, Samples, choose_parts, label_column
 from nas.errors import UsageError, reason_of
+from nas.utils.text import Say
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 NAME_COLUMN = "file_name"

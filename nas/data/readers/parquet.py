@@ -21,9 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from nas.utils import limits
-from nas.data.readers.images import Say, available_memory, formats_by_suffix
-from nas.data.readers.split_folders import Unread, folders_in, left_out, visible
 from nas.data.names import (
     NO_LABEL,
     Classes,
@@ -34,9 +31,13 @@ from nas.data.names import (
     sorted_names,
     unlabelled,
 )
+from nas.data.readers.images import available_memory, formats_by_suffix
+from nas.data.readers.split_folders import Unread, folders_in, left_out, visible
 from nas.data.readers.tables import LABEL_COLUMNS, Found, Samples, choose_parts, label_column
 from nas.errors import UsageError, reason_of
+from nas.utils import limits
 from nas.utils.files import read_json, write_json
+from nas.utils.text import Say
 
 FORMAT = 1
 INDEX = "index.json"

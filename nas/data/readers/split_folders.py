@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from nas.data.readers.images import formats_by_suffix, opens
 from nas.data.names import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES
+from nas.data.readers.images import formats_by_suffix, opens
 from nas.errors import UsageError
 
 # Made by systems and NAS devices, in lower case: thumbnails and copies in them would lie in train and test at once.

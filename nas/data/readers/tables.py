@@ -11,7 +11,7 @@ from nas.errors import UsageError
 
 if TYPE_CHECKING:
     from nas.data.dataset import Labels
-    from nas.data.readers.images import Say
+    from nas.utils.text import Say
 
 LABEL_COLUMNS = ("label", "labels")
 

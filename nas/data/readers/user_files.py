@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.dataset import Dataset, crop_padding_at
+from nas.data.names import NO_LABEL
 from nas.data.readers.decoded_cache import decode_once
 from nas.data.readers.images import require_memory
 from nas.data.readers.listing import existing, list_images, without
-from nas.data.names import NO_LABEL
 from nas.data.sources import Request, assemble
 from nas.errors import UsageError, reason_of
 

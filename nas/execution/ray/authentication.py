@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nas.execution.ray.address import CLIENT, parts
 from nas.errors import NasError, UsageError
+from nas.execution.ray.address import CLIENT, parts
 from nas.execution.ray.token import MODE, TOKEN, TOKEN_PATH, check_token, token_file
 
 PROBE_SECONDS = 10.0

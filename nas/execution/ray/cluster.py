@@ -22,12 +22,13 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from nas.execution.ray import address as addresses, authentication as security
 from nas.errors import NasError, UsageError, reason_of
+from nas.execution.ray import address as addresses
+from nas.execution.ray import authentication as security
+from nas.execution.ray.capacity_notice import Waiting
+from nas.profiling.gpu_packing import Packing, Question
 from nas.utils.extensions import take
 from nas.utils.limits import available_cores
-from nas.profiling.gpu_packing import Packing, Question
-from nas.execution.ray.capacity_notice import Waiting
 
 if TYPE_CHECKING:
     from nas.runs.settings import Settings
@@ -248,8 +249,8 @@ def _store_bytes() -> int:
 
 
 def measured(settings: Settings, resources: Resources, say: Say, stop: Stop) -> dict[str, dict[str, Any]]:
-    """`nas.training.place.measured`, where a trial would run; nothing, and a word, if it fails or takes too long."""
-    from nas.training.place import measured as probe
+    """`nas.training.workspace.measured`, where a trial would run; nothing, and a word, if it fails or takes too long."""
+    from nas.training.workspace import measured as probe
 
     resolution, threads = settings.trained_resolution(), max(1, int(resources.cpus))
     work = functools.partial(probe, settings.device, settings.precision, resolution, threads, repeatable=False)

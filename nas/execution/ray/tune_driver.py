@@ -28,21 +28,22 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from nas.utils import extensions
-from nas.execution.ray.tune_internals import Memory, drop_waiting, waits
-from nas.execution.job_queue import Desk
+from nas.data.training_data import TrainingData
 from nas.errors import NasError, StartError, WriteError, reason_of
-from nas.utils.files import read_json
-from nas.execution.job import Job, TrainingData
 from nas.execution.early_stopping import Judge
-from nas.searching.progress import Monitor
-from nas.runs.records import Epoch
-from nas.runs.attempts import Cause, killed_for_memory
+from nas.execution.job import Job
+from nas.execution.job_queue import Desk
+from nas.execution.monitor import Monitor
 from nas.execution.ray.capacity_notice import Waiting
+from nas.execution.ray.tune_internals import Memory, drop_waiting, waits
 from nas.execution.ray.worker_watch import GONE, Watch
+from nas.runs.attempts import Cause, killed_for_memory
+from nas.training.records import Epoch
+from nas.utils import extensions
+from nas.utils.files import read_json
 
 if TYPE_CHECKING:
-    from nas.training.place import Bench
+    from nas.execution.trial_training import TrialTraining
 
 RESTARTS = 5  # of Tune itself, in a row, for which no trial is to blame and in which none ended
 CAPACITY_SECONDS = 2.0  # how long the cluster's size is believed
@@ -73,7 +74,7 @@ class Worker(tune.Trainable):
         assert data is not None and options is not None
         self._data, self._options = data, {name: value for name, value in options.items() if name != "modules"}
         self._modules = options["modules"]
-        self._bench: Bench | None = None
+        self._bench: TrialTraining | None = None
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -95,13 +96,13 @@ class Worker(tune.Trainable):
         return self._job
 
     @property
-    def bench(self) -> Bench:
+    def bench(self) -> TrialTraining:
         """Made in the first step, where a device that hangs is noticed as a trial that does."""
         if self._bench is None:
             with starting():
-                from nas.training.place import Bench
+                from nas.execution.trial_training import TrialTraining
 
-                self._bench = Bench(self._data, **self._options)
+                self._bench = TrialTraining(self._data, **self._options)
         return self._bench
 
     @property

@@ -12,8 +12,8 @@ from ray import tune
 
 from nas.errors import StartError, reason_of
 from nas.execution.fencing import Fenced
-from nas.runs.attempts import LOW_MEMORY, Cause, cause_of, limit_text
 from nas.execution.watchdog import Deadlines
+from nas.runs.attempts import LOW_MEMORY, Cause, cause_of, limit_text
 
 MAX_REASON = 400  # characters
 REACH_SECONDS = 2.0  # for a node to answer

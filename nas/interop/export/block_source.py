@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nas.interop.export.layers import RESHAPES, Mismatch, Term, Writer, act
+from nas.interop.export.source import Argument, Call, Expression, call, docstring, lines
 from nas.networks.architecture import Architecture
 from nas.networks.blocks.block import Block
 from nas.networks.blocks.merges import Highway, LayerScale, Plain, SkipInit, Sum
 from nas.networks.blocks.primitives import Conv, Linear
 from nas.networks.blocks.skipnet import HIDDEN, Skip
-from nas.interop.export.layers import RESHAPES, Mismatch, Term, Writer, act
-from nas.interop.export.source import Argument, Call, Expression, call, docstring, lines
 
 Row = tuple[Any, ...] | None  # layers of a path; None where there is no path
 

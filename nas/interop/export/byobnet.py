@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nas.networks.architecture import Architecture
 from nas.errors import UsageError
 from nas.interop.export.formats import NotExpressible
 from nas.interop.export.programs import silent
 from nas.interop.export.twins import difference
 from nas.interop.importers.libraries import read_modules
+from nas.networks.architecture import Architecture
 
 if TYPE_CHECKING:
     from torch import nn

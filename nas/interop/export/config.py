@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import re
 
-from nas.networks.architecture import Architecture
 from nas.interop.export.formats import EXPORTERS, Exporter, Provenance, plain
+from nas.networks.architecture import Architecture
 from nas.utils.yaml_text import dump
 
 # What JSON lets stand in a string and YAML takes for a line break or refuses. (Escaping all but ASCII is no way out: JSON

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nas.networks.architecture import Architecture
 from nas.errors import NasError, UsageError
+from nas.networks.architecture import Architecture
 from nas.utils.registry import Registry
 
 if TYPE_CHECKING:

@@ -13,12 +13,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nas.interop.export.source import Argument, Call, Expression, call
+from nas.networks.blocks.activations import LAYER_NORM_EPS
 from nas.networks.blocks.block import Block
 from nas.networks.blocks.conditional import ConditionalConv, Routed
-from nas.networks.blocks.primitives import LAYER_NORM_EPS, AvgPool, BlurPool, Conv, LayerNorm, Linear, MaxPool, NormAct, Patch, SqueezeExcitation, ZeroPad
+from nas.networks.blocks.primitives import (
+    AvgPool,
+    BlurPool,
+    Conv,
+    LayerNorm,
+    Linear,
+    MaxPool,
+    NormAct,
+    Patch,
+    SqueezeExcitation,
+    ZeroPad,
+)
 from nas.networks.blocks.res2net import Hierarchy
 from nas.networks.blocks.residual_stem import Around
-from nas.interop.export.source import Argument, Call, Expression, call
 
 ACTS = {
     "relu": "nn.ReLU",

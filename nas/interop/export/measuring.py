@@ -13,11 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.networks.cost import Shape
 from nas.interop.export.formats import Exporter
 from nas.interop.export.writing import Written
-from nas.utils.files import write_text
+from nas.networks.cost import Shape
 from nas.profiling.latency import Conditions, Latency
+from nas.utils.files import write_text
 
 if TYPE_CHECKING:
     from torch import Tensor

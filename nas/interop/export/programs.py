@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.networks.architecture import Architecture
-from nas.networks.blocks.conditional import Routed
 from nas.errors import NasError
 from nas.interop.export.formats import EXPORTERS, Exporter, NotExpressible, Subject, plain
+from nas.networks.architecture import Architecture
+from nas.networks.blocks.conditional import Routed
 
 if TYPE_CHECKING:
     from torch import Tensor

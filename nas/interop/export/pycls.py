@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nas.networks.architecture import Architecture, Stage
-from nas.networks.blocks import BRANCHES, MERGES, SHORTCUTS
-from nas.networks.blocks.primitives import NORM_EPS
 from nas.interop.export.formats import EXPORTERS, Exporter, NotExpressible, Provenance, plain
 from nas.interop.importers._base import MAX_FAULTS
 from nas.interop.importers.pycls import ACTIVATION_KINDS, RESNET_DEPTHS, STEM_KINDS
+from nas.networks.architecture import Architecture, Stage
+from nas.networks.blocks import BRANCHES, MERGES, SHORTCUTS
+from nas.networks.blocks.activations import NORM_EPS
 
 NAME = "pycls"
 BLOCKS = {"basic": "res_basic_block", "bottleneck": "res_bottleneck_block", "regnet": "res_bottleneck_block"}

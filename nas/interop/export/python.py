@@ -15,12 +15,12 @@ from typing import Any
 
 import yaml
 
-from nas.networks.architecture import Architecture
-from nas.networks.blocks.primitives import NORM_EPS
 from nas.interop.export.block_source import BlockClass, block_classes
 from nas.interop.export.formats import EXPORTERS, Exporter, NotExpressible, Provenance, Subject, plain
 from nas.interop.export.layers import Mismatch, Term, Writer
 from nas.interop.export.source import call, docstring, lines
+from nas.networks.architecture import Architecture
+from nas.networks.blocks.activations import NORM_EPS
 from nas.networks.build import cost_of, walk
 
 PARTS = Path(__file__).with_name("parts.py")

@@ -12,10 +12,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nas.utils import limits
 from nas.networks.architecture import MAX_DEPTH, MAX_NAME, MAX_RESOLUTION, MAX_STAGES, VERSION
 from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS, Part
 from nas.networks.blocks._base import MAX_OPTION
+from nas.utils import limits
 from nas.utils.registry import Registry
 
 FILE = Path(__file__).with_name("config.schema.json")

@@ -13,12 +13,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.networks.architecture import Architecture
-from nas.networks.blocks.primitives import NORM_EPS
 from nas.interop.export.byobnet import byobnet_twin
 from nas.interop.export.formats import EXPORTERS, Exporter, MissingPackage, NotExpressible, Subject, plain
 from nas.interop.export.python import save_weights
 from nas.interop.export.twins import BASE, ResNetArguments, held, published_twin, renamed, resnet_arguments
+from nas.networks.architecture import Architecture
+from nas.networks.blocks.activations import NORM_EPS
 from nas.networks.build import build, cost_of
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.networks.architecture import MAX_NAME, Architecture
 from nas.interop.export.formats import EXPORTERS, Exporter, NotExpressible, Subject
 from nas.interop.export.writing import write_networks
+from nas.networks.architecture import MAX_NAME, Architecture
 from nas.runs.records import Trial
 from nas.runs.run import Run
 from nas.utils.text import format_count, format_percent

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from nas.interop.export.formats import NotExpressible
 from nas.networks import zoo
 from nas.networks.architecture import Architecture, Stage
 from nas.networks.blocks import BRANCHES, HEADS, SHORTCUTS, STEMS, Branch
-from nas.interop.export.formats import NotExpressible
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nas.utils import limits
 from nas.errors import UsageError
 from nas.interop.export.formats import EXPORTERS, Exporter, NotExpressible, Subject
-from nas.utils.files import holds, write_text, write_with
 from nas.networks.build import cost_of
+from nas.utils import limits
+from nas.utils.files import holds, write_text, write_with
 from nas.utils.text import format_count, format_ms, format_percent
 
 INDEX = "index"  # .md and .csv

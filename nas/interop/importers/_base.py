@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nas.utils import limits
-from nas.networks.architecture import MAX_NAME, Architecture
 from nas.errors import UsageError, reason_of
+from nas.networks.architecture import MAX_NAME, Architecture
 from nas.networks.build import cost_of
-from nas.utils.yaml_text import parse_yaml
+from nas.utils import limits
 from nas.utils.registry import Registry
+from nas.utils.yaml_text import parse_yaml
 
 MAX_FAULTS = 20  # said of one network
 SQLITE = b"SQLite format 3\0"  # what such a file starts with

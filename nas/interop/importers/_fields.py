@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from nas.utils import limits
 from nas.errors import UsageError
+from nas.utils import limits
 
 
 class Fields:

@@ -20,12 +20,12 @@ from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas.networks.architecture import Architecture
-from nas.networks.blocks.modules import Dropped
-from nas.networks.blocks.primitives import NORM_MOMENTUM
-from nas.networks.cost import Cost
 from nas.errors import UsageError
+from nas.networks.architecture import Architecture
+from nas.networks.blocks.activations import NORM_MOMENTUM
+from nas.networks.blocks.modules import Dropped
 from nas.networks.build import build
+from nas.networks.cost import Cost
 from nas.networks.weights import Weights, fit
 
 MAX_PARAMS = 512 << 20  # that are filled to be run: 2 GiB

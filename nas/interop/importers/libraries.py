@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nas.utils import limits
-from nas.networks import zoo
-from nas.networks.architecture import Architecture
-from nas.networks.cost import Cost
 from nas.errors import UsageError, reason_of
 from nas.interop.importers._base import IMPORTERS, Found, Imported, Importer, Inexpressible, Options, Source, made
+from nas.networks import zoo
+from nas.networks.architecture import Architecture
 from nas.networks.build import build, cost_of
+from nas.networks.cost import Cost
+from nas.utils import limits
 from nas.utils.registry import did_you_mean
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import nn
 
+from nas.errors import UsageError
 from nas.networks.architecture import Stage
 from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, Branch, Head, Stem
-from nas.errors import UsageError
 
 ACTIVATION_TYPES = {
     "ReLU": "relu",

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
-from nas.utils import limits
-from nas.networks.architecture import Architecture, Stage
-from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
 from nas.interop.importers._base import IMPORTERS, Found, Imported, Importer, Inexpressible, Options, Source, made
 from nas.interop.importers._fields import Fields
+from nas.networks.architecture import Architecture, Stage
+from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
+from nas.utils import limits
 
 DEPTHS, WIDTHS, STEM_WIDTH = (2, 2, 4, 2), (256, 512, 1024, 2048), 64
 MULTIPLIERS = (0.65, 0.8, 1.0)

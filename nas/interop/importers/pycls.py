@@ -10,13 +10,13 @@ import math
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from nas.utils import limits
-from nas.networks import regnet_design as regnet
-from nas.networks.architecture import Stage
-from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
 from nas.errors import UsageError
 from nas.interop.importers._base import Imported, Inexpressible, made
 from nas.interop.importers._fields import Fields
+from nas.networks import regnet_design as regnet
+from nas.networks.architecture import Stage
+from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
+from nas.utils import limits
 
 STEM_KINDS = {"res_stem_cifar": "cifar", "res_stem_in": "imagenet", "simple_stem_in": "strided"}
 BLOCK_KINDS = ("vanilla_block", "res_basic_block", "res_bottleneck_block", "res_bottleneck_linear_block")

@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from nas.networks.architecture import MAX_NAME
 from nas.errors import UsageError
 from nas.interop.importers._base import IMPORTERS, Found, Imported, Importer, Inexpressible, Options, Refused, Source
 from nas.interop.importers._fields import Fields, entries
 from nas.interop.importers.pycls import read_config
+from nas.networks.architecture import MAX_NAME
 from nas.networks.build import cost_of
 
 LARGEST = 1 << 60  # of a count in `complexity`

@@ -7,8 +7,18 @@ from typing import Any
 
 from torch import nn
 
+from nas.interop.importers.modules import (
+    Read,
+    act_of,
+    below,
+    classes_of,
+    foreign,
+    head_of,
+    nearest,
+    reader,
+    se_ratio_of,
+)
 from nas.networks.blocks import STEMS, Head, Stem
-from nas.interop.importers.modules import Read, act_of, below, classes_of, foreign, head_of, nearest, reader, se_ratio_of
 
 
 @reader("EfficientNet")

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from nas.networks.blocks import STEMS, Head, Stem
 from nas.interop.importers.modules import Read, act_of, classes_of, foreign, head_of, nearest, reader, se_ratio_of
+from nas.networks.blocks import STEMS, Head, Stem
 
 
 @reader("ResNet")

@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.utils import limits
-from nas.runs import storage
-from nas.networks.architecture import MAX_NAME
 from nas.errors import UsageError, reason_of
 from nas.interop.importers._base import IMPORTERS, SQLITE, Found, Imported, Importer, Options, Refused, Source
-from nas.utils.registry import did_you_mean
+from nas.networks.architecture import MAX_NAME
+from nas.runs import storage
 from nas.spaces.space import SearchSpace, load_space
+from nas.utils import limits
+from nas.utils.registry import did_you_mean
 
 if TYPE_CHECKING:
     import optuna

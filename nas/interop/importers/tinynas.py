@@ -14,12 +14,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nas.utils import limits
+from nas.errors import UsageError
+from nas.interop.importers._base import (
+    IMPORTERS,
+    Found,
+    Imported,
+    Importer,
+    Inexpressible,
+    Options,
+    Refused,
+    Source,
+    made,
+)
+from nas.interop.importers._fields import Fields, entries
 from nas.networks.architecture import Stage
 from nas.networks.blocks import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS
-from nas.errors import UsageError
-from nas.interop.importers._base import IMPORTERS, Found, Imported, Importer, Inexpressible, Options, Refused, Source, made
-from nas.interop.importers._fields import Fields, entries
+from nas.utils import limits
 
 CLASSES, RESOLUTION = 1000, 224
 ACTIVATION_NAMES = {"relu": "relu", "relu6": "relu6", "swish": "silu", "learkyrelu": "leaky_relu"}  # as it spells them

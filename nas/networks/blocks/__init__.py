@@ -7,7 +7,22 @@ are not: torch is loaded when a module is made.
 import importlib
 import pkgutil
 
-from nas.networks.blocks._base import BRANCHES, HEADS, MERGES, SHORTCUTS, STEMS, Branch, Convolutional, Head, Layer, Merge, Part, Shortcut, Stem, option
+from nas.networks.blocks._base import (
+    BRANCHES,
+    HEADS,
+    MERGES,
+    SHORTCUTS,
+    STEMS,
+    Branch,
+    Convolutional,
+    Head,
+    Layer,
+    Merge,
+    Part,
+    Shortcut,
+    Stem,
+    option,
+)
 from nas.networks.blocks.block import Block
 
 TORCH = {"modules", "dynamic_modules"}

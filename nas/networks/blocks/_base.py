@@ -12,13 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, cast
 
-from nas.utils import limits
-from nas.networks.blocks.primitives import ACTIVATIONS, NormAct, SqueezeExcitation, squeezed
-from nas.networks.cost import Cost, Shape
 from nas.errors import UsageError
-from nas.spaces.knobs import Value
+from nas.networks.blocks.activations import ACTIVATIONS
+from nas.networks.blocks.primitives import NormAct, SqueezeExcitation, squeezed
+from nas.networks.cost import Cost, Shape
+from nas.utils import limits
 from nas.utils.registry import Registry, did_you_mean
 
 if TYPE_CHECKING:
@@ -268,3 +268,5 @@ SHORTCUTS: Registry[type[Shortcut]] = Registry("shortcut")
 MERGES: Registry[type[Merge]] = Registry("merge")
 STEMS: Registry[type[Stem]] = Registry("stem")
 HEADS: Registry[type[Head]] = Registry("head")
+
+Value: TypeAlias = int | float | str

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from nas.networks.blocks._base import Branch, Layer, Merge, Shortcut, cost_of_layers, module_of_layers
-from nas.networks.blocks.primitives import activation
+from nas.networks.blocks.activations import activation
 from nas.networks.cost import Cost, Shape
 
 if TYPE_CHECKING:

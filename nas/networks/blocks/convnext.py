@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nas.networks.blocks._base import BRANCHES, Branch, Layer, option
-from nas.networks.blocks.primitives import ACTIVATIONS, Conv, LayerNorm, Patch
+from nas.networks.blocks.activations import ACTIVATIONS
+from nas.networks.blocks.primitives import Conv, LayerNorm, Patch
 
 
 @BRANCHES.register("convnext")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.networks.blocks.primitives import NORM_EPS, NORM_MOMENTUM, activation
+from nas.networks.blocks.activations import NORM_EPS, NORM_MOMENTUM, activation
 
 
 class ConditionalConv2d(nn.Module):

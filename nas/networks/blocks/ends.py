@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nas.networks.blocks._base import HEADS, STEMS, Head, Layer, Stem, option
-from nas.networks.blocks.primitives import ACTIVATIONS, Conv, LayerNorm, Linear, MaxPool, NormAct, Patch
+from nas.networks.blocks.activations import ACTIVATIONS
+from nas.networks.blocks.primitives import Conv, LayerNorm, Linear, MaxPool, NormAct, Patch
 
 
 @STEMS.register("imagenet")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nas.networks.blocks._base import STEMS, Layer, Stem, option
-from nas.networks.blocks.primitives import ACTIVATIONS, Conv, MaxPool
+from nas.networks.blocks.activations import ACTIVATIONS
+from nas.networks.blocks.primitives import Conv, MaxPool
 from nas.networks.cost import Cost, Shape
 
 if TYPE_CHECKING:

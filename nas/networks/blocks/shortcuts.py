@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nas.errors import UsageError
 from nas.networks.blocks._base import SHORTCUTS, Layer, Shortcut
 from nas.networks.blocks.primitives import AvgPool, BlurPool, Conv, ZeroPad
-from nas.errors import UsageError
 
 
 def _reshapes(width_in: int, width_out: int, stride: int) -> bool:

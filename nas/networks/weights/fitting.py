@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nas.networks.architecture import Architecture
 from nas.errors import UsageError
+from nas.networks.architecture import Architecture
 from nas.networks.build import build
 from nas.networks.weights.names import FAMILIES, Unnamed, names, places
 from nas.networks.weights.sources import Weights, read

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas.utils import limits
+from nas.errors import NasError, UsageError, reason_of
 from nas.networks import zoo
 from nas.networks.architecture import Architecture
-from nas.errors import NasError, UsageError, reason_of
-from nas.utils.validation import number, share, text
-from nas.utils.registry import did_you_mean
 from nas.networks.weights.checkpoints import load, state_of, unwrapped
+from nas.utils import limits
+from nas.utils.registry import did_you_mean
+from nas.utils.validation import number, share, text
 
 TORCHVISION = "torchvision:"
 PICKLED = (".pt", ".pth", ".bin", ".tar", ".ckpt")

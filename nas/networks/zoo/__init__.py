@@ -16,9 +16,9 @@ from importlib.resources import files
 from typing import Any
 
 from nas.networks.architecture import Architecture
-from nas.utils.yaml_text import parse_yaml
-from nas.utils.registry import Registry
 from nas.networks.regnet_design import quantised_linear
+from nas.utils.registry import Registry
+from nas.utils.yaml_text import parse_yaml
 
 _FILES = ("resnet", "cifar", "efficientnet", "regnet", "convnext")
 _NETWORK = ("resolution", "classes", "stem", "head", "norm_eps")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.errors import UsageError
-from nas.utils.validation import Check, brief, mapping, number, optional, require, text, whole
 from nas.utils.text import format_ms
+from nas.utils.validation import Check, brief, mapping, number, optional, require, text, whole
 
 MOST_BATCH, MOST_THREADS = 1 << 16, 1 << 12
 

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from nas.networks.architecture import Architecture
 from nas.errors import NasError, UsageError, reason_of
-from nas.utils.extensions import take
+from nas.networks.architecture import Architecture
 from nas.profiling.latency._base import Conditions, Latency
+from nas.utils.extensions import take
 
 PATIENCE = 900.0  # seconds until a process that says nothing is given up
 GROUP = 12  # parts that are timed side by side

@@ -16,15 +16,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nas.networks.architecture import Architecture
 from nas.errors import NasError, UsageError
-from nas.utils.files import unwritable
+from nas.networks.architecture import Architecture
+from nas.networks.build import cost_of
 from nas.profiling.latency._base import Conditions, Latency
 from nas.profiling.latency.child import Child
 from nas.profiling.latency.lookup import Lookup, fitted
 from nas.profiling.latency.parts import Part, parts_of
-from nas.networks.build import cost_of
 from nas.spaces.space import SearchSpace
+from nas.utils.files import unwritable
 from nas.utils.text import format_ms
 
 FILE = "latency.jsonl"  # in the run's folder

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from nas.networks.architecture import Architecture
 from nas.networks.blocks import Block
-from nas.networks.cost import Cost, Shape
 from nas.networks.build import Piece, walk
+from nas.networks.cost import Cost, Shape
 
 if TYPE_CHECKING:
     from torch import nn

@@ -20,14 +20,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.utils import forks
+from nas.errors import UsageError
 from nas.networks import zoo
 from nas.networks.architecture import Architecture
-from nas.networks.cost import Shape
-from nas.errors import UsageError
-from nas.profiling.latency._base import Conditions, Latency
-from nas.utils.limits import limit_threads
 from nas.networks.build import build
+from nas.networks.cost import Shape
+from nas.profiling.latency._base import Conditions, Latency
+from nas.utils import forks
+from nas.utils.limits import limit_threads
 
 SECONDS = 1.0  # that each network is timed for
 WARM_SECONDS, WARM_REPEATS = 0.1, 3  # before anything counts

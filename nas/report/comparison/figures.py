@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from nas.training.comparison_records import Findings, Outcome
-from nas.report.html import theme
 from nas.report.figures import blank, say, whole_numbers
 from nas.report.figures.gradients import Norm, log_axis, look_of, norms, title_of
+from nas.report.html import theme
+from nas.training.comparison_records import Findings, Outcome
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -10,15 +10,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.utils.files import write_text
-from nas.training.comparison_records import Compared, Findings, mean
+from nas.networks.describe import describe
 from nas.report.comparison import figures as figures
 from nas.report.figures.gradients import Norm, gradients
-from nas.report.run.gradient_section import NORMS, spans, what_is_drawn
+from nas.report.html.chart import Chart
+from nas.report.html.document import document
 from nas.report.html.markup import Html, table, tag
-from nas.report.run.page import Chart, document
+from nas.report.run.gradient_section import NORMS, spans, what_is_drawn
 from nas.report.run.sections import MACS, facts, tied
-from nas.utils.text import counted, describe, format_count, format_percent, format_seconds, points
+from nas.training.comparison_records import Compared, Findings, mean
+from nas.utils.files import write_text
+from nas.utils.text import counted, format_count, format_percent, format_seconds, points
 
 if TYPE_CHECKING:
     from nas.networks.architecture import Architecture

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from nas.report.html import theme
 from nas.report.figures.trials import blank, say
+from nas.report.html import theme
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

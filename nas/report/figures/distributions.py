@@ -12,10 +12,10 @@ from nas.analysis.marginals import marginals as rows_of
 from nas.analysis.pairs import interactions, strongest_knobs
 from nas.analysis.sample import Sample, sample
 from nas.errors import UsageError
-from nas.utils.registry import did_you_mean
+from nas.report.figures._base import DASHES, ROW, band, blank, counted, likely, plain, say, series, tint, titled
 from nas.report.html import theme
 from nas.report.run.summary import NOUNS
-from nas.report.figures._base import DASHES, ROW, band, blank, counted, likely, plain, say, series, tint, titled
+from nas.utils.registry import did_you_mean
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

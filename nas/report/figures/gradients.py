@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from nas.training import gradient_flow as flow
-from nas.training.comparison_records import Compared, Layer, Outcome
-from nas.runs.layout import BASELINES, TRIALS
+from nas.report.figures.trials import blank, say, whole_numbers
 from nas.report.html import theme
 from nas.report.run.summary import picks
-from nas.report.figures.trials import blank, say, whole_numbers
+from nas.runs.layout import BASELINES, TRIALS
+from nas.training import gradient_flow as flow
+from nas.training.comparison_records import Compared, Outcome
+from nas.training.gradient_flow import Layer
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

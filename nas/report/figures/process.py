@@ -8,9 +8,9 @@ from nas.analysis.accounting import AGAIN, account
 from nas.analysis.rungs import LEAST
 from nas.analysis.rungs import rung_correlation as correlations
 from nas.analysis.volume import progress
-from nas.report.html import theme
 from nas.report.figures._base import DASHES, band, blank, counted, say, series, titled
 from nas.report.figures.trials import whole_numbers
+from nas.report.html import theme
 from nas.utils.text import format_seconds
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import numpy as np
 from nas.analysis import importance as importances
 from nas.analysis.pairs import strongest_knobs
 from nas.analysis.sample import ABSENT, Sample, sample
+from nas.report.figures._base import blank, counted, plain, say, titled
 from nas.report.html import theme
 from nas.report.run.summary import NOUNS
-from nas.report.figures._base import blank, counted, plain, say, titled
 from nas.utils.text import format_count, format_percent, format_price
 
 if TYPE_CHECKING:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from nas.pareto import fronts as pareto
 from nas.errors import UsageError
-from nas.runs.records import LATENCY, Trial
+from nas.networks.describe import describe
+from nas.pareto import fronts as pareto
+from nas.report.figures import labels
 from nas.report.html import theme
 from nas.report.run.summary import NOUNS, knee
-from nas.report.figures import labels
-from nas.utils.text import describe, format_count, format_estimate, format_percent
+from nas.runs.records import LATENCY, Trial, format_estimate
+from nas.utils.text import format_count, format_percent
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

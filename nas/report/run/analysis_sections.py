@@ -17,15 +17,15 @@ from nas.analysis.marginals import LEAST, LEAST_HERE, Marginal, findings, margin
 from nas.analysis.rungs import Rung, rung_correlation
 from nas.analysis.sample import sample
 from nas.report import figures
-from nas.report.run.summary import NOUNS
 from nas.report.figures._base import counted, likely
 from nas.report.figures.distributions import draw_edf, draw_marginals, draw_refinement
 from nas.report.figures.structure import draw_importance
 from nas.report.html.markup import table, tag
+from nas.report.run.summary import NOUNS
 from nas.utils.text import format_percent, format_seconds, shown
 
 if TYPE_CHECKING:
-    from nas.report.run.page import Chart, Content
+    from nas.report.html.chart import Chart, Content
     from nas.runs.run import Run
 
 Builder: TypeAlias = "Callable[[Run], Content]"
@@ -36,7 +36,7 @@ TARGETS = 2  # importances that are drawn; those for all targets are in the tabl
 
 
 def _chart(name: str, figure: Any, label: str, caption: str, rem: float = 0) -> Chart:
-    from nas.report.run.page import Chart  # the page lists these sections
+    from nas.report.html.chart import Chart
 
     return Chart(name, figure, label, caption, rem)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nas.runs.records import State
-from nas.report.run import summary as answer
-from nas.report.run.summary import COUNTS, NOUNS
-from nas.report.run.page_data import EXECUTED, timed
 from nas.report.html.markup import Html, table, tag
+from nas.report.run import summary as answer
+from nas.report.run.page_data import EXECUTED, timed
+from nas.report.run.summary import COUNTS, NOUNS
+from nas.runs.records import State
 from nas.utils.text import format_percent, format_price, shown
 
 if TYPE_CHECKING:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nas.errors import NasError, UsageError, reason_of
-from nas.utils.files import write_text, write_with
-from nas.runs.records import LATENCY
-from nas.utils.registry import did_you_mean
-from nas.report.run import summary as answer, confirmed_section as confirmed
 from nas.report import figures
 from nas.report.html import theme
+from nas.report.run import confirmed_section as confirmed
+from nas.report.run import summary as answer
 from nas.report.run.tables import front_csv, front_data, front_rows, mean_cell, trial_rows, trials_csv
+from nas.runs.records import LATENCY
+from nas.utils.files import write_text, write_with
+from nas.utils.registry import did_you_mean
 from nas.utils.text import format_count, format_percent, format_price, format_setting
 
 if TYPE_CHECKING:

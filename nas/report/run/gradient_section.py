@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nas.training.comparison_records import Compared
 from nas.report.figures.gradients import FIRST, Norm, gradients, layers, norms, recorded
 from nas.report.html.markup import Html, table
+from nas.training.comparison_records import Compared
 
 if TYPE_CHECKING:
-    from nas.report.run.page import Chart, Content
+    from nas.report.html.chart import Chart, Content
     from nas.runs.run import Run
 
 NORMS: tuple[Norm, ...] = ("outputs", "weights")
@@ -18,7 +18,7 @@ NORMS: tuple[Norm, ...] = ("outputs", "weights")
 
 def gradient_flow(run: Run) -> Content:
     """How gradients pass the layers of the networks to look at and of the baselines; nothing where none was recorded."""
-    from nas.report.run.page import Chart  # the page lists this section
+    from nas.report.html.chart import Chart
 
     networks = recorded(run)
     if not networks:

@@ -16,12 +16,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from nas.errors import NasError, UsageError
+from nas.report.html.document import document, figures_json
+from nas.report.run.page import Parts, parts
 from nas.runs.layout import BASELINES, CONFIRMED, JOURNAL, SESSIONS, TRIALS
-from nas.runs.study_access import open_study
-from nas.report.run.page import Parts, document, figures_json, parts
 from nas.runs.run import load_run, locked
 from nas.runs.settings import FILE, Settings
 from nas.runs.storage import of_storage, resolved, said
+from nas.runs.study_access import open_study
 
 ADDRESS = "127.0.0.1"
 

@@ -6,77 +6,25 @@ function from the run to its content, words (`Html`) and figures (`Chart`) in an
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.resources import files
 from itertools import groupby
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from nas.report.run import summary as answer, explorer, sections
 from nas.report import figures
-from nas.report.html import plotly_script as plotly_bundle, theme
-from nas.report.run.analysis_sections import ANALYSIS
-from nas.report.run.page_data import compact
-from nas.report.run.gradient_section import gradient_flow
+from nas.report.html.chart import Chart, Content
+from nas.report.html.document import document
 from nas.report.html.markup import Html, tag
+from nas.report.run import explorer, sections
+from nas.report.run import summary as answer
+from nas.report.run.analysis_sections import ANALYSIS
+from nas.report.run.gradient_section import gradient_flow
+from nas.report.run.page_data import compact
 from nas.report.run.stopping_section import stopping as about_stopping
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
     from nas.runs.run import Run
-
-
-NOTHING = "'none'"  # in a content security policy
-SCRIPTS = (
-    "core",
-    "charts",
-    "cloud",
-    "diagram",
-    "detail",
-    "budget",
-    "labels",
-    "explorer",
-    "trials",
-    "live",
-    "main",
-)  # in this order
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A figure with its place on the page. `label` says to those who can't see it what it shows.
-
-    rem: the width that it needs; where the page is narrower, it scrolls by itself.
-    """
-
-    name: str
-    figure: go.Figure
-    label: str
-    caption: str
-    rem: float = 0
-
-    def place(self) -> Html:
-        height = self.figure.layout.height  # of a figure whose rows need room; others are as tall as the page likes
-        sizes = [
-            *([f"height: {height:.0f}px"] if height else []),
-            *([f"min-width: {self.rem:g}rem"] if self.rem else []),
-        ]
-        look = {"style": "; ".join(sizes)} if sizes else {}
-        drawing = tag("div", id=self.name, class_="chart", role="img", aria_label=self.label, **look)
-        if self.rem:
-            drawing = tag("div", drawing, class_="scroll", tabindex="0", role="region", aria_label=self.label)
-        return tag("figure", drawing, tag("figcaption", self.caption))
-
-    def json(self) -> str:
-        return f'{{"id":{json.dumps(self.name)},{self.figure.to_json(engine="json")[1:]}'
-
-
-Content: TypeAlias = Sequence[Html | Chart]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,68 +115,3 @@ def _placed(content: Content) -> list[Html]:
         items = [item.place() if isinstance(item, Chart) else item for item in group]
         placed += [tag("div", *items, class_="charts")] if is_chart and len(items) > 1 else items
     return placed
-
-
-def document(title: str, main: Html, charts: Sequence[Chart], data: str = "", *, live: str = "") -> str:
-    """A page that needs no other file and no network: `main`, in which the charts have their places, and what draws them.
-
-    data: JSON that the page's scripts work on. live: the version of what is shown, if a server tells of newer ones.
-    """
-    drawn = bool(charts or data or live)
-    kinds = {trace.type for chart in charts for trace in chart.figure.data}
-    scripts = [Html(plotly_bundle.script(kinds)), script()] if drawn else []
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy(scripts, live=bool(live))),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("link", rel="icon", href="data:,"),
-        tag("title", title),
-        tag("style", Html(theme.css() + _resource("page.css"))),
-    )
-    resources = [
-        tag("script", _inert(figures_json(charts)), type="application/json", id="figures"),
-        *([tag("script", _inert(data), type="application/json", id="run")] if data else []),
-        *(tag("script", text) for text in scripts),
-    ]
-    more = {"data_live": live} if live else {}
-    body = tag("body", main, *(resources if drawn else []), **more)
-    text = f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
-    # A path or a message may hold what can't be encoded (surrogates that stand for undecodable bytes).
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def figures_json(charts: Sequence[Chart]) -> str:
-    return f"[{','.join(chart.json() for chart in charts)}]"
-
-
-def script() -> Html:
-    """The page's own script: all of its files in one function, so that nothing of it is global."""
-    body = "\n".join(_resource(f"js/{name}.js") for name in SCRIPTS)
-    return Html(f'"use strict";\n(() => {{\n{body}}})();\n')
-
-
-def policy(scripts: Sequence[Html], *, live: bool = False) -> str:
-    """The browser runs the page's own scripts, known by their hashes, and fetches nothing, or from its own server alone."""
-    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
-    hashes = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]
-    rules = (
-        f"default-src {NOTHING}",
-        f"script-src {' '.join(hashes) or NOTHING}",
-        "style-src 'unsafe-inline'",
-        "img-src data: blob:",
-        *(["connect-src 'self'"] if live else []),
-        f"base-uri {NOTHING}",
-        f"form-action {NOTHING}",
-    )
-    return "; ".join(rules)
-
-
-def _inert(data: str) -> Html:
-    """JSON for an element: no "<" is left, since a name like "</script>" must not end it."""
-    return Html(data.replace("<", "\\u003c"))
-
-
-def _resource(name: str) -> str:
-    return (files("nas.report") / name).read_text(encoding="utf-8")

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.networks.build import costs_by_piece
-from nas.runs.records import LATENCY
-from nas.report.run import summary as answer
-from nas.report.html import theme
-from nas.report.run.summary import COUNTS, NOUNS
+from nas.networks.describe import describe, describe_stages
 from nas.report.figures.gradients import flow_of
-from nas.utils.text import describe, describe_stages, shown
+from nas.report.html import theme
+from nas.report.run import summary as answer
+from nas.report.run.summary import COUNTS, NOUNS
+from nas.runs.records import LATENCY
+from nas.utils.text import shown
 
 if TYPE_CHECKING:
     from nas.runs.records import Trial

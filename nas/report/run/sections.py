@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from nas.analysis.accounting import AGAIN
+from nas.networks.describe import describe
+from nas.report.html.markup import Html, table, tag
+from nas.report.run import confirmed_section as confirmed
+from nas.report.run import summary as answer
+from nas.report.run.summary import COUNTS, NOUNS
+from nas.report.run.tables import estimated, mean_cell
 from nas.runs.layout import CONFIG, TRIALS
 from nas.runs.records import Trial
-from nas.report.run import summary as answer, confirmed_section as confirmed
-from nas.report.run.summary import COUNTS, NOUNS
-from nas.report.html.markup import Html, table, tag
-from nas.report.run.tables import estimated, mean_cell
-from nas.utils.text import describe, format_count, format_percent, format_seconds, format_setting, shown
+from nas.utils.text import format_count, format_percent, format_seconds, format_setting, shown
 
 if TYPE_CHECKING:
     from nas.runs.run import Run

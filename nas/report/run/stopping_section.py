@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from nas.runs.records import Trial
 from nas.report.html.markup import Html, table, tag
-from nas.stopping.policies import Decision, Policy
+from nas.runs.records import Trial
+from nas.stopping.curves import Decision
+from nas.stopping.policies import Policy
 from nas.utils.text import format_count, format_percent, format_seconds
 
 if TYPE_CHECKING:

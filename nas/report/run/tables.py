@@ -7,8 +7,9 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nas.networks.describe import describe
 from nas.pareto.fronts import knee
-from nas.utils.text import cell, describe, format_percent
+from nas.utils.text import cell, format_percent
 
 if TYPE_CHECKING:
     from nas.runs.records import State, Trial

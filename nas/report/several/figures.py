@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from nas.report.html import theme
-from nas.report.run.summary import NOUNS
+import numpy as np
+from numpy.typing import NDArray
+
 from nas.report.figures import blank
 from nas.report.figures.gradients import DASHES, ROLES, SYMBOLS
+from nas.report.html import theme
+from nas.report.run.summary import NOUNS
 from nas.utils.text import format_percent, format_price
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from nas.runs.records import Trial
-    from nas.report.several.page import Named, Progress
+    from nas.runs.run import Run
 
 
 def fronts_against(runs: Sequence[Named], cost: str) -> go.Figure:
@@ -111,3 +115,21 @@ def _stairs(trials: Sequence[Trial], cost: str) -> list[tuple[float, float]]:
 def _hover(name: str, trial: Trial, cost: str) -> str:
     accuracy = format_percent(trial.accuracy or 0.0)
     return f"<b>{name}</b>, {escape(trial.name, quote=False)}<br>{accuracy} %, {format_price(cost, trial.price(cost))} {NOUNS[cost]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A run and what it is called on the page: its own name, with a number where two have the same."""
+
+    name: str
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run's hypervolume after each complete trial: how many there were, and the hours of training until then, (n,) each."""
+
+    name: str
+    trials: NDArray[np.float64]
+    hours: NDArray[np.float64]
+    volume: NDArray[np.float64]

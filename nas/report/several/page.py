@@ -6,21 +6,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.utils.files import write_text
-from nas.pareto.fronts import hypervolume_history
-from nas.report.run import summary as answer
-from nas.report.several import figures as figures_page
-from nas.report.run.summary import NOUNS
+from nas.pareto.hypervolume import hypervolume_history
+from nas.report.html.chart import Chart
+from nas.report.html.document import document
 from nas.report.html.markup import Html, table, tag
-from nas.report.run.page import Chart, document
+from nas.report.run import summary as answer
 from nas.report.run.sections import MACS, tied
+from nas.report.run.summary import NOUNS
+from nas.report.several import figures as figures_page
+from nas.report.several.figures import Named, Progress
+from nas.utils.files import write_text
 from nas.utils.text import format_percent, format_price, format_seconds, format_setting, shown
 
 if TYPE_CHECKING:
@@ -28,24 +29,6 @@ if TYPE_CHECKING:
     from nas.runs.run import Run
 
 FILE = "compared.html"
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A run and what it is called on the page: its own name, with a number where two have the same."""
-
-    name: str
-    run: Run
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A run's hypervolume after each complete trial: how many there were, and the hours of training until then, (n,) each."""
-
-    name: str
-    trials: NDArray[np.float64]
-    hours: NDArray[np.float64]
-    volume: NDArray[np.float64]
 
 
 def write(runs: Sequence[Run], out: Path) -> Path:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from nas.runs.records import Epoch
-from nas.report.html import theme
 from nas.report.figures import blank, whole_numbers
+from nas.report.html import theme
+from nas.training.records import Epoch
 from nas.utils.text import format_percent
 
 if TYPE_CHECKING:

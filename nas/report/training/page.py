@@ -15,18 +15,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nas.networks.architecture import Architecture
 from nas.errors import NasError, UsageError
-from nas.utils.files import read_json, write_text
-from nas.utils.validation import reading
-from nas.runs.records import Epoch
+from nas.networks.architecture import Architecture
+from nas.networks.describe import describe
 from nas.report import FILE
-from nas.report.training import figures as figures
+from nas.report.html.chart import Chart
+from nas.report.html.document import document
 from nas.report.html.markup import Html, table, tag
-from nas.report.run.page import Chart, document
 from nas.report.run.sections import MACS, facts, tied
+from nas.report.training import figures as figures
 from nas.report.training.figures import BEST, MANY, WORST, ByClass, Found, Pair
-from nas.utils.text import describe, format_count, format_percent, format_seconds, shown
+from nas.training.records import Epoch
+from nas.utils.files import read_json, write_text
+from nas.utils.text import format_count, format_percent, format_seconds, shown
+from nas.utils.validation import reading
 
 RESULT, CONFIG, LOG, EVENTS = "result.json", "config.yaml", "log.csv", "tensorboard"
 NEEDED = ("name", "digest", "cost", "dataset", "test", "validation", "train", "recipe", "seed", "versions", "epochs")

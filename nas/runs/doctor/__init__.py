@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.runs.doctor._base import Finding, healthy
-from nas.execution.machine_check import examine_machine
 
-__all__ = ["Finding", "examine", "examine_machine", "healthy"]
+__all__ = ["Finding", "examine", "healthy"]
 
 
 def examine(folder: Path, *, repair: bool = False) -> list[Finding]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nas.errors import NasError
 from nas.runs import study_claim as claims
 from nas.runs.doctor._base import Finding
 from nas.runs.doctor.mending import Reading
-from nas.errors import NasError
 from nas.runs.layout import ATTRIBUTE
-from nas.runs.study_access import open_study
 from nas.runs.settings import Settings
 from nas.runs.storage import of_storage, resolved, said
+from nas.runs.study_access import open_study
 
 
 def check(folder: Path, settings: Settings) -> tuple[list[Finding], Reading | None]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from nas.errors import NasError, reason_of
 from nas.runs.doctor._base import Finding
 from nas.runs.doctor.mending import Reading, mended, opened
-from nas.errors import NasError, reason_of
-from nas.utils.files import write_with
-from nas.runs.layout import JOURNAL, STUDY_NAME, TRIALS
 from nas.runs.journal_repair import cut_torn, damaged, salvage, torn, whole
+from nas.runs.layout import JOURNAL, STUDY_NAME, TRIALS
 from nas.runs.settings import Settings
+from nas.utils.files import write_with
 
 NEWLINE = b"\n"
 

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 from nas.runs.doctor._base import Finding
-from nas.utils.files import TEMPORARY, free_space, read_json, write_json, write_with
 from nas.runs.layout import JOURNAL, LOCK, SESSIONS
 from nas.runs.lock import Holder
 from nas.runs.run import locked
 from nas.runs.trial_reader import read_sessions
+from nas.utils.files import TEMPORARY, free_space, read_json, write_json, write_with
 
 STILL_SECONDS = 600  # a temporary file that is younger may be in writing, by a worker whose driver is gone
 LEAST_FREE = 200_000_000  # bytes

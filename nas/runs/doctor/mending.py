@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nas.errors import NasError, UsageError
-from nas.utils.files import read_json
-from nas.execution.job import RESULT
 from nas.runs.journal import Journal
-from nas.spaces.knobs import Choices
-from nas.runs.layout import ATTRIBUTE, JOURNAL, STUDY_NAME, TRIALS
 from nas.runs.journal_repair import CREATE_TRIAL, SET_ATTRIBUTE, SET_PARAM, SET_STATE, Salvage
-from nas.samplers import suggest
+from nas.runs.layout import ATTRIBUTE, JOURNAL, STUDY_NAME, TRIALS
 from nas.runs.settings import Settings
-from nas.spaces.space import SearchSpace
 from nas.runs.trial_reader import facts_of
+from nas.samplers import suggest
+from nas.spaces.knobs import Choices
+from nas.spaces.space import SearchSpace
+from nas.training.records import RESULT
+from nas.utils.files import read_json
 
 if TYPE_CHECKING:
     import optuna

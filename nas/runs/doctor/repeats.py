@@ -8,12 +8,12 @@ from pathlib import Path
 from nas.networks.architecture import Architecture
 from nas.runs.doctor._base import Finding
 from nas.runs.doctor.mending import Reading
-from nas.utils.files import read_json
-from nas.execution.job import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
 from nas.runs.layout import ATTRIBUTE, CONFIRMED
 from nas.runs.repeats import folder_name, seed_folders
 from nas.runs.run import locked
 from nas.runs.settings import Settings
+from nas.training.records import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
+from nas.utils.files import read_json
 
 WHILE_TRAINING = (CHECKPOINT, PREVIOUS, EPOCHS)
 AGAIN = "`nas confirm` trains it anew"

@@ -6,9 +6,10 @@ import contextlib
 import os
 from pathlib import Path
 
-from nas.runs.doctor import databases, journals, repeats, settings, leftovers as surroundings, trials
-from nas.runs.doctor._base import Finding
 from nas.errors import UsageError
+from nas.runs.doctor import databases, journals, repeats, settings, trials
+from nas.runs.doctor import leftovers as surroundings
+from nas.runs.doctor._base import Finding
 from nas.runs.layout import JOURNAL, LOCK
 from nas.runs.lock import take
 from nas.runs.settings import FILE

@@ -9,14 +9,15 @@ from typing import Any
 
 import yaml
 
-from nas.runs.doctor._base import Finding
 from nas.errors import NasError, UsageError
-from nas.utils.files import write_with
-from nas.runs.layout import ATTRIBUTE, JOURNAL
-from nas.runs.settings_formats import FORMAT
-from nas.utils.yaml_text import read_text
+from nas.runs.doctor._base import Finding
 from nas.runs.journal_repair import SET_STUDY_ATTRIBUTE, operation
-from nas.runs.settings import FILE, Settings, versions
+from nas.runs.layout import ATTRIBUTE, JOURNAL
+from nas.runs.settings import FILE, Settings
+from nas.runs.settings_formats import FORMAT
+from nas.utils.files import write_with
+from nas.utils.versions import versions
+from nas.utils.yaml_text import read_text
 
 
 def check(folder: Path, repair: bool) -> tuple[list[Finding], Settings | None]:

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.errors import NasError, reason_of
 from nas.networks.architecture import Architecture
+from nas.networks.build import cost_of
 from nas.runs.doctor._base import Finding
 from nas.runs.doctor.mending import Reading
-from nas.errors import NasError, reason_of
-from nas.utils.files import read_json, write_json
-from nas.execution.job import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
 from nas.runs.layout import ATTRIBUTE, BASELINES, TRIALS
-from nas.networks.build import cost_of
 from nas.runs.run import locked
 from nas.runs.settings import Settings
 from nas.runs.trial_reader import facts_of, objective_values
+from nas.training.records import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
+from nas.utils.files import read_json, write_json
 
 if TYPE_CHECKING:
     import optuna

@@ -9,157 +9,44 @@ was saved, or behind the one before it if the disk gives the last checkpoint bac
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nas.training import gradient_flow as flow
-from nas.networks.architecture import Architecture
-from nas.data.batches import Augment, Batches
-from nas.data import Dataset
-from nas.data.readers.images import memory_holds
-from nas.training.conv_kernels import Engine
+from nas.data.training_data import TrainingData
 from nas.errors import NasError, WriteError, reason_of
 from nas.execution.fencing import Fenced, check, guarded
-from nas.utils.files import make_folder, read_json, remove_temporaries, write_json, write_with
-from nas.execution.job import CHECKPOINT, EPOCHS, PREVIOUS, RESULT, Job, TrainingData
-from nas.utils.limits import limit_threads
-from nas.training.memory import largest_micro_batch
+from nas.execution.job import Job
 from nas.networks.build import build
-from nas.training.kernel_benchmark import probe_engine
+from nas.runs.attempts import Cause
+from nas.training import gradient_flow as flow
+from nas.training.gradient_recorder import Recorder
 from nas.training.proxy import Proxy
 from nas.training.recipe import Recipe
-from nas.training.gradient_recorder import Recorder
-from nas.runs.records import Epoch, Execution
-from nas.runs.attempts import Cause
-from nas.training.trainer import Diverged, Training, pick_device, pick_precision
+from nas.training.records import CHECKPOINT, EPOCHS, PREVIOUS, RESULT, Epoch, Execution
+from nas.training.trainer import Diverged, Training
+from nas.training.workspace import Workspace, device_name, out_of_memory, smaller
+from nas.utils.files import make_folder, read_json, remove_temporaries, write_json, write_with
 
 MAX_REASON = 400  # characters
 
 
-class Place:
-    """A place to train at: a device, and how it computes.
+class TrialTraining(Workspace):
+    """Trains jobs one after another, each in its own folder.
 
-    engines: what was measured of devices, by their names (`measured`); one that is not among them computes in plain forms.
+    proxy: what is trained in place of each candidate. gradient_steps: the number of steps over which gradient norms are averaged
+    (`nas.training.gradient_flow`), 0 to record none.
     """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        device: str = "auto",
-        precision: str = "auto",
-        threads: int = 0,
-        engines: Mapping[str, Mapping[str, Any]] | None = None,
+        self, data: TrainingData, recipe: Recipe, *, proxy: Proxy | None = None, gradient_steps: int = 0, **options: Any
     ) -> None:
-        limit_threads(threads)
-        self.device = pick_device(device)
-        self._precision = precision
-        self.recipe = recipe
-        self.engine = Engine.from_dict((engines or {}).get(device_name(self.device), {}))
-        if self.device.type == "cuda":
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, self.engine.benchmark
-
-    def precision(self, architecture: Architecture) -> str:
-        """The arithmetic that a network is trained in here."""
-        return pick_precision(self._precision, self.device, architecture)
-
-    def first_micro_batch(self, architecture: Architecture) -> int | None:
-        """Images at once of which a step is predicted to fit into what the device has free beside the images; None: the whole batch.
-
-        A prediction without allowances, so that only what is sure to be too much is spared a failure.
-        """
-        free = free_bytes(self.device)
-        if free is None:
-            return None
-        whole, precision = self.recipe.batch_size, self.precision(architecture)
-        size = largest_micro_batch(architecture, whole, free, precision, ema=bool(self.recipe.ema))
-        return size if size < whole else None
-
-    def release(self) -> None:
-        """Give the memory of the last network back."""
-        if self.device.type == "cuda":
-            gc.collect()
-            torch.cuda.empty_cache()
-
-
-class Bench(Place):
-    """A place to train at with the data on its device, kept from trial to trial.
-
-    proxy: what is trained in place of each candidate. gradient_steps: those that each moment of a trial's gradient norms is the
-    mean of (`nas.training.gradient_flow`), 0 to record none.
-    """
-
-    def __init__(
-        self,
-        data: TrainingData,
-        recipe: Recipe,
-        *,
-        proxy: Proxy | None = None,
-        gradient_steps: int = 0,
-        **options: Any,
-    ) -> None:
-        super().__init__(recipe, **options)
-        self.gradient_steps = gradient_steps
+        super().__init__(data, recipe, **options)
         self.proxy = proxy or Proxy()
-        self.data = data
-        self._seed: int | None = None  # of the batches below
-        self._batches: dict[int, tuple[Batches, Batches]] = {}  # by resolution; all share one copy of the images
-
-    def batches(self, seed: int, resolution: int | None = None) -> tuple[Batches, Batches]:
-        """Training and validation batches of `resolution` pixels (None: the images' own); the images move to the device once."""
-        own = self.data.x.shape[1]
-        if self._seed != seed:
-            self._batches = {own: self._moved(seed)}
-            self._seed = seed
-        if resolution is None or resolution == own:
-            return self._batches[own]
-        if resolution not in self._batches:
-            train, validation = self._batches[own]
-            self._batches[resolution] = (train.at(resolution), validation.at(resolution))
-        return self._batches[resolution]
-
-    def test(self, dataset: Dataset, resolution: int | None = None) -> Batches:
-        """All the test images, in order; they are on the device for as long as these batches are kept."""
-        return Batches(
-            dataset.x_test,
-            dataset.y_test,
-            mean=self.data.mean,
-            std=self.data.std,
-            batch_size=4 * self.recipe.batch_size,
-            device=self.device,
-            resolution=resolution,
-            resident=fits(dataset.x_test.nbytes, self.device),
-        )
-
-    def _moved(self, seed: int) -> tuple[Batches, Batches]:
-        data, size = self.data, self.recipe.batch_size
-        augment = Augment(data.crop_padding, data.flip, self.recipe.cutout, self.recipe.randaugment)
-        common: dict[str, Any] = {"mean": data.mean, "std": data.std, "device": self.device, "seed": seed}
-        common["resident"] = fits(data.x.nbytes, self.device)
-        train = Batches(
-            data.x,
-            data.y,
-            index=data.train_index,
-            batch_size=size,
-            augment=augment,
-            drop_last=True,
-            **common,
-        )
-        validation = Batches(
-            data.x,
-            data.y,
-            index=data.validation_index,
-            batch_size=4 * size,
-            augment=None,
-            drop_last=False,
-            **common,
-        )
-        return train, validation
+        self.gradient_steps = gradient_steps
 
     def run(self, job: Job) -> Generator[Epoch, None, None]:
         """Train a job from where its folder stands to the end, yielding each epoch that this attempt trains.
@@ -294,52 +181,6 @@ def _keep(recorder: Recorder | None, job: Job) -> None:
     if recorder is not None and recorder.news:
         check(job)
         flow.write(job.folder, job.architecture.digest, recorder.flow)
-
-
-def device_name(device: torch.device) -> str:
-    """What kind of device it is: "cpu", or a GPU's product name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def measured(
-    device: str, precision: str, resolution: int, threads: int = 0, *, repeatable: bool = True
-) -> dict[str, dict[str, Any]]:
-    """The engine that is the fastest on this process's device, by the device's name, as `Bench` takes it: `probe_engine`."""
-    limit_threads(threads)
-    own = pick_device(device)
-    return {device_name(own): probe_engine(own, precision, resolution, repeatable=repeatable).to_dict()}
-
-
-def fits(size: int, device: torch.device) -> bool:
-    """Whether images of so many bytes should live on the device: up to half of what it has free; the rest is for training.
-
-    On the CPU they are in memory anyway, unless it is too small for them and they are mapped: then they come from the disk.
-    """
-    free = free_bytes(device)
-    return memory_holds(size) if free is None else size <= free // 2
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """What tensors may still take of a GPU: free, or reserved by this process and unused. None for other devices."""
-    if device.type != "cuda":
-        return None
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-
-
-def smaller(micro_batch: int | None, batch_size: int) -> int:
-    """Half of the micro-batch that was too large (None: the whole batch); 0 below one image."""
-    return (micro_batch or batch_size) // 2
-
-
-def out_of_memory(error: Exception, device: torch.device) -> bool:
-    """Whether a smaller micro-batch may do where this was raised: the device's memory is full; on the CPU, the host's."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    refused = isinstance(error, MemoryError) or "can't allocate memory" in str(
-        error
-    )  # PyTorch's own allocator says this
-    return device.type == "cpu" and refused
 
 
 def _line(text: str) -> str:

@@ -1,0 +1,27 @@
+"""What an executor reports while trials run, and to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from nas.execution.job import Job
+from nas.training.records import Epoch
+
+
+class Monitor(AbstractContextManager["Monitor"], Protocol):
+    """Receives the events of an executor, in the driver's process; entered while trials run."""
+
+    training_seconds: float  # of all epochs so far
+
+    def load(self, finished: list[tuple[str, tuple[float, ...]]]) -> None:
+        """Keys and values of what earlier sessions of the run completed."""
+
+    def started(self, job: Job) -> None: ...
+
+    def epoch(self, job: Job, epoch: Epoch) -> None: ...
+
+    def ended(self, job: Job, result: Mapping[str, Any]) -> None: ...
+
+    def note(self, text: str) -> None: ...

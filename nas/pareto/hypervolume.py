@@ -1,0 +1,109 @@
+"""Hypervolume: the volume that a front dominates up to a reference point, exact for any number of objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nas.pareto.fronts import Floats, _array, _distinct, _losses, _non_dominated, _point, _Staircase
+
+
+def hypervolume(values: ArrayLike, reference: ArrayLike, directions: Sequence[str]) -> float:
+    """Volume of the union of the boxes between each row and `reference`, exact for every m.
+
+    The unit is the product of the objectives' units. Rows that aren't strictly better than the reference in every
+    objective, or have a NaN, add nothing; one that is infinitely better gives inf. reference: (m,), without NaN, in the
+    orientation of `values`.
+    """
+    losses, corner = _losses_and_corner(values, reference, directions)
+    inside = losses[(losses < corner).all(axis=1)]
+    if not np.isfinite(_box(inside, corner)).all():
+        return np.inf
+    return _volume(inside, corner)
+
+
+def hypervolume_history(values: ArrayLike, reference: ArrayLike, directions: Sequence[str]) -> Floats:
+    """Hypervolume of the first k rows for k = 1..n, (n,), never falling; rows and reference as in `hypervolume`.
+
+    A new row adds its box less the part of the box that is covered already (the exclusive hypervolume of WFG: While,
+    Bradstreet and Barone, 2012).
+    """
+    losses, corner = _losses_and_corner(values, reference, directions)
+    gains = np.zeros(len(losses))
+    boxes = _box(losses, corner)
+    archive = losses[:0]
+    for k in np.flatnonzero((losses < corner).all(axis=1)):
+        row = losses[k]
+        if not np.isfinite(boxes[k]):
+            gains[k] = np.inf
+            break
+        if (archive <= row).all(axis=1).any():
+            continue
+        # The difference may round to a hair below 0.
+        gains[k] = max(0.0, boxes[k] - _volume(np.maximum(archive, row), corner))
+        archive = np.vstack([archive[(archive < row).any(axis=1)], row])
+    return np.cumsum(gains)
+
+
+def _losses_and_corner(values: ArrayLike, reference: ArrayLike, directions: Sequence[str]) -> tuple[Floats, Floats]:
+    corner = _point(reference, directions, "reference")
+    if np.isnan(corner).any():
+        raise ValueError(f"reference must not have a NaN; got {reference!r}")
+    return _losses(_array(values, directions), directions), corner
+
+
+def _box(points: Floats, corner: Floats) -> Floats:
+    """Volume, (n,), between each point and the corner; inf where it has no bound or the float overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        volumes: Floats = np.prod(corner - points, axis=1)
+    return volumes
+
+
+def _volume(points: Floats, corner: Floats) -> float:
+    if len(points) == 0:
+        return 0.0
+    match len(corner):
+        case 1:
+            return float(corner[0] - points.min())
+        case 2:
+            return _volume_2d(points, corner)
+        case 3:
+            return _volume_3d(points, corner)
+    return sum(_slabs(points, corner))
+
+
+def _volume_2d(points: Floats, corner: Floats) -> float:
+    """By rising x, each point adds the strip between its y and the lowest y before it."""
+    x, y = points[np.lexsort(points.T[::-1])].T
+    ceiling = np.minimum.accumulate(np.concatenate([corner[1:], y]))[:-1]
+    steps = y < ceiling
+    return float(np.sum((corner[0] - x[steps]) * (ceiling[steps] - y[steps])))
+
+
+def _volume_3d(points: Floats, corner: Floats) -> float:
+    """A plane sweeps along x; the area that it cuts from the union grows by one step at each point."""
+    stairs = _Staircase()
+    end: list[float] = corner.tolist()
+    volume = area = x = 0.0
+    rows: list[list[float]] = points[np.lexsort(points.T[::-1])].tolist()
+    for row in rows:
+        if not stairs.covers(row):
+            volume += area * (row[0] - x)
+            area += stairs.gain(row, end)
+            x = row[0]
+            stairs.add(row)
+    return volume + area * (end[0] - x)
+
+
+def _slabs(points: Floats, corner: Floats) -> Iterator[float]:
+    """m >= 4: by rising x, what each point adds to those before it (WFG with slicing).
+
+    Cut to the point's box, those all begin at its x: the covered part is a prism over a union of m - 1 dimensions.
+    """
+    rows, _ = _distinct(points)
+    rows = rows[_non_dominated(rows)]
+    boxes = _box(rows[:, 1:], corner[1:])
+    for i, row in enumerate(rows):
+        yield float(corner[0] - row[0]) * (float(boxes[i]) - _volume(np.maximum(rows[:i, 1:], row[1:]), corner[1:]))
