@@ -3,8 +3,8 @@
 uv run python benchmarks/latency.py [--spaces resnext mbconv] [--networks 24] [--resolution 32] [--batch 1] [--threads 1]
     [--device cpu] [--load 0]
 
-For each space: what a search does before its first trial (`nas.profiling.latency.meter`: parts that occur often, a few whole networks), then
-`--networks` random ones, run whole. MACs and activations are held against the same, as what one would rank by otherwise. "Repeated"
+For each space: what a search does before its first trial (`nas.profiling.latency.meter`: parts that occur often, a few whole networks),
+then `--networks` random ones, run whole. MACs and activations are held against the same, as what one would rank by otherwise. "Repeated"
 runs the same networks once more: what no prediction can be better than. With --load N, N processes train meanwhile, as the workers of
 a search do, and the second run is made beside them: relative to the reference network, and as the clock says.
 """

@@ -13,7 +13,8 @@ from helpers_cli import nas_, output, refusal
 from helpers_search import contents, settings_of
 from make_run import make_run
 
-from nas.cli.commands.search import Shown, _conclude
+from nas.cli.commands.output import Shown
+from nas.cli.commands.search import _conclude
 from nas.errors import UsageError
 from nas.runs.doctor import examine
 from nas.runs.layout import JOURNAL

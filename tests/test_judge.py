@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from nas.errors import NasError
 from nas.execution import local
 from nas.execution.clock import Clock
-from nas.execution.early_stopping import Judge
+from nas.execution.early_stopping import EarlyStopper
 from nas.execution.job import Job
 from nas.networks.build import cost_of
 from nas.report.run.stopping_section import stopping as about_stopping
@@ -39,7 +39,7 @@ def settings_with(stopping: str, **options: object) -> Settings:
     return dataclasses.replace(made, stopping=Policy.parse(stopping).to_dict())
 
 
-def train(study: Study, judge: Judge, job: Job, most: int = WHOLE) -> list[int]:
+def train(study: Study, judge: EarlyStopper, job: Job, most: int = WHOLE) -> list[int]:
     """What an executor does with a job, by the curves of `make_run`; the epochs that it reported."""
     reported = []
     for epoch in epochs_of(job)[:most]:
@@ -56,12 +56,12 @@ def train(study: Study, judge: Judge, job: Job, most: int = WHOLE) -> list[int]:
     return reported
 
 
-def searched(folder: Path, stopping: str = "asha:eta=3", most: int = 1000, **options: object) -> Judge:
+def searched(folder: Path, stopping: str = "asha:eta=3", most: int = 1000, **options: object) -> EarlyStopper:
     settings = settings_with(stopping, **options)
     folder.mkdir(parents=True, exist_ok=True)
     settings.save(folder)
     with Study(folder, settings) as study:
-        judge = Judge(folder, settings)
+        judge = EarlyStopper(folder, settings)
         for _ in range(most):
             job = study.ask()
             if job is None:
@@ -81,7 +81,7 @@ def test_what_would_run_on_behind_the_promised_hours_is_stopped_but_for_baseline
     now = [0.0]
     with Study(folder, settings) as study:
         clock = study.clock = Clock(settings.plan, lambda: now[0])
-        judge = Judge(folder, settings, clock=clock)
+        judge = EarlyStopper(folder, settings, clock=clock)
         assert train(study, judge, study.ask()) == [1, 2, 3]
         now[0], job = 80.0, study.ask()
         (first, *_) = epochs_of(job)
@@ -128,7 +128,7 @@ def test_what_was_stopped_is_not_trained_again(tmp_path):
     digests: list[str] = []
     for budget in (9, 100):  # the second is another driver's
         with Study(tmp_path / "run", settings) as study:
-            judge = Judge(tmp_path / "run", settings)
+            judge = EarlyStopper(tmp_path / "run", settings)
             while len(digests) < budget and (job := study.ask()) is not None:
                 digests.append(job.architecture.digest)
                 train(study, judge, job)
@@ -140,7 +140,7 @@ def test_what_was_stopped_is_not_trained_again(tmp_path):
 def test_another_driver_knows_what_the_first_one_knew(tmp_path):
     first = searched(tmp_path / "run", trials=10, baselines=("resnet20",))
     settings = Settings.load(tmp_path / "run")
-    second = Judge(tmp_path / "run", settings)
+    second = EarlyStopper(tmp_path / "run", settings)
     assert second.state.curves == first.state.curves
     assert list(second.state.curves) == list(first.state.curves)
     assert {own.standing for own in second.state.curves.values()} == {"complete", "stopped"}
@@ -157,13 +157,13 @@ def test_rungs_that_a_driver_has_behind_it_stay_decided(tmp_path):
     settings = settings_with("asha:eta=1.2", trials=5)
     settings.save(write_space(tmp_path / "run").parent)
     with Study(tmp_path / "run", settings) as study:
-        judge = Judge(tmp_path / "run", settings)
+        judge = EarlyStopper(tmp_path / "run", settings)
         assert judge.state.rungs == (1, 2)
         job = study.ask()
         assert job is not None and train(study, judge, job, most=1) == [1]
     with Study(tmp_path / "run", settings) as study:
         assert study.ask() == job
-        judge = Judge(tmp_path / "run", settings)
+        judge = EarlyStopper(tmp_path / "run", settings)
         assert [len(own.points) for own in judge.state.curves.values()] == [1]
         first, second, third = epochs_of(job)
         assert not judge.stops(job, first)  # trained again, since its checkpoint was lost
@@ -175,7 +175,7 @@ def test_rungs_that_a_driver_has_behind_it_stay_decided(tmp_path):
 
 def test_an_epoch_that_was_saved_and_not_reported_is_part_of_the_curve(tmp_path):
     settings = settings_with("asha", trials=2)
-    judge = Judge(tmp_path, settings)
+    judge = EarlyStopper(tmp_path, settings)
     job = Job("0", tmp_path / "0", searching.Architecture.from_dict(network()), 0)
     first, second, third = epochs_of(job)
     assert not judge.stops(job, first)
@@ -193,7 +193,7 @@ def network() -> dict[str, object]:
 
 
 def test_failed_trials_are_forgotten(tmp_path):
-    judge = Judge(tmp_path, settings_with("asha", trials=2))
+    judge = EarlyStopper(tmp_path, settings_with("asha", trials=2))
     job = Job("0", tmp_path / "0", searching.Architecture.from_dict(network()), 0)
     judge.stops(job, epochs_of(job)[0])
     judge.ended(job, result_of(job, failed=True))
@@ -202,7 +202,7 @@ def test_failed_trials_are_forgotten(tmp_path):
 
 def test_a_stop_that_can_not_be_written_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "trials").write_text("a file where the folder should be")
-    judge = Judge(tmp_path, settings_with("asha", trials=2))
+    judge = EarlyStopper(tmp_path, settings_with("asha", trials=2))
     job = Job("0", tmp_path / "trials" / "0", searching.Architecture.from_dict(network()), 0)
     with pytest.raises(NasError, match="can't be written"):
         judge.stops(job, epochs_of(job)[0])
@@ -210,7 +210,7 @@ def test_a_stop_that_can_not_be_written_is_an_error(tmp_path, monkeypatch):
 
 def test_without_stopping_nothing_is_kept(tmp_path):
     made = make_run(tmp_path / "run", trials=4)
-    judge = Judge(made, Settings.load(made))
+    judge = EarlyStopper(made, Settings.load(made))
     assert not judge.active and not judge.state.curves
     job = Job("0", tmp_path / "0", searching.Architecture.from_dict(network()), 0)
     assert not judge.stops(job, epochs_of(job)[0])
@@ -241,7 +241,7 @@ def test_lines_say_what_was_stopped(tmp_path):
     settings.save(write_space(tmp_path / "run").parent)
     out = io.StringIO()
     with Study(tmp_path / "run", settings) as study:
-        judge, lines = Judge(tmp_path / "run", settings), Lines(study, out)
+        judge, lines = EarlyStopper(tmp_path / "run", settings), Lines(study, out)
         while (job := study.ask()) is not None:
             lines.started(job)
             train(study, judge, job)

@@ -1,7 +1,6 @@
-"""Who may import whom: data flows one way, from architectures to reports, and only the executor knows Ray.
+"""Who may import whom: a room imports only the rooms above it, no modules import each other in a circle, and only one room knows Ray.
 
-Every import statement counts, those inside of functions too. A file that the table does not name fails: a new module
-comes with the line that says where it stands.
+Every import statement counts, those inside functions and those for types included.
 """
 
 from __future__ import annotations
@@ -13,135 +12,111 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from layers import FOR_ALL, FOR_TYPES, LIBRARIES, TABLE
+from layers import ROOMS
 
 import nas
 
 PACKAGE = Path(nas.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {
+    ".".join(("nas", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in FILES
+}
 
 
 class Import(NamedTuple):
-    """`name` is a module of nas, as the table names it, or a library; `ours` tells which."""
+    """`module` is the imported module by its full name, as `nas.networks.cost` or `ray.tune`."""
 
-    name: str
-    ours: bool
-    for_types: bool
+    module: str
     line: int
 
 
-def imports(source: str, ours: frozenset[str]) -> Iterator[Import]:
-    """All imports of a file, wherever they stand. `ours` are the modules of nas: `from nas import cost` is `cost`."""
-    tree = ast.parse(source)
-    guarded = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
-    for node in ast.walk(tree):
+def imports(source: str) -> Iterator[Import]:
+    """All imports of a file, wherever they stand: `from nas.networks import cost` is `nas.networks.cost`."""
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (Import(alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: relative import"
-            names = [f"nas.{alias.name}" for alias in node.names] if node.module == "nas" else [node.module or ""]
-        else:
-            continue
-        for name in names:
-            top, _, rest = name.partition(".")
-            module = rest.partition(".")[0]
-            if top != "nas":
-                yield Import(top, False, id(node) in guarded, node.lineno)
-            elif module in ours:
-                yield Import(module, True, id(node) in guarded, node.lineno)
-            elif module != "__version__":  # a public name, which would hide the module that it comes from
-                yield Import(name, True, id(node) in guarded, node.lineno)
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield Import(full if full in MODULES or node.module == "nas" else node.module or "", node.lineno)
 
 
-def place(path: Path) -> str:
-    """The table's name of a file: its module, or the subpackage that it is in."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def room(module: str) -> str:
+    """The room that a module of nas lies in; empty for `nas` itself and its entry `__main__`."""
+    name = module.partition(".")[2].partition(".")[0]
+    return "" if name == "__main__" else name
 
 
-FILES = sorted(PACKAGE.rglob("*.py"))
-OURS = frozenset(place(path) for path in FILES)
+def forbidden(importer: str, found: Import) -> bool:
+    """Whether a module of nas must not import this: a room below its own, or `nas/__init__`."""
+    if found.module != "nas" and not found.module.startswith("nas."):
+        return found.module.partition(".")[0] == "ray" and not importer.startswith("nas.execution.ray")
+    imported = room(found.module)
+    if imported not in ROOMS:
+        return True  # the public names of nas/__init__, which would hide where they come from
+    return bool(room(importer)) and ROOMS.index(imported) > ROOMS.index(room(importer))
 
 
-def forbidden(name: str, found: Import) -> bool:
-    if not found.ours:
-        return name not in LIBRARIES.get(found.name, {name})
-    allowed = TABLE[name] | FOR_ALL | {name} | (FOR_TYPES.get(name, set()) if found.for_types else set())
-    return found.name not in allowed
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_its_own_room_and_those_above(module):
+    assert room(module) in {"", *ROOMS}, f"{module} is in no room of layers.py"
+    found = [item for item in imports(MODULES[module].read_text(encoding="utf-8")) if forbidden(module, item)]
+    assert found == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_file_imports_what_the_table_allows(path):
-    name = place(path)
-    assert name in TABLE, f"nas/{path.relative_to(PACKAGE)} is not in the table of layers.py"
-    wrong = [found for found in imports(path.read_text(encoding="utf-8"), OURS) if forbidden(name, found)]
-    assert wrong == []
-
-
-def test_table_flows_one_way():
-    order = list(graphlib.TopologicalSorter(TABLE).static_order())
-    assert set(order) == set(TABLE)
-
-
-def test_table_names_no_strangers():
-    assert set(FOR_TYPES) <= set(TABLE)
-    assert set().union(*FOR_TYPES.values(), *LIBRARIES.values()) <= set(TABLE)
-
-
-@pytest.mark.parametrize("name", ["study", "local", "report", "export", "space", "zoo", "doctor"])
-def test_ray_is_out_of_reach_of(name):
-    reached, new = set(), {name}
-    while new:
-        reached |= new
-        new = set().union(*(TABLE[module] for module in new)) - reached
-    assert not reached & LIBRARIES["ray"]
-
-
-def test_every_way_to_import_is_seen():
-    source = """
-import nas.searching.study
-import numpy as np, ray.tune
-from nas import cost as closed_form, __version__
-from nas.blocks.basic import Basic
-from typing import TYPE_CHECKING
-if TYPE_CHECKING:
-    from nas.space import SearchSpace
-def late():
-    from ray import tune
-    from nas import Architecture
-    class Inner:
-        from nas.workers import run
-"""
-    found = {(item.name, item.ours, item.for_types) for item in imports(source, frozenset(TABLE))}
-    assert found == {
-        ("study", True, False),
-        ("numpy", False, False),
-        ("ray", False, False),
-        ("cost", True, False),
-        ("blocks", True, False),
-        ("typing", False, False),
-        ("space", True, True),
-        ("nas.Architecture", True, False),
-        ("workers", True, False),
+def test_the_root_holds_rooms_and_nothing_else():
+    root = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    assert root == {
+        "__init__.py",
+        "__main__.py",
+        "errors.py",
+        "py.typed",
+        *(name for name in ROOMS if name != "errors"),
     }
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {
+        module: {item.module for item in imports(path.read_text(encoding="utf-8")) if item.module in MODULES} - {module}
+        for module, path in MODULES.items()
+    }
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the modules of a circle
+
+
+@pytest.mark.parametrize("name", [name for name in ROOMS if name != "errors"])
+def test_a_room_opens_with_what_comes_in_and_what_goes_out(name):
+    opening = ast.get_docstring(ast.parse((PACKAGE / name / "__init__.py").read_text(encoding="utf-8"))) or ""
+    for word in ("In:", "Out:", "Used by:", "To add"):
+        assert word in opening, f"nas/{name}/__init__.py says nothing of {word!r}"
 
 
 @pytest.mark.parametrize(
-    ("name", "source"),
+    ("importer", "source"),
     [
-        ("study", "import ray"),
-        ("study", "def f():\n    from nas.execution.ray.tune_driver import run"),
-        ("local", "from ray import tune"),
-        ("cost", "from nas.spaces.knobs import Knob"),
-        ("blocks", "from nas import architecture"),
-        ("network", "from nas import Architecture"),
-        ("report", "from nas.searching.study import Study"),
-        ("budget", "from nas.spaces.space import SearchSpace"),
+        ("nas.searching.study", "import ray"),
+        ("nas.searching.study", "def f():\n    from ray import tune"),
+        ("nas.execution.local", "from nas.searching.study import Study"),
+        ("nas.networks.cost", "from nas.spaces.knobs import Knob"),
+        ("nas.networks.cost", "from nas import spaces"),
+        ("nas.networks.build", "from nas import Architecture"),
+        ("nas.networks.build", "import nas"),
+        ("nas.report.run.page", "if TYPE_CHECKING:\n    from nas.execution.job import Job"),
     ],
 )
-def test_what_breaks_the_table_is_found(name, source):
-    assert any(forbidden(name, found) for found in imports(source, frozenset(TABLE)))
+def test_what_breaks_the_rule_is_found(importer, source):
+    assert any(forbidden(importer, found) for found in imports(source))
+
+
+@pytest.mark.parametrize(
+    ("importer", "source"),
+    [
+        ("nas.execution.ray.cluster", "import ray"),
+        ("nas.cli.commands.search", "from nas.searching.search import search"),
+        ("nas.networks.build", "from nas.networks import cost\nimport torch"),
+        ("nas.__main__", "from nas.cli.main import main"),
+    ],
+)
+def test_what_keeps_the_rule_is_let_through(importer, source):
+    assert not any(forbidden(importer, found) for found in imports(source))

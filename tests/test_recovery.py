@@ -19,7 +19,7 @@ from make_run import epochs_of, make_settings, result_of
 
 from nas.errors import NasError, UsageError, WriteError
 from nas.execution import fencing, local
-from nas.execution.early_stopping import Judge
+from nas.execution.early_stopping import EarlyStopper
 from nas.execution.job import ATTEMPT, Job
 from nas.execution.trial_training import TrialTraining
 from nas.runs import storage
@@ -108,7 +108,7 @@ def test_a_stop_that_was_decided_and_not_written_is_finished(tmp_path):
             write_json(own.folder / EPOCHS, [epoch.to_dict() for epoch in epochs_of(own)[:epochs]])
             write_json(own.folder / DECISIONS, [decision.to_dict()])
     with Study(tmp_path, settings) as study:
-        judge = Judge(tmp_path, settings)
+        judge = EarlyStopper(tmp_path, settings)
         heard: list[str] = []
         assert study.ask(lambda job, result: heard.append(job.key)) is not None
         assert heard == ["0"] and study.counts.stopped == 1

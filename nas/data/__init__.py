@@ -1,4 +1,9 @@
-"""Images to search on: `load` reads one of `DATASETS` into a checked `Dataset`; `split` carves validation from it."""
+"""Images to search on: `load` reads one of `DATASETS` into a checked `Dataset`; `split` holds a validation part out.
+
+In: the name of a data set, a folder or a file, as in `--dataset`. Out: `Dataset` (in memory) or `Streamed` (files that are read while
+training), and batches of them on a device (`batches`, `streaming`).
+Used by: training and searches. To add a source: one file in `readers/` and a line in `DATASETS`.
+"""
 
 from __future__ import annotations
 

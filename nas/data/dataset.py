@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data.names import require_names, some
+from nas.data.names import Labels, require_names, some
 from nas.errors import UsageError
 
 Images = NDArray[np.uint8]
-Labels = NDArray[np.int64]
 
 GREY_LEVEL = 1.0 / 255.0
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas.errors import UsageError
 from nas.utils import limits
+from nas.utils.text import Say
 
-if TYPE_CHECKING:
-    from nas.data.dataset import Labels
-    from nas.utils.text import Say
+Labels = NDArray[np.int64]
 
 # Whatever their case. The first one that is there is read.
 TRAIN_NAMES = ("train", "training")

@@ -19,7 +19,8 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data.dataset import GREY_LEVEL, Imbalance, Labels, check_labels, imbalance_of
+from nas.data.dataset import GREY_LEVEL, Imbalance, check_labels, imbalance_of
+from nas.data.names import Labels
 from nas.data.readers.decoded_cache import key_of
 from nas.data.readers.images import Corrupt, corrupt_from, in_threads, quiet_pillow, refuse_corrupt, square_rgb
 from nas.data.readers.listing import Listed, list_images, without

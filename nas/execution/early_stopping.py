@@ -1,4 +1,5 @@
-"""Early stopping in a run: the curves in its folder are what `nas.stopping.policies` decides by, and a decision is on the disk before it acts.
+"""Early stopping in a run: the curves in its folder are what `nas.stopping.policies` decides by, and a decision is on the disk before it
+acts.
 
 Behind each rung a trial's folder has `stopping.json`, the decisions about it so far. A stop is the trial's `result.json`, state
 `stopped`, with the epochs that it reached: written before the executor is told, so that whoever comes after a killed driver
@@ -27,7 +28,7 @@ from nas.training.records import EPOCHS, Epoch
 from nas.utils.files import read_json, write_json
 
 
-class Judge:
+class EarlyStopper:
     """Told of each epoch by an executor, in the driver's process; says whether the trial stops behind it."""
 
     def __init__(

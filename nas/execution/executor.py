@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nas.data.training_data import TrainingData
 from nas.errors import UsageError, WriteError
 from nas.execution.interrupts import Interrupts
-from nas.execution.job_queue import Desk
+from nas.execution.job_queue import JobQueue
 from nas.execution.monitor import Monitor
 from nas.execution.ray.preconditions import check_machine
 from nas.networks.architecture import Architecture
@@ -93,7 +93,7 @@ def _check_cores(executor: Mapping[str, Any]) -> None:
 
 
 def execute(
-    study: Desk, data: TrainingData, say: Say, display: Callable[[Any], Monitor], since: float | None = None
+    study: JobQueue, data: TrainingData, say: Say, display: Callable[[Any], Monitor], since: float | None = None
 ) -> None:
     """Let the chosen executor train until the study is finished or the user stops it, and account for the time.
 
@@ -143,7 +143,7 @@ def execute(
         account()
 
 
-def resources(study: Desk, data: TrainingData, say: Say, stop: Callable[[], bool]) -> cluster.Resources:
+def resources(study: JobQueue, data: TrainingData, say: Say, stop: Callable[[], bool]) -> cluster.Resources:
     """What each trial takes, with as many trials on a GPU as a probe finds worth it where that is asked or left open.
 
     Left open, a probe is spared a run that could not use its answer, and a run that has begun without one goes on so.
@@ -183,7 +183,7 @@ def resources(study: Desk, data: TrainingData, say: Say, stop: Callable[[], bool
     return cluster.Resources.resolve(asked, cpus, answer.gpus_per_trial)
 
 
-def _choose_engine(study: Desk, probe: Callable[[Settings], dict[str, dict[str, Any]]], gpu: bool) -> None:
+def _choose_engine(study: JobQueue, probe: Callable[[Settings], dict[str, dict[str, Any]]], gpu: bool) -> None:
     """Measure, before the first trial, which forms of operations are the fastest, and keep that in the run's settings."""
     settings = study.settings
     if settings.engine or study.begun:
@@ -224,13 +224,13 @@ def _threads(settings: Settings) -> int:
     return max(1, int(cpus)) if (cpus := settings.executor["cpus_per_trial"]) else 0
 
 
-def _train_here(study: Desk, data: TrainingData, monitor: Monitor, stop: Callable[[], bool]) -> None:
+def _train_here(study: JobQueue, data: TrainingData, monitor: Monitor, stop: Callable[[], bool]) -> None:
     from nas.execution import local  # imports torch
 
     local.run(study, data, monitor, stop, _threads(study.settings))
 
 
-def _account(study: Desk, begun: float, startup: float, started: float, monitor: Monitor, slots: int) -> None:
+def _account(study: JobQueue, begun: float, startup: float, started: float, monitor: Monitor, slots: int) -> None:
     """Add this session to the run's time accounting: seconds of the driver, and of training summed over its workers.
 
     begun: of the wall clock, which may be set while a run goes on; started: of the steady one, by which durations are measured.

@@ -18,8 +18,8 @@ class Job:
     """A candidate to train: its key ("12", or "baseline:resnet20"), its folder, its architecture, the seed of its weights.
 
     token: of the attempt that it was handed out for (`nas.execution.fencing`), "" if nobody may take it over. ended: the attempts before
-    this one, by what ended them (`nas.runs.attempts`). latency: as it was measured before, a `nas.profiling.latency.Latency` as plain data; empty if
-    the run measures none. Two attempts at one trial are one job.
+    this one, by what ended them (`nas.runs.attempts`). latency: as it was measured before, a `nas.profiling.latency.Latency` as plain
+    data; empty if the run measures none. Two attempts at one trial are one job.
     """
 
     key: str

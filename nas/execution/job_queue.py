@@ -27,7 +27,7 @@ from nas.utils.files import UnderLock, read_json
 Told = Callable[[Job, Mapping[str, Any]], None]
 
 
-class Desk(UnderLock):
+class JobQueue(UnderLock):
     """Jobs on their way. What is handed out, and what is done with results, is a subclass's.
 
     Entering takes the run's lock, so that one driver at a time has the run.

@@ -7,15 +7,15 @@ from typing import Any
 
 from nas.data.training_data import TrainingData
 from nas.errors import WriteError
-from nas.execution.early_stopping import Judge
+from nas.execution.early_stopping import EarlyStopper
 from nas.execution.job import Job
-from nas.execution.job_queue import Desk
+from nas.execution.job_queue import JobQueue
 from nas.execution.monitor import Monitor
 from nas.execution.trial_training import TrialTraining
 from nas.execution.watchdog import Watch
 
 
-def run(study: Desk, data: TrainingData, monitor: Monitor, stop: Callable[[], bool], threads: int = 0) -> None:
+def run(study: JobQueue, data: TrainingData, monitor: Monitor, stop: Callable[[], bool], threads: int = 0) -> None:
     """Train what `study` asks for until it is finished, or `stop()` says so: then the trial in hand stays resumable."""
     settings = study.settings
     bench = TrialTraining(
@@ -28,7 +28,7 @@ def run(study: Desk, data: TrainingData, monitor: Monitor, stop: Callable[[], bo
         engines=settings.engine,
         gradient_steps=settings.gradient_steps,
     )
-    judge = Judge(study.folder, settings, study.url, study.clock)
+    judge = EarlyStopper(study.folder, settings, study.url, study.clock)
 
     def told(job: Job, result: Mapping[str, Any]) -> None:
         judge.ended(job, result)
@@ -52,7 +52,7 @@ def run(study: Desk, data: TrainingData, monitor: Monitor, stop: Callable[[], bo
         told(job, study.tell(job.key))
 
 
-def _train(bench: TrialTraining, job: Job, monitor: Monitor, stop: Callable[[], bool], judge: Judge) -> bool:
+def _train(bench: TrialTraining, job: Job, monitor: Monitor, stop: Callable[[], bool], judge: EarlyStopper) -> bool:
     """One attempt; whether it came to its end."""
     epochs = bench.run(job)
     for epoch in epochs:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nas.pareto.fronts import Floats, _array, _distinct, _losses, _non_dominated, _point, _Staircase
+from nas.pareto.losses import Floats, losses_and_reference
+from nas.pareto.sorting import Staircase, distinct_rows, non_dominated
 
 
 def hypervolume(values: ArrayLike, reference: ArrayLike, directions: Sequence[str]) -> float:
@@ -17,7 +18,7 @@ def hypervolume(values: ArrayLike, reference: ArrayLike, directions: Sequence[st
     objective, or have a NaN, add nothing; one that is infinitely better gives inf. reference: (m,), without NaN, in the
     orientation of `values`.
     """
-    losses, corner = _losses_and_corner(values, reference, directions)
+    losses, corner = losses_and_reference(values, reference, directions)
     inside = losses[(losses < corner).all(axis=1)]
     if not np.isfinite(_box(inside, corner)).all():
         return np.inf
@@ -30,7 +31,7 @@ def hypervolume_history(values: ArrayLike, reference: ArrayLike, directions: Seq
     A new row adds its box less the part of the box that is covered already (the exclusive hypervolume of WFG: While,
     Bradstreet and Barone, 2012).
     """
-    losses, corner = _losses_and_corner(values, reference, directions)
+    losses, corner = losses_and_reference(values, reference, directions)
     gains = np.zeros(len(losses))
     boxes = _box(losses, corner)
     archive = losses[:0]
@@ -45,13 +46,6 @@ def hypervolume_history(values: ArrayLike, reference: ArrayLike, directions: Seq
         gains[k] = max(0.0, boxes[k] - _volume(np.maximum(archive, row), corner))
         archive = np.vstack([archive[(archive < row).any(axis=1)], row])
     return np.cumsum(gains)
-
-
-def _losses_and_corner(values: ArrayLike, reference: ArrayLike, directions: Sequence[str]) -> tuple[Floats, Floats]:
-    corner = _point(reference, directions, "reference")
-    if np.isnan(corner).any():
-        raise ValueError(f"reference must not have a NaN; got {reference!r}")
-    return _losses(_array(values, directions), directions), corner
 
 
 def _box(points: Floats, corner: Floats) -> Floats:
@@ -84,7 +78,7 @@ def _volume_2d(points: Floats, corner: Floats) -> float:
 
 def _volume_3d(points: Floats, corner: Floats) -> float:
     """A plane sweeps along x; the area that it cuts from the union grows by one step at each point."""
-    stairs = _Staircase()
+    stairs = Staircase()
     end: list[float] = corner.tolist()
     volume = area = x = 0.0
     rows: list[list[float]] = points[np.lexsort(points.T[::-1])].tolist()
@@ -102,8 +96,8 @@ def _slabs(points: Floats, corner: Floats) -> Iterator[float]:
 
     Cut to the point's box, those all begin at its x: the covered part is a prism over a union of m - 1 dimensions.
     """
-    rows, _ = _distinct(points)
-    rows = rows[_non_dominated(rows)]
+    rows, _ = distinct_rows(points)
+    rows = rows[non_dominated(rows)]
     boxes = _box(rows[:, 1:], corner[1:])
     for i, row in enumerate(rows):
         yield float(corner[0] - row[0]) * (float(boxes[i]) - _volume(np.maximum(rows[:i, 1:], row[1:]), corner[1:]))

@@ -20,7 +20,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.direction not in DIRECTIONS:
-            raise ValueError(f"objective {self.name!r}: {_unknown(self.direction)}")
+            raise ValueError(f"objective {self.name!r}: {unknown_direction(self.direction)}")
 
 
 _MACS = Objective("macs", "minimize")
@@ -56,5 +56,5 @@ def objectives(text: str) -> tuple[Objective, ...]:
     return chosen
 
 
-def _unknown(direction: object) -> str:
+def unknown_direction(direction: object) -> str:
     return f"unknown direction {direction!r}; must be 'maximize' or 'minimize'"

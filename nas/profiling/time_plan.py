@@ -5,9 +5,9 @@
            + end of the executor and the report
 
 a and b >= 0 by relative least squares over networks from the cheap end of the space to the dear one, each trained by as many
-processes at once as trials will be (`nas.profiling.throughput`), so that sharing the machine is in the figures. A sampler that learns goes for the
-cheap end of the front: its trials are taken to cost `TASTE` of what random ones do, and anything from `CHEAP` of that to all of it, which
-is what most of the intervals is for. What early stopping saves is counted by `saving`.
+processes at once as trials will be (`nas.profiling.throughput`), so that sharing the machine is in the figures. A sampler that learns
+goes for the cheap end of the front: its trials are taken to cost `TASTE` of what random ones do, and anything from `CHEAP` of that to
+all of it, which is what most of the intervals is for. What early stopping saves is counted by `saving`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A run as one self-contained, interactive HTML page: `write`. Its figures one by one: `nas.report.figures`."""
+"""Pages: a run (`write`), several runs, a training, a comparison. Each is one HTML file that needs nothing from outside.
+
+In: a `Run`, or the records of trainings. Out: HTML, images, CSV, JSON, Markdown. `html/` is the frame, `figures/` are Plotly's.
+Used by: commands and the end of a search. To add a section: a function in `run/`, and its line in `run/page.py`.
+"""
 
 from __future__ import annotations
 

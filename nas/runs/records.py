@@ -16,7 +16,6 @@ from nas.training.records import Epoch, Execution
 from nas.utils.text import counted, format_percent
 
 if TYPE_CHECKING:
-    from nas.runs.records import Estimate
     from nas.stopping.curves import Decision
 
 LATENCY = "latency_ms"  # the objective that is measured before training

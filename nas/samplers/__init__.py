@@ -1,4 +1,8 @@
-"""Samplers by name (`SAMPLERS`): what proposes the next candidate. `KnownCostSampler` works in any Optuna study."""
+"""What is proposed next: samplers by name (`SAMPLERS`). `KnownCostSampler` works in any Optuna study.
+
+In: a space, objectives, the trials so far. Out: `Choices` for the next trial.
+Used by: `searching.study`, bench. To add a sampler: one file here, registered in `SAMPLERS`; the contract tests then hold it.
+"""
 
 from __future__ import annotations
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from nas.execution.job_queue import Desk
+from nas.execution.job_queue import JobQueue
 from nas.runs.run import Run, load_run
 
 
-def concluded(desk: Desk, storage: str | None) -> Run:
+def concluded(desk: JobQueue, storage: str | None) -> Run:
     """The run, with its report and its front written anew.
 
     Under the desk's lock, which others would write into the folder without; what is written says how the run is behind it.

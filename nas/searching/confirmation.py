@@ -3,8 +3,8 @@
 Everything but the seed of weights and batches is the search's: recipe, proxy, data, split, device, precision, executor. What is
 trained is the front as searched, the known networks that the run has as baselines and, if asked for, what is near the front.
 
-`RUN/confirmed/NAME/seedK/` is a trial's folder (`nas.training.workspace`): a checkpoint while it trains, `result.json` at its end. Nothing else
-is kept: what has a result is not trained again, what was in flight goes on behind its last epoch. The study is only read. The
+`RUN/confirmed/NAME/seedK/` is a trial's folder (`nas.training.workspace`): a checkpoint while it trains, `result.json` at its end.
+Nothing else is kept: what has a result is not trained again, what was in flight goes on behind its last epoch. The study is only read. The
 run's lock is held, so that neither a search nor another confirmation works on the run.
 """
 
@@ -20,7 +20,7 @@ from nas.execution import fencing
 from nas.execution.executor import check as check_executor
 from nas.execution.executor import execute
 from nas.execution.job import Job
-from nas.execution.job_queue import Desk, Told
+from nas.execution.job_queue import JobQueue, Told
 from nas.execution.trial_results import Counts, result_of
 from nas.runs.attempts import Cause, frequent
 from nas.runs.layout import ATTRIBUTE
@@ -43,7 +43,7 @@ LEAST, MOST = 2, 1000  # seeds: one alone says nothing about the spread
 FAILURES_AT_FIRST = 5  # that many with nothing trained, and it is not the networks' fault
 
 
-class Confirmation(Desk):
+class Confirmation(JobQueue):
     """The trainings that confirm a run's front, as executors take them. A context manager: entering takes the run's lock.
 
     seeds: how many further ones, the run's own + 1, + 2, ... They are gone through one after the other, so that all networks have

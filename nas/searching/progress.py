@@ -22,7 +22,7 @@ from nas.utils.text import format_count, format_ms, format_percent, format_price
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from nas.execution.job_queue import Desk
+    from nas.execution.job_queue import JobQueue
 
 
 class Tally:
@@ -30,7 +30,7 @@ class Tally:
 
     noun = "trials"
 
-    def __init__(self, study: Desk) -> None:
+    def __init__(self, study: JobQueue) -> None:
         self.study = study
         self.settings = study.settings
         self.running: dict[str, tuple[Job, Epoch | None]] = {}
@@ -124,7 +124,7 @@ def failure(job: Job, result: Mapping[str, Any]) -> str:
 class Lines(Tally):
     """A line for each trial that ends, for logs and pipes."""
 
-    def __init__(self, study: Desk, out: TextIO | None) -> None:
+    def __init__(self, study: JobQueue, out: TextIO | None) -> None:
         super().__init__(study)
         self.out = out
 
@@ -175,7 +175,7 @@ class Live(Tally):
 
     SHOWN = 10  # members of the front, runs in flight
 
-    def __init__(self, study: Desk, console: Console) -> None:
+    def __init__(self, study: JobQueue, console: Console) -> None:
         from rich.live import Live as RichLive
 
         super().__init__(study)

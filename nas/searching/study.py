@@ -21,7 +21,7 @@ from nas.errors import NasError, UsageError, WriteError
 from nas.execution import fencing
 from nas.execution.clock import Clock
 from nas.execution.job import Job
-from nas.execution.job_queue import Desk, Told
+from nas.execution.job_queue import JobQueue, Told
 from nas.execution.trial_results import Counts, result_of
 from nas.networks.architecture import Architecture
 from nas.networks.build import cost_of
@@ -51,7 +51,7 @@ REJECTIONS_IN_A_ROW = 100  # then the sampler is handed a candidate that fits an
 TRIES_FOR_NEW = 2000  # random candidates, before a space counts as exhausted
 
 
-class Study(Desk):
+class Study(JobQueue):
     """A run being driven. A context manager: entering takes the run's lock and recovers what the last driver left.
 
     storage: the whole URL of the study's database, where the settings may not keep its password. An error of the database

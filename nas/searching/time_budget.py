@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nas.data.training_data import TrainingData
@@ -16,13 +15,12 @@ from nas.stopping.policies import Policy
 from nas.training.proxy import Proxy
 from nas.training.recipe import Recipe
 from nas.utils.limits import available_cores
-from nas.utils.text import format_seconds
+from nas.utils.text import Say, format_seconds
 
 if TYPE_CHECKING:
     from nas.searching.request import Request
 
 LONG = 0.35  # of the hours: trials that take longer than this leave more than a fifth of them unused
-Say = Callable[[str], None]
 
 
 def promised(

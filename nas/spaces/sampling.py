@@ -7,17 +7,29 @@ import random
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from nas.errors import UsageError
 from nas.networks.cost import Cost
-from nas.spaces.budget import METRICS
-from nas.spaces.knobs import Choices
-
-if TYPE_CHECKING:
-    from nas.spaces.space import SearchSpace
+from nas.spaces.budget import METRICS, Budget
+from nas.spaces.knobs import Choices, Knob
 
 TRIES = 2000  # random tries before a budget is met by descent
+
+
+class Space(Protocol):
+    """What is sampled: `nas.spaces.space.SearchSpace`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def resolution(self) -> int: ...
+    @property
+    def budget(self) -> Budget: ...
+    def any(self, rng: random.Random) -> Choices: ...
+    def knob(self, key: str) -> Knob: ...
+    def completed(self, choices: Choices, rng: random.Random) -> Choices: ...
+    def cost(self, choices: Choices) -> Cost: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +43,7 @@ class Survey:
     samples: int
 
 
-def descend(space: SearchSpace, start: Choices, score: Callable[[Cost], float], rng: random.Random) -> Choices:
+def descend(space: Space, start: Choices, score: Callable[[Cost], float], rng: random.Random) -> Choices:
     """Coordinate descent on `score` from `start`: one knob after another to its best value until no knob helps.
 
     Exact where the score is monotone in each knob, as single costs are in depths and widths.
@@ -53,7 +65,7 @@ def descend(space: SearchSpace, start: Choices, score: Callable[[Cost], float], 
     return best
 
 
-def sample(space: SearchSpace, rng: random.Random) -> Choices:
+def sample(space: Space, rng: random.Random) -> Choices:
     """A uniform sample within the budget: by rejection or, where fewer than one in thousands fits, by descent into it.
 
     UsageError if nothing in the space is found to meet the budget.
@@ -70,7 +82,7 @@ def sample(space: SearchSpace, rng: random.Random) -> Choices:
     raise UsageError(_impossible(space))
 
 
-def largest(space: SearchSpace, start: Choices, metric: str, rng: random.Random) -> Choices:
+def largest(space: Space, start: Choices, metric: str, rng: random.Random) -> Choices:
     """The largest cost within the budget that coordinate ascent finds from `start`, which is within it."""
 
     def score(cost: Cost) -> float:
@@ -80,7 +92,7 @@ def largest(space: SearchSpace, start: Choices, metric: str, rng: random.Random)
     return descend(space, start, score, rng)
 
 
-def _impossible(space: SearchSpace) -> str:
+def _impossible(space: Space) -> str:
     found = survey(space, samples=200)
     spans = ", ".join(
         f"{m} {getattr(found.smallest, m):,} to {getattr(found.largest, m):,}" for m in space.budget.bounds
@@ -88,7 +100,7 @@ def _impossible(space: SearchSpace) -> str:
     return f"no architecture of space {space.name!r} at {space.resolution} px meets the budget {space.budget}; the space spans {spans}"
 
 
-def survey(space: SearchSpace, samples: int = 1000, seed: int = 0) -> Survey:
+def survey(space: Space, samples: int = 1000, seed: int = 0) -> Survey:
     """Smallest, median and largest cost, a metric at a time, and the share of samples within the budget."""
     rng = random.Random(seed)
     chosen = [space.any(rng) for _ in range(samples)]

@@ -91,8 +91,8 @@ class FullTraining(UnderLock):
     device, precision: as in `nas.training.trainer`; a folder that was begun in one precision, or with one engine, goes on in it.
     weights: what the network starts from in place of random ones (`nas.weights.read`); fresh_head: but for its classifier.
     rates: `nas.training.optimizer.Rates`, which `policy` says in plain data, for the plan. micro_batch: images at once, as in
-    `nas.training.trainer.Training`; where memory is too short for them it is halved, and the epoch begun again. workers: processes that decode
-    the images of a `Streamed` (None: one a core). group: the processes that train it together, each with these arguments; only
+    `nas.training.trainer.Training`; where memory is too short for them it is halved, and the epoch begun again. workers: processes that
+    decode the images of a `Streamed` (None: one a core). group: the processes that train it together, each with these arguments; only
     the first one writes, tests and knows the result.
 
     UsageError if the weights are another network's, if the folder holds another training, or if another process works in it.

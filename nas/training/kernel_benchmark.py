@@ -1,4 +1,5 @@
-"""The engine that is the fastest on a device: forms of operations by timing layers (`nas.training.conv_kernels`), the rest by short trainings.
+"""The engine that is the fastest on a device: forms of operations by timing layers (`nas.training.conv_kernels`), the rest by short
+trainings.
 
 A step as one CUDA graph is chosen only where it gives the weights that single kernels give, up to rounding.
 """

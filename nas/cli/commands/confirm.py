@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.cli.commands.options import examples, json_option, run_argument
-from nas.cli.commands.search import Shown, going_on_options, quiet_option
+from nas.cli.commands.options import examples, going_on_options, json_option, quiet_option, run_argument
+from nas.cli.commands.output import Shown
 
 if TYPE_CHECKING:
     from nas.runs.run import Run

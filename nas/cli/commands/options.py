@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nas.errors import UsageError
 from nas.training.recipe import DECAYS, PRECISIONS
 
 if TYPE_CHECKING:
@@ -243,3 +244,56 @@ def budget_of(min_params: int | None, max_params: int | None, min_macs: int | No
         if low is not None or high is not None:
             bounds[metric] = (low, high)
     return Budget(bounds)
+
+
+class GpuShare(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
+    """A number of GPUs, or "auto"."""
+
+    name = "number|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        try:
+            return value if value == "auto" else float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor auto", param, ctx)
+
+
+class Seconds(click.ParamType):  # type: ignore[type-arg]
+    """A duration, as 30m, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from nas.utils.text import parse_seconds
+
+        try:
+            return value if isinstance(value, float) else parse_seconds(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+def going_on_options(command: F) -> F:
+    """Of commands that go on with a run: in place of its settings, how and where it trains, and where its data and study lie now."""
+    for option in reversed(
+        (
+            click.option(
+                "--workers", type=int, help="Trainings at once, in place of the run's setting; 0: as many as fit."
+            ),
+            click.option("--gpus-per-trial", type=GpuShare(), help="In place of the run's setting; a number or auto."),
+            click.option("--cpus-per-trial", type=float, help="In place of the run's setting."),
+            click.option("--address", help="Of a running Ray cluster, in place of the run's setting."),
+            click.option(
+                "--storage", metavar="URL", help="The whole URL of the run's database, whose password it does not keep."
+            ),
+            click.option(
+                "--trial-timeout", type=Seconds(), metavar="30m|2h|...", help="In place of the run's setting."
+            ),
+            click.option("--executor", type=click.Choice(["ray", "local"]), help="In place of the run's setting."),
+            click.option(
+                "--dataset", help="Where the run's data lie now, if they were moved: imagefolder:PATH or npz:PATH."
+            ),
+            click.option("--download", is_flag=True, help="Download the data set if it is no longer there."),
+        )
+    ):
+        command = option(command)
+    return command

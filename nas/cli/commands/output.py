@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -101,3 +101,26 @@ def print_json(data: object) -> None:
     utf = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
     text = json.dumps(data, indent=2, ensure_ascii=not utf, allow_nan=False)
     click.echo(printable(text).replace("\\x", "\\u00") if printable(text) != text else text)
+
+
+class Shown:
+    """Where words go: stdout, or stderr beside JSON; nowhere if quiet."""
+
+    def __init__(self, quiet: bool, as_json: bool) -> None:
+        self.quiet, self.as_json = quiet, as_json
+        self.stream = sys.stderr if as_json else sys.stdout
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            click.echo(printable(text), file=self.stream)
+
+    def display(self, study: Any) -> Any:
+        from nas.searching.progress import Lines, Live, Tally
+
+        if self.quiet:
+            return Tally(study)
+        if self.stream.isatty():
+            from rich.console import Console
+
+            return Live(study, Console(file=self.stream))
+        return Lines(study, self.stream)

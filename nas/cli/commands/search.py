@@ -12,46 +12,22 @@ import click
 from nas.cli.commands.options import (
     METRICS,
     RATE,
-    F,
+    GpuShare,
+    Seconds,
     budget_of,
     budget_options,
     examples,
+    going_on_options,
     json_option,
     recipe_options,
     run_argument,
     skip_corrupt_option,
 )
+from nas.cli.commands.output import Shown
 from nas.cli.commands.spaces import SET_HELP
-from nas.errors import UsageError
 from nas.utils.text import printable
 
 DATASETS = "digits, cifar10, cifar100, svhn, fashion_mnist, mnist"
-
-
-class GpuShare(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
-    """A number of GPUs, or "auto"."""
-
-    name = "number|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        try:
-            return value if value == "auto" else float(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor auto", param, ctx)
-
-
-class Seconds(click.ParamType):  # type: ignore[type-arg]
-    """A duration, as 30m, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from nas.utils.text import parse_seconds
-
-        try:
-            return value if isinstance(value, float) else parse_seconds(value)
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
 
 
 quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but errors and, at the end, the run's folder.")
@@ -217,33 +193,6 @@ def search(
     _conclude(run, shown)
 
 
-def going_on_options(command: F) -> F:
-    """Of commands that go on with a run: in place of its settings, how and where it trains, and where its data and study lie now."""
-    for option in reversed(
-        (
-            click.option(
-                "--workers", type=int, help="Trainings at once, in place of the run's setting; 0: as many as fit."
-            ),
-            click.option("--gpus-per-trial", type=GpuShare(), help="In place of the run's setting; a number or auto."),
-            click.option("--cpus-per-trial", type=float, help="In place of the run's setting."),
-            click.option("--address", help="Of a running Ray cluster, in place of the run's setting."),
-            click.option(
-                "--storage", metavar="URL", help="The whole URL of the run's database, whose password it does not keep."
-            ),
-            click.option(
-                "--trial-timeout", type=Seconds(), metavar="30m|2h|...", help="In place of the run's setting."
-            ),
-            click.option("--executor", type=click.Choice(["ray", "local"]), help="In place of the run's setting."),
-            click.option(
-                "--dataset", help="Where the run's data lie now, if they were moved: imagefolder:PATH or npz:PATH."
-            ),
-            click.option("--download", is_flag=True, help="Download the data set if it is no longer there."),
-        )
-    ):
-        command = option(command)
-    return command
-
-
 @click.command(epilog=examples("nas resume results/my-run", "nas resume results/my-run --trials 400"))
 @run_argument
 @click.option("--trials", type=int, help="New total number of trials. Default: what the run was asked for.")
@@ -257,29 +206,6 @@ def resume(run: Path, quiet: bool, as_json: bool, download: bool, **changes: Any
     shown = Shown(quiet, as_json)
     given = {name: value for name, value in changes.items() if value is not None}
     _conclude(run_resume(run, say=shown.say, display=shown.display, download=download, **given), shown)
-
-
-class Shown:
-    """Where words go: stdout, or stderr beside JSON; nowhere if quiet."""
-
-    def __init__(self, quiet: bool, as_json: bool) -> None:
-        self.quiet, self.as_json = quiet, as_json
-        self.stream = sys.stderr if as_json else sys.stdout
-
-    def say(self, text: str) -> None:
-        if not self.quiet:
-            click.echo(printable(text), file=self.stream)
-
-    def display(self, study: Any) -> Any:
-        from nas.searching.progress import Lines, Live, Tally
-
-        if self.quiet:
-            return Tally(study)
-        if self.stream.isatty():
-            from rich.console import Console
-
-            return Live(study, Console(file=self.stream))
-        return Lines(study, self.stream)
 
 
 def _introduce(request: Any, shown: Shown) -> None:

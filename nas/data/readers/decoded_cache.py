@@ -24,7 +24,6 @@ import numpy as np
 from nas.data.dataset import Images
 from nas.data.readers.images import (
     Corrupt,
-    Say,
     available_memory,
     common_square,
     decode,
@@ -36,6 +35,7 @@ from nas.data.readers.images import (
 from nas.errors import NasError, UsageError
 from nas.utils import limits
 from nas.utils.files import read_json, write_json, write_with
+from nas.utils.text import Say
 
 # Side in pixels of images that come in no size of their own that is small enough.
 DEFAULT_RESOLUTION = 64

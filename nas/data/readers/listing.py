@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data.dataset import Labels, check_classes, check_counts
-from nas.data.names import Classes, one_line, some
+from nas.data.dataset import check_classes, check_counts
+from nas.data.names import Classes, Labels, one_line, some
 from nas.data.readers.images import Corrupt, skipped
 from nas.data.readers.metadata import read_metadata
 from nas.data.readers.parquet import unpacked

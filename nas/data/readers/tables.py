@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from nas.errors import UsageError
 
 if TYPE_CHECKING:
-    from nas.data.dataset import Labels
+    from nas.data.names import Labels
     from nas.utils.text import Say
 
 LABEL_COLUMNS = ("label", "labels")

@@ -29,11 +29,11 @@ from nas.execution.ray.capacity_notice import Waiting
 from nas.profiling.gpu_packing import Packing, Question
 from nas.utils.extensions import take
 from nas.utils.limits import available_cores
+from nas.utils.text import Say
 
 if TYPE_CHECKING:
     from nas.runs.settings import Settings
 
-Say = Callable[[str], None]
 Stop = Callable[[], bool]
 
 # No callbacks, no log files, no warnings about them: 0.05 s a trial instead of 4 s (see benchmarks/).

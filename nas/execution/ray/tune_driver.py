@@ -30,9 +30,9 @@ from ray.tune.search import Searcher
 
 from nas.data.training_data import TrainingData
 from nas.errors import NasError, StartError, WriteError, reason_of
-from nas.execution.early_stopping import Judge
+from nas.execution.early_stopping import EarlyStopper
 from nas.execution.job import Job
-from nas.execution.job_queue import Desk
+from nas.execution.job_queue import JobQueue
 from nas.execution.monitor import Monitor
 from nas.execution.ray.capacity_notice import Waiting
 from nas.execution.ray.tune_internals import Memory, drop_waiting, waits
@@ -132,11 +132,11 @@ class Driver(Searcher):
 
     def __init__(
         self,
-        study: Desk,
+        study: JobQueue,
         monitor: Monitor,
         stop: Callable[[], bool],
         resources: Resources,
-        judge: Judge,
+        judge: EarlyStopper,
         watch: Watch,
     ) -> None:
         super().__init__(metric="accuracy", mode="max")
@@ -281,7 +281,7 @@ class Stopper(FIFOScheduler):
 
 
 def run(
-    study: Desk,
+    study: JobQueue,
     data: TrainingData,
     monitor: Monitor,
     stop: Callable[[], bool],
@@ -307,7 +307,7 @@ def run(
     trainable = tune.with_resources(
         tune.with_parameters(worker, data=data, options=options), {"CPU": resources.cpus, "GPU": resources.gpus}
     )
-    idle, judge = 0, Judge(study.folder, settings, study.url, study.clock)
+    idle, judge = 0, EarlyStopper(study.folder, settings, study.url, study.clock)
     while not (stop() or study.finished):
         watch = Watch(settings.executor.get("trial_timeout"))
         driver = Driver(study, monitor, stop, resources, judge, watch)

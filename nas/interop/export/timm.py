@@ -2,8 +2,8 @@
 
 `config.json` names a model of timm's and the arguments that make it this network; `model.safetensors` has the weights under timm's
 names. Expressible are timm's ResNets (ResNet, -D, ResNeXt, SE, Res2Net of any depths and widths in four stages), the published networks
-that the zoo has under timm's name, and what a ByobNet can say (`nas.interop.export.byobnet`); the folder of such a one has `timm_byobnet.py` to be
-imported before. Needs timm.
+that the zoo has under timm's name, and what a ByobNet can say (`nas.interop.export.byobnet`); the folder of such a one has
+`timm_byobnet.py` to be imported before. Needs timm.
 """
 
 from __future__ import annotations

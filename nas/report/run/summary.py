@@ -248,13 +248,13 @@ def standard_error(run: Run, *trials: Trial) -> float:
 
     Of several trials that of the difference, or sum, of two independent ones.
     """
-    images = run.config["dataset"]["validation_images"]
+    images = int(run.config["dataset"]["validation_images"])
 
     def variance(trial: Trial) -> float:
         if run.by_means and trial.confirmed:
             return trial.confirmed.std_error**2
         accuracy = _accuracy(run, trial)
-        return float(accuracy * (1 - accuracy) / images)
+        return accuracy * (1 - accuracy) / images
 
     return math.sqrt(sum(map(variance, trials)))
 
