@@ -80,9 +80,8 @@ class Settings:
         default_factory=dict
     )  # `nas.profiling.time_plan.Plan`, and the promise's `spent`
     gradient_steps: int = (
-        0  # that a moment of each trial's gradient norms is the mean of (`nas.training.gradient_flow`); 0: none is
+        0  # over which a trial's gradient norms are averaged (`nas.training.gradient_flow`); 0: none are recorded
     )
-    recorded
     imports: list[Mapping[str, Any]] = dataclasses.field(
         default_factory=list
     )  # `nas.utils.extensions`: module, file, parts
