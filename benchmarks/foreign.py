@@ -21,8 +21,8 @@ import numpy as np
 import optuna
 
 from nas.bench.summary import standard_error
-from nas.pareto.fronts import front
-from nas.pareto.hypervolume import hypervolume
+from nas.pareto.dominance import front
+from nas.pareto.volume import hypervolume
 from nas.samplers import KnownCostSampler
 
 MARKS = (12, 25, 40, 60)

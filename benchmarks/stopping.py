@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.pareto.fronts import front
-from nas.pareto.hypervolume import hypervolume
+from nas.pareto.dominance import front
+from nas.pareto.volume import hypervolume
 from nas.stopping.curves import Curve, Point
 from nas.stopping.policies import Policy, Stopping
 

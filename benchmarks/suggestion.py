@@ -16,7 +16,7 @@ from pathlib import Path
 
 import optuna
 
-from nas.pareto.objectives import objectives as parse_objectives
+from nas.pareto.objectives import parse_objectives
 from nas.runs.storage import journal
 from nas.runs.trial_reader import objective_values
 from nas.samplers import SAMPLERS, Problem, suggest

@@ -16,7 +16,7 @@ import statistics
 import optuna
 
 from nas.networks.build import cost_of
-from nas.pareto.objectives import objectives as parse_objectives
+from nas.pareto.objectives import parse_objectives
 from nas.profiling.time_plan import representatives
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.spaces.space import load_space

@@ -15,7 +15,7 @@ from nas.networks.architecture import Architecture
 from nas.networks.blocks._base import Value
 from nas.networks.build import cost_of
 from nas.networks.cost import Cost
-from nas.pareto.objectives import objectives
+from nas.pareto.objectives import parse_objectives
 from nas.runs.records import State, Trial
 from nas.runs.run import Run
 from nas.spaces.space import SearchSpace, load_space
@@ -109,7 +109,7 @@ def lawful_run(
     return Run(
         path=Path("results") / "lawful",
         config=config,
-        objectives=objectives(",".join(settings.objectives)),
+        objectives=parse_objectives(",".join(settings.objectives)),
         reference=tuple(settings.reference),
         trials=tuple(trials),
         active=active,

@@ -13,7 +13,7 @@ from nas.networks import zoo
 from nas.networks.architecture import Architecture, Stage
 from nas.networks.blocks import BRANCHES, HEADS, SHORTCUTS, STEMS
 from nas.networks.build import cost_of
-from nas.pareto.objectives import objectives
+from nas.pareto.objectives import parse_objectives
 from nas.runs.records import Repeat, State, Trial
 from nas.runs.run import Run
 from nas.training.records import Epoch
@@ -131,7 +131,7 @@ def make_run(
     return Run(
         path=Path("results") / "resnext-cifar10",
         config=settings,
-        objectives=objectives(",".join(settings["objectives"])),
+        objectives=parse_objectives(",".join(settings["objectives"])),
         reference=tuple(settings["reference"]),
         trials=tuple(sorted(trials, key=lambda trial: trial.number)),
         active=active,

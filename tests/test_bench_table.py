@@ -14,7 +14,7 @@ from nas.bench.replay import Space, distribution
 from nas.bench.score import Scale
 from nas.bench.table import Columns, read
 from nas.errors import UsageError
-from nas.pareto.fronts import front
+from nas.pareto.dominance import front
 
 PLAIN = """depth,kind,acc0,acc1,params,flops,note
 2,a,50,52,100,1000,x

@@ -28,8 +28,8 @@ from nas.utils.registry import ABSENT, Registry
 
 BLOCK = """
 from dataclasses import dataclass
-from nas.blocks import BRANCHES, Convolutional, Layer, option
-from nas.blocks.primitives import Conv
+from nas.networks.blocks import BRANCHES, Convolutional, Layer, option
+from nas.networks.blocks.primitives import Conv
 
 @BRANCHES.register("{name}")
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ def test_a_block_of_a_script_is_refused_where_other_processes_need_it(tmp_path, 
 def test_other_processes_take_what_is_passed_on(tmp_path, python):
     extensions.load([str(write(tmp_path / "sub/own_blocks.py"))])
     extensions.pass_on(extensions.used([(BRANCHES, "mine")]))
-    code = "from nas import extensions; extensions.take(); from nas.blocks import BRANCHES; print('mine' in BRANCHES)"
+    code = "from nas.utils import extensions; extensions.take(); from nas.networks.blocks import BRANCHES; print('mine' in BRANCHES)"
     assert python(code) == "True\n"
     with pytest.raises(UsageError, match="the module gone, which this run's blocks are of: no module 'gone'"):
         extensions.take([["gone", str(tmp_path)]])
@@ -201,7 +201,7 @@ def test_installed_packages_register_by_entry_points(tmp_path, python):
 import sys
 sys.path.append({str(tmp_path / "site")!r})
 import nas
-from nas.blocks import BRANCHES
+from nas.networks.blocks import BRANCHES
 assert "their_blocks" not in sys.modules
 space = nas.load_space("resnet", overrides={{"stage*.block": "mine", "taps": 3}})
 print(space.architecture(space.sample(0)).stages[0].branch.kind)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.pareto.hypervolume import hypervolume
+from nas.pareto.volume import hypervolume
 from nas.samplers.expected_improvement import Cells, cells, ehvi, ei, expected_improvement
 
 LEVELS = st.integers(0, 12).map(lambda k: k / 4 - 1.0)  # few, so that ties are common

@@ -16,8 +16,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from nas.pareto.hypervolume import hypervolume
-from nas.pareto.objectives import objectives
+from nas.pareto.objectives import parse_objectives
+from nas.pareto.volume import hypervolume
 from nas.samplers import SAMPLERS, KnownCostSampler, Problem, suggest
 from nas.samplers.domain import Declared, completed, enumerate_all
 from nas.samplers.inferred import Inferred
@@ -439,7 +439,7 @@ def test_declared_domain_is_the_space():
 
 
 def test_the_registered_sampler_knows_the_problem():
-    problem = Problem(space_of(CONDITIONAL), objectives("accuracy,macs"), 5)
+    problem = Problem(space_of(CONDITIONAL), parse_objectives("accuracy,macs"), 5)
     assert isinstance(SAMPLERS["known-cost"](problem), KnownCostSampler)
 
 

@@ -24,7 +24,7 @@ from nas.errors import NasError, UsageError
 from nas.interop.export.trials import provenance
 from nas.networks import zoo
 from nas.networks.build import build, cost_of
-from nas.pareto.fronts import dominates
+from nas.pareto.dominance import dominates
 from nas.profiling.latency import Conditions, Latency, meter
 from nas.profiling.latency.child import serve
 from nas.profiling.latency.lookup import fitted, spearman

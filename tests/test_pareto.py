@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 
 from nas.errors import UsageError
-from nas.pareto.fronts import dominates, front, fronts, knee
-from nas.pareto.hypervolume import hypervolume, hypervolume_history
-from nas.pareto.objectives import Objective, objectives
+from nas.pareto.dominance import dominates, front, fronts, knee
+from nas.pareto.objectives import Objective, parse_objectives
+from nas.pareto.volume import hypervolume, hypervolume_history
 
 NAN, INF = math.nan, math.inf
 MIN2 = ["minimize"] * 2
@@ -82,13 +82,16 @@ def optuna_hypervolume(losses, corner):
 
 
 def test_objectives_are_parsed():
-    assert objectives("accuracy,params,macs") == (
+    assert parse_objectives("accuracy,params,macs") == (
         Objective("accuracy", "maximize"),
         Objective("params", "minimize"),
         Objective("macs", "minimize"),
     )
-    assert objectives(" accuracy , flops") == objectives("accuracy,macs")
-    assert [objective.name for objective in objectives("accuracy,activations,params")][1:] == ["activations", "params"]
+    assert parse_objectives(" accuracy , flops") == parse_objectives("accuracy,macs")
+    assert [objective.name for objective in parse_objectives("accuracy,activations,params")][1:] == [
+        "activations",
+        "params",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +114,7 @@ def test_objectives_are_parsed():
 )
 def test_objectives_that_make_no_sense_are_refused(text, says):
     with pytest.raises(UsageError, match=says):
-        objectives(text)
+        parse_objectives(text)
 
 
 def test_objective_is_frozen_and_checked():

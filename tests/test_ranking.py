@@ -12,8 +12,8 @@ from helpers_report import confirmed_run, make_trial, network, searched_run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas import pareto
 from nas.errors import UsageError
-from nas.pareto import fronts as pareto
 from nas.runs import ranking
 from nas.runs.records import Estimate, Repeat, Trial
 

@@ -41,7 +41,7 @@ def test_points_and_staircases_are_the_runs(pair, html):
 
 
 def test_progress_ends_at_the_hypervolume_from_the_common_reference(pair):
-    from nas.pareto.hypervolume import hypervolume
+    from nas.pareto.volume import hypervolume
 
     named = runs.names(pair)
     corner = runs.reference(pair, ["params", "macs"])

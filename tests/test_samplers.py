@@ -8,7 +8,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from nas.pareto.objectives import objectives
+from nas.pareto.objectives import parse_objectives
 from nas.runs.run import load_run
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.searching.study import Study
@@ -110,7 +110,7 @@ def test_the_same_seed_asks_for_the_same_candidates(tmp_path, sampler):
 def test_a_factory_makes_a_sampler_of_any_seed(sampler):
     for seed in (0, 1, 2**31 - 1):
         assert isinstance(
-            SAMPLERS[sampler](Problem(space_of(TINY), objectives("accuracy,params,macs"), seed)), BaseSampler
+            SAMPLERS[sampler](Problem(space_of(TINY), parse_objectives("accuracy,params,macs"), seed)), BaseSampler
         )
 
 

@@ -15,7 +15,7 @@ from nas.cli.commands.options import threads_option
 CODE = """
 import sys
 import click
-from nas.commands.options import threads_option
+from nas.cli.commands.options import threads_option
 
 @click.command()
 @threads_option

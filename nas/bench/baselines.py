@@ -18,7 +18,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.pareto.fronts import front, fronts
+from nas.pareto.dominance import front, fronts
 
 Params = dict[str, Any]
 

@@ -29,7 +29,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.bench.baselines import Neighbourly, Params, complete, directions, neighbours
-from nas.pareto.fronts import front
+from nas.pareto.dominance import front
 
 Floats = NDArray[np.float64]
 CHUNK = 256  # candidates whose gain is computed at once

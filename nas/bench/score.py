@@ -12,9 +12,9 @@ import numpy as np
 
 from nas.bench.table import Floats, Table
 from nas.errors import UsageError
-from nas.pareto.fronts import front
-from nas.pareto.hypervolume import hypervolume
+from nas.pareto.dominance import front
 from nas.pareto.objectives import Direction
+from nas.pareto.volume import hypervolume
 
 
 class Scale:

@@ -34,7 +34,7 @@ _KNOWN = {
 }
 
 
-def objectives(text: str) -> tuple[Objective, ...]:
+def parse_objectives(text: str) -> tuple[Objective, ...]:
     """The objectives that "accuracy,params,macs" names: accuracy, then one cost or more, none twice.
 
     `flops` is another name of `macs`. UsageError for an unknown name, a duplicate, or anything but accuracy in front.

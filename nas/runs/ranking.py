@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.pareto.fronts import front
+from nas.pareto.dominance import front
 from nas.runs.records import Estimate, Trial
 
 

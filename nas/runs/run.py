@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import UsageError
-from nas.pareto.hypervolume import hypervolume_history
 from nas.pareto.objectives import Objective
+from nas.pareto.volume import hypervolume_history
 from nas.runs import ranking
 from nas.runs.attempts import frequent
 from nas.runs.layout import LOCK

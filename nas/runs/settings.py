@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import UsageError
-from nas.pareto.objectives import Objective
-from nas.pareto.objectives import objectives as parse_objectives
+from nas.pareto.objectives import Objective, parse_objectives
 from nas.profiling.latency import Conditions
 from nas.runs.settings_formats import FORMAT, upgraded
 from nas.spaces.budget import Budget

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.pareto.fronts import front as pareto_front
+from nas.pareto.dominance import front as pareto_front
 from nas.samplers.candidates import randoms
 from nas.samplers.domain import Key, Params
 from nas.samplers.encoding import warped

@@ -12,7 +12,7 @@ import numpy as np
 
 from nas.execution.job import Job
 from nas.networks.build import cost_of
-from nas.pareto.fronts import front
+from nas.pareto.dominance import front
 from nas.runs.layout import CONFIG
 from nas.runs.records import LATENCY
 from nas.runs.trial_reader import objective_values

@@ -13,8 +13,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from nas.errors import UsageError
 from nas.execution.executor import AUTO
-from nas.pareto.objectives import Objective
-from nas.pareto.objectives import objectives as parse_objectives
+from nas.pareto.objectives import Objective, parse_objectives
 from nas.profiling.latency import Conditions
 from nas.profiling.latency.meter import check as check_latency
 from nas.runs.folder import chosen_folder

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import UsageError
-from nas.pareto.fronts import fronts
+from nas.pareto.dominance import fronts
 from nas.stopping.curves import Curve, Decision, Floats
 from nas.stopping.predictor import Predictor
 from nas.utils.registry import Registry, did_you_mean

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from nas import pareto
 from nas.errors import UsageError
 from nas.networks.describe import describe
-from nas.pareto import fronts as pareto
 from nas.report.figures import labels
 from nas.report.html import theme
 from nas.report.run.summary import NOUNS, knee

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nas.pareto import fronts as pareto
+from nas import pareto
 from nas.runs.records import Trial
 from nas.utils.text import format_percent, format_price, points
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.networks.describe import describe
-from nas.pareto.fronts import knee
+from nas.pareto.dominance import knee
 from nas.utils.text import cell, format_percent
 
 if TYPE_CHECKING:

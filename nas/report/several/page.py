@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.pareto.hypervolume import hypervolume_history
+from nas.pareto.volume import hypervolume_history
 from nas.report.html.chart import Chart
 from nas.report.html.document import document
 from nas.report.html.markup import Html, table, tag
