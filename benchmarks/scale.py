@@ -31,9 +31,9 @@ from nas.execution.ray import cluster
 from nas.execution.ray import tune_driver as workers
 from nas.runs.run import load_run
 from nas.searching import preparation
-from nas.searching import search as searching
 from nas.searching.progress import Tally
 from nas.searching.request import Request
+from nas.searching.search import search as searching
 from nas.searching.study import Study
 from nas.utils.files import write_json
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import optuna
 
 from nas.pareto.objectives import parse_objectives
+from nas.runs.records import objective_values
 from nas.runs.storage import journal
-from nas.runs.trial_reader import objective_values
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.spaces.space import load_space
 

@@ -71,7 +71,7 @@ def readers(folder: Path) -> dict[str, Reader]:
     from nas.report.figures.gradients import gradients
     from nas.report.run.gradient_section import spans
     from nas.report.run.page import page
-    from nas.report.training import page as training
+    from nas.report.training.page import page as training
     from nas.runs.run import Run, load_run
     from nas.runs.settings import Settings
     from nas.searching.study import Study

@@ -24,7 +24,6 @@ from nas.runs.settings import Settings
 from nas.searching.study import Study
 from nas.spaces.knobs import Choices
 from nas.spaces.space import SearchSpace, space_from_text
-from nas.utils.files import write_json
 
 # 2 x 2 x 2 x 2 = 16 networks of a few hundred to a few thousand parameters.
 TINY = """\
@@ -122,7 +121,7 @@ def finish(study: Study, *, fails: Callable[[Job], bool] = lambda job: False, mo
     jobs: list[Job] = []
     while len(jobs) < most and (job := study.ask()) is not None:
         jobs.append(job)
-        write_json(job.result_path, result_of(job, failed=fails(job)))
+        result_of(job, failed=fails(job)).write(job.folder)
         study.tell(job.key)
     return jobs
 

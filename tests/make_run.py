@@ -13,12 +13,13 @@ from typing import Any
 from nas.execution.job import Job
 from nas.networks import zoo
 from nas.networks.build import cost_of
+from nas.runs.records import TrialResult
 from nas.runs.settings import Settings
 from nas.searching.study import Study
 from nas.spaces.sampling import survey
 from nas.spaces.space import load_space
 from nas.training.recipe import Recipe
-from nas.training.records import EPOCHS, RESULT, Epoch
+from nas.training.records import EPOCHS, Epoch
 from nas.utils.files import write_json
 from nas.utils.versions import versions
 
@@ -91,7 +92,7 @@ def make_run(
     ended = 0
     with Study(folder, settings) as study:
         while (told is None or ended < told) and (job := study.ask()) is not None:
-            write_json(job.folder / RESULT, result_of(job, failed=job.key in fails))
+            result_of(job, failed=job.key in fails).write(job.folder)
             study.tell(job.key)
             ended += 1
         for _ in range(running):
@@ -101,21 +102,21 @@ def make_run(
     return folder
 
 
-def result_of(job: Job, *, failed: bool = False) -> dict[str, Any]:
-    """What a worker would have written for a job."""
+def result_of(job: Job, *, failed: bool = False) -> TrialResult:
+    """What a worker would have reported of a job."""
     epochs = epochs_of(job)[: 1 if failed else EPOCH_COUNT]
-    return {
-        "key": job.key,
-        "digest": job.architecture.digest,
-        "state": "failed" if failed else "complete",
-        "reason": "the training loss became nan in epoch 2" if failed else "",
-        "accuracy": None if failed else epochs[-1].accuracy,
-        "seconds": sum(epoch.seconds for epoch in epochs),
-        "finished": 1_735_689_600.0 + 10 * (int(job.key) if job.key.lstrip("-").isdigit() else 0),
-        "device": "cpu",
-        "precision": "fp32",
-        "epochs": [epoch.to_dict() for epoch in epochs],
-    }
+    return TrialResult(
+        job.key,
+        job.architecture.digest,
+        "failed" if failed else "complete",
+        "the training loss became nan in epoch 2" if failed else "",
+        accuracy=None if failed else epochs[-1].accuracy,
+        seconds=sum(epoch.seconds for epoch in epochs),
+        finished=1_735_689_600.0 + 10 * (int(job.key) if job.key.lstrip("-").isdigit() else 0),
+        device="cpu",
+        precision="fp32",
+        epochs=tuple(epochs),
+    )
 
 
 def epochs_of(job: Job) -> list[Epoch]:

@@ -55,7 +55,7 @@ def test_what_is_no_client_server_is_told_from_a_wrong_token() -> None:
 WITHOUT = """
 import sys
 sys.modules["grpc"] = None  # as where nobody has installed it
-from nas import cluster
+from nas.execution.ray import cluster
 from nas.errors import UsageError
 try:
     cluster.start("{address}")

@@ -23,7 +23,7 @@ from optuna.trial import TrialState
 from nas.runs.layout import ATTRIBUTE, JOURNAL
 from nas.runs.run import load_run
 from nas.training.records import RESULT
-from nas.utils.files import read_json, write_json
+from nas.utils.files import read_json
 
 
 def test_what_was_in_flight_is_adopted_under_its_number(tmp_path):
@@ -31,7 +31,7 @@ def test_what_was_in_flight_is_adopted_under_its_number(tmp_path):
     with begin(tmp_path, settings) as study:
         before = [study.ask() for _ in range(4)]
     with again(tmp_path) as study:
-        assert study.recovered == ["goes on with trial 0", "goes on with trial 1", "goes on with trial 2"]
+        assert study.recovered == ["resumed trial 0", "resumed trial 1", "resumed trial 2"]
         jobs = finish(study)
         assert jobs[:4] == before and len(jobs) == 5
         assert study.counts.complete == 4
@@ -42,7 +42,7 @@ def test_results_that_were_written_but_not_told_are_told(tmp_path):
     with begin(tmp_path, trials=3) as study:
         jobs = [study.ask() for _ in range(3)]
         for job in jobs[:2]:
-            write_json(job.result_path, result_of(job, failed=job is jobs[1]))
+            result_of(job, failed=job is jobs[1]).write(job.folder)
     with again(tmp_path) as study:
         assert (study.counts.complete, study.counts.failed) == (1, 1)
         assert [text for text in study.recovered if "took over" in text] == [
@@ -50,7 +50,7 @@ def test_results_that_were_written_but_not_told_are_told(tmp_path):
         ]
         assert finish(study)[0] == jobs[2]
     trials = told(tmp_path)
-    assert trials[0].values[0] == result_of(jobs[0])["accuracy"]
+    assert trials[0].values[0] == result_of(jobs[0]).accuracy
     assert trials[1].state == TrialState.FAIL and trials[1].user_attrs["reason"]
 
 
@@ -66,7 +66,7 @@ def test_a_result_of_another_network_is_not_taken_over(tmp_path):
         assert job.key == old[0].key and job.architecture != old[0].architecture
         assert not study.ended(job.key) and study.retry(job.key, "died") is True
     with again(tmp_path) as study:
-        assert study.counts.complete == 0 and study.recovered == ["goes on with trial 0"]
+        assert study.counts.complete == 0 and study.recovered == ["resumed trial 0"]
         assert load_run(tmp_path).trial(0).epochs == ()
         finish(study)
     for trial in load_run(tmp_path).complete():

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 TRIALS, EPOCHS = 3, 2
 HOG = """
 import sys
-from nas import cluster
+from nas.execution.ray import cluster
 cluster.start(sys.argv[1])
 import ray
 class Hog:

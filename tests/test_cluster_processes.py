@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 TRIALS, EPOCHS = 6, 2
 LOOK = """
 import json, sys
-from nas import cluster
+from nas.execution.ray import cluster
 cluster.start(sys.argv[1])
 import ray
 alive = sum(node["Alive"] for node in ray.nodes())

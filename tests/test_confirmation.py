@@ -51,9 +51,9 @@ def luck(job: Job) -> float:
 def leave(job: Job, by: Luck = luck) -> None:
     """The result that a worker would leave."""
     result = result_of(dataclasses.replace(job, key="0"))
-    accuracy = result["accuracy"] + by(job)
-    result["epochs"][-1]["accuracy"] = accuracy
-    write_json(job.result_path, {**result, "key": job.key, "accuracy": accuracy})
+    last = dataclasses.replace(result.epochs[-1], accuracy=result.epochs[-1].accuracy + by(job))
+    epochs = (*result.epochs[:-1], last)
+    dataclasses.replace(result, key=job.key, accuracy=last.accuracy, epochs=epochs).write(job.folder)
 
 
 def confirm(folder: Path, seeds: int = 3, within: float = 0.0, most: int = 1000, by: Luck = luck) -> list[Job]:
@@ -135,7 +135,7 @@ def test_what_diverged_is_known_and_what_the_machine_failed_is_tried_again(run):
     with Confirmation(run, Settings.load(run), 2) as confirmation:
         for cause in (Cause.DIVERGED, Cause.MEMORY):
             job = confirmation.ask()
-            write_json(job.result_path, {**result_of(job, failed=True), "cause": cause})
+            dataclasses.replace(result_of(job, failed=True), cause=cause).write(job.folder)
             confirmation.tell(job.key)
     jobs = confirm(run, seeds=2)
     assert job in jobs
@@ -147,7 +147,7 @@ def test_what_diverged_is_known_and_what_the_machine_failed_is_tried_again(run):
 def test_failures_alone_end_it(run):
     with Confirmation(run, Settings.load(run), 3) as confirmation, pytest.raises(NasError, match="5 trainings failed"):
         while (job := confirmation.ask()) is not None:
-            write_json(job.result_path, result_of(job, failed=True))
+            result_of(job, failed=True).write(job.folder)
             confirmation.tell(job.key)
 
 

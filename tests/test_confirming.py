@@ -103,8 +103,8 @@ def test_data_that_have_changed_are_refused(run, tmp_path):
 # Trains as the command does, and ends itself without a word, or is interrupted, in the midst of the third training.
 DRIVER = """
 import os, signal, sys
-from nas.work import TrialTraining
-from nas.cli import main
+from nas.execution.trial_training import TrialTraining
+from nas.cli.main import main
 run, how, seen = TrialTraining.run, int(sys.argv[1]), []
 def watched(self, job):
     seen.append(job)

@@ -95,7 +95,7 @@ def test_trials_in_flight(tmp_path):
         for job in jobs:
             write_json(job.folder / EPOCHS, [epoch.to_dict() for epoch in epochs_of(job)[:1]])
             torch.save({"digest": job.architecture.digest}, job.folder / CHECKPOINT)
-        write_json(jobs[0].result_path, result_of(jobs[0]))
+        result_of(jobs[0]).write(jobs[0].folder)
         cut(jobs[1].folder / CHECKPOINT)
         shutil.copy(jobs[2].folder / CHECKPOINT, jobs[2].folder / PREVIOUS)
         cut(jobs[2].folder / CHECKPOINT)

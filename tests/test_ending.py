@@ -25,7 +25,7 @@ class Sends:
             os.kill(os.getpid(), int(sys.argv[2]))
 
 sys.meta_path.insert(0, Sends())
-from nas.cli import cli
+from nas.cli.main import cli
 cli.main(sys.argv[3:])
 """
 IN_TORCH = "torch.nn"  # half of PyTorch is imported then, which can't be begun again

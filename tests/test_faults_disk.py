@@ -169,7 +169,7 @@ import resource, sys
 size = int(sys.argv.pop(1))
 resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 sys.argv[0] = "nas"
-from nas.cli import main
+from nas.cli.main import main
 main()
 """
 
@@ -194,7 +194,7 @@ APPEND = """\
 import resource, sys
 from pathlib import Path
 from nas.errors import WriteError
-from nas.journal import Lines
+from nas.runs.journal import Lines
 path = Path(sys.argv[1])
 journal = Lines(path)
 size = path.stat().st_size

@@ -261,9 +261,9 @@ WORKER = """\
 import json, sys
 from helpers_faults import instrument
 from helpers_search import training_data
-from nas.jobs import Job
-from nas.recipe import Recipe
-from nas.work import TrialTraining
+from nas.execution.job import Job
+from nas.training.recipe import Recipe
+from nas.execution.trial_training import TrialTraining
 instrument()
 settings, job = json.load(sys.stdin)
 for epoch in TrialTraining(training_data(), Recipe.from_dict(settings), device="cpu", precision="fp32").run(Job.from_dict(job)):
@@ -272,8 +272,8 @@ for epoch in TrialTraining(training_data(), Recipe.from_dict(settings), device="
 DRIVER = """\
 import json, subprocess, sys
 from pathlib import Path
-from nas.settings import Settings
-from nas.study import Study
+from nas.runs.settings import Settings
+from nas.searching.study import Study
 folder = Path(sys.argv[1])
 settings = Settings.load(folder)
 with Study(folder, settings) as study:

@@ -36,7 +36,7 @@ def tried(name, torch=False):
     if torch:  # as if it were imported here, which takes seconds
         sys.modules["torch"] = types.ModuleType("torch")
     import nas
-    from nas import forks
+    from nas.utils import forks
     try:
         forks.check()
         print(name, "may train", flush=True)
@@ -115,11 +115,14 @@ def stuck(*_):
     lock(mutex)
     lock(mutex)
 
-from nas import execution
+from nas.execution import executor as execution
 interrupts.SIGNAL_SECONDS = 0.3
 """
 IN_ITSELF = STUCK + 'with interrupts.Interrupts(print, "nas resume RUN"):\n    stuck()\n'
-IN_A_TRIAL = STUCK + "from nas import cli, local\nlocal._train = stuck\ncli.cli.main(sys.argv[2:])\n"
+IN_A_TRIAL = (
+    STUCK
+    + "from nas.cli.main import cli\nfrom nas.execution import local\nlocal._train = stuck\ncli.main(sys.argv[2:])\n"
+)
 
 
 def ended_by(number: int, code: str, marker: Path, *arguments: object) -> tuple[int, str]:

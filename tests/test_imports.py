@@ -18,7 +18,7 @@ def loaded(python, code: str, libraries: tuple[str, ...]) -> list[str]:
 def run_command(*arguments: str) -> str:
     """Code that runs the command line in the interpreter itself, and fails unless it exits with 0."""
     return f"""
-from nas.cli import main
+from nas.cli.main import main
 import sys
 sys.argv = {["nas", *arguments]!r}
 try:

@@ -19,12 +19,12 @@ from nas.execution import local
 from nas.execution.clock import Clock
 from nas.execution.early_stopping import EarlyStopper
 from nas.execution.job import Job
+from nas.networks.architecture import Architecture
 from nas.networks.build import cost_of
 from nas.report.run.stopping_section import stopping as about_stopping
 from nas.runs.layout import ATTRIBUTE
 from nas.runs.run import load_run
 from nas.runs.settings import Settings
-from nas.searching import search as searching
 from nas.searching.progress import Lines, Tally
 from nas.searching.study import Study
 from nas.stopping.policies import Policy
@@ -51,7 +51,7 @@ def train(study: Study, judge: EarlyStopper, job: Job, most: int = WHOLE) -> lis
     else:
         if most < WHOLE:
             return reported
-        write_json(job.result_path, result_of(job))
+        result_of(job).write(job.folder)
     judge.ended(job, study.tell(job.key))
     return reported
 
@@ -176,7 +176,7 @@ def test_rungs_that_a_driver_has_behind_it_stay_decided(tmp_path):
 def test_an_epoch_that_was_saved_and_not_reported_is_part_of_the_curve(tmp_path):
     settings = settings_with("asha", trials=2)
     judge = EarlyStopper(tmp_path, settings)
-    job = Job("0", tmp_path / "0", searching.Architecture.from_dict(network()), 0)
+    job = Job("0", tmp_path / "0", Architecture.from_dict(network()), 0)
     first, second, third = epochs_of(job)
     assert not judge.stops(job, first)
     assert not judge.stops(job, third)  # nothing is known of the second
@@ -194,7 +194,7 @@ def network() -> dict[str, object]:
 
 def test_failed_trials_are_forgotten(tmp_path):
     judge = EarlyStopper(tmp_path, settings_with("asha", trials=2))
-    job = Job("0", tmp_path / "0", searching.Architecture.from_dict(network()), 0)
+    job = Job("0", tmp_path / "0", Architecture.from_dict(network()), 0)
     judge.stops(job, epochs_of(job)[0])
     judge.ended(job, result_of(job, failed=True))
     assert not judge.state.curves
@@ -203,7 +203,7 @@ def test_failed_trials_are_forgotten(tmp_path):
 def test_a_stop_that_can_not_be_written_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "trials").write_text("a file where the folder should be")
     judge = EarlyStopper(tmp_path, settings_with("asha", trials=2))
-    job = Job("0", tmp_path / "trials" / "0", searching.Architecture.from_dict(network()), 0)
+    job = Job("0", tmp_path / "trials" / "0", Architecture.from_dict(network()), 0)
     with pytest.raises(NasError, match="can't be written"):
         judge.stops(job, epochs_of(job)[0])
 
@@ -212,7 +212,7 @@ def test_without_stopping_nothing_is_kept(tmp_path):
     made = make_run(tmp_path / "run", trials=4)
     judge = EarlyStopper(made, Settings.load(made))
     assert not judge.active and not judge.state.curves
-    job = Job("0", tmp_path / "0", searching.Architecture.from_dict(network()), 0)
+    job = Job("0", tmp_path / "0", Architecture.from_dict(network()), 0)
     assert not judge.stops(job, epochs_of(job)[0])
     assert not (tmp_path / "0").exists()
 
@@ -287,11 +287,11 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from helpers_search import training_data
-from nas import local
-from nas.files import read_json
-from nas.progress import Tally
-from nas.settings import Settings
-from nas.study import Study
+from nas.execution import local
+from nas.utils.files import read_json
+from nas.searching.progress import Tally
+from nas.runs.settings import Settings
+from nas.searching.study import Study
 
 tell = Study.tell
 def told(self, key):

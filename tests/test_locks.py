@@ -21,7 +21,7 @@ from nas.utils.files import UnderLock, take_lock
 HOLDER = """\
     import sys, time
     from pathlib import Path
-    from nas import locks
+    from nas.runs import lock as locks
     locks.BEAT_SECONDS = 0.1
     lock = locks.take(Path(sys.argv[1]))
     print("holds", flush=True)

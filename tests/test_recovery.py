@@ -8,9 +8,7 @@ import fcntl
 import json
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers_cli import nas_
@@ -27,6 +25,7 @@ from nas.runs.attempts import RETRIES, Cause
 from nas.runs.doctor import examine
 from nas.runs.layout import ATTRIBUTE, DECISIONS
 from nas.runs.lock import Holder, held
+from nas.runs.records import TrialResult
 from nas.runs.run import load_run
 from nas.runs.settings import Settings
 from nas.runs.study_claim import FILE as CLAIM
@@ -59,7 +58,7 @@ def test_a_full_disk_is_never_a_fault_of_the_trial(tmp_path, monkeypatch):
         monkeypatch.setattr("nas.execution.fencing.write_json", write_json)
         assert not (tmp_path / "trials" / "0" / ATTEMPT).exists()
     with Study(tmp_path, settings) as study:
-        assert (study.counts.failed, study.recovered) == (0, ["goes on with trial 0"])
+        assert (study.counts.failed, study.recovered) == (0, ["resumed trial 0"])
 
 
 def test_a_trial_whose_last_attempt_was_one_too_many_is_ended_when_the_run_is_opened(tmp_path):
@@ -84,11 +83,11 @@ def test_who_asks_hears_of_what_a_worker_ended_behind_the_last_driver(tmp_path):
         assert job is not None
     heard: list[tuple[str, str]] = []
 
-    def told(job: Job, result: Mapping[str, Any]) -> None:
-        heard.append((job.key, result["state"]))
+    def told(job: Job, result: TrialResult) -> None:
+        heard.append((job.key, result.state))
 
     with again(tmp_path) as study:
-        write_json(job.result_path, result_of(job))  # after the run was opened
+        result_of(job).write(job.folder)  # after the run was opened
         following = study.ask(told)
         assert following is not None and following.key == "1"
     assert heard == [("0", "complete")]
@@ -241,7 +240,7 @@ def test_doctor_examines_a_study_in_a_database(tmp_path):
         jobs = finish(study)
     assert [finding.level for finding in examine(folder) if finding.level == "needs you"] == []
     assert nas_("doctor", folder).exit_code == 0
-    write_json(jobs[0].result_path, {**result_of(jobs[0]), "accuracy": 0.123})
+    dataclasses.replace(result_of(jobs[0]), accuracy=0.123).write(jobs[0].folder)
     assert any(finding.where == "trial 0" for finding in examine(folder))
     dataclasses.replace(settings, seed=99).save(folder)
     (finding,) = (finding for finding in examine(folder) if finding.level == "needs you")

@@ -61,7 +61,7 @@ def go_on(folder, trials: int) -> None:
     with Study(folder, Settings.load(folder)) as study:
         for _ in range(trials):
             job = study.ask()
-            write_json(job.folder / RESULT, result_of(job))
+            result_of(job).write(job.folder)
             study.tell(job.key)
 
 
@@ -103,7 +103,7 @@ def test_a_trial_that_ends_in_a_database_is_another_version(tmp_path):
     with Study(folder, settings) as study:
         job = study.ask()
         assert job is not None
-        write_json(job.folder / RESULT, result_of(job))
+        result_of(job).write(job.folder)
         study.tell(job.key)
     before = version(folder)
     assert version(folder) == before

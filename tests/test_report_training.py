@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from nas.errors import NasError, UsageError
 from nas.networks import zoo
 from nas.networks.build import cost_of
-from nas.report.training import page as training
 from nas.report.training.figures import BEST, WORST, interval
 from nas.report.training.page import RESULT, write, write_csv, write_tensorboard
+from nas.report.training.page import page as training
 from nas.training.recipe import Recipe
 from nas.training.records import Epoch
 from nas.training.test_metrics import Predictions

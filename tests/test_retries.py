@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from helpers_cli import nas_
 from helpers_search import TINY, settings_of, space_of
@@ -173,7 +175,7 @@ def test_a_worker_that_outlived_its_driver_and_ended_its_trial_is_believed(tmp_p
         orphan = study.ask()
     with study_of(tmp_path, "ray") as study:
         fencing.check(orphan)
-        write_json(orphan.result_path, result_of(orphan))  # after the driver looked, before it hands the trial out
+        result_of(orphan).write(orphan.folder)  # after the driver looked, before it hands the trial out
         assert study.ask().key == "1"
         assert study.counts.complete == 1
 
@@ -184,9 +186,8 @@ def test_a_lost_node_is_not_counted_as_the_workers_death(tmp_path):
             assert study.retry(study.ask().key, "gone", Cause.NODE)
         assert study.retry(study.ask().key, "killed", Cause.WORKER)
         job = study.ask()
-        write_json(
-            job.result_path, {**result_of(job), "ended": dict(job.ended), "attempts": sum(job.ended.values()) + 1}
-        )
+        attempts = sum(job.ended.values()) + 1
+        dataclasses.replace(result_of(job), ended=job.ended, attempts=attempts).write(job.folder)
         study.tell(job.key)
     trial = load_run(tmp_path).trial(0)
     assert (trial.state, trial.cause, trial.attempts) == ("complete", "", RETRIES[Cause.NODE] + 2)

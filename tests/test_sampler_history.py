@@ -126,7 +126,7 @@ from pathlib import Path
 import optuna
 from test_sampler_history import conditional, cost
 from nas.samplers import KnownCostSampler
-from nas.storage import journal
+from nas.runs.storage import journal
 study = optuna.load_study(study_name="a", storage=journal(Path(sys.argv[1])), sampler=KnownCostSampler(cost, seed=3))
 trial = study.ask()
 print(json.dumps([trial.number, trial.relative_params, trial.suggest_float("new", 0, 1)]))

@@ -23,7 +23,7 @@ from nas.bench.page import page as bench_page
 from nas.bench.replay import Protocol
 from nas.report.comparison.page import page as comparison_page
 from nas.report.run.page import page as run_page
-from nas.report.training import page as training
+from nas.report.training.page import page as training
 
 pytestmark = pytest.mark.browser
 

@@ -43,7 +43,7 @@ sys.stdin.read()
 
 JOIN = """
 import json, sys
-from nas import cluster
+from nas.execution.ray import cluster
 from nas.errors import NasError
 said = []
 try:
@@ -58,7 +58,7 @@ except NasError as error:
 # A Ray of ours that ends, then a cluster that is none of ours: as one process of a user's, or of the tests, may have them.
 IN_TURN = """
 import json, os
-from nas import cluster
+from nas.execution.ray import cluster
 def told(): return {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH")}
 before = told()
 cluster.start(None)

@@ -24,7 +24,6 @@ from nas.runs import storage
 from nas.runs.run import load_run
 from nas.runs.settings import Settings
 from nas.searching.study import Study
-from nas.utils.files import write_json
 
 needs_postgres = pytest.mark.skipif(
     bool(helpers_postgres.why_not()), reason=helpers_postgres.why_not() or "it is there"
@@ -140,7 +139,7 @@ def test_a_run_goes_on_in_the_database_that_it_began_in(tmp_path: Path) -> None:
         flying = study.ask()  # and dies
         assert flying is not None
     with Study(folder, settings) as study:
-        assert study.counts.complete == 2 and study.recovered == [f"goes on with trial {flying.key}"]
+        assert study.counts.complete == 2 and study.recovered == [f"resumed trial {flying.key}"]
         assert [key for key, _ in study.known()] == ["0", "1"]
         assert finish(study)[0].key == flying.key
     assert len(load_run(folder).complete()) == 4
@@ -226,8 +225,8 @@ def test_two_drivers_begin_in_one_empty_database_at_once(server: helpers_postgre
 import sys
 from pathlib import Path
 from helpers_search import finish
-from nas.settings import Settings
-from nas.study import Study
+from nas.runs.settings import Settings
+from nas.searching.study import Study
 folder = Path(sys.argv[1])
 with Study(folder, Settings.load(folder), {url!r}) as study:
     finish(study)
@@ -251,7 +250,7 @@ def test_a_server_that_goes_away_ends_the_driver_in_words_and_loses_nothing(tmp_
             finish(study, most=2)
             job = study.ask()
             assert job is not None
-            write_json(job.result_path, result_of(job, failed=False))  # its worker is done ...
+            result_of(job, failed=False).write(job.folder)  # its worker is done ...
             server.stop()
             study.tell(job.key)
         assert helpers_postgres.PASSWORD not in str(failed.value) and helpers_postgres.QUOTED not in str(failed.value)

@@ -14,7 +14,7 @@ import pytest
 from helpers_cli import process
 from helpers_search import write_space
 
-from nas.cli import streams
+from nas.cli.main import streams
 from nas.runs.run import load_run
 from nas.searching.progress import _print
 
@@ -125,7 +125,7 @@ def test_a_search_goes_on_when_its_words_can_t_be_written(tmp_path, to):
 
 
 def test_closed_descriptors_are_taken_before_files_can_get_them():
-    code = "from nas import streams; streams.make_safe(); import os; print(os.open(os.devnull, os.O_RDONLY) > 2, flush=True)"
+    code = "from nas.cli.main import streams; streams.make_safe(); import os; print(os.open(os.devnull, os.O_RDONLY) > 2, flush=True)"
     for states in ((0,), (0, 2)):
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, preexec_fn=closed(*states)

@@ -59,13 +59,13 @@ def test_it_asks_for_as_many_as_it_was_told_and_waits_for_them(tmp_path):
         jobs = [study.ask() for _ in range(4)]
         assert [job.key for job in jobs] == ["0", "1", "2", "3"]
         assert study.ask() is None and not study.finished and not study.exhausted
-        write_json(jobs[2].result_path, result_of(jobs[2], failed=True))
+        result_of(jobs[2], failed=True).write(jobs[2].folder)
         study.tell("2")
         later = study.ask()
         assert later.key == "4" and study.ask() is None
         for job in (jobs[0], jobs[1], jobs[3], later):
             assert not study.finished
-            write_json(job.result_path, result_of(job))
+            result_of(job).write(job.folder)
             study.tell(job.key)
         assert study.finished and study.ask() is None
         assert (study.counts.complete, study.counts.failed, study.counts.trained) == (4, 1, 4)
@@ -145,7 +145,7 @@ def test_the_last_trial_of_a_space_is_found_before_it_counts_as_exhausted(tmp_pa
     with begin(tmp_path, settings_of(ONE, trials=3)) as study:
         job = study.ask()
         assert study.ask() is None and study.exhausted and not study.finished
-        write_json(job.result_path, result_of(job))
+        result_of(job).write(job.folder)
         study.tell(job.key)
         assert study.finished
 
@@ -232,7 +232,7 @@ def test_a_baseline_whose_worker_dies_is_given_up_too(tmp_path):
 def test_a_result_that_was_written_before_the_worker_died_is_told(tmp_path):
     with begin(tmp_path, trials=1) as study:
         job = study.ask()
-        write_json(job.result_path, result_of(job))
+        result_of(job).write(job.folder)
         assert study.retry(job.key, "died a moment later") is False
         assert study.counts.complete == 1 and study.finished
 
@@ -257,8 +257,8 @@ def test_telling_without_a_result_is_an_error(tmp_path):
             with pytest.raises(NasError, match=r"result\.json: missing"):
                 study.tell(job.key)
         assert not study.finished
-        write_json(job.result_path, result_of(job))
-        assert study.ended(job.key) and study.tell(job.key)["state"] == "complete"
+        result_of(job).write(job.folder)
+        assert study.ended(job.key) and study.tell(job.key).completed
 
 
 def test_other_objectives_are_refused(tmp_path):

@@ -21,8 +21,8 @@ from nas.runs.run import load_run
 HOLDER = """\
     import sys, time
     from pathlib import Path
-    from nas.settings import Settings
-    from nas.study import Study
+    from nas.runs.settings import Settings
+    from nas.searching.study import Study
     folder = Path(sys.argv[1])
     with Study(folder, Settings.load(folder)) as study:
         study.ask()
@@ -55,7 +55,7 @@ def test_a_second_driver_is_refused_until_the_first_is_killed(tmp_path, holder):
     assert load_run(tmp_path).status == "unfinished"
     with again(tmp_path) as study:
         assert (tmp_path / LOCK).read_text().startswith(f"process {os.getpid()} on ")
-        assert study.recovered == ["goes on with trial 0"]
+        assert study.recovered == ["resumed trial 0"]
         assert len(finish(study)) == 2
     assert load_run(tmp_path).status == "done"
 
@@ -92,16 +92,16 @@ DRIVER = """\
     import sys
     from pathlib import Path
     from make_run import result_of
-    from nas.files import write_json
-    from nas.settings import Settings
-    from nas.study import Study
+    from nas.utils.files import write_json
+    from nas.runs.settings import Settings
+    from nas.searching.study import Study
     folder = Path(sys.argv[1])
     with Study(folder, Settings.load(folder)) as study:
         print("open", flush=True)
         sys.stdin.readline()
         while (job := study.ask()) is not None:
             assert not job.result_path.exists(), f"{job.key} is trained twice"
-            write_json(job.result_path, result_of(job))
+            result_of(job).write(job.folder)
             study.tell(job.key)
             sys.stdin.readline()
 """

@@ -27,8 +27,8 @@ from nas.execution.ray.cluster import Resources
 from nas.execution.ray.tune_driver import Worker
 from nas.profiling.gpu_packing import Packing, Question
 from nas.runs.run import Run, load_run
+from nas.runs.settings import Settings
 from nas.searching import preparation
-from nas.searching import search as searching
 from nas.searching.progress import Tally
 from nas.searching.request import Request
 from nas.searching.study import Study
@@ -73,7 +73,7 @@ def space(tmp_path: Path) -> Path:
 
 
 WHERE = """
-from nas import cluster
+from nas.execution.ray import cluster
 cluster.start(None)
 import ray
 print(ray.get_runtime_context().runtime_env)
@@ -114,7 +114,7 @@ def drive(
         stopping=stopping,
     )
     if (folder / "run.yaml").exists():
-        settings = searching.Settings.load(folder)
+        settings = Settings.load(folder)
         _, _, data = preparation.plan(searching.dataclasses.replace(request, out=folder.with_name("unused")), print)
     else:
         _, settings, data = preparation.plan(request, print)
@@ -299,7 +299,7 @@ def test_trials_share_a_gpu_as_was_measured_once(
         assert (resources.gpus, resources.cpus, resources.slots()) == (0.25, 2.0, 4)
         assert len(asked) == 1 and asked[0].most == 8 and asked[0].trial_bytes["fp32"] > data.x.nbytes
         assert said[-1] == "4 trials on each GPU: so it was measured"
-    kept = searching.Settings.load(tmp_path / "run")
+    kept = Settings.load(tmp_path / "run")
     assert kept.packing["trials_per_gpu"] == 4
     with Study(tmp_path / "run", kept) as study:  # a resume does not measure again
         assert execution.resources(study, data, said.append, never).gpus == 0.25

@@ -9,19 +9,16 @@ hours were promised, what would run on far behind them is stopped the same way, 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from nas.execution.clock import Clock
 from nas.execution.job import Job
-from nas.networks.architecture import Architecture
-from nas.networks.build import cost_of
 from nas.runs.layout import DECISIONS, TRIALS
-from nas.runs.records import Trial
+from nas.runs.records import Candidate, Trial, TrialResult
 from nas.runs.settings import Settings
-from nas.runs.trial_reader import objective_values, read_baselines, read_trials
+from nas.runs.trial_reader import read_baselines, read_trials
 from nas.stopping.curves import Curve, Decision, Point, Standing
 from nas.stopping.policies import Stopping
 from nas.training.records import EPOCHS, Epoch
@@ -60,12 +57,12 @@ class EarlyStopper:
         epochs = [*epochs, epoch]
         if late and not job.baseline:
             reason = f"after epoch {epoch.number} of {self.epochs}: the hours were over"
-            write_json(job.result_path, self._result(job, epochs, reason))
+            self._stopped(job, epochs, reason).write(job.folder)
             return True
         if not self.active:
             return False
         self._running[job.key] = epochs
-        self.state.add(job.key, self._curve(job.architecture, job.latency_ms, epochs, "running"))
+        self.state.add(job.key, self._curve(job.candidate, epochs, "running"))
         decision = self.state.decide(job.key)
         if decision is None:
             return False
@@ -73,50 +70,46 @@ class EarlyStopper:
         self._decisions[job.key] = decisions
         write_json(job.folder / DECISIONS, [own.to_dict() for own in decisions])
         if decision.stop:
-            write_json(job.result_path, self._decided(job, epochs, decision))
+            self._decided(job, epochs, decision).write(job.folder)
         return decision.stop
 
-    def ended(self, job: Job, result: Mapping[str, Any]) -> None:
+    def ended(self, job: Job, result: TrialResult) -> None:
         """What became of a trial, whoever ended it."""
         self._running.pop(job.key, None)
         self._decisions.pop(job.key, None)
         if not self.active:
             return
-        if result["state"] in ("complete", "stopped"):
-            epochs = [Epoch.from_dict(own) for own in result["epochs"]]
-            self.state.add(job.key, self._curve(job.architecture, job.latency_ms, epochs, result["state"]))
-        else:
+        if result.failed:
             self.state.drop(job.key)
+        else:
+            standing: Standing = "complete" if result.completed else "stopped"
+            self.state.add(job.key, self._curve(job.candidate, result.epochs, standing))
 
-    def _curve(
-        self, architecture: Architecture, latency_ms: float | None, epochs: list[Epoch], standing: Standing
-    ) -> Curve:
-        costs = objective_values(0.0, cost_of(architecture), self.objectives, latency_ms)[1:]
-        points = tuple(Point(own.accuracy, own.val_loss, own.train_loss) for own in epochs)
-        return Curve(costs, points, standing)
+    def _curve(self, candidate: Candidate, epochs: Sequence[Epoch], standing: Standing) -> Curve:
+        points = tuple(Point(epoch.accuracy, epoch.val_loss, epoch.train_loss) for epoch in epochs)
+        return Curve(candidate.values(0.0, self.objectives)[1:], points, standing)
 
-    def _decided(self, job: Job, epochs: list[Epoch], decision: Decision) -> dict[str, Any]:
+    def _decided(self, job: Job, epochs: Sequence[Epoch], decision: Decision) -> TrialResult:
         reason = f"after epoch {decision.epoch} of {self.epochs}: {decision.reason}"
-        return {**self._result(job, epochs, reason), "stopping": decision.to_dict()}
+        return dataclasses.replace(self._stopped(job, epochs, reason), stopping=decision)
 
-    def _result(self, job: Job, epochs: list[Epoch], reason: str) -> dict[str, Any]:
-        return {
-            "key": job.key,
-            "digest": job.architecture.digest,
-            "state": "stopped",
-            "reason": reason,
-            "accuracy": None,
-            "seconds": sum(own.seconds for own in epochs),
-            "finished": time.time(),
-            **({"latency": dict(job.latency)} if job.latency else {}),
-            "epochs": [own.to_dict() for own in epochs],
-        }
+    def _stopped(self, job: Job, epochs: Sequence[Epoch], reason: str) -> TrialResult:
+        seconds = sum(epoch.seconds for epoch in epochs)
+        return TrialResult(
+            job.key,
+            job.architecture.digest,
+            "stopped",
+            reason,
+            seconds=seconds,
+            latency=job.latency,
+            epochs=tuple(epochs),
+        )
 
     def _finish(self, folder: Path, trial: Trial, decision: Decision) -> None:
         """Write the result of a stop that was decided; the study tells it when it comes to the trial."""
         key = str(trial.number)
         job = Job(key, folder / TRIALS / key, trial.architecture, self.state.seed)
-        write_json(job.result_path, self._decided(job, list(trial.epochs[: decision.epoch]), decision))
+        self._decided(job, trial.epochs[: decision.epoch], decision).write(job.folder)
 
     def _restore(self, folder: Path, settings: Settings, storage: str | None) -> None:
         """Curves and decisions of earlier drivers, in the order in which the trials began."""
@@ -134,7 +127,8 @@ class EarlyStopper:
                 decisions.pop()
             # What was decided behind an epoch that has to be trained again stays decided.
             decided = max((own.epoch for own in decisions), default=0)
-            ms = trial.latency.median_ms if trial.latency else None
-            self.state.add(key, self._curve(trial.architecture, ms, epochs, trial.state), decided)
+            self.state.add(
+                key, self._curve(Candidate.of(trial.architecture, trial.latency), epochs, trial.state), decided
+            )
             if trial.state == "running":
                 self._running[key], self._decisions[key] = epochs, decisions

@@ -16,15 +16,16 @@ from nas.errors import NasError
 from nas.execution import fencing
 from nas.execution.clock import Clock
 from nas.execution.job import Job
-from nas.execution.trial_results import Counts, give_up, result_of
+from nas.execution.trial_results import Counts, give_up
 from nas.pareto.objectives import Objective
 from nas.runs.attempts import Attempts, Cause
 from nas.runs.layout import LOCK
 from nas.runs.lock import RunLock, take
+from nas.runs.records import TrialResult
 from nas.runs.settings import Settings
-from nas.utils.files import UnderLock, read_json
+from nas.utils.files import UnderLock
 
-Told = Callable[[Job, Mapping[str, Any]], None]
+Told = Callable[[Job, TrialResult], None]
 
 
 class JobQueue(UnderLock):
@@ -99,7 +100,7 @@ class JobQueue(UnderLock):
         """Find where the run stands, behind its lock."""
 
     @abstractmethod
-    def _record(self, job: Job, result: Mapping[str, Any]) -> None:
+    def _record(self, job: Job, result: TrialResult) -> None:
         """A job has ended with this result."""
 
     def check_mine(self) -> None:
@@ -107,11 +108,11 @@ class JobQueue(UnderLock):
         assert self._lock is not None, "enter it first: `with`"
         self._lock.check()
 
-    def tell(self, key: str) -> Mapping[str, Any]:
+    def tell(self, key: str) -> TrialResult:
         """Record the result that a job's worker wrote, and return it. NasError if there is none."""
         self.check_mine()
         job = self._flying[key]
-        result = result_of(job)
+        result = job.result
         if result is None:
             raise NasError(f"{job.result_path}: missing although the worker said that it was done")
         del self._flying[key]
@@ -120,7 +121,7 @@ class JobQueue(UnderLock):
 
     def ended(self, key: str) -> bool:
         """Whether a job's worker left its result, so that it can be told."""
-        return result_of(self._flying[key]) is not None
+        return self._flying[key].result is not None
 
     def retry(self, key: str, reason: str, cause: Cause = Cause.WORKER) -> bool:
         """A job's attempt ended without a result. It is queued again, to go on from its checkpoint, or given up (`nas.runs.attempts`).
@@ -128,7 +129,7 @@ class JobQueue(UnderLock):
         Returns whether it is tried again. A result that the worker wrote before its end is told instead.
         """
         job = self._flying[key]
-        if result_of(job) is not None:
+        if job.result is not None:
             self.tell(key)
             return False
         self._attempts[key] = self._attempts.get(key, Attempts()).after(cause)
@@ -167,7 +168,7 @@ class JobQueue(UnderLock):
         if last is None:
             self._queue.append(job)
             return True
-        give_up(job, attempts, last, reason := attempts.gave_up(last, "under an earlier driver"))
-        self._record(job, read_json(job.result_path))
-        self.recovered.append(f"gave {name} up: {reason}")
+        result = give_up(job, attempts, last, attempts.gave_up(last, "under an earlier driver"))
+        self._record(job, result)
+        self.recovered.append(f"gave {name} up: {result.reason}")
         return False

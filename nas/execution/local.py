@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from nas.data.training_data import TrainingData
 from nas.errors import WriteError
@@ -13,6 +12,7 @@ from nas.execution.job_queue import JobQueue
 from nas.execution.monitor import Monitor
 from nas.execution.trial_training import TrialTraining
 from nas.execution.watchdog import Watch
+from nas.runs.records import TrialResult
 
 
 def run(study: JobQueue, data: TrainingData, monitor: Monitor, stop: Callable[[], bool], threads: int = 0) -> None:
@@ -30,7 +30,7 @@ def run(study: JobQueue, data: TrainingData, monitor: Monitor, stop: Callable[[]
     )
     judge = EarlyStopper(study.folder, settings, study.url, study.clock)
 
-    def told(job: Job, result: Mapping[str, Any]) -> None:
+    def told(job: Job, result: TrialResult) -> None:
         judge.ended(job, result)
         monitor.ended(job, result)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 from nas.execution.job import Job
+from nas.runs.records import TrialResult
 from nas.training.records import Epoch
 
 
@@ -22,6 +22,6 @@ class Monitor(AbstractContextManager["Monitor"], Protocol):
 
     def epoch(self, job: Job, epoch: Epoch) -> None: ...
 
-    def ended(self, job: Job, result: Mapping[str, Any]) -> None: ...
+    def ended(self, job: Job, result: TrialResult) -> None: ...
 
     def note(self, text: str) -> None: ...

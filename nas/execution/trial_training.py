@@ -9,7 +9,6 @@ was saved, or behind the one before it if the disk gives the last checkpoint bac
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,12 @@ from nas.execution.fencing import Fenced, check, guarded
 from nas.execution.job import Job
 from nas.networks.build import build
 from nas.runs.attempts import Cause
+from nas.runs.records import TrialResult
 from nas.training import gradient_flow as flow
 from nas.training.gradient_recorder import Recorder
 from nas.training.proxy import Proxy
 from nas.training.recipe import Recipe
-from nas.training.records import CHECKPOINT, EPOCHS, PREVIOUS, RESULT, Epoch, Execution
+from nas.training.records import CHECKPOINT, EPOCHS, PREVIOUS, Epoch, Execution
 from nas.training.trainer import Diverged, Training
 from nas.training.workspace import Workspace, device_name, out_of_memory, smaller
 from nas.utils.files import make_folder, read_json, remove_temporaries, write_json, write_with
@@ -107,9 +107,27 @@ class TrialTraining(Workspace):
                 training = recorder = None  # type: ignore[assignment]  # the next network needs the memory
                 self.release()
             break
-        result = self._result(job, epochs, reason, executed, micro_batch, singly)
+        result = TrialResult(
+            job.key,
+            job.architecture.digest,
+            "failed" if reason else "complete",
+            reason,
+            accuracy=None if reason else epochs[-1].accuracy,
+            seconds=sum(epoch.seconds for epoch in epochs),
+            epochs=tuple(epochs),
+            cause=cause if reason else "",
+            attempts=sum(job.ended.values()) + 1,
+            ended=job.ended,
+            latency=job.latency,
+            executed=executed,
+            device=device_name(self.device),
+            precision=self.precision(self.proxy.of(job.architecture)),
+            micro_batch=micro_batch,
+            singly=singly,
+            torn=torn,
+        )
         check(job)
-        write_json(folder / RESULT, result | ({"cause": cause} if reason else {}) | ({"torn": torn} if torn else {}))
+        result.write(folder)
         for name in (CHECKPOINT, PREVIOUS, EPOCHS):
             (folder / name).unlink(missing_ok=True)
 
@@ -146,34 +164,6 @@ class TrialTraining(Workspace):
         state = {**training.state(), "digest": job.architecture.digest, "epochs": records}
         path = job.folder / CHECKPOINT
         write_with(path, guarded(job, lambda file: torch.save(state, file)), keep=job.folder / PREVIOUS)
-
-    def _result(
-        self,
-        job: Job,
-        epochs: list[Epoch],
-        reason: str,
-        executed: Execution | None,
-        micro_batch: int | None,
-        singly: str,
-    ) -> dict[str, Any]:
-        return {
-            "key": job.key,
-            "digest": job.architecture.digest,
-            "state": "failed" if reason else "complete",
-            "reason": reason,
-            "attempts": sum(job.ended.values()) + 1,
-            "ended": dict(job.ended),
-            "accuracy": None if reason else epochs[-1].accuracy,
-            "seconds": sum(epoch.seconds for epoch in epochs),
-            "finished": time.time(),
-            "device": device_name(self.device),
-            "precision": self.precision(self.proxy.of(job.architecture)),
-            **({"micro_batch": micro_batch} if micro_batch else {}),
-            **({"singly": singly} if singly else {}),
-            **({"latency": dict(job.latency)} if job.latency else {}),
-            **({"executed": executed.to_dict()} if executed else {}),
-            "epochs": [epoch.to_dict() for epoch in epochs],
-        }
 
 
 def _keep(recorder: Recorder | None, job: Job) -> None:

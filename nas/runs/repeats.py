@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nas.runs.layout import CONFIRMED
-from nas.runs.records import Repeat, Trial
-from nas.runs.trial_reader import read_result
+from nas.runs.records import Repeat, Trial, TrialResult
 
 _DOES = re.compile(r"confirms by (\d{1,4}) seeds within ([\d.e-]{1,24})", re.ASCII)
 _SEED = re.compile(r"seed(\d+)", re.ASCII)
@@ -60,6 +59,6 @@ def with_repeats(folder: Path, trials: Iterable[Trial]) -> list[Trial]:
 
 def _repeats(place: Path, digest: str) -> Iterator[Repeat]:
     for seed, path in seed_folders(place):
-        result = read_result(path, digest)
-        if result.get("state") in ("complete", "failed"):
-            yield Repeat(seed, result["state"], result["accuracy"], result["reason"], result["seconds"])
+        result = TrialResult.read(path, digest)
+        if result is not None and result.state != "stopped":
+            yield Repeat(seed, result.state, result.accuracy, result.reason, result.seconds)

@@ -21,10 +21,10 @@ from nas.execution.executor import check as check_executor
 from nas.execution.executor import execute
 from nas.execution.job import Job
 from nas.execution.job_queue import JobQueue, Told
-from nas.execution.trial_results import Counts, result_of
+from nas.execution.trial_results import Counts
 from nas.runs.attempts import Cause, frequent
 from nas.runs.layout import ATTRIBUTE
-from nas.runs.records import Trial
+from nas.runs.records import Trial, TrialResult
 from nas.runs.repeats import does, repeat_folder
 from nas.runs.run import Run, load_run
 from nas.runs.settings import FILE, Settings
@@ -96,12 +96,11 @@ class Confirmation(JobQueue):
 
     def _job(self, trial: Trial, seed: int) -> Job:
         folder = repeat_folder(self.folder, trial, seed)
-        latency = trial.latency.to_dict() if trial.latency else {}
-        return Job(f"{folder.parent.name}/{folder.name}", folder, trial.architecture, seed, latency=latency)
+        return Job(f"{folder.parent.name}/{folder.name}", folder, trial.architecture, seed, latency=trial.latency)
 
     def _adopt(self, job: Job) -> None:
-        result = result_of(job)
-        if result is not None and result["state"] == "failed" and result.get("cause") != Cause.DIVERGED:
+        result = job.result
+        if result is not None and result.failed and result.cause != Cause.DIVERGED:
             job.result_path.unlink()  # for the machine's sake, maybe, which was mended since
             result = None
         if result is not None:
@@ -153,13 +152,13 @@ class Confirmation(JobQueue):
     def account(self, entry: Mapping[str, Any]) -> None:
         """It is no session of the search; each result says how long it took."""
 
-    def _record(self, job: Job, result: Mapping[str, Any]) -> None:
-        if result["state"] == "failed":
+    def _record(self, job: Job, result: TrialResult) -> None:
+        if result.accuracy is None:
             self.counts.failed += 1
-            self._failures.append(result["reason"])
+            self._failures.append(result.reason)
         else:
             self.counts.complete += 1
-            self._accuracies.setdefault(self.trial_of(job).number, []).append(result["accuracy"])
+            self._accuracies.setdefault(self.trial_of(job).number, []).append(result.accuracy)
         fencing.end(job)
 
 

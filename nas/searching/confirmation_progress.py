@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from nas.execution.job import Job
-from nas.runs.records import Estimate, Trial, format_estimate
+from nas.runs.records import Estimate, Trial, TrialResult, format_estimate
 from nas.searching.confirmation import Confirmation
 from nas.searching.progress import Lines, Live, Tally
 from nas.utils.text import format_percent, printable
@@ -21,10 +20,10 @@ class Trainings(Tally):
     noun = "trainings"
     study: Confirmation
 
-    def ended(self, job: Job, result: Mapping[str, Any]) -> None:
+    def ended(self, job: Job, result: TrialResult) -> None:
         self.running.pop(job.key, None)
-        if "torn" in result:
-            self.note(f"{self._name(job)}: {result['torn']}")
+        if result.torn:
+            self.note(f"{self._name(job)}: {result.torn}")
 
     def _name(self, job: Job) -> str:
         return f"{self.study.trial_of(job).name}, seed {job.seed}"
@@ -40,15 +39,15 @@ class TrainingLines(Trainings, Lines):
     def __init__(self, confirmation: Confirmation, out: TextIO) -> None:
         Lines.__init__(self, confirmation, out)
 
-    def ended(self, job: Job, result: Mapping[str, Any]) -> None:
+    def ended(self, job: Job, result: TrialResult) -> None:
         super().ended(job, result)
         trial = self.study.trial_of(job)
-        if result["state"] == "failed":
-            self.note(f"{self._name(job)}: FAILED: {result['reason']}  [{self.summary()}]")
+        if result.failed:
+            self.note(f"{self._name(job)}: FAILED: {result.reason}  [{self.summary()}]")
             return
         mean = self._mean(trial)
         searched = f"in the search {format_percent(trial.accuracy or 0.0)} %{f', now {mean}' if mean else ''}"
-        accuracy = format_percent(result["accuracy"])
+        accuracy = format_percent(result.accuracy or 0.0)
         self.note(f"{self._name(job)}: {accuracy} % val accuracy ({searched})  [{self.summary()}]")
 
 
@@ -58,10 +57,10 @@ class TrainingsLive(Trainings, Live):
     def __init__(self, confirmation: Confirmation, console: Console) -> None:
         Live.__init__(self, confirmation, console)
 
-    def ended(self, job: Job, result: Mapping[str, Any]) -> None:
+    def ended(self, job: Job, result: TrialResult) -> None:
         Trainings.ended(self, job, result)
-        if result["state"] == "failed":
-            self.note(f"{self._name(job)} failed: {result['reason']}")
+        if result.failed:
+            self.note(f"{self._name(job)} failed: {result.reason}")
 
     def _found(self) -> list[RenderableType]:
         from rich.table import Table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -14,8 +14,7 @@ from nas.execution.job import Job
 from nas.networks.build import cost_of
 from nas.pareto.dominance import front
 from nas.runs.layout import CONFIG
-from nas.runs.records import LATENCY
-from nas.runs.trial_reader import objective_values
+from nas.runs.records import LATENCY, TrialResult
 from nas.training.records import Epoch
 from nas.utils.text import format_count, format_ms, format_percent, format_price, format_seconds, printable, shown
 
@@ -53,14 +52,12 @@ class Tally:
         self.running[job.key] = (job, epoch)
         self.training_seconds += epoch.seconds
 
-    def ended(self, job: Job, result: Mapping[str, Any]) -> None:
+    def ended(self, job: Job, result: TrialResult) -> None:
         self.running.pop(job.key, None)
-        if "torn" in result:
-            self.note(f"{job.key}: {result['torn']}")
-        if result["state"] == "complete":
-            cost = cost_of(job.architecture)
-            values = objective_values(result["accuracy"], cost, self.study.objectives, job.latency_ms)
-            self._fresh.append((job.key, values))
+        if result.torn:
+            self.note(f"{job.key}: {result.torn}")
+        if result.accuracy is not None:
+            self._fresh.append((job.key, job.candidate.values(result.accuracy, self.study.objectives)))
 
     def note(self, text: str) -> None: ...
 
@@ -116,9 +113,9 @@ class Tally:
     def __exit__(self, *_: object) -> None: ...
 
 
-def failure(job: Job, result: Mapping[str, Any]) -> str:
+def failure(job: Job, result: TrialResult) -> str:
     """Why a trial failed, and where its network is."""
-    return f"{result['reason']} (its network: {shown(job.folder / CONFIG)})"
+    return f"{result.reason} (its network: {shown(job.folder / CONFIG)})"
 
 
 class Lines(Tally):
@@ -128,19 +125,17 @@ class Lines(Tally):
         super().__init__(study)
         self.out = out
 
-    def ended(self, job: Job, result: Mapping[str, Any]) -> None:
+    def ended(self, job: Job, result: TrialResult) -> None:
         super().ended(job, result)
         cost = cost_of(job.architecture)
         name = self._name(job)
-        if result["state"] == "complete":
+        if result.accuracy is not None:
             mark = "  * on the front" if job.key in {key for key, _ in self.front()} else ""
             slow = f", {format_ms(job.latency_ms)} latency" if job.latency_ms else ""
-            costs = (
-                f"{format_count(cost.params)} params, {format_count(cost.macs)} MACs{slow}, {result['seconds']:.1f} s"
-            )
-            self.note(f"{name}: {format_percent(result['accuracy'])} % val accuracy, {costs}{mark}  [{self.summary()}]")
-        elif result["state"] == "stopped":
-            self.note(f"{name}: stopped {result['reason']}  [{self.summary()}]")
+            costs = f"{format_count(cost.params)} params, {format_count(cost.macs)} MACs{slow}, {result.seconds:.1f} s"
+            self.note(f"{name}: {format_percent(result.accuracy)} % val accuracy, {costs}{mark}  [{self.summary()}]")
+        elif result.stopped:
+            self.note(f"{name}: stopped {result.reason}  [{self.summary()}]")
         else:
             self.note(f"{name}: FAILED: {failure(job, result)}  [{self.summary()}]")
 
@@ -189,9 +184,9 @@ class Live(Tally):
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def ended(self, job: Job, result: Mapping[str, Any]) -> None:
+    def ended(self, job: Job, result: TrialResult) -> None:
         super().ended(job, result)
-        if result["state"] == "failed":
+        if result.failed:
             self.note(f"{self._name(job)} failed: {failure(job, result)}")
 
     def note(self, text: str) -> None:

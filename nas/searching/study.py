@@ -22,18 +22,17 @@ from nas.execution import fencing
 from nas.execution.clock import Clock
 from nas.execution.job import Job
 from nas.execution.job_queue import JobQueue, Told
-from nas.execution.trial_results import Counts, result_of
+from nas.execution.trial_results import Counts
 from nas.networks.architecture import Architecture
-from nas.networks.build import cost_of
 from nas.profiling.latency.meter import Meter
 from nas.runs.attempts import frequent
 from nas.runs.layout import ATTRIBUTE, BASELINES, ELAPSED, JOURNAL, SESSIONS, TRIALS
-from nas.runs.records import LATENCY
+from nas.runs.records import LATENCY, Candidate, TrialResult
 from nas.runs.settings import FILE, Settings
 from nas.runs.storage import failed, of_storage, redacted, resolved, together
 from nas.runs.study_access import cut_torn_line, drive_study
 from nas.runs.study_claim import Claim, claim
-from nas.runs.trial_reader import check_facts, facts_of, read_baselines, read_elapsed, read_sessions
+from nas.runs.trial_reader import read_baselines, read_candidate, read_elapsed, read_sessions
 from nas.samplers import SAMPLERS, Problem, suggest
 from nas.searching.telling import Outcomes
 from nas.spaces.knobs import Choices
@@ -185,13 +184,13 @@ class Study(JobQueue):
 
     def _hand_out(self, job: Job) -> Job:
         if self.meter is not None and not job.latency:  # a baseline, or a trial of a run that was mended
-            job = dataclasses.replace(job, latency=self.meter.measured(job.architecture).to_dict())
+            job = dataclasses.replace(job, latency=self.meter.measured(job.architecture))
         if self.clock is not None:
             self.clock.begins(job.key)
         return super()._hand_out(job)
 
     def _propose(self) -> Job | None:
-        """One more trial of the Optuna study; None if its network is too dear, too cheap, or known."""
+        """One more trial of the Optuna study; None if its network is outside the budget or a duplicate."""
         trial = self.study.ask()
         try:
             choices = self.space.suggest(lambda key, knob: suggest(trial, key, knob))
@@ -201,55 +200,58 @@ class Study(JobQueue):
             raise UsageError(
                 f"{self._where}: its trials are of another space than that of the run's settings"
             ) from error
-        architecture = self.space.architecture(choices)
-        cost, digest = cost_of(architecture), architecture.digest
-        facts = facts_of(architecture)
-        reason, outside = self.space.budget.reason(cost), self.space.budget.violation(cost)
-        known = digest in self._digests
-        if self.meter is not None and not reason and not known:
-            facts, reason, slow = self._timed(self.meter, architecture, facts)
-            outside += slow
+        candidate, violation = self._gated(Candidate.of(self.space.architecture(choices)))
         if self.space.budget.bounds or self.most_ms is not None:
-            trial.set_constraint("budget", outside)
-        if reason:
-            self.outcomes.close(trial.number, facts, "rejected", reason)
+            trial.set_constraint("budget", violation)
+        if candidate.outcome:
+            self.outcomes.close(trial.number, candidate)
             return None
-        if known:
-            self.outcomes.close(trial.number, facts, "duplicate", f"the same network as {self._digests[digest]}")
-            return None
-        trial.set_user_attr(ATTRIBUTE, facts)  # last: its presence says that the trial was asked for to the end
-        self._digests[digest] = f"trial {trial.number}"
-        return self._job(trial.number, architecture, facts)
+        trial.set_user_attr(
+            ATTRIBUTE, candidate.to_dict()
+        )  # last: its presence says that the trial was asked for to the end
+        self._digests[candidate.digest] = f"trial {trial.number}"
+        return self._job(trial.number, candidate)
 
-    def _timed(
-        self, meter: Meter, architecture: Architecture, facts: dict[str, Any]
-    ) -> tuple[dict[str, Any], str, float]:
-        """Facts with the latency, why it is too much, and log(latency / bound) where it is; one far above is not even run."""
-        if reason := meter.too_slow(architecture, self.most_ms):
+    def _gated(self, candidate: Candidate) -> tuple[Candidate, float]:
+        """The candidate, with its latency or the reason why it is not trained; and by how much it violates the budgets."""
+        budget = self.space.budget
+        violation = budget.violation(candidate.cost)
+        if reason := budget.reason(candidate.cost):
+            return dataclasses.replace(candidate, outcome="rejected", reason=reason), violation
+        if (known := self._digests.get(candidate.digest)) is not None:
+            return dataclasses.replace(candidate, outcome="duplicate", reason=f"the same network as {known}"), violation
+        if self.meter is not None:
+            candidate, excess = self._timed(self.meter, candidate)
+            violation += excess
+        return candidate, violation
+
+    def _timed(self, meter: Meter, candidate: Candidate) -> tuple[Candidate, float]:
+        """The candidate with its latency, and log(latency / bound) where that is too long. One far too slow by prediction is not run."""
+        if reason := meter.too_slow(candidate.architecture, self.most_ms):
             assert self.most_ms is not None
-            return facts, reason, math.log(meter.predicted(architecture) / self.most_ms)
+            excess = math.log(meter.predicted(candidate.architecture) / self.most_ms)
+            return dataclasses.replace(candidate, outcome="rejected", reason=reason), excess
         try:
-            found = meter.measured(architecture)
+            latency = meter.measured(candidate.architecture)
         except WriteError:
             raise
         except NasError as error:
-            return facts, f"{UNMEASURED}: {error}", 1.0
-        facts = {**facts, "latency": found.to_dict()}
-        if self.most_ms is None or found.median_ms <= self.most_ms:
-            return facts, "", 0.0
-        reason = f"a latency of {format_ms(found.median_ms)} is above the budget of {format_ms(self.most_ms)}"
-        return facts, reason, math.log(found.median_ms / self.most_ms)
+            return dataclasses.replace(candidate, outcome="rejected", reason=f"{UNMEASURED}: {error}"), 1.0
+        candidate = dataclasses.replace(candidate, latency=latency)
+        if self.most_ms is None or latency.median_ms <= self.most_ms:
+            return candidate, 0.0
+        reason = f"a latency of {format_ms(latency.median_ms)} is above the budget of {format_ms(self.most_ms)}"
+        excess = math.log(latency.median_ms / self.most_ms)
+        return dataclasses.replace(candidate, outcome="rejected", reason=reason), excess
 
     @property
     def most_ms(self) -> float | None:
         """The budget of latency."""
         return self.settings.latency.get("max_ms")
 
-    def _job(self, number: int, architecture: Architecture, facts: Mapping[str, Any]) -> Job:
-        latency = facts.get("latency", {})
-        return Job(
-            str(number), self.folder / TRIALS / str(number), architecture, self.settings.seed, latency=dict(latency)
-        )
+    def _job(self, number: int, candidate: Candidate) -> Job:
+        folder = self.folder / TRIALS / str(number)
+        return Job(str(number), folder, candidate.architecture, self.settings.seed, latency=candidate.latency)
 
     def _enqueue_new(self) -> bool:
         """Give the sampler a random candidate that fits and is new; False if thousands of draws show none."""
@@ -264,9 +266,9 @@ class Study(JobQueue):
                 return True
         return False
 
-    def _record(self, job: Job, result: Mapping[str, Any]) -> None:
-        if self.clock is not None and result["state"] != "failed":
-            self.clock.ended(job.key, result["seconds"])
+    def _record(self, job: Job, result: TrialResult) -> None:
+        if self.clock is not None and not result.failed:
+            self.clock.ended(job.key, result.seconds)
         self.outcomes.tell(job, result)
         fencing.end(job)
 
@@ -342,35 +344,33 @@ class Study(JobQueue):
             folder = self.folder / BASELINES / entry["name"]
             job = Job(f"baseline:{entry['name']}", folder, architecture, self.settings.seed)
             self._digests[architecture.digest] = f"baseline {entry['name']}"
-            if result_of(job) is None:
+            if job.result is None:
                 self._reopen(job, job.key)
 
     def _adopt(self, frozen: optuna.trial.FrozenTrial) -> None:
         from optuna.trial import TrialState
 
-        facts = frozen.user_attrs.get(ATTRIBUTE)
-        outcome = facts.get("outcome") if isinstance(facts, Mapping) else None
-        if frozen.state == TrialState.RUNNING and (facts is None or outcome is not None):
-            self.outcomes.tell_untrained(frozen.number, outcome)
-            self.recovered.append(f"closed trial {frozen.number}, which was being asked for when the driver died")
-        if facts is None:
-            return
+        number = frozen.number
         with reading(self._where):
-            check_facts(frozen, self.objectives)
-        if outcome is not None:
-            self.counts.count(outcome)
+            candidate = read_candidate(frozen, self.objectives) if ATTRIBUTE in frozen.user_attrs else None
+        if frozen.state == TrialState.RUNNING and (candidate is None or candidate.outcome):
+            self.outcomes.tell_untrained(number, candidate.outcome if candidate else "")
+            self.recovered.append(f"closed trial {number}, which was being asked for when the driver died")
+        if candidate is None:
             return
-        self._digests.setdefault(facts["digest"], f"trial {frozen.number}")
+        if candidate.outcome:
+            self.counts.count(candidate.outcome)
+            return
+        self._digests.setdefault(candidate.digest, f"trial {number}")
         if frozen.state != TrialState.RUNNING:
             self.counts.count({"COMPLETE": "complete", "PRUNED": "stopped"}.get(frozen.state.name, "failed"))
             return
-        job = self._job(frozen.number, Architecture.from_dict(facts["architecture"]), facts)
-        result = result_of(job)
-        if result is not None:
+        job = self._job(number, candidate)
+        if (result := job.result) is not None:
             self._record(job, result)
-            self.recovered.append(f"took over the result of trial {frozen.number}, which was written but not recorded")
+            self.recovered.append(f"took over the result of trial {number}, which was written but not recorded")
         elif self._reopen(job, f"trial {job.key}"):
-            self.recovered.append(f"goes on with trial {frozen.number}")
+            self.recovered.append(f"resumed trial {number}")
 
 
 def _plain(settings: Settings) -> dict[str, Any]:

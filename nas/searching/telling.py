@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nas.execution.job import Job
 from nas.execution.trial_results import Counts
-from nas.networks.build import cost_of
 from nas.pareto.objectives import Objective
 from nas.runs.layout import ATTRIBUTE, CONFIG
-from nas.runs.trial_reader import objective_values
+from nas.runs.records import Candidate, TrialResult
 from nas.utils.files import write_text
 
 if TYPE_CHECKING:
@@ -37,69 +35,70 @@ class Outcomes:
         """Set an attribute of a trial, whatever its state: a `Trial` is to be had only of those that are asked for now."""
         self.study._storage.set_trial_user_attr(self._id(number), name, value)
 
-    def close(self, number: int, facts: Mapping[str, Any], outcome: str, reason: str) -> None:
-        """End a trial that is not trained: `rejected` or `duplicate`."""
-        if outcome == "rejected":
-            self.last_rejection = reason
-        self.note(number, ATTRIBUTE, {**facts, "outcome": outcome, "reason": reason})
-        self.tell_untrained(number, outcome)
-        self.counts.count(outcome)
+    def close(self, number: int, candidate: Candidate) -> None:
+        """End a trial that is not trained: its candidate has an outcome."""
+        if candidate.outcome == "rejected":
+            self.last_rejection = candidate.reason
+        self.note(number, ATTRIBUTE, candidate.to_dict())
+        self.tell_untrained(number, candidate.outcome)
+        self.counts.count(candidate.outcome)
 
-    def tell_untrained(self, number: int, outcome: str | None) -> None:
+    def tell_untrained(self, number: int, outcome: str) -> None:
         """A duplicate, and a trial that was not asked for to its end, is told as FAIL, which no sampler learns from."""
         from optuna.trial import TrialState
 
         self.study.tell(number, state=TrialState.PRUNED if outcome == "rejected" else TrialState.FAIL)
 
-    def tell(self, job: Job, result: Mapping[str, Any]) -> None:
-        """What its worker found; the config of a network that failed is left in its folder, for a person to look into."""
-        if result["state"] == "failed":
+    def tell(self, job: Job, result: TrialResult) -> None:
+        """What the worker of a job reported. The config of a network that failed is written to its folder, for a person to look into."""
+        if result.failed:
             network = dataclasses.replace(job.architecture, name=job.architecture.name or f"trial{job.key}")
             write_text(job.folder / CONFIG, network.to_yaml())
         if job.baseline:  # no trial of the study
             return
-        attempts = {name: result[name] for name in ("cause", "attempts", "ended") if result.get(name)}
-        if result["state"] == "failed":
-            self._failed(int(job.key), result["reason"], attempts)
-        elif result["state"] == "stopped":
-            self._stopped(int(job.key), result)
+        if result.failed:
+            self._failed(int(job.key), result)
+        elif result.stopped:
+            self._stopped(job, result)
         else:
-            self._complete(job, result, attempts)
+            self._complete(job, result)
 
-    def _failed(self, number: int, reason: str, attempts: Mapping[str, Any]) -> None:
+    def _failed(self, number: int, result: TrialResult) -> None:
         from optuna.trial import TrialState
 
-        self.note(number, "reason", reason)
-        self.note(number, "attempts", attempts)
+        self.note(number, "reason", result.reason)
+        self.note(number, "attempts", _attempts(result))
         self.study.tell(number, state=TrialState.FAIL)
         self.counts.count("failed")
-        self.failures.append(reason)
+        self.failures.append(result.reason)
 
-    def _stopped(self, number: int, result: Mapping[str, Any]) -> None:
+    def _stopped(self, job: Job, result: TrialResult) -> None:
         """PRUNED, with the fidelity and accuracy that it reached, which nobody must take for final ones."""
         from optuna.trial import TrialState
 
-        epochs = result["epochs"]
-        partial = {"fidelity": len(epochs) / self.epochs, "value": epochs[-1]["accuracy"]}
-        self.note(number, "reason", result["reason"])
-        self.note(number, ATTRIBUTE, {**self._facts(number), "partial": partial})
+        number = int(job.key)
+        partial = {"fidelity": len(result.epochs) / self.epochs, "value": result.epochs[-1].accuracy}
+        self.note(number, "reason", result.reason)
+        self.note(number, ATTRIBUTE, {**job.candidate.to_dict(), "partial": partial})
         self.study.tell(number, state=TrialState.PRUNED)
         self.counts.count("stopped")
 
-    def _complete(self, job: Job, result: Mapping[str, Any], attempts: Mapping[str, Any]) -> None:
+    def _complete(self, job: Job, result: TrialResult) -> None:
+        assert result.accuracy is not None  # of a complete training
         number = int(job.key)
-        if "ended" in attempts:
-            self.note(number, "attempts", attempts)
+        if result.ended:
+            self.note(number, "attempts", _attempts(result))
         if self.curves:
-            curve = {str(own["number"] / self.epochs): own["accuracy"] for own in result["epochs"][:-1]}
-            self.note(number, ATTRIBUTE, {**self._facts(number), "curve": curve})
-        values = objective_values(result["accuracy"], cost_of(job.architecture), self.objectives, job.latency_ms)
-        self.study.tell(number, values)
+            curve = {str(epoch.number / self.epochs): epoch.accuracy for epoch in result.epochs[:-1]}
+            self.note(number, ATTRIBUTE, {**job.candidate.to_dict(), "curve": curve})
+        self.study.tell(number, job.candidate.values(result.accuracy, self.objectives))
         self.counts.count("complete")
-
-    def _facts(self, number: int) -> Mapping[str, Any]:
-        facts: Mapping[str, Any] = self.study._storage.get_trial(self._id(number)).user_attrs[ATTRIBUTE]
-        return facts
 
     def _id(self, number: int) -> int:
         return self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+
+
+def _attempts(result: TrialResult) -> dict[str, Any]:
+    """What the study keeps of the attempts that ended without a result."""
+    kept = {"cause": str(result.cause), "attempts": result.attempts, "ended": dict(result.ended)}
+    return {name: value for name, value in kept.items() if value}

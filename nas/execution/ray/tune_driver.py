@@ -38,9 +38,9 @@ from nas.execution.ray.capacity_notice import Waiting
 from nas.execution.ray.tune_internals import Memory, drop_waiting, waits
 from nas.execution.ray.worker_watch import GONE, Watch
 from nas.runs.attempts import Cause, killed_for_memory
+from nas.runs.records import TrialResult
 from nas.training.records import Epoch
 from nas.utils import extensions
-from nas.utils.files import read_json
 
 if TYPE_CHECKING:
     from nas.execution.trial_training import TrialTraining
@@ -206,9 +206,11 @@ class Driver(Searcher):
         if self.study.retry(job.key, last, cause):
             self.monitor.note(f"{job.key}: {cause}: {last}; goes on from its last epoch")
         else:
-            self._told(job, read_json(job.result_path))
+            result = job.result
+            assert result is not None, "written by the queue, which gave the job up"
+            self._told(job, result)
 
-    def _told(self, job: Job, result: Mapping[str, Any]) -> None:
+    def _told(self, job: Job, result: TrialResult) -> None:
         self.ended += 1
         self.judge.ended(job, result)
         self.monitor.ended(job, result)

@@ -90,4 +90,4 @@ def _inert(data: str) -> Html:
 
 
 def _resource(name: str) -> str:
-    return (files("nas.report") / name).read_text(encoding="utf-8")
+    return (files("nas.report.html") / name).read_text(encoding="utf-8")

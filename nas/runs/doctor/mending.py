@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nas.errors import NasError, UsageError
+from nas.profiling.latency import Latency
 from nas.runs.journal import Journal
 from nas.runs.journal_repair import CREATE_TRIAL, SET_ATTRIBUTE, SET_PARAM, SET_STATE, Salvage
 from nas.runs.layout import ATTRIBUTE, JOURNAL, STUDY_NAME, TRIALS
+from nas.runs.records import Candidate
 from nas.runs.settings import Settings
-from nas.runs.trial_reader import facts_of
 from nas.samplers import suggest
 from nas.spaces.knobs import Choices
 from nas.spaces.space import SearchSpace
@@ -104,11 +105,13 @@ def _missing(trial: optuna.trial.FrozenTrial, result: Mapping[str, Any], space: 
         return None if facts is None else []  # the network is known, only not which choices made it
     lines = _params(trial, choices, space)
     if facts is None:
+        latency = Latency.from_dict(result["latency"]) if result.get("latency") else None
+        candidate = Candidate.of(space.architecture(choices), latency)
         lines.append(
             _line(
                 trial,
                 SET_ATTRIBUTE,
-                user_attr={ATTRIBUTE: facts_of(space.architecture(choices), result.get("latency"))},
+                user_attr={ATTRIBUTE: candidate.to_dict()},
             )
         )
     if trial.state.name == "FAIL" and "reason" not in trial.user_attrs and result.get("reason"):

@@ -12,17 +12,21 @@ from nas.networks.build import cost_of
 from nas.runs.doctor._base import Finding
 from nas.runs.doctor.mending import Reading
 from nas.runs.layout import ATTRIBUTE, BASELINES, TRIALS
+from nas.runs.records import Candidate, Ended, TrialResult, objective_values
 from nas.runs.run import locked
 from nas.runs.settings import Settings
-from nas.runs.trial_reader import facts_of, objective_values
 from nas.training.records import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
-from nas.utils.files import read_json, write_json
+from nas.utils.files import read_json
 
 if TYPE_CHECKING:
     import optuna
 
 WHILE_TRAINING = (CHECKPOINT, PREVIOUS, EPOCHS)
-STATES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed"}  # of Optuna's trials, as results call them
+STATES: Mapping[str, Ended] = {
+    "COMPLETE": "complete",
+    "PRUNED": "stopped",
+    "FAIL": "failed",
+}  # of Optuna's trials, as results call them
 MOST = 20  # trials that are named of one complaint
 
 
@@ -77,7 +81,7 @@ def _network(trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any]) -> list[
     """Whether what the study says of a network is true."""
     where = f"trial {trial.number}"
     try:
-        real = facts_of(Architecture.from_dict(facts["architecture"]))
+        real = Candidate.of(Architecture.from_dict(facts["architecture"])).to_dict()
     except Exception as error:  # whatever is wrong with it
         return [
             Finding("needs you", where, f"its network can't be built: {reason_of(error)}", "the journal was changed")
@@ -98,7 +102,7 @@ def _ended(
         text = f"{RESULT} is {_ailment(place / RESULT, result)}"
         if not repair:
             return [Finding("repairable", where, text, "--repair writes it again from the study, without its epochs")]
-        write_json(place / RESULT, _from_study(trial, facts, state))
+        _from_study(trial, facts, state).write(place)
         return [Finding("repaired", where, f"{text}: written again from the study; its epochs are lost")]
     found = []
     if result.get("state") != state:
@@ -140,19 +144,16 @@ def _values(
     return [Finding("needs you", f"trial {trial.number}", text, "one of them was changed by hand")]
 
 
-def _from_study(trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any], state: str) -> dict[str, Any]:
-    ended = trial.datetime_complete
-    return {
-        "key": str(trial.number),
-        "digest": facts["digest"],
-        "state": state,
-        "reason": trial.user_attrs.get("reason", ""),
-        "accuracy": trial.values[0] if state == "complete" else None,
-        "seconds": 0.0,
-        "finished": ended.timestamp() if ended else 0.0,
-        "rewritten": "by nas doctor, from the study: the trial's own result was gone",
-        "epochs": [],
-    }
+def _from_study(trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any], state: Ended) -> TrialResult:
+    return TrialResult(
+        str(trial.number),
+        facts["digest"],
+        state,
+        trial.user_attrs.get("reason", ""),
+        accuracy=trial.values[0] if state == "complete" else None,
+        finished=trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0,
+        rewritten="by nas doctor, from the study: the trial's own result was gone",
+    )
 
 
 def _open(trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any], place: Path) -> list[Finding]:
