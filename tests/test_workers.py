@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -31,6 +32,7 @@ from nas.runs.settings import Settings
 from nas.searching import preparation
 from nas.searching.progress import Tally
 from nas.searching.request import Request
+from nas.searching.search import resume, search
 from nas.searching.study import Study
 from nas.spaces.space import load_space
 from nas.training.conv_kernels import MERGED
@@ -115,7 +117,7 @@ def drive(
     )
     if (folder / "run.yaml").exists():
         settings = Settings.load(folder)
-        _, _, data = preparation.plan(searching.dataclasses.replace(request, out=folder.with_name("unused")), print)
+        _, _, data = preparation.plan(dataclasses.replace(request, out=folder.with_name("unused")), print)
     else:
         _, settings, data = preparation.plan(request, print)
         folder.mkdir()
@@ -243,7 +245,7 @@ def test_the_engine_is_measured_where_a_trial_would_run_and_recorded(space: Path
     request = Request(
         space=str(space), trials=1, epochs=1, out=tmp_path / "run", max_images=40, resolution=32, precision="bf16"
     )
-    run = searching.search(request, cpus_per_trial=1)
+    run = search(request, cpus_per_trial=1)
     (device, engine), *others = run.config["engine"].items()
     assert device == "cpu" and not others
     assert all(engine[name] in MERGED for name in ("grouped", "depthwise"))
@@ -252,7 +254,7 @@ def test_the_engine_is_measured_where_a_trial_would_run_and_recorded(space: Path
         (tmp_path / "run" / "run.yaml").read_text().replace(f"grouped: {engine['grouped']}", "grouped: 64")
     )
     # What a run began with stays, whatever another measurement would say.
-    again = searching.resume(tmp_path / "run", trials=2)
+    again = resume(tmp_path / "run", trials=2)
     assert again.config["engine"]["cpu"]["grouped"] == 64
 
 
@@ -303,7 +305,7 @@ def test_trials_share_a_gpu_as_was_measured_once(
     assert kept.packing["trials_per_gpu"] == 4
     with Study(tmp_path / "run", kept) as study:  # a resume does not measure again
         assert execution.resources(study, data, said.append, never).gpus == 0.25
-    changed = searching.dataclasses.replace(kept, executor={**kept.executor, "gpus_per_trial": 1.0})
+    changed = dataclasses.replace(kept, executor={**kept.executor, "gpus_per_trial": 1.0})
     with Study(tmp_path / "run", changed) as study:  # nor does a number that is given
         assert execution.resources(study, data, said.append, never).gpus == 1.0
     assert len(asked) == 1

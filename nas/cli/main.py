@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
-from nas.cli.main import streams
+from nas.cli import streams
 from nas.errors import NasError, UsageError
 from nas.utils.registry import did_you_mean
 from nas.utils.text import printable

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.networks.describe import describe
-from nas.report.comparison.page import figures as figures
+from nas.report.comparison import figures
 from nas.report.figures.gradients import Norm, gradients
 from nas.report.html.chart import Chart
 from nas.report.html.document import document

@@ -23,8 +23,8 @@ from nas.report.html.chart import Chart
 from nas.report.html.document import document
 from nas.report.html.markup import Html, table, tag
 from nas.report.run.sections import MACS, facts, tied
+from nas.report.training import figures
 from nas.report.training.figures import BEST, MANY, WORST, ByClass, Found, Pair
-from nas.report.training.page import figures as figures
 from nas.training.records import Epoch
 from nas.utils.files import read_json, write_text
 from nas.utils.text import format_count, format_percent, format_seconds, shown
