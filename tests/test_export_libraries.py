@@ -103,6 +103,7 @@ def test_timm_builds_published_networks_with_our_weights_and_classes(name, tmp_p
     check(subject, by_timm(subject, tmp_path))
 
 
+@pytest.mark.slow
 def test_numbers_that_no_name_says_are_arguments_or_said(tmp_path):
     """EfficientNet-B5's eps is 1e-3 in torchvision, which trains it with another momentum, and 1e-5 in timm."""
     design = replace(few_classes(zoo.get("efficientnet_b5")), resolution=64)

@@ -39,6 +39,7 @@ run = modeling.from_pretrained()
 }
 
 
+@pytest.mark.slow
 def test_another_process_gives_our_logits_at_two_sizes_of_batch(tmp_path):
     """By each format that is run without us."""
     subject = subject_of(DESIGNS["bottleneck"], run="a run")

@@ -137,6 +137,7 @@ def test_processes_train_and_are_timed_for_real():
     assert throughput.throughput(TINY, 2, 4, seconds=0.2) > 0
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_counts_as_no_images():
     assert throughput.throughput(TINY, 1, 4, device="no-such-device") == 0
 

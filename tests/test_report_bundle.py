@@ -70,6 +70,7 @@ def test_parts_that_nothing_calls_are_left_out():
     assert "register([B()])" in small
 
 
+@pytest.mark.slow
 @needs_known
 @pytest.mark.browser
 def test_every_figure_is_drawn_with_it(browser, tmp_path):

@@ -63,6 +63,7 @@ def test_the_words_name_what_each_machine_has_free(monkeypatch: pytest.MonkeyPat
     assert "(it has no machines)" in waiting.said(1.0, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("connected")
 def test_a_probe_waits_for_room_is_stopped_and_gives_up() -> None:
     told: list[str] = []

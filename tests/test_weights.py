@@ -103,6 +103,7 @@ def test_every_network_of_the_two_libraries_is_held_against_them():
     assert set(TWINS) >= QUICK
 
 
+@pytest.mark.slow
 def test_every_family_names_a_network():
     sources = [f"torchvision:{name}" for name in ("resnet18", "efficientnet_b0", "mobilenet_v2")]
     sources += [f"torchvision:{name}" for name in ("regnet_x_400mf", "convnext_tiny")]

@@ -139,6 +139,7 @@ def check(run: Run, trials: int, epochs: int = 3) -> None:
         assert [epoch.number for epoch in trial.epochs] == list(range(1, epochs + 1))
 
 
+@pytest.mark.slow
 def test_each_epoch_runs_once_and_its_numbers_are_those_of_the_other_executor(
     space: Path, tmp_path: Path, one_thread: None
 ) -> None:
@@ -160,6 +161,7 @@ def test_each_epoch_runs_once_and_its_numbers_are_those_of_the_other_executor(
                 assert getattr(first, name) == getattr(second, name), name
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_the_epoch_in_flight_at_most(space: Path, tmp_path: Path) -> None:
     watched = drive(space, tmp_path / "run", trials=2, worker=KilledOnce)
     assert (tmp_path / "run" / "trials" / "killed").exists()
@@ -169,6 +171,7 @@ def test_a_killed_worker_costs_the_epoch_in_flight_at_most(space: Path, tmp_path
     assert [number for key, number in watched.epochs if key == "0"] == [1, 3]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_where_it_was(space: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     first = drive(space, folder, trials=4, limit=3)
