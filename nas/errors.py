@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-LONGEST = 4000  # characters of a message: what a hostile file holds must not scroll everything else away
+LONGEST = 4000  # characters of a message; quoting a hostile file must not flood the terminal
 
 
 class NasError(Exception):
-    """The work failed for a reason that is known and said; the command line exits with 1.
+    """The work failed for a known reason, which the message states; the command line exits with 1.
 
-    Of a message that quotes something huge, the beginning and the end are kept.
+    A message longer than `LONGEST` keeps its beginning and its end.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -20,32 +20,32 @@ class NasError(Exception):
 
 
 class UsageError(NasError):
-    """What the user asked for can't be done as asked: the message says what is wrong, where, and what to do.
+    """The user's request can't be carried out; the message says what is wrong, where, and what to do.
 
     The command line exits with 2, before anything is trained.
     """
 
 
 class WriteError(NasError):
-    """A file can't be written: the disk is full, read-only or gone. No trial is to blame, so none is failed for it."""
+    """A file can't be written: the disk is full, read-only or gone. No trial is marked as failed for it."""
 
 
 class StartError(NasError):
-    """A worker can't begin: something is missing where it runs. No trial is to blame, and the next one would not begin either."""
+    """A worker can't start: something is missing where it runs. No trial is to blame; the next one would not start either."""
 
 
-# Sequences that a terminal obeys (colours, titles, the cursor), and single control characters but for white space.
+# Escape sequences of terminals (colors, titles, cursor), and single control characters other than white space.
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]+[0-~]|[@-Z\\-_])?|[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]"
 )
-# PyTorch's restricted reader says why behind advice to switch it off, which is none of ours.
+# PyTorch's restricted reader gives the reason after advice to turn the restriction off, which users must not follow.
 _ADVICE = re.compile(r"Weights only load failed.*?WeightsUnpickler error:", re.DOTALL)
 
 
 def reason_of(problem: BaseException | str, most: int = 300, *, first_line: bool = False) -> str:
-    """What a library says of a failure, as one line of ours can quote it: no escapes, no line breaks, at most `most` characters.
+    """The message of a library's error as one line: no escape sequences, no line breaks, at most `most` characters.
 
-    first_line: for libraries that go on with advice. The name of the error's type, where it says nothing.
+    An empty message gives the name of the error's type. first_line: for libraries whose further lines are advice.
     """
     text = _ADVICE.sub("", _ESCAPES.sub("", str(problem)[: 100 * most]))
     if first_line:
@@ -57,4 +57,4 @@ def reason_of(problem: BaseException | str, most: int = 300, *, first_line: bool
 
 
 class Interrupted(NasError):
-    """The user stopped the search; everything that was trained is kept, and `nas resume` goes on."""
+    """The user stopped the search; everything that was trained is kept, and `nas resume` continues."""

@@ -122,7 +122,7 @@ TEXTS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     ),
     "nested 100,000 deep": ("config", lambda: b"[" * 100_000, "nested too deeply"),
     "nested maps": ("space", lambda: b"{a: " * 50_000, "nested too deeply"),
-    "the same key twice": ("config", lambda: CONFIG.replace("version: 1", "resolution: 8").encode(), "'resolution' is said twice"),
+    "the same key twice": ("config", lambda: CONFIG.replace("version: 1", "resolution: 8").encode(), "'resolution' is given twice"),
     "bytes that are no text": ("config", lambda: b"\xff\xfe\x00a" * 100, "not a text file: byte 0 is not UTF-8"),
     "NUL": ("config", lambda: CONFIG.replace("cifar", "ci\0far").encode(), "line 3|special characters"),
     "an int of 10^6 digits": ("config", lambda: CONFIG.replace("32", "9" * 10**6).encode(), "at most 64 are read|too many"),

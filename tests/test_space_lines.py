@@ -173,7 +173,7 @@ def test_settings_of_a_command_line(setting, key, value):
         (["depth=[1"], "--set depth: line 1: not readable as YAML"),
         (["depth=1,,2"], "--set depth: None is neither"),
         (["depth={from: 4, to: 2}"], "--set depth: from 4 to 2 is empty"),
-        (["depth=1", "depth=2"], "--set depth: is said twice"),
+        (["depth=1", "depth=2"], "--set depth: is given twice"),
         (["stages=0"], "--set stages: stages must be a whole number from 1 to 16, not 0"),
         (["merge_bais=1.0"], "did you mean 'merge_bias'?"),
         (["block=!!str basic"], "tags"),

@@ -1,4 +1,4 @@
-"""Architecture: a network as data. Stem, stages of one block repeated, head, and the images it takes."""
+"""A network as data: stem, stages of one repeated block, head, and the size of its images."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ class Stage:
             _whole(value, name, most)
 
     def blocks(self, width_in: int) -> Iterator[tuple[Block, int]]:
-        """The stage's distinct blocks with how often each stands: the first, and the `depth` - 1 others."""
+        """The stage's distinct blocks with their numbers: the first, and the `depth` - 1 others."""
         yield Block(self.branch, self.shortcut, self.merge, width_in, self.width, self.stride), 1
         if self.depth > 1:
-            # Behind the first block the shapes agree, so that only a kind which always projects is more than identity.
+            # After the first block the shapes agree, so that all kinds but those that always project are the identity.
             shortcut = self.shortcut.canonical(self.width, self.width, 1)
             yield Block(self.branch, shortcut, self.merge, self.width, self.width, 1), self.depth - 1
 
     def canonical(self, width_in: int) -> Stage:
-        """The one of all stages that build the same blocks behind `width_in` channels."""
+        """The representative of all stages that build the same blocks on `width_in` channels."""
         return _canonical(self, width_in)
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _canonical(stage: Stage, width_in: int) -> Stage:
     if merge.uses_shortcut:
         around = shortcut.canonical(*first.inner)
         others = shortcut.canonical(stage.width, stage.width, 1)
-        # What equals the shortcut in the first block may stand for it only if the other blocks stay the same.
+        # The first block's equivalent may replace the shortcut only if the other blocks stay the same.
         if stage.depth == 1 or around.canonical(stage.width, stage.width, 1) == others:
             shortcut = around
     if not merge.uses_shortcut or (stage.depth == 1 and not _leads(first)):
@@ -101,7 +101,7 @@ def _canonical_end(end: E, raw: bool) -> E:
 
 
 def _leads(block: Block) -> bool:
-    """Whether a block has a path around its branch; one that is refused has none to compare."""
+    """Whether a block has a path around its branch; True where its shortcut can't join the shapes (an error later)."""
     try:
         return block.path() is not None
     except UsageError:
@@ -109,14 +109,14 @@ def _leads(block: Block) -> bool:
 
 
 @lru_cache(maxsize=1 << 14)
-def _stage_said(stage: Stage) -> str:
-    """What tells a canonical stage from others, as canonical JSON."""
+def _stage_json(stage: Stage) -> str:
+    """Canonical JSON of a canonical stage, without the options at their defaults."""
     parts = (part.said() for part in (stage.branch, stage.shortcut, stage.merge))
     return _json([stage.depth, stage.width, stage.stride, *parts])
 
 
 @lru_cache(maxsize=1 << 10)
-def _end_said(end: Stem | Head) -> str:
+def _end_json(end: Stem | Head) -> str:
     return _json(end.said())
 
 
@@ -126,10 +126,10 @@ def _json(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A network as data. Frozen, hashable; `digest` names it, `to_yaml` keeps it, `nas.build` makes it.
+    """A network as data, frozen and hashable. `digest` identifies it, `to_yaml` writes it, `nas.build` builds it.
 
-    `resolution` is the side of the square images in pixels, `channels` theirs (3, or 1 for grey). `norm_eps` is what batch
-    normalisation adds to the variance. `name` is a label only: it is not part of the digest.
+    `resolution` is the side of the square images in pixels, `channels` their channels (3, or 1 for gray). `norm_eps` is
+    what batch normalization adds to the variance. `name` is a label only: it is not part of the digest.
     """
 
     stem: Stem
@@ -152,24 +152,23 @@ class Architecture:
 
     @property
     def raw(self) -> bool:
-        """Whether the trunk ends without norm and activation, because the last branch leaves it so."""
+        """Whether the trunk ends without norm and activation, as the last branch leaves it."""
         return self.stages[-1].branch.raw
 
     def parts(self) -> Iterator[tuple[Registry[Any], str]]:
-        """The kinds of its parts: the registry and the name of each."""
+        """The registry and the kind of each part."""
         yield from ((STEMS, self.stem.kind), (HEADS, self.head.kind))
         for stage in self.stages:
             yield from ((BRANCHES, stage.branch.kind), (SHORTCUTS, stage.shortcut.kind), (MERGES, stage.merge.kind))
 
     def canonical(self) -> Architecture:
-        """The one of all architectures that build this network: options without effect have one fixed value."""
+        """The representative of all architectures that build this network: options without effect have one fixed value."""
         stages, width = [], self.stem.width
         for stage in self.stages:
             stages.append(stage.canonical(width))
             width = stage.width
-        own = self.stem, self.stages, self.head
         stem, head = _canonical_end(self.stem, self.stages[0].branch.raw), _canonical_end(self.head, self.raw)
-        if (stem, tuple(stages), head) == own:
+        if (stem, tuple(stages), head) == (self.stem, self.stages, self.head):
             return self
         return replace(self, stem=stem, stages=tuple(stages), head=head)
 
@@ -179,10 +178,11 @@ class Architecture:
 
         Options at their defaults are left out, so that an option which a later release adds changes no digest.
         """
-        own = self.canonical()
-        stages = ",".join(map(_stage_said, own.stages))
-        more = "" if own.norm_eps == NORM_EPS else "," + _json({"norm_eps": own.norm_eps})
-        text = f"[{own.resolution},{own.channels},{_end_said(own.stem)},[{stages}],{_end_said(own.head)}{more}]"
+        network = self.canonical()
+        stages = ",".join(map(_stage_json, network.stages))
+        more = "" if network.norm_eps == NORM_EPS else "," + _json({"norm_eps": network.norm_eps})
+        stem, head = _end_json(network.stem), _end_json(network.head)
+        text = f"[{network.resolution},{network.channels},{stem},[{stages}],{head}{more}]"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def adapted(self, *, classes: int, resolution: int, channels: int, stem: Stem | None = None) -> Architecture:
@@ -191,7 +191,7 @@ class Architecture:
         return replace(self, head=head, resolution=resolution, channels=channels, stem=stem or self.stem)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, every option said; `from_dict` reads it back."""
+        """Plain data with every option; `from_dict` reads it back."""
         return {
             "version": VERSION,
             **({"name": self.name} if self.name else {}),
@@ -211,7 +211,7 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, data: object, where: str = "architecture") -> Architecture:
-        """An architecture from plain data; UsageError that names the place of what is wrong."""
+        """An architecture from plain data; UsageError with the place of what is wrong."""
         fields = _mapping(
             data,
             where,
@@ -222,7 +222,7 @@ class Architecture:
             raise UsageError(f"{where}: version {version!r} is not {VERSION}, the one that this release reads")
         stages = fields.get("stages")
         if not isinstance(stages, list):
-            raise UsageError(f"{where}: stages must be a list, one entry a stage")
+            raise UsageError(f"{where}: stages must be a list, one entry per stage")
         with _place(where):
             return cls(
                 name=fields.get("name", ""),
@@ -236,7 +236,7 @@ class Architecture:
 
     @classmethod
     def from_yaml(cls, source: str | Path) -> Architecture:
-        """An architecture from YAML or JSON: a path, or the text itself (which has at least one line break)."""
+        """An architecture from YAML or JSON: a path, or the text itself, recognized by a line break in it."""
         if isinstance(source, str) and "\n" in source:
             text, where = source, "architecture"
         else:
@@ -252,7 +252,7 @@ class Architecture:
 
 
 class _place:
-    """Puts the place of a part before the message of the error that its values raise."""
+    """Context manager: puts the place of a part before the message of a UsageError."""
 
     def __init__(self, where: str) -> None:
         self.where = where

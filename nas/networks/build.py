@@ -1,4 +1,4 @@
-"""Architecture -> cost and Architecture -> `nn.Module`, by one walk over its stages."""
+"""The cost and the `nn.Module` of an architecture, both from one walk over its stages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One stop of the walk: the stem, a stage, or the head. Layers or (block, times) pairs, never both."""
+    """The stem, a stage, or the head: layers or (block, times) pairs, never both."""
 
     name: str
     width_in: int
@@ -53,7 +53,7 @@ def walk(architecture: Architecture) -> Iterator[Piece]:
 
 @dataclass(frozen=True, slots=True)
 class PieceCost:
-    """Cost of the stem, a stage or the head, and the shape of what it gives."""
+    """Cost of the stem, a stage or the head, and its output's shape."""
 
     name: str
     cost: Cost
@@ -64,11 +64,11 @@ def costs_by_piece(architecture: Architecture, resolution: int | None = None) ->
     """Cost of the stem, of each stage and of the head, for square images of `resolution` pixels (default: its own)."""
     if not isinstance(architecture, Architecture):
         raise TypeError(
-            f"an Architecture is wanted, not {architecture!r:.80}; nas.zoo.get(name) gives the network of a name, "
+            f"expected an Architecture, not {architecture!r:.80}; nas.zoo.get(name) gives the network of a name, "
             "nas.Architecture.from_yaml(path) that of a file"
         )
     if resolution is not None:
-        architecture = replace(architecture, resolution=resolution)  # says what is wrong with 0 or 3.5 pixels
+        architecture = replace(architecture, resolution=resolution)  # refuses 0 and 3.5 pixels
     shape = Shape(architecture.channels, architecture.resolution, architecture.resolution)
     rows = []
     for piece in walk(architecture):
@@ -78,15 +78,15 @@ def costs_by_piece(architecture: Architecture, resolution: int | None = None) ->
 
 
 def cost_of(architecture: Architecture, resolution: int | None = None) -> Cost:
-    """Exact parameters, multiply-adds and activations (see `nas.cost`), without building the network or importing torch.
+    """Exact parameters, multiply-adds and activations (see `nas.networks.cost`), without building the network or importing torch.
 
-    Errors: UsageError where the parts can't stand together (an identity shortcut between different shapes).
+    UsageError if the parts don't fit together (an identity shortcut between different shapes).
     """
     return sum((row.cost for row in costs_by_piece(architecture, resolution)), Cost())
 
 
 def blocks_of(architecture: Architecture, resolution: int | None = None) -> Iterator[tuple[Block, Shape]]:
-    """Every block by itself, in order, with the shape that comes into it."""
+    """Every single block, in order, with the shape of its input."""
     size = resolution or architecture.resolution
     shape = Shape(architecture.channels, size, size)
     for piece in walk(architecture):
@@ -107,16 +107,16 @@ def places_of(architecture: Architecture) -> Iterator[str]:
 
 
 def build(architecture: Architecture, seed: int | None = None) -> nn.Module:
-    """The network: (b, channels, h, w) float images -> (b, classes) logits, weights initialised (Kaiming normal, fan out).
+    """The network: (b, channels, h, w) float images -> (b, classes) logits, weights initialized (Kaiming normal, fan out).
 
-    With `seed`, weights depend on the architecture and the seed alone, and the global random state is left as it was.
+    With `seed`, the weights depend on the architecture and the seed alone, and the global random state stays unchanged.
     """
     import torch
 
     from nas.networks.blocks.modules import Network
 
-    cost = cost_of(architecture)  # says what can't stand together before torch fails somewhere inside
-    if torch.get_default_device().type == "cpu":  # on the meta device, weights take nothing
+    cost = cost_of(architecture)  # refuses parts that don't fit together, before torch fails on them
+    if torch.get_default_device().type == "cpu":  # on the meta device, weights take no memory
         blocks = sum(stage.depth for stage in architecture.stages)
         limits.require_room(architecture.name or "this network", cost.params, blocks)
     if seed is None:

@@ -2,10 +2,10 @@
 
 Conventions, the same everywhere in this project:
 
-- `params`: learnable numbers (what `sum(p.numel() for p in module.parameters())` gives).
-- `macs`: multiply-adds of convolutions, linear layers and matrix products, per image. Bias, normalisation, pooling and
-  element-wise work are not counted. The ResNet paper calls this number "FLOPs"; PyTorch's `FlopCounterMode` counts a
-  multiply and an add separately and so gives twice as much.
+- `params`: learnable numbers, `sum(p.numel() for p in module.parameters())`.
+- `macs`: multiply-adds of convolutions, linear layers and matrix products, per image. Bias, normalization, pooling and
+  element-wise operations are not counted. The ResNet paper calls this number "FLOPs"; PyTorch's `FlopCounterMode` counts
+  multiplications and additions separately, and so gives twice as much.
 - `activations`: elements in the outputs of all convolutions and linear layers, per image ("Designing Network Design
   Spaces", Radosavovic et al., CVPR 2020), which predicts run time on accelerators better than `macs`.
 """
@@ -42,20 +42,20 @@ class Shape(NamedTuple):
 
 
 def strided(size: int, kernel: int, stride: int) -> int:
-    """Output size of a convolution or pooling padded by (kernel - 1) // 2: floor((size + 2p - k) / s) + 1."""
+    """Output size of a convolution or pooling with padding p = (k - 1) // 2: floor((size + 2p - k) / s) + 1."""
     return (size + 2 * ((kernel - 1) // 2) - kernel) // stride + 1
 
 
 def conv(
     width_in: int, width_out: int, kernel: int, groups: int, height: int, width: int, *, bias: bool = False
 ) -> Cost:
-    """k x k convolution from `width_in` to `width_out` channels in `groups`, onto a `height` x `width` output."""
+    """k x k convolution from `width_in` to `width_out` channels in `groups`, with a `height` x `width` output."""
     weights = kernel * kernel * (width_in // groups) * width_out
     return Cost(weights + (width_out if bias else 0), weights * height * width, width_out * height * width)
 
 
 def norm(channels: int) -> Cost:
-    """Batch normalisation: a scale and a shift per channel."""
+    """Batch normalization: a scale and a shift per channel."""
     return Cost(params=2 * channels)
 
 

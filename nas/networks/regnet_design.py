@@ -1,4 +1,4 @@
-"""RegNet's quantised linear parameterisation: four numbers and a group width give the stages of a whole network.
+"""RegNet's quantized linear parameterization: four numbers and a group width give the stages of a network.
 
 "Designing Network Design Spaces", Radosavovic et al., CVPR 2020 (arXiv:2003.13678), equations 2 to 4.
 """
@@ -18,7 +18,7 @@ MAX_STEP = 16.0  # of wm; the paper searches 1.5 to 3
 
 
 class WidthStage(NamedTuple):
-    """One stage: its blocks, their width, and the channels of a group of their 3x3, which divide the width."""
+    """One stage: the number of its blocks, their width, and the group width of their 3x3, which divides the width."""
 
     depth: int
     width: int
@@ -26,7 +26,7 @@ class WidthStage(NamedTuple):
 
 
 def check(name: str, value: object) -> None:
-    """UsageError if no RegNet has this value of `network_depth`, `w0`, `wa`, `wm` or `group_width`."""
+    """UsageError if the value is invalid for `network_depth`, `w0`, `wa`, `wm` or `group_width`."""
     if name in ("network_depth", "w0", "group_width"):
         most = MAX_DEPTH if name == "network_depth" else MAX_WIDTH
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
@@ -45,16 +45,16 @@ def check(name: str, value: object) -> None:
 def quantised_linear(
     depth: int, w0: int, wa: float, wm: float, group_width: int, quantum: int = QUANTUM
 ) -> tuple[WidthStage, ...]:
-    """Stages of the network of `depth` blocks, j = 0, 1, ..., whose widths step along a line:
+    """Stages of the network of `depth` blocks, j = 0, 1, ..., whose widths approximate a line in steps:
 
-        u_j = w0 + wa j,   s_j = round(log(u_j / w0) / log wm),   w_j = w0 wm^s_j, rounded to a multiple of `quantum`;
+        u_j = w0 + wa j,   s_j = round(log(u_j / w0) / log wm),   w_j = w0 wm^s_j, rounded to a multiple of `quantum`.
 
-    consecutive blocks of one width are a stage. Its group width is g = min(g, w), and where g doesn't divide the width, that
-    becomes the nearest multiple of g, halves up, that is not below 0.9 w. Two stages may so come to one width, and stay two.
-    That last rounding is torchvision's. The paper's code takes halves to even, which makes stages of three published
+    Consecutive blocks of one width are a stage. Its group width is g = min(g, w). If g doesn't divide the width, the width
+    becomes the nearest multiple of g, halves up, that is not below 0.9 w. Two stages that get the same width stay two.
+    That last rounding is torchvision's. The paper's code rounds halves to even, which makes stages of three published
     networks narrower: of X-400MF (the last has 384 channels, not 400), Y-800MF and Y-8GF.
 
-    UsageError for numbers that parameterise no network: w0 no multiple of 8, wa below 0, wm not above 1.
+    UsageError for invalid numbers: w0 no multiple of 8, wa below 0, wm not above 1.
     """
     for name, value in (("network_depth", depth), ("w0", w0), ("wa", wa), ("wm", wm), ("group_width", group_width)):
         check(name, value)

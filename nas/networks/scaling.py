@@ -1,4 +1,4 @@
-"""Scaling of depth, width and resolution together: a network made larger or smaller in one step.
+"""Scaling a network's depth, width and resolution together.
 
 Compound scaling: "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", Tan & Le, ICML 2019. Uniform
 and fast scaling: "Fast and Accurate Model Scaling", Dollár, Singh & Girshick, CVPR 2021.
@@ -18,9 +18,9 @@ from nas.networks.cost import Cost
 DIVISOR = 8
 LEAST, MOST = 1 / 64, 64.0  # of each factor
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15  # EfficientNet's, for phi = 1: depth, width, resolution
-CLOSE = 0.99  # share of a target from which on the nearness to the method's ratios counts
-LEEWAYS = (1.15, 1.5)  # how far a factor may lie beside the method's to meet a target; the wider only where needed
-_ROUNDING = 1e-9  # relative; 1.1 x 10 is 11.000000000000002, which is no twelfth block
+CLOSE = 0.99  # networks above this share of a target are ranked by how near they are to the method's ratios
+LEEWAYS = (1.15, 1.5)  # how far a factor may differ from the method's to meet a target; the second only if needed
+_ROUNDING = 1e-9  # relative; 1.1 x 10 is 11.000000000000002, which must not become 12 blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Scaling:
 class Method:
     """d = s^depth, w = s^width, r = s^resolution for s times the multiply-adds; depth + 2 width + 2 resolution = 1.
 
-    Multiply-adds go as d w^2 r^2, in a network whose convolutions are large.
+    In a network of large convolutions the multiply-adds are proportional to d w^2 r^2.
     """
 
     depth: float
@@ -52,7 +52,7 @@ class Method:
     resolution: float
 
     def scaling(self, times: float, divisor: int = DIVISOR) -> Scaling:
-        """The scaling for about `times` the multiply-adds; UsageError where a factor leaves its limits."""
+        """The scaling for about `times` the multiply-adds; UsageError if a factor is out of its limits."""
         if not 0 < times < math.inf:
             raise UsageError(f"a factor of multiply-adds is a finite number above 0, not {times:g}")
         return Scaling(times**self.depth, times**self.width, times**self.resolution, divisor)
@@ -60,8 +60,8 @@ class Method:
 
 def compound(alpha: float = ALPHA, beta: float = BETA, gamma: float = GAMMA) -> Method:
     """EfficientNet's d = alpha^phi, w = beta^phi, r = gamma^phi: `times` is (alpha beta^2 gamma^2)^phi, see `growth`."""
-    whole = math.log(growth(alpha, beta, gamma))
-    return Method(math.log(alpha) / whole, math.log(beta) / whole, math.log(gamma) / whole)
+    log_growth = math.log(growth(alpha, beta, gamma))
+    return Method(*(math.log(base) / log_growth for base in (alpha, beta, gamma)))
 
 
 def growth(alpha: float = ALPHA, beta: float = BETA, gamma: float = GAMMA) -> float:
@@ -78,7 +78,7 @@ def growth(alpha: float = ALPHA, beta: float = BETA, gamma: float = GAMMA) -> fl
 def phi_scaling(
     phi: float, alpha: float = ALPHA, beta: float = BETA, gamma: float = GAMMA, divisor: int = DIVISOR
 ) -> Scaling:
-    """EfficientNet's scaling for the compound coefficient phi, which may be negative and broken."""
+    """EfficientNet's scaling for the compound coefficient phi, any real number within the limits of the factors."""
     product = growth(alpha, beta, gamma)
     most = math.log(MOST) / math.log(max(alpha, beta, gamma))
     if not abs(phi) <= most:
@@ -89,8 +89,8 @@ def phi_scaling(
 def towards_width(alpha: float) -> Method:
     """Dollár et al.'s d = s^((1 - alpha) / 2), w = s^(alpha / 2), r = s^((1 - alpha) / 4).
 
-    `alpha` 1/3 grows all three alike (uniform), 0.8 mostly the width (fast): activations, and so the time on an accelerator,
-    grow the least with the width.
+    `alpha` 1/3 scales all three alike (uniform), 0.8 mostly the width (fast): with the width, activations, and so the time
+    on an accelerator, grow least.
     """
     return Method((1 - alpha) / 2, alpha / 2, (1 - alpha) / 4)
 
@@ -104,7 +104,7 @@ METHODS: Mapping[str, Method] = {
     "resolution": Method(0.0, 0.0, 0.5),
 }
 
-# Width, depth and pixels of the published EfficientNets, which aren't powers of the paper's coefficients.
+# Width factor, depth factor and resolution of the published EfficientNets, which aren't powers of the paper's coefficients.
 EFFICIENTNETS: Mapping[str, tuple[float, float, int]] = {
     "b0": (1.0, 1.0, 224),
     "b1": (1.0, 1.1, 240),
@@ -118,16 +118,16 @@ EFFICIENTNETS: Mapping[str, tuple[float, float, int]] = {
 
 
 def published(name: str, divisor: int = DIVISOR) -> Scaling:
-    """The scaling that makes EfficientNet-b0 the published `name`, b0 to b7."""
+    """The scaling from EfficientNet-b0 to the published `name`, b0 to b7."""
     width, depth, pixels = EFFICIENTNETS[name]
     return Scaling(depth, width, pixels / EFFICIENTNETS["b0"][2], divisor)
 
 
 def scaled_width(width: int, factor: float, divisor: int = DIVISOR) -> int:
-    """factor x width to the nearest multiple of gcd(width, divisor), one more where that is below 0.9 of the exact value.
+    """factor x width, rounded to a multiple of gcd(width, divisor): the nearest, or the next if that is below 0.9 factor x width.
 
-    A width that is a multiple of the divisor so scales as EfficientNet's and MobileNet's do; one that isn't stays as even
-    as it was. The factor 1 changes no width, equal widths stay equal, and a larger factor never gives a narrower one.
+    A width that is a multiple of the divisor scales as in EfficientNet and MobileNet; others keep their common divisor.
+    The factor 1 changes no width, equal widths stay equal, and a larger factor never gives a narrower one.
     """
     unit, exact = math.gcd(width, divisor), width * factor
     nearest = max(unit, int(exact + unit / 2) // unit * unit)
@@ -140,16 +140,16 @@ def scaled_depth(depth: int, factor: float) -> int:
 
 
 def scaled_resolution(pixels: int, factor: float) -> int:
-    """The nearest whole number of pixels to factor x pixels, at least one."""
+    """factor x pixels, rounded, at least 1."""
     return max(1, math.floor(pixels * factor + 0.5))
 
 
 def scaled(architecture: Architecture, scaling: Scaling) -> Architecture:
-    """The network with depth, width and resolution scaled; itself if that changes nothing.
+    """The network with depth, width and resolution scaled; the same object if that changes nothing.
 
-    Stages get ceil(d x depth) blocks. Widths of stem, stages and an expanded head follow `scaled_width`, and so do the inner
-    widths of grouped branches, whose cardinality stays: the group width scales with the width, as in Dollár et al. What is
-    stated as a ratio (expansion, squeeze-excitation) stays that ratio. UsageError beyond the limits of a network.
+    Stages get ceil(d x depth) blocks. Widths of stem, stages and an expanded head follow `scaled_width`. So do the inner
+    widths of grouped branches, at the same cardinality: the group width scales with the width, as in Dollár et al. Ratios
+    (expansion, squeeze-excitation) stay. UsageError beyond the limits of a network.
     """
 
     def scale(width: int) -> int:
@@ -174,10 +174,10 @@ def scaled(architecture: Architecture, scaling: Scaling) -> Architecture:
 
 
 def _with_path(architecture: Architecture, number: int) -> Stage:
-    """A stage of one block as more blocks of it must be: with the path around that the one may not have.
+    """A stage of one block, with the shortcut and merge that further blocks of it need.
 
-    Where the shortcut is `matching`, a single block that changes the shape is a plain one, and its canonical form says so:
-    what stood around it is lost. The nearest stage that has such shortcuts, the earlier of two, tells what it was.
+    With a `matching` shortcut, a single block that changes the shape has no path around its branch, and its canonical form
+    drops shortcut and merge. They are taken from the nearest stage with a `matching` shortcut, the earlier of two.
     """
     stage = architecture.stages[number]
     if stage.merge.uses_shortcut:
@@ -189,12 +189,12 @@ def _with_path(architecture: Architecture, number: int) -> Stage:
     ]
     if not others:
         return stage
-    *_, other = min(others, key=lambda found: found[:2])
+    *_, other = min(others, key=lambda item: item[:2])
     return replace(stage, shortcut=other.shortcut, merge=other.merge)
 
 
 def _name(name: str, scaling: Scaling, pixels: int) -> str:
-    """`efficientnet_b0-d1.4-w1.2-300px`; no name stays none."""
+    """`efficientnet_b0-d1.4-w1.2-300px`; an empty name stays empty."""
     parts = [
         *([f"d{scaling.depth:.4g}"] if scaling.depth != 1 else []),
         *([f"w{scaling.width:.4g}"] if scaling.width != 1 else []),
@@ -209,25 +209,25 @@ def fitted(
 ) -> tuple[Scaling, Architecture]:
     """The scaling whose costs come nearest to `targets` (params, macs) and exceed none of them, and the scaled network.
 
-    Bisection gives the s at which the method's network just meets the targets. Blocks and channels come in steps, so that it
-    may fall short; then each factor that the method changes at all may lie up to 15 % beside its value at s. Of the networks
-    so found that reach 99 % of a target the one with the factors nearest to the method's is taken. If none does, factors may
-    lie up to a half beside, and at last the network is taken that comes nearest to a target.
+    Bisection gives the s at which the method's network just meets the targets. Because blocks and channels are whole
+    numbers, that network may fall short of them; so each factor that the method changes may differ by up to 15 % from its
+    value at s. Of the networks that reach 99 % of a target, the one with the factors nearest to the method's is taken. If
+    none does, factors may differ by up to 50 %; if still none does, the network nearest to a target is taken.
 
-    UsageError, with what can be reached, where no scaling meets the targets or the largest has less.
+    UsageError, with what can be reached, if every scaling exceeds the targets or the largest falls short of them.
     """
     for metric, target in targets.items():
         if target < 1:
             raise UsageError(f"a target of {metric} is at least 1, not {target}")
     if set(targets) == {"params"} and not (method.depth or method.width):
         raise UsageError("the resolution does not change params; a target for them takes another method")
-    cost_of(architecture)  # what is wrong with the network itself is not a matter of scale
+    cost_of(architecture)  # an invalid network fails here, and not as one that no scaling fits
     return _Search(architecture, method, targets, divisor).best()
 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """Networks on a method's curve, and beside it."""
+    """The search for scalings on a method's curve and near it."""
 
     architecture: Architecture
     method: Method
@@ -235,25 +235,25 @@ class _Search:
     divisor: int
 
     def best(self) -> tuple[Scaling, Architecture]:
-        centre = self.largest()
-        found = [(self.share(centre), 0.0, centre)]
+        center = self.largest()
+        candidates = [(self.share(center), 0.0, center)]
         for leeway in LEEWAYS:
-            for scaling, deviation in self.beside(centre, math.log(leeway)):
+            for scaling, deviation in self.near(center, math.log(leeway)):
                 share = self.share(scaling)
                 if share <= 1:
-                    found.append((share, -deviation, scaling))
-            if close := [(nearness, share, scaling) for share, nearness, scaling in found if share >= CLOSE]:
+                    candidates.append((share, -deviation, scaling))
+            if close := [(nearness, share, scaling) for share, nearness, scaling in candidates if share >= CLOSE]:
                 scaling = max(close, key=lambda item: item[:2])[2]
                 break
         else:
-            scaling = max(found, key=lambda item: item[:2])[2]
+            scaling = max(candidates, key=lambda item: item[:2])[2]
         return scaling, scaled(self.architecture, scaling)
 
     def cost(self, scaling: Scaling) -> Cost:
         return cost_of(scaled(self.architecture, scaling))
 
     def share(self, scaling: Scaling) -> float:
-        """The largest share of a target that the network has; infinite beyond the limits of a network."""
+        """max over the targets of cost / target; infinite beyond the limits of a network."""
         try:
             cost = self.cost(scaling)
         except UsageError:
@@ -264,7 +264,7 @@ class _Search:
         return self.method.scaling(math.exp(x), self.divisor)
 
     def largest(self) -> Scaling:
-        """The scaling of the method's whose network just meets the targets."""
+        """The largest scaling of the method whose network meets the targets."""
         end = math.log(MOST) / max(self.method.depth, self.method.width, self.method.resolution) * (1 - _ROUNDING)
         if self.share(self.on_curve(-end)) > 1:
             raise UsageError(f"no scaling meets {self._wanted()}: the smallest has {self._reached(-end)}")
@@ -282,20 +282,20 @@ class _Search:
         cost = self.cost(self.on_curve(x))
         return " and ".join(f"{getattr(cost, metric):,} {metric}" for metric in self.targets)
 
-    def beside(self, centre: Scaling, leeway: float) -> Iterator[tuple[Scaling, float]]:
-        """Scalings within `leeway` of `centre`, a logarithm, each with that of its largest deviation."""
+    def near(self, center: Scaling, leeway: float) -> Iterator[tuple[Scaling, float]]:
+        """Scalings whose factors are within `leeway` of `center`'s, each with its largest deviation; both are logarithms."""
         if not (self.method.width or self.method.resolution):
             return
-        for depth, distance in self.depths(centre.depth, leeway):
-            if (base := self.levelled(replace(centre, depth=depth), leeway)) is None:
+        for depth, distance in self.depths(center.depth, leeway):
+            if (base := self.levelled(replace(center, depth=depth), leeway)) is None:
                 continue
-            yield base, max(distance, _deviation(base, centre))
+            yield base, max(distance, _deviation(base, center))
             if self.method.resolution and "macs" in self.targets:
-                for scaling in self.refined(base, centre, leeway):
-                    yield scaling, max(distance, _deviation(scaling, centre))
+                for scaling in self.refined(base, center, leeway):
+                    yield scaling, max(distance, _deviation(scaling, center))
 
     def levelled(self, start: Scaling, leeway: float) -> Scaling | None:
-        """`start` with width and resolution moved by the method's ratio until the targets are just met; None if too far."""
+        """`start` with width and resolution changed in the method's ratio until the targets are just met; None if beyond `leeway`."""
         width, resolution = self.method.width, self.method.resolution
         fastest = max(width, resolution)
 
@@ -310,28 +310,28 @@ class _Search:
             return None
         return moved(_bisect(lambda x: self.share(moved(x)) <= 1, -leeway, leeway)[0])
 
-    def refined(self, base: Scaling, centre: Scaling, leeway: float) -> Iterator[Scaling]:
-        """Somewhat narrower networks, each at the most pixels that meet the targets: pixels come in finer steps."""
-        own = self.architecture.resolution
-        highest = scaled_resolution(own, _within(centre.resolution * math.exp(leeway)))
+    def refined(self, base: Scaling, center: Scaling, leeway: float) -> Iterator[Scaling]:
+        """Slightly narrower networks, each at the highest resolution that meets the targets: pixels are finer steps than channels."""
+        pixels = self.architecture.resolution
+        highest = scaled_resolution(pixels, _within(center.resolution * math.exp(leeway)))
         for step in range(12 if self.method.width else 1):
             narrow = replace(base, width=_within(base.width * (1 - 0.01 * step)))
-            low, high = scaled_resolution(own, base.resolution), highest + 1
+            low, high = scaled_resolution(pixels, base.resolution), highest + 1
             if self.share(narrow) > 1:
                 continue
             while high - low > 1:
                 middle = (low + high) // 2
-                fits = self.share(replace(narrow, resolution=_within(middle / own))) <= 1
+                fits = self.share(replace(narrow, resolution=_within(middle / pixels))) <= 1
                 low, high = (middle, high) if fits else (low, middle)
-            yield replace(narrow, resolution=_within(low / own))
+            yield replace(narrow, resolution=_within(low / pixels))
 
-    def depths(self, centre: float, leeway: float) -> Iterator[tuple[float, float]]:
-        """Factors near `centre` that give different depths, each with the logarithm of its distance."""
-        yield centre, 0.0
+    def depths(self, center: float, leeway: float) -> Iterator[tuple[float, float]]:
+        """Factors near `center` that give different depths, each with the logarithm of its ratio to `center`."""
+        yield center, 0.0
         if not self.method.depth:
             return
-        least, most = _within(centre * math.exp(-leeway)), _within(centre * math.exp(leeway))
-        # All factors up to k / depth give k blocks: at these the depth of a stage changes.
+        least, most = _within(center * math.exp(-leeway)), _within(center * math.exp(leeway))
+        # The depth of a stage changes at the factors k / depth: it is k blocks up to there.
         steps = {
             count / stage.depth
             for stage in self.architecture.stages
@@ -339,14 +339,14 @@ class _Search:
         }
         ordered = sorted(step for step in steps if LEAST <= step <= MOST)
         for lower, upper in zip([LEAST, *ordered], ordered, strict=False):
-            if upper < centre and upper >= least:
-                yield upper, math.log(centre / upper)
-            elif centre <= lower <= most:
-                yield upper, math.log(lower / centre)
+            if upper < center and upper >= least:
+                yield upper, math.log(center / upper)
+            elif center <= lower <= most:
+                yield upper, math.log(lower / center)
 
 
 def _bisect(holds: Callable[[float], bool], low: float, high: float) -> tuple[float, float]:
-    """Two neighbouring numbers, `holds` true of the lower and false of the higher; `high` twice if it is true there."""
+    """Two neighboring numbers, `holds` true of the lower and false of the higher; `high` twice if it is true there."""
     if holds(high):
         return high, high
     for _ in range(48):
@@ -359,6 +359,6 @@ def _within(factor: float) -> float:
     return min(max(factor, LEAST), MOST)
 
 
-def _deviation(scaling: Scaling, centre: Scaling) -> float:
-    pairs = ((scaling.width, centre.width), (scaling.resolution, centre.resolution))
+def _deviation(scaling: Scaling, center: Scaling) -> float:
+    pairs = ((scaling.width, center.width), (scaling.resolution, center.resolution))
     return max(abs(math.log(factor / other)) for factor, other in pairs)

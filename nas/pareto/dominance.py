@@ -1,13 +1,13 @@
 """Pareto analysis of (n, m) arrays: dominance, fronts, hypervolume, knee.
 
-a dominates b when a is at least as good in every objective and better in one. The front of a set is what none of the
-set dominates. Its hypervolume is the Lebesgue measure of what the set dominates and what itself dominates a reference
-point (Zitzler and Thiele, 1998).
+a dominates b if a is at least as good in every objective and better in one. The front of a set is its subset that no
+element dominates. Its hypervolume is the Lebesgue measure of the points that the set dominates and that dominate a
+reference point (Zitzler and Thiele, 1998).
 
 Throughout, `values` is (n, m): a row for each candidate, a column for each objective, each in its own unit and
-orientation. `directions` holds m times "maximize" or "minimize", m >= 1. `[]` is an array without rows. An infinite
-value is a value like any other. A row with a NaN was not measured: it dominates nothing and is on no front. Wrong
-shapes and names raise ValueError. Everything is computed on losses: the values, maximised columns negated.
+orientation. `directions` holds m times "maximize" or "minimize", m >= 1. `[]` is an array without rows. Infinite values
+are allowed. A row with a NaN was not measured: it dominates nothing and is on no front. Wrong shapes and names raise
+ValueError. Everything is computed on losses: the values, with maximized columns negated.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def dominates(a: ArrayLike, b: ArrayLike, directions: Sequence[str]) -> bool:
 def front(values: ArrayLike, directions: Sequence[str]) -> NDArray[np.intp]:
     """Indices of the rows that no row dominates.
 
-    By rising first minimised objective, ties by index; all by index if nothing is minimised. Equal rows don't
-    dominate one another: where one is on the front, all its copies are.
+    Sorted by the first minimized objective, ascending, ties by index; by index if nothing is minimized. Equal rows don't
+    dominate one another: if one is on the front, all its copies are.
     """
     array = as_array(values, directions)
     losses, measured = measured_losses(array, directions)
@@ -43,9 +43,9 @@ def front(values: ArrayLike, directions: Sequence[str]) -> NDArray[np.intp]:
 
 
 def fronts(values: ArrayLike, directions: Sequence[str]) -> NDArray[np.intp]:
-    """Rank of each row, (n,): 0 on the front, k on the front of what is left without the ranks below k.
+    """Rank of each row, (n,): 0 on the front, k on the front of the rows whose rank isn't below k.
 
-    Equal rows have equal ranks. Rows with a NaN all have the last rank, one worse than the worst row without.
+    Equal rows have equal ranks. Rows with a NaN all have the last rank, one after the worst row without.
     (ENS-BS: Zhang, Tian, Cheng and Jin, 2015.)
     """
     array = as_array(values, directions)
@@ -64,16 +64,16 @@ def fronts(values: ArrayLike, directions: Sequence[str]) -> NDArray[np.intp]:
 
 
 def knee(values: ArrayLike, directions: Sequence[str]) -> int | None:
-    """Index of the front's row furthest, towards the ideal point, from the hyperplane through the front's extremes.
+    """Index of the front's row farthest, towards the ideal point, from the hyperplane through the front's extremes.
 
     The extremes are the rows that are best in an objective (Das, 1999: the convex hull of individual minima). Each
-    objective is scaled to [0, 1] over the front; a minimised one that is positive all over the front after log10, so
+    objective is scaled to [0, 1] over the front, a minimized one that is positive everywhere on the front after log10, so
     that costs are compared by ratio. Of equal rows, the first.
 
-    None if the front has fewer than 3 distinct finite rows, or bends nowhere towards the ideal point: then every row
-    between the extremes is a worse compromise than the straight line.
+    None if the front has fewer than 3 distinct finite rows, or no row is on the ideal point's side of the hyperplane:
+    every row between the extremes is then a worse compromise than the straight line.
     """
-    import scipy.optimize  # half of what importing this module would take otherwise
+    import scipy.optimize  # slow to import
 
     losses = as_losses(as_array(values, directions), directions)
     indices = front(values, directions)
@@ -88,21 +88,11 @@ def knee(values: ArrayLike, directions: Sequence[str]) -> int | None:
     spans = scaled.max(axis=0)
     scaled /= np.where(spans > 0, spans, 1.0)
 
-    # An objective without spread is 0 everywhere: it tells no rows apart, nor does it make one extreme.
+    # An objective without spread is 0 everywhere and makes no row extreme.
     extreme = (scaled[:, spans > 0] == 0).any(axis=1)
-    # The plane is normal @ x = 1. Least squares, because the smallest network may have the fewest MACs too, and ties make
-    # more extremes than objectives; non-negative, because a negative component would reward a row for being worse.
+    # The plane is normal @ x = 1. Least squares, because one row may be the best in several objectives and ties make more
+    # extremes than objectives; non-negative, because a negative component would reward a row for being worse.
     normal = scipy.optimize.nnls(scaled[extreme], np.ones(extreme.sum()))[0]
     towards_ideal = 1.0 - scaled @ normal
     best = int(np.argmax(towards_ideal))
     return int(indices[best]) if towards_ideal[best] > 1e-9 else None
-
-
-# Checked input
-
-
-# Non-dominated sets of losses. Rows are visited in lexicographic order, without copies: none is dominated by a later
-# row, and an earlier one, whose first coordinate is no greater, dominates it exactly if the others are no greater too.
-
-
-# Volumes. `points` are losses, (n, m), in any order, each strictly below `corner`, and all is finite.

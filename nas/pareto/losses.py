@@ -1,4 +1,4 @@
-"""Values as losses: maximized columns negated, rows with a NaN left out; and the checks of shapes and names."""
+"""Values as losses: maximized columns negated, rows with a NaN left out. Checks of shapes and names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def as_array(values: ArrayLike, directions: Sequence[str]) -> Floats:
     if array.shape == (0,):
         return array.reshape(0, m)
     if array.ndim != 2 or array.shape[1] != m:
-        raise ValueError(f"values must have the shape (n, {m}), a column a direction; got {array.shape}")
+        raise ValueError(f"values must have the shape (n, {m}), one column per direction; got {array.shape}")
     return array
 
 
@@ -37,7 +37,7 @@ def as_point(point: ArrayLike, directions: Sequence[str], noun: str) -> Floats:
     m = check_directions(directions)
     array = np.asarray(point, dtype=np.float64)
     if array.shape != (m,):
-        raise ValueError(f"{noun} must have the shape ({m},), a number a direction; got {array.shape}")
+        raise ValueError(f"{noun} must have the shape ({m},), one number per direction; got {array.shape}")
     return as_losses(array, directions)
 
 

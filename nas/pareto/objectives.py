@@ -1,4 +1,4 @@
-"""Objectives: what is maximized or minimized, by name."""
+"""The objectives of a search by name, with their directions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize")
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """One column of `values`: what it is called and which way is better."""
+    """One column of `values`: its name and its direction."""
 
     name: str
     direction: Direction
@@ -37,7 +37,7 @@ _KNOWN = {
 def parse_objectives(text: str) -> tuple[Objective, ...]:
     """The objectives that "accuracy,params,macs" names: accuracy, then one cost or more, none twice.
 
-    `flops` is another name of `macs`. UsageError for an unknown name, a duplicate, or anything but accuracy in front.
+    `flops` is another name of `macs`. UsageError for an unknown name, a duplicate, a missing cost, or if accuracy isn't first.
     """
     names = [name.strip() for name in text.split(",")]
     for name in names:

@@ -1,4 +1,8 @@
-"""Non-dominated sorting of losses: one row after another, in lexicographic order, into the fronts found so far."""
+"""Non-dominated sorting of losses: distinct rows, in lexicographic order, are added to the fronts so far one by one.
+
+No row is dominated by a later one. An earlier row, whose first coordinate is no greater, dominates a later one exactly if its
+other coordinates are no greater too.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from nas.pareto.losses import Floats
 
 
 def distinct_rows(losses: Floats) -> tuple[Floats, NDArray[np.intp]]:
-    """The distinct rows in lexicographic order, and for each row of `losses` its place among them."""
+    """The distinct rows in lexicographic order, and for each row of `losses` its index among them."""
     order = np.lexsort(losses.T[::-1])
     rows = losses[order]
     new = np.ones(len(rows), dtype=np.bool_)
@@ -23,7 +27,7 @@ def distinct_rows(losses: Floats) -> tuple[Floats, NDArray[np.intp]]:
 
 
 def non_dominated(rows: Floats) -> NDArray[np.bool_]:
-    """Mask of the rows, distinct and in lexicographic order, that none dominates."""
+    """Mask of the rows, distinct and in lexicographic order, that no row dominates."""
     layer = new_layer(rows.shape[1])
     mask = np.zeros(len(rows), dtype=np.bool_)
     for i, row in enumerate(rows.tolist()):
@@ -37,10 +41,10 @@ class Layer(Protocol):
     """Rows that don't dominate one another."""
 
     def covers(self, row: list[float]) -> bool:
-        """Whether one of the rows dominates `row`, which comes after them all."""
+        """Whether one of the rows dominates `row`, which is later than all of them."""
 
     def add(self, row: list[float]) -> None:
-        """Takes in `row`, which isn't covered."""
+        """Add `row`, which isn't covered."""
 
 
 def new_layer(m: int) -> Layer:
@@ -48,12 +52,12 @@ def new_layer(m: int) -> Layer:
 
 
 def front_of(layers: list[Layer], row: list[float]) -> int:
-    """Place of the first layer that doesn't cover `row`; none after it does, for it covers what is in those."""
+    """Index of the first layer that doesn't cover `row`. Bisection, since the layers that cover it all come first."""
     return bisect_left(layers, True, key=lambda layer: not layer.covers(row))
 
 
 class Lowest:
-    """m <= 2: the row with the lowest last coordinate stands for all; O(1)."""
+    """m <= 2: keeps the lowest last coordinate; O(1)."""
 
     __slots__ = ("lowest",)
 
@@ -68,7 +72,7 @@ class Lowest:
 
 
 class Staircase:
-    """m = 3: the non-dominated (y, z) of the rows (x, y, z), y rising and z falling; O(log n) to look up."""
+    """m = 3: the non-dominated (y, z) of the rows (x, y, z), y ascending and z descending; a lookup is O(log n)."""
 
     __slots__ = ("ys", "zs")
 
@@ -88,7 +92,7 @@ class Staircase:
         self.zs[start:stop] = [z]
 
     def gain(self, row: list[float], corner: list[float]) -> float:
-        """Area that `row`, which isn't covered, would add to what the steps cover below `corner`, also (x, y, z)."""
+        """Area that `row`, which isn't covered, would add to the area that the steps cover below `corner`, also (x, y, z)."""
         _, y, z = row
         start, stop = self._hidden(y, z)
         gain, left, ceiling = 0.0, y, self.zs[start - 1] if start else corner[2]
@@ -107,7 +111,7 @@ class Staircase:
 
 
 class Rows:
-    """m >= 4: all the rows, compared at once; O(n m). Kept as columns in a buffer that doubles."""
+    """m >= 4: all rows, compared at once; O(n m). Stored as columns in a buffer that doubles."""
 
     __slots__ = ("columns", "count")
 

@@ -1,4 +1,7 @@
-"""Hypervolume: the volume that a front dominates up to a reference point, exact for any number of objectives."""
+"""Hypervolume: the volume that a front dominates up to a reference point, exact for any number of objectives.
+
+In the private functions `points` are losses, (n, m), in any order, finite and strictly below the finite `corner`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ def hypervolume(values: ArrayLike, reference: ArrayLike, directions: Sequence[st
     """Volume of the union of the boxes between each row and `reference`, exact for every m.
 
     The unit is the product of the objectives' units. Rows that aren't strictly better than the reference in every
-    objective, or have a NaN, add nothing; one that is infinitely better gives inf. reference: (m,), without NaN, in the
+    objective, or that have a NaN, add nothing; an infinitely better one gives inf. reference: (m,), without NaN, in the
     orientation of `values`.
     """
     losses, corner = losses_and_reference(values, reference, directions)
@@ -26,10 +29,10 @@ def hypervolume(values: ArrayLike, reference: ArrayLike, directions: Sequence[st
 
 
 def hypervolume_history(values: ArrayLike, reference: ArrayLike, directions: Sequence[str]) -> Floats:
-    """Hypervolume of the first k rows for k = 1..n, (n,), never falling; rows and reference as in `hypervolume`.
+    """Hypervolume of the first k rows for k = 1..n, (n,), never decreasing; rows and reference as in `hypervolume`.
 
-    A new row adds its box less the part of the box that is covered already (the exclusive hypervolume of WFG: While,
-    Bradstreet and Barone, 2012).
+    A new row adds its box minus the part that is covered already (the exclusive hypervolume of WFG: While, Bradstreet and
+    Barone, 2012).
     """
     losses, corner = losses_and_reference(values, reference, directions)
     gains = np.zeros(len(losses))
@@ -42,14 +45,14 @@ def hypervolume_history(values: ArrayLike, reference: ArrayLike, directions: Seq
             break
         if (archive <= row).all(axis=1).any():
             continue
-        # The difference may round to a hair below 0.
+        # Rounding may make the difference slightly negative.
         gains[k] = max(0.0, boxes[k] - _volume(np.maximum(archive, row), corner))
         archive = np.vstack([archive[(archive < row).any(axis=1)], row])
     return np.cumsum(gains)
 
 
 def _box(points: Floats, corner: Floats) -> Floats:
-    """Volume, (n,), between each point and the corner; inf where it has no bound or the float overflows."""
+    """Volume, (n,), between each point and the corner; inf if it is unbounded or overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
         volumes: Floats = np.prod(corner - points, axis=1)
     return volumes
@@ -69,7 +72,7 @@ def _volume(points: Floats, corner: Floats) -> float:
 
 
 def _volume_2d(points: Floats, corner: Floats) -> float:
-    """By rising x, each point adds the strip between its y and the lowest y before it."""
+    """In order of x, each point adds the strip between its y and the lowest y before it."""
     x, y = points[np.lexsort(points.T[::-1])].T
     ceiling = np.minimum.accumulate(np.concatenate([corner[1:], y]))[:-1]
     steps = y < ceiling
@@ -77,7 +80,7 @@ def _volume_2d(points: Floats, corner: Floats) -> float:
 
 
 def _volume_3d(points: Floats, corner: Floats) -> float:
-    """A plane sweeps along x; the area that it cuts from the union grows by one step at each point."""
+    """A plane sweeps along x; the area of its intersection with the union grows by one step at each point."""
     stairs = Staircase()
     end: list[float] = corner.tolist()
     volume = area = x = 0.0
@@ -92,9 +95,9 @@ def _volume_3d(points: Floats, corner: Floats) -> float:
 
 
 def _slabs(points: Floats, corner: Floats) -> Iterator[float]:
-    """m >= 4: by rising x, what each point adds to those before it (WFG with slicing).
+    """m >= 4: in order of x, the volume that each point adds to the points before it (WFG with slicing).
 
-    Cut to the point's box, those all begin at its x: the covered part is a prism over a union of m - 1 dimensions.
+    Within the point's box, the boxes of those all begin at its x: the covered part is a prism over a union in m - 1 dimensions.
     """
     rows, _ = distinct_rows(points)
     rows = rows[non_dominated(rows)]

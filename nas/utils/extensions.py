@@ -1,8 +1,8 @@
-"""Modules of users that register blocks, data sets, samplers and others: imported, recorded with a run, taken to other processes.
+"""Users' modules that register blocks, data sets, samplers and others: import them, record them with a run, pass them to processes.
 
-A run records, for each such module that it uses, its name, its file and what it registers. Only the name is ever used to import it
-again, so that a run folder from somebody else can't say which code is run. `recall` imports a recorded module without being asked
-if all of this holds; else `--import` must name it:
+For each such module that it uses, a run records the name, the file and what it registers. Only the name is used to import the module
+again, so that a run folder from somebody else can't choose which code runs. `recall` imports a recorded module without being asked
+if all of this holds; otherwise `--import` must name it:
 
 - Python finds the name on its path or in the current folder (not there under PYTHONSAFEPATH);
 - the file lies outside of the run's folder;
@@ -26,8 +26,8 @@ from nas.errors import UsageError
 from nas.utils.registry import ABSENT, Registry
 
 Record = Mapping[str, Any]  # module, file, parts: as ["block pyramid"]
-PASSED_ON = "NAS_IMPORTS"  # names and folders, for processes that this one starts
-# What building a network needs; the rest is the driver's alone.
+PASSED_ON = "NAS_IMPORTS"  # environment variable: names and folders, for processes that this one starts
+# Parts that building a network needs; only the driver needs the rest.
 OF_NETWORKS = ("block", "shortcut", "merge", "stem", "head")
 
 
@@ -45,7 +45,7 @@ def load(names: Iterable[str]) -> None:
 
 
 def used(parts: Iterable[tuple[Registry[Any], str]]) -> list[Record]:
-    """The records of the modules outside of nas that registered these entries: each a registry and a name."""
+    """The records of the modules outside of nas that registered these entries, given as pairs of registry and name."""
     records: dict[str, dict[str, Any]] = {}
     for registry, name in parts:
         if module := registry.module_of(name):
@@ -56,16 +56,16 @@ def used(parts: Iterable[tuple[Registry[Any], str]]) -> list[Record]:
 
 
 def lasting(records: Iterable[Record], elsewhere: str) -> str:
-    """A note on what no other process can import, such as a block of a script or a notebook; "" if there is nothing of the kind.
+    """A note on what no other process can import, such as a block of a script or a notebook; "" if everything can be imported.
 
-    UsageError where a network needs it `elsewhere`, in words: a place outside of this process where networks are built.
+    `elsewhere` describes where networks are built outside of this process ("" if nowhere): UsageError if a network needs the part there.
     """
     for record in records:
         if _importable(record):
             continue
         where = "this script or notebook" if record["module"] == "__main__" else f"the module {record['module']}"
         what = f"{_quoted(record['parts'])}: registered in {where}, which no other process can import"
-        remedy = "put the code into a file of its own, say my_blocks.py, and import that"
+        remedy = "put the code into a separate file, say my_blocks.py, and import that"
         if elsewhere and _of_networks(record):
             raise UsageError(f"{what}, and {elsewhere} must; {remedy}, or name it with --import")
         return f"note: {what}: `nas resume`, `nas front` and others will not know it; {remedy}"
@@ -73,16 +73,19 @@ def lasting(records: Iterable[Record], elsewhere: str) -> str:
 
 
 def pass_on(records: Iterable[Record]) -> list[list[str]]:
-    """Names and folders of the modules that networks need, for `take` in another process; those that this one starts have them so."""
-    found = [
+    """Names and folders of the modules that networks need, for `take` in another process.
+
+    They are also put into the environment, for the processes that this one starts.
+    """
+    modules = [
         [record["module"], _folder_of(record)] for record in records if _of_networks(record) and _importable(record)
     ]
-    os.environ[PASSED_ON] = json.dumps(found)
-    return found
+    os.environ[PASSED_ON] = json.dumps(modules)
+    return modules
 
 
 def take(modules: Sequence[Sequence[str]] | None = None) -> None:
-    """Import what another process has passed on (None: the one that started this). UsageError for what is not here."""
+    """Import the modules that another process has passed on (None: the parent process). UsageError if one is not here."""
     if modules is None:
         modules = json.loads(os.environ.get(PASSED_ON, "[]"))
     os.environ[PASSED_ON] = json.dumps(modules)
@@ -91,7 +94,7 @@ def take(modules: Sequence[Sequence[str]] | None = None) -> None:
 
 
 def recall(records: Iterable[Record], run: Path) -> None:
-    """Import what a run records, by the rule above; what is left out is told where it is missed."""
+    """Import the modules that a run records, by the rule above; the reason why one was not is reported where it is needed."""
     for record in records:
         if all(_registry(part) for part in record["parts"]):
             continue
@@ -100,20 +103,20 @@ def recall(records: Iterable[Record], run: Path) -> None:
 
 
 def required(records: Iterable[Record], where: str) -> list[Record]:
-    """The records of the same entries as they are registered now. UsageError if one is not."""
+    """The records of the same entries as they are registered now. UsageError if one is not registered."""
     parts = []
     for part in (part for record in records for part in record["parts"]):
         noun, _, name = part.partition(" ")
         if (registry := _registry(part)) is None:
             why = ABSENT.get(part, "its module no longer registers it")
-            kinds = next((f"known: {', '.join(found)}; " for found in Registry.every if found.noun == noun), "")
+            kinds = next((f"known: {', '.join(each)}; " for each in Registry.every if each.noun == noun), "")
             raise UsageError(f"{where}: unknown {noun} {name!r}; {kinds}{why}")
         parts.append((registry, name))
     return used(parts)
 
 
 def _not_recalled(record: Record, run: Path) -> str:
-    """Import a recorded module, or say why not and what to do."""
+    """Import a recorded module; where that is not done, the reason and what to do ("" if it was imported)."""
     module, was = record["module"], record["file"]
     if module == "__main__":
         return f"the run has it of a script or notebook ({was or 'unknown'}); put it into a module and name that: --import MODULE"
@@ -137,7 +140,7 @@ def _not_recalled(record: Record, run: Path) -> str:
 
 
 def _import(module: str, folder: str, what: str) -> None:
-    """Import a module by name, with `folder` as the last on Python's path. UsageError, which begins with `what`, if that fails."""
+    """Import a module by name, with `folder` last on Python's path. UsageError, beginning with `what`, if that fails."""
     if folder and folder not in sys.path:
         sys.path.append(folder)
     importlib.invalidate_caches()
@@ -149,8 +152,7 @@ def _import(module: str, folder: str, what: str) -> None:
     except (Exception, SystemExit) as error:
         for registry in Registry.every:
             registry.forget(module)
-        missing = isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0])
-        if missing:
+        if isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0]):
             raise UsageError(nowhere) from None
         line = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{line.filename}, line {line.lineno}"
@@ -158,15 +160,15 @@ def _import(module: str, folder: str, what: str) -> None:
         raise UsageError(f"{what}: can't be imported: {type(error).__name__}: {words} ({place})") from error
 
 
-def _of_file(file: Path, said: str) -> tuple[str, str]:
-    """The module that a file is, as a member of its package if it is in one, and the folder that it is imported from."""
+def _of_file(file: Path, given: str) -> tuple[str, str]:
+    """The module's name, within its package if the file is in one, and the folder that it is imported from. `given`: by the user."""
     if not file.is_file() or file.suffix != ".py":
-        raise UsageError(f"--import {said}: no such .py file; give a module's name, or the path of its file")
+        raise UsageError(f"--import {given}: no such .py file; give a module's name, or the path of its file")
     names, folder = [] if file.name == "__init__.py" else [file.stem], file.parent
     while (folder / "__init__.py").is_file():
         names, folder = [folder.name, *names], folder.parent
     if not all(name.isidentifier() for name in names):
-        raise UsageError(f"--import {said}: a module's name has letters, digits and underscores only; rename the file")
+        raise UsageError(f"--import {given}: a module's name has letters, digits and underscores only; rename the file")
     return ".".join(names), str(folder)
 
 
@@ -183,27 +185,27 @@ def _folder_of(record: Record) -> str:
 
 
 def _importable(record: Record) -> bool:
-    """Whether another process can import by its name what is imported here."""
+    """Whether another process can import the module by its name."""
     module = record["module"]
     if module == "__main__":
         return False
     files = _located(module, [*sys.path, _folder_of(record)])
     if files and record["file"]:
         return bool(str(files[-1].absolute()) == record["file"])
-    return getattr(sys.modules.get(module), "__spec__", None) is not None  # of an importer other than of folders
+    return getattr(sys.modules.get(module), "__spec__", None) is not None  # of another importer
 
 
 def _located(module: str, folders: Sequence[str] | None) -> list[Path]:
-    """The files of the packages that a module is in, and its own, found without importing any; none if it is not found."""
+    """The files of the packages that a module is in and of the module, without importing any; [] if it does not exist."""
     files, name = [], ""
     for part in module.split("."):
         name = f"{name}.{part}" if name else part
-        found = PathFinder.find_spec(name, folders) if part and folders is not None else None
-        if found is None:
+        spec = PathFinder.find_spec(name, folders) if part and folders is not None else None
+        if spec is None:
             return []
-        folders = found.submodule_search_locations
-        if found.has_location and found.origin:
-            files.append(Path(found.origin))
+        folders = spec.submodule_search_locations
+        if spec.has_location and spec.origin:
+            files.append(Path(spec.origin))
     return files
 
 
@@ -226,7 +228,7 @@ def _registers(file: Path, names: Sequence[str]) -> bool:
 
 
 def _registry(part: str) -> Registry[Any] | None:
-    """The registry in which an entry is filed now."""
+    """The registry that has this entry ("block pyramid") now."""
     noun, _, name = part.partition(" ")
     return next((registry for registry in Registry.every if registry.noun == noun and name in registry), None)
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under another name, flushed to the disk, then renamed."""
+"""Atomic writes: a file is written under another name, flushed to the disk, then renamed. Locks and JSON."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from nas.errors import NasError, UsageError, WriteError
 from nas.utils import limits
 from nas.utils.text import format_bytes
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, the largest size that a file may have
-TEMPORARY = re.compile(r"\.(.+)\.\d+-[0-9a-f]{8}")  # what `write_with` calls them
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota exceeded, file too large
+TEMPORARY = re.compile(r"\.(.+)\.\d+-[0-9a-f]{8}")  # names of `write_with`'s temporary files
 
 
 def write_with(path: Path, write: Callable[[BinaryIO], object], *, keep: Path | None = None) -> None:
-    """Let `write` fill a temporary file beside `path`, fsync it and rename it; WriteError if the disk won't take it.
+    """Let `write` fill a temporary file next to `path`, fsync it and rename it; WriteError if the disk refuses.
 
-    What was there keeps its permissions; a new file has those of the process's umask. keep: the name that what was there gets.
+    A file that is replaced passes on its permissions; a new one has those of the process's umask. keep: where to move the old file.
     """
-    # Not the process alone: threads write too, and containers that share a folder have equal process numbers.
+    # The process number is not enough: threads write too, and containers that share a folder have equal process numbers.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,13 +55,13 @@ def write_with(path: Path, write: Callable[[BinaryIO], object], *, keep: Path | 
 
 
 def unwritable(path: Path, error: OSError) -> WriteError:
-    """What a write that failed is called: what, where, and how much room there is if that is what was missing."""
+    """The error of a failed write: which file, why, and the free space if there was too little."""
     room = f" ({free_space(path)})" if error.errno in FULL else ""
     return WriteError(f"{path}: can't be written: {error.strerror or error}{room}")
 
 
 def make_folder(path: Path) -> None:
-    """A folder and those above it, if they are not there; WriteError if they can't be made."""
+    """Make a folder and its parents where they are missing; WriteError if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -69,16 +69,16 @@ def make_folder(path: Path) -> None:
 
 
 def free_space(path: Path) -> str:
-    """How full the disk under a path is, in words."""
+    """The free and total space of the disk that holds a path, in words."""
     try:
         usage = shutil.disk_usage(existing(path))
     except OSError:
-        return "how much is free can't be told"
+        return "free space unknown"
     return f"{format_bytes(usage.free)} of {format_bytes(usage.total)} free"
 
 
 def existing(path: Path) -> Path:
-    """The nearest folder above a path, or the path itself, that is there."""
+    """The path itself if it exists, else the nearest parent folder that does."""
     path = path.absolute()
     while not path.exists() and path != path.parent:
         path = path.parent
@@ -86,14 +86,14 @@ def existing(path: Path) -> Path:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Take away what writes into this folder left whose process died in their midst. Nobody else may be writing there."""
+    """Remove the temporary files that processes left which died while writing. Nobody else may be writing into the folder."""
     for path in folder.glob(".*"):
         if TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 
 def _disk_error(error: BaseException | None) -> OSError | None:
-    """The system's error behind one: torch.save closes its archive with an error of its own."""
+    """The operating system's error that caused this one: torch.save raises another while it closes its archive."""
     while error is not None and not isinstance(error, OSError):
         error = error.__context__
     return error
@@ -108,7 +108,7 @@ def write_json(path: Path, data: object) -> None:
 
 
 def read_json(path: Path, most: int = limits.RECORD_BYTES) -> Any:
-    """The JSON in a file, or None if it is missing, torn or nested too deeply; UsageError if it has more than `most` bytes."""
+    """The JSON in a file; None if it is missing, incomplete or nested too deeply; UsageError if it has more than `most` bytes."""
     try:
         return json.loads(limits.read_bytes(path, most, "a record"))
     except (OSError, ValueError, RecursionError):
@@ -116,7 +116,7 @@ def read_json(path: Path, most: int = limits.RECORD_BYTES) -> Any:
 
 
 def take_lock(path: Path, held: str) -> BinaryIO:
-    """An exclusive lock by a file, which ends when the file is closed or the process ends; UsageError `held` if another has it."""
+    """An exclusive lock on a file, until the file is closed or the process ends; UsageError `held` if another process has it."""
     file = path.open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,9 +127,9 @@ def take_lock(path: Path, held: str) -> BinaryIO:
 
 
 class UnderLock(ABC):
-    """What is done in a folder by one process at a time. A context manager: what `_enter` takes is held until it is left.
+    """Work in a folder that one process does at a time: a context manager that holds what `_enter` takes until its end.
 
-    `__exit__` is gone through too where `_enter` fails, so that nothing stays locked; what `_take` made is removed then.
+    If `_enter` fails, `__exit__` runs all the same, so that nothing stays locked, and what `_take` made is removed.
     """
 
     _held: contextlib.ExitStack
@@ -140,7 +140,7 @@ class UnderLock(ABC):
         try:
             self._enter()
         except BaseException as error:
-            for path in self._made:  # what is refused leaves no trace; a folder that holds anything stays
+            for path in self._made:  # a folder that holds anything stays
                 with contextlib.suppress(OSError):
                     if path.is_dir():
                         path.rmdir()
@@ -156,7 +156,7 @@ class UnderLock(ABC):
         self._held.close()
 
     def _take(self, folder: Path, lock: str, held: str) -> None:
-        """Make the folder, if it is not there, and take its lock; UsageError `held` if another process has it."""
+        """Make the folder if it is missing, and take its lock; UsageError `held` if another process has it."""
         new = [path for path in (folder / lock, folder, *folder.parents) if not path.exists()]
         make_folder(folder)
         self._held.enter_context(take_lock(folder / lock, held))
@@ -164,11 +164,11 @@ class UnderLock(ABC):
 
     @abstractmethod
     def _enter(self) -> None:
-        """Take the lock, adding to `_held` what lets it go, and find where the folder stands."""
+        """Take the lock, add its release to `_held`, and read the state of the folder."""
 
 
 def holds(path: Path, content: bytes) -> bool:
-    """Whether a file is there and has exactly this content."""
+    """Whether a file exists and has exactly this content."""
     try:
         return path.stat().st_size == len(content) and path.read_bytes() == content
     except OSError:

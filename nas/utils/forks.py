@@ -1,8 +1,8 @@
-"""Whether this process was forked from one that had PyTorch loaded; there, training would hang for ever.
+"""Whether this process was forked from one that had PyTorch loaded, in which case training would hang forever.
 
-A fork takes over no threads. OpenMP and oneDNN, once used in the parent, still hand work to theirs, and wait. What is tested is whether
-PyTorch was loaded when the process was forked, since nothing tells whether it was used. A process that is begun anew ("spawn", a
-subprocess, a worker of Ray) is none, nor one that was forked first and loads PyTorch itself.
+A fork has none of its parent's threads. Once used in the parent, OpenMP and oneDNN still hand work to these threads, and wait. The test
+is whether PyTorch was loaded at the fork, because whether it was used can't be known. A process that was started freshly ("spawn", a
+subprocess, a Ray worker) passes; so does one that was forked first and loads PyTorch afterwards.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ from pathlib import Path
 
 from nas.errors import UsageError
 
-_FORKED, _PLACE = 0x40, 6  # PF_FORKNOEXEC, and the place of a process's flags behind its name, in proc(5)'s stat
+_FORKED, _PLACE = (
+    0x40,
+    6,
+)  # PF_FORKNOEXEC, and the index of the flags among the fields after the name, in proc(5)'s stat
 
 
 def check() -> None:
-    """UsageError where PyTorch can't be trusted to return. Loads nothing, and costs nothing."""
+    """UsageError if PyTorch may hang in this process. Loads nothing."""
     if _with_torch:
         raise UsageError(
-            "this process was forked from one that had loaded PyTorch, so that training would hang for ever in it; start it "
+            "this process was forked from one that had loaded PyTorch, so that training would hang forever in it; start it "
             'with multiprocessing.get_context("spawn"), or fork before PyTorch is imported'
         )
 
 
 def _inherited() -> bool:
-    """Whether nas is first imported in a forked process, with PyTorch there already, and in the parent (by Linux's records)."""
+    """Whether nas is first imported in a forked process, with PyTorch loaded here and in the parent (by Linux's /proc)."""
     if "torch" not in sys.modules:
         return False
     try:

@@ -1,7 +1,7 @@
-"""How much of anything is read or built. What is larger is refused, in a line that names the limit, before memory is used.
+"""Upper limits of what is read or built. Larger inputs are refused before they take memory, with an error that names the limit.
 
-A file's bytes are counted before it is parsed; what a file asks for (stages, pixels, values) is counted before it is made.
-Each number lies far above what research needs and far below what a machine of a few GiB holds. docs/security.md lists them.
+A file's bytes are counted before it is parsed; what it asks for (stages, pixels, values) is counted before it is made.
+Each limit is far above what research needs and far below what a machine of a few GiB holds. docs/security.md lists them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from nas.errors import UsageError
 
 CONFIG_BYTES = 1 << 20  # spaces, configs, run.yaml: the largest shipped one has 10 KB
 RECORD_BYTES = 64 << 20  # the JSON of a run folder; a result of 1,000 classes and 200 epochs has 5 MB
-INDEX_BYTES = 1 << 30  # the JSON that our own caches of images keep: a line for each of some ten million files
+INDEX_BYTES = 1 << 30  # the JSON index of our image caches: a line for each of about ten million files
 JOURNAL_BYTES = 4 << 30  # about 400,000 trials
-JOURNAL_LINE_BYTES = 4 << 20  # one trial's facts have 10 KB
-TABLE_BYTES = 256 << 20  # `nas bench --table`, unpacked; a table is held in memory as a whole
-PIPE_SECONDS = 5  # that a named pipe is waited for in place of a file
-WEIGHTS_FACTOR = 4  # bytes that tensors may take for each byte of the file that they come from
+JOURNAL_LINE_BYTES = 4 << 20  # the record of one trial has 10 KB
+TABLE_BYTES = 256 << 20  # `nas bench --table`, unpacked; the whole table is held in memory
+PIPE_SECONDS = 5  # how long to wait for a writer where a named pipe is given as a file
+WEIGHTS_FACTOR = 4  # unpacked bytes of a file of weights for each byte on the disk
 
 # -- what a config may ask for -------------------------------------------------------------------------------------------
 
@@ -35,12 +35,12 @@ CHANNELS = 1 << 12  # of the images
 STRIDE = 16
 NAME = 200  # characters
 CLASS_NAME = 255  # characters, as many as a folder's name may have
-DIGITS = 64  # of a number in a config; Python refuses to print, and so to report, one of thousands
-VALUES = 10_000  # of a knob: a domain is meant to be read; a typing slip in YAML must not fill the memory
+DIGITS = 64  # of a number in a config; Python refuses to print, and so to report, one of thousands of digits
+VALUES = 10_000  # of a knob: a typing slip in YAML must not fill the memory
 CHAIN = 8  # spaces that extend one another
-CLASSES = 1 << 20  # as MAX_OPTION of every whole number that a part has
+CLASSES = 1 << 20  # the same as MAX_OPTION, the limit of every whole-number option of a part
 TRIALS = 10_000_000  # of a run
-WORKERS = 1_000_000  # that are asked for
+WORKERS = 1_000_000  # requested by the user
 
 # -- tables of benchmarks ------------------------------------------------------------------------------------------------
 
@@ -49,24 +49,24 @@ COLUMNS = 1_000
 CELLS = 30_000_000  # a cell is an object of 50 bytes and more
 LEVELS = 256  # values of a choice
 
-BYTES_A_PARAM = 4  # of a network as it is built, fp32
-BYTES_A_BLOCK = 100_000  # of its Python objects: measured without its parameters, 29,000 (convnext) to 83,000 (res2net)
+BYTES_A_PARAM = 4  # networks are built in fp32
+BYTES_A_BLOCK = 100_000  # Python objects without parameters: measured 29,000 (convnext) to 83,000 (res2net)
 
 
 def available_memory() -> int | None:
-    """Bytes that this process can still get: the machine's, or its container's (cgroup v2) if less; None if unknown."""
+    """Bytes of memory that this process can still get: of the machine, or of its container (cgroup v2) if less; None if unknown."""
     bounds = []
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         bounds += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     except OSError:
-        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # macOS: all of it rather than the free part
+        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # macOS: all memory, not only the free part
             bounds.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
         if limit != "max":
             used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-            # Cached files count as used and are given back on demand.
+            # Cached files count as used, but are freed on demand.
             cached = Path("/sys/fs/cgroup/memory.stat").read_text().split()
             bounds.append(int(limit) - used + int(cached[cached.index("inactive_file") + 1]))
     except (OSError, ValueError):
@@ -89,7 +89,7 @@ def available_cores() -> int:
 
 
 def limit_threads(asked: int | None = None) -> None:
-    """Have PyTorch compute with so many threads; if not asked for, with its own choice, but at most one a core: it reads no quota."""
+    """Set PyTorch's number of threads. Default: PyTorch's own, but at most one a core, since PyTorch reads no CPU quota."""
     import torch
 
     if asked:
@@ -99,8 +99,8 @@ def limit_threads(asked: int | None = None) -> None:
 
 
 def _cpu_quotas(membership: Path, root: Path) -> list[float]:
-    """Cores by each quota of the process's cgroups and of those above them. In a container they may lie at the root itself."""
-    found: list[float | None] = []
+    """Cores that each CPU quota allows: of the process's cgroups, their parents and the root, where a container's may be."""
+    quotas: list[float | None] = []
     try:
         lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
     except OSError:
@@ -112,8 +112,8 @@ def _cpu_quotas(membership: Path, root: Path) -> list[float]:
         mount = root if version_2 else root / "cpu"
         group = mount / path.lstrip("/")
         above = (folder for folder in {mount, group, *group.parents} if folder.is_relative_to(mount))
-        found += map(_quota_v2 if version_2 else _quota_v1, above)
-    return [quota for quota in found if quota]
+        quotas += map(_quota_v2 if version_2 else _quota_v1, above)
+    return [quota for quota in quotas if quota]
 
 
 def _quota_v2(folder: Path) -> float | None:
@@ -133,7 +133,7 @@ def _quota_v1(folder: Path) -> float | None:
 
 
 def require_room(what: str, params: int, blocks: int = 0) -> None:
-    """UsageError if a network of so many parameters and blocks can't be built in the memory that there is."""
+    """UsageError if a network of so many parameters and blocks doesn't fit into the available memory."""
     need, available = params * BYTES_A_PARAM + blocks * BYTES_A_BLOCK, available_memory()
     if available is not None and need > available:
         raise UsageError(
@@ -143,9 +143,9 @@ def require_room(what: str, params: int, blocks: int = 0) -> None:
 
 
 def read_bytes(path: Path, most: int, what: str) -> bytes:
-    """The bytes of a file; UsageError if there are more than `most`, whatever kind of file it is. OSError as `open` does.
+    """The bytes of a file of any kind; UsageError if there are more than `most`; OSError as of `open`.
 
-    A named pipe that nobody opens to write within `PIPE_SECONDS` is a UsageError too: one would wait for ever.
+    A named pipe that nobody opens for writing within `PIPE_SECONDS` is a UsageError too.
     """
     if path.is_fifo():
         data = _from_pipe(path, most)
@@ -154,7 +154,8 @@ def read_bytes(path: Path, most: int, what: str) -> bytes:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             data = bytearray()
-            while size <= most and (piece := file.read(1 << 20)):  # what grows, or a device, has no size to go by
+            # A device, or a file that grows, may have more bytes than its size.
+            while size <= most and (piece := file.read(1 << 20)):
                 data += piece
                 size = max(size, len(data))
     if size > most:
@@ -163,7 +164,7 @@ def read_bytes(path: Path, most: int, what: str) -> bytes:
 
 
 def _from_pipe(path: Path, most: int) -> bytearray:
-    """What is written to a named pipe, until its writers are gone or it is more than `most`."""
+    """The bytes written to a named pipe, until its writers have closed it or there are more than `most`."""
     pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # without O_NONBLOCK, opening waits for a writer
     try:
         data, written, patience = bytearray(), False, time.monotonic() + PIPE_SECONDS
@@ -172,7 +173,7 @@ def _from_pipe(path: Path, most: int) -> bytearray:
         while len(data) <= most:
             try:
                 piece = os.read(pipe, 1 << 20)
-            except BlockingIOError:  # somebody has it open to write, and takes time
+            except BlockingIOError:  # a writer has it open and is not ready
                 written = True
                 more.poll()
                 continue

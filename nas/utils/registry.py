@@ -1,7 +1,7 @@
-"""A registry is a dict that refuses duplicates and, asked for a name that it lacks, says which it has.
+"""Registries: mappings of names to implementations that refuse duplicates and list the known names for an unknown one.
 
 An installed package adds entries by an entry point of the group `nas.blocks` that names its module. These modules are imported when
-a registry is first listed, or first asked for a name that it lacks: by then nas itself is imported, which they import in turn.
+a registry is first listed, or first asked for an unknown name: nas, which they import in turn, is then imported completely.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 from nas.errors import UsageError
 
 T = TypeVar("T")
-NEAR = 4  # names that are suggested where too many are known to list
+NEAR = 4  # suggestions where there are too many names to list
 ENTRY_POINTS = "nas.blocks"
-ABSENT: dict[
-    str, str
-] = {}  # "block pyramid" -> why it is not registered here although a run has it (`nas.utils.extensions`)
+# "block pyramid" -> why an entry that a run uses is not registered here (`nas.utils.extensions`)
+ABSENT: dict[str, str] = {}
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -29,7 +28,7 @@ class Registry(Mapping[str, T], Generic[T]):
     every: ClassVar[list[Registry[Any]]] = []
 
     def __init__(self, noun: str, listed: str = "") -> None:
-        """listed: where a registry's names are listed that are too many for an error message."""
+        """listed: where the names are listed, if there are too many for an error message."""
         self.noun, self._listed = noun, listed
         self._entries: dict[str, T] = {}
         self._modules: dict[str, str] = {}  # where each entry was registered
@@ -72,9 +71,9 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._entries)
 
     def find(self, name: object) -> T:
-        """The entry called `name`; UsageError with the nearest names, and all of them or where they are listed, if there is none.
+        """The entry called `name`; UsageError with the nearest names, and all names or where they are listed, if there is none.
 
-        The error says what to do where a run has such an entry, of a module that is not imported here.
+        If a run uses such an entry, of a module that is not imported here, the error says what to do.
         """
         if isinstance(name, str) and name in self:
             return self[name]
@@ -91,7 +90,7 @@ _broken: list[str] = []  # entry points that can't be imported
 
 
 def _import_installed() -> None:
-    """Import, once, what installed packages declare. One that can't be imported is told where a name is missed."""
+    """Import, once, the modules that installed packages declare. Failures are reported when a name is unknown."""
     global _installed
     if _installed:
         return
@@ -106,17 +105,17 @@ def _import_installed() -> None:
 
 
 def did_you_mean(name: object, known: Mapping[str, object] | list[str], most: int = 1) -> str:
-    """' (did you mean "x"?)' for the nearest of `known`, or '' if none is near; up to `most` of them.
+    """' (did you mean "x"?)' for the nearest of `known`, up to `most` of them; '' if none is near.
 
-    By the share of letters in common; of names with equally many the one whose first number is nearer, if they differ in it alone:
-    resnet21 is nearer to resnet20 than to resnet32.
+    By the share of common letters; among equals, a name that differs in its first number alone goes first, the nearest number
+    before others: resnet21 is nearer to resnet20 than to resnet32.
     """
     text, number = _split(str(name))
 
-    def distance(found: str) -> tuple[float, bool, int]:
-        unlike = -difflib.SequenceMatcher(None, found, str(name)).ratio()
-        other, its = _split(found)
-        return (unlike, False, abs(its - number)) if other == text else (unlike, True, 0)
+    def distance(candidate: str) -> tuple[float, bool, int]:
+        unlike = -difflib.SequenceMatcher(None, candidate, str(name)).ratio()
+        other_text, other_number = _split(candidate)
+        return (unlike, False, abs(other_number - number)) if other_text == text else (unlike, True, 0)
 
     near = sorted(difflib.get_close_matches(str(name), list(known), n=max(most, 8)), key=distance)[:most]
     if not near:
@@ -126,6 +125,6 @@ def did_you_mean(name: object, known: Mapping[str, object] | list[str], most: in
 
 
 def _split(name: str) -> tuple[str, int]:
-    """A name without its first number, of 9 digits at most, and the number; 0 if there is none."""
-    found = re.search(r"[0-9]{1,9}", name)
-    return (f"{name[: found.start()]}#{name[found.end() :]}", int(found[0])) if found else (name, 0)
+    """The name with # for its first number, of at most 9 digits, and the number; 0 if there is none."""
+    match = re.search(r"[0-9]{1,9}", name)
+    return (f"{name[: match.start()]}#{name[match.end() :]}", int(match[0])) if match else (name, 0)

@@ -1,4 +1,4 @@
-"""How numbers, networks and times are written wherever people read them, so that a page and a terminal agree to the digit."""
+"""Numbers, durations and paths as text, the same on pages and in terminals to the digit."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nas.errors import UsageError
 
-if TYPE_CHECKING:
-    pass
-
-Say = Callable[[str], None]  # tells the user one line
+Say = Callable[[str], None]  # prints one line to the user
 
 _PREFIXES = ("", "k", "M", "G", "T")
 
@@ -36,7 +32,7 @@ def counted(n: float, noun: str) -> str:
 
 
 def format_ms(milliseconds: float) -> str:
-    """Three significant digits: `0.0412 ms`, `3.21 ms`, `128 ms`; exact ones above that."""
+    """Three significant digits: `0.0412 ms`, `3.21 ms`, `128 ms`; whole milliseconds above that."""
     if milliseconds >= 99.95:
         return f"{milliseconds:,.0f} ms"
     return f"{milliseconds:#.3g} ms"
@@ -65,14 +61,14 @@ def format_percent(share: float) -> str:
 
 
 def format_setting(value: object) -> str:
-    """A setting as it was meant: 0.3 where a product of floats is 0.30000000000000004; yes and no."""
+    """A setting as the user would write it: 0.3 for 0.30000000000000004; yes or no for a bool."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def points(share: float, other: float) -> float:
-    """How many percentage points `share` lies above `other`, as the difference of the two as they are written."""
+    """share - other in percentage points: the difference of the two percentages as `format_percent` rounds them."""
     return round(float(format_percent(share)) - float(format_percent(other)), 2)
 
 
@@ -87,7 +83,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def parse_seconds(text: str) -> float:
-    """A duration as people write it, in seconds: `90`, `90s`, `30m`, `1.5h`, `2d`. UsageError for anything else, or none at all."""
+    """Seconds of a duration such as `90`, `90s`, `30m`, `1.5h` or `2d`. UsageError for anything else, and for 0."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd]?)", text.strip().lower())
     seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]] if match else 0.0
     if not 0 < seconds < math.inf:
@@ -96,7 +92,7 @@ def parse_seconds(text: str) -> float:
 
 
 def shown(path: Path) -> str:
-    """A path as one would type it from the current folder, quoted if a shell needs it."""
+    """A path as typed from the current folder, quoted if a shell needs it."""
     try:
         text = str(path.relative_to(Path.cwd()))
     except (ValueError, OSError):
@@ -107,17 +103,17 @@ def shown(path: Path) -> str:
     return "$'" + "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in bytes_) + "'"
 
 
-# What a terminal obeys instead of showing it: C0 and C1 controls but for tab and line break, DEL, and what turns the
-# direction of writing around or can't be encoded.
+# Characters that control a terminal: C0 and C1 controls other than tab and line break, DEL, changes of the writing
+# direction; and surrogates, which can't be encoded.
 _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    """The text with everything that would command a terminal written out: a name can't move the cursor or hide a line.
+    """The text with control characters escaped, so that a name can't move the terminal's cursor or hide a line.
 
     A carriage return, an escape or a change of writing direction becomes `\\x0d`, `\\x1b`, `\\u202e`; tabs and line breaks stay.
     """
-    return _COMMANDS.sub(lambda found: _escaped(ord(found[0])), text)
+    return _COMMANDS.sub(lambda match: _escaped(ord(match[0])), text)
 
 
 def _escaped(code: int) -> str:
@@ -125,11 +121,11 @@ def _escaped(code: int) -> str:
 
 
 def cell(value: object) -> object:
-    """A value as a spreadsheet may have it: a text that one would take for a formula begins with an apostrophe instead.
+    """A value for a spreadsheet's cell: a text that would be computed as a formula gets an apostrophe in front.
 
-    Numbers stay numbers. "CSV injection", OWASP: a cell that begins with = + - @, a tab or a line break is computed.
+    Numbers stay numbers. "CSV injection", OWASP: formulas begin with = + - @, a tab or a line break.
     """
     if not isinstance(value, str):
         return value
-    text = value.replace("\r\n", "\n").replace("\r", "\n")  # which Python's writer would not quote
+    text = value.replace("\r\n", "\n").replace("\r", "\n")  # Python's csv writer doesn't quote "\r"
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text

@@ -1,7 +1,7 @@
-"""Whether plain data that were read have the types and sizes that the code behind them takes for granted.
+"""Checks of plain data that were read: types and sizes that the rest of the code relies on.
 
-What lies in a run folder may be damaged, edited or a stranger's. Each check names the place and says what should be there;
-what a part's own constructor checks (architectures, recipes, budgets) is left to it.
+Files in a run folder may be damaged, edited or somebody else's. Each error names the place and says what should be there.
+Constructors check their own values (architectures, recipes, budgets).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 from nas.errors import UsageError, reason_of
 from nas.utils import limits
 
-Check: TypeAlias = Callable[[object], str]  # what should be there; empty if it is
+Check: TypeAlias = Callable[[object], str]  # what is expected; "" if the value is that
 
-LARGEST = 1 << 62  # of a count in a record: it still fits into what NumPy and the journal's readers take
+LARGEST = 1 << 62  # of a count in a record: fits into the int64 of NumPy and of the journal's readers
 
 
 def text(value: object) -> str:
@@ -24,7 +24,7 @@ def text(value: object) -> str:
         return "a text"
     try:
         value.encode()
-    except UnicodeEncodeError:  # half of a pair, as JSON may spell it: no file, page or table takes it
+    except UnicodeEncodeError:  # a lone surrogate, which JSON allows and no file, page or table accepts
         return "a text of whole characters"
     return ""
 
@@ -72,13 +72,13 @@ def list_of(check: Check, most: int = limits.CLASSES) -> Check:
     def of(value: object) -> str:
         if not isinstance(value, (list, tuple)) or len(value) > most:
             return f"a list of at most {most:,} entries"
-        return next((f"a list, each entry {found}" for found in map(check, value) if found), "")
+        return next((f"a list, each entry {expected}" for expected in map(check, value) if expected), "")
 
     return of
 
 
 def file_name(value: object) -> str:
-    """A name that can be that of one file or folder, and of nothing outside the folder it lies in."""
+    """A name of one file or folder, which can't lead out of the folder that it is in."""
     short = isinstance(value, str) and 0 < len(value) <= limits.NAME and len(value.encode(errors="replace")) <= 255
     if short and str(value).isprintable() and value not in (".", "..") and not {"/", "\\"} & set(str(value)):
         return ""
@@ -86,7 +86,7 @@ def file_name(value: object) -> str:
 
 
 def require(data: Mapping[str, Any], checks: Mapping[str, Check], where: str, *, missing: bool = False) -> None:
-    """UsageError for the first entry of `data` that isn't what its check wants. missing: whether entries may be absent."""
+    """UsageError for the first entry of `data` that fails its check. missing: whether entries may be absent."""
     for key, check in checks.items():
         if key not in data:
             if missing:
@@ -97,7 +97,7 @@ def require(data: Mapping[str, Any], checks: Mapping[str, Check], where: str, *,
 
 
 def brief(value: object) -> str:
-    """A value in at most 80 characters, without making the whole of a huge one."""
+    """A value in at most 80 characters, without formatting all of a huge one."""
     if isinstance(value, str):
         return repr(value[:80])
     if isinstance(value, (Mapping, list, tuple)):
@@ -109,7 +109,7 @@ def brief(value: object) -> str:
 
 @contextmanager
 def reading(where: str) -> Iterator[None]:
-    """Turns what a reader trips over into a UsageError that names the place: for data that are too rich to check entry by entry."""
+    """Turn the errors of a reader into a UsageError that names the place, for data too complex to check entry by entry."""
     try:
         yield
     except UsageError as error:

@@ -6,14 +6,14 @@ VERSION = "0.1.0"  # of nas
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on; nothing is imported for it."""
+    """Versions of Python and of the packages that results depend on, by name, without importing them."""
     import platform
-    from importlib.metadata import PackageNotFoundError, version  # slow to import, and rarely needed
+    from importlib.metadata import PackageNotFoundError, version  # slow to import
 
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in ("nas", "torch", "torchvision", "optuna", "ray", "numpy"):
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            installed[package] = "not installed"
+    return installed

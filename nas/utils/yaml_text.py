@@ -1,4 +1,4 @@
-"""YAML of plain data, read and written alike: configs, spaces, the settings of runs."""
+"""Reading and writing plain data as YAML: configs, spaces, the settings of runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_BYTES, MAX_DIGITS = limits.CONFIG_BYTES, limits.DIGITS
 
 
 class _Dumper(yaml.SafeDumper):
-    """What `_Loader` reads back as it was: no aliases; long texts as blocks, so that a space can be read as it was written."""
+    """Writes what `_Loader` reads back unchanged: no aliases; texts of several lines as blocks, so that they stay readable."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
@@ -25,7 +25,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loader of plain data: no aliases ("billion laughs" files stay as small as they look), no tags, no key twice."""
+    """Safe loader of plain data: no aliases (they allow "billion laughs" files), no tags, no repeated keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
@@ -41,7 +41,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise _broken(key, "a key must be a word or a number")
             if key.value in seen:
-                raise _broken(key, f"{key.value!r} is said twice")
+                raise _broken(key, f"{key.value!r} is given twice")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -53,8 +53,8 @@ class _Loader(yaml.SafeLoader):
 
 _Dumper.add_representer(str, _Dumper.represent_text)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
-# JSON's 1e-06 is a number, as in YAML 1.2; PyYAML's 1.1 asks for a point before the e. Both know it, so that the text "1e6" is
-# written in quotes.
+# JSON's 1e-06 is a number, as in YAML 1.2; PyYAML's YAML 1.1 wants a point before the e. The dumper needs the rule too, so that it
+# quotes the text "1e6".
 for _kind in (_Loader, _Dumper):
     _kind.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
@@ -66,7 +66,7 @@ def _broken(at: Any, problem: str) -> yaml.YAMLError:
 
 
 def read_text(path: Path) -> str:
-    """The text of a small file; UsageError if it isn't there, isn't text or is far too large to be a config."""
+    """The text of a small file; UsageError if it is missing, isn't UTF-8 or is too large for a config."""
     try:
         text = limits.read_bytes(path, MAX_BYTES, "a config").decode("utf-8")
         return text.replace("\r\n", "\n").replace("\r", "\n")
@@ -77,8 +77,11 @@ def read_text(path: Path) -> str:
 
 
 def dump(data: object, *, flow: bool | None = False, unicode: bool = False) -> str:
-    """Plain data as YAML that `parse_yaml` reads back as it was. flow: None for the innermost lists and mappings in one line each;
-    unicode: other letters than ASCII's as they are."""
+    """Plain data as YAML that `parse_yaml` reads back unchanged.
+
+    flow: as PyYAML's default_flow_style; None writes the innermost lists and mappings in one line each. unicode: don't escape
+    characters outside of ASCII.
+    """
     text: str = yaml.dump(
         data, Dumper=_Dumper, sort_keys=False, default_flow_style=flow, allow_unicode=unicode, width=120
     )
@@ -86,7 +89,7 @@ def dump(data: object, *, flow: bool | None = False, unicode: bool = False) -> s
 
 
 def parse_yaml(text: str, where: str) -> object:
-    """Plain data from YAML (or JSON, which is YAML); UsageError with the line where the syntax breaks."""
+    """Plain data from YAML (or JSON, which is YAML); UsageError with the line of a syntax error."""
     if len(text) > MAX_BYTES:
         raise UsageError(f"{where}: {len(text):,} characters are too many for a config (at most {MAX_BYTES:,})")
     try:

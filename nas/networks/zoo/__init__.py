@@ -1,10 +1,10 @@
-"""Published networks by name, as architectures. Their data stand in YAML beside this file, the papers' numbers with them.
+"""Published networks by name, as architectures. Their data and the papers' numbers are in the YAML files of this folder.
 
-A family says what its networks share: `paper`, `resolution`, `classes`, `stem`, `head` (default: linear), `norm_eps`, and in
-`stages` what its stages are. A network says the rest, and may override any of it but the paper. Of what describes stages, a
-list has one value a stage and anything else goes for all of them; options of the branch stand beside depth and width. In
-place of widths, depths and groups a RegNet has `regnet`, the arguments of `nas.networks.regnet_design.quantised_linear`. `published` quotes
-the paper, torchvision or timm; the tests hold its numbers against ours. `aliases` are other names of the same network.
+A family gives what its networks share: `paper`, `resolution`, `classes`, `stem`, `head` (default: linear), `norm_eps` and `stages`.
+A network gives the rest, and may override everything but the paper. In the description of stages, a list has one value per stage and
+anything else is for all stages; options of the branch are next to depth and width. In place of widths, depths and groups a RegNet has
+`regnet`, the arguments of `nas.networks.regnet_design.quantised_linear`. `published` quotes the paper, torchvision or timm; the tests
+compare its numbers with ours. `aliases` are other names of the same network.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from nas.utils.yaml_text import parse_yaml
 
 _FILES = ("resnet", "cifar", "efficientnet", "regnet", "convnext")
 _NETWORK = ("resolution", "classes", "stem", "head", "norm_eps")
-_STAGE = ("depth", "width", "stride", "shortcut", "merge")  # what else a stage has is an option of its branch
+_STAGE = ("depth", "width", "stride", "shortcut", "merge")  # all other keys of a stage are options of its branch
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One network of the zoo: its own lines laid over its family's."""
+    """One network of the zoo: its entries override those of its family."""
 
     name: str
     paper: str
@@ -36,10 +36,11 @@ class _Entry:
     stages: Mapping[str, Any]
 
     @classmethod
-    def make(cls, name: str, family: Mapping[str, Any], own: Mapping[str, Any]) -> _Entry:
-        said = {**{key: family[key] for key in _NETWORK if key in family}, **family["stages"], **own}
-        stages = {key: said[key] for key in said if key not in (*_NETWORK, "published", "aliases")}
-        return cls(name, family["paper"], said["published"], {k: said[k] for k in _NETWORK if k in said}, stages)
+    def make(cls, name: str, family: Mapping[str, Any], entries: Mapping[str, Any]) -> _Entry:
+        merged = {**{key: family[key] for key in _NETWORK if key in family}, **family["stages"], **entries}
+        stages = {key: merged[key] for key in merged if key not in (*_NETWORK, "published", "aliases")}
+        network = {key: merged[key] for key in _NETWORK if key in merged}
+        return cls(name, family["paper"], merged["published"], network, stages)
 
     def architecture(self) -> Architecture:
         stages = dict(self.stages)
@@ -53,7 +54,7 @@ class _Entry:
 
 
 def _quantised(depth: int, w0: int, wa: float, wm: float, group_width: int) -> dict[str, list[int]]:
-    """What the stages of a RegNet have, as lists with one value a stage."""
+    """Options of the stages of a RegNet, as lists with one value per stage."""
     stages = quantised_linear(depth, w0, wa, wm, group_width)
     return {
         "depth": [stage.depth for stage in stages],
@@ -64,10 +65,10 @@ def _quantised(depth: int, w0: int, wa: float, wm: float, group_width: int) -> d
 
 
 def _stage(options: Mapping[str, Any], k: int) -> dict[str, Any]:
-    """The k-th stage: of each list its k-th value, of the rest the value itself."""
-    own = {key: value[k] if isinstance(value, list) else value for key, value in options.items()}
-    branch = {key: value for key, value in own.items() if key not in (*_STAGE, "branch")}
-    return {"branch": {"kind": own["branch"], **branch}, **{key: own[key] for key in _STAGE if key in own}}
+    """The k-th stage: the k-th value of each list, and the values that aren't lists."""
+    stage = {key: value[k] if isinstance(value, list) else value for key, value in options.items()}
+    branch = {key: value for key, value in stage.items() if key not in (*_STAGE, "branch")}
+    return {"branch": {"kind": stage["branch"], **branch}, **{key: stage[key] for key in _STAGE if key in stage}}
 
 
 @cache
@@ -83,15 +84,15 @@ def _families() -> Mapping[str, Any]:
 def _entries() -> Registry[_Entry]:
     registry: Registry[_Entry] = Registry("network", "`nas profile --list` lists all")
     for family in _families().values():
-        for name, own in family["networks"].items():
-            registry.register(name)(_Entry.make(name, family, own))
+        for name, entries in family["networks"].items():
+            registry.register(name)(_Entry.make(name, family, entries))
     return registry
 
 
 @cache
 def _aliases() -> Mapping[str, str]:
-    networks = ((name, own) for family in _families().values() for name, own in family["networks"].items())
-    return {alias: name for name, own in networks for alias in own.get("aliases", ())}
+    networks = (pair for family in _families().values() for pair in family["networks"].items())
+    return {alias: name for name, entries in networks for alias in entries.get("aliases", ())}
 
 
 def _find(name: str) -> _Entry:
@@ -113,7 +114,7 @@ def get(name: str) -> Architecture:
 
 
 def published(name: str) -> str:
-    """The numbers that the paper publishes, or torchvision or timm with their weights."""
+    """The numbers that the paper publishes, or that torchvision or timm publish with their weights."""
     return _find(name).published
 
 
