@@ -290,7 +290,7 @@ def test_the_time_of_a_confirmation_is_accounted_for():
     bars = {name: x for bar in figures.time_spent(run).data for name, x in zip(bar.y, bar.x, strict=True)}
     assert bars["further seeds"] * 60 == pytest.approx(sum(again))
     assert account(run).unaccounted is account(run.as_searched()).unaccounted is False
-    assert f"Of {format_seconds(account(run).seconds)} of workers" in found.words
+    assert f"Of {format_seconds(account(run).seconds)} of worker time" in found.words
 
 
 def test_provenance_is_there(run, html):
