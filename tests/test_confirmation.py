@@ -280,7 +280,7 @@ def test_all_that_read_a_run_agree_to_the_digit(confirmed):
     table = {row["number"]: row for row in run.dataframe().to_dict("records")}
     lines = {int(row["trial"]): row for row in csv.DictReader(io.StringIO(output("front", confirmed, "--csv")))}
     text, html = output("front", confirmed), Page(report_page.page(run))
-    rows = html.rows("Networks that no other confirmed one beats")
+    rows = html.rows("Pareto-optimal networks: no other confirmed one is better")
     for trial, row, shown in zip(run.front(), data["front"], rows[1:], strict=True):
         accuracies = [read_json(confirmed / "confirmed" / name / f"seed{k}" / "result.json")["accuracy"]
                       for k in (1, 2, 3) for name in [f"baseline-{trial.label}" if trial.label else f"trial-{trial.number}"]]  # fmt: skip

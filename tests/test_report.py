@@ -180,9 +180,9 @@ def test_structure(run, html):
     assert page.find("title")[0][1] == f"{run.config['name']}: architecture search"
     assert [text for _, text in page.find("h1")] == [run.config["name"]]
     headings = [text for _, text in page.find("h2")]
-    assert headings == ["Accuracy against cost", "How sure this is", "The front", "Learning curves",
-                        "Progress of the search", *(title for _, title, _ in ANALYSIS if title != "A narrower space"),
-                        "Early stopping", "Failures", "Time", "All trials", "How to repeat it"]  # fmt: skip
+    assert headings == ["Accuracy against cost", "Uncertainty", "Pareto front", "Learning curves",
+                        "Hypervolume over trials", *(title for _, title, _ in ANALYSIS if title != "Narrower search space"),
+                        "Early stopping", "Failures", "Training time", "All trials", "Reproducibility"]  # fmt: skip
     charts = page.find("div", role="img")
     assert [attributes["id"] for attributes, _ in charts] == [figure["id"] for figure in data_of(page)]
     assert all(len(attributes["aria-label"]) > 20 for attributes, _ in charts)
@@ -192,7 +192,7 @@ def test_structure(run, html):
 
 
 def test_the_front_table_is_the_front(run, html):
-    rows = Page(html).rows("Networks that no other")
+    rows = Page(html).rows("Pareto-optimal networks")
     for row, trial in zip(rows[1:], run.front(), strict=True):
         costs = [format_count(n) for n in (trial.cost.params, trial.cost.macs, trial.cost.activations)]
         assert row[:6] == [
@@ -261,7 +261,7 @@ def test_the_answer_comes_first(run, html):
 
 
 def test_time_is_accounted_for(run, html):
-    rows = {row[0]: row for row in Page(html).rows("Time on the workers")}
+    rows = {row[0]: row for row in Page(html).rows("Worker time")}
     assert rows["all"][1:4] == [
         "62",
         f"{sum(len(t.epochs) for t in run.trials)}",
@@ -283,14 +283,14 @@ def test_the_time_of_a_confirmation_is_accounted_for():
     again = [repeat.seconds for trial in run.trials for repeat in trial.repeats]
     trained = sum(trial.seconds for trial in run.trials)
     found = Page(page(run))
-    rows = {row[0]: row for row in found.rows("Time on the workers")}
+    rows = {row[0]: row for row in found.rows("Worker time")}
     assert rows["further seeds"][1:4] == [str(len(again)), "–", format_seconds(sum(again))]
     assert rows["the search"][1:4] == ["62", str(sum(len(t.epochs) for t in run.trials)), format_seconds(trained)]
     assert rows["all"][3] == format_seconds(trained + sum(again))
     bars = {name: x for bar in figures.time_spent(run).data for name, x in zip(bar.y, bar.x, strict=True)}
     assert bars["further seeds"] * 60 == pytest.approx(sum(again))
     assert account(run).unaccounted is account(run.as_searched()).unaccounted is False
-    assert f"Of {format_seconds(account(run).seconds)} of workers" in found.words
+    assert f"Of {format_seconds(account(run).seconds)} of worker time" in found.words
 
 
 def test_provenance_is_there(run, html):
@@ -337,7 +337,7 @@ def test_a_run_that_is_going_on(run):
 def test_a_run_that_died_says_how_to_go_on(run):
     died = dataclasses.replace(run, trials=run.trials[:12], sessions=())
     words = Page(page(died)).words
-    assert "no process is at work on it" in words
+    assert "no process is working on it" in words
     assert "nas resume results/resnext-cifar10" in words
 
 

@@ -241,7 +241,7 @@ def test_arrow_keys_step_through_the_trials(visit, run):
     order = sorted(run.complete(), key=lambda trial: (trial.cost.params, trial.accuracy))
     for trial in order[:4]:
         assert trial.name in page.locator("#detail h3").text_content()
-        assert page.locator("#said").text_content().startswith(f"{trial.name}: {format_percent(trial.accuracy)} ±")
+        assert page.locator("#announced").text_content().startswith(f"{trial.name}: {format_percent(trial.accuracy)} ±")
         page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.closest('#detail') !== null")

@@ -58,7 +58,7 @@ def test_markdown_is_what_front_says(folder, tmp_path):
     for trial in load_run(folder).front():
         costs = " | ".join(format_count(getattr(trial.cost, name)) for name in ("params", "macs", "activations"))
         assert f"| {format_percent(trial.accuracy)} | {costs} |" in text
-    assert "## How to repeat it" in text
+    assert "## Reproducibility" in text
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1+cmd", "@SUM(A1)", "\t=1", "\r=1"])

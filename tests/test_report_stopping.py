@@ -50,7 +50,7 @@ def test_the_section_says_what_was_stopped_why_and_what_it_saved(run):
     saved = sum(3 - len(trial.epochs) for trial in stopped)
     spent = sum(len(trial.epochs) for trial in run.trials)
     assert f"{len(stopped)} of 61 trials were stopped. That saved {saved} of {saved + spent} epochs" in words(section)
-    assert "predicted as 0.4 or less" in words(section) and "50% of the trials always ran" in words(section)
+    assert "predicted as 0.4 or less" in words(section) and "50% of the trials were never stopped" in words(section)
     rows = rows_of(section, "Each stopped trial")
     assert [row[0] for row in rows[1:]] == [str(trial.number) for trial in stopped]
     for row, trial in zip(rows[1:], stopped, strict=True):
@@ -85,7 +85,7 @@ def test_nothing_is_said_where_nothing_was_stopped_unless_asked(tmp_path):
     made = load_run(make_run(tmp_path / "whole", trials=4))
     assert stopping(made) == [] and "Early stopping" not in page(made)
     asked = words("".join(stopping(made, asked=True)))
-    assert "Every trial was to be trained to its end" in asked and "Nothing was stopped." in asked
+    assert "Every trial was to be trained in full" in asked and "Nothing was stopped." in asked
     assert "Early stopping" in page(made, stopping=True)
 
 

@@ -29,7 +29,7 @@ def test_sentences_begin_with_a_capital_and_commands_are_code():
     found = Page(page(run))
     assert f". Trial {rivals[0].number}" in found.words
     assert any(text.startswith("nas confirm") for _, text in found.find("code"))
-    assert "`" not in found.words.partition("All trials")[2].partition("How to repeat it")[0]
+    assert "`" not in found.words.partition("All trials")[2].partition("Reproducibility")[0]
 
 
 def compared(baseline: float, *others: tuple[str, float], name: str = "resnet20") -> str:

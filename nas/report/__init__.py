@@ -1,4 +1,4 @@
-"""Pages: a run (`write`), several runs, a training, a comparison. Each is one HTML file that needs nothing from outside.
+"""Pages: a run (`write`), several runs, a training, a comparison. Each is one self-contained HTML file.
 
 In: a `Run`, or the records of trainings. Out: HTML, images, CSV, JSON, Markdown. `html/` is the frame, `figures/` are Plotly's.
 Used by: commands and the end of a search. To add a section: a function in `run/`, and its line in `run/page.py`.
@@ -16,10 +16,9 @@ FILE = "report.html"
 
 
 def write(run: Run, out: Path | None = None, *, stopping: bool = False) -> Path:
-    """Write the page of a run that is done, still going or dead, to `out` (default: RUN/report.html), and give its path.
+    """Write the self-contained page of a run, finished or not, to `out` (default: RUN/report.html), and return its path.
 
-    The page needs no network and no other file. NasError if it can't be written. stopping: its section on early stopping even
-    where nothing was stopped.
+    stopping: include the section on early stopping even if nothing was stopped. NasError if the page can't be written.
     """
     from nas.report.run.page import page
     from nas.utils.files import write_text

@@ -1,6 +1,6 @@
-"""The report's figures, one function each: `fn(run) -> plotly.graph_objects.Figure`, of use in a notebook too.
+"""The report's figures, one function each: `fn(run) -> plotly.graph_objects.Figure`, also for notebooks.
 
-Each takes any run, empty ones too, and then says in words what is missing. `FIGURES` holds those of a run by name.
+Each takes any run; for a run with too little data the figure says what is missing. `FIGURES` lists them by name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the figures of the statistics share: titles that say their n, bands, names of knobs as text."""
+"""Helpers of the statistical figures: titles, bands, curve styles, texts."""
 
 from __future__ import annotations
 
@@ -12,21 +12,15 @@ from nas.report.html import theme
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-DASHES = (
-    "solid",
-    "dash",
-    "dot",
-    "dashdot",
-    "longdash",
-    "longdashdot",
-)  # beside the colours, for those who can't tell them
+# Curves differ in dash as well as in color, for readers with color vision deficiency.
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 BAND = 0.25
 ROW = 22  # pixels of a row of bars
 __all__ = ["BAND", "DASHES", "ROW", "band", "blank", "counted", "likely", "plain", "say", "series", "tint", "titled"]
 
 
 def titled(figure: go.Figure, text: str) -> go.Figure:
-    """A small title on the left, for what the figure is of."""
+    """A small title at the top left, usually with the sample size."""
     return figure.update_layout(
         title={
             "text": text,
@@ -53,17 +47,17 @@ def likely(q: float) -> str:
 
 
 def plain(text: object) -> str:
-    """Text as Plotly shows it: no tags."""
+    """Text with tags escaped, for Plotly's labels."""
     return escape(str(text), quote=False)
 
 
 def series(number: int) -> str:
-    """The role of the k-th of several curves, from 0."""
+    """The color role of the k-th curve, counted from 0."""
     return f"series{number % 6 + 1}"
 
 
 def tint(role: str, alpha: float) -> str:
-    """A role's colour with alpha, which stands on a light and on a dark page."""
+    """A role's color with opacity `alpha`, readable on a light and on a dark page."""
     red, green, blue = (int(theme.LIGHT[role][k : k + 2], 16) for k in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"
 

@@ -1,4 +1,4 @@
-"""Figures of distributions: EDFs of error, which values live near the front, pairs of knobs, a narrowed space before and after."""
+"""Figures of distributions: EDFs of error, marginals and pairs of knobs, a space before and after narrowing."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
     from nas.runs.run import Run
 
-LARGEST = 26.0  # pixels across of a mark that stands for all trials
+LARGEST = 26.0  # diameter in pixels of a mark that stands for all trials
 MAX_CURVES = 6
 
 
 def edf(run: Run, by: str | None = None) -> go.Figure:
-    """Share of the complete trials whose error is below e, with 95 % bootstrap bands.
+    """EDF of the error of the complete trials, F(e) = share of errors below e, with 95 % bootstrap bands.
 
-    by: a knob; then a curve for each of its values, up to six, costs matched: all with the same distribution of cost. UsageError if
-    the run has no such knob.
+    by: a knob; then one curve for each of its values, up to six, at matched distributions of cost. UsageError if the run has
+    no such knob.
     """
-    found = sample(run)
+    trials = sample(run)
     if by is None:
-        return draw_edf(edfs.edf(found), f"{counted(len(found), 'complete trial')} so far")
-    if by not in found.knobs:
+        return draw_edf(edfs.edf(trials), f"{counted(len(trials), 'complete trial')} so far")
+    if by not in trials.knobs:
         raise UsageError(
-            f"edf: no knob {by!r}{did_you_mean(by, list(found.knobs))}; known: {', '.join(found.knobs) or 'none yet'}"
+            f"edf: no knob {by!r}{did_you_mean(by, list(trials.knobs))}; known: {', '.join(trials.knobs) or 'none yet'}"
         )
-    factor = found.knobs[by]
+    factor = trials.knobs[by]
     sets = {f"{by} {value}": factor.codes == code for code, value in enumerate(factor.values)}
     return draw_edf(
-        edfs.edf(found, dict(list(sets.items())[:MAX_CURVES])), f"{counted(len(found), 'complete trial')} so far"
+        edfs.edf(trials, dict(list(sets.items())[:MAX_CURVES])), f"{counted(len(trials), 'complete trial')} so far"
     )
 
 
@@ -53,24 +53,24 @@ def refinement(run: Run) -> go.Figure:
     return draw_refinement(refine(run))
 
 
-def draw_refinement(found: Any) -> go.Figure:
-    if not found.narrowings:
+def draw_refinement(refined: Any) -> go.Figure:
+    if not refined.narrowings:
         return say(
             blank("error", "share of trials below it"),
-            f"nothing to narrow: the evidence of {counted(found.trials, 'complete trial')}<br>carries no narrowing",
+            f"nothing to narrow: the evidence of {counted(refined.trials, 'complete trial')}<br>supports no narrowing",
         )
-    return draw_edf(found.before_after, "too few trials are left in the narrowed space")
+    return draw_edf(refined.before_after, "too few trials are left in the narrowed space")
 
 
-def draw_edf(found: edfs.Comparison | None, why: str) -> go.Figure:
+def draw_edf(comparison: edfs.Comparison | None, why: str) -> go.Figure:
     import plotly.graph_objects as go
 
     figure = blank("validation error", "share of trials below it")
     figure.update_xaxes(tickformat="~%").update_yaxes(tickformat="~%", range=[-0.02, 1.02])
-    if found is None:
+    if comparison is None:
         return say(figure, f"{why};<br>from {edfs.LEAST} on there is a curve")
-    for number, curve in enumerate(found.curves):
-        role = "front" if len(found.curves) == 1 else series(number)
+    for number, curve in enumerate(comparison.curves):
+        role = "front" if len(comparison.curves) == 1 else series(number)
         x = [round(float(value), 6) for value in curve.errors]
         low, high, share = ([round(float(v), 4) for v in part] for part in (curve.low, curve.high, curve.share))
         figure.add_trace(band(x, low, high, role))
@@ -83,37 +83,35 @@ def draw_edf(found: edfs.Comparison | None, why: str) -> go.Figure:
                 meta=role,
                 line={"color": theme.LIGHT[role], "width": 2, "dash": DASHES[number % len(DASHES)], "shape": "hv"},
                 hovertemplate="%{y:.0%} have an error below %{x:.2%}<extra></extra>",
-                showlegend=len(found.curves) > 1,
+                showlegend=len(comparison.curves) > 1,
             )
         )
-    if (
-        len(found.curves) == 1
-    ):  # of one set there is nothing to match: its bins are its own, and each trial has the same weight
-        return titled(figure, f"n = {found.curves[0].trials:,}, 95 % band")
-    left = f"; {found.left_out:,} unmatched" if found.left_out else ""
-    noun = NOUNS.get(found.complexity, found.complexity)
-    return titled(figure, f"{noun} matched in {counted(found.bins, 'bin')}, 95 % bands{left}")
+    if len(comparison.curves) == 1:  # nothing to match: each trial has the same weight
+        return titled(figure, f"n = {comparison.curves[0].trials:,}, 95 % band")
+    left = f"; {comparison.left_out:,} unmatched" if comparison.left_out else ""
+    noun = NOUNS.get(comparison.complexity, comparison.complexity)
+    return titled(figure, f"{noun} matched in {counted(comparison.bins, 'bin')}, 95 % bands{left}")
 
 
 def marginals(run: Run) -> go.Figure:
-    """Of each value of each knob: its share of all trials (ring) and of those near the front (disc), areas to scale.
+    """For each value of each knob: its share of all trials (ring) and of those near the front (disc), areas to scale.
 
-    Blue: better at matched cost than chance explains, orange: worse, after correction for all tests; grey: not told from
-    chance. Near the front is the best quarter of a bin of cost.
+    Blue: significantly better at matched cost, orange: significantly worse (corrected for multiple tests), gray: neither. Near
+    the front means in the best quarter of a bin of cost.
     """
-    found = sample(run)
-    return draw_marginals(found, rows_of(found))
+    trials = sample(run)
+    return draw_marginals(trials, rows_of(trials))
 
 
-def draw_marginals(found: Sample, rows: list[Marginal]) -> go.Figure:
+def draw_marginals(trials: Sample, rows: list[Marginal]) -> go.Figure:
     import plotly.graph_objects as go
 
     figure = blank("", "")
     if not rows:
         return say(figure, "no two complete trials differ in a knob yet")
-    near = {key: int(found.near[found.knobs[key].exists].sum()) for key in found.knobs}
+    near = {key: int(trials.near[trials.knobs[key].exists].sum()) for key in trials.knobs}
     places = {}
-    for key, factor in found.knobs.items():
+    for key, factor in trials.knobs.items():
         places.update({(key, value): (k + 0.5) / len(factor.values) for k, value in enumerate(factor.values)})
     figure.add_trace(
         _marks(rows, places, "trial", "share of all trials", [row.trials / row.of for row in rows], ring=True)
@@ -121,7 +119,7 @@ def draw_marginals(found: Sample, rows: list[Marginal]) -> go.Figure:
     kinds = {
         "front": "near the front: better",
         "baseline": "near the front: worse",
-        "muted": "near the front: not told from chance",
+        "muted": "near the front: not significant",
     }
     for role, name in kinds.items():
         chosen = [row for row in rows if _role(row) == role]
@@ -143,10 +141,12 @@ def draw_marginals(found: Sample, rows: list[Marginal]) -> go.Figure:
         )
     )
     figure.update_xaxes(range=[0, 1], visible=False)
-    names = [plain(key) for key in found.knobs]
+    names = [plain(key) for key in trials.knobs]
     figure.update_yaxes(range=[len(names) - 0.3, -0.7], categoryorder="array", categoryarray=names, showgrid=False)
     figure.update_layout(height=140 + 1.8 * ROW * len(names), legend={"itemsizing": "constant"})
-    return titled(figure, f"{counted(len(found), 'complete trial')}, {int(found.near.sum()):,} of them near the front")
+    return titled(
+        figure, f"{counted(len(trials), 'complete trial')}, {int(trials.near.sum()):,} of them near the front"
+    )
 
 
 def _marks(
@@ -195,38 +195,39 @@ def _hover(row: Marginal) -> str:
 
 
 def pairs(run: Run, first: str | None = None, second: str | None = None) -> go.Figure:
-    """Mean accuracy at matched cost by the values of two knobs, in points above or below what their costs let expect.
+    """Mean residual accuracy at matched cost by the values of two knobs, in percentage points.
 
-    Default: the pair with the surest interaction, else the two knobs that tell most. UsageError for a knob that the run lacks.
+    Default: the pair with the most significant interaction, else the two most significant knobs. UsageError for a knob that
+    the run lacks.
     """
     import plotly.graph_objects as go
 
-    found = sample(run)
+    trials = sample(run)
     figure = blank("", "")
     for key in (first, second):
-        if key is not None and key not in found.knobs:
+        if key is not None and key not in trials.knobs:
             raise UsageError(
-                f"pairs: no knob {key!r}{did_you_mean(key, list(found.knobs))}; known: {', '.join(found.knobs) or 'none yet'}"
+                f"pairs: no knob {key!r}{did_you_mean(key, list(trials.knobs))}; known: {', '.join(trials.knobs) or 'none yet'}"
             )
-    if len(found.knobs) < 2:
+    if len(trials.knobs) < 2:
         return say(figure, "no two knobs differ between complete trials yet")
-    said = ""
+    interaction = ""
     if first is None or second is None:
-        surest = [pair for pair in interactions(found) if first in (None, pair.first, pair.second)]
-        strong = [key for key in strongest_knobs(found, len(found.knobs)) if key != first]
+        surest = [pair for pair in interactions(trials) if first in (None, pair.first, pair.second)]
+        strong = [key for key in strongest_knobs(trials, len(trials.knobs)) if key != first]
         if surest and surest[0].q <= FALSE_FINDINGS:
             first, second = surest[0].first, surest[0].second
-            said = f"; they interact ({plain(likely(surest[0].q))})"
+            interaction = f"; they interact ({plain(likely(surest[0].q))})"
         else:
             first, second = (strong[0], strong[1]) if first is None else (first, strong[0])
-            said = "; no interaction told from chance"
-    a, b = found.knobs[first], found.knobs[second]
+            interaction = "; no significant interaction"
+    a, b = trials.knobs[first], trials.knobs[second]
     means, counts = np.full((2, len(b.values), len(a.values)), np.nan)
     for i, j in np.ndindex(len(b.values), len(a.values)):
         cell = (a.codes == j) & (b.codes == i)
         counts[i, j] = cell.sum()
         if cell.any():
-            means[i, j] = 100 * found.residual[cell].mean()
+            means[i, j] = 100 * trials.residual[cell].mean()
     largest = max(float(np.nanmax(np.abs(means))), 0.01) if np.isfinite(means).any() else 1.0
     figure.add_trace(
         go.Heatmap(
@@ -254,7 +255,7 @@ def pairs(run: Run, first: str | None = None, second: str | None = None) -> go.F
     )
     figure.update_xaxes(title={"text": plain(first)}, type="category", showgrid=False)
     figure.update_yaxes(title={"text": plain(second)}, type="category", showgrid=False)
-    return titled(figure, f"{len(found):,} complete trials{said}")
+    return titled(figure, f"{len(trials):,} complete trials{interaction}")
 
 
 def _cell(mean: float, count: int) -> str:

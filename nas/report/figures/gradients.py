@@ -1,4 +1,4 @@
-"""Gradient norms by layer: of compared networks, and of a run's trials that recorded them."""
+"""Gradient norms by layer, of compared networks and of a run's trials that recorded them."""
 
 from __future__ import annotations
 
@@ -26,64 +26,72 @@ Norm: TypeAlias = Literal["outputs", "weights"]
 
 FIRST = 0  # the "epoch" of a training's first steps
 ROLES = tuple(role for role in theme.LIGHT if role.startswith("series"))
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")  # 7 of them, so that pairs repeat late
+DASHES = (
+    "solid",
+    "dash",
+    "dot",
+    "dashdot",
+    "longdash",
+    "longdashdot",
+    "solid",
+)  # as many as symbols; 6 colors and 7 dashes repeat only after 42 pairs
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down")
-STEPS = 25  # of a slider
-MOST = 6  # trials in one chart
+STEPS = 25  # of the slider, at most
+MOST = 6  # trials in a chart
 
 
 def gradient_flow(run: Run, norm: Norm = "outputs", trials: Sequence[Trial] | None = None) -> go.Figure:
-    """Norm (log axis) by a layer's depth at the start, in the middle and at the end of training, a line a trial; a slider between.
+    """Gradient norm (log axis) by a layer's depth, one line for each trial; a slider selects the moment of the training.
 
-    norm: of the gradient of the loss by the layers' "outputs", or by their "weights". trials: of those that recorded any
-    (`nas search --record-gradients`); by default the networks to look at (`nas.report.run.summary.picks`), then the baselines.
+    norm: of the gradient of the loss with respect to the layers' "outputs" or "weights". trials: which trials, among those that
+    recorded norms (`nas search --record-gradients`); by default `nas.report.run.summary.picks`, then the baselines.
     """
     return gradients(recorded(run, trials), norm)
 
 
 def flow_of(run: Run, trial: Trial) -> flow.Flow | None:
-    """What a trial has recorded; None if it has not."""
+    """The gradient norms that a trial recorded; None if it did not."""
     place = run.path / BASELINES / trial.label if trial.label else run.path / TRIALS / str(trial.number)
-    found = flow.read(place, trial.digest)
-    return found if found is not None and found.moments else None
+    recorded_flow = flow.read(place, trial.digest)
+    return recorded_flow if recorded_flow is not None and recorded_flow.moments else None
 
 
 def recorded(run: Run, trials: Sequence[Trial] | None = None) -> list[Compared]:
-    """Those of the trials (default: as `gradient_flow`) whose folders hold gradient norms, `MOST` of them, as compared networks."""
+    """At most `MOST` of the trials (default: as in `gradient_flow`) that recorded gradient norms, as compared networks."""
     wanted = [*(pick.trial for pick in picks(run)), *run.baselines()] if trials is None else trials
-    found: list[Compared] = []
+    networks: list[Compared] = []
     for trial in {trial.number: trial for trial in wanted}.values():
-        seen = flow_of(run, trial) if len(found) < MOST else None
-        if seen is not None:
-            outcome = Outcome(int(run.config["seed"]), "complete", "", (), seen.layers, seen.moments)
-            found.append(Compared(trial.name, trial.architecture, (outcome,)))
-    return found
+        flow = flow_of(run, trial) if len(networks) < MOST else None
+        if flow is not None:
+            outcome = Outcome(int(run.config["seed"]), "complete", "", (), flow.layers, flow.moments)
+            networks.append(Compared(trial.name, trial.architecture, (outcome,)))
+    return networks
 
 
 def gradients(networks: Sequence[Compared], norm: Norm) -> go.Figure:
-    """Norm (log axis) by a layer's depth, a line a network; a slider goes from the first steps through the epochs."""
+    """Gradient norm (log axis) by a layer's depth, one line for each network; a slider from the first steps through the epochs."""
     import plotly.graph_objects as go
 
-    figure = blank("layer, counted from the images", title_of(norm))
-    found = [norms(network, norm) for network in networks]
-    moments = _thinned(sorted({moment for one in found for moment in one}))
+    figure = blank("layer, counted from the input", title_of(norm))
+    by_network = [norms(network, norm) for network in networks]
+    moments = _thinned(sorted({moment for one in by_network for moment in one}))
     deepest = max((layer.depth for network in networks for layer in layers(network)), default=1)
     whole_numbers(figure, 1, deepest)
     figure.update_xaxes(dtick=1 if deepest <= 12 else None)
-    figure.update_yaxes(**log_axis([x for one in found for moment in moments for x in one.get(moment, ())]))
-    traces: list[tuple[int, list[int]]] = []  # network and the layers that a trace shows
+    figure.update_yaxes(**log_axis([x for one in by_network for moment in moments for x in one.get(moment, ())]))
+    traces: list[tuple[int, list[int]]] = []  # of each trace: the network's place, and its layers
     for place, network in enumerate(networks):
         watched = layers(network)
         for on_path in (True, False):
-            own = [number for number, layer in enumerate(watched) if layer.on_path is on_path]
-            if not own:
+            numbers = [number for number, layer in enumerate(watched) if layer.on_path is on_path]
+            if not numbers:
                 continue
-            traces.append((place, own))
-            look = look_of(place, marked=True)  # each layer is there to be pointed at
+            traces.append((place, numbers))
+            look = look_of(place, marked=True)  # markers, so that each layer can be hovered over
             name = escape(network.name, quote=False)
             figure.add_trace(
                 go.Scatter(
-                    x=[watched[number].depth for number in own],
+                    x=[watched[number].depth for number in numbers],
                     mode=look["mode"] if on_path else "markers",
                     name=name,
                     meta=look["meta"],
@@ -93,14 +101,17 @@ def gradients(networks: Sequence[Compared], norm: Norm) -> go.Figure:
                         "symbol": look["symbol"] if on_path else f"{look['symbol']}-open",
                         "size": 5,
                     },
-                    customdata=[_about(watched[number], len(own), on_path) for number in own],
+                    customdata=[_about(watched[number], len(numbers), on_path) for number in numbers],
                     hovertemplate=f"<b>{name}</b>, %{{customdata}}<br>norm %{{y:.3g}}<extra></extra>",
                     legendgroup=name,
                     showlegend=on_path,
                 )
             )
     steps = [
-        [[found[place][moment][number] if moment in found[place] else None for number in own] for place, own in traces]
+        [
+            [by_network[place][moment][number] if moment in by_network[place] else None for number in numbers]
+            for place, numbers in traces
+        ]
         for moment in moments
     ]
     if not steps:
@@ -111,12 +122,12 @@ def gradients(networks: Sequence[Compared], norm: Norm) -> go.Figure:
 
 
 def layers(network: Compared) -> tuple[Layer, ...]:
-    """The layers that were watched; none if gradients were not recorded."""
+    """The layers whose gradients were recorded; empty if none were."""
     return next((outcome.layers for outcome in network.outcomes if outcome.layers), ())
 
 
 def norms(network: Compared, norm: Norm) -> Mapping[int, Sequence[float | None]]:
-    """Norms of all layers by epoch (`FIRST` for the first steps): the mean over the trainings that have got there."""
+    """Norms of all layers by epoch (`FIRST` for the first steps): the mean over the trainings that reached it."""
     by_moment: dict[int, list[tuple[float | None, ...]]] = {}
     for outcome in network.outcomes:
         for moment in outcome.moments:
@@ -126,12 +137,12 @@ def norms(network: Compared, norm: Norm) -> Mapping[int, Sequence[float | None]]
 
 def _mean(values: Sequence[float | None]) -> float | None:
     """None if one of them is."""
-    there = [value for value in values if value is not None]
-    return statistics.fmean(there) if there and len(there) == len(values) else None
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known and len(known) == len(values) else None
 
 
 def look_of(place: int, marked: bool) -> dict[str, Any]:
-    """How the network at this place is drawn: told apart by colour, by dash and by symbol."""
+    """Color role, dash and symbol of the network at this place."""
     return {
         "meta": ROLES[place % len(ROLES)],
         "dash": DASHES[place % len(DASHES)],
@@ -145,18 +156,18 @@ def title_of(norm: Norm) -> str:
 
 
 def _about(layer: Layer, count: int, on_path: bool) -> str:
-    where = f"layer {layer.depth} of {count}" if on_path else f"beside layer {layer.depth}"
+    where = f"layer {layer.depth} of {count}" if on_path else f"parallel to layer {layer.depth}"
     return escape(f"{where}: {layer.name}", quote=False) + f"<br>{escape(layer.about, quote=False)}"
 
 
 def log_axis(values: Sequence[float | None]) -> dict[str, Any]:
-    """A log axis over the values above 0, the same whatever part of them is shown."""
+    """A log axis with a fixed range that covers all values above 0."""
     powers = [math.log10(value) for value in values if value is not None and value > 0]
     if not powers:
         return {"type": "log"}
     low, high = min(powers), max(powers)
     pad = max(0.05 * (high - low), 0.05)
-    # Plotly labels 2 and 5 too where few powers of 10 are in sight.
+    # "D2": with few powers of 10 in range, 2 and 5 are labeled too.
     return {
         "type": "log",
         "range": [low - pad, high + pad],

@@ -1,4 +1,4 @@
-"""Figures of the search itself: what it has gained for its time, what early epochs told, where the time went."""
+"""Figures of the search: hypervolume over time, rank correlation of early and final accuracy, use of the workers' time."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ if TYPE_CHECKING:
 
     from nas.runs.run import Run
 
-MAX_POINTS = 2000  # of a line that only rises
+MAX_POINTS = 2000  # of the hypervolume curve; above, only its steps are drawn
 
 
 def hypervolume_over_time(run: Run) -> go.Figure:
-    """Hypervolume over the hours, or minutes, that all trials took, summed over workers: of GPUs where their share of one is known."""
+    """Hypervolume over training time summed over workers: in GPU-hours if the share of a GPU is known, else worker-hours."""
     import plotly.graph_objects as go
 
-    found = progress(run)
-    short = len(found.hours) > 0 and found.hours[-1] <= 2
-    unit, hours = (found.unit.replace("hours", "minutes"), 60 * found.hours) if short else (found.unit, found.hours)
+    history = progress(run)
+    short = len(history.hours) > 0 and history.hours[-1] <= 2
+    unit, hours = (
+        (history.unit.replace("hours", "minutes"), 60 * history.hours) if short else (history.unit, history.hours)
+    )
     figure = blank(f"{unit} of training", "hypervolume")
     figure.update_yaxes(rangemode="tozero")
-    n = len(found.volume)
+    n = len(history.volume)
     if not n:
         return say(figure, "no trial has been completed yet")
-    # Where the volume stays as it is, nothing is seen of the points between.
-    kept = [k for k in range(n) if k in (0, n - 1) or n <= MAX_POINTS or found.volume[k] != found.volume[k - 1]]
+    # Points between two equal volumes are invisible.
+    kept = [k for k in range(n) if k in (0, n - 1) or n <= MAX_POINTS or history.volume[k] != history.volume[k - 1]]
     figure.add_trace(
         go.Scatter(
             x=[float(hours[k]) for k in kept],
-            y=[float(found.volume[k]) for k in kept],
+            y=[float(history.volume[k]) for k in kept],
             mode="lines" if n > 1 else "markers",
             name="hypervolume",
             meta="front",
@@ -53,19 +55,19 @@ def hypervolume_over_time(run: Run) -> go.Figure:
 
 
 def rung_correlation(run: Run) -> go.Figure:
-    """Rank correlation of the accuracy behind each epoch with that behind the last, with 95 % bootstrap bands."""
+    """Rank correlation (Spearman, Kendall) of the accuracy after each epoch with the final one, with 95 % bootstrap bands."""
     import plotly.graph_objects as go
 
-    found = correlations(run)
-    figure = blank("epoch", "rank correlation with the last epoch")
-    if not found.rungs:
+    correlation = correlations(run)
+    figure = blank("epoch", "rank correlation with final accuracy")
+    if not correlation.rungs:
         return say(
             figure,
-            f"{counted(found.trials, 'trial')} trained to the end so far; from {LEAST} on there is something to see",
+            f"{counted(correlation.trials, 'trial')} trained to the end so far; at least {LEAST} are needed",
         )
-    epochs = [rung.epoch for rung in found.rungs]
+    epochs = [rung.epoch for rung in correlation.rungs]
     for number, name in enumerate(("spearman", "kendall")):
-        values = [getattr(rung, name) for rung in found.rungs]
+        values = [getattr(rung, name) for rung in correlation.rungs]
         role = series(number)
         bars = {}
         if len(epochs) > 1:
@@ -78,9 +80,8 @@ def rung_correlation(run: Run) -> go.Figure:
             bars = {"error_y": {"type": "data", **ends, "color": theme.LIGHT[role], "thickness": 1.5, "width": 6}}
         figure.add_trace(
             go.Scatter(
-                x=epochs
-                if len(epochs) > 1
-                else [1 + 0.004 * number],  # beside each other, lest one bar lies on the other
+                # A single epoch: next to each other, so that the error bars don't overlap.
+                x=epochs if len(epochs) > 1 else [1 + 0.004 * number],
                 y=[value for value, *_ in values],
                 customdata=[[low, high, epoch] for (_, low, high), epoch in zip(values, epochs, strict=True)],
                 mode="lines+markers",
@@ -93,26 +94,26 @@ def rung_correlation(run: Run) -> go.Figure:
             )
         )
     whole_numbers(figure, epochs[0], epochs[-1])
-    figure.update_yaxes(range=[min(0.0, *(rung.kendall[1] for rung in found.rungs)) - 0.02, 1.02])
-    left = f"; {found.stopped:,} stopped ones left out" if found.stopped else ""
-    return titled(figure, f"{counted(found.trials, 'trial')} of {found.epochs} epochs{left}")
+    figure.update_yaxes(range=[min(0.0, *(rung.kendall[1] for rung in correlation.rungs)) - 0.02, 1.02])
+    left = f"; {correlation.stopped:,} stopped ones left out" if correlation.stopped else ""
+    return titled(figure, f"{counted(correlation.trials, 'trial')} of {correlation.epochs} epochs{left}")
 
 
 def time_spent(run: Run) -> go.Figure:
-    """Hours of workers by what they went into: trainings by how they ended, orchestration, start-up."""
+    """Worker time by use: trainings by the state of their trial, orchestration, start-up."""
     import plotly.graph_objects as go
 
-    found = account(run)
-    figure = blank("hours of workers", "")
-    if not found.items:
+    spending = account(run)
+    figure = blank("worker-hours", "")
+    if not spending.items:
         return say(figure, "nothing has been trained yet")
-    if not found.seconds:
+    if not spending.seconds:
         return say(figure, "no time was measured")
-    unit, size = ("hours", 3600) if found.seconds > 2 * 3600 else ("minutes", 60)
-    figure.update_xaxes(title={"text": f"{unit} of workers"})
+    unit, size = ("hours", 3600) if spending.seconds > 2 * 3600 else ("minutes", 60)
+    figure.update_xaxes(title={"text": f"worker-{unit}"})
     for role, chosen in (
-        ("front", [item for item in found.items if item.trials]),
-        ("trial", [item for item in found.items if not item.trials]),
+        ("front", [item for item in spending.items if item.trials]),
+        ("trial", [item for item in spending.items if not item.trials]),
     ):
         if chosen:
             figure.add_trace(
@@ -123,7 +124,7 @@ def time_spent(run: Run) -> go.Figure:
                     name="training" if role == "front" else "no training",
                     meta=role,
                     marker={"color": theme.LIGHT[role], "pattern": {"shape": "" if role == "front" else "/"}},
-                    text=[f"{item.seconds / found.seconds:.0%}" for item in chosen],
+                    text=[f"{item.seconds / spending.seconds:.0%}" for item in chosen],
                     textposition="outside",
                     cliponaxis=False,
                     hovertext=[
@@ -138,9 +139,11 @@ def time_spent(run: Run) -> go.Figure:
                     hoverinfo="text",
                 )
             )
-    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=[item.name for item in found.items])
+    figure.update_yaxes(
+        autorange="reversed", categoryorder="array", categoryarray=[item.name for item in spending.items]
+    )
     figure.update_layout(bargap=0.35)
-    figure.update_xaxes(range=[0, 1.15 * max(item.seconds for item in found.items) / size])
-    trials = sum(item.trials for item in found.items if item.name != AGAIN)
-    missing = " (killed sessions left out)" if found.unaccounted else ""
-    return titled(figure, f"{counted(trials, 'trial')}, {format_seconds(found.seconds)} of workers{missing}")
+    figure.update_xaxes(range=[0, 1.15 * max(item.seconds for item in spending.items) / size])
+    trials = sum(item.trials for item in spending.items if item.name != AGAIN)
+    missing = " (killed sessions left out)" if spending.unaccounted else ""
+    return titled(figure, f"{counted(trials, 'trial')}, {format_seconds(spending.seconds)} of worker time{missing}")

@@ -1,4 +1,4 @@
-"""The report's figures, one function each: `fn(run) -> plotly.graph_objects.Figure`, of use in a notebook too."""
+"""Figures of a run's trials: accuracy against cost, learning curves, hypervolume over trials."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 CostName: TypeAlias = Literal["params", "macs", "activations", "latency_ms"]
 COSTS: tuple[CostName, ...] = get_args(CostName)
-MAX_NAME = 24  # characters of a label beside its point
+MAX_NAME = 24  # characters of a label in the plot
 PLOT = (800.0, 420.0)  # pixels within the axes of an image
-MAX_CURVES = 300  # of a kind; more are ink upon ink, and make a page of 10,000 trials slow
+MAX_CURVES = 300  # of a kind; more only overlap, and make a page of 10,000 trials slow
 
 
 def accuracy_against(run: Run, cost: CostName) -> go.Figure:
-    """Validation accuracy against one cost (log axis): every complete trial a point, filled where it is on the run's front.
+    """Validation accuracy against one cost (log axis): a point for each complete trial, filled if it is on the run's front.
 
-    The staircase is the front of these two axes alone: the best accuracy at this cost or less. The run's front, over all
-    its objectives, may have members off the staircase. Baselines are labelled diamonds. A stopped trial stands, faint, at
-    the accuracy of its last epoch; the axis is fitted to the complete ones. Once the front is confirmed, confirmed networks stand
-    at their means, with bars of one standard error over their seeds, and they alone make the staircase; a dotted one is what the
-    search saw. UsageError for an unknown cost.
+    The staircase is the front of these two axes: the best accuracy at this cost or less. The run's front, over all its
+    objectives, may have members off the staircase. Baselines are labeled diamonds. A stopped trial is drawn faintly at the
+    accuracy of its last epoch; the axis fits the complete ones. Once the front is confirmed, confirmed networks are drawn at
+    their means with error bars of one standard error over their seeds, and only they make the staircase; the dotted staircase
+    is that of the search. UsageError for an unknown cost.
     """
     import plotly.graph_objects as go
 
@@ -54,7 +54,7 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
         return say(figure, "this run measured no latency")
     costs = [math.log10(trial.price(cost)) for trial in (*trials, *stopped)]
     low, high = _padded(costs, least=0.1)
-    # Plotly labels 1, 2, 5 where a tick is 0.3 to 0.7 decades, powers of 10 above; below 0.3, all nine digits, which overlap.
+    # Plotly labels 1, 2, 5 where a tick is 0.3 to 0.7 decades, powers of 10 above 0.7, and all nine digits below 0.3, which overlap.
     decades = high - low
     figure.update_xaxes(
         range=[low, high], nticks=4 if decades < 1 else round(decades / 0.5) if decades < 4 else round(decades)
@@ -118,9 +118,9 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
 
 
 def learning_curves(run: Run) -> go.Figure:
-    """Validation accuracy by epoch: the run's front in colour, baselines dashed, all other trials faint.
+    """Validation accuracy by epoch: the run's front in color, baselines dashed, all other trials faint.
 
-    Of more than `MAX_CURVES` of a kind so many are drawn, evenly spread over their last accuracies, and the legend says so.
+    Of each kind at most `MAX_CURVES` are drawn, evenly spread over their last accuracies, and the legend says so.
     """
     import plotly.graph_objects as go
 
@@ -131,12 +131,12 @@ def learning_curves(run: Run) -> go.Figure:
         return say(figure, "no epoch has been trained yet")
     whole_numbers(figure, 1, max(trial.epochs[-1].number for trial in curves))
     ends = [extreme(epoch.accuracy for trial in curves for epoch in trial.epochs) for extreme in (min, max)]
-    if ends[0] == ends[1]:  # Plotly's own range would be from -1 to +1 about it
+    if ends[0] == ends[1]:  # the default range would be from -1 to +1 around it
         figure.update_yaxes(range=_padded(ends, least=0.02))
     on_front = {trial.number for trial in run.front()}
 
     def lines(shown: Sequence[Trial], role: str, name: str, **line: Any) -> None:
-        """All in one trace with gaps: a trace a trial is slow to draw."""
+        """All curves in one trace with gaps: one trace for each trial would be slow."""
         if not shown:
             return
         if len(shown) > MAX_CURVES:
@@ -150,7 +150,7 @@ def learning_curves(run: Run) -> go.Figure:
             x += [*(epoch.number for epoch in trial.epochs), None]
             y += [*(round(epoch.accuracy, 6) for epoch in trial.epochs), None]
             names += [escape(trial.name, quote=False)] * len(trial.epochs) + [None]
-        single = any(len(trial.epochs) == 1 for trial in shown)  # which no line would show
+        single = any(len(trial.epochs) == 1 for trial in shown)  # a line through one point is invisible
         figure.add_trace(
             go.Scatter(
                 x=x,
@@ -178,7 +178,7 @@ def learning_curves(run: Run) -> go.Figure:
 
 
 def hypervolume(run: Run) -> go.Figure:
-    """Hypervolume of what was found, after each completed trial: costs on log10 axes, from the run's reference point."""
+    """Hypervolume of the front after each completed trial: costs on log10 axes, from the run's reference point."""
     import plotly.graph_objects as go
 
     figure = blank("completed trials", "hypervolume")
@@ -187,7 +187,7 @@ def hypervolume(run: Run) -> go.Figure:
     if not history:
         return say(figure, "no trial has been completed yet")
     whole_numbers(figure, 0, len(history))
-    last = len(history) - 1  # between its steps the line is flat
+    last = len(history) - 1  # only the steps of the line are drawn
     steps = [k for k, volume in enumerate(history) if k in (0, last) or volume != history[k - 1]]
     figure.add_trace(
         go.Scatter(
@@ -206,7 +206,7 @@ def hypervolume(run: Run) -> go.Figure:
 
 
 def blank(x: str, y: str) -> go.Figure:
-    """A figure with nothing but its look and its axes' titles."""
+    """An empty figure with the template and the axes' titles."""
     import plotly.graph_objects as go
 
     return go.Figure(
@@ -215,7 +215,7 @@ def blank(x: str, y: str) -> go.Figure:
 
 
 def say(figure: go.Figure, words: str) -> go.Figure:
-    """Words in place of a plot that has nothing to show."""
+    """Text in place of a plot that has nothing to show."""
     figure.update_xaxes(visible=False).update_yaxes(visible=False)
     return figure.add_annotation(text=words, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
 
@@ -227,13 +227,13 @@ def whole_numbers(figure: go.Figure, first: int, last: int) -> None:
 
 
 def _height(run: Run, trial: Trial) -> float:
-    """The accuracy that a trial is ranked by; of one that was cut short, that of its last epoch."""
+    """The accuracy by which a trial is ranked; for one that was cut short, that of its last epoch."""
     accuracy = run.accuracy(trial)
     return trial.epochs[-1].accuracy if accuracy is None else accuracy
 
 
 def _staircase(values: Sequence[tuple[float, float]]) -> go.Scatter:
-    """The best accuracy at each cost or less, from the cheapest to the dearest of (accuracy, cost)."""
+    """The best accuracy at each cost or less of (accuracy, cost), from the cheapest to the most expensive."""
     import plotly.graph_objects as go
 
     steps = [values[index] for index in pareto.front(values, ["maximize", "minimize"])]
@@ -250,11 +250,15 @@ def _staircase(values: Sequence[tuple[float, float]]) -> go.Scatter:
 
 
 def _heights(run: Run, trials: Sequence[Trial]) -> list[float]:
-    """The range of accuracies, error bars among them."""
+    """The range of the accuracies with their error bars."""
     ends = [trial.accuracy for trial in trials if trial.accuracy is not None]
     if run.by_means:
-        found = [trial.confirmed for trial in run.ranked() if trial.confirmed]
-        ends += [end for own in found for end in (own.mean - own.std_error, own.mean + own.std_error)]
+        estimates = [trial.confirmed for trial in run.ranked() if trial.confirmed]
+        ends += [
+            end
+            for estimate in estimates
+            for end in (estimate.mean - estimate.std_error, estimate.mean + estimate.std_error)
+        ]
     return _padded(ends, least=0.002)
 
 
@@ -265,7 +269,7 @@ def _sides(
     cost: CostName,
     ranges: tuple[Sequence[float], Sequence[float]],
 ) -> list[str]:
-    """The sides of their points on which labels stand, "" for none, in a plot of about the size of an image (`formats.draw`)."""
+    """The positions of the labels (`labels.sides`) in a plot of about the size of an image (`formats.draw`)."""
     wide, high = PLOT
     (left, right), (bottom, top) = ranges
 
@@ -290,14 +294,14 @@ def _clipped(name: str) -> str:
 
 
 def _padded(numbers: Sequence[float], least: float) -> list[float]:
-    """The range of the numbers and some room beside them."""
+    """The range of the numbers, padded on both sides."""
     low, high = min(numbers), max(numbers)
     pad = max(0.07 * (high - low), least)
     return [low - pad, high + pad]
 
 
 def _measured(run: Run, trial: Trial) -> str:
-    """`97.34 ± 0.21 % (3 seeds)`, or `97.57 %`, which beside means is said to be of one training."""
+    """`97.34 ± 0.21 % (3 seeds)`, or `97.57 %`, marked as of one training if others have means."""
     if run.by_means and trial.confirmed:
         return format_estimate(trial.confirmed)
     once = " (one training)" if run.by_means and trial.accuracy is not None else ""

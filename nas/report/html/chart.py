@@ -1,4 +1,4 @@
-"""A figure of a page, with its heading and what it is made of."""
+"""A figure of a page with its caption and its description for screen readers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A figure with its place on the page. `label` says to those who can't see it what it shows.
+    """A figure with its place on the page. `label` is its description for screen readers.
 
-    rem: the width that it needs; where the page is narrower, it scrolls by itself.
+    rem: its minimum width; where the page is narrower, the figure scrolls.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Chart:
     rem: float = 0
 
     def place(self) -> Html:
-        height = self.figure.layout.height  # of a figure whose rows need room; others are as tall as the page likes
+        height = self.figure.layout.height  # set where rows need room; else the style sheet decides
         sizes = [
             *([f"height: {height:.0f}px"] if height else []),
             *([f"min-width: {self.rem:g}rem"] if self.rem else []),

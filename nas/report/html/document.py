@@ -1,4 +1,4 @@
-"""An HTML document that needs nothing from outside, with a content security policy."""
+"""A self-contained HTML document with a content security policy."""
 
 from __future__ import annotations
 
@@ -7,35 +7,23 @@ import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
 
-from nas.report.html import plotly_script as plotly_bundle
-from nas.report.html import theme
+from nas.report.html import plotly_script, theme
 from nas.report.html.chart import Chart
 from nas.report.html.markup import Html, tag
 
 NOTHING = "'none'"  # in a content security policy
-SCRIPTS = (
-    "core",
-    "charts",
-    "cloud",
-    "diagram",
-    "detail",
-    "budget",
-    "labels",
-    "explorer",
-    "trials",
-    "live",
-    "main",
-)  # in this order
+# The order matters.
+SCRIPTS = ("core", "charts", "cloud", "diagram", "detail", "budget", "labels", "explorer", "trials", "live", "main")
 
 
 def document(title: str, main: Html, charts: Sequence[Chart], data: str = "", *, live: str = "") -> str:
-    """A page that needs no other file and no network: `main`, in which the charts have their places, and what draws them.
+    """The whole page: `main`, which holds the places of the charts, and the scripts that draw them.
 
-    data: JSON that the page's scripts work on. live: the version of what is shown, if a server tells of newer ones.
+    data: JSON for the page's scripts. live: the version of what is shown, if a server reports newer ones.
     """
     drawn = bool(charts or data or live)
     kinds = {trace.type for chart in charts for trace in chart.figure.data}
-    scripts = [Html(plotly_bundle.script(kinds)), script()] if drawn else []
+    scripts = [Html(plotly_script.script(kinds)), script()] if drawn else []
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -44,7 +32,7 @@ def document(title: str, main: Html, charts: Sequence[Chart], data: str = "", *,
         tag("meta", name="color-scheme", content="light dark"),
         tag("link", rel="icon", href="data:,"),
         tag("title", title),
-        tag("style", Html(theme.css() + _resource("page.css"))),
+        tag("style", Html(theme.css() + _resource("html/page.css"))),
     )
     resources = [
         tag("script", _inert(figures_json(charts)), type="application/json", id="figures"),
@@ -54,7 +42,7 @@ def document(title: str, main: Html, charts: Sequence[Chart], data: str = "", *,
     more = {"data_live": live} if live else {}
     body = tag("body", main, *(resources if drawn else []), **more)
     text = f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
-    # A path or a message may hold what can't be encoded (surrogates that stand for undecodable bytes).
+    # A path or a message may hold surrogates (undecodable bytes), which can't be encoded.
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -63,13 +51,13 @@ def figures_json(charts: Sequence[Chart]) -> str:
 
 
 def script() -> Html:
-    """The page's own script: all of its files in one function, so that nothing of it is global."""
+    """The page's own script: all files in one function, so that nothing is global."""
     body = "\n".join(_resource(f"js/{name}.js") for name in SCRIPTS)
     return Html(f'"use strict";\n(() => {{\n{body}}})();\n')
 
 
 def policy(scripts: Sequence[Html], *, live: bool = False) -> str:
-    """The browser runs the page's own scripts, known by their hashes, and fetches nothing, or from its own server alone."""
+    """Allows only the page's own scripts, by their hashes, and no connection (live: only to its own server)."""
     digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
     hashes = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]
     rules = (
@@ -85,7 +73,7 @@ def policy(scripts: Sequence[Html], *, live: bool = False) -> str:
 
 
 def _inert(data: str) -> Html:
-    """JSON for an element: no "<" is left, since a name like "</script>" must not end it."""
+    """JSON without "<", so that a name like "</script>" can't end its element."""
     return Html(data.replace("<", "\\u003c"))
 
 

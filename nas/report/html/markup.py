@@ -1,4 +1,4 @@
-"""HTML in which every text is escaped unless it was made by `tag`: nothing that a user wrote can become an element."""
+"""HTML builder: every text is escaped unless `tag` made it, so that no user's text can become an element."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Html(str):
 
 def tag(name: str, /, *children: str, **attributes: str) -> Html:
     """`<name attributes>children</name>`. Attribute names: `class_` is class, `aria_label` is aria-label."""
-    said = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items())
+    rendered = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items())
     if name in _VOID:
-        return Html(f"<{name}{said}>")
-    return Html(f"<{name}{said}>{join(children)}</{name}>")
+        return Html(f"<{name}{rendered}>")
+    return Html(f"<{name}{rendered}>{join(children)}</{name}>")
 
 
 def join(children: Iterable[str], separator: str = "") -> Html:
-    """The children one after another, plain text escaped."""
+    """The children joined, plain text escaped."""
     return Html(separator.join(child if isinstance(child, Html) else escape(child) for child in children))
 
 
@@ -35,9 +35,9 @@ def table(
     numbers: Sequence[int] = (),
     words: Sequence[int] = (),
 ) -> Html:
-    """A table that scrolls by itself where the page is narrow; the first cell of a row heads it.
+    """A table that scrolls where the page is too narrow; the first cell of each row is its header.
 
-    Columns in `numbers` are set flush right, those in `words` are wide enough for a sentence.
+    Columns in `numbers` are right-aligned, those in `words` are wide enough for a sentence.
     """
     looks = {**dict.fromkeys(numbers, "number"), **dict.fromkeys(words, "words")}
 

@@ -1,9 +1,9 @@
-"""Plotly's script with no more in it than the page's charts need: 1.1 MB of 4.8 MB, and a third of the time until it has run.
+"""Plotly's script reduced to what the page's charts need: 1.1 MB of 4.8 MB, and a third of the start-up time.
 
-Python's Plotly ships the script with all of its 48 kinds of traces, maps and 3-D scenes. In the file, each part is a
-definition `var NAME=W((exports, module) => {...})` that runs when `NAME()` is called first, and one list at its end calls
-the parts that register a kind of trace. Without the kinds that no chart has in the list, what the others never call is left
-out. That is sound for a file that was looked at, and tested in a browser; any other is taken as it is.
+Python's Plotly ships the script with all 48 kinds of traces, maps and 3-D scenes. In the file, each part is a definition
+`var NAME=W((exports, module) => {...})` that runs at the first call of `NAME()`, and one list at the end calls the parts
+that register a kind of trace. The kinds that no chart uses are removed from the list, then all parts that nothing calls any
+more. That is safe only for a version of the file that was inspected and tested in a browser; any other is used as it is.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 KNOWN = frozenset({"3b6e15d45dbb7fca5bd2094291e961ddc5472cd887009e6009a56dab668d721f"})  # SHA-256 of plotly.js 4.1.1
-TRACES = frozenset(
-    {"scatter", "bar", "heatmap"}
-)  # what the charts of this package are made of; scatter is always there
+TRACES = frozenset({"scatter", "bar", "heatmap"})  # the kinds that this package's charts use
 
 _NAME = r"[A-Za-z_$][\w$]*"
 _PART = re.compile(rf"(?<=\}}\);)var ({_NAME})=W\(")
@@ -28,13 +26,13 @@ _ALIAS = re.compile(rf"\.exports=({_NAME})\(\)\}}\)")
 _KIND = re.compile(r'moduleType:"trace",name:"(\w+)"')
 _END = re.compile(rf";return {_NAME}\(\);\}}\)\(\);")
 
-# V8 reads a function that is an argument twice, unless a bracket says that it is called at once.
+# V8 parses a function argument twice unless it is in parentheses.
 _OPENING = ('typeof self !== "undefined" ? self : this, () => {', 'typeof self !== "undefined" ? self : this, (() => {')
 _CLOSING = ("return Plotly;\n}));", "return Plotly;\n})));")
 
 
 def script(kinds: Iterable[str] = ()) -> str:
-    """The script that draws traces of these kinds: the whole one if there are others than `TRACES` among them."""
+    """The script that draws traces of these kinds: the whole one if any of them is not in `TRACES`."""
     return _small() if TRACES.issuperset(kinds) else _whole()
 
 
@@ -52,20 +50,20 @@ def _small() -> str:
 
 
 def reduced(text: str) -> str:
-    """The file without what is only of traces that are not in `TRACES`. ValueError if it is not made as expected."""
-    found = list(_PART.finditer(text))
-    end = _END.search(text, found[-1].start()) if found else None
+    """The file without the parts that only traces outside `TRACES` need. ValueError if its structure is not as expected."""
+    definitions = list(_PART.finditer(text))
+    end = _END.search(text, definitions[-1].start()) if definitions else None
     if end is None:
         raise ValueError("no parts")
-    cuts = [*(match.start() for match in found), end.start() + 1]
+    cuts = [*(match.start() for match in definitions), end.start() + 1]
     parts = [text[start:stop] for start, stop in pairwise(cuts)]
     head, tail = text[: cuts[0]], text[cuts[-1] :]
-    place = {match[1]: k for k, match in enumerate(found)}
+    place = {match[1]: k for k, match in enumerate(definitions)}
     place |= {name: k for k, part in enumerate(parts) for name in _MODULE.findall(part)}
     where = next((k for k, part in enumerate(parts) if _REGISTERED.search(part)), None)
     if where is None:
         raise ValueError("no list of traces")
-    parts[where] = _REGISTERED.sub(lambda found: _fewer(found[1], parts, place), parts[where])
+    parts[where] = _REGISTERED.sub(lambda definitions: _fewer(definitions[1], parts, place), parts[where])
 
     waiting = _called(head, place) | _called(tail, place)
     kept: set[int] = set()
@@ -81,7 +79,7 @@ def _called(text: str, place: dict[str, int]) -> set[int]:
 
 
 def _fewer(calls: str, parts: list[str], place: dict[str, int]) -> str:
-    """The list of registered parts, those of `TRACES` alone. Each stands for another, which says what it is."""
+    """The list of registered parts, reduced to `TRACES`. Each part is an alias of another, which holds the name of its kind."""
     kept = []
     for call in calls.split(","):
         alias = _ALIAS.search(parts[place[call.removesuffix("()")]])

@@ -1,7 +1,7 @@
-"""The look of figures and page: one palette for light, one for dark, and the Plotly template made of them.
+"""The look of figures and page: a light and a dark palette, and the Plotly template made of them.
 
-Colours of data are of Okabe and Ito's set ("Color Universal Design", 2008), told apart by all kinds of colour vision; what
-they tell is told by a symbol or a label too.
+Colors of data are from Okabe and Ito's set ("Color Universal Design", 2008), which all kinds of color vision distinguish. A
+symbol or a label always repeats what a color says.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# Text and rules, then the roles of traces. A trace names its role in `meta`, and the page repaints it when the scheme changes.
+# Text and rules, then the roles of traces. A trace names its role in `meta`; the page recolors it when the scheme changes.
 LIGHT: Mapping[str, str] = {
     "page": "#ffffff",
     "raised": "#f4f6f8",
@@ -55,7 +55,7 @@ FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu 
 
 
 def css() -> str:
-    """Both palettes as CSS variables; dark where the reader's system asks for it, or the reader (`data-scheme`)."""
+    """Both palettes as CSS variables; dark if the reader's system, or the reader (`data-scheme`), asks for it."""
 
     def variables(palette: Mapping[str, str], scheme: str) -> str:
         return " ".join([f"color-scheme: {scheme};", *(f"--{name}: {colour};" for name, colour in palette.items())])
@@ -69,7 +69,7 @@ def css() -> str:
 
 
 def template(palette: Mapping[str, str] = LIGHT) -> go.layout.Template:
-    """The Plotly template of every figure; give DARK for a dark notebook."""
+    """The Plotly template of every figure; pass DARK for a dark notebook."""
     import plotly.graph_objects as go
 
     axis = {

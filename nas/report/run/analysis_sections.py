@@ -1,6 +1,6 @@
-"""The page's sections for those who want to know why: one function each, from a run to words, figures and tables.
+"""The page's analysis sections, one function each: from a run to text, figures and tables.
 
-`ANALYSIS` lists them as `page.SECTIONS` takes them. A section that a run can't fill yet is left out.
+`ANALYSIS` lists them for `page.SECTIONS`. A section that a run can't fill yet is left out.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 Builder: TypeAlias = "Callable[[Run], Content]"
 
 MAX_FINDINGS = 8
-CELL, RAILS = 2.6, 38  # rem: of a cell of two knobs' values, of all rails; narrower, their words lie on one another
-TARGETS = 2  # importances that are drawn; those for all targets are in the table
+CELL, RAILS = (
+    2.6,
+    38,
+)  # minimum widths in rem of a cell of the pairs chart and of all parallel axes; below, texts overlap
+TARGETS = 2  # targets whose importances are drawn; the table has all of them
 
 
 def _chart(name: str, figure: Any, label: str, caption: str, rem: float = 0) -> Chart:
@@ -42,90 +45,87 @@ def _chart(name: str, figure: Any, label: str, caption: str, rem: float = 0) -> 
 
 
 def importance(run: Run) -> Content:
-    """What the knobs matter, for the distance to the front and for each objective."""
-    found = sample(run)
-    wanted = [importances.GAP, "accuracy", *found.costs]
-    made = importances.importances(found, wanted)
-    if not made:
+    """Importance of the knobs (PED-ANOVA) for the distance to the front and for each objective."""
+    trials = sample(run)
+    wanted = [importances.GAP, "accuracy", *trials.costs]
+    scores = importances.importances(trials, wanted)
+    if not scores:
         return []
-    gap = made[0]
+    gap = scores[0]
     telling = gap.telling
     read = (
-        f"Beyond what noise reaches, the distance to the front depends on {_listed(telling[:5])}."
+        f"The distance to the front depends significantly on {_listed(telling[:5])}."
         if telling
-        else "For the distance to the front, no knob can be told from noise yet."
+        else "No knob has a significant importance for the distance to the front yet."
     )
-    if found and len(found) < importances.SOUND:
-        read += f" With {len(found):,} trials the order of the bars is not settled; from about {importances.SOUND} on it is."
+    if trials and len(trials) < importances.SOUND:
+        read += f" With {len(trials):,} trials the order of the bars is not reliable yet; about {importances.SOUND} trials are needed."
     charts = [
         _chart(
             f"importance-{number}",
-            draw_importance(one, len(found), one.target),
-            f"Chart of the importance of knobs for {NOUNS.get(one.target, one.target)}: {_ranked(one)}.",
+            draw_importance(score, len(trials), score.target),
+            f"Chart of the importance of knobs for {NOUNS.get(score.target, score.target)}: {_ranked(score)}.",
             (
-                "What makes a network good for its cost: read this first. The distance to the front is by how much a trial is less"
-                " accurate than the best, each measured by what its costs let expect. Bars left of the dashed line may be noise."
-                if one.target == importances.GAP
-                else "What makes a network accurate, whatever it costs: often what makes it large."
+                "Importance for accuracy at matched cost: read this first. The distance to the front is how far a trial's accuracy lies"
+                " below the best, after subtracting the accuracy expected at its costs. Bars left of the dashed line may be noise."
+                if score.target == importances.GAP
+                else "Importance for accuracy regardless of cost: often the knobs that make a network large."
             ),
         )
-        for number, one in enumerate(made[:TARGETS])
+        for number, score in enumerate(scores[:TARGETS])
     ]
     knobs = list(gap.values)
-    rows = [(key, *(_importance(one, key) for one in made)) for key in knobs]
-    head = ("Knob", *(_capital(NOUNS.get(one.target, one.target)) for one in made))
+    rows = [(key, *(_importance(score, key) for score in scores)) for key in knobs]
+    head = ("Knob", *(_capital(NOUNS.get(score.target, score.target)) for score in scores))
     caption = (
-        "PED-ANOVA importance for each objective: how differently the best quarter of the trials chose. A star: beyond the largest"
-        " of any knob in 19 shuffles of the objective, which chance exceeds once in 20 times."
+        "PED-ANOVA importance for each objective: divergence between the choices of the best quarter of the trials and of all"
+        " trials. A star: larger than the largest importance of any knob in 19 shuffles of the objective (p < 0.05)."
     )
-    numbers = tuple(range(1, len(made) + 1))
+    numbers = tuple(range(1, len(scores) + 1))
     return [tag("p", read), *charts, table(caption, head, rows, numbers=numbers)]
 
 
 def values(run: Run) -> Content:
-    """Which values live near the front, in words where the statistics carry them."""
-    found = sample(run)
-    rows = marginals(found)
-    if len(found) < LEAST or not rows:
+    """Marginal effects of the knobs' values: which are significantly better or worse at matched cost."""
+    trials = sample(run)
+    rows = marginals(trials)
+    if len(trials) < LEAST or not rows:
         return []
     sure = _without_mirrors(findings(rows))
     tested = sum(row.tested for row in rows)
     if sure:
-        items = [tag("li", _said(row)) for row in sure[:MAX_FINDINGS]]
+        items = [tag("li", _sentence(row)) for row in sure[:MAX_FINDINGS]]
         more = (
-            [tag("p", f"And {len(sure) - MAX_FINDINGS} more, less sure.", class_="quiet")]
+            [tag("p", f"And {len(sure) - MAX_FINDINGS} more, with larger q.", class_="quiet")]
             if len(sure) > MAX_FINDINGS
             else []
         )
         words = [tag("p", "At the same cost,"), tag("ul", *items), *more]
     else:
-        words = [
-            tag("p", "At the same cost, no value is told from the others of its knob: what differs may be chance.")
-        ]
+        words = [tag("p", "At the same cost, no value differs significantly from the others of its knob.")]
     note = (
-        f"{tested:,} of {len(rows):,} values were tested (at least {LEAST_HERE} trials each) by ranks within bins of cost, and at"
-        " most 5 % of such findings are false on average. The sampler chose what to try by what it had seen, so rare values"
-        " were judged by few trials."
+        f"{tested:,} of {len(rows):,} values were tested (at least {LEAST_HERE} trials each) by a rank test within bins of cost, at"
+        " a false discovery rate of 5 %. The sampler tried promising values more often, so rare values were judged by few trials."
     )
     charts = [
         _chart(
             "values",
-            draw_marginals(found, rows),
-            f"Chart of {counted(len(rows), 'value')} of {counted(len(found.knobs), 'knob')}: their shares of all trials and of those"
+            draw_marginals(trials, rows),
+            f"Chart of {counted(len(rows), 'value')} of {counted(len(trials.knobs), 'knob')}: their shares of all trials and of those"
             " near the front.",
-            "A disc larger than its ring: the value is found near the front more often than in all trials. Near the front is the"
+            "A disc larger than its ring: the value is more frequent near the front than in all trials. Near the front means the"
             " best quarter at equal cost.",
         )
     ]
-    if len(found.knobs) > 1:
+    if len(trials.knobs) > 1:
         cells = figures.pairs(run)
         charts.append(
             _chart(
                 "pairs",
                 cells,
                 "Chart of mean accuracy at matched cost by the values of two knobs.",
-                "Blue cells do better than their costs let expect, orange ones worse. Rows that are alike mean that the two knobs"
-                " can be chosen apart.",
+                "Blue cells are more accurate than expected at their costs, orange ones less. Similar rows mean that the two knobs"
+                " don't interact and can be chosen independently.",
                 rem=12 + CELL * len(cells.data[0].x),
             )
         )
@@ -133,72 +133,72 @@ def values(run: Run) -> Content:
 
 
 def lines(run: Run) -> Content:
-    """Trials as lines."""
-    found = sample(run)
-    if len(found) < 2:
+    """Parallel coordinates of costs, knobs and accuracy."""
+    trials = sample(run)
+    if len(trials) < 2:
         return []
     return [
         _chart(
             "lines",
             figures.parallel_coordinates(run),
-            f"Chart of {len(found)} trials as lines through their costs, knobs and accuracy; {int(found.front.sum())} are on the front.",
-            "Where the strong lines pass one rail at one place, the front agrees on that value; where they fan out, it is free."
-            " A line breaks at a knob that its network does not have.",
+            f"Chart of {len(trials)} trials in parallel coordinates; {int(trials.front.sum())} are on the front.",
+            "Where the bold lines cross an axis at one point, the networks of the front agree on that value; where they fan out,"
+            " they don't. A line breaks at a knob that its network does not have.",
             rem=RAILS,
         )
     ]
 
 
 def errors(run: Run) -> Content:
-    """How good the networks that were tried are."""
-    found = sample(run)
-    made = edfs.edf(found)
-    if made is None:
+    """Empirical distribution function (EDF) of the error of the trials."""
+    trials = sample(run)
+    comparison = edfs.edf(trials)
+    if comparison is None:
         return []
-    tenth, half = (made.curves[0].quantiles[q] for q in edfs.QUANTILES)
+    tenth, half = (comparison.curves[0].quantiles[q] for q in edfs.QUANTILES)
     read = (
-        f"Of the networks tried, the best tenth has an error below {_span(tenth)}, half one below {_span(half)}."
-        " The steeper the curve on its left, the less a search in this space depends on luck."
+        f"The best tenth of the networks tried has an error below {_span(tenth)}; the median is {_span(half)}."
+        " The steeper the curve rises on its left, the less a search in this space depends on luck."
     )
-    label = f"Chart of the share of {len(found)} trials below each error. {read}"
+    label = f"Chart of the share of {len(trials)} trials below each error. {read}"
     caption = (
-        "Each complete trial counts the same; brackets and band hold 95 % of bootstrap samples. It is of what this search tried: one"
-        " that tried larger networks has smaller errors without being of a better space."
+        "Each complete trial has the same weight; brackets and band are 95 % bootstrap intervals. The curve describes what this search"
+        " tried: a search that tried larger networks has smaller errors even in the same space."
     )
-    return [tag("p", read), _chart("edf", draw_edf(made, ""), label, caption)]
+    return [tag("p", read), _chart("edf", draw_edf(comparison, ""), label, caption)]
 
 
 def rungs(run: Run) -> Content:
-    """What early epochs told of the last."""
-    found = rung_correlation(run)
-    if not found.rungs:
+    """Rank correlation of early and final accuracy."""
+    correlations = rung_correlation(run)
+    if not correlations.rungs:
         return []
-    early = found.rungs[0]
+    early = correlations.rungs[0]
     read = (
-        f"Behind epoch {early.epoch} of {found.epochs}, the ranks of {found.trials:,} trials agree with the final ones by"
+        f"After epoch {early.epoch} of {correlations.epochs}, the ranks of {correlations.trials:,} trials agree with the final ones by"
         f" ρ = {_between(early.spearman)}."
     )
-    read += _verdict(found.rungs)
-    if found.stopped:
-        read += f" The {found.stopped:,} trials that were stopped early are not counted, which lowers ρ."
+    read += _verdict(correlations.rungs)
+    if correlations.stopped:
+        read += f" {correlations.stopped:,} trials that were stopped early are not counted, which lowers ρ."
     label = f"Chart of rank correlation by epoch. {read}"
-    caption = "How well the accuracy behind an epoch ranks the trials as the last one does; bands or bars hold 95 % of bootstrap samples."
+    caption = "Rank correlation of the accuracy after each epoch with the final one; bands or bars are 95 % bootstrap intervals."
     return [tag("p", read), _chart("rungs", figures.rung_correlation(run), label, caption)]
 
 
 def spent(run: Run) -> Content:
-    """What the time bought, and where it went."""
-    found = account(run)
-    if not found.items:
+    """Hypervolume over time, and what the workers' time was spent on."""
+    spending = account(run)
+    if not spending.items:
         return []
-    training = sum(item.seconds for item in found.items if item.trials)
+    training = sum(item.seconds for item in spending.items if item.trials)
     again = [repeat for trial in run.trials for repeat in trial.repeats]
-    useful = sum(item.seconds for item in found.items if item.name in ("complete", "baselines"))
+    useful = sum(item.seconds for item in spending.items if item.name in ("complete", "baselines"))
     useful += sum(repeat.seconds for repeat in again if repeat.state == "complete")
     read = (
-        f"Of {format_seconds(found.seconds)} of workers, {training / found.seconds:.0%} went into training,"
-        f" {useful / found.seconds:.0%} into trainings that were completed."
-        if found.seconds
+        f"Of {format_seconds(spending.seconds)} of worker time, {training / spending.seconds:.0%} was spent on training,"
+        f" {useful / spending.seconds:.0%} on trainings that were completed."
+        if spending.seconds
         else "No time was recorded."
     )
     charts = []
@@ -207,75 +207,75 @@ def spent(run: Run) -> Content:
             _chart(
                 "hypervolume-over-time",
                 figures.hypervolume_over_time(run),
-                "Chart of hypervolume over the hours that all trials took.",
-                "What the hours bought: where the curve is flat, more of them bought nothing.",
+                "Chart of hypervolume over the training time of all trials.",
+                "Hypervolume over training time. Where the curve is flat, the front did not improve.",
             )
         )
-    words = ", ".join(f"{item.name} {format_seconds(item.seconds)}" for item in found.items)
-    caption = "Hatched: no training. Orchestration is what workers waited between trials or at the end; start-up is the driver's."
+    words = ", ".join(f"{item.name} {format_seconds(item.seconds)}" for item in spending.items)
+    caption = "Hatched: no training. Orchestration is the time that workers waited between trials or at the end; start-up is the driver's."
     if again:
-        caption += f" {AGAIN.capitalize()}: the trainings of nas confirm, of which no more is known."
+        caption += f" {AGAIN.capitalize()}: the trainings of nas confirm, for which only the training time is recorded."
     charts.append(
-        _chart("time-spent", figures.time_spent(run), f"Chart of where the workers' time went: {words}.", caption)
+        _chart(
+            "time-spent", figures.time_spent(run), f"Chart of what the workers' time was spent on: {words}.", caption
+        )
     )
     return [tag("p", read), *charts]
 
 
 def narrower(run: Run) -> Content:
-    """What `nas refine` would drop from the space."""
+    """The values that `nas refine` would remove from the space."""
     from nas.analysis.refine import refine
 
-    found = refine(run)
-    if not found.narrowings:
+    refinement = refine(run)
+    if not refinement.narrowings:
         return []
     rows = [
         (narrowing.knob, ", ".join(map(str, narrowing.kept)), str(drop.row.value), drop.reason)
-        for narrowing in found.narrowings
+        for narrowing in refinement.narrowings
         for drop in narrowing.dropped
     ]
-    caption = "Values that the trials speak against at matched cost; none of the present front is among them."
+    caption = "Values that are significantly worse at matched cost; none of them is on the present front."
     words = tag(
         "p",
-        f"{found.inside:,} of {found.trials:,} complete trials lie in the narrowed space. To write it: ",
+        f"{refinement.inside:,} of {refinement.trials:,} complete trials lie in the narrowed space. To write it: ",
         tag("code", f"nas refine {shlex.quote(shown(run.path))}"),
     )
-    parts: list[Any] = [words, table(caption, ("Knob", "Stays", "Goes", "Why"), rows, words=(3,))]
-    if found.before_after is not None:
+    parts: list[Any] = [words, table(caption, ("Knob", "Kept", "Dropped", "Reason"), rows, words=(3,))]
+    if refinement.before_after is not None:
         label = "Chart of the share of trials below each error, of all trials and of those in the narrowed space."
         about = (
-            "Retrospective: the same trials chose the narrowing, so its curve flatters it. The curve “chosen by other trials” does"
-            " not: each fifth of the trials is judged by a narrowing that the other four fifths chose."
+            "Retrospective: the same trials chose the narrowing, so its curve is optimistic. The curve “chosen by other trials” is"
+            " cross-validated: each fifth of the trials is judged by a narrowing that the other four fifths chose."
         )
-        parts.append(_chart("refinement", draw_refinement(found), label, about))
+        parts.append(_chart("refinement", draw_refinement(refinement), label, about))
     return parts
 
 
 ANALYSIS: tuple[tuple[str, str, Builder], ...] = (
-    ("importance", "What matters", importance),
-    ("values-near", "Which values live near the front", values),
-    ("trials-as-lines", "Trials as lines", lines),
-    ("errors", "How good the space is", errors),
-    ("early-epochs", "What early epochs told", rungs),
-    ("hours", "What the hours bought", spent),
-    ("narrower", "A narrower space", narrower),
+    ("importance", "Hyperparameter importance (PED-ANOVA)", importance),
+    ("values-near", "Knob values near the Pareto front", values),
+    ("trials-as-lines", "Parallel coordinates", lines),
+    ("errors", "Error distribution (EDF)", errors),
+    ("early-epochs", "Rank correlation of early and final accuracy", rungs),
+    ("hours", "Hypervolume over time and use of the workers", spent),
+    ("narrower", "Narrower search space", narrower),
 )
 
 
-HIGH = 0.8  # rank correlation with the last epoch, above which stopping loses little
+HIGH = 0.8  # rank correlation with the last epoch above which early stopping loses little
 
 
 def _verdict(rungs: Sequence[Rung]) -> str:
-    """Up to which epoch the correlation is surely low, from which on surely high; that neither can be told, where it can't."""
+    """Up to which epoch the interval of the correlation lies below `HIGH`, and from which epoch on above it."""
     low = list(takewhile(lambda rung: rung.spearman[2] < HIGH, rungs))
     high = list(takewhile(lambda rung: rung.spearman[1] >= HIGH, reversed(rungs)))
-    said = [f" Up to epoch {low[-1].epoch}, ρ is surely below {HIGH:g}."] if low else []
-    said += (
-        [f" From epoch {high[-1].epoch} on, ρ is surely above {HIGH:g}: stopping there loses little."] if high else []
-    )
-    return "".join(said) or f" Whether ρ is above {HIGH:g} before the last epoch, so few trials can't tell."
+    verdicts = [f" Up to epoch {low[-1].epoch}, ρ is below {HIGH:g}."] if low else []
+    verdicts += [f" From epoch {high[-1].epoch} on, ρ is above {HIGH:g}: stopping there loses little."] if high else []
+    return "".join(verdicts) or f" There are too few trials to say whether ρ is above {HIGH:g} before the last epoch."
 
 
-def _said(row: Marginal) -> str:
+def _sentence(row: Marginal) -> str:
     better = "better" if row.better else "worse"
     return (
         f"{row.knob} {row.value} is {abs(100 * row.worth):.2f} points {better} than its other values on average"
@@ -285,7 +285,7 @@ def _said(row: Marginal) -> str:
 
 
 def _without_mirrors(rows: list[Marginal]) -> list[Marginal]:
-    """Of a knob with two values the one finding is that the better is better."""
+    """Without the worse value of a knob with two values, which repeats the finding about the better one."""
     worths = {(row.knob, round(row.worth, 12)) for row in rows}
     return [row for row in rows if row.worth > 0 or (row.knob, round(-row.worth, 12)) not in worths]
 

@@ -1,11 +1,11 @@
-"""The page's interactive parts: the places that its scripts (js/) fill, with all that can be said without them."""
+"""The page's interactive parts: elements that its scripts (js/) fill, and what can be shown without scripts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from nas.report.html.markup import Html, table, tag
-from nas.report.run import summary as answer
+from nas.report.run import summary
 from nas.report.run.page_data import EXECUTED, timed
 from nas.report.run.summary import COUNTS, NOUNS
 from nas.runs.records import State
@@ -18,7 +18,7 @@ STATES: tuple[State, ...] = ("complete", "stopped", "failed", "rejected", "dupli
 
 
 def against_cost(run: Run) -> list[Html]:
-    """The chart with its choices, the chosen trial's panel, the budget; nothing before the first epoch of any trial."""
+    """The chart with its controls, the panel of the chosen trial, the budget; nothing before the first epoch of any trial."""
     if not any(trial.epochs for trial in run.trials):
         return []
     label = f"Chart of validation accuracy against cost of {len(run.complete())} complete trials."
@@ -28,14 +28,14 @@ def against_cost(run: Run) -> list[Html]:
     return [
         _choices(run),
         tag("div", tag("div", figure, *_budget(run)), panel, class_="explorer"),
-        tag("p", "", id="said", class_="unseen", role="status"),
+        tag("p", "", id="announced", class_="unseen", role="status"),
         tag("noscript", tag("p", "The chart needs JavaScript; the table of the front below does not.")),
     ]
 
 
 def _choices(run: Run) -> Html:
     names = [*COUNTS, *timed(run), *([EXECUTED] if any(trial.executed for trial in run.trials) else [])]
-    first = answer.costs(run)[0]
+    first = summary.costs(run)[0]
     costs = [_option(name, NOUNS[name], chosen=name == first) for name in names]
     measures = [_option("accuracy", "accuracy", chosen=True), _option("error", "error")]
     cut_short = any(trial.epochs and trial.accuracy is None for trial in run.trials)
@@ -54,18 +54,18 @@ def _choices(run: Run) -> Html:
 
 
 def _caption(run: Run) -> str:
-    wish = " and ".join(NOUNS[name] for name in answer.costs(run))
+    cost_names = " and ".join(NOUNS[name] for name in summary.costs(run))
     words = (
-        f"Each point is a trial; filled ones are on the run's front, over accuracy and {wish}. The line is the best at this cost"
-        " or less, so a member of the front may lie off it. Point at a trial to see which it is; click it, or step with the arrow"
+        f"Each point is a trial; filled ones are on the run's front, over accuracy and {cost_names}. The line is the best at this cost"
+        " or less, so a member of the front may lie off it. Hover over a trial to see its name; click it, or step with the arrow"
         " keys, to see its design."
     )
     if run.by_means:
         words = (
             "Points with an error bar are means over further seeds, ± one standard error over these; filled ones are on the run's"
-            f" front by means, over accuracy and {wish}. The line is the best confirmed network at this cost or less; the dotted one"
-            " is what the search saw, by one training each, and points without a bar are of that. Point at a trial to see which it"
-            " is; click it, or step with the arrow keys, to see its design."
+            f" front by means, over accuracy and {cost_names}. The line is the best confirmed network at this cost or less; the dotted one"
+            " is the front of the search, by one training each, as are points without a bar. Hover over a trial to see its"
+            " name; click it, or step with the arrow keys, to see its design."
         )
     if any(trial.epochs and trial.accuracy is None for trial in run.trials):
         words += (
@@ -75,9 +75,9 @@ def _caption(run: Run) -> str:
 
 
 def _budget(run: Run) -> list[Html]:
-    """The slider, and the same for a few budgets as a table; hidden until a trial is complete."""
-    costs = [name for name in COUNTS if name in {"params", "macs", *answer.costs(run)}] + timed(run)
-    first = answer.costs(run)[0]
+    """The slider, and a table of a few budgets; hidden until a trial is complete."""
+    costs = [name for name in COUNTS if name in {"params", "macs", *summary.costs(run)}] + timed(run)
+    first = summary.costs(run)[0]
     options = [_option(name, NOUNS[name], chosen=name == first) for name in costs]
     slider = tag("input", type="range", id="budget", min="0", max="1000", value="1000", aria_label="Budget")
     number = tag(
@@ -87,7 +87,7 @@ def _budget(run: Run) -> list[Html]:
         "div",
         tag("strong", "Within a budget of"),
         number,
-        tag("select", *options, id="budget-cost", aria_label="Cost that the budget is of"),
+        tag("select", *options, id="budget-cost", aria_label="Cost that the budget limits"),
         slider,
         class_="controls",
         role="group",
@@ -95,12 +95,12 @@ def _budget(run: Run) -> list[Html]:
     )
     rows = [
         (
-            f"{answer.round_price(first, limit)} {NOUNS[first]}",
+            f"{summary.round_price(first, limit)} {NOUNS[first]}",
             trial.name,
-            f"{format_percent(run.accuracy(trial) or 0.0)} ± {100 * answer.standard_error(run, trial):.2f}",
+            f"{format_percent(run.accuracy(trial) or 0.0)} ± {100 * summary.standard_error(run, trial):.2f}",
             *(format_price(name, trial.price(name)) for name in costs),
         )
-        for limit, trial in answer.within_budgets(run)
+        for limit, trial in summary.within_budgets(run)
     ]
     head = (
         "At most",
@@ -133,7 +133,7 @@ def all_trials(run: Run) -> list[Html]:
         aria_label="Which trials the table shows",
     )
     caption = (
-        "Only complete trials have an accuracy: that of a shorter training would not be comparable. A click on a row, or Enter,"
+        "Only complete trials have an accuracy, since that of a shorter training is not comparable. A click on a row, or Enter,"
         " shows its design."
     )
     grid = tag(

@@ -1,4 +1,4 @@
-"""A run in other formats than the page: images of its figures, CSV, JSON and Markdown, for papers, scripts and messages."""
+"""A run in formats other than HTML: images of its figures, CSV, JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from nas.errors import NasError, UsageError, reason_of
 from nas.report import figures
 from nas.report.html import theme
-from nas.report.run import confirmed_section as confirmed
-from nas.report.run import summary as answer
+from nas.report.run import confirmed_section, summary
 from nas.report.run.tables import front_csv, front_data, front_rows, mean_cell, trial_rows, trials_csv
 from nas.runs.records import LATENCY
 from nas.utils.files import write_text, write_with
@@ -29,17 +28,17 @@ if TYPE_CHECKING:
 
 FORMATS = ("html", "png", "svg", "csv", "json", "md")
 IMAGES = ("png", "svg")
-FOLDER = "report"  # in the run's folder: formats that are several files
+FOLDER = "report"  # in the run's folder, for formats of several files
 WIDTH, HEIGHT, SCALE = 900, 560, 2  # pixels of an image; a PNG has SCALE times as many
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]|#"})
 
 
 def write_as(run: Run, kind: str, out: Path | None = None, figure: str | None = None) -> list[Path]:
-    """Write a run as `kind`, one of `FORMATS` but html; the files.
+    """Write a run as `kind`, one of `FORMATS` except html, and return the paths of the files.
 
     json, md and a single figure are one file, `out` (default: RUN/report.json, RUN/report/FIGURE.png); csv is front.csv and
     trials.csv, png and svg a file for each figure, in the folder `out` (default: RUN/report). UsageError for an unknown figure or
-    where what draws images is missing, NasError if a file can't be written.
+    if the packages that draw images are missing, NasError if a file can't be written.
     """
     if figure is not None and kind not in IMAGES:
         raise UsageError(f"--figure {figure}: goes with --format png or svg")
@@ -61,7 +60,7 @@ def _written(folder: Path, texts: dict[str, str]) -> list[Path]:
 
 
 def as_json(run: Run) -> str:
-    """All that `nas front --json` says, every trial with its learning curve, and the whole of run.yaml."""
+    """What `nas front --json` prints, every trial with its learning curve, and the whole of run.yaml."""
     data = {**front_data(run), "all_trials": trial_rows(run), "config": dict(run.config)}
     return json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n"
 
@@ -70,12 +69,12 @@ def as_json(run: Run) -> str:
 
 
 def as_markdown(run: Run) -> str:
-    """The answer, the front, the baselines, what the statistics carry, all trials, and how to repeat it."""
+    """Summary, front, comparison with baselines, all trials, and what is needed to reproduce the run."""
     rows, trials = front_rows(run), trial_rows(run)
     timed = any("latency_ms" in row for row in trials)
     knee = next((row["rank"] for row in rows if row["knee"]), None)
-    parts = [f"# {_md(run.config['name'])}", _md(answer.searched(run)), _md(answer.progress(run))]
-    parts += [_md(text) for text in answer.comparisons(run)]
+    parts = [f"# {_md(run.config['name'])}", _md(summary.searched(run)), _md(summary.progress(run))]
+    parts += [_md(text) for text in summary.comparisons(run)]
     if rows:
         again = any(row["accuracy_seeds"] for row in rows)
         measured = ("In the search, %", "Mean ± s.e. (seeds), %") if again else ("Accuracy, %",)
@@ -103,9 +102,9 @@ def as_markdown(run: Run) -> str:
             )
             for row in rows
         ]
-        parts += ["## The front", _table(head, body)]
-        parts += [_md(sentence) for sentence in confirmed.sentences(run)] if again else []
-    parts += [_md(answer.caveat(run))]
+        parts += ["## Pareto front", _table(head, body)]
+        parts += [_md(sentence) for sentence in confirmed_section.sentences(run)] if again else []
+    parts += [_md(summary.caveat(run))]
     if trials:
         columns = (
             "Trial",
@@ -142,12 +141,12 @@ def as_markdown(run: Run) -> str:
         "versions": ", ".join(f"{key} {value}" for key, value in config["versions"].items()),
         "begun": config["created"],
     }
-    parts += ["## How to repeat it", _table(("What", "Value"), [(key, str(value)) for key, value in facts.items()])]
+    parts += ["## Reproducibility", _table(("What", "Value"), [(key, str(value)) for key, value in facts.items()])]
     return "\n\n".join(parts).encode("utf-8", "replace").decode() + "\n"
 
 
 def _timed(row: Mapping[str, Any]) -> str:
-    """A row's latency, which trials that were never run have none of."""
+    """A row's latency; a dash for a trial that was never run."""
     return format_price(LATENCY, row.get("latency_ms") or math.nan)
 
 
@@ -157,7 +156,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _md(text: object) -> str:
-    """Text that stays text in Markdown, and one line."""
+    """Text on one line, with the characters escaped that mean something in Markdown."""
     return escape(" ".join(str(text).split()), quote=False).translate(_MARKDOWN)
 
 
@@ -177,9 +176,9 @@ def _images(run: Run, kind: str, out: Path | None, figure: str | None) -> list[P
 
 
 def draw(wanted: dict[Path, go.Figure], kind: str) -> list[Path]:
-    """Figures as images, all by one browser. UsageError if Kaleido or a browser is missing."""
+    """Write figures as images, all drawn by one browser. UsageError if Kaleido or a browser is missing."""
     try:
-        import kaleido  # noqa: F401 - plotly imports it by itself, and says what is missing less clearly
+        import kaleido  # noqa: F401 - plotly imports it itself, with a less clear message
     except ImportError:
         raise UsageError(
             f"--format {kind}: needs the package kaleido, and Chrome or Chromium; install it by pip install 'nas[images]'"
@@ -194,7 +193,7 @@ def draw(wanted: dict[Path, go.Figure], kind: str) -> list[Path]:
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{number}.{kind}" for number in range(len(drawn))]
         try:
-            heights = [int(figure.layout.height) for figure in drawn]  # by default all would be 700 x 500
+            heights = [int(figure.layout.height) for figure in drawn]  # the default is 700 x 500 for all
             scale = SCALE if kind == "png" else 1
             plotly.io.write_images(drawn, files, format=kind, scale=scale, width=WIDTH, height=heights)
         except Exception as error:

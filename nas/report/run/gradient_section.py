@@ -1,4 +1,4 @@
-"""Gradient norms in words and numbers, for the pages of a run and of a comparison."""
+"""Gradient norms by layer: captions and a table, for the pages of a run and of a comparison."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NORMS: tuple[Norm, ...] = ("outputs", "weights")
 
 
 def gradient_flow(run: Run) -> Content:
-    """How gradients pass the layers of the networks to look at and of the baselines; nothing where none was recorded."""
+    """Gradient norms of the recommended networks and the baselines; nothing if none was recorded."""
     from nas.report.html.chart import Chart
 
     networks = recorded(run)
@@ -33,18 +33,18 @@ def gradient_flow(run: Run) -> Content:
 
 
 def what_is_drawn(norm: Norm, steps: int) -> str:
-    """The caption of `nas.report.figures.gradients`. steps: those that a norm is the mean of."""
+    """The caption of `nas.report.figures.gradients`. steps: number of steps over which a norm is averaged."""
     what, symbol = ("the layer's output y", "‖∂L/∂y‖") if norm == "outputs" else ("the layer's weights W", "‖∂L/∂W‖")
     return (
         f"{symbol}: Euclidean norm of the gradient of a step's loss (mean over its images) with respect to {what}, averaged over"
         f" the {steps} first steps, or the {steps} last of an epoch: move the slider. Layers are"
-        " convolutions and linear layers, counted from the images to the classes; those beside the main path (shortcuts, gates)"
+        " convolutions and linear layers, counted from the input to the output; those outside the main path (shortcuts, gates)"
         " are points without a line."
     )
 
 
 def spans(networks: Sequence[Compared]) -> Html:
-    """In numbers: what arrives at the first layer of what the classifier's layer hands back, at the start and at the end."""
+    """Table of ‖∂L/∂y‖ at the first and last layer and their ratio, in the first steps and the last epoch."""
     last_epoch = max((epoch for network in networks for epoch in norms(network, "outputs")), default=FIRST)
     rows = []
     for network in networks:
@@ -54,13 +54,13 @@ def spans(networks: Sequence[Compared]) -> Html:
             continue
         row = [network.name, str(len(path))]
         for epoch in (FIRST, last_epoch):
-            found = by_epoch.get(epoch)
-            first, last = (found[path[0]], found[path[-2]]) if found else (None, None)
+            norms_here = by_epoch.get(epoch)
+            first, last = (norms_here[path[0]], norms_here[path[-2]]) if norms_here else (None, None)
             row += [_number(first), _number(last), _number(first / last if first is not None and last else None)]
         rows.append(row)
     caption = (
-        "‖∂L/∂y‖ at the first layer and at the last one before the classifier, and their ratio. A ratio far below 1 is a gradient"
-        f" that vanishes on its way to the first layer, one far above 1 a gradient that explodes; first steps and epoch {last_epoch}."
+        "‖∂L/∂y‖ at the first layer and at the last one before the classifier, and their ratio, in the first"
+        f" steps and in epoch {last_epoch}. A ratio far below 1 is a vanishing gradient, one far above 1 an exploding gradient."
     )
     moments = ("first steps", f"epoch {last_epoch}")
     head = ["Network", "Layers", *(f"{what}, {when}" for when in moments for what in ("First", "Last", "Ratio"))]

@@ -1,8 +1,8 @@
-"""A run's page served to this machine alone, which follows the run: `Server`.
+"""Serves a run's page, kept up to date, to this machine only: `Server`.
 
-Two addresses are answered, the page and what has changed since; both are read from the run's folder, which is left as it
-is. Only GET, only from 127.0.0.1, and only where the browser asked for this very server: a page elsewhere whose name was
-pointed at this machine (DNS rebinding) names itself in the Host header, and is refused.
+Two addresses are answered: the page, and what has changed since a version. Both only read the run's folder. Only GET is
+allowed, only from 127.0.0.1, and only with this server's address in the Host header, which refuses pages of other sites
+whose name resolves to this machine (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ ADDRESS = "127.0.0.1"
 
 
 def version(folder: Path) -> str:
-    """Changes whenever the run does: by what lies in its folder, or in its database, and whether a driver is at work on it.
+    """A hash that changes whenever the run does: of the files in its folder, its database, and whether a driver holds its lock.
 
-    A file that is renamed into a trial's folder, as all of them are, changes the time of the folder.
+    All files of a trial are renamed into its folder, which changes the folder's modification time.
     """
     marks: list[object] = [locked(folder)]
     for name in (FILE, JOURNAL, SESSIONS):
         try:
-            found = (folder / name).stat()
-            marks.append((found.st_mtime_ns, found.st_size))
+            status = (folder / name).stat()
+            marks.append((status.st_mtime_ns, status.st_size))
         except OSError:
             marks.append(None)
     for name in (TRIALS, BASELINES):
@@ -54,7 +54,7 @@ def version(folder: Path) -> str:
 def _fates(folder: Path) -> list[tuple[int, int, int]]:
     """Number, state and attributes of each trial of a study that is kept in a database; [] for a run in its folder.
 
-    Its folder is not enough to go by: a trial that was refused, or ended by another hand, leaves no mark there.
+    The folder is not enough: a trial that was rejected, or ended by another process, leaves no trace there.
     """
     settings = Settings.load(folder)
     if not settings.storage:
@@ -71,7 +71,7 @@ def _fates(folder: Path) -> list[tuple[int, int, int]]:
 
 
 class Follower:
-    """The page of a run as it is now, made anew when the run has changed since."""
+    """The current page of a run, built again when the run has changed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -82,7 +82,7 @@ class Follower:
     def parts(self) -> tuple[str, Parts]:
         """The version of the run and its page's parts; NasError or UsageError if it can't be read."""
         with self._lock:
-            now = version(self.folder)  # before it is read: what comes meanwhile makes another version
+            now = version(self.folder)  # before reading: a change during reading makes another version
             if self._parts is None or now != self._version:
                 self._parts, self._version = parts(load_run(self.folder)), now
             return self._version, self._parts
@@ -120,7 +120,7 @@ class Server(ThreadingHTTPServer):
         return f"http://{ADDRESS}:{self.server_port}/"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that has gone away is no error of ours."""
+        """Nothing: a browser that closed the connection is not an error."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,7 +1,7 @@
-"""A run as one HTML page that needs nothing but itself: Plotly, figures, style and words in one file.
+"""A run as one self-contained HTML page: Plotly, figures, style and text in one file.
 
-The page is a list of sections, `SECTIONS`. A further one is a line there: where it is linked to, what it is called, and a
-function from the run to its content, words (`Html`) and figures (`Chart`) in any order; no content, no section.
+The page is the list `SECTIONS`. To add a section, add a line: its id, its title, and a function from the run to its content,
+text (`Html`) and figures (`Chart`) in any order. A section without content is left out.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from nas.report import figures
 from nas.report.html.chart import Chart, Content
 from nas.report.html.document import document
 from nas.report.html.markup import Html, tag
-from nas.report.run import explorer, sections
-from nas.report.run import summary as answer
+from nas.report.run import explorer, sections, summary
 from nas.report.run.analysis_sections import ANALYSIS
 from nas.report.run.gradient_section import gradient_flow
 from nas.report.run.page_data import compact
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page. `name` is its id, by which it is linked to; without content it is left out."""
+    """A section of the page. `name` is its id, which links point to; without content it is left out."""
 
     name: str
     title: str
@@ -51,31 +50,31 @@ def _progress(run: Run) -> Content:
     history = run.hypervolume_history()
     label = f"Chart of the hypervolume over {len(history)} completed trials; it rises to {history[-1]:.4g}."
     caption = (
-        "Hypervolume that the front dominates, with costs on log10 axes, from the reference point"
-        f" ({answer.reference(run)}). Where it stays flat, the search finds nothing new."
+        "Hypervolume of the front, with costs on log10 axes and the reference point"
+        f" {summary.reference(run)}. Where it is flat, the front did not improve."
     )
     return [Chart("hypervolume", figures.hypervolume(run), label, caption)]
 
 
 SECTIONS: tuple[Section, ...] = (
     Section("against-cost", "Accuracy against cost", explorer.against_cost),
-    Section("notes", "How sure this is", sections.notes),
-    Section("front", "The front", sections.front_table),
+    Section("notes", "Uncertainty", sections.notes),
+    Section("front", "Pareto front", sections.front_table),
     Section("learning", "Learning curves", _curves),
     Section("gradients", "Gradient flow", gradient_flow),
-    Section("progress", "Progress of the search", _progress),
+    Section("progress", "Hypervolume over trials", _progress),
     *(Section(*entry) for entry in ANALYSIS),
     Section("stopping", "Early stopping", about_stopping),
     Section("failures", "Failures", sections.failures),
-    Section("time", "Time", sections.time),
+    Section("time", "Training time", sections.time),
     Section("trials", "All trials", explorer.all_trials),
-    Section("repeat", "How to repeat it", sections.provenance),
+    Section("repeat", "Reproducibility", sections.provenance),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A page's body before it is put together: what is read, what is drawn, and what its scripts work on."""
+    """The parts of a page: title, body, figures, and the data of its scripts."""
 
     title: str
     main: Html
@@ -84,9 +83,9 @@ class Parts:
 
 
 def page(run: Run, stopping: bool = False) -> str:
-    """The whole page. What can be seen of a run that is still going, or died, is on it; what can't is said in words.
+    """The whole page of a run, which may be unfinished: what is missing yet is reported in words.
 
-    stopping: the section on early stopping even where nothing was stopped.
+    stopping: include the section on early stopping even if nothing was stopped.
     """
     asked = {"stopping": partial(about_stopping, asked=True)} if stopping else {}
     made = parts(run, [replace(section, build=asked.get(section.name, section.build)) for section in SECTIONS])
@@ -109,7 +108,7 @@ def parts(run: Run, sections_: Sequence[Section] = SECTIONS) -> Parts:
 
 
 def _placed(content: Content) -> list[Html]:
-    """Words as they are, figures at their places, those that follow one another side by side."""
+    """Text and the places of the figures; consecutive figures are put side by side."""
     placed = []
     for is_chart, group in groupby(content, key=lambda item: isinstance(item, Chart)):
         items = [item.place() if isinstance(item, Chart) else item for item in group]

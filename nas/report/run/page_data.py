@@ -1,7 +1,7 @@
-"""What the page's scripts work on: a run as compact JSON, columns instead of records, each text and network said once.
+"""The data of the page's scripts: a run as compact JSON, in columns, with each text and network stored once.
 
-About 0.5 kB a trial. Accuracies and costs are exact, so that what the page computes agrees with `nas front`; learning
-curves are rounded to a hundredth of a point and thinned to `POINTS` epochs.
+About 0.5 kB a trial. Accuracies and costs are exact, so that the page's results agree with `nas front`. Learning curves are
+rounded to a hundredth of a point and thinned to `POINTS` epochs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nas.networks.build import costs_by_piece
 from nas.networks.describe import describe, describe_stages
 from nas.report.figures.gradients import flow_of
 from nas.report.html import theme
-from nas.report.run import summary as answer
+from nas.report.run import summary
 from nas.report.run.summary import COUNTS, NOUNS
 from nas.runs.records import LATENCY
 from nas.utils.text import shown
@@ -29,7 +29,7 @@ EXECUTED = "executed"  # the mean MACs that dynamic networks have executed
 
 
 class Table:
-    """Values of a kind, each kept once and known by its place."""
+    """Distinct values, each stored once and referred to by its place."""
 
     def __init__(self) -> None:
         self.places: dict[Any, int] = {}
@@ -46,7 +46,7 @@ def compact(run: Run) -> str:
         nets.setdefault(trial.digest, trial)
     place_of_net = {digest: place for place, digest in enumerate(nets)}
     place_of = {trial.number: place for place, trial in enumerate(run.trials)}
-    knee = answer.knee(run)
+    knee = summary.knee(run)
     costs = [*COUNTS, *timed(run), *([EXECUTED] if any(trial.executed for trial in run.trials) else [])]
     data = {
         "name": run.config["name"],
@@ -55,7 +55,7 @@ def compact(run: Run) -> str:
         "epochs": run.config["recipe"].get("epochs", 0),
         "images": run.config["dataset"]["validation_images"] or 1,
         "costs": costs,
-        "objectives": answer.costs(run),
+        "objectives": summary.costs(run),
         "nouns": {name: NOUNS[name] for name in costs},
         "front": [place_of[trial.number] for trial in run.front()],
         "byMeans": run.by_means,
@@ -86,27 +86,27 @@ MAX_FLOWS = 60  # trials whose gradient norms are on the page
 
 
 def flows(run: Run, place_of: Mapping[int, int]) -> dict[int, Any]:
-    """Of the front's trials and the baselines that recorded gradients: depths of the main path, and (epoch, norms) by moment.
+    """Gradient norms of the front and the baselines: depths of the main path's layers, and (epoch, norms) for each moment.
 
-    Keys are places of trials; the norms are those of dL/dy. Epoch 0 is the first steps.
+    Keys are places of trials; the norms are those of dL/dy. Epoch 0 stands for the first steps.
     """
     if not run.config.get("gradient_steps"):
         return {}
-    found = {}
+    flow_by_place = {}
     for trial in [*run.baselines(), *run.front()][:MAX_FLOWS]:
         flow = flow_of(run, trial)
         if flow is not None:
             path = [k for k, layer in enumerate(flow.layers) if layer.on_path]
             moments = [[moment.epoch, [moment.outputs[k] for k in path]] for moment in flow.moments]
-            found[place_of[trial.number]] = [[flow.layers[k].depth for k in path], moments]
-    return found
+            flow_by_place[place_of[trial.number]] = [[flow.layers[k].depth for k in path], moments]
+    return flow_by_place
 
 
-MAX_REASON = 500  # characters of a failure's reason in the table; the section on failures has more
+MAX_REASON = 500  # characters of a failure's reason in the table; the failures section shows more
 
 
 def train_options(run: Run) -> str:
-    """What `nas train` must be told to train on the run's images."""
+    """The options with which `nas train` trains on the run's images."""
     data = run.config["dataset"]
     words = ["--dataset", shlex.quote(data["name"])]
     if data.get("root"):
@@ -115,16 +115,16 @@ def train_options(run: Run) -> str:
 
 
 def timed(run: Run) -> list[str]:
-    """The name of measured latency, where the run has it."""
+    """[LATENCY] if the run measured latency, else []."""
     return [LATENCY] if any(trial.latency for trial in run.trials) else []
 
 
 def _repeats(trial: Trial) -> dict[str, Any]:
-    """What came of further seeds; no mean of fewer than two."""
-    found = trial.confirmed
-    told = {"mean": found.mean, "error": found.std_error} if found else {}
+    """Accuracies over further seeds, with their mean if there are two or more."""
+    confirmed = trial.confirmed
+    mean = {"mean": confirmed.mean, "error": confirmed.std_error} if confirmed else {}
     accuracies = [repeat.accuracy for repeat in trial.repeats if repeat.accuracy is not None]
-    return {**told, "accuracies": accuracies, "failed": len(trial.repeats) - len(accuracies)}
+    return {**mean, "accuracies": accuracies, "failed": len(trial.repeats) - len(accuracies)}
 
 
 def _count(trial: Trial, cost: str) -> float | None:
@@ -136,7 +136,7 @@ def _count(trial: Trial, cost: str) -> float | None:
 
 
 def _curve(trial: Trial) -> list[list[float]]:
-    """(epoch, accuracy) pairs, the last among them."""
+    """(epoch, accuracy) pairs, at most `POINTS`, the last epoch included."""
     epochs = trial.epochs
     step = max(1, -(-len(epochs) // POINTS))
     kept: Sequence[Any] = epochs[(len(epochs) - 1) % step :: step] if epochs else ()
@@ -144,7 +144,7 @@ def _curve(trial: Trial) -> list[list[float]]:
 
 
 def _net(trial: Trial) -> dict[str, Any]:
-    """A network for its diagram: each piece's name, depth, width, side of its output in pixels, texts and costs."""
+    """A network for its diagram: each piece's depth, width, side of its output in pixels, texts and costs."""
     architecture = trial.architecture
     costs = costs_by_piece(architecture)
     stages = zip(architecture.stages, describe_stages(architecture), strict=True)

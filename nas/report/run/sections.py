@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from nas.analysis.accounting import AGAIN
 from nas.networks.describe import describe
 from nas.report.html.markup import Html, table, tag
-from nas.report.run import confirmed_section as confirmed
-from nas.report.run import summary as answer
+from nas.report.run import confirmed_section, summary
 from nas.report.run.summary import COUNTS, NOUNS
 from nas.report.run.tables import estimated, mean_cell
 from nas.runs.layout import CONFIG, TRIALS
@@ -31,19 +30,19 @@ NETWORKS = (
 MAX_REASON = 2000  # characters of a failure's reason, of which a traceback has many more
 MAX_LIST = 20
 MAX_REASONS = 200
-LEADS = 2  # comparisons with baselines that stand above all else
+LEADS = 2  # comparisons with baselines at the top of the page
 
 
 def opening(run: Run) -> Html:
-    """Title and answer: what was found in words, the networks to look at, then what was searched and how sure it is."""
-    status = answer.STATUS[run.status]
+    """Title and summary: comparisons with baselines, what was searched and how far, the recommended networks."""
+    status = summary.STATUS[run.status]
     title = tag(
         "div", tag("h1", str(run.config["name"])), tag("span", status, class_=f"badge {run.status}"), class_="title"
     )
-    found = [tag("p", tied(text), class_="lead") for text in answer.comparisons(run)[:LEADS]]
+    lead = [tag("p", tied(text), class_="lead") for text in summary.comparisons(run)[:LEADS]]
     if not run.complete():
         failures = f": {run.failures()}" if run.failures() else ""
-        found = [
+        lead = [
             tag(
                 "p",
                 "No trial has been trained to the end yet, so there is no front and no network to recommend",
@@ -51,43 +50,41 @@ def opening(run: Run) -> Html:
                 ".",
             )
         ]
-    facts = tag("p", tied(f"{answer.searched(run)} {answer.progress(run)}"), class_="quiet")
-    resume = [] if run.status != "unfinished" else [tag("p", "To go on: ", tag("code", f"nas resume {_path(run)}"))]
-    return tag("header", title, *found, facts, *resume, _bar(run), _picks(run))
+    facts = tag("p", tied(f"{summary.searched(run)} {summary.progress(run)}"), class_="quiet")
+    resume = [] if run.status != "unfinished" else [tag("p", "To resume: ", tag("code", f"nas resume {_path(run)}"))]
+    return tag("header", title, *lead, facts, *resume, _bar(run), _picks(run))
 
 
 def notes(run: Run) -> list[Html]:
-    """What is to be known of the accuracies and of how networks are written."""
-    found = [tag("p", tied(text)) for text in answer.comparisons(run)[LEADS:]]
-    if len(run.front()) > 2 and answer.knee(run) is None:
-        found.append(
-            tag("p", "The front has no knee: it bends nowhere so much that one network stands out as a compromise.")
-        )
-    if confirmed.is_begun(run):
-        found.append(tag("p", *_with_code(tied(" ".join(confirmed.sentences(run))))))
-    return [*found, tag("p", tied(f"{answer.caveat(run)} {MACS} {NETWORKS}"), class_="quiet")]
+    """Uncertainty of the accuracies, and how networks are described."""
+    paragraphs = [tag("p", tied(text)) for text in summary.comparisons(run)[LEADS:]]
+    if len(run.front()) > 2 and summary.knee(run) is None:
+        paragraphs.append(tag("p", "The front has no knee: no network stands out as a compromise."))
+    if confirmed_section.is_begun(run):
+        paragraphs.append(tag("p", *_with_code(tied(" ".join(confirmed_section.sentences(run))))))
+    return [*paragraphs, tag("p", tied(f"{summary.caveat(run)} {MACS} {NETWORKS}"), class_="quiet")]
 
 
 def _bar(run: Run) -> Html:
-    """How far the run is, as a bar; nothing once it is done."""
+    """Progress bar; nothing once the run is done."""
     if run.status == "done":
         return Html("")
     trained, wanted = run.count("complete") + run.count("stopped"), run.config["trials"]
     words = f"{trained:,} of {wanted:,} trials trained"
     if so_far := run.confirmed_so_far():
-        (trained, wanted), words = so_far, answer.confirming(run)
+        (trained, wanted), words = so_far, summary.confirming(run)
     bar = tag("progress", words, max=str(wanted), value=str(trained), aria_label=words)
     return tag("p", bar, f" {words}", class_="far")
 
 
 def _picks(run: Run) -> Html:
-    picks = answer.picks(run)
+    picks = summary.picks(run)
     if not picks:
         return Html("")
     cards = []
     for pick in picks:
         trial = pick.trial
-        mark, error = format_percent(run.accuracy(trial) or 0.0), f"± {100 * answer.standard_error(run, trial):.2f}"
+        mark, error = format_percent(run.accuracy(trial) or 0.0), f"± {100 * summary.standard_error(run, trial):.2f}"
         numbers = ", ".join(f"{format_count(getattr(trial.cost, name))} {NOUNS[name]}" for name in COUNTS[:2])
         show = tag(
             "button",
@@ -110,19 +107,19 @@ def _picks(run: Run) -> Html:
             tag("p", numbers, class_="costs"),
             tag("p", f"{pick.why[0].upper()}{pick.why[1:]}.", class_="quiet"),
             tag("p", describe(trial.architecture), class_="quiet"),
-            class_="knee" if pick.title == answer.KNEE else "pick",
+            class_="knee" if pick.title == summary.KNEE else "pick",
         )
         cards.append(card)
     return tag("ul", *cards, class_="picks")
 
 
 def front_table(run: Run) -> list[Html]:
-    """The front from its cheapest member to its dearest, and how to take one."""
+    """The front from its cheapest network to its most expensive, and how to export one."""
     front = run.front()
     if not front:
         return []
     notes: dict[int, list[str]] = defaultdict(list)
-    for pick in answer.picks(run):
+    for pick in summary.picks(run):
         notes[pick.trial.number].append(pick.title.lower())
     again = any(trial.confirmed for trial in front)
     rows = [
@@ -136,9 +133,9 @@ def front_table(run: Run) -> list[Html]:
         )
         for trial in front
     ]
-    nouns = " and ".join(NOUNS[name] for name in answer.costs(run))
+    nouns = " and ".join(NOUNS[name] for name in summary.costs(run))
     which, by = ("confirmed", "mean validation accuracy") if run.by_means else ("complete", "validation accuracy")
-    caption = f"Networks that no other {which} one beats in {by} and {nouns} at once, from the cheapest."
+    caption = f"Pareto-optimal networks: no other {which} one is better in {by} and {nouns} at once. From the cheapest."
     mean = ["Mean ± s.e. (seeds), %"] if again else []
     head = (
         "Trial",
@@ -151,16 +148,16 @@ def front_table(run: Run) -> list[Html]:
         "Note",
     )
     numbers = tuple(range(1, 5 + len(mean)))
-    chosen = answer.picks(run)[0].trial
+    chosen = summary.picks(run)[0].trial
     command = f"nas export {_path(run)} --trial {shlex.quote(chosen.label or str(chosen.number))}"
     return [
         table(caption, head, rows, numbers=numbers, words=(numbers[-1] + 1,)),
-        tag("p", "The config of one of them, which builds again anywhere: ", tag("code", command)),
+        tag("p", "To export the config of a network: ", tag("code", command)),
     ]
 
 
 def failures(run: Run) -> list[Html]:
-    """Reasons of failure, each with the trials that it took; nothing if none failed."""
+    """Reasons of failure, each with its trials; nothing if none failed."""
     trials: dict[tuple[str, str], list[str]] = defaultdict(list)
     for trial in run.trials:
         if trial.state == "failed":
@@ -172,14 +169,16 @@ def failures(run: Run) -> list[Html]:
     rows = [
         (str(len(names)), _value(names), cause, _clipped(reason)) for (reason, cause), names in ranked[:MAX_REASONS]
     ]
-    which = "by reason" if len(ranked) <= MAX_REASONS else f"by the {MAX_REASONS} commonest of {len(ranked):,} reasons"
+    which = (
+        "by reason" if len(ranked) <= MAX_REASONS else f"by the {MAX_REASONS} most frequent of {len(ranked):,} reasons"
+    )
     caption = f"Failed trials {which}. They have no accuracy and are on no chart; their networks are in {TRIALS}/NUMBER/{CONFIG}."
     head = ("Trials", "Which", "Cause", "Reason")
     return [table(caption, head, rows, words=(2, 3))]
 
 
 def time(run: Run) -> list[Html]:
-    """What the training time went into, and what each session of the driver spent; nothing before the first epoch."""
+    """Training time by state of the trials and by session of the driver; nothing before the first epoch."""
     spent: dict[str, list[Trial]] = defaultdict(list)
     for trial in run.trials:
         if trial.epochs:
@@ -189,7 +188,7 @@ def time(run: Run) -> list[Html]:
     rows = [_spent(state, trials) for state, trials in spent.items()]
     searched = [trial for trials in spent.values() for trial in trials]
     again = [repeat.seconds for trial in run.trials for repeat in trial.repeats]
-    caption = "Time on the workers, by how the trials ended."
+    caption = "Worker time by state of the trials."
     rows.append(_spent("the search" if again else "all", searched))
     if again:
         caption = f"{caption[:-1]}; {AGAIN}: the trainings of nas confirm, whose epochs are not recorded."
@@ -221,12 +220,12 @@ def _sessions(sessions: Iterable[Mapping[str, float]]) -> Html:
         spans = (format_seconds(session[f"{name}_seconds"]) for name in ("startup", "search", "training"))
         rows.append((str(number), begun, f"{session['workers']:g}", *spans, share))
     head = ("Session", "Begun", "Workers", "Start-up", "Search", "Training", "Share of the workers' time")
-    caption = "Sessions of the search that ended in order. Training is summed over the workers."
+    caption = "Sessions of the search that ended normally. Training is summed over the workers."
     return table(caption, head, rows, numbers=(1, 2, 3, 4, 5, 6))
 
 
 def provenance(run: Run) -> list[Html]:
-    """What is needed to run it again: command, recipe, data, seeds, versions."""
+    """What is needed to reproduce the run: command, recipe, data, seeds, versions."""
     config = run.config
     data = {key: value for key, value in config["dataset"].items() if value is not None}
     search = {
@@ -243,7 +242,7 @@ def provenance(run: Run) -> list[Html]:
         "device": config["device"],
         "precision": config["precision"],
         **({"steps a gradient norm is averaged over": steps} if (steps := config.get("gradient_steps")) else {}),
-        "hypervolume reference": answer.reference(run),
+        "hypervolume reference": summary.reference(run),
         "begun": config["created"],
         "folder": str(run.path),
     }
@@ -271,13 +270,13 @@ def facts(caption: str, facts: Mapping[str, object]) -> Html:
 
 def _value(value: object) -> str:
     if isinstance(value, (list, tuple)):
-        said = ", ".join(map(format_setting, value[:MAX_LIST]))
-        return said if len(value) <= MAX_LIST else f"{said} and {len(value) - MAX_LIST:,} more"
+        items = ", ".join(map(format_setting, value[:MAX_LIST]))
+        return items if len(value) <= MAX_LIST else f"{items} and {len(value) - MAX_LIST:,} more"
     return format_setting(value)
 
 
 def _stopping(policy: Mapping[str, object]) -> str:
-    """A policy with its options; of none, options say nothing."""
+    """A policy with its options, which are left out for the policy `none`."""
     name, options = policy.get("name", "none"), (f"{key} {value}" for key, value in policy.items() if key != "name")
     return ", ".join([str(name), *(options if name != "none" else ())])
 
@@ -302,12 +301,12 @@ def _path(run: Run) -> str:
 
 
 def _with_code(text: str) -> list[str]:
-    """What stands between backticks as code."""
+    """Text split so that what is between backticks becomes code."""
     return [tag("code", part) if place % 2 else part for place, part in enumerate(text.split("`"))]
 
 
 def tied(text: str) -> str:
-    """The text with numbers tied to their units, so that no line breaks between them."""
+    """The text with non-breaking spaces between numbers and units."""
     return re.sub(r"(?<=\d) (?=[%kMGT]\b|%)", "\u00a0", text)
 
 

@@ -1,4 +1,4 @@
-"""The page's section on early stopping: what was stopped, why, what it saved, and whether the predictions came true."""
+"""The page's section on early stopping: what was stopped and why, what it saved, and the calibration of its predictions."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nas.utils.text import format_count, format_percent, format_seconds
 if TYPE_CHECKING:
     from nas.runs.run import Run
 
-MOST = 200  # trials in the table of each: thousands of rows make the page slow to open
-EDGES = (0.05, 0.25, 0.5, 0.75)  # of the classes of predicted probability
+MOST = 200  # rows of the table of stopped trials: thousands make the page slow to open
+EDGES = (0.05, 0.25, 0.5, 0.75)  # of the bins of predicted probability
 
 
 def stopping(run: Run, asked: bool = False) -> list[Html]:
-    """The section's content; none where nothing was stopped, unless it is asked for."""
+    """The section's content; empty if nothing was stopped, unless it is asked for."""
     stopped = [trial for trial in run.trials if trial.state == "stopped" and trial.epochs]
     if not stopped and not asked:
         return []
@@ -37,29 +37,27 @@ def policy_of(run: Run) -> Policy:
 
 
 def seconds_saved(trial: Trial, epochs: int) -> float:
-    """What the epochs that were not trained would have taken, by the mean of those that were."""
+    """Estimated seconds of the epochs that were not trained, from the mean of those that were."""
     return trial.seconds / len(trial.epochs) * (epochs - len(trial.epochs)) if trial.epochs else 0.0
 
 
 def _policy(run: Run) -> str:
-    own = policy_of(run)
-    if own.name == "none":
+    policy = policy_of(run)
+    if policy.name == "none":
         late = (
-            " Those that the end of the promised hours met were stopped behind an epoch."
+            " Trials that were running when the time budget was exhausted were stopped after an epoch."
             if run.config.get("plan")
             else ""
         )
-        return f"Every trial was to be trained to its end (--stopping none).{late}"
-    if own.name == "pareto":
+        return f"Every trial was to be trained in full (--stopping none).{late}"
+    if policy.name == "pareto":
         return (
             "A trial was stopped where the probability that its final accuracy exceeds A(c), the best of any complete network that is"
-            f" as cheap in every cost, was predicted as {own.epsilon:g} or less, from the learning curves of this run;"
-            f" {own.share:.0%} of the trials always ran to their end, as did {own.quota} in each bin of a factor of 4 in a cost."
+            f" as cheap in every cost, was predicted as {policy.epsilon:g} or less, from the learning curves of this run;"
+            f" {policy.share:.0%} of the trials were never stopped, nor were {policy.quota} in each bin of a factor of 4 in a cost."
         )
-    by = "accuracy" if own.name == "asha" else "non-dominated sorting of accuracy and costs"
-    return (
-        f"At each rung a trial went on if it was among the best 1/{own.eta:g} so far, by {by} (--stopping {own.name})."
-    )
+    by = "accuracy" if policy.name == "asha" else "non-dominated sorting of accuracy and costs"
+    return f"At each rung a trial continued if it was among the best 1/{policy.eta:g} so far, by {by} (--stopping {policy.name})."
 
 
 def _saved(run: Run, stopped: Sequence[Trial], whole: int) -> str:
@@ -80,9 +78,9 @@ def _by_epoch(stopped: Sequence[Trial], whole: int) -> Html:
     reached = sorted({len(trial.epochs) for trial in stopped})
     rows = []
     for epoch in reached:
-        own = [trial for trial in stopped if len(trial.epochs) == epoch]
-        seconds = sum(seconds_saved(trial, whole) for trial in own)
-        rows.append((str(epoch), f"{len(own):,}", f"{(whole - epoch) * len(own):,}", format_seconds(seconds)))
+        ended = [trial for trial in stopped if len(trial.epochs) == epoch]
+        seconds = sum(seconds_saved(trial, whole) for trial in ended)
+        rows.append((str(epoch), f"{len(ended):,}", f"{(whole - epoch) * len(ended):,}", format_seconds(seconds)))
     head = ("After epoch", "Trials", "Epochs saved", "Time saved")
     return table(f"Stopped trials by the epoch, of {whole}, that they reached.", head, rows, numbers=(1, 2, 3))
 
@@ -119,19 +117,19 @@ def _each(stopped: Sequence[Trial], whole: int) -> Html:
 
 
 def _last(trial: Trial) -> Decision | None:
-    """What stopped the trial, where that was kept."""
-    return next((own for own in reversed(trial.decisions) if own.stop), None)
+    """The decision that stopped the trial, if it was recorded."""
+    return next((decision for decision in reversed(trial.decisions) if decision.stop), None)
 
 
 def _closeness(trial: Trial) -> tuple[float, float]:
-    """By how little the trial was stopped: by its probability, then its accuracy then."""
+    """Sort key of how close the trial was to continuing: its probability, then its accuracy at that epoch."""
     last = _last(trial)
     probability = last.probability if last and last.probability is not None else 0.0
     return (probability if math.isfinite(probability) else 0.0, trial.epochs[-1].accuracy)
 
 
 def calibration(run: Run) -> Iterator[tuple[Decision, bool]]:
-    """Predictions about trials that run to their end whatever is predicted, each with whether it came true."""
+    """Predictions about trials that are never stopped, each with whether it came true."""
     policy = policy_of(run)
     for trial in run.trials:
         if trial.accuracy is not None and (trial.label or policy.always(int(run.config["seed"]), str(trial.number))):
@@ -141,21 +139,25 @@ def calibration(run: Run) -> Iterator[tuple[Decision, bool]]:
 
 
 def _calibration(run: Run) -> Html:
-    found = list(calibration(run))
-    if not found:
+    predictions = list(calibration(run))
+    if not predictions:
         return Html("")
     rows = []
     for low, high in zip((0.0, *EDGES), (*EDGES, 1.0), strict=True):
-        own = [(float(d.probability or 0), true) for d, true in found if low < (d.probability or 1e-300) <= high]
-        if own:
-            predicted, came = sum(p for p, _ in own) / len(own), sum(true for _, true in own) / len(own)
-            rows.append((f"{low:.0%} to {high:.0%}", f"{len(own):,}", f"{predicted:.0%}", f"{came:.0%}"))
-    known = [own.correlation for own, _ in found if own.correlation is not None]
+        inside = [
+            (float(d.probability or 0), true) for d, true in predictions if low < (d.probability or 1e-300) <= high
+        ]
+        if inside:
+            predicted, observed = (sum(values) / len(inside) for values in zip(*inside, strict=True))
+            rows.append((f"{low:.0%} to {high:.0%}", f"{len(inside):,}", f"{predicted:.0%}", f"{observed:.0%}"))
+    known = [decision.correlation for decision, _ in predictions if decision.correlation is not None]
     ranks = (
-        f" Rank correlation of accuracies then and at the end: {min(known):.2f} to {max(known):.2f}." if known else ""
+        f" Rank correlation of the accuracies at the rung and at the end: {min(known):.2f} to {max(known):.2f}."
+        if known
+        else ""
     )
     caption = (
-        "Calibration: predictions behind each rung of the trials that run to their end whatever is predicted, and how often they"
+        "Calibration: predictions at each rung for the trials that are never stopped, and how often they"
         f" came true.{ranks}"
     )
     return table(caption, ("Predicted", "Predictions", "Mean", "Came true"), rows, numbers=(1, 2, 3))

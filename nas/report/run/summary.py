@@ -1,6 +1,6 @@
-"""What a run found, in words: the state of the search, the three networks to look at, how they stand to the baselines.
+"""A run's results in sentences: state of the search, up to three recommended networks, comparison with the baselines.
 
-Plain text without markup, and only sentences that the run's numbers bear out.
+Plain text without markup.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ STATUS = {  # of a run, in words
     "unfinished": "not finished",
 }
 KNEE = "Best trade-off (the knee)"
-CLOSE = 1.0  # points that the smallest network may lie below the most accurate one
-LESS = 0.95  # share of a baseline's cost from which on a network counts as smaller
+CLOSE = 1.0  # percentage points by which the recommended small network may be less accurate than the best
+LESS = 0.95  # share of a baseline's cost up to which a network counts as smaller
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """A network worth a look, and why."""
+    """A recommended network, and why."""
 
     title: str
     why: str
@@ -51,12 +51,12 @@ def costs(run: Run) -> list[str]:
 
 
 def _few(word: str, name: str) -> str:
-    """Counts are few, fewer, fewest; a latency is low."""
+    """The word for a small cost: counts are few, fewer, fewest; a latency is low, lower, lowest."""
     return word if name in COUNTS else word.replace("few", "low")
 
 
 def knee(run: Run) -> Trial | None:
-    """The front's best compromise (`nas.pareto.knee`), or None if the front bends nowhere."""
+    """The front's best compromise (`nas.pareto.knee`), or None if the front has no knee."""
     front = run.front()
     index = pareto.knee([run.values(trial) for trial in front], run.directions) if front else None
     return None if index is None else front[index]
@@ -66,10 +66,10 @@ def picks(run: Run) -> list[Pick]:
     """The knee if there is one, the most accurate network, and the smallest within a point of it; none if none is complete."""
     if not run.complete():
         return []
-    found = []
+    recommended = []
     middle = knee(run)
     if middle is not None:
-        found.append(
+        recommended.append(
             Pick(KNEE, "furthest above the line between the ends of the front, costs compared by ratio", middle)
         )
     best = run.best()
@@ -79,15 +79,15 @@ def picks(run: Run) -> list[Pick]:
     small = min(close, key=lambda trial: (trial.price(first), -_accuracy(run, trial)))
     if small is best:
         why = f"the highest {measure}; none with {_few('fewer', first)} {NOUNS[first]} comes within {CLOSE:g} point"
-        return [*found, Pick("Most accurate", why, best)]
-    found.append(Pick("Most accurate", f"the highest {measure}", best))
+        return [*recommended, Pick("Most accurate", why, best)]
+    recommended.append(Pick("Most accurate", f"the highest {measure}", best))
     why = f"the {_few('fewest', first)} {NOUNS[first]} within {CLOSE:g} point of the most accurate"
-    found.append(Pick("Smallest that comes close", why, small))
-    return found
+    recommended.append(Pick("Smallest that comes close", why, small))
+    return recommended
 
 
 def progress(run: Run) -> str:
-    """How many trials were wanted, and what became of those that were proposed."""
+    """How many trials were requested, and how the proposed ones ended."""
     trained = run.count("complete") + run.count("stopped")
     wanted = run.config["trials"]
     stopped = run.count("stopped")
@@ -97,7 +97,7 @@ def progress(run: Run) -> str:
         "running": f"Still going: {trained:,} of {wanted:,} trials trained{fates} when this page was written.",
         "confirming": f"{_number(trained, 'trial')} trained{fates}; {confirming(run)} when this page was written.",
     }.get(
-        run.status, f"Not finished: {trained:,} of {wanted:,} trials trained{fates}, and no process is at work on it."
+        run.status, f"Not finished: {trained:,} of {wanted:,} trials trained{fates}, and no process is working on it."
     )
     sentences = [state]
     others = [
@@ -106,7 +106,7 @@ def progress(run: Run) -> str:
             ("in training", run.count("running")),
             ("failed", run.count("failed")),
             ("rejected for their cost before any training", run.count("rejected")),
-            ("duplicates of networks that were known already", run.count("duplicate")),
+            ("duplicates of earlier networks", run.count("duplicate")),
         )
         if count
     ]
@@ -119,7 +119,7 @@ def progress(run: Run) -> str:
 
 
 def confirming(run: Run) -> str:
-    """How far the confirmation that goes on is; empty while none does."""
+    """Progress of the confirmation that is running; empty if none is."""
     so_far = run.confirmed_so_far()
     return f"being confirmed, {so_far[0]:,} of {_number(so_far[1], 'training')} done" if so_far else ""
 
@@ -127,13 +127,13 @@ def confirming(run: Run) -> str:
 def searched(run: Run) -> str:
     """The space, the images and the objectives."""
     data = run.config["dataset"]
-    colour = {1: "grey", 3: "colour"}.get(data["channels"], f"{data['channels']} channels")
+    colour = {1: "gray", 3: "color"}.get(data["channels"], f"{data['channels']} channels")
     shape = f"{data['resolution']}\u00a0×\u00a0{data['resolution']} pixels, {colour}"
     images = f"{data['train_images']:,} training and {data['validation_images']:,} validation images"
-    wish = " and ".join(f"{_few('few', name)} {NOUNS[name]}" for name in costs(run))
+    objectives = " and ".join(f"{_few('few', name)} {NOUNS[name]}" for name in costs(run))
     return (
         f"The space {run.config['space']['name']} was searched on {data['name']} ({images}, {shape}, {len(data['classes'])} classes)"
-        f" for high validation accuracy with {wish}."
+        f" for high validation accuracy with {objectives}."
     )
 
 
@@ -149,7 +149,7 @@ def reference(run: Run) -> str:
 
 
 def caveat(run: Run) -> str:
-    """What the accuracies are, how sure, and what they are not."""
+    """How the accuracies were measured, and how uncertain they are."""
     epochs, images = run.config["recipe"]["epochs"], run.config["dataset"]["validation_images"]
     words = f"Accuracy on this page is validation accuracy after proxy training of {_number(epochs, 'epoch')}"
     if not run.by_means:
@@ -159,13 +159,12 @@ def caveat(run: Run) -> str:
     if run.complete() and images:
         p = _accuracy(run, run.best())
         error = format_percent((p * (1 - p) / images) ** 0.5)
-        most = (
-            "at most " if run.by_means else ""
-        )  # the images are the same for all seeds, what they are taken for is not
+        # The seeds share the validation images but not the mistakes on them, so this bounds a mean's standard error from above.
+        most = "at most " if run.by_means else ""
         words += (
             f" Measured on {images:,} images, {format_percent(p)} % has a standard error of {most}{error} points from the choice of"
-            f" images alone{', which is in no ± here' if run.by_means else ''}, and the best of many is flattered by the choice: train"
-            " the network that you take in full, then test it once."
+            f" images alone{', which no ± here includes' if run.by_means else ''}. The best of many is also optimistic (selection bias):"
+            " train the network that you choose in full, then test it once."
         )
     return words
 
@@ -173,8 +172,8 @@ def caveat(run: Run) -> str:
 def within_budgets(run: Run, most: int = 5) -> list[tuple[float, Trial]]:
     """Round budgets (1, 2, 5 times a power of 10) of the first cost, and the most accurate network within each.
 
-    At most `most` of them, those above the cheapest trial and up to the first that holds them all, and none that brings
-    nothing over the budget before it.
+    At most `most` budgets, from the first above the cheapest trial to the first above all of them. A budget that allows
+    no better network than the one before is left out.
     """
     trials = run.ranked()
     if not trials:
@@ -182,13 +181,13 @@ def within_budgets(run: Run, most: int = 5) -> list[tuple[float, Trial]]:
     first = costs(run)[0]
     counts = [trial.price(first) for trial in trials]
     limits = round_budgets(min(counts), max(counts))
-    found: list[tuple[float, Trial]] = []
+    chosen: list[tuple[float, Trial]] = []
     for limit in limits:
         fitting = [trial for trial in trials if trial.price(first) <= limit]
         best = max(fitting, key=lambda trial: (_accuracy(run, trial), -trial.cost.macs))
-        if not found or found[-1][1] is not best:
-            found.append((limit, best))
-    return found[-most:]
+        if not chosen or chosen[-1][1] is not best:
+            chosen.append((limit, best))
+    return chosen[-most:]
 
 
 def round_budgets(least: float, most: float) -> list[float]:
@@ -209,7 +208,7 @@ def round_price(name: str, value: float) -> str:
 
 
 def comparisons(run: Run) -> list[str]:
-    """A sentence or two for each trained baseline, the cheapest first: what is better at its cost, what is as good for less."""
+    """One or two sentences for each trained baseline, the cheapest first: the best trial at its cost, and one as good at less."""
     rivals = [trial for trial in run.ranked() if not trial.label]
     first = costs(run)[0]
     trained = sorted((trial for trial in run.ranked() if trial.label), key=lambda trial: trial.price(first))
@@ -219,7 +218,7 @@ def comparisons(run: Run) -> list[str]:
 
 
 def _at_cost(run: Run, baseline: Trial, rivals: list[Trial]) -> Trial | None:
-    """The most accurate of those that cost no more in any objective."""
+    """The most accurate trial that costs no more in any objective."""
     names = costs(run)
     fitting = [trial for trial in rivals if all(trial.price(k) <= baseline.price(k) for k in names)]
     return max(fitting, key=lambda trial: (_accuracy(run, trial), -trial.price(names[0])), default=None)
@@ -244,9 +243,9 @@ def _better(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
 
 
 def standard_error(run: Run, *trials: Trial) -> float:
-    """Of an accuracy: over seeds where the trial is ranked by its mean, else sqrt(p (1 - p) / n) over the n validation images.
+    """Standard error of an accuracy p: over seeds if the trial is ranked by its mean, else sqrt(p (1 - p) / n), n validation images.
 
-    Of several trials that of the difference, or sum, of two independent ones.
+    For several trials, that of the sum or difference of their accuracies, taken as independent.
     """
     images = int(run.config["dataset"]["validation_images"])
 
@@ -260,22 +259,22 @@ def standard_error(run: Run, *trials: Trial) -> float:
 
 
 def _smaller(run: Run, baseline: Trial, rivals: list[Trial]) -> str:
-    """Which trial is as accurate with clearly less of the first cost; nothing if none is."""
+    """The cheapest trial that is as accurate at clearly less of the first cost; empty if there is none."""
     first = costs(run)[0]
     as_good = [trial for trial in rivals if points(_accuracy(run, trial), _accuracy(run, baseline)) >= 0]
     small = min(as_good, key=lambda trial: (trial.price(first), -_accuracy(run, trial)), default=None)
     if small is None or small.price(first) > LESS * baseline.price(first):
         return ""
-    own, other = small.price(first), baseline.price(first)
-    share = f"{100 * own / other:.2g} % of the {NOUNS[first]} ({format_price(first, own)} against {format_price(first, other)})"
-    named = points(_accuracy(run, small), _accuracy(run, baseline)) > 0  # by the sentence before, as what is better
+    price, other = small.price(first), baseline.price(first)
+    share = f"{100 * price / other:.2g} % of the {NOUNS[first]} ({format_price(first, price)} against {format_price(first, other)})"
+    named = points(_accuracy(run, small), _accuracy(run, baseline)) > 0  # by the sentence before
     if named and small is _at_cost(run, baseline, rivals):
         return f" It has {share}."
     return f" {small.name[0].upper()}{small.name[1:]} is at least as accurate ({format_percent(_accuracy(run, small))} %) with {share}."
 
 
 def _accuracy(run: Run, trial: Trial) -> float:
-    """That a complete trial is ranked by."""
+    """The accuracy by which a complete trial is ranked."""
     accuracy = run.accuracy(trial)
     assert accuracy is not None
     return accuracy

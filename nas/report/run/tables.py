@@ -1,4 +1,4 @@
-"""A run's front and trials as rows of plain values, and as CSV: what `nas front` and `nas report` both say, digit by digit."""
+"""A run's front and trials as rows of plain values and as CSV, shared by `nas front` and `nas report`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ STATES: tuple[State, ...] = ("complete", "stopped", "failed", "rejected", "dupli
 
 
 def facts(trial: Trial) -> dict[str, Any]:
-    """What is said of a network wherever it is listed. Accuracies are shares: that of the search, None if the trial is not complete,
-    and over further seeds, None if it is not confirmed.
+    """The columns of every list of networks. Accuracies are in [0, 1]: that of the search is None if the trial is not complete,
+    that over further seeds is None if it is not confirmed.
     """
     return {
         "trial": trial.number,
@@ -38,17 +38,17 @@ def facts(trial: Trial) -> dict[str, Any]:
 
 
 def estimated(trial: Trial) -> dict[str, Any]:
-    """The accuracy over further seeds, as it is called wherever it is kept."""
-    found = trial.confirmed
+    """The columns of the accuracy over further seeds."""
+    confirmed = trial.confirmed
     return {
-        "accuracy_mean": found.mean if found else None,
-        "accuracy_std_error": found.std_error if found else None,
-        "accuracy_seeds": found.n if found else 0,
+        "accuracy_mean": confirmed.mean if confirmed else None,
+        "accuracy_std_error": confirmed.std_error if confirmed else None,
+        "accuracy_seeds": confirmed.n if confirmed else 0,
     }
 
 
 def mean_cell(row: Mapping[str, Any]) -> str:
-    """What a table says of `estimated`, in percent: `93.12 ± 0.21 (3)`; a dash without a mean."""
+    """`estimated` in percent: `93.12 ± 0.21 (3)`; a dash without a mean."""
     if not row["accuracy_seeds"]:
         return "–"
     mean, error = (format_percent(row[name]) for name in ("accuracy_mean", "accuracy_std_error"))
@@ -56,10 +56,10 @@ def mean_cell(row: Mapping[str, Any]) -> str:
 
 
 def confirmation(run: Run) -> dict[str, Any] | None:
-    """How far the front as searched is confirmed, and what came of it; None if nothing was trained again, nor is about to be.
+    """Progress and results of the confirmation of the search's front; None if no confirmation was begun.
 
-    going_on: how many trainings of the `nas confirm` that is at work have ended, and of how many; None if none is.
-    fall: by how much the accuracies that the search chose by fell to their means, on average over networks.
+    going_on: trainings that the running `nas confirm` has finished, and of how many; None if none is running.
+    fall: mean over networks of the search's accuracy less the mean over further seeds.
     """
     so_far = run.confirmed_so_far()
     if so_far is None and not any(trial.repeats for trial in run.trials):
@@ -82,7 +82,7 @@ def confirmation(run: Run) -> dict[str, Any] | None:
 
 
 def front_rows(run: Run) -> list[dict[str, Any]]:
-    """The front from its cheapest member to its dearest; none if no trial is complete."""
+    """The front from its cheapest network to its most expensive; empty if no trial is complete."""
     trials = run.front()
     if not trials:
         return []
@@ -94,7 +94,7 @@ def front_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def front_data(run: Run) -> dict[str, Any]:
-    """A run's standing and its front as plain data."""
+    """A run's state and its front as plain data."""
     return {
         "run": run.config["name"],
         "path": str(run.path),
@@ -121,7 +121,7 @@ def front_data(run: Run) -> dict[str, Any]:
 
 
 def trial_rows(run: Run) -> list[dict[str, Any]]:
-    """Every trial by number, baselines first: state, reason and seconds beside its facts, its choices and its curve."""
+    """Every trial by number, baselines first: facts, state, reason, seconds, choices and learning curve."""
     front = {trial.number for trial in run.front()}
     return [
         {
@@ -145,7 +145,7 @@ def front_csv(run: Run) -> str:
 
 
 def trials_csv(run: Run) -> str:
-    """A row a trial, a column a knob; a knob that a trial does not have is empty."""
+    """A row for each trial, a column for each knob; empty where a trial does not have the knob."""
     rows = trial_rows(run)
     knobs = dict.fromkeys(key for row in rows for key in row["choices"])
     flat = [{**row, **{key: row["choices"].get(key) for key in knobs}} for row in rows]
@@ -153,14 +153,14 @@ def trials_csv(run: Run) -> str:
 
 
 def _columns(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    found = [{key: value for key, value in row.items() if key not in ("choices", "curve")} for row in rows]
-    # Not every trial of a run that measures latency has one: those that were rejected for another budget have none.
-    names = dict.fromkeys(key for row in sorted(found, key=len, reverse=True) for key in row)
-    return [{key: row.get(key) for key in names} for row in found]
+    flat = [{key: value for key, value in row.items() if key not in ("choices", "curve")} for row in rows]
+    # Trials that were rejected for a budget have no latency.
+    names = dict.fromkeys(key for row in sorted(flat, key=len, reverse=True) for key in row)
+    return [{key: row.get(key) for key in names} for row in flat]
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Comma-separated values with a line of names, "" of no rows. Texts can't become formulas: see `nas.utils.text.cell`."""
+    """CSV with a header line, "" without rows. Texts can't become formulas: see `nas.utils.text.cell`."""
     if not rows:
         return ""
     file = io.StringIO()

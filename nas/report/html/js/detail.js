@@ -5,7 +5,7 @@ function commandsOf(trial) {
   const folder = quoted(`models/${trial.label.replace(/[^\w.-]+/g, "-") || `trial-${trial.number}`}`);
   const name = quoted(trial.label || String(trial.number));
   return [
-    ["its config, which builds again anywhere", `nas export ${path} --trial ${name} --out ${folder}`],
+    ["its config", `nas export ${path} --trial ${name} --out ${folder}`],
     ["trains it in full and tests it once", `nas train ${folder}/*.yaml ${train}`],
   ];
 }
@@ -52,10 +52,10 @@ function showDetail(trial) {
   );
 }
 
-// Said to those who can't see the chart; the panel as a whole would be too much to be read out at each step.
+// For screen readers: one line, since reading out the whole panel at each step would take too long.
 function sayChoice(trial) {
-  const said = $("said");
-  if (said && trial) said.textContent = `${trial.name}: ${standing(trial)}, ${page.run.costs.map((cost) => `${formatPrice(cost, trial[cost])} ${page.run.nouns[cost]}`).join(", ")}`;
+  const announced = $("announced");
+  if (announced && trial) announced.textContent = `${trial.name}: ${standing(trial)}, ${page.run.costs.map((cost) => `${formatPrice(cost, trial[cost])} ${page.run.nouns[cost]}`).join(", ")}`;
 }
 
 on("choose", (trial) => {
