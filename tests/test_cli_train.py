@@ -202,10 +202,10 @@ def test_memory_that_is_short_is_said(train, monkeypatch):
 
 
 def test_memory_that_is_predicted_to_be_short_is_said(train, monkeypatch):
-    from nas.training import place as work
+    from nas.training import workspace
 
-    monkeypatch.setattr(work, "free_bytes", lambda device: 1)
-    monkeypatch.setattr(work, "largest_micro_batch", lambda *_, **__: 8)
+    monkeypatch.setattr(workspace, "free_bytes", lambda device: 1)
+    monkeypatch.setattr(workspace, "largest_micro_batch", lambda *_, **__: 8)
     result = train("--out", "here")
     assert result.exit_code == 0
     assert "memory of cpu is short: 8 images at once from here on" in result.stderr

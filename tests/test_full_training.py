@@ -17,8 +17,7 @@ from nas.errors import NasError, UsageError
 from nas.networks.architecture import Architecture
 from nas.networks.build import build, cost_of
 from nas.networks.weights import Weights, read
-from nas.training import full_training
-from nas.training import place as work
+from nas.training import full_training, workspace
 from nas.training.full_training import FullTraining, adapted, held_out
 from nas.training.full_training_folder import CONFIG, PLAN, WEIGHTS
 from nas.training.memory import training_memory
@@ -382,7 +381,7 @@ def test_memory_that_is_short_halves_what_is_computed_at_once(tmp_path, monkeypa
 
 def test_the_first_micro_batch_is_what_is_predicted_to_fit(tmp_path, monkeypatch):
     quarter = training_memory(adapted(NETWORK, DATA)[0], RECIPE.batch_size, micro_batch=RECIPE.batch_size // 4).total
-    monkeypatch.setattr(work, "free_bytes", lambda device: quarter)
+    monkeypatch.setattr(workspace, "free_bytes", lambda device: quarter)
     with training(tmp_path) as job:
         list(job.epochs())
         assert job.result()["micro_batch"] == RECIPE.batch_size // 4

@@ -10,7 +10,7 @@ from helpers_work import RECIPE, bench, files, job, timeless
 from helpers_work import whole as whole  # a fixture
 
 from nas.errors import NasError
-from nas.training import place as work
+from nas.training import workspace
 from nas.training.memory import training_memory
 from nas.training.recipe import Recipe
 from nas.training.records import CHECKPOINT, EPOCHS, RESULT, Epoch
@@ -89,7 +89,7 @@ def test_memory_that_is_short_halves_what_is_computed_at_once(tmp_path, monkeypa
 def test_the_first_micro_batch_is_what_is_predicted_to_fit(tmp_path, monkeypatch):
     architecture = job(tmp_path).architecture
     quarter = training_memory(architecture, RECIPE.batch_size, micro_batch=RECIPE.batch_size // 4).total
-    monkeypatch.setattr(work, "free_bytes", lambda device: quarter)
+    monkeypatch.setattr(workspace, "free_bytes", lambda device: quarter)
     sizes = []
     begin = Training.__init__
 
@@ -103,7 +103,7 @@ def test_the_first_micro_batch_is_what_is_predicted_to_fit(tmp_path, monkeypatch
     result = read_json(tmp_path / RESULT)
     assert result["state"] == "complete" and result["micro_batch"] == RECIPE.batch_size // 4
     assert bench().first_micro_batch(architecture) == RECIPE.batch_size // 4
-    monkeypatch.setattr(work, "free_bytes", lambda device: 1 << 40)
+    monkeypatch.setattr(workspace, "free_bytes", lambda device: 1 << 40)
     assert bench().first_micro_batch(architecture) is None
 
 
@@ -131,7 +131,7 @@ def test_a_network_that_diverges_leaves_its_reason(tmp_path):
 
 
 def test_a_failure_before_the_first_epoch_leaves_its_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr(work, "build", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(workspace, "build", lambda *_, **__: 1 / 0)
     assert list(bench().run(job(tmp_path))) == []
     result = read_json(tmp_path / RESULT)
     assert (result["state"], result["reason"]) == ("failed", "ZeroDivisionError: division by zero")
