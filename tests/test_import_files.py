@@ -102,7 +102,7 @@ def test_all_that_is_not_ours_of_a_structure_is_listed():
     with pytest.raises(Inexpressible) as error:
         read_structure(blocks, "net", "net")
     places = [reason.split(":")[0] for reason in error.value.reasons]
-    assert places == ["block 2", "block 2", "block 3", "block 4.in is 23, behind 24 channels", "block 4", "block 4"]
+    assert places == ["block 2", "block 2", "block 3", "block 4.in is 23, after 24 channels", "block 4", "block 4"]
     assert "nbitsA (quantised)" in str(error.value) and "SuperResK1DWSEK1" in str(error.value)
 
 
@@ -321,7 +321,7 @@ def test_what_a_study_calls_as_we_do_stands_beside_our_exact_costs(tmp_path):
 
 def test_which_study_is_asked_for_where_there_are_several(journal):
     fill(JournalStorage(JournalFileBackend(str(journal))), "second")
-    assert "which study? #STUDY behind it says so; there are: mine, second" in refusal(
+    assert "which study? add its name as #STUDY; there are: mine, second" in refusal(
         "import", journal, "--space", "resnet"
     )
     assert "did you mean 'second'" in refusal("import", f"{journal}#secnd", "--space", "resnet")

@@ -94,7 +94,7 @@ def test_logits_are_timms(name):
         ("timm:mixnet_s", ["MixedConv2d in place of a convolution"]),
         ("timm:resnext26ts", ["a stem of 3x3 to 24, 3x3 to 32, 3x3 to 64 and MaxPool2d"]),
         ("timm:seresnext26ts", ["squeeze-excitation with ReLU in a block with silu"]),
-        ("timm:regnetz_b16", ["no activation behind the sum"]),
+        ("timm:regnetz_b16", ["no activation after the sum"]),
         ("timm:regnetv_040", ["a stem without a norm", "PreBottleneck blocks"]),
         ("timm:test_byobnet", ["EdgeBlock blocks", "a basic block that is narrower inside, or grouped"]),
         ("timm:resnet50_clip", ["a head of AttentionPool2d"]),

@@ -79,10 +79,10 @@ def test_models_of_torchvision_import_as_the_same_function():
 def test_the_page_gets_a_row_a_file_of_timms():
     imports = Imports()
     imports.record("regnet", "small", Cost(2_684_792, 200_000_000, 1))
-    imports.record("regnet", "odd", "stage 3, block 1 and 2 more: squeeze-excitation of 7 channels beside 12")
-    imports.record("regnet", "also odd", "stage 2, block 1: squeeze-excitation of 7 channels beside 12")
+    imports.record("regnet", "odd", "stage 3, block 1 and 2 more: squeeze-excitation of 7 channels for 12")
+    imports.record("regnet", "also odd", "stage 2, block 1: squeeze-excitation of 7 channels for 12")
     text = rewritten(f"before\n{BEGIN}\n{END}\nafter\n", imports)
-    row = "| regnet | 1 of 3 | `small` 2.685M/200.0M | **squeeze-excitation of 7 channels beside 12**: `odd`, `also odd` |"
+    row = "| regnet | 1 of 3 | `small` 2.685M/200.0M | **squeeze-excitation of 7 channels for 12**: `odd`, `also odd` |"
     assert text.splitlines()[4] == row
     later = Imports()
     later.record("sknet", "other", "SelectiveKernel blocks")

@@ -196,7 +196,7 @@ def test_everything_that_is_in_the_way_is_listed():
     [
         ("R-50", {"MODEL": {"TYPE": "vit"}}, "MODEL.TYPE 'vit' is no residual network of ours"),
         ("R-50", {"MODEL": {"TYPE": 7}}, "MODEL.TYPE must be a word, not 7"),
-        ("R-50", {"ANYNET": {"BLOCK_TYPE": "res_bottleneck_linear_block"}}, "no activation behind the sum"),
+        ("R-50", {"ANYNET": {"BLOCK_TYPE": "res_bottleneck_linear_block"}}, "no activation after the sum"),
         ("R-50", {"ANYNET": {"DEPTHS": [3, 4]}}, "the other lists need one value a stage each"),
         ("R-50", {"ANYNET": {"DEPTHS": 3}}, "ANYNET.DEPTHS must be a list, not 3"),
         ("R-50", {"ANYNET": {"DEPTHS": [3, 4, 10**9, 3]}}, "from 1 to 1,024, not 1000000000"),
@@ -259,7 +259,7 @@ def test_networks_of_the_zoo_come_back_from_pycls(name):
 def test_stochastic_depth_is_left_out_and_said():
     text = to_pycls(zoo.get("efficientnet_b5"))
     back = read_config(parse_yaml(text, "b5"), "b5").architecture
-    assert "# Beside the network: stochastic depth" in text
+    assert "# Not part of the model: stochastic depth" in text
     assert cost_of(back) == cost_of(zoo.get("efficientnet_b5"))
     assert (back.norm_eps, back.head) == (0.001, zoo.get("efficientnet_b5").head)
 

@@ -182,7 +182,7 @@ def test_a_batch_of_one_image_is_refused_where_a_pixel_is_left_of_it(tmp_path, d
     network = dataclasses.replace(small(digits), resolution=1)
     check_norms(network, 2)
     check_norms(small(digits), 1)
-    with pytest.raises(UsageError, match="a batch of one image: behind stem of small one pixel is left"):
+    with pytest.raises(UsageError, match="a batch of one image: after stem of small one pixel is left"):
         check_norms(network, 1)
     recipe = Recipe.of(1, 16)
     job = FullTraining(tmp_path / "new", network, digits, recipe, device="cpu", precision="fp32", micro_batch=1)

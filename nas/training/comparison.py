@@ -1,13 +1,12 @@
 """Several networks trained by one recipe on one split of the data, one after another, in a folder: what `nas compare` does.
 
-What differs between two trainings is the network, and with repeats the seed of weights and batches; nothing else. The test
-split is not touched. After each epoch the network's error is measured in evaluation mode, without augmentation, on the
-validation split and on training images: the running loss of an epoch would mix weights of many steps with augmented images
-and dropped paths.
+Two trainings differ only in the network and, with repeats, in the seed of weights and batches. The test split is not used.
+After each epoch the error is measured in evaluation mode, without augmentation, on the validation split and on training
+images. The running loss of an epoch would not do: it mixes weights of many steps with augmented images and dropped paths.
 
-The folder holds `plan.json` (what all trainings share) and for each network and seed NAME/seedK: `config.yaml`,
-`checkpoint.pt` between the epochs and, at the end, `result.json`. All are written whole or not at all, so that the process
-may die at any moment and the next one goes on behind the last epoch.
+The folder holds `plan.json` (what all trainings share) and, for each network and seed, NAME/seedK with `config.yaml`,
+`checkpoint.pt` between the epochs and `result.json` at the end. Each file is written atomically: the process may die at any
+moment, and the next one resumes after the last completed epoch.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _SAFE = re.compile(r"[^\w.-]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One training of the comparison: a network from one seed, in a folder of its own."""
+    """One training of the comparison: a network, a seed and the training's folder."""
 
     name: str
     architecture: Architecture
@@ -58,18 +57,18 @@ class Entry:
 
 
 class Comparison(UnderLock):
-    """Networks being compared in a folder. A context manager: entering takes the folder and finds where it stands.
+    """Networks being compared in a folder. A context manager: entering locks the folder and reads how far it is.
 
     >>> with Comparison(folder, networks, dataset, recipe) as comparison:
     ...     for entry, news in comparison.train():
     ...         print(entry.name, news)
     ...     findings = comparison.findings()
 
-    networks must fit the data's classes and channels (`nas.training.full_training.adapted`); images of another size are resized to
-    a network's resolution. repeats: seeds `seed`, `seed` + 1, ...; the split of the data
-    stays that of `seed`. gradient_steps: steps that a moment of the gradients' norms is averaged over; 0 for none. All
-    networks are trained in one precision: `auto` is bf16 only where all of them may have it. A folder takes in further
-    networks and repeats; UsageError if it holds a comparison that anything else differs in.
+    networks: must fit the data's classes and channels (`nas.training.full_training.adapted`); images of another size are resized
+    to a network's resolution. repeats: trainings of each network, from seeds `seed`, `seed` + 1, ...; the data are split by `seed`
+    in all of them. gradient_steps: steps over which a moment of the gradient norms is averaged; 0 for none. precision: the same
+    for all networks; `auto` is bf16 only if every network can use it. Networks and repeats can be added to a folder;
+    UsageError if it holds a comparison that differs in anything else.
     """
 
     def __init__(
@@ -122,10 +121,10 @@ class Comparison(UnderLock):
         return tuple(entry for entry in self.entries if (entry.name, entry.seed) not in self._outcomes)
 
     def train(self) -> Iterator[tuple[Entry, Point | Outcome]]:
-        """Train what is missing, yielding a `Point` behind each epoch and an `Outcome` behind each training.
+        """Train what is missing, yielding a `Point` after each epoch and an `Outcome` after each training.
 
-        A network that diverges, doesn't fit into the memory or can't be run has an `Outcome` that says so, and the next one
-        follows. What failed for the machine's sake is tried again when the comparison is entered again.
+        A network that diverges, doesn't fit into memory or can't run gets an `Outcome` with the reason, and the next one is
+        trained. Failures other than divergence are retried when the comparison is entered again.
         """
         for entry in self.missing():
             yield from self._train(entry)
@@ -185,12 +184,12 @@ class Comparison(UnderLock):
         except Diverged as error:
             state, reason = "diverged", str(error)
         except NasError:
-            raise  # a full disk is no property of the network
+            raise  # such as a full disk: not a property of the network
         except torch.OutOfMemoryError as error:
             state, reason = "failed", f"out of memory on {self.device}: {reason_of(error, first_line=True)}"
         except RuntimeError as error:
             if "CUDA error" in str(error):
-                raise  # the CUDA context is lost with such an error: only a new process can go on
+                raise  # the CUDA context is lost: only a new process can continue
             state, reason = "failed", reason_of(error, first_line=True)
         finally:
             training = None  # type: ignore[assignment]  # the next network needs the memory
@@ -214,12 +213,12 @@ class Comparison(UnderLock):
                 moments += watch.end()
         loss, accuracy = evaluate(training.network, self._measured.at(entry.architecture.resolution), self.precision)
         if not math.isfinite(loss):
-            raise Diverged(f"the loss on training images became {loss} behind epoch {epoch.number}")
+            raise Diverged(f"the loss on training images became {loss} after epoch {epoch.number}")
         return Point(epoch, loss, accuracy)
 
     @cached_property
     def _measured(self) -> Batches:
-        """The training images that the training error is measured on: not augmented."""
+        """The training images on which the training error is measured, without augmentation."""
         data = self.data
         return Batches(
             data.x[self._measured_index],
@@ -233,7 +232,7 @@ class Comparison(UnderLock):
     # -- the folder --------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Write the plan or hold it against the one that is there, and read the results."""
+        """Write the plan, or compare it with the existing one; then read the results."""
         path, plan = self.folder / PLAN, self._plan()
         if not path.exists():
             strangers = [name for name in (CONFIG, RESULT, CHECKPOINT, "run.yaml") if (self.folder / name).exists()]
@@ -245,7 +244,7 @@ class Comparison(UnderLock):
         begun = read_json(path)
         if not isinstance(begun, dict) or begun.get("kind") != plan["kind"] or begun.get("version") != VERSION:
             raise UsageError(f"{path}: not the plan of a comparison of this version; choose another folder with --out")
-        begun = {**begun, **recipe_of({"recipe": begun})}  # what an earlier version did not know of is as it was then
+        begun = {**begun, **recipe_of({"recipe": begun})}  # plans of earlier versions lack newer fields
         differences = [
             f"{name} is {begun.get(name)}, not {value}" for name, value in plan.items() if begun.get(name) != value
         ]
@@ -270,7 +269,7 @@ class Comparison(UnderLock):
         }
 
     def _read(self, entry: Entry) -> None:
-        """An ended training's outcome; UsageError if another network has the folder."""
+        """Read the outcome of a training that has ended; UsageError if the folder holds another network."""
         config = entry.folder / CONFIG
         if config.exists() and (digest := Architecture.from_yaml(config).digest) != entry.architecture.digest:
             raise UsageError(
@@ -316,10 +315,10 @@ class Comparison(UnderLock):
 
 
 def _named(networks: Sequence[Architecture]) -> dict[str, Architecture]:
-    """The networks by names that tell them, and their folders, apart. UsageError if two are the same network."""
+    """The networks by names under which no two share a folder. UsageError if two are the same network."""
     first: dict[str, str] = {}
     for network in networks:
-        cost_of(network)  # says what can't stand together before anything is trained
+        cost_of(network)  # raises for inconsistent architectures before anything is trained
         if network.digest in first:
             raise UsageError(
                 f"{first[network.digest]} and {network.name} are the same network on these data; name it once"
@@ -334,7 +333,7 @@ def _named(networks: Sequence[Architecture]) -> dict[str, Architecture]:
 
 
 def _folder_name(name: str) -> str:
-    """A network's folder: of `..` and the like, which would lead out of the comparison's, no dot is left in front."""
+    """A network's folder name. Leading dots are removed, so that `..` can't lead out of the comparison's folder."""
     return _SAFE.sub("-", name).lstrip(".") or "unnamed"
 
 

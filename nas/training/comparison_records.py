@@ -1,4 +1,4 @@
-"""What a comparison of networks finds: plain data, made by `nas.training.comparison`, read by its page and its JSON. No torch in here."""
+"""Results of a comparison of networks as plain data: made by `nas.training.comparison`, shown by its page and its JSON. No torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ State = Literal["complete", "diverged", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where a network stands behind an epoch: the epoch's record, and its mean loss and accuracy on training images."""
+    """A network after an epoch: the epoch's record, and mean loss and accuracy on training images."""
 
     epoch: Epoch
     train_loss: float
@@ -50,7 +50,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a training ended: `complete`, `diverged` (its loss became no finite number) or `failed` (ran out of memory, ...)."""
+    """How a training ended: `complete`, `diverged` (the loss is not finite) or `failed` (out of memory, ...)."""
 
     seed: int
     state: State
@@ -111,12 +111,12 @@ class Compared:
 
     @property
     def train_errors(self) -> tuple[float, ...]:
-        """Behind the last epoch, one for each complete training."""
+        """After the last epoch, one for each complete training."""
         return tuple(outcome.points[-1].train_error for outcome in self.complete)
 
     @property
     def validation_errors(self) -> tuple[float, ...]:
-        """Behind the last epoch, one for each complete training."""
+        """After the last epoch, one for each complete training."""
         return tuple(outcome.points[-1].validation_error for outcome in self.complete)
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """A comparison as far as it has come: all that its page and its JSON say."""
+    """The comparison so far: all that its page and its JSON show."""
 
     dataset: Mapping[str, Any]  # name, source, fingerprint, ..._images
     recipe: Recipe
@@ -146,11 +146,10 @@ class Findings:
     networks: tuple[Compared, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        changed = {"recipe": self.recipe.to_dict(), "networks": [network.to_dict() for network in self.networks]}
-        return {**own, **changed}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**fields, "recipe": self.recipe.to_dict(), "networks": [network.to_dict() for network in self.networks]}
 
 
 def mean(numbers: Sequence[float]) -> float | None:
-    """The mean, or None of nothing."""
+    """The mean; None if there are no numbers."""
     return statistics.fmean(numbers) if numbers else None

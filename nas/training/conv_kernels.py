@@ -1,8 +1,8 @@
-"""How a device computes what network and recipe define: which of several equal forms of an operation is the fastest there.
+"""Which of several equivalent implementations of an operation a device uses; the fastest is measured.
 
-On CPUs, bf16 convolutions in narrow groups take up to ten times as long as dense ones of the same arithmetic. Groups can be
-merged: a dense kernel over several groups, zero where they don't meet, gives the same sums. What that is worth depends on
-the processor, so it is measured, once a run, and recorded with it: a run goes on with what it began with.
+On CPUs, bf16 convolutions in narrow groups take up to ten times as long as dense ones with as many multiply-adds. Groups can
+be merged: a block-diagonal dense kernel over several groups gives the same sums. The gain depends on the processor, so it is
+measured once and recorded with the run; a resumed run keeps the choice.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torch import nn
 
 from nas.networks.blocks.modules import GroupedConv2d
 
-MERGED = (0, 16, 32, 64)  # channels that are tried
-GAIN = 1.1  # by which a form must be faster than the plain one, so that noise chooses nothing
+MERGED = (0, 16, 32, 64)  # numbers of channels that are tried
+GAIN = 1.1  # least speedup over the plain form: smaller ones may be noise
 REPEATS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Channels up to which the groups of a convolution in bf16 are merged: `grouped`, and `depthwise` for groups of one.
+    """How operations are computed. Weights, gradients and results are the same up to rounding.
 
-    0: computed as they are. graphs: whether a step of training is one CUDA graph (`nas.training.cuda_graphs`), where it can be. benchmark:
-    whether cuDNN chooses among its deterministic kernels by timing them. Weights, gradients and results are the same but for
-    rounding; so are parameters.
+    grouped, depthwise: channels up to which the groups of a bf16 convolution are merged (depthwise: groups of one channel);
+    0 merges none. graphs: whether a training step is one CUDA graph where possible (`nas.training.cuda_graphs`). benchmark:
+    whether cuDNN chooses among its deterministic kernels by timing them.
     """
 
     grouped: int = 0
@@ -53,9 +53,9 @@ class Engine:
 
 
 def probe(device: torch.device, precision: str) -> Engine:
-    """The fastest forms on this device in this arithmetic, by timing a few layers: about two seconds on a CPU.
+    """The fastest merging of groups on this device in this precision, by timing a few layers: about two seconds on a CPU.
 
-    Nothing is tried on GPUs, whose libraries have kernels for groups, nor in fp32, where merging gains nothing.
+    Nothing is timed on GPUs, whose libraries have grouped kernels, nor in fp32, where merging gains nothing.
     """
     if device.type != "cpu" or precision != "bf16":
         return Engine()
@@ -66,7 +66,7 @@ def probe(device: torch.device, precision: str) -> Engine:
 
 
 def _fastest(make: Callable[[], list[GroupedConv2d]]) -> int:
-    """The number of channels with which these layers train the fastest together."""
+    """The number of channels, of `MERGED`, with which these layers train fastest in total."""
     with torch.random.fork_rng(devices=[]):
         layers = make()
         inputs = [torch.randn(16, layer.in_channels, 16, 16).to(torch.bfloat16) for layer in layers]

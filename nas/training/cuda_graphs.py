@@ -1,9 +1,9 @@
-"""A step of training as one CUDA graph: captured once, then replayed for each batch, so that the host no longer launches kernels.
+"""A training step as one CUDA graph: captured once, then replayed for each batch, so that the host no longer launches kernels.
 
-Of deep, thin networks on small images a GPU computes each kernel faster than the host launches it; a graph launches all of a
-step's at once. Forward pass, loss, backward pass and the optimiser's step are in it. They read images, labels and learning rate
-from fixed places, and the weights, momenta and statistics that they write are the network's and the optimiser's own: state is
-saved and loaded as without graphs, and both kinds of steps may alternate.
+With deep, thin networks on small images a GPU computes each kernel faster than the host launches it; a graph launches all
+kernels of a step at once. It holds the forward pass, loss, backward pass and the optimizer's step. These read images, labels
+and learning rate from fixed tensors and write the network's and the optimizer's own tensors. So state is saved and loaded as
+without graphs, and steps of both kinds may alternate.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from nas.errors import reason_of
 from nas.networks.blocks.modules import Dropped
 from nas.training.optimizer import Optimiser
 
-WARM = 3  # steps; libraries choose their kernels and reserve their memory in these
+WARM = 3  # steps before the capture, in which libraries choose kernels and reserve memory
 MAX_REASON = 300  # characters
 Gradients = Callable[[Tensor, Tensor], None]
 
 
 class Recorder(Protocol):
-    """What makes a graph of a function that takes and gives nothing and works on tensors in fixed places."""
+    """Makes a graph of a function without arguments or result that works on tensors at fixed addresses."""
 
     def warm(self, run: Callable[[], None]) -> None:
         """Run it, as often as is needed before `capture`."""
 
     def capture(self, run: Callable[[], None]) -> Callable[[], None]:
-        """What does once more, each time it is called, what `run` does. Nothing is computed here."""
+        """A function that repeats what `run` does each time it is called. The capture itself computes nothing."""
 
 
 class Cuda:
@@ -50,7 +50,7 @@ class Cuda:
             current.wait_stream(self._stream)
 
     def capture(self, run: Callable[[], None]) -> Callable[[], None]:
-        # The thread that gathers batches ahead may pin memory meanwhile, which only "thread_local" lets pass.
+        # The thread that prefetches batches may pin memory during the capture; only "thread_local" allows that.
         with torch.cuda.device(self._device):
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
@@ -59,12 +59,10 @@ class Cuda:
 
 
 class Step:
-    """Steps of training, the first `WARM` of which are taken one kernel at a time, the others by replaying a graph.
+    """Training steps: the first `WARM` run kernel by kernel, the others replay a graph.
 
-    No step is taken only to warm up: all are steps of the training, so that weights, momenta, statistics and random streams
-    are what they would be without graphs.
-
-    `failure` says why there is no graph, after an attempt.
+    The warm-up steps are steps of the training too, so that weights, momenta, statistics and random streams are those of a
+    training without graphs. failure: why the capture failed; empty if it did not.
     """
 
     def __init__(self, optimiser: Optimiser, recorder: Recorder) -> None:
@@ -75,11 +73,11 @@ class Step:
         self.failure = ""
 
     def take(self, gradients: Gradients, images: Tensor, labels: Tensor, rate: float) -> bool:
-        """Take the step; False, with nothing done, where that isn't possible: another shape than the first, no graph.
+        """Take the step. False, with nothing done, if the batch's shape is not the first one's or the capture has failed.
 
-        gradients(images, labels): makes the gradients of the mean loss of a batch, and adds what else is to be kept of it to
-        tensors that stay where they are. It does the same work each time, never asks the device for a value, and draws
-        nothing at random.
+        gradients(images, labels): computes the gradients of a batch's mean loss, and adds whatever else is kept of the batch to
+        tensors at fixed addresses. It must do the same work each time, read no value back from the device, and use no
+        random numbers.
         """
         if self.failure:
             return False
@@ -92,9 +90,9 @@ class Step:
         if self._replay is None and self._warmed == WARM:
             try:
                 self._replay = self._recorder.capture(run)
-            except Exception as error:  # of whatever kind: nothing was computed, and steps can still be taken singly
+            except Exception as error:  # of any kind: nothing was computed, and steps can still run kernel by kernel
                 self.failure = reason_of(f"{type(error).__name__}: {error}", MAX_REASON)
-                self._optimiser.drop_gradients()  # they would be in the graph's memory
+                self._optimiser.drop_gradients()  # they lie in the graph's memory
                 return False
         for place, value in zip(self._inputs[:2], (images, labels), strict=True):
             place.copy_(value)
@@ -113,7 +111,7 @@ class Step:
 
 
 def draws(network: nn.Module) -> bool:
-    """Whether the network draws at random in training: dropout, stochastic depth."""
+    """Whether the network uses random numbers in training: dropout, stochastic depth."""
     return any(
         (isinstance(module, Dropped) and module.rate > 0)
         or (isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0)

@@ -1,8 +1,8 @@
-"""Several processes, one a GPU, that train one network together, as `torchrun` starts them.
+"""Data-parallel training of one network by several processes, one per GPU, as `torchrun` starts them.
 
-Each takes an equal part of every batch; gradients are averaged over all images of the batch, so that the effective batch, the
-learning rate and the number of steps don't depend on how many processes there are. Batch norms see a process's own images, as
-they do with micro-batches of that size; their running statistics are averaged over the processes before each validation.
+Each process takes an equal part of every batch, and gradients are averaged over the whole batch: effective batch size, learning
+rate and number of steps don't depend on the number of processes. Batch norms use a process's own images, as with micro-batches
+of that size; their running statistics are averaged over the processes before each validation.
 """
 
 from __future__ import annotations
@@ -19,35 +19,34 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from nas.errors import NasError, UsageError, reason_of
 
-if TYPE_CHECKING:  # a process on its own does without
+if TYPE_CHECKING:  # a single process imports no torch here
     from torch import Tensor, nn
 
-# The first process alone reads data, tests and writes, while the others wait for it.
-PATIENCE = timedelta(hours=6)
+PATIENCE = timedelta(hours=6)  # the others wait this long while the first process reads data, tests and writes
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Process `rank` of `size`; the default is a process on its own, for which nothing here costs anything."""
+    """Process `rank` of `size`. The default is a single process, for which all methods are free."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the process that writes files and output."""
         return self.rank == 0
 
     def wrap(self, network: nn.Module, *, unused: bool = False) -> nn.Module:
-        """The network whose backward passes average the gradients over the processes; they must have the same weights.
+        """The network, with gradients averaged over the processes in each backward pass; the weights must be the same in all.
 
-        unused: whether a forward pass may leave parameters out, as one does that skips blocks.
+        unused: whether a forward pass may leave parameters unused, as one that skips blocks does.
         """
         if self.size == 1:
             return network
         from torch.nn.parallel import DistributedDataParallel
 
-        # Statistics of norms are a process's own until `average_buffers`. torch 2.15 has a new name for that.
+        # Norms keep their statistics per process until `average_buffers`. torch 2.15 has renamed the option.
         known = inspect.signature(DistributedDataParallel).parameters
         synchronised = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         options: dict[str, Any] = {synchronised: False}
@@ -62,7 +61,7 @@ class Group:
                 dist.all_reduce(tensor)
 
     def average_buffers(self, networks: Iterable[nn.Module]) -> None:
-        """The mean over the processes of the networks' floating-point buffers, running statistics above all, in place."""
+        """The mean over the processes of the networks' floating-point buffers (running statistics), in place."""
         if self.size == 1:
             return
         import torch.distributed as dist
@@ -75,9 +74,9 @@ class Group:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """The block, in the first process before the others begin with it: these find what the first has left on the disk.
+        """Run the block in the first process before the others, so that these can read files that the first has written.
 
-        NasError in the others if it fails there, so that they don't wait for it.
+        If it fails in the first process, the others raise NasError instead of waiting.
         """
         if self.size == 1:
             yield
@@ -85,28 +84,28 @@ class Group:
             try:
                 yield
             except BaseException:
-                self._tell(False)
+                self._broadcast(False)
                 raise
-            self._tell(True)
+            self._broadcast(True)
         else:
-            if not self._tell(None):
+            if not self._broadcast(None):
                 raise NasError("the first process of the training failed; what it says is why")
             yield
 
-    def _tell(self, went_well: bool | None) -> bool | None:
-        """What the first process says, in all of them."""
+    def _broadcast(self, succeeded: bool | None) -> bool | None:
+        """The first process's value, in all processes."""
         import torch.distributed as dist
 
-        said = [went_well]
-        dist.broadcast_object_list(said, src=0)
-        return said[0]
+        values = [succeeded]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
 
 ALONE = Group()
 
 
 def unsynchronised(network: nn.Module) -> AbstractContextManager[None]:
-    """For backward passes whose gradients are only added up here, since another one follows before the step."""
+    """For backward passes that only accumulate gradients in this process, before the one that averages them."""
     from torch.nn.parallel import DistributedDataParallel
 
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
@@ -119,10 +118,10 @@ def started_together(environment: Mapping[str, str] = os.environ) -> bool:
 
 @contextmanager
 def joined(device: str) -> Iterator[tuple[Group, str]]:
-    """The group that this process was started in, and its device: of "auto" or "cuda", the GPU of its place on the machine.
+    """The group that this process was started in, and its device: for "auto" or "cuda", the GPU of its local rank.
 
-    NCCL between GPUs, Gloo between CPUs. A process on its own gets `ALONE` and the device as it is. UsageError where the
-    machine has fewer GPUs than processes, or where all would share a GPU that was named; NasError where another process is gone.
+    NCCL between GPUs, Gloo between CPUs. A single process gets `ALONE` and `device` unchanged. UsageError if the machine has
+    fewer GPUs than processes, or if `device` names one GPU for all of them; NasError if another process is gone.
     """
     if not started_together():
         yield ALONE, device
@@ -154,17 +153,17 @@ def joined(device: str) -> Iterator[tuple[Group, str]]:
             raise
         reason = reason_of(error, first_line=True)
         raise NasError(
-            f"another process of the training is gone; the same command goes on behind the last epoch: {reason}"
+            f"another process of the training is gone; the same command resumes after the last epoch: {reason}"
         ) from error
     finally:
         dist.destroy_process_group()
 
 
 def leave(status: int | str | None) -> NoReturn:
-    """End this process with `status`, without taking Python down around it.
+    """End this process with `status`, without finalizing the interpreter.
 
-    Gloo's threads outlive the group where DDP was used (torch 2.15 keeps it alive from C++); one that wants the interpreter while it
-    is being taken down aborts a process that has done all its work: 4 of 23 trainings by two processes ended so.
+    Gloo's threads outlive the group after DDP was used (torch 2.15 keeps it alive from C++). One that needs the interpreter during
+    finalization aborts a process whose work is done: that ended 4 of 23 trainings by two processes.
     """
     atexit._run_exitfuncs()
     sys.stdout.flush()

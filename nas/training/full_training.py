@@ -1,11 +1,11 @@
-"""Full training of one network, in a folder: the documented recipe to its end, then one look at the test split.
+"""Full training of one network, in a folder: the whole documented recipe, then one evaluation on the test split.
 
-A tenth of the training images, stratified, is held out and shown as validation accuracy while the network trains; nothing
-is chosen by it. The weights are those of the last epoch. The test split is used once, behind the last epoch.
+A tenth of the training images, stratified, is held out for the validation accuracy that is shown during training; nothing is
+chosen by it. The weights are those of the last epoch. The test split is used once, after the last epoch.
 
-The folder holds `plan.json` (what is trained: only the same training goes on there) and `config.yaml` from the start,
-`checkpoint.pt` between the epochs and, at the end, `weights.safetensors` and `result.json`. All are written whole or not at
-all, so that the process may die at any moment and the next one goes on behind the last epoch.
+The folder holds `plan.json` (what is trained: only the same training resumes there) and `config.yaml` from the start,
+`checkpoint.pt` between the epochs and, at the end, `weights.safetensors` and `result.json`. Each file is written atomically:
+the process may die at any moment, and the next one resumes after the last completed epoch.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 
 def adapted(architecture: Architecture, dataset: Dataset | Streamed) -> tuple[Architecture, list[str]]:
-    """The same design for the data's images and classes, and what had to change for it: "classes 1000 → 10"."""
+    """The same design for the data's images and classes, and the changes that this took: "classes 1000 → 10"."""
     facts = (
         ("classes", architecture.head.classes, len(dataset.classes)),
         ("pixels", architecture.resolution, dataset.resolution),
@@ -80,20 +80,20 @@ def held_out(dataset: Dataset | Streamed, seed: int) -> TrainingData | StreamedD
 
 
 class FullTraining(UnderLock):
-    """A network being trained in a folder. A context manager: entering takes the folder and finds where it stands.
+    """A network being trained in a folder. A context manager: entering locks the folder and reads how far it is.
 
     >>> with FullTraining(folder, architecture, dataset, recipe) as training:
     ...     for epoch in training.epochs():
     ...         print(epoch.accuracy)
     ...     result = training.result()
 
-    architecture must fit the data's classes and channels (`adapted`); images of another size are resized to its resolution.
-    device, precision: as in `nas.training.trainer`; a folder that was begun in one precision, or with one engine, goes on in it.
-    weights: what the network starts from in place of random ones (`nas.weights.read`); fresh_head: but for its classifier.
-    rates: `nas.training.optimizer.Rates`, which `policy` says in plain data, for the plan. micro_batch: images at once, as in
-    `nas.training.trainer.Training`; where memory is too short for them it is halved, and the epoch begun again. workers: processes that
-    decode the images of a `Streamed` (None: one a core). group: the processes that train it together, each with these arguments; only
-    the first one writes, tests and knows the result.
+    architecture: must fit the data's classes and channels (`adapted`); images of another size are resized to its resolution.
+    device, precision: as in `nas.training.trainer`; a resumed folder keeps its precision and engine. weights: initial weights in
+    place of random ones (`nas.networks.weights.read`); fresh_head: the classifier is initialized at random all the same. rates:
+    learning-rate factors (`nas.training.optimizer.Rates`); policy: the same as plain data, for the plan. micro_batch: images per
+    forward pass, as in `nas.training.trainer.Training`; if memory runs out it is halved, and the epoch starts again. workers:
+    processes that decode the images of a `Streamed` (None: one per core). group: the processes that train together, each with
+    these arguments; only the first one writes, tests and has the result.
 
     UsageError if the weights are another network's, if the folder holds another training, or if another process works in it.
     """
@@ -134,10 +134,12 @@ class FullTraining(UnderLock):
         self._place: Workspace | StreamWorkspace
         self._records: list[Epoch] = []
         self._training: Training | None = None
-        self.on_step: Callable[[int, int], None] | None = None  # told the epoch's steps that are done, and all of them
+        self.on_step: Callable[[int, int], None] | None = (
+            None  # called with the epoch's finished steps and all its steps
+        )
 
     def _enter(self) -> None:
-        pick_device(self._device)  # one that can't be used is refused before anything is made
+        pick_device(self._device)  # raises before anything is written
         self.recipe.check_images(self._augmented_pixels)
         check_norms(self.architecture, self._at_once)
         with self.group.in_turn():
@@ -166,29 +168,29 @@ class FullTraining(UnderLock):
 
     @property
     def crops(self) -> str:
-        """The law by which training images are cropped: that of `nas.data.batches`, or of `nas.data.streaming`."""
+        """How training images are cropped: as in `nas.data.batches`, or as in `nas.data.streaming`."""
         return STREAMED if isinstance(self.dataset, Streamed) else PADDED
 
     @property
     def _augmented_pixels(self) -> int:
-        """Side of the images that cutout cuts from: decoded ones are resized to the network's resolution behind it, not before."""
+        """Side of the images to which cutout is applied: streamed images are resized to the network's resolution before it."""
         return self.architecture.resolution if isinstance(self.dataset, Streamed) else self.dataset.resolution
 
     @property
     def _at_once(self) -> int:
-        """Images that pass the network together, in each process."""
+        """Images per forward pass, in each process."""
         batch = min(self.recipe.batch_size, len(self.data.train_index)) // self.group.size
         return min(self.asked_micro_batch or batch, batch)
 
     @property
     def remarks(self) -> list[str]:
-        """What of the recipe makes little sense for these images (`Recipe.remarks`)."""
+        """Warnings about the recipe for these images (`Recipe.remarks`)."""
         images, validated = len(self.data.train_index), len(self.data.validation_index)
         return self.recipe.remarks(images, validated, self._augmented_pixels, self._at_once)
 
     @property
     def records(self) -> tuple[Epoch, ...]:
-        """The epochs so far, those of earlier processes included."""
+        """The epochs so far, including those of earlier processes."""
         return tuple(self._records)
 
     @property
@@ -197,7 +199,7 @@ class FullTraining(UnderLock):
         return bool(written(self.folder))
 
     def kept(self) -> int:
-        """Epochs behind which the folder's checkpoint is, from which another process would go on; 0 if there is none."""
+        """Epochs in the folder's checkpoint, after which another process would resume; 0 without a checkpoint."""
         path = self.folder / CHECKPOINT
         return len(torch.load(path, weights_only=True, mmap=True)["epochs"]) if path.exists() else 0
 
@@ -211,9 +213,9 @@ class FullTraining(UnderLock):
             yield record
 
     def result(self) -> dict[str, Any]:
-        """What the folder's `result.json` says; the first call, behind the last epoch, tests the network and writes it.
+        """The contents of the folder's `result.json`; the first call after the last epoch tests the network and writes it.
 
-        NasError if epochs are missing. In a process that is not the first of its group: nothing, and nothing is done.
+        NasError if epochs are missing. In processes other than the first of a group it does nothing and returns {}.
         """
         if not self.group.first:
             return {}
@@ -222,7 +224,7 @@ class FullTraining(UnderLock):
             return written(self.folder)
         if training.done < self.recipe.epochs:
             raise NasError(
-                f"{self.folder}: {training.done} of {self.recipe.epochs} epochs are trained; the test comes behind the last"
+                f"{self.folder}: {training.done} of {self.recipe.epochs} epochs are trained; the test comes after the last"
             )
         result = self._with_memory(self._test)
         write_weights(self.folder, self.architecture, (self._training or training).result, result)
@@ -250,7 +252,7 @@ class FullTraining(UnderLock):
         }
 
     def _equip(self) -> None:
-        """Take device, precision and engine: those that the folder was begun with, if it was."""
+        """Set device, precision and engine; a resumed folder keeps its precision and engine."""
         begun = read_json(self.folder / PLAN)
         precision = self._precision
         if isinstance(begun, dict):
@@ -258,8 +260,7 @@ class FullTraining(UnderLock):
             require(begun, engines, str(self.folder / PLAN), missing=True)
             require(begun.get("engine", {}), dict.fromkeys(begun.get("engine", {}), mapping), str(self.folder / PLAN))
             precision = begun.get("precision", "auto") if precision == "auto" else precision
-            rule = recipe_of(begun).get("ema_warmup", True)
-            self.recipe = dataclasses.replace(self.recipe, ema_warmup=rule)
+            self.recipe = dataclasses.replace(self.recipe, ema_warmup=recipe_of(begun).get("ema_warmup", True))
             self._engines = begun.get("engine") or {}
         else:
             self._engines = measured(self._device, precision, self.architecture.resolution)
@@ -271,18 +272,16 @@ class FullTraining(UnderLock):
             self._place = Workspace(self.data, self.recipe, **options)
 
     def _with_memory(self, work: Callable[[Training], T]) -> T:
-        """work(the training), again from the checkpoint with half the images at once for as long as memory is too short."""
+        """work(the training). When memory runs out, it is repeated from the checkpoint with half the micro-batch."""
         while True:
             assert self._training is not None
             try:
                 return work(self._training)
             except torch.OutOfMemoryError as error:
-                if self.group.size > 1:  # the others don't know of it, and wait
-                    raise self._short(error) from error
                 size = smaller(self.micro_batch, self.recipe.batch_size)
-                if not size:
+                if self.group.size > 1 or not size:  # the other processes would wait for this one
                     raise self._short(error) from error
-            self._training = None  # behind the handler, whose traceback held what was computed
+            self._training = None  # outside of the handler, whose traceback keeps tensors alive
             self._place.release()
             self.micro_batch = size
             with self._memory():
@@ -290,7 +289,7 @@ class FullTraining(UnderLock):
 
     @contextmanager
     def _memory(self) -> Iterator[None]:
-        """Says in one line that the device's memory is too small."""
+        """Turns an out-of-memory error into one of a single line."""
         try:
             yield
         except torch.OutOfMemoryError as error:
@@ -312,7 +311,9 @@ class FullTraining(UnderLock):
         """The training where the folder's checkpoint left it, or at its start."""
         network = build(self.architecture, seed=self.seed)
         if self.fitted is not None:
-            network.load_state_dict(self.fitted.state, strict=False)  # but for a fresh head, which `fit` has checked
+            network.load_state_dict(
+                self.fitted.state, strict=False
+            )  # only a fresh head may be missing: `fit` checks that
         batches: tuple[BatchSource, BatchSource] = self._place.batches(self.seed, self.architecture.resolution)
         path = self.folder / CHECKPOINT
         state = None
@@ -323,7 +324,7 @@ class FullTraining(UnderLock):
             except Exception as error:  # torch raises nearly every type on bytes that are no checkpoint
                 raise self._unread(path, error) from error
         elif self.micro_batch is None and self.group.size == 1:
-            self.micro_batch = self._place.first_micro_batch(self.architecture)  # the images are there by now
+            self.micro_batch = self._place.first_micro_batch(self.architecture)  # the images are on the device by now
         training = Training(
             network,
             *batches,

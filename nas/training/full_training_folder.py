@@ -1,7 +1,7 @@
-"""The folder of a full training: what may go on in it, what it holds at the end.
+"""The folder of a full training: which training may resume in it, and the files that it holds.
 
-`plan.json` says what is trained, and only the same training goes on there; `config.yaml` is its network. At the end come
-`weights.safetensors` and `result.json`. All are written whole or not at all.
+`plan.json` says what is trained; only the same training may resume there. `config.yaml` is its network. `weights.safetensors`
+and `result.json` are written at the end. Each file is written atomically.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nas.utils.validation import Check, list_of, mapping, number, optional, requ
 if TYPE_CHECKING:
     from torch import nn
 
-COMPARISON = "comparison"  # the `kind` in the plan of `nas compare`, which trains under the same names
+COMPARISON = "comparison"  # the `kind` in a plan of `nas compare`, whose files have the same names
 PLAN, CONFIG, WEIGHTS, LOCK = "plan.json", "config.yaml", "weights.safetensors", "train.lock"
 VERSION = 1
 PADDED = "padded-crop"  # of decoded images
@@ -33,16 +33,16 @@ _OF_RESULT: Mapping[str, Check] = {
     "epochs": list_of(mapping),
     "seconds": number,
 }
-_MAY_BE = {"dataset": mapping, "versions": mapping}  # of a result; not of each earlier version's
+_OPTIONAL = {"dataset": mapping, "versions": mapping}  # results of some earlier versions lack them
 
 
 def busy(folder: Path) -> str:
-    """Why a folder's lock can't be had."""
+    """The message for a folder that is locked."""
     return f"{folder}: another process trains here; wait for it, or choose another folder with --out"
 
 
 def begin(folder: Path, plan: Mapping[str, Any], architecture: Architecture) -> None:
-    """Write the plan and the config, or hold the plan against the one that is there; UsageError if that is of something else."""
+    """Write the plan and the config, or compare the plan with the existing one; UsageError if that is of another training."""
     path = folder / PLAN
     if not path.exists():
         strangers = [name for name in (CONFIG, CHECKPOINT, WEIGHTS, RESULT) if (folder / name).exists()]
@@ -58,9 +58,9 @@ def begin(folder: Path, plan: Mapping[str, Any], architecture: Architecture) -> 
         raise UsageError(f"{path}: not a plan of this version; choose another folder with --out")
     require(begun, {"digest": text, "recipe": mapping}, str(path))
     require(begun, dict.fromkeys(("weights", "policy"), optional(mapping)), str(path), missing=True)
-    if found := differences(begun, plan):
-        raise UsageError(f"{folder}: holds another training: {'; '.join(found)}; choose another folder with --out")
-    if not (folder / CONFIG).exists():  # behind the plan: a process that dies between the two can go on
+    if changes := differences(begun, plan):
+        raise UsageError(f"{folder}: holds another training: {'; '.join(changes)}; choose another folder with --out")
+    if not (folder / CONFIG).exists():  # written after the plan: a process that died between the two can resume
         write_text(folder / CONFIG, architecture.to_yaml())
 
 
@@ -71,13 +71,13 @@ def is_comparison(folder: Path) -> bool:
 
 
 def written(folder: Path) -> dict[str, Any]:
-    """The folder's result; empty if there is none yet. UsageError for what no training writes."""
+    """The folder's result; empty if there is none yet. UsageError for a malformed file."""
     path = folder / RESULT
     result = read_json(path)
     if not isinstance(result, dict):
         return {}
     require(result, _OF_RESULT, str(path))
-    require(result, _MAY_BE, str(path), missing=True)
+    require(result, _OPTIONAL, str(path), missing=True)
     require(result["test"], {"accuracy": share, "standard_error": number, "images": whole()}, f"{path}: test")
     require(result["validation"], {"accuracy": share}, f"{path}: validation")
     require(result["recipe"], {"epochs": whole(1)}, f"{path}: recipe")
@@ -85,7 +85,7 @@ def written(folder: Path) -> dict[str, Any]:
 
 
 def write_weights(folder: Path, architecture: Architecture, network: nn.Module, result: Mapping[str, Any]) -> None:
-    """The weights as safetensors, with what they belong to as metadata."""
+    """The weights as safetensors; the metadata describe network, data and test accuracy."""
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -106,31 +106,31 @@ def write_weights(folder: Path, architecture: Architecture, network: nn.Module, 
 
 
 def differences(begun: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
-    """What two plans differ in, in words."""
-    found = []
+    """The differences between two plans, in words."""
+    changes = []
     if begun.get("digest") != plan["digest"]:
-        found.append(f"the network is {begun.get('digest')}, not {plan['digest']}")
-    law = begun.get("crops", PADDED)  # the only one that earlier versions knew
-    if law != plan["crops"]:  # and the data's fingerprint is of other bytes
-        found.append(f"its images are cropped by {HOW.get(law, law)}, not by {HOW[plan['crops']]}")
+        changes.append(f"the network is {begun.get('digest')}, not {plan['digest']}")
+    crops = begun.get("crops", PADDED)  # earlier versions had no other
+    if crops != plan["crops"]:  # the fingerprints differ then too
+        changes.append(f"its images are cropped by {HOW.get(crops, crops)}, not by {HOW[plan['crops']]}")
     elif begun.get("fingerprint") != plan["fingerprint"]:
-        found.append(f"the data are others, of {begun.get('dataset')}")
+        changes.append(f"the data are others, of {begun.get('dataset')}")
     first, now = ((p.get("weights") or {}) for p in (begun, plan))
     if first.get("fingerprint") != now.get("fingerprint"):
-        found.append(
+        changes.append(
             f"it started from {first.get('source', 'random weights')}, not {now.get('source', 'random weights')}"
         )
     old, new = ({"seed": p.get("seed"), "precision": p.get("precision"), **recipe_of(p)} for p in (begun, plan))
-    found += [f"{name} is {old.get(name)}, not {value}" for name, value in new.items() if old.get(name) != value]
+    changes += [f"{name} is {old.get(name)}, not {value}" for name, value in new.items() if old.get(name) != value]
     if begun.get("policy") != plan["policy"]:
-        found.append(f"its pieces learn as {begun.get('policy') or 'one'}, not {plan['policy'] or 'one'}")
+        changes.append(f"its pieces learn as {begun.get('policy') or 'one'}, not {plan['policy'] or 'one'}")
     if begun.get("validation") != plan["validation"]:
-        found.append("the validation split is another")
-    return found
+        changes.append("the validation split is another")
+    return changes
 
 
 def recipe_of(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """A plan's recipe; what an earlier version did not know of is as it was then."""
+    """A plan's recipe, with the defaults for fields that an earlier version did not have; empty if malformed."""
     try:
         return Recipe.from_dict(plan["recipe"]).to_dict()
     except (AttributeError, KeyError, TypeError, UsageError):

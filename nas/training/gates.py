@@ -1,7 +1,7 @@
-"""Dynamic networks: what their gates make of the cost. Expected before training, executed on data, and really skipped.
+"""Costs of dynamic networks: expected before training, counted on data, and saved by skipping branches.
 
 A block with the merge `skip` runs its branch only for the images that its gate g_k lets through. With M the network's
-multiply-adds where every branch runs (`nas.networks.build.cost_of`, the worst case) and M_k those of branch k, an image costs
+multiply-adds if every branch runs (`nas.networks.build.cost_of`, the worst case) and M_k those of branch k, an image costs
 M - sum over k of (1 - g_k) M_k. Stem, head, shortcuts and the gates themselves always run.
 
 Blocks are called stage1.block1, stage1.block2, ... The first half of this file needs no torch.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def gated_branches(architecture: Architecture, resolution: int | None = None) -> dict[str, Cost]:
-    """Cost of each branch that an image may be spared, by the name of its block; empty for a static network."""
+    """Cost of each branch that may be skipped, by the name of its block; empty for a static network."""
     return {
         place: block.branch_cost(shape)
         for place, (block, shape) in zip(places_of(architecture), blocks_of(architecture, resolution), strict=True)
@@ -40,10 +40,10 @@ def gated_branches(architecture: Architecture, resolution: int | None = None) ->
 def expected_cost(
     architecture: Architecture, executed: float | Mapping[str, float] = 0.5, resolution: int | None = None
 ) -> Cost:
-    """Cost of a mean image of which gate k lets the share p_k through: M - sum over k of (1 - p_k) M_k, to whole numbers.
+    """Mean cost of an image if gate k lets the share p_k of images through: M - sum over k of (1 - p_k) M_k, rounded.
 
-    executed: p in [0, 1] of all gates, or of each by its block's name. 1 is the worst case (`cost_of`), 0 the best one.
-    Activations are counted likewise; params are all there always. UsageError for shares or names that can't be.
+    executed: p in [0, 1] for all gates, or for each by its block's name. 1 is the worst case (`cost_of`), 0 the best one.
+    Activations are counted likewise; params don't depend on p. UsageError for impossible shares and unknown or missing names.
     """
     total, branches = cost_of(architecture, resolution), gated_branches(architecture, resolution)
     shares = dict(executed) if isinstance(executed, Mapping) else dict.fromkeys(branches, executed)
@@ -74,23 +74,23 @@ def gates(network: nn.Module) -> list[SkipModule]:
 
 
 def computation_loss(merges: list[SkipModule]) -> Tensor:
-    """sum over k of price_k x (M_k / M) x mean over the batch of g_k, a scalar: what the last forward pass has executed.
+    """sum over k of price_k x (M_k / M) x mean over the batch of g_k, a scalar, for the last forward pass.
 
-    A step of the optimiser on it lowers p_k of every image, by the straight-through gradient. `merges` are a network's
-    `gates`, at least one.
+    Its straight-through gradient lowers the probability of every gate on every image. merges: a network's `gates`, at least
+    one.
     """
     import torch
 
     terms = []
     for merge in merges:
-        assert merge.executed is not None, "computation_loss comes behind a forward pass"
+        assert merge.executed is not None, "computation_loss needs a forward pass before it"
         terms.append(merge.executed.mean() * (merge.price * merge.branch_macs / max(merge.network_macs, 1)))
     return torch.stack(terms).sum()
 
 
 @contextmanager
 def counting(network: nn.Module) -> Iterator[Counter]:
-    """Count what the gates let through in all forward passes inside, of any batch sizes: see `Counter.execution`.
+    """Count the images that the gates let through in all forward passes in the block: see `Counter.execution`.
 
     >>> with counting(network) as counter:
     ...     evaluate(network, batches)
@@ -105,7 +105,7 @@ def counting(network: nn.Module) -> Iterator[Counter]:
 
 
 class Counter:
-    """Images let through, by gate, since `counting` began; summed on the network's device, read once."""
+    """Images let through by each gate since `counting` began. The sums stay on the network's device until they are read."""
 
     def __init__(self, merges: list[SkipModule]) -> None:
         self._merges = merges
@@ -122,7 +122,7 @@ class Counter:
         return Execution(self._merges[0].network_macs - spared, shares, self._images)
 
     def add(self) -> None:
-        """Take over what the gates have decided in the network's last forward pass."""
+        """Add the gates' decisions in the network's last forward pass."""
         for place, merge in enumerate(self._merges):
             assert merge.executed is not None
             before, count = self._executed[place], merge.executed.detach().sum()
@@ -134,10 +134,10 @@ class Counter:
 
 @contextmanager
 def skipping(network: nn.Module) -> Iterator[None]:
-    """Inside, evaluation runs each gated branch on the images alone that its gate lets through, and so is faster.
+    """In the block, evaluation runs each gated branch only on the images that its gate lets through, which is faster.
 
-    The outputs are those of masks up to rounding. Otherwise, and in training always, every branch runs for every image and
-    a mask follows: shapes that don't depend on data, which exports, compilers and CUDA graphs need.
+    Outputs are the same up to rounding. Otherwise, and always in training, every branch runs for every image and its output is
+    masked: exports, compilers and CUDA graphs need shapes that don't depend on the data.
     """
     merges = gates(network)
     before = [merge.selects for merge in merges]

@@ -1,6 +1,6 @@
-"""Gradient norms of a trial's layers at the start, in the middle and at the end of its training, kept in the trial's folder.
+"""Gradient norms of a trial's layers at the start, in the middle and at the end of its training, as a file in its folder.
 
-Plain data, without torch: `nas.training.gradient_recorder` measures, reports read.
+Plain data, without torch: `nas.training.gradient_recorder` measures them, reports read them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from nas.utils.files import read_json, write_json
 from nas.utils.validation import Check, list_of, mapping, number, optional, require, text, whole
 
 FILE = "gradients.json"  # in a trial's folder
-STEPS = 10  # that a moment is the mean of
-DIGITS = 4  # of a norm in the file
+STEPS = 10  # over which a moment is averaged
+DIGITS = 4  # significant ones of a norm in the file
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Layers in the order of the forward pass, and what was measured of them: epoch 0 (the first steps), the middle, the last."""
+    """Layers in the order of the forward pass, and their moments: epoch 0 (the first steps), the middle epoch, the last one."""
 
     layers: tuple[Layer, ...]
     moments: tuple[Moment, ...]
@@ -33,12 +33,12 @@ class Flow:
 
 
 def ends_of(epochs: int) -> frozenset[int]:
-    """The epochs whose last steps are a moment, of so many: the middle one and the last."""
+    """Of a training of so many epochs, those whose last steps are a moment: the middle one and the last."""
     return frozenset({(epochs + 1) // 2, epochs})
 
 
 def write(place: Path, digest: str, flow: Flow) -> None:
-    """Leave the moments so far of the network with this digest in a trial's folder. WriteError if the disk won't take them."""
+    """Write the moments so far, of the network with this digest, to a trial's folder. WriteError if that fails."""
     layers = [[layer.name, layer.about, layer.depth, int(layer.on_path)] for layer in flow.layers]
     moments = [
         {**moment.to_dict(), **{name: _rounded(getattr(moment, name)) for name in ("outputs", "weights")}}
@@ -48,14 +48,14 @@ def write(place: Path, digest: str, flow: Flow) -> None:
 
 
 def read(place: Path, digest: str) -> Flow | None:
-    """What a trial's folder holds of the network with this digest; None where nothing was recorded. UsageError for what none writes."""
+    """The gradient flow in a trial's folder; None if there is none of the network with this digest. UsageError if malformed."""
     path = place / FILE
-    found = read_json(path)
-    if not isinstance(found, dict) or found.get("digest") != digest:
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("digest") != digest:
         return None
-    require(found, {"layers": list_of(_layer), "gradients": list_of(mapping)}, str(path))
-    layers = tuple(Layer(name, about, depth, bool(on_path)) for name, about, depth, on_path in found["layers"])
-    moments = tuple(Moment.from_dict(moment) for moment in found["gradients"])
+    require(record, {"layers": list_of(_layer), "gradients": list_of(mapping)}, str(path))
+    layers = tuple(Layer(name, about, depth, bool(on_path)) for name, about, depth, on_path in record["layers"])
+    moments = tuple(Moment.from_dict(moment) for moment in record["gradients"])
     if any(len(norms) != len(layers) for moment in moments for norms in (moment.outputs, moment.weights)):
         raise UsageError(f"{path}: a norm for each layer is expected")
     return Flow(layers, moments)
@@ -67,20 +67,20 @@ def _rounded(norms: tuple[float | None, ...]) -> list[float | None]:
 
 def _layer(value: object) -> str:
     checks: tuple[Check, ...] = (text, text, whole(), whole(0, 1))
-    fits = isinstance(value, list) and len(value) == len(checks) and not any(map(_fails, checks, value))
+    fits = (
+        isinstance(value, list)
+        and len(value) == len(checks)
+        and not any(c(v) for c, v in zip(checks, value, strict=True))
+    )
     return "" if fits else "a layer's four facts"
-
-
-def _fails(check: Check, value: object) -> str:
-    return check(value)
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
     """A layer with weights. `depth` counts along the network's main path, from 1.
 
-    A layer beside that path (in a shortcut, a gate, a squeeze-excitation) has `on_path` False and the depth of the path's
-    last layer before it, in the order of the modules.
+    A layer off that path (in a shortcut, a gate, a squeeze-excitation) has `on_path` False and the depth of the last layer on
+    the path before it, in the order of the modules.
     """
 
     name: str  # of the module: "stages.0.1.branch.0.0"
@@ -99,7 +99,7 @@ _LAYER = tuple(field.name for field in dataclasses.fields(Layer))
 class Moment:
     """Norms of every layer, averaged over `steps` steps: the first of a training (`epoch` 0), or the last of an epoch.
 
-    None stands for a layer that no gradient reached, and for a mean that is no finite number.
+    None stands for a layer that no gradient reached, and for a mean that is not finite.
     """
 
     epoch: int
@@ -112,7 +112,7 @@ class Moment:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Moment:
-        """UsageError for what is no such record."""
+        """UsageError for a malformed record."""
         norms = list_of(optional(number))
         require(data, {"epoch": whole(), "steps": whole(), "outputs": norms, "weights": norms}, "gradients")
         return cls(data["epoch"], data["steps"], tuple(data["outputs"]), tuple(data["weights"]))

@@ -1,7 +1,7 @@
-"""Gradient norms by layer while a network trains: how much of the loss reaches each depth.
+"""Gradient norms by layer during training.
 
-For a layer y = f(x; W) and the loss L of a step (the mean over its images): ||dL/dy|| and ||dL/dW||, both Euclidean norms
-over all numbers of the tensor. dL/dy is taken by full backward hooks, dL/dW from the parameter. Watching changes nothing:
+For a layer y = f(x; W) and the loss L of a step (the mean over its images): ||dL/dy|| and ||dL/dW||, the Euclidean norms
+over all elements of the tensor. dL/dy comes from full backward hooks, dL/dW from the parameter. Recording changes nothing:
 the weights are the same bits with and without it.
 """
 
@@ -16,21 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from nas.networks.blocks.modules import SqueezeExcite
-from nas.training.gradient_flow import Layer, Moment
+from nas.training.gradient_flow import STEPS, Layer, Moment
 
-STEPS = 10  # over which a moment is averaged, unless told otherwise
-_BESIDE = {"shortcut", "merge", "gate"}  # of a block: its other paths than the branch
+_OFF_PATH = {"shortcut", "merge", "gate"}  # parts of a block other than its branch
 
 
 class GradientHooks:
-    """Full backward hooks on the layers with weights. A context manager: the hooks live inside, and nothing else changes.
+    """Full backward hooks on the layers with weights. A context manager: exiting removes them.
 
     >>> with GradientHooks(network) as hooks:
     ...     loss(network(x)).backward()
     ...     outputs, weights = hooks.read()
 
-    They are `register_full_backward_pre_hook`s: those see dL/dy at the first layer too, about which
-    `register_full_backward_hook` warns because its input needs no gradient.
+    They are `register_full_backward_pre_hook`s, which see dL/dy at the first layer too. `register_full_backward_hook` would
+    warn there, because the layer's input needs no gradient.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -41,7 +40,7 @@ class GradientHooks:
         self._inplace: list[nn.Module] = []
 
     def __enter__(self) -> Self:
-        # A hooked module's output is a view, which autograd lets nobody overwrite; out of place the numbers are the same.
+        # A hooked module's output is a view, which autograd does not allow to be overwritten; out of place gives the same numbers.
         self._inplace = [module for module in self._network.modules() if getattr(module, "inplace", False)]
         _set_inplace(self._inplace, False)
         for place, module in enumerate(self._modules):
@@ -57,9 +56,9 @@ class GradientHooks:
         _set_inplace(self._inplace, True)
 
     def read(self) -> tuple[Tensor, Tensor]:
-        """||dL/dy|| and ||dL/dW|| of a step, (layers,) float32 each; NaN where no gradient came.
+        """||dL/dy|| and ||dL/dW|| of a step, (layers,) float32 each; NaN for layers without a gradient.
 
-        A step whose batch passes in parts has one y, of all its images.
+        With micro-batches, dL/dy is over all images of the step.
         """
         nothing = torch.full((), torch.nan)
         outputs = [nothing if norm is None else norm for norm in self._outputs]
@@ -74,17 +73,17 @@ class GradientHooks:
         def hook(_: nn.Module, gradients: Sequence[Tensor | None] | Tensor) -> None:
             gradient = gradients[0]
             if gradient is not None:
-                norm, before = _norm(gradient), self._outputs[place]  # that of a step's earlier micro-batches
+                norm, before = _norm(gradient), self._outputs[place]  # before: of the step's earlier micro-batches
                 self._outputs[place] = norm if before is None else torch.hypot(before, norm)
 
         return hook
 
 
 class GradientWatch:
-    """The moments of a training: `window` first steps of its first epoch and as many last ones of every epoch, or of some.
+    """The moments of a training: the first `window` steps of its first epoch, and the last `window` of every or some epochs.
 
-    The training says by `after_backward` that a step's gradients are there, or by `behind` that a step that nobody watched is
-    over. Steps outside the windows run without hooks.
+    The training calls `after_backward` when a step's gradients are there, or `after_step` after a step without hooks. Steps
+    outside the windows run without hooks.
     """
 
     def __init__(self, network: nn.Module, steps_per_epoch: int, window: int = STEPS) -> None:
@@ -92,7 +91,7 @@ class GradientWatch:
         self._steps = steps_per_epoch
         self._window = min(window, steps_per_epoch)
         self._seen: dict[int, tuple[Tensor, Tensor]] = {}  # by step of the epoch
-        self.hooked = False  # whether the next step is seen
+        self.hooked = False  # whether the hooks are on for the next step
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -105,18 +104,18 @@ class GradientWatch:
         self._prepare(0)
 
     def after_backward(self, step: int) -> None:
-        """A step of the whole training, from 0, has its gradients."""
+        """A step, counted from 0 over the whole training, has its gradients."""
         place = step % self._steps
         if self.hooked:
             self._seen[place] = self._hooks.read()
         self._prepare(place + 1)
 
-    def behind(self, step: int) -> None:
-        """A step of the whole training, from 0, is over."""
+    def after_step(self, step: int) -> None:
+        """A step, counted from 0 over the whole training, is over."""
         self._prepare(step % self._steps + 1)
 
     def end(self) -> tuple[Moment, ...]:
-        """The moments of the epoch, which has ended or failed; the hooks are gone."""
+        """Remove the hooks after an epoch that ended or failed; its moments."""
         self._prepare(self._steps)
         windows = [(self._epoch, range(self._steps - self._window, self._steps))] if self._last else []
         if self._epoch == 1:
@@ -130,7 +129,7 @@ class GradientWatch:
         return tuple(moments)
 
     def _prepare(self, place: int) -> None:
-        """Put the hooks on for the epoch's next step if it is in a window, or take them off."""
+        """Add the hooks if the epoch's step `place` is in a window, remove them if it is not."""
         first = self._epoch == 1 and place < self._window
         wanted = place < self._steps and (first or (self._last and place >= self._steps - self._window))
         if wanted and not self.hooked:
@@ -141,30 +140,30 @@ class GradientWatch:
 
 
 def layers(network: nn.Module) -> tuple[Layer, ...]:
-    """The layers that are watched, in the order of the modules, which is that of the forward pass along the path."""
+    """The layers with hooks, in the order of the modules: on the main path that of the forward pass."""
     return _layers(network)[1]
 
 
 def _layers(network: nn.Module) -> tuple[tuple[nn.Module, ...], tuple[Layer, ...]]:
-    beside = {
+    off_path = {
         f"{name}.{inner}" if inner else name
         for name, module in network.named_modules()
-        if isinstance(module, SqueezeExcite) or name.rpartition(".")[2] in _BESIDE
+        if isinstance(module, SqueezeExcite) or name.rpartition(".")[2] in _OFF_PATH
         for inner, _ in module.named_modules()
     }
-    modules, found, depth = [], [], 0
+    modules, records, depth = [], [], 0
     for name, module in network.named_modules():
         if _mixes_channels(module):
-            # Between the stem and the head images flow, and a linear layer can only be a router or a gate.
-            on_path = name not in beside and not (isinstance(module, nn.Linear) and name.startswith("stages."))
+            # In the stages the main path is convolutional: a linear layer there is a router or a gate.
+            on_path = name not in off_path and not (isinstance(module, nn.Linear) and name.startswith("stages."))
             depth += on_path
             modules.append(module)
-            found.append(Layer(name, _about(module), depth, on_path))
-    return tuple(modules), tuple(found)
+            records.append(Layer(name, _about(module), depth, on_path))
+    return tuple(modules), tuple(records)
 
 
 def _mixes_channels(module: nn.Module) -> bool:
-    """Whether it is a convolution or a linear layer of any kind, and no norm or scale, whose weights are a vector."""
+    """Whether it is a convolution or a linear layer of any kind; norms and scales have a vector of weights."""
     weight = getattr(module, "weight", None)
     return isinstance(weight, nn.Parameter) and (
         isinstance(module, (nn.Conv2d, nn.Linear)) or sum(size > 1 for size in weight.shape) >= 2
@@ -173,7 +172,7 @@ def _mixes_channels(module: nn.Module) -> bool:
 
 def _weight(module: nn.Module) -> nn.Parameter:
     weight = module.weight
-    assert isinstance(weight, nn.Parameter)  # _mixes_channels has chosen the module by it
+    assert isinstance(weight, nn.Parameter)  # `_mixes_channels` checked that
     return weight
 
 

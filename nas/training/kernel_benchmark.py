@@ -1,7 +1,6 @@
-"""The engine that is the fastest on a device: forms of operations by timing layers (`nas.training.conv_kernels`), the rest by short
-trainings.
+"""The fastest engine of a device: merged convolutions by timing layers (`nas.training.conv_kernels`), the rest by short trainings.
 
-A step as one CUDA graph is chosen only where it gives the weights that single kernels give, up to rounding.
+CUDA graphs are chosen only if they give the same weights as single kernels, up to rounding.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from nas.training.cuda_graphs import WARM
 from nas.training.recipe import Recipe
 from nas.training.trainer import Training, fast_precision
 
-NETWORK = "resnet20"  # thin and deep enough that a GPU waits for the host
+NETWORK = "resnet20"  # so thin and deep that a GPU waits for the host
 CLASSES = 10
-STEPS = 4 * WARM  # an epoch
+STEPS = 4 * WARM  # per epoch
 EPOCHS = 4
-TOLERANCE = 0.01  # of the length of the weights' change; bf16 rounds to 0.004 of a number
+TOLERANCE = 0.01  # relative to the norm of the weights' change; bf16 has a relative rounding error of 0.004
 
 
 @dataclass(frozen=True, slots=True)
 class Short:
-    """A short training: the weights' change in its first epoch, images/s of the fastest later one, `Training.singly`."""
+    """A short training: the weights' change in its first epoch, images/s of its fastest later epoch, and `Training.singly`."""
 
     change: Tensor
     speed: float
@@ -40,9 +39,9 @@ class Short:
 
 
 def probe_engine(device: torch.device, precision: str, resolution: int, *, repeatable: bool = True) -> Engine:
-    """The fastest engine here for networks of this resolution in pixels; precision as in `pick_precision`.
+    """The fastest engine of this device for networks of this resolution in pixels; precision as in `pick_precision`.
 
-    repeatable: nothing that lets a training, repeated or gone on with by another process, differ by rounding.
+    repeatable: leave out options with which a repeated or resumed training may differ by rounding.
     """
     precision = fast_precision(device, resolution) if precision == "auto" else precision
     engine = probe(device, precision)
@@ -52,27 +51,27 @@ def probe_engine(device: torch.device, precision: str, resolution: int, *, repea
 
 
 def choose(plain: Engine, train: Callable[[Engine], Short], *, repeatable: bool) -> Engine:
-    """`plain`, with those of cuDNN's benchmark and graphs that make a short training faster; what raises is left out."""
+    """`plain`, with cuDNN's benchmark and graphs if they make a short training faster; options that raise are left out."""
     best = plain
-    with suppress(Exception):  # whatever it is that doesn't work here: it is not needed
+    with suppress(Exception):  # the faster forms are optional, whatever fails
         reference = train(plain)
         for option in ("graphs",) if repeatable else ("benchmark", "graphs"):
             tried = dataclasses.replace(best, **{option: True})
             with suppress(Exception):
-                found = train(tried)
-                if better(found, reference):
-                    best, reference = tried, found
+                measured = train(tried)
+                if better(measured, reference):
+                    best, reference = tried, measured
     return best
 
 
-def better(found: Short, reference: Short) -> bool:
+def better(measured: Short, reference: Short) -> bool:
     """Whether it is the same training, up to rounding, and enough faster."""
-    away = (found.change - reference.change).norm() / reference.change.norm()
-    return not found.singly and float(away) <= TOLERANCE and found.speed >= GAIN * reference.speed
+    away = (measured.change - reference.change).norm() / reference.change.norm()
+    return not measured.singly and float(away) <= TOLERANCE and measured.speed >= GAIN * reference.speed
 
 
 def short_training(engine: Engine, device: torch.device, precision: str, resolution: int, steps: int = STEPS) -> Short:
-    """A few steps of a small network by this engine, on images made at random; rates differ from step to step."""
+    """Train a small network with this engine for a few steps, on random images, with a learning rate that changes every step."""
     size = 128 if resolution <= 64 else 32
     random = np.random.default_rng(0)
     x = random.integers(0, 256, (steps * size, resolution, resolution, 3), np.uint8)
@@ -94,7 +93,7 @@ def short_training(engine: Engine, device: torch.device, precision: str, resolut
 
 @contextmanager
 def cudnn(engine: Engine) -> Iterator[None]:
-    """cuDNN as the engine has it; behind it as it was."""
+    """Set cuDNN as the engine has it, and restore it afterwards."""
     flags = torch.backends.cudnn
     before = flags.deterministic, flags.benchmark
     flags.deterministic, flags.benchmark = True, engine.benchmark

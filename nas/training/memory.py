@@ -1,23 +1,23 @@
-"""Memory of one training step, in bytes, by a walk over the network's layers: nothing is built, torch is not imported.
+"""Peak memory of one training step, in bytes, by a walk over the network's layers: nothing is built, torch is not imported.
 
-peak = weights + optimiser + gradients + activations + transient + images, at the moment of the step at which their sum is
-the largest. `Cost.activations` counts the output of each convolution once; PyTorch keeps more of it for the backward pass:
+peak = weights + optimizer + gradients + activations + transient + images, at the moment of the step at which their sum is
+largest. `Cost.activations` counts the output of each convolution once; PyTorch keeps more tensors for the backward pass:
 
     conv, norm, activation   2   the convolution's output, which the norm reads again, and the activation's, which the next
                                  convolution reads again. relu, relu6, leaky_relu and elu work in place on the norm's output.
                                  silu, hardswish and gelu read their input again: 3.
-    last conv of a branch    1   and the sum (1), in place of the norm's output, which an addition doesn't read again
+    last conv of a branch    1   and the sum (1) instead of the norm's output, which an addition doesn't read again
     squeeze-excitation       1   the product
     max pooling                  its output, and int64 indices
 
 times 4 bytes in fp32 and 2 under bf16 autocast, which also keeps a bf16 copy of each weight and of the images. So the
-nets of benchmarks/train.py keep 1.6 to 3.2 tensors for each convolution's output: 6 to 13 bytes in fp32, half of it in bf16,
-times `Cost.activations` and the images of a batch. On the way back activations go while gradients (4 bytes a parameter) come; the
-walk takes the worst moment.
+nets of benchmarks/train.py keep 1.6 to 3.2 tensors per convolution output: 6 to 13 bytes in fp32, half of that in bf16,
+times `Cost.activations` and the batch size. During the backward pass activations are freed while gradients (4 bytes per
+parameter) are allocated; the walk takes the worst moment.
 
-These are the bytes that PyTorch's allocator gives out. What a process takes of a GPU is more, by the CUDA context, the
-libraries' workspaces and fragmentation: `on_gpu` adds allowances, which no GPU has confirmed yet. benchmarks/memory.py holds
-predictions against measured steps.
+These are bytes allocated by PyTorch. A process takes more of a GPU, for the CUDA context, library workspaces and
+fragmentation: `on_gpu` adds allowances, which no GPU has confirmed yet. benchmarks/memory.py compares predictions with
+measured steps.
 """
 
 from __future__ import annotations
@@ -36,28 +36,26 @@ from nas.networks.blocks.residual_stem import Around
 from nas.networks.build import walk
 from nas.networks.cost import Shape
 
-COPIED = ("silu", "hardswish", "gelu")  # activations whose derivative reads the input: it is kept beside the output
+COPIED = ("silu", "hardswish", "gelu")  # activations whose derivative reads the input: it is kept as well as the output
 FP32 = 4  # bytes
-ELEMENT_BYTES = {"fp32": FP32, "bf16": 2}  # of what a convolution gives
-CAST_BYTES = {"fp32": 0, "bf16": 2}  # of the copy of a weight, or of a pixel, that autocast makes
-# Tensors of the output's size that a merge keeps: its output, and what else its derivative reads.
+ELEMENT_BYTES = {"fp32": FP32, "bf16": 2}  # of a convolution's output
+CAST_BYTES = {"fp32": 0, "bf16": 2}  # of autocast's copy of a weight or a pixel
+# Tensors of the output's size that a merge keeps: its output, and others that its derivative reads.
 OF_MERGE = {"add": 1, "skip_init": 2, "layer_scale": 2, "highway": 3, "skip": 2}
-CONTEXT_BYTES = 768 << 20  # allowance: CUDA context, cuDNN and cuBLAS with their workspaces, of each process on a GPU
-FRAGMENTATION = 1.15  # allowance: what the caching allocator reserves for each byte that it gives out
-EVALUATED = (
-    4  # batches of validation are so many times as large as those of training (`nas.training.workspace.Workspace`)
-)
+CONTEXT_BYTES = 768 << 20  # allowance for each process on a GPU: CUDA context, cuDNN and cuBLAS with their workspaces
+FRAGMENTATION = 1.15  # allowance: bytes that the caching allocator reserves for each byte allocated
+EVALUATED = 4  # size of a validation batch, in training batches (`nas.training.workspace.Workspace`)
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes at a training step's peak, by what they are for."""
+    """Bytes at a training step's peak, by use."""
 
-    weights: int  # and the norms' statistics
+    weights: int  # with the norms' statistics
     optimiser: int  # momentum, and the moving average if there is one
     gradients: int
-    activations: int  # kept for the backward pass, with the copies of weights that autocast makes
-    transient: int  # gradients of activations on their way back
+    activations: int  # kept for the backward pass, with autocast's copies of weights
+    transient: int  # gradients of activations
     images: int
 
     @property
@@ -67,10 +65,10 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A layer's part of the walk: numbers of one image, but for `params`.
+    """A layer's part of the walk, per image except for `params`.
 
-    kept: elements that the backward pass reads. extra: bytes beside them. largest: elements of gradients that are alive while
-    it runs back. passing: elements that are alive while it runs without gradients.
+    kept: elements that the backward pass reads. extra: further bytes that it reads. largest: elements of gradients that are
+    alive during the layer's backward pass. passing: elements that are alive during a forward pass without gradients.
     """
 
     params: int
@@ -89,10 +87,10 @@ def training_memory(
     ema: bool = False,
     resolution: int | None = None,
 ) -> Memory:
-    """Peak of a step of SGD with momentum on `batch` images, at most `micro_batch` of which pass the network at once.
+    """Peak memory of a step of SGD with momentum on `batch` images, in micro-batches of at most `micro_batch`.
 
-    ema: a moving average of the weights is kept. resolution: pixels, in place of the architecture's own. In several
-    micro-batches, gradients of earlier ones stay while later ones pass.
+    ema: a moving average of the weights is kept. resolution: pixels, in place of the architecture's own. The gradients of one
+    micro-batch are kept during the next ones.
     """
     at_once = min(micro_batch or batch, batch)
     element, casts = ELEMENT_BYTES[precision], CAST_BYTES[precision]
@@ -102,7 +100,7 @@ def training_memory(
     worst = (0, 0, 0)
     for step in steps:
         kept += at_once * (step.kept * element + step.extra) + casts * step.params
-        ready = params + step.params if at_once < batch else params - before  # those of later layers, and its own
+        ready = params + step.params if at_once < batch else params - before  # gradients of this layer and later ones
         before += step.params
         transient = at_once * step.largest * element + casts * step.params
         worst = max(worst, (FP32 * ready, kept, transient), key=sum)
@@ -120,7 +118,7 @@ def training_memory(
 
 
 def evaluation_bytes(architecture: Architecture, batch: int, precision: str = "fp32", *, ema: bool = False) -> int:
-    """Peak of a pass without gradients over `batch` images beside the state of a training."""
+    """Peak memory of a forward pass without gradients over `batch` images, with the state of a training in memory."""
     steps = _steps(architecture)
     element, casts = ELEMENT_BYTES[precision], CAST_BYTES[precision]
     state = sum(step.params for step in steps) * (FP32 * (3 if ema else 2) + casts)
@@ -129,14 +127,14 @@ def evaluation_bytes(architecture: Architecture, batch: int, precision: str = "f
 
 
 def on_gpu(tensors: int) -> int:
-    """Bytes that a process takes of a GPU whose tensors take so many: allowances, not measurements."""
+    """Bytes that a process with so many bytes of tensors takes of a GPU: with allowances, not measured."""
     return CONTEXT_BYTES + int(FRAGMENTATION * tensors)
 
 
 def largest_micro_batch(
     architecture: Architecture, batch: int, free: int, precision: str = "fp32", *, ema: bool = False
 ) -> int:
-    """The whole batch, or the first of its halves, quarters, ... whose step is predicted to fit into `free` bytes; at least 1."""
+    """The largest of batch, batch / 2, batch / 4, ... whose step is predicted to fit into `free` bytes; at least 1."""
     size = batch
     while size > 1:
         step = training_memory(architecture, batch, precision, micro_batch=size, ema=ema)
@@ -161,37 +159,37 @@ def _steps(architecture: Architecture, resolution: int | None = None) -> list[St
                     steps += _of_block(block, shape)
                     shape = block.cost(shape)[1]
         else:
-            found, shape = _chain(piece.layers, shape)
-            steps += found
+            chain, shape = _chain(piece.layers, shape)
+            steps += chain
     return steps
 
 
 def _chain(
-    layers: Sequence[Layer], shape: Shape, *, last_is_kept: bool = True, beside: int = 0
+    layers: Sequence[Layer], shape: Shape, *, last_is_kept: bool = True, alive: int = 0
 ) -> tuple[list[Step], Shape]:
-    """Steps of layers one after another, with `beside` elements alive all the while."""
+    """Steps of consecutive layers, and the shape of their output. alive: elements of other tensors that are kept meanwhile."""
     steps = []
     for number, layer in enumerate(layers):
         cost, after = layer.cost(shape)
         inner, extra = kept(layer, shape)
         out = _size(after) if last_is_kept or number < len(layers) - 1 else 0
         both = _size(shape) + _size(after)
-        steps.append(Step(cost.params, inner + out, beside + max(2 * _size(after), both), beside + both, extra))
+        steps.append(Step(cost.params, inner + out, alive + max(2 * _size(after), both), alive + both, extra))
         shape = after
     return steps, shape
 
 
 def _of_block(block: Block, shape: Shape) -> Iterator[Step]:
-    """The sum's gradient waits for the branch's way back; without a shortcut nothing waits."""
+    """Steps of a block. The sum's gradient is kept during the branch's backward pass, unless there is no shortcut."""
     entry, entered = _chain(block.entry(), shape)
     _, width_out, stride = block.inner
     path, size = block.path(), _size(block.cost(shape)[1])
     alone = path is None
     layers = block.branch.layers(entered.channels, width_out, stride)
     yield from entry
-    yield from _chain(layers, entered, last_is_kept=alone, beside=0 if alone else size)[0]
+    yield from _chain(layers, entered, last_is_kept=alone, alive=0 if alone else size)[0]
     if path is not None:
-        yield from _chain(path, entered, last_is_kept=False, beside=size)[0]
+        yield from _chain(path, entered, last_is_kept=False, alive=size)[0]
         yield Step(
             block.merge.cost(entered, width_out, stride).params,
             size * OF_MERGE.get(block.merge.kind, 2),
@@ -204,7 +202,7 @@ def _of_block(block: Block, shape: Shape) -> Iterator[Step]:
 
 @singledispatch
 def kept(layer: Layer, shape: Shape) -> tuple[int, int]:
-    """What a layer on `shape` keeps beside its input and its output: elements, and bytes. Unknown layers: as convolutions."""
+    """Elements, and further bytes, that a layer on `shape` keeps besides input and output. Unknown layers: as convolutions."""
     return layer.cost(shape)[0].activations, 0
 
 
@@ -222,7 +220,7 @@ def _(layer: Around, shape: Shape) -> tuple[int, int]:
 @kept.register
 def _(layer: ConditionalConv, shape: Shape) -> tuple[int, int]:
     cost, _ = layer.cost(shape)
-    mixed = cost.params // layer.experts  # each image has weights of its own
+    mixed = cost.params // layer.experts  # each image has its own weights
     return cost.activations * (1 + (layer.act in COPIED)) + mixed, 0
 
 
@@ -230,16 +228,16 @@ def _(layer: ConditionalConv, shape: Shape) -> tuple[int, int]:
 def _(layer: Routed, shape: Shape) -> tuple[int, int]:
     total = 0
     for number, inner in enumerate(layer.layers):
-        own, _ = kept(inner, shape)
+        elements, _ = kept(inner, shape)
         shape = inner.cost(shape)[1]
-        total += own + (_size(shape) if number < len(layer.layers) - 1 else 0)
+        total += elements + (_size(shape) if number < len(layer.layers) - 1 else 0)
     return total, 0
 
 
 @kept.register
 def _(layer: Hierarchy, shape: Shape) -> tuple[int, int]:
     out = layer.cost(shape)[0].activations
-    # Convolutions and activations of the groups, whose outputs are copied into one; the sums that link them.
+    # Convolutions and activations of the groups, whose outputs are concatenated; and the sums between groups.
     linked = 0 if layer.first else max(layer.scale - 2, 0) * layer.group * shape.height * shape.width
     return out * (2 + (layer.act in COPIED)) + linked, 0
 

@@ -1,4 +1,4 @@
-"""SGD over a network's parameters, in groups with a learning rate and a weight decay of their own; averaged weights."""
+"""SGD with a learning rate and a weight decay for each group of parameters; exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from nas.training.recipe import Recipe
 
-# (piece: stem, stage1, ..., head; epoch from 0) -> factor of the learning rate. 0 freezes the piece for that epoch: its
-# weights get no gradient, and its norms keep their statistics.
+# (piece: stem, stage1, ..., head; epoch from 0) -> factor of the learning rate. 0 freezes the piece in that epoch: its
+# weights get no gradients, and its norms keep their statistics.
 Rates = Callable[[str, int], float]
 
 
 def pieces(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """stem, stage1, stage2, ..., head with their modules; another network than `nas.build`'s is one piece, "network"."""
+    """stem, stage1, stage2, ..., head with their modules; a network not made by `nas.build` is one piece, "network"."""
     stages = getattr(network, "stages", None)
     if not isinstance(stages, nn.ModuleList):
         yield "network", network
@@ -31,7 +31,7 @@ def pieces(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 class Optimiser:
-    """SGD with momentum by `recipe`: weight decay where the recipe has it, each piece at its own rate if `rates` is given."""
+    """SGD with momentum and the weight decay of `recipe`; each piece has its own learning rate if `rates` is given."""
 
     def __init__(self, network: nn.Module, recipe: Recipe, rates: Rates | None = None) -> None:
         self._network, self._recipe, self._rates = network, recipe, rates
@@ -41,13 +41,13 @@ class Optimiser:
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
             nesterov=False,
-            fused=_fusable(network),  # one pass over the weights instead of three
+            fused=_fusable(network),
         )
         self._factors: dict[str, float] = {}
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """The pieces that the current epoch leaves as they are."""
+        """The pieces that are frozen in the current epoch."""
         return tuple(piece for piece, factor in self._factors.items() if factor == 0)
 
     def begin(self, epoch: int) -> None:
@@ -62,16 +62,16 @@ class Optimiser:
                 module.eval()
 
     def step(self, rate: float | Tensor) -> None:
-        """One step at this learning rate, times the pieces' factors; gradients are dropped behind it.
+        """One step at this learning rate, times the pieces' factors; the gradients are dropped after it.
 
-        A rate that is a tensor, of one float32 on the weights' device, is read there when the step is taken.
+        rate: a number, or a float32 scalar tensor on the weights' device, which is read there when the step is taken.
         """
         self.at(rate)
         self._sgd.step()
         self._sgd.zero_grad(set_to_none=True)
 
     def at(self, rate: float | Tensor) -> None:
-        """Set the learning rate; what `state_dict` holds of it is that of the last step."""
+        """Set the learning rate, as `state_dict` will have it."""
         for group in self._sgd.param_groups:
             group["lr"] = rate * self._factors[group["piece"]] if self._factors else rate
 
@@ -86,7 +86,7 @@ class Optimiser:
 
 
 def _groups(network: nn.Module, recipe: Recipe, by_piece: bool) -> Iterator[dict[str, Any]]:
-    """Parameter groups: one, or one a piece; each in two where norms and biases have no weight decay."""
+    """Parameter groups: one, or one per piece; each is split in two if norms and biases have no weight decay."""
     for piece, module in pieces(network) if by_piece else [("", network)]:
         parameters = list(module.parameters())
         if recipe.decay == "all":
@@ -96,7 +96,7 @@ def _groups(network: nn.Module, recipe: Recipe, by_piece: bool) -> Iterator[dict
                 ([p for p in parameters if p.ndim > 1], recipe.weight_decay),
                 ([p for p in parameters if p.ndim <= 1], 0.0),
             ]
-        yield from ({"params": own, "weight_decay": decay, "piece": piece} for own, decay in split if own)
+        yield from ({"params": part, "weight_decay": decay, "piece": piece} for part, decay in split if part)
 
 
 def _fusable(network: nn.Module) -> bool:
@@ -105,14 +105,14 @@ def _fusable(network: nn.Module) -> bool:
 
 
 class Average(AveragedModel):
-    """Exponential moving average a <- d a + (1 - d) w of weights and buffers by each `update_parameters`; the first sets a = w.
+    """Exponential moving average of weights and buffers: each `update_parameters` does a <- d a + (1 - d) w; the first sets a = w.
 
-    warmup: d is min(decay, (1 + t) / (10 + t)) at update t, counted from 0 over the whole training, so that the average spans
-    at most about a ninth of the steps so far: a decay of 0.999 alone would keep a share of exp(-n / 1000) of the first weights
-    after n steps (the rule of TensorFlow's ExponentialMovingAverage). t is part of the state.
+    warmup: d is min(decay, (1 + t) / (10 + t)) at update t, counted from 0 over the whole training (the rule of TensorFlow's
+    ExponentialMovingAverage). So the average spans at most about a ninth of the steps so far; a decay of 0.999 alone would keep
+    a share exp(-n / 1000) of the first weights after n steps. t is part of the state.
 
-    Without it, the numbers and the state of PyTorch's `AveragedModel` with `get_ema_multi_avg_fn(d)`; either way without its copy
-    to a GPU in each step, for which the host would wait.
+    Without warmup, numbers and state are those of PyTorch's `AveragedModel` with `get_ema_multi_avg_fn(d)`. Unlike PyTorch's, no
+    update copies to the GPU, for which the host would wait.
     """
 
     def __init__(self, network: nn.Module, decay: float, *, warmup: bool = True) -> None:
@@ -125,17 +125,17 @@ class Average(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        own, new = ([*network.parameters(), *network.buffers()] for network in (self.module, model))
+        averages, values = ([*network.parameters(), *network.buffers()] for network in (self.module, model))
         update = int(self.n_averaged)  # in the host's memory
         if update == 0:
-            torch._foreach_copy_(own, new)
+            torch._foreach_copy_(averages, values)
         else:
             decay = self.decay_at(update)
-            smooth = [average.is_floating_point() for average in own]
+            smooth = [average.is_floating_point() for average in averages]
             torch._foreach_lerp_(
-                list(itertools.compress(own, smooth)), list(itertools.compress(new, smooth)), 1 - decay
+                list(itertools.compress(averages, smooth)), list(itertools.compress(values, smooth)), 1 - decay
             )
-            for average, value, floating in zip(own, new, smooth, strict=True):
+            for average, value, floating in zip(averages, values, smooth, strict=True):
                 if not floating:
                     average.copy_(average * decay + value * (1 - decay))
         self.n_averaged += 1

@@ -1,4 +1,4 @@
-"""What makes a proxy cheaper than the network it stands for, apart from fewer epochs: pixels, width, training images."""
+"""How a proxy is made cheaper than the full training, apart from fewer epochs: pixels, width, training images."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from nas.errors import UsageError
 from nas.networks.architecture import Architecture
 from nas.networks.scaling import LEAST, Scaling, scaled
 
-DIVISOR = 4  # of widths: the networks for small images are narrow, and 8 would leave many as they are
+DIVISOR = 4  # of widths: networks for small images are so narrow that 8 would leave many unchanged
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """How a candidate is trained in a search; its costs and its config stay those of the candidate itself.
+    """How a candidate is trained in a search. Its costs and its config remain those of the candidate itself.
 
-    resolution: pixels of the images that the proxy sees (None: as many as the candidate). width: factor of all widths, from
-    1/64 to 1 (`nas.networks.scaling.scaled`, multiples of 4). train_fraction: share of the training images, an even one of each
-    class, from above 0 to 1. Validation images are all used.
+    resolution: side of the proxy's images in pixels (None: the candidate's). width: factor of all widths, from 1/64 to 1
+    (`nas.networks.scaling.scaled`, multiples of 4). train_fraction: share of the training images, stratified by class, above 0
+    and at most 1. All validation images are used.
     """
 
     resolution: int | None = None
@@ -40,12 +40,12 @@ class Proxy:
             raise UsageError(f"--train-fraction {self.train_fraction:g}: above 0, at most 1")
 
     def of(self, architecture: Architecture) -> Architecture:
-        """The network that is trained in place of this one."""
+        """The network that is trained instead of this one."""
         narrowed = scaled(architecture, Scaling(width=self.width, divisor=DIVISOR))
         return dataclasses.replace(narrowed, resolution=self.resolution or narrowed.resolution)
 
     def images(self, y: NDArray[np.int64], index: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-        """The part of the training images `index`, of labels y[index], that a proxy is trained on; sorted, (m,)."""
+        """The training images of a proxy: a sorted part, (m,), of `index`, whose labels are y[index]."""
         if self.train_fraction == 1:
             return index
         return index[subset(y[index], max(1, round(self.train_fraction * len(index))), seed)]

@@ -15,15 +15,14 @@ FULL_EPOCHS = 200
 PROXY_EPOCHS = 10
 WARMUP_EPOCHS = 5.0
 BF16_CPU_RESOLUTION = 32  # pixels; below, on a CPU, converting costs more than the arithmetic saves
-PRECISIONS = ("fp32", "bf16")  # of the arithmetic; the recipe itself does not depend on it
+PRECISIONS = ("fp32", "bf16")
 DECAYS = ("all", "weights")
-WARMUP_SHARE = 0.1  # of a proxy too short for five epochs of warm-up
-BASE_RATE = 0.1  # at BASE_BATCH images a step; other batch sizes scale it linearly (Goyal et al. 2017)
+WARMUP_SHARE = 0.1  # of a training that is too short for five epochs of warm-up
+BASE_RATE = 0.1  # for batches of BASE_BATCH images; scaled linearly for others (Goyal et al. 2017)
 BASE_BATCH = 128
-# What the notices of `Recipe.remarks` go by.
-LEAST_STEPS = 50  # of a training: docs/recipe.md has what was measured
-# Images at once, below which a batch norm's statistics cost accuracy ("Group Normalization", Wu & He 2018).
-LEAST_NORMED = 8
+# Thresholds of `Recipe.remarks`.
+LEAST_STEPS = 50  # of a training: measured in docs/recipe.md
+LEAST_NORMED = 8  # images; below, poor batch-norm statistics cost accuracy ("Group Normalization", Wu & He 2018)
 LEAST_VALIDATED = 100  # images: the standard error of an accuracy of 90 % is then 3 points
 MOST_LEFT_OUT = 1 / 8  # of the images, in each epoch
 MOST_CUT = 5 / 8  # of the side: the largest square of DeVries & Taylor 2017, 20 of 32 pixels
@@ -35,13 +34,14 @@ class Recipe:
 
     With T steps in all, W of them warm-up, and peak rate r, step t (from 0) has the learning rate
     r (t + 1) / W for t < W, and r/2 (1 + cos(pi (t - W) / (T - W))) after it ("SGDR", Loshchilov & Hutter 2017; warm-up
-    of Goyal et al. 2017). Loss: cross-entropy with label smoothing (Szegedy et al. 2016). Weights start Kaiming normal,
-    fan out; BN eps 1e-5, momentum 0.1. decay: which parameters have weight decay, "all" or "weights" (of convolutions and
-    linear layers, not norms, biases and scales). ema: decay d of an exponential moving average of the weights, which is then
-    what is validated and kept (0: none). ema_warmup: whether the decay of step t is min(d, (1 + t) / (10 + t)), as it is unless
-    a run began before there was this rule. cutout: side in pixels of a square that each training image misses (0: none).
-    randaugment: magnitude, 0 (none) to 30, of the light RandAugment of `nas.data.augmentation`.
-    The schedule always runs to its end: a proxy is the same recipe, shorter.
+    of Goyal et al. 2017). Loss: cross-entropy with label smoothing (Szegedy et al. 2016). Initialization: Kaiming normal,
+    fan out; BN eps 1e-5, momentum 0.1. The schedule always runs to its end: a proxy is the same recipe, shorter.
+
+    decay: which parameters have weight decay, "all" or "weights" (of convolutions and linear layers, not norms, biases and
+    scales). ema: decay d of an exponential moving average of the weights, which is then validated and kept (0: none).
+    ema_warmup: whether the decay of step t is min(d, (1 + t) / (10 + t)); False only for runs that began before this rule.
+    cutout: side in pixels of the square that is cut out of each training image (0: none). randaugment: magnitude, 0 (none) to
+    30, of the light RandAugment of `nas.data.augmentation`.
     """
 
     epochs: int = FULL_EPOCHS
@@ -93,17 +93,17 @@ class Recipe:
             raise UsageError(f"recipe: {self.warmup_epochs} epochs of warm-up don't fit into {self.epochs} epochs")
 
     def check_images(self, resolution: int) -> None:
-        """UsageError for what makes no sense with images of so many pixels."""
+        """UsageError if cutout is larger than images of so many pixels."""
         if self.cutout > resolution:
             raise UsageError(
                 f"--cutout {self.cutout}: the images have {resolution} pixels, and little of them would be left"
             )
 
     def remarks(self, images: int, validated: int, resolution: int, at_once: int | None = None) -> list[str]:
-        """What of this recipe makes little sense for so many images: a line for each, to be shown before anything is trained.
+        """Warnings about settings that make little sense for the data, one line each, to be shown before training.
 
-        images, validated: of the training and the validation split. resolution: of the data, in pixels. at_once: images that
-        pass a batch norm together, if fewer than a batch.
+        images, validated: sizes of the training and the validation split. resolution: of the data, in pixels. at_once: images
+        that pass a batch norm together, if fewer than a batch.
         """
         size = min(self.batch_size, images)
         epoch, left = divmod(images, size)
@@ -143,7 +143,7 @@ class Recipe:
         learning_rate: float | None = None,
         **options: Any,
     ) -> Recipe:
-        """The documented recipe for so many epochs: 5 of warm-up, or a tenth of a run that is shorter than 50.
+        """The documented recipe for so many epochs: 5 of warm-up, or a tenth of fewer than 50 epochs.
 
         options: decay, ema, cutout and randaugment, as fields of the recipe.
         """
@@ -155,12 +155,12 @@ class Recipe:
     def for_images(
         cls, images: int, epochs: int, batch_size: int | None = None, learning_rate: float | None = None, **options: Any
     ) -> Recipe:
-        """The documented recipe for so many training images: a batch is at most all of them, and the learning rate goes by that."""
+        """The documented recipe for so many training images: a batch has at most all of them, and the learning rate scales with it."""
         size = default_batch_size(images) if batch_size is None else batch_size
         return cls.of(epochs, min(size, images), learning_rate, **options)
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
-        """Learning rate of a step, counted from 0 over the whole run."""
+        """Learning rate of a step, counted from 0 over the whole training."""
         total = self.epochs * steps_per_epoch
         warmup = round(self.warmup_epochs * steps_per_epoch)
         if step < warmup:
@@ -173,13 +173,13 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
-        """What `to_dict` gave; a recipe of an earlier version goes on with the average's decay as it is."""
-        known = {"ema_warmup": not data.get("ema"), **data}
-        return cls(**{field.name: known[field.name] for field in dataclasses.fields(cls) if field.name in known})
+        """The recipe of a `to_dict`. One of an earlier version, without `ema_warmup`, keeps a constant decay of the average."""
+        fields = {"ema_warmup": not data.get("ema"), **data}
+        return cls(**{field.name: fields[field.name] for field in dataclasses.fields(cls) if field.name in fields})
 
 
 def default_batch_size(images: int) -> int:
-    """128, or for small data sets the power of two from 16 up that gives an epoch at least 16 steps."""
+    """128; for small data sets the largest power of two from 16 up with which an epoch has at least 16 steps."""
     size = BASE_BATCH
     while size > 16 and images < 16 * size:
         size //= 2
@@ -187,6 +187,6 @@ def default_batch_size(images: int) -> int:
 
 
 def _hidden(side: int, resolution: int) -> float:
-    """Share of a square image that a square of `side` pixels around a random one of its pixels covers, on average."""
+    """Mean share of a square image that is covered by a square of `side` pixels, centered on a uniformly random pixel."""
     covered = (min(centre - side // 2 + side, resolution) - max(centre - side // 2, 0) for centre in range(resolution))
     return (sum(covered) / resolution**2) ** 2

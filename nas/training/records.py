@@ -1,4 +1,4 @@
-"""What a training leaves: one record an epoch, and the names of its files."""
+"""Records of a training: one per epoch, and the names of its files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Epoch:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Epoch:
-        """UsageError for what is no epoch's record."""
+        """UsageError for a malformed record."""
         if wanted := mapping(data):
             raise UsageError(f"an epoch's record must be {wanted}, not {brief(data)}")
         require(data, _OF_EPOCH, "an epoch's record")
@@ -45,9 +45,9 @@ _OF_EPOCH: Mapping[str, Check] = {
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What a dynamic network has executed on data: a mean over images in evaluation mode."""
+    """What a dynamic network executes on data: means over images in evaluation mode."""
 
-    macs: float  # multiply-adds an image, gates included
+    macs: float  # multiply-adds per image, gates included
     shares: Mapping[str, float]  # of the images for which a gated block's branch ran, by the block's name
     images: int
 
@@ -56,7 +56,7 @@ class Execution:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Execution:
-        """UsageError for what is no such record."""
+        """UsageError for a malformed record."""
         if wanted := mapping(data):
             raise UsageError(f"what was executed must be {wanted}, not {brief(data)}")
         require(data, {"macs": number, "shares": mapping, "images": whole()}, "what was executed")
@@ -65,4 +65,4 @@ class Execution:
 
 
 CHECKPOINT, EPOCHS, RESULT = "checkpoint.pt", "epochs.json", "result.json"
-PREVIOUS = "checkpoint-previous.pt"  # of the epoch before: should the last one turn out to be torn
+PREVIOUS = "checkpoint-previous.pt"  # of the epoch before, in case the last one is corrupt

@@ -1,4 +1,4 @@
-"""What a network predicts for labelled images: loss, accuracy, and which classes are taken for which."""
+"""Loss, accuracy and confusion matrix of a network on labeled images."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from nas.training.trainer import autocast, parts_of
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """A network's answers for a set of images, counted by true and by predicted class.
+    """A network's predictions for a set of images, counted by true and by predicted class.
 
     loss: mean cross-entropy over the images, without smoothing. confusion: (k, k) int64, entry (i, j) the number of images
-    of class i that were taken for class j, so that row sums are the classes' images and the trace counts the right answers.
-    classes: the k names.
+    of class i that are predicted as class j. classes: the k names.
 
-    Raises ValueError for a matrix that is none of these classes, or that counts no image.
+    ValueError for a matrix of another shape or type, and for one that counts no image.
     """
 
     loss: float
@@ -52,13 +51,13 @@ class Predictions:
     ) -> Self:
         """Run the network over all batches once, in evaluation mode; loss and accuracy are those of `nas.training.trainer.evaluate`.
 
-        Batches are cut into parts of `micro_batch` images where it is given. The answers stay on the device until all are
-        there, 8 bytes an image. ValueError if the network has another number of outputs than there are classes.
+        micro_batch: images per forward pass, if fewer than a batch. Predictions stay on the device until all are there, 8 bytes
+        per image. ValueError if the number of outputs is not the number of classes.
         """
         network.eval()
         device, count = batches.device, len(classes)
         loss = torch.zeros((), device=device)
-        cells: list[Tensor] = []  # of the matrix read row by row, one an image
+        cells: list[Tensor] = []  # each image's index into the flattened matrix
         with torch.inference_mode():
             for batch, targets in batches.epoch(0):
                 for images, labels in parts_of(batch, targets, micro_batch or len(targets)):
@@ -68,7 +67,7 @@ class Predictions:
                         raise ValueError(f"the network has {logits.shape[1]} outputs for {count} classes")
                     loss += F.cross_entropy(logits.float(), labels, reduction="sum")
                     cells.append(labels * count + logits.argmax(1))
-            # Once, at the end: on a GPU bincount waits for its input.
+            # Only once, at the end: on a GPU bincount synchronizes.
             counts = torch.bincount(torch.cat(cells), minlength=count * count)
         images_seen = sum(len(part) for part in cells)
         confusion = counts.cpu().numpy().astype(np.int64).reshape(count, count)
@@ -85,14 +84,11 @@ class Predictions:
 
     @property
     def standard_error(self) -> float:
-        """Of the accuracy p over n images: sqrt(p (1 - p) / n), the binomial's."""
+        """Of the accuracy p over n images: sqrt(p (1 - p) / n), of the binomial distribution."""
         return _standard_error(self.accuracy, self.images)
 
     def per_class(self) -> list[dict[str, Any]]:
-        """By class, in their order: its name, images, share of them that was recognised, and that share's standard error.
-
-        The last two are None for a class without images.
-        """
+        """For each class, in order: name, images, accuracy on them, and its standard error; the last two are None without images."""
         rows = []
         totals, right = self.confusion.sum(1).tolist(), self.confusion.diagonal().tolist()
         for name, images, hits in zip(self.classes, totals, right, strict=True):

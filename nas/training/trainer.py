@@ -1,4 +1,4 @@
-"""Training of one network: an epoch after another, with a state that can be saved between any two."""
+"""Training of one network, epoch by epoch, with a state that can be saved between any two epochs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Diverged(NasError):
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto` is the GPU where there is one; UsageError for a device that is not here, and in a process that can't train."""
+    """`auto` is the GPU if there is one. UsageError for a device that can't be used, and in a process that can't train."""
     forks.check()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -42,17 +42,17 @@ def pick_device(name: str = "auto") -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = reason_of(error, first_line=True)
-        if reason.startswith("Expected one of"):  # and PyTorch's list of twenty
+        if reason.startswith("Expected one of"):  # PyTorch lists twenty types
             reason = "known are auto, cpu, cuda, cuda:N and mps"
         raise UsageError(f"device {name!r} can't be used here: {reason}") from None
     return device
 
 
 def pick_precision(name: str, device: torch.device, architecture: Architecture) -> str:
-    """`auto` is bf16 autocast where it is native and faster, else fp32: GPUs from Ampere; CPUs with AVX-512 bf16 from 32 px on.
+    """`auto` is bf16 autocast on GPUs from Ampere on and, from 32 px up, on CPUs with AVX-512 bf16; else fp32.
 
-    On a CPU a network whose strided convolutions see a single pixel gets fp32 whatever is asked: the bf16 weight gradients
-    of such convolutions are garbage there at times (PyTorch 2.15 with oneDNN: 56 of 1,512 shapes tried, up to inf).
+    On a CPU a network with strided convolutions on 1 x 1 px always gets fp32: the bf16 weight gradients of such convolutions
+    are sometimes wrong there (PyTorch 2.15 with oneDNN: 56 of 1,512 shapes tried, up to inf).
     """
     if name not in ("auto", *PRECISIONS):
         raise UsageError(f"precision {name!r}: known are auto, {', '.join(PRECISIONS)}")
@@ -61,7 +61,7 @@ def pick_precision(name: str, device: torch.device, architecture: Architecture) 
 
 
 def fast_precision(device: torch.device, resolution: int) -> str:
-    """What `auto` is for networks of this resolution in pixels."""
+    """The precision that `auto` stands for at this resolution in pixels."""
     if device.type == "cpu":
         native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
         return "bf16" if native and resolution >= BF16_CPU_RESOLUTION else "fp32"
@@ -69,11 +69,11 @@ def fast_precision(device: torch.device, resolution: int) -> str:
 
 
 def check_norms(architecture: Architecture, at_once: int) -> None:
-    """UsageError if a batch norm would see a single value per channel: one image at once, of which a stage leaves one pixel."""
+    """UsageError if a batch norm would see a single value per channel: one image at once, with 1 x 1 px after a stage."""
     single = at_once == 1 and [row.name for row in costs_by_piece(architecture)[:-1] if row.output.height == 1]
     if single:
         raise UsageError(
-            f"a batch of one image: behind {single[0]} of {architecture.name or 'the network'} one pixel is left of it, which batch "
+            f"a batch of one image: after {single[0]} of {architecture.name or 'the network'} one pixel is left of it, which batch "
             "norms have no statistics of; take a larger --batch-size (or --micro-batch), or images of more pixels"
         )
 
@@ -86,19 +86,18 @@ def _strides_over_a_pixel(architecture: Architecture) -> bool:
 
 
 class Training:
-    """A network in training by a recipe. `epoch()` runs the next one; `state()` is all that a later `load()` needs.
+    """The training of a network by a recipe. `epoch()` runs the next epoch; `state()` is all that a later `load()` needs.
 
-    The randomness of an epoch, in the batches and in the network (dropout, stochastic depth, gates), is a function of the
-    batches' seed and the epoch's number alone, so that a training which was stopped and loaded gives the same weights as one
-    that ran through (on one device). The loss of a dynamic network has its gates' price of computation
-    (`nas.training.gates.computation_loss`) beside the cross-entropy; the recorded losses are the cross-entropy alone, so that
-    curves of all networks compare.
+    All randomness of an epoch, in the batches and in the network (dropout, stochastic depth, gates), depends only on the
+    batches' seed and the epoch's number: on the same device a resumed training gives the weights of an uninterrupted one. The
+    loss of a dynamic network is the cross-entropy plus the price of its gates' computation
+    (`nas.training.gates.computation_loss`); recorded losses are the cross-entropy alone, so that they compare across networks.
 
-    rates: a factor of the learning rate for each piece of the network (`nas.training.optimizer.Rates`). micro_batch: at most so many
-    images pass the network at once; a step still is of the recipe's batch, whose gradients are summed. Only batch norms
-    see the difference: their statistics are a micro-batch's. engine: in which of its equal forms an operation is computed.
-    group: the processes that share each batch (`nas.training.distributed`), all with the same arguments. recorder: what makes graphs of
-    steps (`nas.training.cuda_graphs`), of those that can be one; by default CUDA, if the engine says so.
+    rates: a factor of the learning rate for each piece of the network (`nas.training.optimizer.Rates`). micro_batch: most images
+    per forward pass; a step still uses the recipe's whole batch and accumulates gradients, but batch norms use the statistics of
+    a micro-batch. engine: how operations are computed. group: the processes that share each batch
+    (`nas.training.distributed`), all with the same arguments. recorder: makes graphs of steps where possible
+    (`nas.training.cuda_graphs`); by default CUDA's, if the engine has `graphs`.
     """
 
     def __init__(
@@ -133,11 +132,14 @@ class Training:
         self._average = Average(self.network, recipe.ema, warmup=recipe.ema_warmup) if recipe.ema else None
         self._gates = gates(self.network)
         self._changing = rates is not None
-        self._loss = torch.zeros((), device=self.device)  # summed on the device: reading it each step would stall a GPU
+        self._loss = torch.zeros(
+            (), device=self.device
+        )  # stays on the device: reading it at each step would stall a GPU
         self._step = self._whole_step()
         self.done = 0  # epochs
-        self.after_backward: Callable[[int], None] | None = None  # told the step, from 0, while its gradients are there
-        self.on_step: Callable[[int], None] | None = None  # told the step, from 0, behind it
+        # Both are called with the step, counted from 0: while it has gradients, and after it.
+        self.after_backward: Callable[[int], None] | None = None
+        self.on_step: Callable[[int], None] | None = None
 
     @property
     def result(self) -> nn.Module:
@@ -145,7 +147,7 @@ class Training:
         return self.network if self._average is None else self._average.module
 
     def epoch(self) -> Epoch:
-        """Train and validate once more. Diverged if the loss stops being finite."""
+        """Train and validate for one epoch. Diverged if a loss is not finite."""
         started = time.perf_counter()
         number = self.done + 1
         with self._randomness(self.done):
@@ -173,13 +175,13 @@ class Training:
 
     @property
     def singly(self) -> str:
-        """Why steps are computed kernel by kernel although graphs of them were asked for; empty where none were, or none is."""
+        """Why steps run kernel by kernel although graphs were asked for; empty if they were not, or if graphs are used."""
         if self._recorder is None:
             return ""
         return self._obstacle() if self._step is None else self._step.failure
 
     def _obstacle(self) -> str:
-        """Why no step of this training can be a graph, if so."""
+        """Why no step of this training can be a graph; empty if one can."""
         obstacles = {
             "gates decide what a step computes": bool(self._gates),
             "the learning rate differs between pieces, some of which may be frozen": self._changing,
@@ -197,13 +199,13 @@ class Training:
 
     def _train_one(self, epoch: int) -> float:
         self.optimiser.begin(epoch)
-        # Anew for each epoch, since the last line has frozen and released pieces.
+        # Wrapped again in each epoch, because `begin` may have frozen or unfrozen pieces.
         network = self.group.wrap(self.network, unused=bool(self._gates))
         steps = len(self.train_batches)
         self._loss.zero_()
         for step, (images, labels) in enumerate(self.train_batches.epoch(epoch, (self.group.rank, self.group.size))):
             rate = self.recipe.learning_rate_at(epoch * steps + step, steps)
-            watched = self.after_backward is not None  # whose gradients a graph would not show
+            watched = self.after_backward is not None  # a graph does not expose gradients
             if watched or self._step is None or not self._step.take(self._gradients, images, labels, rate):
                 self._take(network, images, labels, epoch * steps + step, rate)
             if self._average is not None:
@@ -215,8 +217,9 @@ class Training:
         return mean
 
     def _take(self, network: nn.Module, images: Tensor, labels: Tensor, step: int, rate: float) -> None:
-        """A step, counted over the whole training, kernel by kernel."""
-        whole = self.train_batches.size(step % len(self.train_batches)) / self.group.size  # the mean divides once more
+        """Take a step, counted over the whole training, kernel by kernel."""
+        # Gradients are averaged over the processes, so that each weights its parts by its share of the batch.
+        whole = self.train_batches.size(step % len(self.train_batches)) / self.group.size
         parts = list(parts_of(images, labels, self.micro_batch or len(labels)))
         for number, (part, classes) in enumerate(parts, 1):
             with nullcontext() if number == len(parts) else unsynchronised(network):
@@ -226,7 +229,7 @@ class Training:
         self.optimiser.step(rate)
 
     def _backward(self, network: nn.Module, images: Tensor, labels: Tensor, share: float) -> Tensor:
-        """Add the gradients of `share` times the mean loss of these images; the mean cross-entropy."""
+        """Accumulate the gradients of `share` times the mean loss of these images. Returns the mean cross-entropy."""
         try:
             with autocast(self.device, self.precision):
                 logits = network(images)
@@ -246,7 +249,7 @@ class Training:
 
     @contextmanager
     def _randomness(self, epoch: int) -> Iterator[None]:
-        """PyTorch's generators, seeded for this epoch; behind it they are as they were."""
+        """Seed PyTorch's generators for this epoch, and restore their states afterwards."""
         entropy = [self.train_batches.seed, epoch, *([self.group.rank] if self.group.rank else [])]
         seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
         on_gpu = self.device.type == "cuda"
@@ -258,7 +261,7 @@ class Training:
             yield
 
     def executed(self) -> Execution | None:
-        """What the network as it stands executes on the validation images, by one pass; None for a static network."""
+        """What the network in its present state executes on the validation images; None for a static network."""
         if not self._gates:
             return None
         with counting(self.result) as counter:
@@ -266,7 +269,7 @@ class Training:
         return counter.execution()
 
     def state(self) -> dict[str, Any]:
-        """Network, optimiser and epochs done, as tensors and plain values (`torch.load(weights_only=True)` reads it)."""
+        """Network, optimizer and epochs done, as tensors and plain values (`torch.load(weights_only=True)` reads it)."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimiser.state_dict(),
@@ -280,7 +283,7 @@ class Training:
         if self._average is not None:
             self._average.load_state_dict(state["average"])
         self.done = int(state["done"])
-        self._step = self._whole_step()  # a graph would go on with the momenta that were
+        self._step = self._whole_step()  # a captured graph would use the old momenta
 
 
 def train(
@@ -314,22 +317,22 @@ def evaluate(
                 loss += F.cross_entropy(logits.float(), labels, reduction="sum")
                 correct += (logits.argmax(1) == labels).sum()
         group.sum(loss, correct)
-        total, right = torch.stack((loss, correct)).tolist()  # read at once
+        total, right = torch.stack((loss, correct)).tolist()  # one transfer for both
     return total / batches.images, right / batches.images
 
 
 def parts_of(images: Tensor, labels: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """A batch in as few parts as have at most `size` images, equal but for one image; views.
+    """A batch in the fewest parts of at most `size` images, whose sizes differ by at most one; views.
 
-    Equal, since batch norms learn little from a small rest, and nothing from a single image where one pixel is left of it.
+    Of nearly equal sizes, because a small remainder gives batch norms poor statistics, and one value per channel gives none.
     """
     count = len(labels)
     parts = -(-count // max(size, 1))
     for number in range(parts):
-        own = slice(count * number // parts, count * (number + 1) // parts)
-        yield images[own], labels[own]
+        part = slice(count * number // parts, count * (number + 1) // parts)
+        yield images[part], labels[part]
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 autocast, or none at fp32."""
+    """bf16 autocast; disabled for fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

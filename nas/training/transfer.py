@@ -1,7 +1,7 @@
-"""Transfer learning as data: which pieces of a trained network are trained on, at what rate, and from which epoch on.
+"""Fine-tuning policies as data: which pieces of a trained network are trained, at what learning rate, and from which epoch on.
 
-A network's pieces are its stem, its stages and its head (`nas.training.optimizer.pieces`). The depth of a piece is its distance from
-the head: 0 the head, 1 the last stage, ..., n the first of n stages, n + 1 the stem. A `Policy` says everything by depth.
+A network's pieces are its stem, its stages and its head (`nas.training.optimizer.pieces`). The depth of a piece is its distance
+from the head: 0 the head, 1 the last stage, ..., n the first of n stages, n + 1 the stem.
 """
 
 from __future__ import annotations
@@ -18,22 +18,21 @@ FULL, LAST_STAGES, HEAD, AUTO = "full", "last-stages", "head", "auto"
 KINDS = (FULL, LAST_STAGES, HEAD)
 
 EPOCHS = 30
-LEAST_STEPS = 500  # as BiT's shortest schedule has (Kolesnikov et al. 2020)
+LEAST_STEPS = 500  # of BiT's shortest schedule (Kolesnikov et al. 2020)
 BACKBONE_SCALE = 0.3  # as good as 0.1 on CIFAR-10, better on digits: docs/transfer.md
-
-FULL_FROM = 4  # training images a class: docs/transfer.md has what was measured
+FULL_FROM = 4  # training images per class: measured in docs/transfer.md
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a network of `stages` stages is trained on: `rates` is a `nas.training.optimizer.Rates`.
+    """How a trained network of `stages` stages is fine-tuned; `rates` is a `nas.training.optimizer.Rates`.
 
-    kind: "full" trains every piece, "last-stages" the head and the last half of the stages (rounded down, one at least),
-    "head" the head alone. The factor of the learning rate at depth d (see the module) is 1 for the head and, below it,
-    stage_decay ** d if that is given, else backbone_scale. unfreeze_every: gradual unfreezing (Howard & Ruder 2018): the
-    first so many epochs train the head alone, and each so many after it a piece more, as far as the kind lets; 0: all at once.
+    kind: "full" trains every piece, "last-stages" the head and the last half of the stages (rounded down, at least one),
+    "head" only the head. The factor of the learning rate at depth d (see the module) is 1 for the head and, at d > 0,
+    stage_decay ** d if given, else backbone_scale. unfreeze_every: gradual unfreezing (Howard & Ruder 2018): so many epochs
+    train only the head, and after each further so many one more piece that the kind trains is added; 0: all at once.
 
-    UsageError for values that make no sense, alone or together.
+    UsageError for invalid values and combinations.
     """
 
     stages: int
@@ -57,7 +56,7 @@ class Policy:
 
     @property
     def deepest(self) -> int:
-        """The depth down to which pieces are trained once all are unfrozen."""
+        """The largest depth of a piece that is trained."""
         return {FULL: self.stages + 1, LAST_STAGES: max(1, self.stages // 2), HEAD: 0}[self.kind]
 
     def pieces(self) -> tuple[str, ...]:
@@ -65,7 +64,7 @@ class Policy:
         return ("head", *(f"stage{number}" for number in range(self.stages, 0, -1)), "stem")
 
     def rates(self, piece: str, epoch: int) -> float:
-        """Factor of the learning rate of a piece in an epoch, counted from 0; 0 freezes it."""
+        """Factor of a piece's learning rate in an epoch, counted from 0; 0 freezes it."""
         depth = self.pieces().index(piece)
         if depth > self.deepest or epoch < depth * self.unfreeze_every:
             return 0.0
@@ -74,7 +73,7 @@ class Policy:
         return self.backbone_scale if self.stage_decay is None else float(self.stage_decay**depth)
 
     def described(self) -> dict[str, Any]:
-        """Plain data from which the same policy can be made again."""
+        """The policy as plain data."""
         rate = (
             {"backbone_lr_scale": self.backbone_scale}
             if self.stage_decay is None
@@ -83,7 +82,7 @@ class Policy:
         return {"kind": self.kind, **rate, "unfreeze_every": self.unfreeze_every}
 
     def check_epochs(self, epochs: int) -> None:
-        """UsageError if so many epochs end before the first piece is unfrozen."""
+        """UsageError if a training of so many epochs ends before the first piece is unfrozen."""
         if self.unfreeze_every >= epochs:
             raise UsageError(
                 f"--unfreeze-every {self.unfreeze_every}: {counted(epochs, 'epoch')} end before a stage is added to the head; take fewer, "
@@ -91,7 +90,7 @@ class Policy:
             )
 
     def told(self, epochs: int) -> str:
-        """What happens to each piece in a training of so many epochs: "head × 1, stage3 × 0.3; frozen: stage2, ..., stem"."""
+        """How each piece is trained in so many epochs, in words: "head × 1, stage3 × 0.3; frozen: stage2, ..., stem"."""
         trained, frozen = [], []
         for depth, piece in enumerate(self.pieces()):
             begins = depth * self.unfreeze_every
@@ -104,10 +103,10 @@ class Policy:
 
 
 def choose(images: int, classes: int) -> tuple[str, str]:
-    """(kind of policy, why) for so many training images of so many classes: "last-stages" below 4 a class, else "full".
+    """(kind of policy, reason) for so many training images of so many classes: "last-stages" below 4 per class, else "full".
 
-    The fewer the images, the fewer weights they can say anything about. Never "head": small networks on digits and on
-    CIFAR-10 gained nothing by it at any number of images.
+    Fewer images can fit fewer weights. Never "head": with small networks on digits and CIFAR-10 it was not better at any
+    number of images.
     """
     each = images / classes
     have = f"{images:,} training images, {each:,.4g} a class"
@@ -119,15 +118,13 @@ def choose(images: int, classes: int) -> tuple[str, str]:
 def recipe(
     images: int, *, epochs: int | None = None, batch_size: int | None = None, learning_rate: float | None = None
 ) -> Recipe:
-    """The documented recipe, shorter: 30 epochs, or as many more as make 500 steps, unless they are given.
+    """The documented recipe, shorter: 30 epochs by default, or as many more as make 500 steps.
 
-    The learning rate is the recipe's: that of the head, which starts as fresh as a network that is trained from scratch; a
-    policy lowers it for the rest. The steps have a least number as a head has everything to learn however few the images are.
+    The learning rate is the recipe's. It is that of the head, which starts from random weights; a policy lowers it for the
+    other pieces. The number of steps has a minimum because the head is trained from scratch however few the images are.
     """
     size = default_batch_size(images) if batch_size is None else batch_size
     if epochs is None:
-        steps = max(
-            1, images // max(size, 1)
-        )  # as `nas.data.batches` has them: the images left over wait for the next epoch
+        steps = max(1, images // max(size, 1))  # `nas.data.batches` drops the last, smaller batch
         epochs = max(EPOCHS, math.ceil(LEAST_STEPS / steps))
     return Recipe.for_images(images, epochs, size, learning_rate)

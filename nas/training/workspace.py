@@ -1,4 +1,4 @@
-"""Where networks are trained: a device and how it computes (`Device`), with the images on it (`Workspace`, `StreamWorkspace`)."""
+"""A device to train on and how it computes (`Device`), with the training images (`Workspace`, `StreamWorkspace`)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from nas.utils.limits import limit_threads
 class Device:
     """A device to train on, and how it computes.
 
-    engines: what was measured of devices, by their names (`measured`); one that is not among them computes in plain forms.
+    engines: measured engines by device name (`measured`); a device that is not among them uses the plain one.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class Device:
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, self.engine.benchmark
 
     def precision(self, architecture: Architecture) -> str:
-        """The arithmetic that a network is trained in here."""
+        """The precision in which a network is trained here."""
         return pick_precision(self._precision, self.device, architecture)
 
     def first_micro_batch(self, architecture: Architecture) -> int | None:
-        """Images at once of which a step is predicted to fit into what the device has free beside the images; None: the whole batch.
+        """The micro-batch whose step is predicted to fit into the device's free memory; None: the whole batch.
 
-        A prediction without allowances, so that only what is sure to be too much is spared a failure.
+        The prediction has no allowances: it only avoids attempts that are sure to run out of memory.
         """
         free = free_bytes(self.device)
         if free is None:
@@ -65,7 +65,7 @@ class Device:
         return size if size < whole else None
 
     def release(self) -> None:
-        """Give the memory of the last network back."""
+        """Free the memory of the last network."""
         if self.device.type == "cuda":
             gc.collect()
             torch.cuda.empty_cache()
@@ -81,20 +81,20 @@ class Workspace(Device):
         self._batches: dict[int, tuple[Batches, Batches]] = {}  # by resolution; all share one copy of the images
 
     def batches(self, seed: int, resolution: int | None = None) -> tuple[Batches, Batches]:
-        """Training and validation batches of `resolution` pixels (None: the images' own); the images move to the device once."""
-        own = self.data.x.shape[1]
+        """Training and validation batches of `resolution` pixels (None: the images'); the images move to the device once."""
+        stored = self.data.x.shape[1]
         if self._seed != seed:
-            self._batches = {own: self._moved(seed)}
+            self._batches = {stored: self._moved(seed)}
             self._seed = seed
-        if resolution is None or resolution == own:
-            return self._batches[own]
+        if resolution is None or resolution == stored:
+            return self._batches[stored]
         if resolution not in self._batches:
-            train, validation = self._batches[own]
+            train, validation = self._batches[stored]
             self._batches[resolution] = (train.at(resolution), validation.at(resolution))
         return self._batches[resolution]
 
     def test(self, dataset: Dataset, resolution: int | None = None) -> Batches:
-        """All the test images, in order; they are on the device for as long as these batches are kept."""
+        """All test images, in order; they stay on the device as long as these batches exist."""
         return Batches(
             dataset.x_test,
             dataset.y_test,
@@ -133,7 +133,7 @@ class Workspace(Device):
 
 
 class StreamWorkspace(Device):
-    """A device whose images come from files, decoded in `workers` processes (None: one a core)."""
+    """A device whose images are decoded from files in `workers` processes (None: one per core)."""
 
     def __init__(self, data: StreamedData, recipe: Recipe, *, workers: int | None = None, **options: Any) -> None:
         super().__init__(recipe, **options)
@@ -158,7 +158,7 @@ class StreamWorkspace(Device):
         return train, self._stream(data.train, data.y_train, resolution, 4 * size, index=index, seed=seed)
 
     def test(self, dataset: Streamed, resolution: int | None = None) -> Stream:
-        """All the test images, in order."""
+        """All test images, in order."""
         return self._stream(dataset.test, dataset.y_test, resolution, 4 * self.recipe.batch_size)
 
     def _stream(
@@ -179,30 +179,30 @@ class StreamWorkspace(Device):
 
 
 def device_name(device: torch.device) -> str:
-    """What kind of device it is: "cpu", or a GPU's product name."""
+    """The device's type, "cpu" for instance, or a GPU's product name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def measured(
     device: str, precision: str, resolution: int, threads: int = 0, *, repeatable: bool = True
 ) -> dict[str, dict[str, Any]]:
-    """The engine that is the fastest on this process's device, by the device's name, as `Device` takes it: `probe_engine`."""
+    """The fastest engine of this process's device (`probe_engine`), by the device's name, as `Device` takes it."""
     limit_threads(threads)
-    own = pick_device(device)
-    return {device_name(own): probe_engine(own, precision, resolution, repeatable=repeatable).to_dict()}
+    chosen = pick_device(device)
+    return {device_name(chosen): probe_engine(chosen, precision, resolution, repeatable=repeatable).to_dict()}
 
 
 def fits(size: int, device: torch.device) -> bool:
-    """Whether images of so many bytes should live on the device: up to half of what it has free; the rest is for training.
+    """Whether images of so many bytes are kept on the device: if they take up to half of its free memory.
 
-    On the CPU they are in memory anyway, unless it is too small for them and they are mapped: then they come from the disk.
+    On the CPU they are in memory anyway, unless they are too large for it: then they are mapped from the disk.
     """
     free = free_bytes(device)
     return memory_holds(size) if free is None else size <= free // 2
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """What tensors may still take of a GPU: free, or reserved by this process and unused. None for other devices."""
+    """GPU memory available for tensors: free, or reserved by this process and unused. None for other devices."""
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)
@@ -210,15 +210,14 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def smaller(micro_batch: int | None, batch_size: int) -> int:
-    """Half of the micro-batch that was too large (None: the whole batch); 0 below one image."""
+    """Half of a micro-batch that was too large (None: the whole batch); 0 if it was one image."""
     return (micro_batch or batch_size) // 2
 
 
 def out_of_memory(error: Exception, device: torch.device) -> bool:
-    """Whether a smaller micro-batch may do where this was raised: the device's memory is full; on the CPU, the host's."""
+    """Whether the error means that the device's memory is full (on the CPU, the host's), so that a smaller micro-batch may help."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    refused = isinstance(error, MemoryError) or "can't allocate memory" in str(
-        error
-    )  # PyTorch's own allocator says this
+    # The message is that of PyTorch's CPU allocator.
+    refused = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
     return device.type == "cpu" and refused

@@ -1,4 +1,4 @@
-"""Networks as files that leave nothing behind: `EXPORTERS` by format, and what writes some networks to a folder."""
+"""Export of networks to files: `EXPORTERS` by format, and functions that write several networks to a folder."""
 
 from nas.interop.export import config, huggingface, onnx, programs, pycls, python, timm, torchvision  # noqa: F401 - each registers
 from nas.interop.export.formats import EXPORTERS, Exporter, MissingPackage, NotExpressible, Subject

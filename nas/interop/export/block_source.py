@@ -1,4 +1,4 @@
-"""Blocks as classes of a stand-alone file: one a kind of block, with what differs between the stages as its parameters."""
+"""Blocks as classes of a stand-alone file: one class for each kind of block, with parameters for what differs between stages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nas.networks.blocks.merges import Highway, LayerScale, Plain, SkipInit, Sum
 from nas.networks.blocks.primitives import Conv, Linear
 from nas.networks.blocks.skipnet import HIDDEN, Skip
 
-Row = tuple[Any, ...] | None  # layers of a path; None where there is no path
+Row = tuple[Any, ...] | None  # layers of a path; None without one
 
 
 @dataclass(slots=True)
 class BlockClass:
-    """One class: its name, its text, and for each stage that it stands for what `stage(...)` is given as its block."""
+    """One class: its name, its text, and for each of its stages the block that `stage(...)` is called with."""
 
     name: str
     text: list[str]
@@ -28,7 +28,7 @@ class BlockClass:
 
 
 def block_classes(architecture: Architecture, taken: frozenset[str]) -> list[BlockClass]:
-    """The classes of all stages' blocks, in order of their first use. Mismatch for what can't be written, with the stage."""
+    """The classes of all stages' blocks, in order of first use. Mismatch, naming the stage, for a block that can't be written."""
     groups: list[_Group] = []
     width = architecture.stem.width
     for number, stage in enumerate(architecture.stages):
@@ -46,22 +46,22 @@ def block_classes(architecture: Architecture, taken: frozenset[str]) -> list[Blo
 
 
 def _free(name: str, taken: frozenset[str] | set[str]) -> str:
-    found, k = name, 2
-    while found in taken:
-        found, k = f"{name}{k}", k + 1
-    return found
+    free, k = name, 2
+    while free in taken:
+        free, k = f"{name}{k}", k + 1
+    return free
 
 
 @dataclass(slots=True)
 class _Group:
-    """Stages whose blocks are one class."""
+    """Stages whose blocks share a class."""
 
     name: str
     uses: list[Block] = field(default_factory=list)
     stages: dict[int, list[int]] = field(default_factory=dict)  # number of the stage -> numbers of its uses
 
     def takes(self, number: int, uses: Sequence[Block]) -> bool:
-        """Add a stage's blocks if the class can stand for them too."""
+        """Add a stage's blocks if the class can express them; whether it can."""
         if any(type(use.branch) is not type(self.uses[0].branch) for use in uses):
             return False
         if len({type(use.merge) for use in (*self.uses, *uses) if use.merge.uses_shortcut}) > 1:
@@ -96,7 +96,7 @@ class _Group:
 
 
 def _write(name: str, writer: Writer) -> list[str]:
-    """The text of the class that stands for the writer's uses."""
+    """The text of the class for the writer's uses."""
     uses = writer.uses
     reshaping = [use.stride != 1 or use.width_in != use.width_out for use in uses]
     terms = writer.terms()
@@ -105,7 +105,7 @@ def _write(name: str, writer: Writer) -> list[str]:
     body: list[str] = []  # of __init__
     forward: list[str] = []
 
-    # In the order in which the tensors of our own block come.
+    # In the order of the tensors in our block.
     entries = [use.entry() for use in uses]
     x = around = "x"
     if any(entries):
@@ -158,7 +158,7 @@ def _write(name: str, writer: Writer) -> list[str]:
 
 
 def _choice(writer: Writer, name: str, rows: list[Row], start: Term) -> list[str]:
-    """`self.<name> = ...`, with conditions where uses differ in their layers."""
+    """`self.<name> = ...`, with conditions if uses differ in their layers."""
     kinds = [None if row is None else tuple(type(layer) for layer in row) for row in rows]
     everything = list(range(len(rows)))
 
@@ -186,10 +186,10 @@ def _choice(writer: Writer, name: str, rows: list[Row], start: Term) -> list[str
             if cell:
                 cells.append((text, cell))
         if left and all(len({kinds[k] for k in cell}) == 1 for cell in (left, *(cell for _, cell in cells))):
-            found = assigned(left, 8, annotation)
+            statements = assigned(left, 8, annotation)
             for k, (text, cell) in enumerate(cells):
-                found += [f"        {'elif' if k else 'if'} {text}:", *assigned(cell, 12)]
-            return found
+                statements += [f"        {'elif' if k else 'if'} {text}:", *assigned(cell, 12)]
+            return statements
     raise Mismatch("the ways around its branch follow no rule")
 
 
@@ -210,7 +210,7 @@ def _merged(
     x: str,
     around: str,
 ) -> str | None:
-    """What stands before the last activation: an expression, or None where `forward` has it as y already."""
+    """The input of the last activation as an expression; None if `forward` already has it as y."""
     branch = f"self.branch({x})"
     some = [k for k, path in enumerate(paths) if path is not None]
     if not some:
@@ -227,7 +227,7 @@ def _merged(
     made, merged = _merge(writer, start, some, around)
     if not conditional:
         body += made
-        if "{shortcut}" not in merged.partition("{shortcut}")[2]:  # each is used once
+        if "{shortcut}" not in merged.partition("{shortcut}")[2]:  # it is used once
             whole = merged.format(shortcut=shortcut, branch=branch)
             if len(whole) <= 50:
                 return whole
@@ -248,7 +248,7 @@ def _merged(
 
 
 def _merge(writer: Writer, start: Term, some: list[int], around: str) -> tuple[list[str], str]:
-    """What a merge adds to `__init__`, and the expression of {shortcut} and {branch}."""
+    """The lines that a merge adds to `__init__`, and its expression of {shortcut} and {branch}."""
     merges = [writer.uses[k].merge for k in some]
     merge = merges[0]
     part = writer.only(some) if len(some) < len(writer.uses) else writer
@@ -277,7 +277,7 @@ def _merge(writer: Writer, start: Term, some: list[int], around: str) -> tuple[l
         layers = _gate(writer.same([each.gate for each in merges if isinstance(each, Skip)], "the gate"), start)
         gate = Call("SkipGate", (of("start"), *layers))
         return lines(gate, 8, "self.merge = "), f"{{shortcut}} + self.merge({around}) * {{branch}}"
-    raise Mismatch(f"its merge {merge.kind} is none that the format knows")
+    raise Mismatch(f"its merge {merge.kind} is not known to the format")
 
 
 def _gate(kind: str, start: Term) -> tuple[Argument, ...]:
@@ -301,7 +301,7 @@ _EQUATIONS = {
 
 
 def _about(use: Block) -> list[str]:
-    """Equations of the block: the branch's own, and the merge's."""
+    """Equations of the block: the merge's and the branch's."""
     first = (inspect.getdoc(type(use.branch)) or f"H(x): {use.branch.kind}.").split("\n\n")[0]
     merged = _EQUATIONS.get(type(use.merge), use.merge.kind)
     if use.branch.activation:

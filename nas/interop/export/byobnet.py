@@ -1,6 +1,7 @@
-"""Designs as timm's ByobNet: two stages or more of basic and bottleneck blocks, with free depths, widths, strides and groups.
+"""Designs as timm's ByobNet: two or more stages of basic and bottleneck blocks, with free depths, widths, strides and groups.
 
-From a design the arguments are read off; the network that timm makes of them is read back by the importer, and must be the design.
+The arguments are derived from the design. The importer reads the network that timm builds from them back as a design, which
+must be the same.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ STEMS = {"strided": ("3x3", ""), "imagenet": ("7x7", "maxpool")}  # type and poo
 
 
 def byobnet_twin(architecture: Architecture) -> tuple[dict[str, Any], nn.Module]:
-    """The arguments of `nas_byobnet` beside classes and channels, and the network; NotExpressible with what is in the way."""
+    """The arguments of `nas_byobnet` except classes and channels, and the network; NotExpressible with the reason."""
     from nas.interop.export import timm_byobnet
 
     design = architecture.canonical()
     arguments = _arguments(design)
     make: Any = timm_byobnet.nas_byobnet
-    with silent():  # of weights that timm has none of
+    with silent():  # timm warns that it has no weights
         network: nn.Module = make(num_classes=design.head.classes, in_chans=design.channels, **arguments)
     try:
         theirs = read_modules(network, "ByobNet", design.resolution)
     except UsageError as error:
         raise NotExpressible(NAME, str(error)) from None
     head: Any = theirs.head
-    # The dropout is an argument, which no module says; `twins.held` holds it.
+    # Dropout is an argument that no module shows; `twins.held` checks it.
     head = replace(head, dropout=design.head.to_dict().get("dropout", 0.0))
     theirs = replace(theirs, channels=design.channels, head=head).canonical()
     if reason := difference(design, theirs):
@@ -46,7 +47,7 @@ def byobnet_twin(architecture: Architecture) -> tuple[dict[str, Any], nn.Module]
 
 
 def _arguments(design: Architecture) -> dict[str, Any]:
-    """Those that come nearest to a design."""
+    """The arguments that come nearest to a design."""
     stem, head, first = design.stem, design.head, design.stages[0]
     if len(design.stages) == 1:
         raise NotExpressible(NAME, "it has one stage, not two or more")

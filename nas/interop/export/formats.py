@@ -1,7 +1,8 @@
-"""What an export is: a `Subject` in, files out, by an `Exporter` of the registry `EXPORTERS`.
+"""An export writes a `Subject` to files by an `Exporter` of the registry `EXPORTERS`.
 
-One format is one module of this package; adding one is an entry and its line in `nas.export`. The contract tests hold every
-format against every design: files that give the same network again, or `NotExpressible` with the reason.
+Each format is a module of this package; a new one needs a registry entry and its import in `nas.interop.export`. The contract
+tests check every format with every design: its files give the same network again, or it raises `NotExpressible` with the
+reason.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ Provenance: TypeAlias = Mapping[str, Any]
 
 
 def plain(value: object) -> Any:
-    """A copy that JSON and YAML take: what they have no type for as text, such as the dates of a config's YAML.
+    """A copy of types that JSON and YAML have; other values, such as the dates of a config's YAML, become text.
 
-    Nothing stands twice in it, for which YAML would write an alias; configs are read without aliases.
+    No object occurs twice in it, because YAML would write an alias, and configs are read without aliases.
     """
     if isinstance(value, Mapping):
         return {str(key): plain(one) for key, one in value.items()}
@@ -37,7 +38,7 @@ def plain(value: object) -> Any:
 
 
 class NotExpressible(UsageError):
-    """A format has no words for a design; the message says for what part of it."""
+    """A format can't express a design; the message names the part."""
 
     def __init__(self, format_name: str, reason: str) -> None:
         super().__init__(f"not expressible as {format_name} because {reason}")
@@ -61,24 +62,24 @@ class Subject:
 
     @property
     def trained(self) -> Provenance:
-        """What the provenance says of the weights' training: under `weights` where they were given beside the network."""
-        found = self.provenance.get("weights", self.provenance)
-        return found if isinstance(found, Mapping) else {}
+        """The provenance of the weights: the entry `weights` if they were given separately, else that of the network."""
+        training = self.provenance.get("weights", self.provenance)
+        return training if isinstance(training, Mapping) else {}
 
     @property
     def data(self) -> dict[str, Any]:
-        """What it was trained on: see `data_of`."""
+        """The data that the weights were trained on: see `data_of`."""
         return self.data_of(self.trained)
 
-    def data_of(self, said: Provenance) -> dict[str, Any]:
-        """`name`, `classes`, `mean` and `std` of the data in a provenance, as far as they can be this network's.
+    def data_of(self, provenance: Provenance) -> dict[str, Any]:
+        """`name`, `classes`, `mean` and `std` of the data in a provenance, as far as they are valid and fit the network.
 
-        A config's provenance may be anybody's, and say anything.
+        They are checked because a config's provenance may come from anyone.
         """
-        data = said.get("dataset")
+        data = provenance.get("dataset")
         if not isinstance(data, Mapping):
             return {}
-        found: dict[str, Any] = {"name": data["name"]} if isinstance(data.get("name"), str) else {}
+        known: dict[str, Any] = {"name": data["name"]} if isinstance(data.get("name"), str) else {}
         classes, channels = self.architecture.head.classes, self.architecture.channels
         for key, count, kinds in (
             ("classes", classes, (str, int)),
@@ -91,11 +92,11 @@ class Subject:
                 and len(values) == count
                 and all(isinstance(value, kinds) and not isinstance(value, bool) for value in values)
             ):
-                found[key] = list(values)
-        return found
+                known[key] = list(values)
+        return known
 
     def network(self) -> nn.Module:
-        """The network in evaluation, with its weights; without any, as it starts with seed 0."""
+        """The network in evaluation mode with its weights, or with those of seed 0 if it has none."""
         from nas.networks.build import build
 
         network = build(self.architecture, seed=0)
@@ -106,11 +107,12 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """A format: the `suffix` of its file or `folder`, what writes it, and in a few words what it is.
+    """A format.
 
-    write(subject, path): writes `path`, which isn't there yet; a file may have others beside it, whose names begin with its
-    stem. `text`, for formats of one file of text alone: the same as text. load(path, threads), for formats that are programs: what
-    computes logits from images by the file that was written, on so many cores. weightless: whether weights have no place in it.
+    suffix: of its file, or of its folder if `folder`. write(subject, path): writes `path`, which does not exist yet, and possibly
+    further files whose names begin with its stem. about: a short description. text: for formats of one text file, the same as a
+    string. load(path, threads): for formats that are programs, a function from images to logits that runs the written file on so
+    many cores. weightless: whether the format has no weights.
     """
 
     suffix: str
@@ -123,7 +125,7 @@ class Exporter:
 
     @classmethod
     def of_text(cls, suffix: str, text: Callable[[Architecture, Provenance], str], about: str) -> Exporter:
-        """A format of one file of text, in which weights have no place."""
+        """A format of one text file without weights."""
 
         def write(subject: Subject, path: Path) -> None:
             path.write_text(text(subject.architecture, subject.provenance), encoding="utf-8")

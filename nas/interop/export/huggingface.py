@@ -1,7 +1,7 @@
-"""The format `huggingface`: a folder as the Hub has them, with the weights, a card, and the one file of code that loads them.
+"""The format `huggingface`: a folder for the Hub, with the weights, a model card and one file of code that loads them.
 
-`config.json`, `model.safetensors`, `README.md` (the model card) and `modeling.py`, the stand-alone file of the format `python` with
-`from_pretrained`, which needs torch and safetensors alone.
+`config.json`, `model.safetensors`, `README.md` (the model card) and `modeling.py`, the stand-alone file of the format `python`
+with `from_pretrained`, which needs only torch and safetensors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LOAD = '''def from_pretrained(folder: str | Path = Path(__file__).parent) -> Net
 
 
 def write(subject: Subject, path: Path) -> None:
-    """The folder; NotExpressible where the format `python` has no words."""
+    """Write the folder; NotExpressible for designs that the format `python` can't express."""
     modeling = as_python(subject.architecture, subject.provenance, tail=LOAD)
     path.mkdir(parents=True)
     (path / "modeling.py").write_text(modeling, encoding="utf-8")
@@ -61,7 +61,7 @@ def _config(subject: Subject) -> dict[str, Any]:
 
 
 def card(subject: Subject) -> str:
-    """The model card: front matter that the Hub reads, and what a person must know."""
+    """The model card: front matter that the Hub reads, costs, accuracies, usage and provenance."""
     architecture, cost, facts = subject.architecture, cost_of(subject.architecture), subject.provenance
     head: dict[str, Any] = {
         "library_name": "pytorch",
@@ -85,8 +85,8 @@ def card(subject: Subject) -> str:
         f"| classes | {architecture.head.classes:,} |",
         f"| digest | `{architecture.digest}` |",
     ]
-    # A search trains shorter, and keeps no weights: what it found is not said of these.
-    told = []
+    # A search trains for fewer epochs and keeps no weights, so its accuracy is not that of the weights here.
+    data_notes = []
     if searched := "run" in facts:
         epochs = facts.get("epochs")
         after = f" after {counted(epochs, 'epoch')}" if isinstance(epochs, int) else ""
@@ -95,26 +95,26 @@ def card(subject: Subject) -> str:
         if isinstance(mean, float) and isinstance(error, float) and isinstance(seeds, int):
             means = f"{format_percent(mean)} ± {format_percent(error)} %"
             lines.append(f"| the same, mean of {counted(seeds, 'further seed')} | {means} |")
-        told += _on(subject.data_of(facts), "The search trained it")
+        data_notes += _on(subject.data_of(facts), "The search trained it")
     if not searched or subject.trained is not facts:
         lines += _accuracy(subject.trained, "")
-        told += _on(subject.data, "Trained")
+        data_notes += _on(subject.data, "Trained")
     lines += ["", *(_UNTRAINED if subject.weights is None else ()), *_USE]
-    lines += ["", " ".join(told)] if told else []
+    lines += ["", " ".join(data_notes)] if data_notes else []
     lines += ["", "## Provenance", "", "```yaml"]
     lines += [yaml.safe_dump(plain(facts), sort_keys=False).rstrip().replace("```", "'''"), "```"]
     return "\n".join(lines) + "\n"
 
 
 def _accuracy(facts: Provenance, when: str) -> list[str]:
-    """A row of the card's table, if there is an accuracy to tell."""
+    """A row of the card's table, if an accuracy is known."""
     if not isinstance(accuracy := facts.get("accuracy"), float):
         return []
     return [f"| accuracy, {facts.get('accuracy_on', 'validation')} split{when} | {format_percent(accuracy)} % |"]
 
 
 def _on(data: Mapping[str, Any], how: str) -> list[str]:
-    """The sentences on what a network was trained on, if that is known."""
+    """Sentences on the training data, if they are known."""
     if not data:
         return []
     scaled = (

@@ -1,9 +1,9 @@
-"""Layers of blocks as source: what several blocks have in common is written once, what differs as a rule or a parameter.
+"""Layers of several blocks as source code of one class, with expressions or parameters for what differs.
 
-A class of a stand-alone file stands for several blocks (its uses), whose layers are of equal types in equal order. A number
-of a layer, which is one value a use, becomes the first expression that gives it in every use: a name (`width`), a rule of
-the branch's options (`6 * width_in`), a literal, or a parameter of the class. So the text is exact for the network at hand, whatever
-registered block it is made of.
+A class of a stand-alone file is instantiated for several blocks (its uses), whose layers have equal types in equal order. Each
+number of a layer has one value per use; it becomes the first expression that gives all of them: a name (`width`), a product of
+the branch's options (`6 * width_in`), a literal, or a parameter of the class. So the text is exact for the network at hand,
+whatever registered blocks it has.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ RESHAPES = "stride != 1 or width_in != width"
 
 
 class Mismatch(Exception):
-    """Some blocks can't be written as one class, or a layer not at all; the message says why."""
+    """Some blocks can't be written as one class, or a layer can't be written at all; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,14 @@ class Term:
 
 @dataclass(slots=True)
 class Writer:
-    """Writes the layers of some uses. `parameters`: name -> value a use, of the class; shared by the writers of its parts."""
+    """Writes the layers of some uses. parameters: of the class, name -> use -> value; shared by the writers of its parts."""
 
     uses: tuple[Block, ...]
-    numbers: tuple[int, ...] = ()  # which of all uses of the class these are
+    numbers: tuple[int, ...] = ()  # of these uses among all uses of the class
     parameters: dict[str, dict[int, Any]] = field(default_factory=dict)
     varying: frozenset[str] = frozenset()  # options that differ between uses of the class
     locals: dict[str, Term] = field(default_factory=dict)
-    classes: int | None = None  # of the network, where they are a name
+    classes: int | None = None  # of the network, if `classes` is a name in the text
 
     @classmethod
     def of(cls, uses: Sequence[Block]) -> Writer:
@@ -79,18 +79,18 @@ class Writer:
 
     @classmethod
     def alone(cls, classes: int | None = None) -> Writer:
-        """Of layers that stand once in a network, behind a width that is known: stem, head."""
+        """A writer for layers that occur once in a network, with known widths: stem, head."""
         return cls((), (0,), classes=classes)
 
     def only(self, chosen: Sequence[int]) -> Writer:
-        """The same class, of these uses alone."""
+        """A writer of the same class for these uses only."""
         uses = tuple(self.uses[k] for k in chosen)
         return Writer(uses, tuple(self.numbers[k] for k in chosen), self.parameters, self.varying)
 
     # -- numbers ------------------------------------------------------------------------------------------------------
 
     def same(self, values: Sequence[Any], what: str) -> Any:
-        """The one value of all uses."""
+        """The value that all uses have; Mismatch if they differ."""
         if len(set(values)) != 1:
             raise Mismatch(f"{what} differs")
         return values[0]
@@ -106,7 +106,7 @@ class Writer:
         return {name: Term(name, tuple(values)) for name, values in names.items()}
 
     def options(self) -> Iterator[Term]:
-        """The branch's options that are numbers: under their names where they differ, else as literals."""
+        """The branch's numeric options: by name if they differ between uses, else as literals."""
         if not self.uses:
             return
         for name in self.uses[0].branch.options():
@@ -116,7 +116,7 @@ class Writer:
             yield Term(name, values) if name in self.varying else Term(repr(values[0]), values)
 
     def _rules(self) -> Iterator[Term]:
-        """Products of options, of options and widths; the plainest first."""
+        """Products of options, and of options and widths, the simplest first."""
         whole = [term for term in self.options() if isinstance(term.values[0], int) and term.text not in ("0", "1")]
         terms = self.terms()
         yield from whole
@@ -152,7 +152,7 @@ class Writer:
         return Term(free, tuple(values))
 
     def width(self, values: Sequence[int], before: Term) -> Term:
-        """An output width: as the block's, as before, a rule, a literal."""
+        """An output width: the block's, that of a layer before, a product, or a literal."""
         terms = self.terms()
         candidates = itertools.chain(
             [terms["width"]] if terms else [],
@@ -191,30 +191,30 @@ class Writer:
     def squeeze(self, values: Sequence[int], before: Term) -> str:
         bases = [*self.terms().values(), before]
         ratios = [term for term in self.options() if isinstance(term.values[0], float)]
-        found = []
+        candidates = []
         for base, ratio in itertools.product(bases, ratios):
             products = [b * r for b, r in zip(base.values, ratio.values, strict=True)]
             for how, rounded in (("round", [round(p) for p in products]), ("int", [int(p) for p in products])):
                 text = f"{how}({base.text} * {ratio.text})"
-                found += [Term(text, tuple(rounded)), Term(f"max(1, {text})", tuple(max(1, r) for r in rounded))]
-        return (self._pick(values, found) or self.parameter("squeeze", values)).text
+                candidates += [Term(text, tuple(rounded)), Term(f"max(1, {text})", tuple(max(1, r) for r in rounded))]
+        return (self._pick(values, candidates) or self.parameter("squeeze", values)).text
 
     # -- layers -------------------------------------------------------------------------------------------------------
 
     def sequence(self, rows: Sequence[tuple[Any, ...]], before: Term) -> tuple[Expression, Term]:
-        """The layers of each use, one after another, as `module_of_layers` makes them."""
+        """The layers of each use in sequence, as `module_of_layers` makes them, and the width after them."""
         if len({tuple(type(layer) for layer in row) for row in rows}) != 1:
             raise Mismatch("the layers differ")
-        found = []
+        expressions = []
         for column in zip(*rows, strict=True):
             written, before = self.layer(column, before)
-            found.append(written)
-        if not found:
+            expressions.append(written)
+        if not expressions:
             return call("nn.Identity"), before
-        return (found[0] if len(found) == 1 else call("nn.Sequential", *found)), before
+        return (expressions[0] if len(expressions) == 1 else call("nn.Sequential", *expressions)), before
 
     def layer(self, column: Sequence[Any], before: Term) -> tuple[Expression, Term]:
-        """One layer, as it is in each use, behind the width `before`; what comes out has the width that is given back."""
+        """A layer, given as it is in each use, on an input of width `before`: its expression, and its output width."""
         column = [each._conv if isinstance(each, Hierarchy) and each.scale == 1 else each for each in column]
         kinds = {type(layer) for layer in column}
         if len(kinds) != 1:
@@ -222,7 +222,7 @@ class Writer:
         kind = kinds.pop()
         method = _METHODS.get(kind)
         if method is None:
-            raise Mismatch(f"its layer {kind.__name__} is none that the format knows")
+            raise Mismatch(f"its layer {kind.__name__} is not known to the format")
         written, after = method(self, _Column(column), before)
         return written, after
 
@@ -260,13 +260,13 @@ class Writer:
 
     def _routed(self, column: _Column, before: Term) -> tuple[Expression, Term]:
         experts = (self._pick(column.experts, self.options()) or self.parameter("experts", column.experts)).text
-        start, found = before, []
+        start, expressions = before, []
         if len({len(layers) for layers in column.layers}) != 1:
             raise Mismatch("the layers differ")
         for inner in zip(*column.layers, strict=True):
             written, before = self.layer(inner, before)
-            found.append(written)
-        return call("Routed", start.text, experts, *found), before
+            expressions.append(written)
+        return call("Routed", start.text, experts, *expressions), before
 
     def _around(self, column: _Column, before: Term) -> tuple[Expression, Term]:
         inside, after = self.layer(column.conv, before)
@@ -335,7 +335,7 @@ class Writer:
 
 
 class _Column:
-    """The same layer in each use: its fields are lists, one value a use."""
+    """The same layer in each use: attributes are lists with one value per use."""
 
     def __init__(self, layers: Sequence[Any]) -> None:
         self._layers = layers
@@ -363,12 +363,12 @@ _METHODS = {
 
 
 def act(name: str) -> Call:
-    """A new activation of this name, in place where PyTorch's can be."""
+    """The constructor call of an activation, in place if PyTorch's supports that."""
     return call(ACTS[name]) if name == "gelu" else call(ACTS[name], inplace="True")
 
 
 def _product(*terms: Term) -> Term:
-    """The terms multiplied, literals in front and as one."""
+    """The product of terms, with the literals multiplied and in front."""
     literal, names = 1, []
     for term in terms:
         if term.text.isdigit():

@@ -1,7 +1,7 @@
-"""Latency of written files: each as its own runtime runs it, in turns with the network in PyTorch and with a reference network.
+"""Latency of exported files: each in its runtime, in turns with the network in PyTorch and with a reference network.
 
-On the CPU, fp32, for batches of random images. PyTorch's eager network lies in memory as `nas profile --latency` has it (channels
-last); a file is run as it was written, on images as its readers have them (channels first).
+On the CPU, in fp32, on batches of random images. PyTorch's eager network has the memory format of `nas profile --latency`
+(channels last); a file is run as it was written, on images with channels first.
 """
 
 from __future__ import annotations
@@ -22,43 +22,40 @@ from nas.utils.files import write_text
 if TYPE_CHECKING:
     from torch import Tensor
 
-EAGER = "eager"  # the network in PyTorch, beside the names of formats
+EAGER = "eager"  # the network in PyTorch, in place of a format's name
 SUFFIX = ".latency.json"
-PAUSE = 0.01  # seconds before each repeat, until the threads of the runtime before have stopped to look for work
-PACKAGES = {
-    "onnx": "onnxruntime",
-    "timm": "timm",
-    "torchvision": "torchvision",
-}  # beside torch, whose version counts, too
+PAUSE = 0.01  # seconds before each repeat, until the threads of the previous runtime have stopped spinning
+# Packages whose versions are recorded, as well as that of torch.
+PACKAGES = {"onnx": "onnxruntime", "timm": "timm", "torchvision": "torchvision"}
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A latency of what a format wrote, or of the network itself (`EAGER`)."""
+    """A latency of the file of a format, or of the network in PyTorch (`EAGER`)."""
 
     format: str
     latency: Latency
 
     def to_dict(self, path: Path | None) -> dict[str, Any]:
-        found: dict[str, Any] = {"format": self.format, "file": path.name if path else None, **self.latency.to_dict()}
+        row: dict[str, Any] = {"format": self.format, "file": path.name if path else None, **self.latency.to_dict()}
         package = PACKAGES.get(self.format, "")
         try:
-            return {**found, package: version(package)} if package else found
+            return {**row, package: version(package)} if package else row
         except PackageNotFoundError:
-            return found
+            return row
 
 
 def programs(formats: Mapping[str, Exporter]) -> list[str]:
-    """Those of the formats whose files can be run."""
+    """The formats whose files can be run."""
     return [name for name, exporter in formats.items() if exporter.load is not None]
 
 
 def measure(
     row: Written, formats: Mapping[str, Exporter], batches: Sequence[int], threads: int | None = None, **timing: Any
 ) -> list[Measured]:
-    """Latencies of the network and of its files that can be run, by batch and format, the network first.
+    """Latencies of the network and of those of its files that can be run: for each batch size, the network first.
 
-    batches: images at once. threads: cores of the CPU; None for all that PyTorch takes. timing: keywords of
+    batches: batch sizes. threads: cores of the CPU; None for as many as PyTorch uses. timing: keywords of
     `nas.profiling.latency.timing.interleaved`.
     """
     import torch
@@ -69,7 +66,7 @@ def measure(
     side = architecture.resolution
     shape = Shape(architecture.channels, side, side)
     names = [name for name in programs(formats) if name in row.paths]
-    found = []
+    rows = []
     for batch in batches:
         conditions = Conditions("cpu", batch, threads)
         with prepared(conditions) as (device, timer):
@@ -81,8 +78,8 @@ def measure(
                 calls.append(_called(load(row.paths[name], torch.get_num_threads()), images))
             options = {"pause": PAUSE, **timing}
             latencies = beside(None, calls, [side] * len(calls), conditions, device, timer, **options)
-        found += [Measured(name, latency) for name, latency in zip((EAGER, *names), latencies, strict=True)]
-    return found
+        rows += [Measured(name, latency) for name, latency in zip((EAGER, *names), latencies, strict=True)]
+    return rows
 
 
 def _called(run: Callable[[Tensor], object], images: Tensor) -> Callable[[], object]:
@@ -95,17 +92,17 @@ def _called(run: Callable[[Tensor], object], images: Tensor) -> Callable[[], obj
     return call
 
 
-def times_of(found: Sequence[Measured]) -> dict[tuple[str, int], tuple[float, float]]:
-    """Median and interquartile range in ms by format and number of images."""
-    return {(own.format, own.latency.batch): (own.latency.median_ms, own.latency.spread_ms) for own in found}
+def times_of(rows: Sequence[Measured]) -> dict[tuple[str, int], tuple[float, float]]:
+    """Median and interquartile range in ms by format and batch size."""
+    return {(row.format, row.latency.batch): (row.latency.median_ms, row.latency.spread_ms) for row in rows}
 
 
-def write_measured(folder: Path, row: Written, found: Sequence[Measured]) -> Path:
-    """`NAME.latency.json`: every latency with its spread, repeats, conditions, device and versions. Written anew each time."""
-    said = {
+def write_measured(folder: Path, row: Written, rows: Sequence[Measured]) -> Path:
+    """Write `NAME.latency.json`, replacing an older one: every latency with its spread, repeats, conditions, device and versions."""
+    record = {
         "name": row.name,
         "digest": row.subject.architecture.digest,
-        "latencies": [own.to_dict(row.paths.get(own.format)) for own in found],
+        "latencies": [measured.to_dict(row.paths.get(measured.format)) for measured in rows],
     }
-    write_text(path := folder / f"{row.name}{SUFFIX}", json.dumps(said, indent=2) + "\n")
+    write_text(path := folder / f"{row.name}{SUFFIX}", json.dumps(record, indent=2) + "\n")
     return path

@@ -1,7 +1,7 @@
-"""The format `onnx`: the graph with its weights, for any number of images at once.
+"""The format `onnx`: the graph with its weights, for any batch size.
 
-Before the file counts as written, onnxruntime has run it at two sizes of batch, and its logits have been held against PyTorch's.
-Needs the packages onnx, onnxscript and onnxruntime (`pip install "nas[onnx]"`).
+Each file is checked: onnxruntime runs it with two batch sizes, and its logits are compared with PyTorch's. Needs the packages
+onnx, onnxscript and onnxruntime (`pip install "nas[onnx]"`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 NAME = "onnx"
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
-EXTRA = '"nas[onnx]"'  # brings them
-LARGEST = 450_000_000  # parameters that a file of protocol buffers holds, which end at 2 GiB
+EXTRA = '"nas[onnx]"'  # installs them
+LARGEST = 450_000_000  # parameters in one file: protocol buffers are limited to 2 GiB
 BATCHES = (1, 3)
 
 
@@ -36,7 +36,7 @@ def write(subject: Subject, path: Path) -> None:
     require_static(NAME, subject.architecture)
     network = subject.network()
     params = sum(tensor.numel() for tensor in network.parameters())
-    with silent(), warnings.catch_warnings(), torch.no_grad():  # the forms of inference, not those of training
+    with silent(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network,
@@ -59,14 +59,16 @@ def _check(subject: Subject, network: object, path: Path) -> None:
     run = load(path)
     for count in BATCHES:
         images = images_of(subject.architecture, count)
-        if found := excess(network, images, run(images)):
+        if difference := excess(network, images, run(images)):
             for written in path.parent.glob(f"{path.name}*"):  # with its external data
                 written.unlink()
-            raise NasError(f"{path.name}: onnxruntime's logits differ from PyTorch's by {found:.1e} of the greatest")
+            raise NasError(
+                f"{path.name}: onnxruntime's logits differ from PyTorch's by {difference:.1e} of the greatest"
+            )
 
 
 def load(path: Path, threads: int = 0) -> Callable[[Tensor], Tensor]:
-    """What runs the file on CPUs, by onnxruntime; threads: 0 for all cores."""
+    """A function that runs the file on CPUs by onnxruntime; threads: 0 for all cores."""
     import onnxruntime
     import torch
 

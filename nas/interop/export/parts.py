@@ -1,7 +1,7 @@
-"""What stand-alone files are made of: `nas.interop.export.python` copies from here what a network uses. Nothing imports this file.
+"""Parts of stand-alone files: `nas.interop.export.python` copies those that a network uses. Nothing imports this file.
 
-Plain PyTorch without an import of ours; names of tensors as `nas.blocks` has them, so that weights fit both. Every line ends
-before column 88 or breaks behind a comma: then formatters leave the copies as they are, at 88 columns and at 120.
+Plain PyTorch without imports from nas. Tensors are named as in `nas.networks.blocks`, so that weights fit both. Every line ends
+before column 88 or breaks after a comma, so that formatters leave the copies unchanged, at 88 columns and at 120.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The formats `torchscript` and `pt2`: PyTorch's own programs, which run without the code that they were made of.
+"""The formats `torchscript` and `pt2`: programs of PyTorch, which run without the network's source code.
 
-Both take any number of images at once, of the size that the network was designed for.
+Both accept any batch size, with images of the network's resolution.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from nas.networks.blocks.conditional import Routed
 if TYPE_CHECKING:
     from torch import Tensor
 
-CLOSE = 1e-5  # of the greatest logit: another program sums in another order
-SAME = 1e-9  # of the greatest logit in double precision: what differs by more is another network
-ROUNDINGS = 4.0  # times the network's own in single precision, whose effects differ by their order
+# Tolerances relative to the largest logit: in single precision, whose rounding depends on the order of sums, and in double.
+CLOSE = 1e-5
+SAME = 1e-9
+ROUNDINGS = 4.0  # error that a program may have in single precision, as a multiple of PyTorch's
 BATCHES = (1, 3)
 
 
@@ -48,7 +49,7 @@ def as_pt2(subject: Subject, path: Path) -> None:
 
     require_static("pt2", subject.architecture)
     network = subject.network()
-    with silent(), warnings.catch_warnings(), torch.no_grad():  # the forms of inference, not those of training
+    with silent(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.export.export(
             network,
@@ -60,7 +61,7 @@ def as_pt2(subject: Subject, path: Path) -> None:
 
 
 def require_static(format_name: str, architecture: Architecture) -> None:
-    """NotExpressible for a network whose graph depends on the number of images: CondConv's kernels, one an image."""
+    """NotExpressible for a network whose graph depends on the batch size: CondConv has a kernel for each image."""
     width = architecture.stem.width
     for number, stage in enumerate(architecture.stages, 1):
         for block, _ in stage.blocks(width):
@@ -74,7 +75,7 @@ def require_static(format_name: str, architecture: Architecture) -> None:
 
 
 def images_of(architecture: Architecture, count: int) -> Tensor:
-    """Images to try a program on."""
+    """Random images for checking a program."""
     import torch
 
     generator = torch.Generator().manual_seed(count)
@@ -83,32 +84,32 @@ def images_of(architecture: Architecture, count: int) -> Tensor:
 
 
 def excess(network: Any, images: Tensor, logits: Tensor, exactly: Callable[[Tensor], Tensor] | None = None) -> float:
-    """How far the logits of another program are from the network's own, in units of the greatest one; 0 if it is the same network.
+    """Largest difference between a program's logits and the network's, relative to the largest logit; 0 if they are the same network.
 
-    It is if they agree to `CLOSE`. The logits of a deep network may say less than that in single precision; then the program must
-    agree to `SAME` in double precision (`exactly`), or, if it has none, be no further from the exact logits than `ROUNDINGS` times
-    what PyTorch itself is.
+    They are if the logits agree to `CLOSE`. With a deep network single precision may be too coarse for that. Then the program
+    must agree to `SAME` in double precision (`exactly`) or, if it can't run in it, be at most `ROUNDINGS` times as far from the
+    exact logits as PyTorch in single precision.
     """
     import torch
 
     with torch.inference_mode():
         expected: Tensor = network(images)
         greatest = expected.abs().max().clamp(min=1e-30)
-        found = float((logits - expected).abs().max() / greatest)
-        if found <= CLOSE:
+        difference = float((logits - expected).abs().max() / greatest)
+        if difference <= CLOSE:
             return 0.0
         exact = copy.deepcopy(network).double()(images.double())
         if exactly is not None:
-            with contextlib.suppress(RuntimeError):  # a graph may have single precision written into it
+            with contextlib.suppress(RuntimeError):  # a graph may have single precision fixed
                 apart = float((exactly(images.double()) - exact).abs().max() / greatest)
                 return apart if apart > SAME else 0.0
-        own, off = ((one - exact).abs().max() for one in (expected, logits))
-    return found if off > ROUNDINGS * own else 0.0
+        own_error, error = ((one - exact).abs().max() for one in (expected, logits))
+    return difference if error > ROUNDINGS * own_error else 0.0
 
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """Without what the tools log about themselves."""
+    """Suppress log messages up to warnings."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -118,13 +119,13 @@ def silent() -> Iterator[None]:
 
 
 def _check(subject: Subject, network: object, load: Callable[[Path, int], Any], path: Path) -> None:
-    """NasError, and no file, if what was written is another network."""
+    """NasError if the written program is another network; its file is removed."""
     program = load(path, 0)
     for count in BATCHES:
         images = images_of(subject.architecture, count)
-        if found := excess(network, images, program(images), lambda exact: load(path, 0).double()(exact)):
+        if difference := excess(network, images, program(images), lambda exact: load(path, 0).double()(exact)):
             path.unlink()
-            raise NasError(f"{path.name}: its logits differ from the network's by {found:.1e} of the greatest")
+            raise NasError(f"{path.name}: its logits differ from the network's by {difference:.1e} of the greatest")
 
 
 def _notes(subject: Subject) -> dict[str, str]:

@@ -20,19 +20,19 @@ BLOCKS = {"basic": "res_basic_block", "bottleneck": "res_bottleneck_block", "reg
 
 @dataclass(slots=True)
 class _Draft:
-    """Sections of a config as they come together; `faults`: what pycls can't say; `remarks`: what it says otherwise."""
+    """Sections of a config in the making. faults: what pycls can't express. remarks: what differs in training."""
 
     sections: dict[str, dict[str, Any]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    acts: dict[str, str] = field(default_factory=dict)  # activation -> where it stands first
+    acts: dict[str, str] = field(default_factory=dict)  # activation -> where it occurs first
 
 
 def to_pycls(architecture: Architecture) -> str:
     """A pycls config (YAML) whose model is this network: parameters, multiply-adds and function are equal.
 
-    It holds the model and the images' size; what is about training (stochastic depth, an AnyNet's dropout) stands in a comment.
-    `nas.interop.importers.pycls.read_config` reads it back. NotExpressible with the list of all that pycls can't express.
+    It holds the model and the images' size; settings of training (stochastic depth, an AnyNet's dropout) are left out, with a
+    comment. `nas.interop.importers.pycls.read_config` reads it back. NotExpressible with everything that pycls can't express.
     """
     network = architecture.canonical()
     draft = _Draft()
@@ -58,8 +58,8 @@ def to_pycls(architecture: Architecture) -> str:
     _activations(draft)
     if draft.faults:
         more = len(draft.faults) - MAX_FAULTS
-        said = [*draft.faults[:MAX_FAULTS], *([f"and {more} more"] if more > 0 else [])]
-        raise NotExpressible(NAME, f"pycls has no words for {'; '.join(said)}")
+        faults = [*draft.faults[:MAX_FAULTS], *([f"and {more} more"] if more > 0 else [])]
+        raise NotExpressible(NAME, f"pycls can't express {'; '.join(faults)}")
     return _text(network, draft)
 
 
@@ -77,39 +77,38 @@ def _without_drop(network: Architecture, draft: _Draft) -> Iterator[Stage]:
 
 
 def _compare(number: int, stage: Stage, wanted: Stage, width_in: int, draft: _Draft) -> None:
-    """Faults for what differs between a stage and the one that pycls would build of the same shape."""
-    own, other = stage.canonical(width_in), wanted.canonical(width_in)
-    if own.merge != other.merge:
-        draft.faults.append(f"stage {number}: {own.merge.kind} merge")
-    elif own.shortcut != other.shortcut:
-        draft.faults.append(f"stage {number}: {own.shortcut.kind} shortcut")
-    if own.branch != other.branch:
-        said = {key: value for key, value in own.branch.said().items() if value != other.branch.to_dict().get(key)}
-        draft.faults.append(f"stage {number}: {own.branch.kind} with {_listed(said)}")
+    """Add faults for the differences between a stage and pycls' stage of the same shape."""
+    ours, theirs = stage.canonical(width_in), wanted.canonical(width_in)
+    if ours.merge != theirs.merge:
+        draft.faults.append(f"stage {number}: {ours.merge.kind} merge")
+    elif ours.shortcut != theirs.shortcut:
+        draft.faults.append(f"stage {number}: {ours.shortcut.kind} shortcut")
+    if ours.branch != theirs.branch:
+        there = theirs.branch.to_dict()
+        options = {key: value for key, value in ours.branch.said().items() if value != there.get(key)}
+        draft.faults.append(f"stage {number}: {ours.branch.kind} with {_listed(options)}")
     draft.acts.setdefault(str(stage.branch.to_dict().get("act", "")), f"stage {number}")
 
 
-def _listed(said: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in said.items() if key != "kind") or "other options"
+def _listed(options: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in options.items() if key != "kind") or "other options"
 
 
 def _anynet(network: Architecture, stages: list[Stage], draft: _Draft) -> None:
     vanilla = all(stage.merge.kind == "none" for stage in stages) and stages[0].branch.kind == "basic"
     options = [stage.branch.to_dict() for stage in stages]
     ratios = {
-        float(own["se_ratio"]) if stage.branch.kind == "regnet" else 0.0
-        for own, stage in zip(options, stages, strict=True)
+        float(branch["se_ratio"]) if stage.branch.kind == "regnet" else 0.0
+        for branch, stage in zip(options, stages, strict=True)
     }
     ratio = max(ratios)
     if len(ratios) > 1:
         draft.faults.append(f"squeeze-excitation that differs between stages ({', '.join(map(str, sorted(ratios)))})")
     width_in = network.stem.width
-    for number, (stage, own) in enumerate(zip(stages, options, strict=True), 1):
-        kept = ("act",) if stage.branch.kind == "basic" else ("act", "cardinality", "group_width")
-        asked = {key: own[key] for key in kept} | (
-            {"se_ratio": own["se_ratio"]} if stage.branch.kind == "regnet" else {}
-        )
-        branch = BRANCHES[stage.branch.kind].make(asked)
+    for number, (stage, values) in enumerate(zip(stages, options, strict=True), 1):
+        kept = ["act"] if stage.branch.kind == "basic" else ["act", "cardinality", "group_width"]
+        kept += ["se_ratio"] if stage.branch.kind == "regnet" else []
+        branch = BRANCHES[stage.branch.kind].make({key: values[key] for key in kept})
         merge = MERGES["none" if vanilla else "add"]()
         _compare(
             number,
@@ -132,9 +131,9 @@ def _anynet(network: Architecture, stages: list[Stage], draft: _Draft) -> None:
         "STRIDES": [stage.stride for stage in stages],
     }
     if stages[0].branch.kind != "basic":
-        inner = [int(own["cardinality"]) * int(own["group_width"]) for own in options]
+        inner = [int(values["cardinality"]) * int(values["group_width"]) for values in options]
         section["BOT_MULS"] = [wide / stage.width for wide, stage in zip(inner, stages, strict=True)]
-        section["GROUP_WS"] = [own["group_width"] for own in options]
+        section["GROUP_WS"] = [values["group_width"] for values in options]
     if ratio:
         section |= {"SE_ON": True, "SE_R": ratio}
     head = network.head.to_dict()
@@ -149,7 +148,7 @@ def _anynet(network: Architecture, stages: list[Stage], draft: _Draft) -> None:
 
 
 def _resnet(network: Architecture, stages: list[Stage], draft: _Draft) -> None:
-    """Stride in the first 1x1, which only pycls' ResNet has: 50, 101 or 152 layers, their widths given."""
+    """A network with the stride in the first 1x1, which only pycls' ResNet has: 50, 101 or 152 layers, of fixed widths."""
     depth = next((layers for layers, depths in RESNET_DEPTHS.items() if depths == tuple(s.depth for s in stages)), None)
     first = stages[0].branch.to_dict()
     groups, group_width = int(first["cardinality"]), int(first.get("group_width", 0))
@@ -163,8 +162,13 @@ def _resnet(network: Architecture, stages: list[Stage], draft: _Draft) -> None:
         draft.faults.append("stride_on 1x1, which pycls has in ResNet-50, -101 and -152 alone")
         return
     for number, stage in enumerate(stages, 1):
-        own = stage.branch.to_dict()
-        asked = {"cardinality": groups, "group_width": own["group_width"], "stride_on": "1x1", "act": own["act"]}
+        options = stage.branch.to_dict()
+        asked = {
+            "cardinality": groups,
+            "group_width": options["group_width"],
+            "stride_on": "1x1",
+            "act": options["act"],
+        }
         wanted = replace(
             stage, branch=BRANCHES["bottleneck"].make(asked), shortcut=SHORTCUTS["projection"](), merge=MERGES["add"]()
         )
@@ -183,20 +187,19 @@ def _resnet(network: Architecture, stages: list[Stage], draft: _Draft) -> None:
 
 def _effnet(network: Architecture, stages: list[Stage], draft: _Draft) -> None:
     options = [stage.branch.to_dict() for stage in stages]
-    ratios = sorted({float(own["se_ratio"]) for own in options})
+    ratios = sorted({float(values["se_ratio"]) for values in options})
     if len(ratios) > 1:
         draft.faults.append(f"squeeze-excitation that differs between stages ({', '.join(map(str, ratios))})")
     if network.stem.kind in STEM_KINDS.values() and network.stem.kind != "strided":
         draft.faults.append(f"the {network.stem.kind} stem before mbconv blocks")
     if network.head.kind != "expanded":
-        draft.faults.append(f"the {network.head.kind} head behind mbconv blocks")
+        draft.faults.append(f"the {network.head.kind} head after mbconv blocks")
     width_in = network.stem.width
-    for number, (stage, own) in enumerate(zip(stages, options, strict=True), 1):
-        asked = {key: own[key] for key in ("expansion", "kernel", "se_ratio", "act")}
-        branch = BRANCHES["mbconv"].make(asked)
+    for number, (stage, values) in enumerate(zip(stages, options, strict=True), 1):
+        branch = BRANCHES["mbconv"].make({key: values[key] for key in ("expansion", "kernel", "se_ratio", "act")})
         wanted = replace(stage, branch=branch, shortcut=SHORTCUTS["matching"](), merge=MERGES["add"]())
         _compare(number, stage, wanted, width_in, draft)
-        if not int(min(width_in, stage.width) * float(own["se_ratio"])):
+        if not int(min(width_in, stage.width) * float(values["se_ratio"])):
             draft.faults.append(f"stage {number}: mbconv without squeeze-excitation")
         width_in = stage.width
     head = network.head.to_dict()
@@ -204,10 +207,10 @@ def _effnet(network: Architecture, stages: list[Stage], draft: _Draft) -> None:
         "STEM_W": network.stem.width,
         "DEPTHS": [stage.depth for stage in stages],
         "WIDTHS": [stage.width for stage in stages],
-        "EXP_RATIOS": [own["expansion"] for own in options],
+        "EXP_RATIOS": [values["expansion"] for values in options],
         "SE_R": ratios[0],
         "STRIDES": [stage.stride for stage in stages],
-        "KERNELS": [own["kernel"] for own in options],
+        "KERNELS": [values["kernel"] for values in options],
         "HEAD_W": head.get("width"),
         **({"DROPOUT_RATIO": head["dropout"]} if head.get("dropout") else {}),
     }
@@ -226,15 +229,15 @@ def _text(network: Architecture, draft: _Draft) -> str:
     model = {**draft.sections.pop("MODEL"), "NUM_CLASSES": network.head.classes, "ACTIVATION_FUN": act}
     resolution = network.resolution
     train: dict[str, Any] = {"IM_SIZE": resolution}
-    if model["TYPE"] == "resnet":  # which pycls builds for ImageNet or CIFAR by the name of the data
+    if model["TYPE"] == "resnet":  # pycls builds it for ImageNet or CIFAR depending on the data's name
         train = {"DATASET": "imagenet", **train}
     sections = {"MODEL": model, **draft.sections}
     if network.norm_eps != NORM_EPS:
         sections["BN"] = {"EPS": network.norm_eps}
-    # Tested on the middle of images that are larger by 256 / 224, as pycls' own.
+    # pycls tests on the center of images that are larger by 256 / 224.
     sections |= {"TRAIN": train, "TEST": {**train, "IM_SIZE": round(resolution * 256 / 224)}}
-    lines = [f"# {network.name or network.digest}: the model for pycls; OPTIM and the data are yet to be said."]
-    lines += [f"# Beside the network: {remark}." for remark in draft.remarks]
+    lines = [f"# {network.name or network.digest}: the model for pycls; add OPTIM and the data."]
+    lines += [f"# Not part of the model: {remark}." for remark in draft.remarks]
     for name, values in sections.items():
         lines.append(f"{name}:")
         lines += [f"  {key}: {_yaml(value)}" for key, value in values.items()]
@@ -246,9 +249,9 @@ def _yaml(value: object) -> str:
 
 
 def _with_provenance(architecture: Architecture, provenance: Provenance) -> str:
-    """The config, behind comments that say where the network comes from."""
-    told = json.dumps(plain(provenance))
-    return f"# provenance: {told}\n{to_pycls(architecture)}" if provenance else to_pycls(architecture)
+    """The config, after a comment with the network's provenance."""
+    comment = f"# provenance: {json.dumps(plain(provenance))}\n" if provenance else ""
+    return comment + to_pycls(architecture)
 
 
 EXPORTERS.register(NAME)(Exporter.of_text(".pycls.yaml", _with_provenance, "a model config of pycls"))

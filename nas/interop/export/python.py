@@ -1,8 +1,8 @@
 """The format `python`: one readable stand-alone file, the network in plain PyTorch with only the blocks that it uses.
 
-The file is written from the structure: a class for each kind of block in use, one line a stage, and of `nas.interop.export.parts`
-what these need. Its tensors have our names, so that `load_state_dict` takes our weights as they are; if the subject has any,
-they lie beside it as safetensors. Anyone's registered block is written too, as long as it consists of the layers that
+It has a class for each kind of block in use, one line for each stage, and copies of the parts of `nas.interop.export.parts` that
+these need. Tensors have our names, so that `load_state_dict` takes our weights unchanged; a subject's weights are written next
+to the file as safetensors. Registered blocks of other packages can be exported too, if they consist of the layers that
 `nas.interop.export.layers` knows.
 """
 
@@ -29,15 +29,14 @@ WEIGHTS = ".safetensors"
 
 
 def as_python(architecture: Architecture, provenance: Provenance, weights: str = "", tail: str = "") -> str:
-    """The file. weights: name of the file of weights beside it. tail: more functions. NotExpressible with what has no words."""
+    """The text of the file. weights: name of the file with the weights. tail: more functions. NotExpressible with the reason."""
     parts = _parts()
     try:
         classes = block_classes(architecture, frozenset(parts) | {"Network", "main"})
         network = _network(architecture, classes)
     except Mismatch as reason:
         raise NotExpressible(NAME, str(reason)) from None
-    own = "\n\n\n".join("\n".join(each.text) for each in classes)
-    source = f"{own}\n\n\n" + "\n".join(network)
+    source = "\n\n\n".join("\n".join(text) for text in (*(each.text for each in classes), network))
     helpers = _needed(parts, source)
     if architecture.norm_eps != NORM_EPS:
         helpers = [
@@ -66,28 +65,28 @@ def _imports(used: set[str]) -> str:
 
 
 def _parts() -> dict[str, str]:
-    """Names of `nas.interop.export.parts` with their source, in its order."""
+    """Source of each definition in `nas.interop.export.parts`, by name, in order."""
     text = PARTS.read_text(encoding="utf-8")
-    found = {}
+    parts = {}
     for node in ast.parse(text).body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-            found[node.name] = ast.get_source_segment(text, node) or ""
+            parts[node.name] = ast.get_source_segment(text, node) or ""
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found[node.targets[0].id] = ast.get_source_segment(text, node) or ""
-    return found
+            parts[node.targets[0].id] = ast.get_source_segment(text, node) or ""
+    return parts
 
 
 def _needed(parts: dict[str, str], source: str) -> list[str]:
-    """The parts that a source uses, and those that they use, in their order."""
+    """The parts that a source uses, directly or through other parts, in order."""
     needed: set[str] = set()
     new = source
     while True:
         names = {node.id for node in ast.walk(ast.parse(new)) if isinstance(node, ast.Name)}
-        found = (names & parts.keys()) - needed
-        if not found:
+        missing = (names & parts.keys()) - needed
+        if not missing:
             return [text for name, text in parts.items() if name in needed]
-        needed |= found
-        new = "\n".join(parts[name] for name in found)
+        needed |= missing
+        new = "\n".join(parts[name] for name in missing)
 
 
 def _network(architecture: Architecture, classes: list[BlockClass]) -> list[str]:
@@ -111,7 +110,7 @@ def _network(architecture: Architecture, classes: list[BlockClass]) -> list[str]
     if gates:
         kind = gates[0] if len(gates) == 1 else f"({', '.join(gates)})"
         starts = [f"            elif isinstance(module, {kind}):", "                module.initialise()"]
-    # Gates stand behind their convolutions in `modules()` only if they are visited after them.
+    # `modules()` gives gates before their layers; reversed, a gate's start is set after its layers are initialized.
     loop = "reversed(list(self.modules()))" if gates else "self.modules()"
     drop = []
     if "StochasticDepth(" in text:
@@ -186,15 +185,15 @@ def _title(architecture: Architecture, provenance: Provenance, weights: str) -> 
 
 
 def write(subject: Subject, path: Path) -> None:
-    beside = path.with_suffix(WEIGHTS)
-    text = as_python(subject.architecture, subject.provenance, beside.name if subject.weights is not None else "")
+    weights = path.with_suffix(WEIGHTS)
+    text = as_python(subject.architecture, subject.provenance, weights.name if subject.weights is not None else "")
     path.write_text(text, encoding="utf-8")
     if subject.weights is not None:
-        save_weights(subject.weights, beside)
+        save_weights(subject.weights, weights)
 
 
 def save_weights(weights: Any, path: Path) -> None:
-    """A state_dict as safetensors."""
+    """Write a state_dict as safetensors."""
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
@@ -202,7 +201,7 @@ def save_weights(weights: Any, path: Path) -> None:
 
 
 def load(path: Path, threads: int) -> Any:
-    """The network of the file; its time does not depend on the weights."""
+    """The network of the file, without its weights, which don't change its latency."""
     return runpy.run_path(str(path))["Network"]().eval()
 
 

@@ -1,8 +1,8 @@
 """The JSON Schema (draft 2020-12) of our configs, made from the registries of parts and their options.
 
-`config.schema.json` beside this file is it for the parts that ship: editors and other programs check configs by it. A test
-holds the two together; `python -m nas.interop.export.schema` writes the file again. What no schema says (whether the parts can stand
-together, groups that divide widths) `Architecture.from_yaml` and `nas.cost_of` say.
+`config.schema.json` next to this file is the schema for the parts of this release, for editors and other programs. A test
+checks that it is up to date; `python -m nas.interop.export.schema` writes it again. `Architecture.from_yaml` and `nas.cost_of`
+check what a schema can't express: whether parts fit together, whether groups divide widths.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ID = f"urn:nas:config:{VERSION}"
 
 
 def config_schema() -> dict[str, Any]:
-    """The schema of a config of this release, with every part that is registered."""
+    """The schema of a config, with every registered part."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": ID,
@@ -66,7 +66,7 @@ def config_schema() -> dict[str, Any]:
 
 
 def _parts(registry: Registry[Any]) -> dict[str, Any]:
-    """One of a registry's kinds: its name alone, or a mapping with its options."""
+    """The schema of a registry's kinds: a name alone, or a mapping with options."""
     kinds: list[dict[str, Any]] = [{"enum": list(registry)}]
     for name, kind in registry.items():
         options = {field.name: _option(field) for field in dataclasses.fields(kind)}
@@ -84,7 +84,7 @@ def _parts(registry: Registry[Any]) -> dict[str, Any]:
 
 
 def _option(field: dataclasses.Field[Part]) -> dict[str, Any]:
-    """What `Part` lets stand in an option."""
+    """The values that `Part` allows for an option."""
     among, least, most = (field.metadata[key] for key in ("among", "minimum", "maximum"))
     default = {"default": field.default}
     if among:

@@ -1,4 +1,4 @@
-"""Python source as formatters leave it: calls that stand on one line if they fit, else one argument a line with a comma."""
+"""Python source in the style of formatters: calls on one line if they fit, else with one argument per line and a trailing comma."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INDENT = 4
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`name(arguments)`; an argument is an expression, another call, or a pair of keyword and either."""
+    """`name(arguments)`; an argument is an expression, another call, or a pair of a keyword and one of these."""
 
     name: str
     arguments: tuple[Argument, ...] = ()
@@ -35,20 +35,20 @@ def _flat(argument: Argument) -> str:
 
 
 def lines(expression: Expression, indent: int, before: str = "", after: str = "") -> list[str]:
-    """`before` + expression + `after` as lines of at most `COLUMNS`, as far as there is something to break."""
+    """`before` + expression + `after` as lines of at most `COLUMNS`, as far as they can be broken."""
     margin = " " * indent
     whole = f"{margin}{before}{expression}{after}"
     if len(whole) <= COLUMNS or isinstance(expression, str) or not expression.arguments:
         return [whole]
-    found = [f"{margin}{before}{expression.name}("]
+    broken = [f"{margin}{before}{expression.name}("]
     for argument in expression.arguments:
         keyword, value = argument if isinstance(argument, tuple) else ("", argument)
-        found += lines(value, indent + INDENT, f"{keyword}=" if keyword else "", ",")
-    return [*found, f"{margin}){after}"]
+        broken += lines(value, indent + INDENT, f"{keyword}=" if keyword else "", ",")
+    return [*broken, f"{margin}){after}"]
 
 
 def docstring(paragraphs: Sequence[str | list[str]], indent: int) -> list[str]:
-    """A docstring of these paragraphs; of one that is a list, the lines stay as they are."""
+    """A docstring of these paragraphs; the lines of a paragraph that is a list are kept."""
     margin = " " * indent
     body: list[str] = []
     for paragraph in paragraphs:

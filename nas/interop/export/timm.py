@@ -1,9 +1,9 @@
 """The format `timm`: a folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` loads.
 
-`config.json` names a model of timm's and the arguments that make it this network; `model.safetensors` has the weights under timm's
-names. Expressible are timm's ResNets (ResNet, -D, ResNeXt, SE, Res2Net of any depths and widths in four stages), the published networks
-that the zoo has under timm's name, and what a ByobNet can say (`nas.interop.export.byobnet`); the folder of such a one has
-`timm_byobnet.py` to be imported before. Needs timm.
+`config.json` names a timm model and the arguments with which it is this network; `model.safetensors` has the weights under timm's
+names. Expressible are timm's ResNets (ResNet, -D, ResNeXt, SE, Res2Net of any depths and widths in four stages), the published
+networks of the zoo that timm has under the same name, and what a ByobNet can express (`nas.interop.export.byobnet`). The folder of
+a ByobNet also has `timm_byobnet.py`, which must be imported first. Needs timm.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 NAME = "timm"
-MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's, where nothing is known of the training
-OWN, SOURCE = "nas_byobnet", Path(__file__).with_name("timm_byobnet.py")  # a model that we register, and where
-MODELS = {"basic": "resnet18", "bottleneck": "resnet50", "res2net": "res2net50_26w_4s"}  # by their kind of block
+MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's, if the training data are not known
+OWN, SOURCE = "nas_byobnet", Path(__file__).with_name("timm_byobnet.py")  # the model that we register, and its source
+MODELS = {"basic": "resnet18", "bottleneck": "resnet50", "res2net": "res2net50_26w_4s"}  # by kind of block
 
 
 def write(subject: Subject, path: Path) -> None:
-    """The folder; NotExpressible where timm has no such network, MissingPackage without timm."""
+    """Write the folder; NotExpressible if timm has no such network, MissingPackage without timm."""
     if importlib.util.find_spec("timm") is None:
         raise MissingPackage(NAME, "timm")
     import torch
@@ -53,57 +53,57 @@ def write(subject: Subject, path: Path) -> None:
 
 
 def _twin(architecture: Architecture) -> tuple[str, dict[str, Any], nn.Module]:
-    """timm's name, the arguments beside it, and the network."""
+    """timm's name of the model, its other arguments, and the network."""
     import timm
 
     name = published_twin(architecture, timm.is_model)
     arguments: dict[str, Any] = _numbers(architecture)
     if name is None:
         try:
-            found = resnet_arguments(architecture, NAME, _limits)
+            resnet = resnet_arguments(architecture, NAME, _limits)
         except NotExpressible as reason:
             try:
                 return OWN, *byobnet_twin(architecture)
             except NotExpressible as other:
                 raise NotExpressible(NAME, f"{reason.reason}; as a ByobNet: {other.reason}") from None
-        name, arguments = MODELS[found.kind], _arguments(found)
+        name, arguments = MODELS[resnet.kind], _arguments(resnet)
     sizes = {"num_classes": architecture.head.classes, "in_chans": architecture.channels}
     create: Any = timm.create_model
     return name, arguments, create(name, pretrained=False, **sizes, **arguments)
 
 
 def _numbers(architecture: Architecture) -> dict[str, Any]:
-    """What timm's published networks take as arguments, and leave at 0 and 1e-5 where the papers' don't."""
-    found = {
+    """Arguments of timm's published networks for dropout, stochastic depth and eps, where they differ from timm's defaults."""
+    numbers = {
         "drop_rate": architecture.head.to_dict().get("dropout", 0.0),
         "drop_path_rate": max(stage.merge.to_dict().get("drop", 0.0) for stage in architecture.stages),
         "bn_eps": architecture.norm_eps if architecture.norm_eps != NORM_EPS else 0.0,
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in numbers.items() if value}
 
 
-def _arguments(found: ResNetArguments) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"layers": list(found.layers), "channels": list(found.planes)}
-    if found.kind != "basic":
-        arguments |= {"cardinality": found.cardinality, "base_width": found.base_width}
-    if found.kind == "res2net":
-        arguments["block_args"] = {"scale": found.scale}
-    if found.deep:
-        arguments |= {"stem_type": "deep", "stem_width": found.stem // 2}
-    if found.pooled:
+def _arguments(resnet: ResNetArguments) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"layers": list(resnet.layers), "channels": list(resnet.planes)}
+    if resnet.kind != "basic":
+        arguments |= {"cardinality": resnet.cardinality, "base_width": resnet.base_width}
+    if resnet.kind == "res2net":
+        arguments["block_args"] = {"scale": resnet.scale}
+    if resnet.deep:
+        arguments |= {"stem_type": "deep", "stem_width": resnet.stem // 2}
+    if resnet.pooled:
         arguments["avg_down"] = True
-    if found.excited:
+    if resnet.excited:
         arguments["block_args"] = {**arguments.get("block_args", {}), "attn_layer": "se"}
-    if found.act != "relu":
-        arguments["act_layer"] = found.act
+    if resnet.act != "relu":
+        arguments["act_layer"] = resnet.act
     return arguments
 
 
-def _limits(found: ResNetArguments) -> str:
-    """What timm's ResNet has no argument for."""
-    if not found.deep and found.stem != BASE:
-        return f"its stem of one convolution has {found.stem} channels, not {BASE}"
-    if found.deep and found.stem % 2:
+def _limits(resnet: ResNetArguments) -> str:
+    """What timm's ResNet can't express; empty if nothing."""
+    if not resnet.deep and resnet.stem != BASE:
+        return f"its stem of one convolution has {resnet.stem} channels, not {BASE}"
+    if resnet.deep and resnet.stem % 2:
         return "its deep stem has an odd number of channels"
     return ""
 
@@ -112,7 +112,7 @@ def _config(subject: Subject, name: str, arguments: dict[str, Any], theirs: nn.M
     architecture, data = subject.architecture, subject.data
     size = [architecture.channels, architecture.resolution, architecture.resolution]
     cost = cost_of(architecture)
-    colours, half = architecture.channels == 3, [0.5] * architecture.channels
+    colors, half = architecture.channels == 3, [0.5] * architecture.channels
     return {
         "architecture": name,
         "num_classes": architecture.head.classes,
@@ -121,8 +121,8 @@ def _config(subject: Subject, name: str, arguments: dict[str, Any], theirs: nn.M
         "pretrained_cfg": {
             "input_size": size,
             "num_classes": architecture.head.classes,
-            "mean": data.get("mean", MEAN if colours else half),
-            "std": data.get("std", DEVIATION if colours else half),
+            "mean": data.get("mean", MEAN if colors else half),
+            "std": data.get("std", DEVIATION if colors else half),
             "custom_load": False,
             **({"label_names": [str(one) for one in data["classes"]]} if "classes" in data else {}),
         },
@@ -139,7 +139,7 @@ def _config(subject: Subject, name: str, arguments: dict[str, Any], theirs: nn.M
 def load(path: Path, threads: int) -> Any:
     import timm
 
-    from nas.interop.export import timm_byobnet  # noqa: F401 - registers what a folder may need
+    from nas.interop.export import timm_byobnet  # noqa: F401 - registers the model that a folder may need
 
     create: Any = timm.create_model
     return create(f"local-dir:{path.absolute()}", pretrained=True).eval()

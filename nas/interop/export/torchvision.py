@@ -1,7 +1,7 @@
-"""The format `torchvision`: a file with the call that builds the network there, and its weights under torchvision's names.
+"""The format `torchvision`: a file with the torchvision call that builds the network, and its weights under torchvision's names.
 
-Expressible are its ResNets (ResNet, ResNeXt, wide ResNet of any depths, cardinality and base width) and, with any number of classes, its
-published networks that the zoo has too (EfficientNet, MobileNetV2, RegNet, ConvNeXt).
+Expressible are torchvision's ResNets (ResNet, ResNeXt, wide ResNet of any depths, cardinality and base width) and, with any number
+of classes, its published networks that the zoo has too (EfficientNet, MobileNetV2, RegNet, ConvNeXt).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BLOCKS = {"basic": "BasicBlock", "bottleneck": "Bottleneck"}
 
 
 def write(subject: Subject, path: Path) -> None:
-    """The file, and beside it the weights if the subject has any; NotExpressible where torchvision has no such network."""
+    """Write the file, and a file of weights if the subject has any; NotExpressible if torchvision has no such network."""
     import torch
 
     architecture = subject.architecture
@@ -41,52 +41,52 @@ def write(subject: Subject, path: Path) -> None:
 
         renamed(architecture, build(architecture), theirs, NAME)
         training = held(architecture, theirs, NAME)
-    beside = path.with_suffix(".safetensors")
+    weights = ""
     if subject.weights is not None:
-        save_weights(renamed(architecture, subject.network(), theirs, NAME), beside)
-    weights = beside.name if subject.weights is not None else ""
+        weights = path.with_suffix(".safetensors").name
+        save_weights(renamed(architecture, subject.network(), theirs, NAME), path.with_name(weights))
     path.write_text(_text(subject, source, weights, training), encoding="utf-8")
 
 
 def _twin(architecture: Architecture) -> tuple[list[str], nn.Module]:
-    """The lines that make the network, and torchvision's network without data."""
+    """The lines that build the network, and torchvision's network on the meta device."""
     import torch
     from torchvision import models
 
     known = set(models.list_models(models))
     name = published_twin(architecture, known.__contains__)
     classes = architecture.head.classes
-    if name is not None:  # its RegNet reckons with tensors, which on the meta device have no values
+    if name is not None:  # torchvision's RegNet computes widths with tensors, which have no values on the meta device
         with torch.device("cpu" if name.startswith("regnet") else "meta"):
             made: nn.Module = models.get_model(name, num_classes=classes)
         return lines(call(f"models.{name}", num_classes=str(classes)), 4, "return "), made.to("meta")
     with torch.device("meta"):
-        found = resnet_arguments(architecture, NAME, _limits)
+        resnet = resnet_arguments(architecture, NAME, _limits)
         options: dict[str, Any] = {"num_classes": classes}
-        if found.cardinality != 1:
-            options["groups"] = found.cardinality
-        if found.base_width != 64:
-            options["width_per_group"] = found.base_width
-        block = BLOCKS[found.kind]
-        made = models.ResNet(getattr(models.resnet, block), list(found.layers), **options)
-    said = {name: str(value) for name, value in options.items()}
-    written = call("models.ResNet", f"models.resnet.{block}", str(list(found.layers)), **said)
+        if resnet.cardinality != 1:
+            options["groups"] = resnet.cardinality
+        if resnet.base_width != 64:
+            options["width_per_group"] = resnet.base_width
+        block = BLOCKS[resnet.kind]
+        made = models.ResNet(getattr(models.resnet, block), list(resnet.layers), **options)
+    keywords = {name: str(value) for name, value in options.items()}
+    written = call("models.ResNet", f"models.resnet.{block}", str(list(resnet.layers)), **keywords)
     return lines(written, 4, "return "), made
 
 
-def _limits(found: ResNetArguments) -> str:
-    """What torchvision's ResNet has no argument for."""
-    if found.kind not in BLOCKS:
-        return f"its ResNet has no {found.kind} block"
-    if found.planes != (64, 128, 256, 512):
-        return f"its ResNet's stages have 64, 128, 256, 512 channels before expansion, not {', '.join(map(str, found.planes))}"
-    if found.stem != 64:
-        return f"its stem has {found.stem} channels, not 64"
+def _limits(resnet: ResNetArguments) -> str:
+    """What torchvision's ResNet can't express; empty if nothing."""
+    if resnet.kind not in BLOCKS:
+        return f"its ResNet has no {resnet.kind} block"
+    if resnet.planes != (64, 128, 256, 512):
+        return f"its ResNet's stages have 64, 128, 256, 512 channels before expansion, not {', '.join(map(str, resnet.planes))}"
+    if resnet.stem != 64:
+        return f"its stem has {resnet.stem} channels, not 64"
     for what, there in (
-        ("three convolutions in the stem", found.deep),
-        ("average pooling in a shortcut", found.pooled),
-        ("squeeze-excitation", found.excited),
-        (f"{found.act} activations", found.act != "relu"),
+        ("three convolutions in the stem", resnet.deep),
+        ("average pooling in a shortcut", resnet.pooled),
+        ("squeeze-excitation", resnet.excited),
+        (f"{resnet.act} activations", resnet.act != "relu"),
     ):
         if there:
             return f"its ResNet has no {what}"
@@ -135,7 +135,7 @@ def _text(subject: Subject, source: list[str], weights: str, training: Sequence[
 
 
 def load(path: Path, threads: int) -> Any:
-    """The network of the file; its time does not depend on the weights."""
+    """The network of the file, without its weights, which don't change its latency."""
     return runpy.run_path(str(path))["network"]().eval()
 
 

@@ -1,4 +1,4 @@
-"""Trials of a run as networks to export, with names that sort by their place on the front and say what they hold."""
+"""Trials of a run as networks to export, under names that sort by rank on the front and show accuracy and parameters."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 def export_trials(
     run: Run, trials: Sequence[Trial], folder: Path, exporter: Exporter, *, force: bool = False
 ) -> list[Path]:
-    """Write one file a trial, each whole or not at all; the paths.
+    """Write one file for each trial, atomically; the paths.
 
     UsageError, before anything is written, if a file of the same name holds something else and `force` is not given.
-    NotExpressible for a trial that the format has no words for, when the others are written.
+    NotExpressible, after the others are written, for a trial that the format can't express.
     """
     name = next((name for name, each in EXPORTERS.items() if each is exporter), "this format")
     rows = write_networks(subjects(run, trials), folder, {name: exporter}, force=force)
@@ -40,16 +40,16 @@ def subjects(
 ) -> list[tuple[str, Subject]]:
     """Each trial once, with the name of its files."""
     front = [trial.number for trial in run.front()]
-    found = []
+    named = []
     for trial in {trial.number: trial for trial in trials}.values():
         rank = front.index(trial.number) + 1 if trial.number in front else None
         name = file_name(trial, rank, digits=max(2, len(str(len(front)))))
-        found.append((name, Subject(_named(run, trial), provenance(run, trial), weights)))
-    return found
+        named.append((name, Subject(_named(run, trial), provenance(run, trial), weights)))
+    return named
 
 
 def provenance(run: Run, trial: Trial) -> dict[str, Any]:
-    """Where a network comes from: run, trial, what was measured on which data, how it was trained, and with which release."""
+    """Where a network comes from: run, trial, measurements, data, recipe and version of nas."""
     data = run.config["dataset"]
     return {
         "run": run.config["name"],
@@ -59,8 +59,8 @@ def provenance(run: Run, trial: Trial) -> dict[str, Any]:
         "accuracy": trial.accuracy,
         "accuracy_on": "validation",
         **(
-            {"accuracy_mean": found.mean, "accuracy_std_error": found.std_error, "accuracy_seeds": found.n}
-            if (found := trial.confirmed)
+            {"accuracy_mean": confirmed.mean, "accuracy_std_error": confirmed.std_error, "accuracy_seeds": confirmed.n}
+            if (confirmed := trial.confirmed)
             else {}
         ),
         "epochs": len(trial.epochs),
@@ -74,7 +74,7 @@ def provenance(run: Run, trial: Trial) -> dict[str, Any]:
 
 
 def file_name(trial: Trial, rank: int | None, digits: int = 2) -> str:
-    """Name without suffix: `01-trial12-93.12acc-0.21Mparams`; no rank off the front, the mean of a confirmed accuracy."""
+    """Name without suffix: `01-trial12-93.12acc-0.21Mparams`; off the front without rank, once confirmed with the mean accuracy."""
     who = re.sub(r"[^\w.-]+", "-", trial.label, flags=re.ASCII).strip("-.") if trial.label else f"trial{trial.number}"
     parts = [] if rank is None else [f"{rank:0{digits}}"]
     parts.append(who or "unnamed")
@@ -86,7 +86,7 @@ def file_name(trial: Trial, rank: int | None, digits: int = 2) -> str:
 
 
 def _named(run: Run, trial: Trial) -> Architecture:
-    """The trial's architecture with a name that still says what it is once the file lies elsewhere."""
+    """The trial's architecture, with a name that identifies it outside of the run's folder."""
     if trial.architecture.name:
         return trial.architecture
     name = "".join(c for c in f"{run.config['name']} {trial.name}" if c.isprintable())

@@ -1,8 +1,8 @@
-"""Whether a library can build a design, and from which arguments: a network of ours has a twin there iff the twin's design has its digest.
+"""Whether a library can build a design, and with which arguments: it can if it has a network whose design has the same digest.
 
-From a design the arguments of the library's ResNet are read off, the design that they stand for is written down as one of ours, and
-the two digests are compared: nothing is expressible that isn't equal. Where they differ, the first difference is the reason. Published
-networks of other kinds are found by their digest, whatever their classes.
+The arguments of the library's ResNet are derived from the design, and the design that they build is compared with it by digest.
+If the two differ, the first difference is the reason. Published networks of other kinds are found by digest, with any number of
+classes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 KINDS = ("basic", "bottleneck", "res2net")
 STRIDES = (1, 2, 2, 2)
-BASE = 64  # to which a library's base width relates
+BASE = 64  # width that a library's base width is relative to
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class ResNetArguments:
 
     @classmethod
     def of(cls, architecture: Architecture) -> ResNetArguments:
-        """The arguments that come nearest to a design."""
+        """The arguments nearest to a design."""
         first = architecture.stages[0]
         branch: Any = first.branch.canonical(first.stride)
         kind = branch.kind if branch.kind in KINDS else "bottleneck"
@@ -64,7 +64,7 @@ class ResNetArguments:
         )
 
     def design(self, like: Architecture) -> Architecture:
-        """The design that these arguments stand for, for the images and classes of another."""
+        """The design that these arguments build, for the images and classes of another."""
         shortcut = SHORTCUTS["avg_pool" if self.pooled else "projection"]()
         stages = tuple(
             Stage(self._branch(planes), depth, planes * (1 if self.kind == "basic" else 4), stride, shortcut)
@@ -87,25 +87,25 @@ class ResNetArguments:
 def resnet_arguments(
     architecture: Architecture, format_name: str, limits: Callable[[ResNetArguments], str]
 ) -> ResNetArguments:
-    """The arguments that give exactly this design. `limits` says what a library's ResNet can't do, '' for nothing.
+    """The arguments that give exactly this design. limits: what a library's ResNet can't express, in words; '' if nothing.
 
-    NotExpressible with the first difference between what the library builds and the design.
+    NotExpressible with the first difference between the library's network and the design.
     """
     if len(architecture.stages) != len(STRIDES):
         raise NotExpressible(format_name, f"it has {len(architecture.stages)} stages, not {len(STRIDES)}")
     if (kind := architecture.stages[0].branch.canonical(1).kind) not in KINDS:
         raise NotExpressible(format_name, f"it is no published network there, and a ResNet there has no {kind} block")
-    found = ResNetArguments.of(architecture)
-    design = found.design(architecture)
+    arguments = ResNetArguments.of(architecture)
+    design = arguments.design(architecture)
     if reason := difference(architecture.canonical(), design.canonical()):
         raise NotExpressible(format_name, reason)
-    if reason := limits(found):
+    if reason := limits(arguments):
         raise NotExpressible(format_name, reason)
-    return found
+    return arguments
 
 
 def published_twin(architecture: Architecture, known: Callable[[str], bool]) -> str | None:
-    """The name of the published network that this design is, whatever its classes and images, if the library knows it."""
+    """The library's name of the published network with this design, for any classes and images; None if there is none."""
     for name in zoo.names():
         if known(name):
             other = zoo.get(name).adapted(
@@ -136,26 +136,26 @@ def renamed(
         if set(mapping.values()) != set(wanted):
             continue
         ours = network.state_dict()
-        if all(ours[own].numel() == wanted[name].numel() for own, name in mapping.items()):
-            return {name: ours[own].reshape(wanted[name].shape) for own, name in mapping.items()}
+        if all(ours[source].numel() == wanted[name].numel() for source, name in mapping.items()):
+            return {name: ours[source].reshape(wanted[name].shape) for source, name in mapping.items()}
     raise NotExpressible(format_name, "the library's network has other tensors")
 
 
 def held(architecture: Architecture, theirs: nn.Module, format_name: str) -> tuple[str, ...]:
-    """What of training the library's network on the meta device has otherwise, in words.
+    """Differences between ours and the library's network (on the meta device) that concern only training, in words.
 
-    NotExpressible if its layers are called with other options than ours, which neither a name nor tensors show.
+    NotExpressible if its layers are called with other options than ours: names and sizes of tensors don't show that.
     """
     from nas.interop.importers.function import remarks, traced, unequal_calls
 
-    found = traced(theirs, architecture.resolution, architecture.channels)
-    if faults := unequal_calls(architecture, found):
+    calls = traced(theirs, architecture.resolution, architecture.channels)
+    if faults := unequal_calls(architecture, calls):
         raise NotExpressible(format_name, f"the library's network has {faults[0]}")
-    return remarks(architecture, found)
+    return remarks(architecture, calls)
 
 
 def difference(ours: Architecture, theirs: Architecture) -> str:
-    """The first thing in which two designs differ, in words; '' if they build the same network."""
+    """The first difference between two designs, in words; '' if they build the same network."""
     if replace(ours, name="").digest == replace(theirs, name="").digest:
         return ""
     one, two = _flat(ours), _flat(theirs)
@@ -167,14 +167,14 @@ def difference(ours: Architecture, theirs: Architecture) -> str:
 
 
 def _flat(architecture: Architecture) -> dict[str, Any]:
-    """Every value of a design under its place, the kinds of its parts first."""
-    found: dict[str, Any] = {"norm_eps": architecture.norm_eps}
+    """Every value of a design by its place, the kinds of the parts first."""
+    values: dict[str, Any] = {"norm_eps": architecture.norm_eps}
     parts: dict[str, Any] = {"stem": architecture.stem, "head": architecture.head}
     for k, stage in enumerate(architecture.stages, 1):
         place = f"stage {k}'s"
-        found |= {f"{place} {name}": getattr(stage, name) for name in ("width", "stride")}
+        values |= {f"{place} {name}": getattr(stage, name) for name in ("width", "stride")}
         parts |= {f"{place} block": stage.branch, f"{place} shortcut": stage.shortcut, f"{place} merge": stage.merge}
-    found |= {f"{place} kind" if place in ("stem", "head") else place: part.kind for place, part in parts.items()}
+    values |= {f"{place} kind" if place in ("stem", "head") else place: part.kind for place, part in parts.items()}
     for place, part in parts.items():
-        found |= {f"{place}: {name}": value for name, value in part.to_dict().items() if name != "kind"}
-    return found
+        values |= {f"{place}: {name}": value for name, value in part.to_dict().items() if name != "kind"}
+    return values

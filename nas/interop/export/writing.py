@@ -1,4 +1,4 @@
-"""Networks to files, each whole or not at all, and the table of what was written."""
+"""Writes networks to files, atomically, and the index of these files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Times: TypeAlias = Mapping[tuple[str, int], tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A network under the name of its files: `paths` by format, and by format why there is none."""
+    """A network with the name of its files: by format their paths, or the reasons why there is none."""
 
     name: str
     subject: Subject
@@ -36,7 +36,7 @@ class Written:
 def write_networks(
     named: Sequence[tuple[str, Subject]], folder: Path, formats: Mapping[str, Exporter], *, force: bool = False
 ) -> list[Written]:
-    """Each network in each format, as `folder/<name><suffix>`; what a format has no words for is said, not written.
+    """Write each network in each format as `folder/<name><suffix>`; a network that a format can't express gets a reason instead.
 
     UsageError, before anything is written, if a file of the same name holds something else and `force` is not given, or if
     there is a folder of that name.
@@ -48,15 +48,15 @@ def write_networks(
         reasons: dict[str, str] = {}
         made: dict[Path, bytes] = {}
         name, k = wanted, 2
-        while any(name == row.name for row in rows):  # two labels that differ only in what no name of a file has
+        while any(name == row.name for row in rows):  # labels may differ only in characters that file names don't have
             name, k = f"{wanted}-{k}", k + 1
         for format_name, exporter in formats.items():
             try:
-                found = _files(exporter, name, subject)
+                contents = _files(exporter, name, subject)
             except NotExpressible as error:
                 reasons[format_name] = str(error)
                 continue
-            made |= {folder / path: content for path, content in found.items()}
+            made |= {folder / path: content for path, content in contents.items()}
             paths[format_name] = folder / f"{name}{exporter.suffix}"
         files |= made
         rows.append(Written(name, subject, paths, reasons))
@@ -81,7 +81,7 @@ def write_networks(
 
 
 def check_index(folder: Path) -> None:
-    """UsageError if the folder has a table of that name that is not of an export, which `write_index` would write over."""
+    """UsageError if `write_index` would overwrite a file that is not the index of an export."""
     for name, begins in ((f"{INDEX}.md", "| file | format |"), (f"{INDEX}.csv", "file,name,format,")):
         path = folder / name
         if path.is_dir():
@@ -91,20 +91,20 @@ def check_index(folder: Path) -> None:
 
 
 def write_index(folder: Path, rows: Iterable[Written], times: Sequence[Times] = ()) -> list[Path]:
-    """`index.md` and `index.csv`: one line a network and format, in the order of the rows, also for what is not there.
+    """Write `index.md` and `index.csv`: a line for each network and format, in the order of the rows, also where there is no file.
 
-    times: of each row, latencies by format and number of images: median and interquartile range in ms. What they have beside the
-    formats, the network in PyTorch, has a line, too.
+    times: for each row, median and interquartile range of latencies in ms, by format and batch size. The network in PyTorch,
+    which has no file, gets a line if its latency is among them.
     """
     rows = list(rows)
     times = times or [{}] * len(rows)
-    batches = sorted({batch for own in times for _, batch in own})
+    batches = sorted({batch for latencies in times for _, batch in latencies})
     means = MEANS if any(MEANS[0] in row.subject.provenance for row in rows) else ()
     table: list[dict[str, Any]] = []
-    for row, own in zip(rows, times, strict=True):
-        beside = [name for name in dict.fromkeys(name for name, _ in own) if name not in row.paths]
-        for name in (*beside, *row.paths, *row.reasons):
-            found = [own.get((name, batch), (None, None)) for batch in batches]
+    for row, latencies in zip(rows, times, strict=True):
+        without_file = [name for name in dict.fromkeys(name for name, _ in latencies) if name not in row.paths]
+        for name in (*without_file, *row.paths, *row.reasons):
+            spans = [latencies.get((name, batch), (None, None)) for batch in batches]
             table.append(
                 {
                     "file": row.paths[name].name if name in row.paths else "",
@@ -114,9 +114,9 @@ def write_index(folder: Path, rows: Iterable[Written], times: Sequence[Times] = 
                     **{name: row.subject.provenance.get(name) for name in means},
                     **dict(zip(("params", "macs"), _costs(row.subject), strict=True)),
                     "digest": row.subject.architecture.digest,
-                    "state": "in PyTorch, for comparison" if name in beside else row.reasons.get(name, "written"),
-                    **{f"latency_ms_batch{batch}": ms for batch, (ms, _) in zip(batches, found, strict=True)},
-                    **{f"latency_iqr_ms_batch{batch}": ms for batch, (_, ms) in zip(batches, found, strict=True)},
+                    "state": "in PyTorch, for comparison" if name in without_file else row.reasons.get(name, "written"),
+                    **{f"latency_ms_batch{batch}": ms for batch, (ms, _) in zip(batches, spans, strict=True)},
+                    **{f"latency_iqr_ms_batch{batch}": ms for batch, (_, ms) in zip(batches, spans, strict=True)},
                 }
             )
     text = io.StringIO()
@@ -147,7 +147,7 @@ def write_index(folder: Path, rows: Iterable[Written], times: Sequence[Times] = 
 
 
 def formats_of(names: Iterable[str]) -> dict[str, Exporter]:
-    """The exporters of these names; UsageError for one that is none."""
+    """The exporters of these names; UsageError for an unknown one."""
     return {name: EXPORTERS.find(name) for name in names}
 
 
@@ -157,20 +157,20 @@ def _costs(subject: Subject) -> tuple[int, int]:
 
 
 def _files(exporter: Exporter, name: str, subject: Subject) -> dict[Path, bytes]:
-    """What an exporter writes: path under the folder -> content."""
+    """The files that an exporter writes: path under the folder -> content."""
     if exporter.text is not None and subject.weights is None:
         text = exporter.text(subject.architecture, subject.provenance)
         return {Path(f"{name}{exporter.suffix}"): text.encode()}
     with tempfile.TemporaryDirectory(prefix="nas-export-") as place:
         exporter.write(subject, Path(place) / f"{name}{exporter.suffix}")
-        found = sorted(path for path in Path(place).rglob("*") if path.is_file())
-        return {path.relative_to(place): path.read_bytes() for path in found}
+        paths = sorted(path for path in Path(place).rglob("*") if path.is_file())
+        return {path.relative_to(place): path.read_bytes() for path in paths}
 
 
 def _strangers(folder: Path, files: Mapping[Path, bytes]) -> list[Path]:
-    """What else lies in a network's folder, as of an earlier export: it would be loaded with the new one.
+    """Other files in a network's folder, of an earlier export for instance, which would be loaded together with the new ones.
 
-    Not what is loaded by nobody: hidden files, as .git, and Python's cache.
+    Hidden files, such as .git, and Python's cache are never loaded and are left out.
     """
     if not folder.is_dir():
         return []

@@ -1,6 +1,6 @@
-"""Networks that others wrote down, as architectures of equal cost: `IMPORTERS` by kind of source, and `import_source`.
+"""Import of networks from other projects as architectures of equal cost: `IMPORTERS` by kind of source, and `import_source`.
 
-Every file of this folder is imported, so that an importer is there by its file being there.
+Every file of this folder is imported, so that each registers its importer.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from nas.interop.importers._base import (
     import_source,
 )
 
-for _file in sorted(found.name for found in pkgutil.iter_modules(__path__)):
+for _file in sorted(module.name for module in pkgutil.iter_modules(__path__)):
     importlib.import_module(f"{__name__}.{_file}")
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What importers share: a source, what they give, and how they are found by their kind or by what a source looks like."""
+"""Common parts of importers: sources, results, and the choice of an importer by name or by a source's contents."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from nas.utils import limits
 from nas.utils.registry import Registry
 from nas.utils.yaml_text import parse_yaml
 
-MAX_FAULTS = 20  # said of one network
-SQLITE = b"SQLite format 3\0"  # what such a file starts with
-PREFIXES = ("torchvision", "timm", "optuna")  # of sources that are no files
+MAX_FAULTS = 20  # shown for one network
+SQLITE = b"SQLite format 3\0"  # the first bytes of such a file
+PREFIXES = ("torchvision", "timm", "optuna")  # of sources that are not files
 
 
 class Inexpressible(UsageError):
-    """A network that no architecture of ours builds: `reasons` is all that is in the way, in the order of the source."""
+    """A network that no architecture of ours builds. reasons: all of them, in the order of the source."""
 
     def __init__(self, where: str, reasons: Sequence[str]) -> None:
         self.reasons = tuple(dict.fromkeys(reasons))
@@ -35,7 +35,7 @@ class Inexpressible(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a source may leave open: the images' `classes`, `resolution` and `channels`, the `space` that a study searched."""
+    """What a source may not contain: `classes`, `resolution` and `channels` of the images, and the `space` of a study."""
 
     classes: int | None = None
     resolution: int | None = None
@@ -45,9 +45,9 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """One network. provenance: where it is from, plain data. notes: what the source says beside the network, in words.
+    """One network. provenance: where it is from, as plain data. notes: other settings in the source, in words.
 
-    measured: what the source says of it, by column: its error, or the costs as the source counts them.
+    measured: the source's measurements by column: its error, or its costs as the source counts them.
     """
 
     architecture: Architecture
@@ -58,7 +58,7 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An entry of a sweep or a study that gave no network, and why."""
+    """An entry of a sweep or a study that gives no network, and the reason."""
 
     name: str
     reason: str
@@ -66,7 +66,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a source holds; of a population (`many`) each entry is a network or `refused`."""
+    """The networks of a source. many: whether it is a population, whose other entries are in `refused`."""
 
     networks: tuple[Imported, ...]
     refused: tuple[Refused, ...] = ()
@@ -74,7 +74,7 @@ class Found:
 
 
 class Source:
-    """What a user names: `torchvision:NAME`, `timm:NAME`, `optuna:URL#STUDY`, or a file with its parsed `data`."""
+    """A source as a user names it: `torchvision:NAME`, `timm:NAME`, `optuna:URL#STUDY`, or a file with its parsed `data`."""
 
     def __init__(self, text: str) -> None:
         prefix, colon, rest = text.partition(":")
@@ -87,17 +87,17 @@ class Source:
 
     @property
     def name(self) -> str:
-        """A label for what is in the file: its name without suffix."""
+        """A label for the file's network: the file's name without suffix."""
         return "".join(c for c in self.path.stem if c.isprintable())[:MAX_NAME]
 
     @property
     def file(self) -> Path:
-        """The file by itself: an Optuna storage may have its study's name behind a #."""
+        """The path of the file, without the #STUDY that may follow an Optuna storage."""
         return self.path if self.path.exists() else Path(self.rest.partition("#")[0])
 
     @cached_property
     def is_study(self) -> bool:
-        """Whether the file is an Optuna journal, by its first line, or an SQLite database. A pipe is read once, and is none."""
+        """Whether the file is an Optuna journal (by its first line) or an SQLite database; not a pipe, which can be read only once."""
         if not self.file.is_file():
             return False
         try:
@@ -109,7 +109,7 @@ class Source:
 
     @property
     def plain(self) -> object:
-        """The file's `data`; None for what is no file of plain data."""
+        """The file's `data`; None for sources that are not files of plain data."""
         return None if self.prefix or self.is_study else self.data
 
     @cached_property
@@ -122,7 +122,7 @@ class Source:
 class Importer:
     """A kind of source. claims: whether a source looks like this kind. read: its networks, or UsageError.
 
-    of_choices: whether its networks are choices of a space, that of the options.
+    of_choices: whether its networks are choices of a space, which the options must name.
     """
 
     about: str
@@ -135,9 +135,9 @@ IMPORTERS: Registry[Importer] = Registry("kind of source")
 
 
 def import_source(text: str, kind: str = "auto", options: Options | None = None) -> Found:
-    """The networks of a source, each with exact costs; Inexpressible with all reasons if its one network is not ours.
+    """The networks of a source, each with exact costs; Inexpressible with all reasons if its only network can't be built.
 
-    kind: a name of `IMPORTERS`, or `auto`: whichever claims the source. UsageError if none does.
+    kind: a name of `IMPORTERS`, or `auto` for the first that claims the source. UsageError if none does.
     """
     options = options or Options()
     source = Source(text)
@@ -157,12 +157,12 @@ def import_source(text: str, kind: str = "auto", options: Options | None = None)
         raise UsageError(
             f"--space says what a study's parameters are choices of; {text} is read as {kind}, and has none"
         )
-    found = importer.read(source, options)
-    return dataclasses.replace(found, networks=tuple(_adapted(network, options) for network in found.networks))
+    result = importer.read(source, options)
+    return dataclasses.replace(result, networks=tuple(_adapted(network, options) for network in result.networks))
 
 
 def made(where: str, faults: Sequence[str], **parts: Any) -> Architecture:
-    """The canonical architecture of these parts, which can be built. Inexpressible for `faults`, or what else is in the way."""
+    """The canonical architecture of these parts. Inexpressible with `faults`, or with the reason why it can't be built."""
     if faults:
         raise Inexpressible(where, faults)
     try:
@@ -174,16 +174,16 @@ def made(where: str, faults: Sequence[str], **parts: Any) -> Architecture:
 
 
 def _adapted(network: Imported, options: Options) -> Imported:
-    """The network with the classes and resolution that the user asks for."""
-    own = network.architecture
+    """The network with the classes, resolution and channels of the options."""
     if options.classes is None and options.resolution is None and options.channels is None:
         return network
-    other = own.adapted(
-        classes=options.classes or own.head.classes,
-        resolution=options.resolution or own.resolution,
-        channels=options.channels or own.channels,
+    architecture = network.architecture
+    adapted = architecture.adapted(
+        classes=options.classes or architecture.head.classes,
+        resolution=options.resolution or architecture.resolution,
+        channels=options.channels or architecture.channels,
     )
-    return dataclasses.replace(network, architecture=other)
+    return dataclasses.replace(network, architecture=adapted)
 
 
 def read_data(path: Path) -> object:
@@ -200,7 +200,7 @@ def read_data(path: Path) -> object:
         except RecursionError:
             raise UsageError(f"{path}: not readable as JSON: nested too deeply") from None
         except ValueError as error:
-            # What Python prints of a dict is YAML, and no JSON.
+            # A dict as Python prints it is YAML, but not JSON.
             if len(text) > limits.CONFIG_BYTES:
                 raise UsageError(f"{path}: not readable as JSON: {reason_of(error)}") from None
     return parse_yaml(text, str(path))

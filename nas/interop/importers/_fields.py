@@ -1,4 +1,4 @@
-"""Values of a foreign file, each checked for its type and range. What is wrong is collected, so that all of it is said."""
+"""Values of a foreign file, each checked for type and range. Errors are collected, so that all of them can be reported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nas.utils import limits
 
 
 class Fields:
-    """A mapping of a file, at `place` ("ANYNET"). A wrong value becomes a line of `faults`, and its default goes on."""
+    """A mapping of a file, at `place` ("ANYNET"). A wrong value adds a line to `faults` and is replaced by its default."""
 
     def __init__(self, data: object, place: str, faults: list[str]) -> None:
         self.place, self.faults = place, faults
@@ -85,7 +85,7 @@ class Fields:
 
 
 def entries(data: object, where: str) -> list[Any]:
-    """A list of a file; UsageError if it is none, is empty or is far too long."""
+    """The list in a file; UsageError if it is not a list, is empty or is far too long."""
     if not isinstance(data, list) or not data:
         raise UsageError(f"{where}: expected a list with at least one entry, found {_said(data)}")
     if len(data) > limits.ROWS:

@@ -1,8 +1,8 @@
-"""The function of a library's network against that of ours: what its layers are called with, and its logits.
+"""Whether a library's network computes the same function as ours: by the options of its layers, and by its logits.
 
-`traced` runs a network on one image on PyTorch's meta device: what it costs, and the arguments of every call that computes
-something (eps, slopes, padding, ...). `unequal_logits` runs both networks with the same random weights. The calls show what
-no logits show (dropout, momentum); the logits show in which order the calls are made.
+`traced` runs a network on one image on PyTorch's meta device and records costs and the arguments of every computing call (eps,
+slopes, padding, ...). `unequal_logits` runs both networks with the same random weights. The calls show settings that logits
+don't (dropout, momentum); the logits show the order of the calls.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from nas.networks.build import build
 from nas.networks.cost import Cost
 from nas.networks.weights import Weights, fit
 
-MAX_PARAMS = 512 << 20  # that are filled to be run: 2 GiB
-TOLERANCE = 1e-4  # of logits, in units of the greatest: single precision, whatever the processor
-SHARE = 0.01  # and of what the images make of the logits
-STEPS = 32  # the strides of a network together; sizes that leave the same rest have the same borders
+MAX_PARAMS = 512 << 20  # of networks that are run: 2 GiB
+TOLERANCE = 1e-4  # for logits, relative to the largest one: single precision on any processor
+SHARE = 0.01  # for logits, relative to their variation between images
+STEPS = 32  # the product of a network's strides; sizes with the same remainder have the same borders
 SMALLEST, ODD = 64, 75  # pixels
 
-# Arguments of the calls that compute with options, in order, and those options with their defaults.
+# Arguments of the functions that have options, in order; and the options that are compared, with their defaults.
 ARGUMENTS = {
     "conv2d": "input weight bias stride padding dilation groups",
     "batch_norm": "input running_mean running_var weight bias training momentum eps",
@@ -68,10 +68,10 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "gelu": {"approximate": "none"},
     "pad": {"pad": None, "mode": "constant", "value": None},
 }
-DROPPING = ("Dropped", "StochasticDepth", "DropPath")  # classes of stochastic depth, whose rate is one of
-RATES = ("rate", "p", "drop_prob")
+DROPPING = ("Dropped", "StochasticDepth", "DropPath")  # classes of stochastic depth
+RATES = ("rate", "p", "drop_prob")  # attributes with their rate
 SAME = {"add_": "add", "iadd": "add", "mul_": "mul", "relu_": "relu", "sigmoid_": "sigmoid"}
-# Calls that move numbers and compute none, or are counted by what they lead to.
+# Calls that compute nothing new, or whose results are counted by later calls.
 STILL = {
     *("__get__", "_assert", "dim", "size", "empty", "flatten", "view", "reshape", "permute", "transpose", "contiguous"),
     *("split", "chunk", "cat", "expand", "squeeze", "unsqueeze", "to", "type", "float", "matmul", "bmm"),
@@ -80,7 +80,7 @@ STILL = {
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """What one image meets. calls: function and options -> how often. Of training alone: dropout, momenta, and `drops`,
+    """Costs and calls of one forward pass. calls: (function, options) -> count. Of training only: dropout, momenta, and `drops`,
     the rates of stochastic depth in the order of the blocks that have it."""
 
     cost: Cost
@@ -91,8 +91,8 @@ class Traced:
 
     @property
     def norm_eps(self) -> frozenset[float]:
-        """What the batch norms add to the variance."""
-        return frozenset(float(said.removeprefix("eps ")) for name, said in self.calls if name == "batch_norm")
+        """The eps of the batch norms."""
+        return frozenset(float(options.removeprefix("eps ")) for name, options in self.calls if name == "batch_norm")
 
 
 class _Calls(TorchFunctionMode):
@@ -119,12 +119,12 @@ class _Calls(TorchFunctionMode):
         elif name not in STILL and not (name == "pad" and not any(given["pad"])):
             if name == "batch_norm":
                 self.momenta.add(float(given.get("momentum", 0.1)))
-            self.calls[_said(name, given)] += 1
+            self.calls[_described(name, given)] += 1
         return result
 
 
-def _said(name: str, given: Mapping[str, Any]) -> tuple[str, str]:
-    """A call's name and its options, in words; one name for what is the same."""
+def _described(name: str, given: Mapping[str, Any]) -> tuple[str, str]:
+    """A call's name and its options in words; equivalent calls get the same name."""
     options = {key: given.get(key, default) for key, default in OPTIONS.get(name, {}).items()}
     if name == "adaptive_avg_pool2d" and set(_pair(options["output_size"])) == {1}:
         return "mean", "of the image"
@@ -135,7 +135,7 @@ def _said(name: str, given: Mapping[str, Any]) -> tuple[str, str]:
     if name == "conv2d":
         options = {"kernel": tuple(given["weight"].shape[2:]), **options}
     if name == "avg_pool2d" and set(_pair(options["padding"])) == {0}:
-        del options["count_include_pad"]  # there is nothing to count
+        del options["count_include_pad"]  # without padding it has no effect
     return name, ", ".join(f"{key} {_shown(value)}" for key, value in options.items() if value is not None)
 
 
@@ -144,13 +144,13 @@ def _pair(value: Any) -> tuple[Any, ...]:
 
 
 def _shown(value: Any) -> str:
-    """An option in words; the sides of a window are two, also where one number stands for both."""
+    """An option in words; one number for both sides of a window is shown as two."""
     sides = isinstance(value, (int, tuple, list)) and not isinstance(value, bool)
     return "x".join(map(str, _pair(value))) if sides else str(value)
 
 
 def traced(network: nn.Module, resolution: int, channels: int = 3) -> Traced:
-    """What a network in evaluation does with one image, best on the meta device. UsageError if it takes none of this size."""
+    """Trace a network in evaluation mode on one image, best on the meta device. UsageError if it can't take this size."""
     device = next(network.parameters()).device
     drops: list[float] = []
 
@@ -173,14 +173,14 @@ def traced(network: nn.Module, resolution: int, channels: int = 3) -> Traced:
 
 
 def unequal_calls(architecture: Architecture, theirs: Traced) -> list[str]:
-    """What the layers of our network are called with that those of `theirs` are not, and the other way; empty if nothing."""
+    """Differences between the calls of our network and of `theirs`, in words; empty if there are none."""
     with torch.device("meta"):
         ours = traced(build(architecture), architecture.resolution, architecture.channels)
     names = sorted({name for name, _ in ours.calls.keys() ^ theirs.calls.keys()})
     names += sorted({name for name, _ in ours.calls if name not in names})
     faults = []
     for name in names:
-        here, there = ({said: n for (key, said), n in one.calls.items() if key == name} for one in (ours, theirs))
+        here, there = ({options: n for (key, options), n in one.calls.items() if key == name} for one in (ours, theirs))
         if here != there:
             faults.append(f"{name} of {_listed(there, here)}, where ours would be of {_listed(here, there)}")
     if sorted(ours.dropout) != sorted(theirs.dropout):
@@ -191,12 +191,13 @@ def unequal_calls(architecture: Architecture, theirs: Traced) -> list[str]:
 
 
 def _listed(one: Mapping[str, int], other: Mapping[str, int]) -> str:
-    """What `one` has oftener than the other, with how often."""
-    return "; ".join(f"{said or 'this kind'} ({n})" for said, n in one.items() if n > other.get(said, 0)) or "none"
+    """Options that `one` has more often than `other`, with their counts."""
+    more = {options: n for options, n in one.items() if n > other.get(options, 0)}
+    return "; ".join(f"{options or 'this kind'} ({n})" for options, n in more.items()) or "none"
 
 
 def near(ours: Sequence[float], theirs: Sequence[float], architecture: Architecture) -> bool:
-    """Whether rates of stochastic depth are equal but for where a line over the blocks starts: at most a block's step apart."""
+    """Whether rates of stochastic depth are the same linear rule up to its start: at most one block's step apart."""
     if not any(ours) or not any(theirs):
         return any(ours) == any(theirs)
     last = max(float(stage.merge.to_dict().get("drop", 0.0)) for stage in architecture.stages)
@@ -206,37 +207,37 @@ def near(ours: Sequence[float], theirs: Sequence[float], architecture: Architect
 
 
 def _aligned(rates: Sequence[float], blocks: int) -> tuple[float, ...]:
-    """One rate a block; those without one are the first, where timm's line starts at 0."""
+    """One rate for each block; the first blocks may have none, because timm's rule starts at 0."""
     return (0.0,) * (blocks - len(rates)) + tuple(rates)
 
 
 def drops_of(architecture: Architecture) -> tuple[float, ...]:
-    """Rates of stochastic depth by block, of those that have it."""
+    """Rates of stochastic depth of the blocks that have it, in order."""
     with torch.device("meta"):
         network = build(architecture)
     return tuple(module.rate for module in network.modules() if isinstance(module, Dropped))
 
 
 def remarks(architecture: Architecture, theirs: Traced) -> tuple[str, ...]:
-    """What of training is not the library's, in words: what no config of ours can say."""
-    found = []
+    """Training settings of the library's network that a config of ours can't express, in words."""
+    notes = []
     if others := sorted(theirs.momenta - {NORM_MOMENTUM}):
-        found.append(
+        notes.append(
             f"its batch norms have a momentum of {', '.join(f'{m:.4g}' for m in others)}; in nas it is {NORM_MOMENTUM}"
         )
     ours = drops_of(architecture)
     drops = _aligned(theirs.drops, len(ours))
     if any(abs(a - b) > 1e-9 for a, b in zip(ours, drops, strict=False)):
         ends = [f"from {min(rates):.4g} to {max(rates):.4g}" for rates in (drops, ours)]
-        found.append(f"its stochastic depth goes {ends[0]}; in nas it goes {ends[1]}")
-    return tuple(found)
+        notes.append(f"its stochastic depth goes {ends[0]}; in nas it goes {ends[1]}")
+    return tuple(notes)
 
 
 def unequal_logits(architecture: Architecture, network: nn.Module) -> list[str]:
-    """Where our logits are not the network's, both with the same random weights, at two sizes; empty if nowhere.
+    """Differences between our logits and the network's, with the same random weights, at two image sizes; empty if equal.
 
-    The network stays as it is, without weights. One size has the borders of the architecture's resolution; the other is odd,
-    but for networks of patches, which cut off there what ours fill up.
+    The given network is left unchanged, without weights. One size has the same borders as the architecture's resolution; the
+    other is odd, except for networks of patches, which crop incomplete patches where ours pad them.
     """
     source = copy.deepcopy(network).to_empty(device="cpu")
     source.requires_grad_(False)
@@ -253,7 +254,7 @@ def unequal_logits(architecture: Architecture, network: nn.Module) -> list[str]:
     faults = []
     for size in sizes:
         images = torch.randn(2, architecture.channels, size, size, generator=torch.Generator().manual_seed(size))
-        images += 2 * torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1)  # far from each other
+        images += 2 * torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1)  # so that the two images differ much
         with torch.inference_mode():
             expected, got = source.eval()(images), ours.eval()(images)
         greatest, apart = expected.abs().max(), (got - expected).abs().max()
@@ -266,21 +267,19 @@ def unequal_logits(architecture: Architecture, network: nn.Module) -> list[str]:
 
 
 def _fill(network: nn.Module) -> None:
-    """Random weights and statistics in place, none at a neutral start: each must stand in its place."""
+    """Fill weights and statistics with random numbers, in place. None is neutral (0 or 1), so that a mix-up shows."""
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         norm = hasattr(module, "running_var") or isinstance(module, nn.LayerNorm)
-        own = itertools.chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
-        for name, tensor in own:
-            shape = getattr(module, "weight_shape", tensor.shape)  # timm's CondConv2d lays its experts flat
+        tensors = itertools.chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
+        for name, tensor in tensors:
+            shape = getattr(module, "weight_shape", tensor.shape)  # timm's CondConv2d flattens its experts
             if not tensor.is_floating_point():
                 tensor.zero_()
             elif norm and name in ("weight", "running_var"):
                 tensor.uniform_(0.5, 1.5, generator=generator)
-            elif (
-                tensor.ndim >= 2 and name == "weight"
-            ):  # by fan-in, so that depthwise convolutions pass the signal on too
-                bound = (6 / math.prod(shape[1:])) ** 0.5
+            elif tensor.ndim >= 2 and name == "weight":
+                bound = (6 / math.prod(shape[1:])) ** 0.5  # by fan-in, so that depthwise convolutions keep the signal
                 tensor.uniform_(-bound, bound, generator=generator)
             elif name in ("bias", "running_mean"):
                 tensor.uniform_(-0.2, 0.2, generator=generator)

@@ -1,7 +1,7 @@
-"""Networks of torchvision and timm by name: ours of the same name, or what their modules say; held against the network.
+"""Networks of torchvision and timm by name: the zoo's network of that name, or one read from the modules; then compared.
 
-Theirs is built without memory (PyTorch's meta device) and run once. Ours is given only if parameters, multiply-adds,
-activations, the sizes of all tensors and the options of all layers are equal, and the logits with the same weights.
+The library's network is built without memory (PyTorch's meta device) and run once. Ours is accepted only if parameters,
+multiply-adds, activations, the sizes of all tensors, the options of all layers, and the logits with the same weights are equal.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
     from nas.interop.importers.function import Traced
 
-RESOLUTION = 224  # pixels, where the library says none
+RESOLUTION = 224  # pixels, if the library states none
 
 
 def read_library(library: str, name: str, where: str, resolution: int | None = None) -> Imported:
     """The network that `library` builds under `name`; Inexpressible with the reasons if our blocks can't.
 
-    resolution: that of the images, in pixels, where it isn't to be the library's.
+    resolution: of the images, in pixels; None for the library's.
     """
     from nas.interop.importers.function import MAX_PARAMS, remarks, unequal_calls, unequal_logits
 
@@ -46,16 +46,20 @@ def read_library(library: str, name: str, where: str, resolution: int | None = N
     try:
         for candidate in _candidates(network, label, resolution):
             theirs = theirs or _traced(network, resolution, where)
-            found = _as_built(replace(candidate, resolution=resolution, name=label), theirs)
-            faults = unequal_sizes(found, network, theirs.cost) or unequal_calls(found, theirs)
+            architecture = _as_built(replace(candidate, resolution=resolution, name=label), theirs)
+            faults = unequal_sizes(architecture, network, theirs.cost) or unequal_calls(architecture, theirs)
             small = theirs.cost.params <= MAX_PARAMS
             if not faults and small:
-                faults = unequal_logits(found, network)
+                faults = unequal_logits(architecture, network)
             if not faults:
                 unrun = () if small else ("it is too large to be run: layers and costs are held, not logits",)
-                return Imported(found, {"imported": {"from": library, "name": name}}, (*remarks(found, theirs), *unrun))
+                return Imported(
+                    architecture,
+                    {"imported": {"from": library, "name": name}},
+                    (*remarks(architecture, theirs), *unrun),
+                )
     except Inexpressible as error:
-        faults = [*error.reasons, *faults]  # and what tells the zoo's from it
+        faults = [*error.reasons, *faults]  # with the differences from the zoo's network
     raise Inexpressible(where, faults)
 
 
@@ -69,14 +73,14 @@ def _traced(network: nn.Module, resolution: int, where: str) -> Traced:
 
 
 def _candidates(network: nn.Module, name: str, resolution: int) -> Iterator[Architecture]:
-    """Ours of that name, then what the modules say."""
+    """The zoo's network of that name, then the one read from the modules."""
     with contextlib.suppress(UsageError):
         yield zoo.get(name)
     yield read_modules(network, name, resolution)
 
 
 def read_modules(network: nn.Module, name: str, resolution: int) -> Architecture:
-    """The architecture that the modules of a network of torchvision or timm say; Inexpressible with the reasons."""
+    """The architecture read from the modules of a torchvision or timm network; Inexpressible with the reasons."""
     from nas.interop.importers.modules import READERS, Read, strangers
 
     reader, read = READERS.get(type(network).__name__), Read()
@@ -96,7 +100,7 @@ def read_modules(network: nn.Module, name: str, resolution: int) -> Architecture
 
 
 def _as_built(candidate: Architecture, theirs: Traced) -> Architecture:
-    """The candidate with what the library's network has of the numbers that change no cost: eps, dropout, stochastic depth."""
+    """The candidate with the library's values of numbers that don't change costs: eps, dropout, stochastic depth."""
     from nas.interop.importers.function import drops_of, near
 
     head, stages, eps = candidate.head, candidate.stages, theirs.norm_eps
@@ -109,12 +113,12 @@ def _as_built(candidate: Architecture, theirs: Traced) -> Architecture:
 
 
 def _with(part: Any, **options: float) -> Any:
-    """The part with those of the options that it has."""
+    """The part with these options, as far as it has them."""
     return replace(part, **{name: value for name, value in options.items() if name in part.options()})
 
 
 def unequal_sizes(architecture: Architecture, network: nn.Module, theirs: Cost) -> list[str]:
-    """What tells our network's costs and tensors from the network's own; empty if nothing does."""
+    """Differences in costs and tensor sizes between our network and the library's, in words; empty if there are none."""
     import torch
 
     ours = cost_of(architecture)
@@ -132,7 +136,7 @@ def unequal_sizes(architecture: Architecture, network: nn.Module, theirs: Cost) 
 
 
 def _weightless(make: Callable[[], nn.Module]) -> nn.Module:
-    """What `make` builds, on the meta device. Weights take no memory; what is computed on the way has its numbers."""
+    """The module that `make` builds, on the meta device. Weights take no memory; other tensors have values while it builds."""
     import torch
     from torch.overrides import TorchFunctionMode
 
@@ -162,7 +166,7 @@ def _timm(name: str, where: str) -> tuple[nn.Module, int]:
         timm: Any = importlib.import_module("timm")
     except ImportError:
         raise UsageError(f"{where}: the package timm is missing: pip install timm") from None
-    if not timm.is_model(name):  # nor a name that would be downloaded
+    if not timm.is_model(name):  # also refuses names that timm would download
         raise UsageError(f"{where}: timm has no model {name!r:.80}{did_you_mean(name, timm.list_models())}")
     network = _weightless(lambda: timm.create_model(name, pretrained=False))
     size = (getattr(network, "pretrained_cfg", None) or {}).get("input_size") or (3, RESOLUTION, RESOLUTION)

@@ -1,8 +1,8 @@
 """Networks of torchvision and timm read from their modules: `READERS` by class, and what they share.
 
-A reader goes over a network's blocks and says each as our parts; what it meets beside them is a line of `faults`. What it
-returns is not trusted: `nas.interop.importers.libraries` holds costs, options of layers and logits against the network itself, and sets the
-eps, dropout and stochastic depth. The readers themselves are in `readers_resnet` and `readers_mobile`.
+A reader translates each block of a network into our parts; anything else adds a line to `faults`. Its result is not trusted:
+`nas.interop.importers.libraries` compares costs, options of layers and logits with the network, and sets eps, dropout and
+stochastic depth. The readers are in `readers_resnet` and `readers_mobile`.
 """
 
 from __future__ import annotations
@@ -26,30 +26,21 @@ ACTIVATION_TYPES = {
     "Hardswish": "hardswish",
     "ELU": "elu",
 }
-# Modules without children that our parts have too, or that do nothing in evaluation.
+# Modules without children that our parts have too, or that do nothing in evaluation mode.
 KNOWN = {
     *ACTIVATION_TYPES,
-    *(
-        "Conv2d",
-        "BatchNorm2d",
-        "Linear",
-        "Identity",
-        "Flatten",
-        "Sigmoid",
-        "MaxPool2d",
-        "AvgPool2d",
-        "AdaptiveAvgPool2d",
-    ),
-    *("CondConv2d", "Dropout", "StochasticDepth", "DropPath", "FastAdaptiveAvgPool"),
+    *("Conv2d", "BatchNorm2d", "Linear", "Identity", "Flatten", "Sigmoid", "CondConv2d"),
+    *("MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "FastAdaptiveAvgPool"),
+    *("Dropout", "StochasticDepth", "DropPath"),
 }
 RATIOS = (0.25, 0.5, 0.125, 0.0625)  # of squeeze-excitations, tried before others
-READERS: dict[str, Callable[[Any, Read], tuple[Stem, Head]]] = {}  # by the name of the class
-"""Each fills the blocks of a `Read` and returns stem and head."""
+# By the name of the class. Each fills the blocks of a `Read` and returns stem and head.
+READERS: dict[str, Callable[[Any, Read], tuple[Stem, Head]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBlock:
-    """One block: what our stage of depth 1 would be, and the stage of the library that it is in."""
+    """One block as a stage of depth 1. group: the library's stage that it is in."""
 
     group: object
     branch: Branch
@@ -59,7 +50,7 @@ class ReadBlock:
 
 
 class Read:
-    """What is read of one network: its blocks in order, and what is in the way."""
+    """What is read from one network: its blocks in order, and the reasons against it."""
 
     def __init__(self) -> None:
         self.blocks: list[ReadBlock] = []
@@ -70,25 +61,25 @@ class Read:
 
     @property
     def faults(self) -> list[str]:
-        """What is in the way, each reason once, with the first place where it is."""
-        said = []
+        """The reasons against the network, each once, with the first place where it applies."""
+        reasons = []
         for reason, (first, *others) in self._faults.items():
             more = f" and {len(others)} more" if others else ""
-            said.append(f"{first}{more}: {reason}" if first else reason)
-        return said
+            reasons.append(f"{first}{more}: {reason}" if first else reason)
+        return reasons
 
     def block(
         self, where: str, group: object, kind: str, options: dict[str, Any], width: int, stride: int, shortcut: str
     ) -> None:
-        """A block of our `kind`, or a fault at `where` if its options are not ours."""
+        """Add a block of our `kind`, or a fault at `where` if our kind doesn't have its options."""
         try:
             self.blocks.append(ReadBlock(group, BRANCHES[kind].make(options), width, stride, shortcut))
         except UsageError as error:
             self.refuse(str(error), where)
 
     def stages(self) -> tuple[Stage, ...]:
-        """The blocks, equal ones that follow each other in a stage of the library as one stage."""
-        found: list[Stage] = []
+        """The blocks as stages: consecutive equal blocks in a stage of the library are one stage."""
+        stages: list[Stage] = []
         before: ReadBlock | None = None
         for block in self.blocks:
             same = (
@@ -96,23 +87,25 @@ class Read:
                 and before.group == block.group
                 and (block.width, block.stride) == (before.width, 1)
                 and block.shortcut in ("identity", "matching")
-                and block.branch.canonical(1) == found[-1].branch.canonical(1)
+                and block.branch.canonical(1) == stages[-1].branch.canonical(1)
             )
             if same:
-                found[-1] = replace(found[-1], depth=found[-1].depth + 1)
+                stages[-1] = replace(stages[-1], depth=stages[-1].depth + 1)
             else:
                 shortcut, merge = SHORTCUTS[block.shortcut](), MERGES["add"]()
-                found.append(Stage(block.branch, 1, block.width, block.stride, shortcut, merge))
+                stages.append(Stage(block.branch, 1, block.width, block.stride, shortcut, merge))
             before = block
-        return tuple(found)
+        return tuple(stages)
 
 
 def strangers(network: nn.Module) -> Iterator[str]:
-    """Reasons by what modules a network has that none of our parts has."""
+    """Reasons against a network: its modules that none of our parts has."""
     for name in sorted({type(module).__name__ for module in network.modules() if not any(module.children())} - KNOWN):
         if name not in ("BatchNormAct2d",):
             yield f"{name}, which no block of ours has"
-    for name in sorted({type(module).__name__ for module in network.modules()}):  # some hold their activation
+    for name in sorted(
+        {type(module).__name__ for module in network.modules()}
+    ):  # also norms that contain an activation
         if "Norm" in name and name not in ("BatchNorm2d", "BatchNormAct2d", "ConvNormAct", "Conv2dNormActivation"):
             yield f"{name} in place of a batch norm"
     for module in network.modules():
@@ -132,7 +125,7 @@ def reader(*names: str) -> Callable[[Any], Any]:
 
 
 def act_of(module: nn.Module | None, read: Read) -> str:
-    """Our name of an activation; that of a norm with one (timm's BatchNormAct2d)."""
+    """Our name of an activation, or of the activation in a norm (timm's BatchNormAct2d)."""
     module = getattr(module, "act", module)
     name = ACTIVATION_TYPES.get(type(module).__name__)
     if name is None:
@@ -141,7 +134,7 @@ def act_of(module: nn.Module | None, read: Read) -> str:
 
 
 def classes_of(network: Any, linear: Any, read: Read) -> int:
-    """Classes of what ends a network; its pooling must be the mean."""
+    """The number of classes of a network's classifier; a fault if the pooling before it is not the mean."""
     pool = getattr(network, "global_pool", None)
     kind = getattr(pool, "pool_type", "avg")
     if kind != "avg":
@@ -159,7 +152,7 @@ def head_of(kind: str, classes: int, **options: Any) -> Head:
 def se_ratio_of(
     module: Any, width: int, act: str, where: str, read: Read, squeeze: Callable[[int, float], int]
 ) -> float:
-    """The ratio with which our formula gives a squeeze-excitation its inner width; 0 for none. act: our block's."""
+    """The ratio with which our formula gives a squeeze-excitation's inner width; 0 if there is none. act: of our block."""
     if module is None or isinstance(module, nn.Identity):
         return 0.0
     inner = getattr(module, "fc1", getattr(module, "conv_reduce", None))
@@ -172,14 +165,14 @@ def se_ratio_of(
     ):
         read.refuse(f"{type(module).__name__}, which is no squeeze-excitation of ours")
         return 0.0
-    own = getattr(module, "act1", getattr(module, "activation", getattr(module, "act", None)))
-    if ACTIVATION_TYPES.get(type(own).__name__) != act:
-        read.refuse(where=where, reason=f"squeeze-excitation with {type(own).__name__} in a block with {act}")
+    activation = getattr(module, "act1", getattr(module, "activation", getattr(module, "act", None)))
+    if ACTIVATION_TYPES.get(type(activation).__name__) != act:
+        read.refuse(where=where, reason=f"squeeze-excitation with {type(activation).__name__} in a block with {act}")
     channels = inner.out_channels
     for ratio in (*RATIOS, channels / width, (channels + 0.5) / width):
         if ratio <= 1 and squeeze(width, ratio) == channels:
             return ratio
-    read.refuse(where=where, reason=f"squeeze-excitation of {channels} channels beside {width}")
+    read.refuse(where=where, reason=f"squeeze-excitation of {channels} channels for {width}")
     return 0.0
 
 

@@ -1,10 +1,10 @@
 """Subnets of once-for-all's ResNet-50, as it samples them: `{"d": [...], "e": [...], "w": [...]}` in JSON.
 
-Of the supernet (github.com/mit-han-lab/once-for-all, `ofa_resnet50`): d are the input stem's depth (2: its middle convolution
-is there) and how many blocks each stage has above 2, 2, 4, 2; w are places in the width multipliers 0.65, 0.8, 1 of the stem's
-two widths and of the stages; e are the ratios of inner to outer width, one for each of its 18 blocks, those of blocks that
-d leaves out included. One number stands for all. Widths are multiples of 8, at least 0.9 of what they are rounded from.
-A stage whose ratios differ becomes several stages here, the later ones with stride 1.
+Keys of the supernet (github.com/mit-han-lab/once-for-all, `ofa_resnet50`): d is the depth of the input stem (2: with its middle
+convolution) and the number of blocks of each stage above 2, 2, 4, 2. w are indices into the width multipliers 0.65, 0.8, 1, for
+the stem's two widths and for the stages. e are ratios of inner to outer width, one for each of the 18 blocks, including those
+that d leaves out. A single number is used for all. Widths are multiples of 8, at least 0.9 of the unrounded width. A stage
+whose ratios differ becomes several stages here, the later ones with stride 1.
 """
 
 from __future__ import annotations
@@ -21,25 +21,27 @@ from nas.utils import limits
 
 DEPTHS, WIDTHS, STEM_WIDTH = (2, 2, 4, 2), (256, 512, 1024, 2048), 64
 MULTIPLIERS = (0.65, 0.8, 1.0)
-DEEPER = 2  # blocks that a stage may have above the least
+DEEPER = 2  # most blocks of a stage above the least number
 BLOCKS = sum(DEPTHS) + DEEPER * len(DEPTHS)
 CLASSES, RESOLUTION = 1000, 224
 
 
 def read_subnet(data: object, where: str, name: str, resolution: int | None = None) -> Imported:
-    """The network of a subnet; Inexpressible with everything that is wrong."""
+    """The network of a subnet; Inexpressible with all errors."""
     faults: list[str] = []
-    own = Fields(data, "", faults)
-    depths = _listed(own, "d", len(DEPTHS) + 1, 0, DEEPER, whole=True)
-    ratios = _listed(own, "e", BLOCKS, 0.01, 1, whole=False)
-    widths = _listed(own, "w", len(WIDTHS) + 2, 0, len(MULTIPLIERS) - 1, whole=True)
+    fields = Fields(data, "", faults)
+    depths = _listed(fields, "d", len(DEPTHS) + 1, 0, DEEPER, whole=True)
+    ratios = _listed(fields, "e", BLOCKS, 0.01, 1, whole=False)
+    widths = _listed(fields, "w", len(WIDTHS) + 2, 0, len(MULTIPLIERS) - 1, whole=True)
     known = {"d", "e", "w", "r", "image_size", "wid", "ks", "arch", "resolution"}
-    if strange := [str(key)[:40] for key in own.data if key not in known]:
+    if strange := [str(key)[:40] for key in fields.data if key not in known]:
         faults.append(f"unknown keys {', '.join(strange[:5])}")
     for key in ("r", "image_size", "resolution"):
-        if resolution is None and own.data.get(key) is not None:
+        if resolution is None and fields.data.get(key) is not None:
             resolution = (
-                own.whole(key, most=limits.RESOLUTION) if not isinstance(own.data[key], list) else _single(own, key)
+                fields.whole(key, most=limits.RESOLUTION)
+                if not isinstance(fields.data[key], list)
+                else _single(fields, key)
             )
     if faults:
         raise Inexpressible(where, faults)
@@ -50,17 +52,17 @@ def read_subnet(data: object, where: str, name: str, resolution: int | None = No
 
 
 def subnet(depths: list[int], ratios: list[float], widths: list[int], resolution: int, name: str = "") -> Architecture:
-    """The architecture of a subnet by its depths (5), ratios (18) and places of width multipliers (6)."""
+    """The architecture of a subnet by its depths (5), ratios (18) and indices of width multipliers (6)."""
     full = divisible(STEM_WIDTH * MULTIPLIERS[widths[1]])
     inner = divisible(divisible(STEM_WIDTH * MULTIPLIERS[widths[0]]) // 2)
-    # Like the supernet, any depth but the greatest leaves the middle of the stem out.
+    # As in the supernet, only the largest depth has the middle of the stem.
     middle = "residual" if depths[0] == DEEPER else "none"
     stages, first = [], 0
     for k, (least, base) in enumerate(zip(DEPTHS, WIDTHS, strict=True)):
         width, stride = divisible(base * MULTIPLIERS[widths[k + 2]]), 2 if k else 1
-        own = ratios[first : first + least + depths[k + 1]]
+        stage_ratios = ratios[first : first + least + depths[k + 1]]
         first += least + DEEPER
-        for inner_width, blocks in groupby(divisible(round(width * ratio)) for ratio in own):
+        for inner_width, blocks in groupby(divisible(round(width * ratio)) for ratio in stage_ratios):
             branch = BRANCHES["bottleneck"].make({"group_width": inner_width})
             shortcut = SHORTCUTS["avg_pool"]()
             stages.append(Stage(branch, sum(1 for _ in blocks), width, stride, shortcut, MERGES["add"]()))
@@ -77,26 +79,32 @@ def subnet(depths: list[int], ratios: list[float], widths: list[int], resolution
 
 
 def divisible(width: float) -> int:
-    """The nearest multiple of 8, a half up, and the next one where that would be below 0.9 of the width."""
+    """The nearest multiple of 8, halves rounded up; the next one if that is below 0.9 of the width."""
     nearest = max(8, int(width + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * width else nearest
 
 
-def _listed(own: Fields, name: str, length: int, least: float, most: float, *, whole: bool) -> list[Any]:
-    value = own.data.get(name)
+def _listed(fields: Fields, name: str, length: int, least: float, most: float, *, whole: bool) -> list[Any]:
+    value = fields.data.get(name)
     if not isinstance(value, (list, tuple)):
-        one = own.whole(name, least=int(least), most=int(most)) if whole else own.number(name, least=least, most=most)
+        one = (
+            fields.whole(name, least=int(least), most=int(most))
+            if whole
+            else fields.number(name, least=least, most=most)
+        )
         return [one] * length
     if len(value) != length:
-        own.refuse(name, f"has {len(value):,} entries; the supernet of ResNet-50 takes {length}")
+        fields.refuse(name, f"has {len(value):,} entries; the supernet of ResNet-50 takes {length}")
         return [least] * length
-    return own.wholes(name, least=int(least), most=int(most)) if whole else own.numbers(name, least=least, most=most)
+    return (
+        fields.wholes(name, least=int(least), most=int(most)) if whole else fields.numbers(name, least=least, most=most)
+    )
 
 
-def _single(own: Fields, name: str) -> int:
-    values = own.wholes(name, most=limits.RESOLUTION)
+def _single(fields: Fields, name: str) -> int:
+    values = fields.wholes(name, most=limits.RESOLUTION)
     if len(values) != 1:
-        own.refuse(name, f"has {len(values)} entries; one is read")
+        fields.refuse(name, f"has {len(values)} entries; one is read")
         return RESOLUTION
     return values[0]
 

@@ -1,7 +1,7 @@
 """Model configs of pycls: AnyNet, RegNet, ResNet and ResNeXt, EfficientNet (github.com/facebookresearch/pycls, YAML).
 
-Costs are pycls' own: `params` equal its `params`; its `flops` are our `macs` plus one for each bias of a linear layer or a
-squeeze-excitation, its `acts` our `activations` plus the output of the stem's pooling.
+Compared with pycls' counts: our `params` equal its `params`; its `flops` are our `macs` plus one for each bias of a linear layer
+or a squeeze-excitation; its `acts` are our `activations` plus the output of the stem's pooling.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ STEM_KINDS = {"res_stem_cifar": "cifar", "res_stem_in": "imagenet", "simple_stem
 BLOCK_KINDS = ("vanilla_block", "res_basic_block", "res_bottleneck_block", "res_bottleneck_linear_block")
 ACTIVATION_KINDS = {"relu": "relu", "silu": "silu", "swish": "silu", "gelu": "gelu"}
 RESNET_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # blocks of the four stages by layers
-MOST = 64.0  # of a bottleneck's ratio; the paper tries up to 4
+MOST = 64.0  # for a bottleneck's ratio; the paper tries up to 4
 
 
 class StageShape(NamedTuple):
-    """One stage as AnyNet states it: ratio is inner width / width, group_width channels a group; 0 where it has none."""
+    """One stage of AnyNet. ratio: inner width / width. group_width: channels per group; 0 without groups."""
 
     depth: int
     width: int
@@ -36,7 +36,7 @@ class StageShape(NamedTuple):
 
 
 def read_config(data: object, where: str, name: str = "") -> Imported:
-    """The network of a config as plain data; Inexpressible with everything that is wrong or not ours."""
+    """The network of a config given as plain data; Inexpressible with everything that is wrong or can't be expressed."""
     faults: list[str] = []
     root = Fields(data, "", faults)
     model, norm, train = (root.section(key) for key in ("MODEL", "BN", "TRAIN"))
@@ -59,7 +59,7 @@ def read_config(data: object, where: str, name: str = "") -> Imported:
     resolution = train.whole("IM_SIZE", 224, most=limits.RESOLUTION)
     try:
         parts = DESIGNS[kind](root, ACTIVATION_KINDS.get(act, "relu"), classes, faults, notes)
-    except UsageError as error:  # of a part: its numbers are right one by one, and not together
+    except UsageError as error:  # of a part whose values don't fit together
         raise Inexpressible(where, [*faults, str(error)]) from None
     architecture = made(where, faults, resolution=resolution, name=name, norm_eps=eps, **parts)
     return Imported(architecture, {"imported": {"from": "pycls", "type": kind}}, tuple(notes))
@@ -69,37 +69,37 @@ Parts = dict[str, Any]
 
 
 def _anynet(root: Fields, act: str, classes: int, faults: list[str], notes: list[str]) -> Parts:
-    own = root.section("ANYNET")
-    depths = own.wholes("DEPTHS", most=limits.DEPTH)
+    fields = root.section("ANYNET")
+    depths = fields.wholes("DEPTHS", most=limits.DEPTH)
     lists: dict[str, list[Any]] = {
         "DEPTHS": depths,
-        "WIDTHS": own.wholes("WIDTHS"),
-        "STRIDES": own.wholes("STRIDES", most=limits.STRIDE),
-        "BOT_MULS": own.numbers("BOT_MULS", least=1e-6, most=MOST),
-        "GROUP_WS": own.wholes("GROUP_WS"),
+        "WIDTHS": fields.wholes("WIDTHS"),
+        "STRIDES": fields.wholes("STRIDES", most=limits.STRIDE),
+        "BOT_MULS": fields.numbers("BOT_MULS", least=1e-6, most=MOST),
+        "GROUP_WS": fields.wholes("GROUP_WS"),
     }
-    bottleneck = own.word("BLOCK_TYPE", "res_bottleneck_block") in BLOCK_KINDS[2:]
-    if not bottleneck:  # pycls' other blocks take no notice of these
+    bottleneck = fields.word("BLOCK_TYPE", "res_bottleneck_block") in BLOCK_KINDS[2:]
+    if not bottleneck:  # pycls' other blocks ignore these
         lists |= {"BOT_MULS": [1.0] * len(depths), "GROUP_WS": [0] * len(depths)}
     if not depths or len({len(value) for value in lists.values()}) > 1:
-        said = ", ".join(f"{key} {len(value)}" for key, value in lists.items())
-        own.refuse("DEPTHS", f"and the other lists need one value a stage each; they have {said}")
+        lengths = ", ".join(f"{key} {len(value)}" for key, value in lists.items())
+        fields.refuse("DEPTHS", f"and the other lists need one value a stage each; they have {lengths}")
         return {}
     shapes = [StageShape(*values) for values in zip(*lists.values(), strict=True)]
-    return _any(own, shapes, act, classes)
+    return _any(fields, shapes, act, classes)
 
 
 def _regnet(root: Fields, act: str, classes: int, faults: list[str], notes: list[str]) -> Parts:
-    own = root.section("REGNET")
+    fields = root.section("REGNET")
     numbers = {
-        "depth": own.whole("DEPTH", 10, most=regnet.MAX_DEPTH),
-        "w0": own.whole("W0", 32),
-        "wa": own.number("WA", 5.0, least=0, most=regnet.MAX_WIDTH),
-        "wm": own.number("WM", 2.5, least=1, most=regnet.MAX_STEP),
-        "group_width": own.whole("GROUP_W", 16),
-        "ratio": own.number("BOT_MUL", 1.0, least=1e-6, most=MOST),
+        "depth": fields.whole("DEPTH", 10, most=regnet.MAX_DEPTH),
+        "w0": fields.whole("W0", 32),
+        "wa": fields.number("WA", 5.0, least=0, most=regnet.MAX_WIDTH),
+        "wm": fields.number("WM", 2.5, least=1, most=regnet.MAX_STEP),
+        "group_width": fields.whole("GROUP_W", 16),
+        "ratio": fields.number("BOT_MUL", 1.0, least=1e-6, most=MOST),
     }
-    stride = own.whole("STRIDE", 2, most=limits.STRIDE)
+    stride = fields.whole("STRIDE", 2, most=limits.STRIDE)
     if faults:
         return {}
     try:
@@ -108,16 +108,16 @@ def _regnet(root: Fields, act: str, classes: int, faults: list[str], notes: list
         faults.append(f"REGNET: {error}")
         return {}
     if len(shapes) > limits.STAGES:
-        own.refuse("WM", f"gives {len(shapes)} stages, of at most {limits.STAGES}")
+        fields.refuse("WM", f"gives {len(shapes)} stages, of at most {limits.STAGES}")
         return {}
-    return _any(own, [shape._replace(stride=stride) for shape in shapes], act, classes)
+    return _any(fields, [shape._replace(stride=stride) for shape in shapes], act, classes)
 
 
 def regnet_stages(depth: int, w0: int, wa: float, wm: float, group_width: int, ratio: float = 1.0) -> list[StageShape]:
-    """The stages that pycls makes of RegNet's numbers: equations 2 to 4 of the paper, then widths that groups divide.
+    """pycls' stages for RegNet's parameters: equations 2 to 4 of the paper, then widths that groups divide.
 
-    With g = min(group width, inner width v = ratio x width), v becomes the nearest multiple of g, a half to the even one
-    (torchvision: up), and of the ratio too where that is above 1. UsageError for numbers that parameterise no network.
+    With g = min(group width, inner width v = ratio x width), v becomes the nearest multiple of g, halves rounded to even
+    (torchvision: up), and also of the ratio if that is above 1. UsageError for parameters that give no network.
     """
     for name, value in (("network_depth", depth), ("w0", w0), ("wa", wa), ("wm", wm), ("group_width", group_width)):
         regnet.check(name, value)
@@ -140,18 +140,18 @@ def regnet_stages(depth: int, w0: int, wa: float, wm: float, group_width: int, r
     return stages
 
 
-def _any(own: Fields, shapes: list[StageShape], act: str, classes: int) -> Parts:
-    """Stem, stages and head that AnyNet and RegNet share."""
-    stem_kind, stem_width = own.word("STEM_TYPE", "simple_stem_in"), own.whole("STEM_W", 32)
+def _any(fields: Fields, shapes: list[StageShape], act: str, classes: int) -> Parts:
+    """Stem, stages and head of an AnyNet or a RegNet."""
+    stem_kind, stem_width = fields.word("STEM_TYPE", "simple_stem_in"), fields.whole("STEM_W", 32)
     if stem_kind not in STEM_KINDS:
-        own.refuse("STEM_TYPE", f"{stem_kind!r:.60} is none of {', '.join(STEM_KINDS)}")
-    block = own.word("BLOCK_TYPE", "res_bottleneck_block")
+        fields.refuse("STEM_TYPE", f"{stem_kind!r:.60} is none of {', '.join(STEM_KINDS)}")
+    block = fields.word("BLOCK_TYPE", "res_bottleneck_block")
     if block not in BLOCK_KINDS:
-        own.refuse("BLOCK_TYPE", f"{block!r:.60} is none of {', '.join(BLOCK_KINDS)}")
+        fields.refuse("BLOCK_TYPE", f"{block!r:.60} is none of {', '.join(BLOCK_KINDS)}")
     elif block == "res_bottleneck_linear_block":
-        own.refuse("BLOCK_TYPE", "res_bottleneck_linear_block has no activation behind the sum; ours has one")
-    ratio = own.number("SE_R", 0.25, least=0, most=1) if own.flag("SE_ON") else 0.0
-    head_width = own.whole("HEAD_W", 0, least=0)
+        fields.refuse("BLOCK_TYPE", "res_bottleneck_linear_block has no activation after the sum; ours has one")
+    ratio = fields.number("SE_R", 0.25, least=0, most=1) if fields.flag("SE_ON") else 0.0
+    head_width = fields.whole("HEAD_W", 0, least=0)
     stages, width_in = [], stem_width
     for number, shape in enumerate(shapes, 1):
         options: dict[str, object] = {"act": act}
@@ -159,12 +159,12 @@ def _any(own: Fields, shapes: list[StageShape], act: str, classes: int) -> Parts
             inner = round(shape.width * shape.ratio)
             groups = inner // max(1, shape.group_width)
             if not groups or inner % groups:
-                own.faults.append(
+                fields.faults.append(
                     f"stage {number}: {inner} inner channels can't be in groups of {shape.group_width} (GROUP_WS, GROUP_W)"
                 )
                 continue
             if ratio and 0 in (round(width_in * ratio), round(shape.width * ratio)):
-                own.faults.append(f"stage {number}: SE_R {ratio:g} leaves a block without squeeze-excitation")
+                fields.faults.append(f"stage {number}: SE_R {ratio:g} leaves a block without squeeze-excitation")
             options |= {"cardinality": groups, "group_width": inner // groups, "se_ratio": ratio}
         plain = block == "vanilla_block"
         branch = BRANCHES["regnet" if block == "res_bottleneck_block" else "basic"].make(options)
@@ -180,14 +180,14 @@ def _any(own: Fields, shapes: list[StageShape], act: str, classes: int) -> Parts
 
 
 def _resnet(root: Fields, act: str, classes: int, faults: list[str], notes: list[str]) -> Parts:
-    own, model, train = root.section("RESNET"), root.section("MODEL"), root.section("TRAIN")
+    fields, model, train = root.section("RESNET"), root.section("MODEL"), root.section("TRAIN")
     depth = model.whole("DEPTH", 0, least=0, most=6 * limits.DEPTH)
-    transform = own.word("TRANS_FUN", "basic_transform")
-    groups, group_width = own.whole("NUM_GROUPS", 1), own.whole("WIDTH_PER_GROUP", 64)
+    transform = fields.word("TRANS_FUN", "basic_transform")
+    groups, group_width = fields.whole("NUM_GROUPS", 1), fields.whole("WIDTH_PER_GROUP", 64)
     small = "cifar" in train.word("DATASET")
     wanted = "basic_transform" if small else "bottleneck_transform"
     if transform != wanted:
-        own.refuse("TRANS_FUN", f"{transform!r:.60} can't be built on TRAIN.DATASET {train.word('DATASET')!r:.60}")
+        fields.refuse("TRANS_FUN", f"{transform!r:.60} can't be built on TRAIN.DATASET {train.word('DATASET')!r:.60}")
     head = HEADS["linear"].make({"classes": classes})
     add, shortcut = MERGES["add"](), SHORTCUTS["projection"]()
     if small:
@@ -201,7 +201,7 @@ def _resnet(root: Fields, act: str, classes: int, faults: list[str], notes: list
     if depth not in RESNET_DEPTHS:
         model.refuse("DEPTH", f"{depth} is none of {', '.join(map(str, RESNET_DEPTHS))}")
         return {}
-    stride_on = "1x1" if own.flag("STRIDE_1X1", True) else "3x3"
+    stride_on = "1x1" if fields.flag("STRIDE_1X1", True) else "3x3"
     if faults:
         return {}
     stages = []
@@ -213,22 +213,22 @@ def _resnet(root: Fields, act: str, classes: int, faults: list[str], notes: list
 
 
 def _effnet(root: Fields, act: str, classes: int, faults: list[str], notes: list[str]) -> Parts:
-    own = root.section("EN")
+    fields = root.section("EN")
     lists: dict[str, list[Any]] = {
-        "DEPTHS": own.wholes("DEPTHS", most=limits.DEPTH),
-        "WIDTHS": own.wholes("WIDTHS"),
-        "EXP_RATIOS": own.numbers("EXP_RATIOS", least=1, most=MOST),
-        "STRIDES": own.wholes("STRIDES", most=limits.STRIDE),
-        "KERNELS": own.wholes("KERNELS", least=1, most=99),
+        "DEPTHS": fields.wholes("DEPTHS", most=limits.DEPTH),
+        "WIDTHS": fields.wholes("WIDTHS"),
+        "EXP_RATIOS": fields.numbers("EXP_RATIOS", least=1, most=MOST),
+        "STRIDES": fields.wholes("STRIDES", most=limits.STRIDE),
+        "KERNELS": fields.wholes("KERNELS", least=1, most=99),
     }
-    stem_width, head_width = own.whole("STEM_W", 32), own.whole("HEAD_W", 1280)
-    ratio = own.number("SE_R", 0.25, least=0, most=1)
-    dropout = own.number("DROPOUT_RATIO", 0.0, least=0, most=0.95)
-    if drop := own.number("DC_RATIO", 0.0, least=0, most=1):
+    stem_width, head_width = fields.whole("STEM_W", 32), fields.whole("HEAD_W", 1280)
+    ratio = fields.number("SE_R", 0.25, least=0, most=1)
+    dropout = fields.number("DROPOUT_RATIO", 0.0, least=0, most=0.95)
+    if drop := fields.number("DC_RATIO", 0.0, least=0, most=1):
         notes.append(f"EN.DC_RATIO {drop:g} is left out: it is the same in all blocks, our `drop` grows with depth")
     if not lists["DEPTHS"] or len({len(value) for value in lists.values()}) > 1:
-        said = ", ".join(f"{key} {len(value)}" for key, value in lists.items())
-        own.refuse("DEPTHS", f"and the other lists need one value a stage each; they have {said}")
+        lengths = ", ".join(f"{key} {len(value)}" for key, value in lists.items())
+        fields.refuse("DEPTHS", f"and the other lists need one value a stage each; they have {lengths}")
         return {}
     stages, width_in = [], stem_width
     for number, (depth, width, expansion, stride, kernel) in enumerate(zip(*lists.values(), strict=True), 1):

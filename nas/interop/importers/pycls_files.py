@@ -1,8 +1,8 @@
-"""Files of pycls: a model config, or `sweep.json`, which its tools/sweep_collect.py makes of the logs of trained configs.
+"""Files of pycls: a model config, or `sweep.json`, which its tools/sweep_collect.py makes from the logs of trained configs.
 
-A sweep is a list of jobs. Of each are read `cfg` (the whole config), `complexity` (`params`, `flops`, `acts`), the errors by
-epoch in `test_ema_epoch` and `test_epoch` (`min_top1_err`, in percent), `epoch_ind` of `epoch_max`, and `log_file`, whose
-folder names the job. A job's error is the least of its moving average's, as pycls' own analysis has it.
+A sweep is a list of jobs. Keys read for each job: `cfg` (the whole config), `complexity` (`params`, `flops`, `acts`), the errors
+by epoch in `test_ema_epoch` and `test_epoch` (`min_top1_err`, in percent), `epoch_ind` of `epoch_max`, and `log_file`, whose
+folder names the job. A job's error is the lowest of its moving average, as in pycls' analysis.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LARGEST = 1 << 60  # of a count in `complexity`
 
 
 def read_sweep(data: object, where: str) -> Found:
-    """The jobs of a sweep that have an error, each as a network; the others, and what is not ours, as refused.
+    """The jobs of a sweep that have an error, each as a network; jobs without error, and those that can't be expressed, as refused.
 
     UsageError if no job gives a network. A job whose `complexity` differs from the exact cost of its config is refused too.
     """
@@ -45,24 +45,24 @@ def read_sweep(data: object, where: str) -> Found:
 
 def _job(job: object, name: str) -> Imported:
     faults: list[str] = []
-    own = Fields(job, "", faults)
-    if faults or "cfg" not in own:
+    fields = Fields(job, "", faults)
+    if faults or "cfg" not in fields:
         raise Inexpressible(name, faults or ["it has no cfg"])
-    network = read_config(own.data["cfg"], name, name)
-    plain, average = (_errors(own, key) for key in ("test_epoch", "test_ema_epoch"))
+    network = read_config(fields.data["cfg"], name, name)
+    plain, average = (_errors(fields, key) for key in ("test_epoch", "test_ema_epoch"))
     if not plain and not average:
         raise Inexpressible(name, ["no test error: the job has not finished an epoch"])
     measured: dict[str, float | int | str] = {"error": min(average or plain)}
     if plain and average:
         measured["error_without_ema"] = min(plain)
-    if "complexity" in own:
-        complexity = own.section("complexity")
+    if "complexity" in fields:
+        complexity = fields.section("complexity")
         counted = {key: complexity.whole(key, least=0, most=LARGEST) for key in ("params", "flops", "acts")}
         params = cost_of(network.architecture).params
         if not faults and counted["params"] != params:
             faults.append(f"complexity.params is {counted['params']:,}, but its cfg has {params:,}")
         measured["pycls_flops"], measured["pycls_acts"] = counted["flops"], counted["acts"]
-    test = own.section("test_epoch" if plain else "test_ema_epoch")
+    test = fields.section("test_epoch" if plain else "test_ema_epoch")
     for column, key in (("epoch", "epoch_ind"), ("epochs", "epoch_max")):
         numbers = _numbers(test.data.get(key))
         if numbers:
@@ -74,7 +74,7 @@ def _job(job: object, name: str) -> Imported:
 
 
 def _errors(job: Fields, key: str) -> list[float]:
-    """Top-1 errors by epoch, in percent: the running minimum, or the errors themselves in sweeps of before."""
+    """Top-1 errors by epoch, in percent: the running minimum, or in older sweeps the errors themselves."""
     epochs = job.data.get(key)
     if not isinstance(epochs, Mapping):
         return []

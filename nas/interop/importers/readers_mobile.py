@@ -39,7 +39,7 @@ def _mobilenet(network: Any, read: Read) -> tuple[Stem, Head]:
     for number, block in enumerate(network.features[1:-1], 1):
         group, width = group + (block.out_channels != width or block.stride > 1), block.out_channels
         parts = list(block.conv)
-        projection = nn.Sequential(*parts[-2:])  # here without a container of its own
+        projection = nn.Sequential(*parts[-2:])  # torchvision has no container for it here
         _mbconv([*parts[:-2], projection], block.use_res_connect, f"block {number}", group, read)
     return _ends(network.features[0], last, network.classifier, read)
 
@@ -58,7 +58,7 @@ def _mnasnet(network: Any, read: Read) -> tuple[Stem, Head]:
 
 
 def _ends(first: Any, last: Any, classifier: Any, read: Read) -> tuple[Stem, Head]:
-    """Stem, and the 1x1 convolution and classifier at the end, of torchvision's networks."""
+    """Stem, and head with a last 1x1 convolution, of torchvision's networks."""
     if (first[0].kernel_size, first[0].stride, last[0].kernel_size) != ((3, 3), (2, 2), (1, 1)):
         read.refuse("a stem or a last convolution of another size")
     stem = STEMS["strided"].make({"width": first[0].out_channels, "act": act_of(first[2], read)})
@@ -67,7 +67,7 @@ def _ends(first: Any, last: Any, classifier: Any, read: Read) -> tuple[Stem, Hea
 
 
 def _mbconv(parts: list[Any], adds: bool, where: str, group: int, read: Read) -> None:
-    """An inverted residual block by its parts in order: convolutions with norm (and activation), a squeeze-excitation."""
+    """An inverted residual block from its parts in order: convolutions with norm (and activation), a squeeze-excitation."""
     excitation = next((part for part in parts if hasattr(part, "fc1") or hasattr(part, "conv_reduce")), None)
     units = [part for part in parts if part is not excitation]
     convs = [next(module for module in unit.modules() if isinstance(module, nn.Conv2d)) for unit in units]
@@ -101,10 +101,10 @@ def _timm_efficientnet(network: Any, read: Read) -> tuple[Stem, Head]:
     classes = classes_of(network, network.classifier, read)
     if (stem.kernel_size, stem.stride) != ((3, 3), (2, 2)):
         read.refuse("a stem that is no 3x3 convolution of stride 2")
-    found = STEMS["strided"].make({"width": stem.out_channels, "act": act_of(network.bn1, read)})
+    strided = STEMS["strided"].make({"width": stem.out_channels, "act": act_of(network.bn1, read)})
     if not isinstance(last, nn.Conv2d):
-        return found, head_of("linear", classes)
-    return found, head_of("expanded", classes, width=last.out_channels, act=act_of(network.bn2, read))
+        return strided, head_of("linear", classes)
+    return strided, head_of("expanded", classes, width=last.out_channels, act=act_of(network.bn2, read))
 
 
 def _inverted(
@@ -117,7 +117,7 @@ def _inverted(
     read: Read,
     experts: int = 1,
 ) -> None:
-    """A block of ours, mbconv or fused, from its one to three convolutions, each of them a mix of `experts`."""
+    """Our mbconv or fused_mbconv block from one to three convolutions, each a mix of `experts`."""
     spread = next((conv for conv in convs if conv.kernel_size[0] > 1), convs[0])
     width_in, inner, width, stride = convs[0].in_channels, spread.out_channels, convs[-1].out_channels, spread.stride[0]
     depthwise = spread.groups == spread.in_channels == spread.out_channels and len(convs) > 1

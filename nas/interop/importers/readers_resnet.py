@@ -35,8 +35,8 @@ def _resnet_stem(network: Any, read: Read) -> Stem:
     if shapes == [(width, 7, 2)]:
         return STEMS["imagenet"].make({"width": width, "act": act})
     if shapes != [(half, 3, 2), (half, 3, 1), (width, 3, 1)]:
-        said = ", ".join(f"{size}x{size} to {out}" for out, size, _ in shapes)
-        read.refuse(f"a stem of {said}; ours are 7x7, or three 3x3 whose first two have half the width")
+        sizes_text = ", ".join(f"{size}x{size} to {out}" for out, size, _ in shapes)
+        read.refuse(f"a stem of {sizes_text}; ours are 7x7, or three 3x3 whose first two have half the width")
     return STEMS["deep"].make({"width": width, "act": act})
 
 
@@ -65,16 +65,14 @@ def _resnet_block(block: Any, where: str, group: int, read: Read) -> None:
         options |= {"cardinality": groups, "group_width": inner // groups}
         options["stride_on"] = "1x1" if strides[0] > 1 else "3x3"
     elif convs[0].out_channels != width:
-        read.refuse(
-            where=where, reason=f"inner channels {convs[0].out_channels} beside {width}; in ours they are equal"
-        )
+        read.refuse(where=where, reason=f"inner channels {convs[0].out_channels}, not {width}; in ours they are equal")
     shortcut = _shortcut(block.downsample, where, read)
     stride = max(strides)
     read.block(where, group, "bottleneck" if bottleneck else "basic", options, width, stride, shortcut)
 
 
 def _shortcut(module: Any, where: str, read: Read) -> str:
-    """Our kind of a path around a branch."""
+    """Our kind of shortcut."""
     if module is None or isinstance(module, nn.Identity):
         return "identity"
     convs = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
@@ -170,8 +168,8 @@ def _byobnet_stem(stem: Any, read: Read) -> Stem:
     for kind, (shapes, needed) in kinds.items():
         if sizes == shapes and needed == pooled and (pool is None or pooled):
             return STEMS[kind].make({"width": width, "act": act})
-    said = ", ".join(f"{size}x{size} to {out}" for out, size, _ in sizes)
-    read.refuse(f"a stem of {said}{'' if pool is None else ' and ' + type(pool).__name__}")
+    sizes_text = ", ".join(f"{size}x{size} to {out}" for out, size, _ in sizes)
+    read.refuse(f"a stem of {sizes_text}{'' if pool is None else ' and ' + type(pool).__name__}")
     return STEMS["strided"].make({"width": width})
 
 
@@ -184,7 +182,7 @@ def _byobnet_block(block: Any, where: str, group: int, read: Read) -> None:
         return
     width_in, width, spatial = convs[0].in_channels, convs[-1].out_channels, convs[1 if bottleneck else 0]
     if isinstance(block.act, nn.Identity):
-        read.refuse("no activation behind the sum")
+        read.refuse("no activation after the sum")
         return
     act = act_of(block.act, read)
     if any(act_of(unit.bn, read) != act for unit in units[:-1]):

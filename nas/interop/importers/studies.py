@@ -1,6 +1,6 @@
-"""Optuna studies of one's own: complete trials whose parameters are choices of a space, as the networks that they mean.
+"""Networks of a user's Optuna study: complete trials whose parameters are choices of a space.
 
-`optuna:URL#STUDY`, or a file: an Optuna journal or an SQLite database. `#STUDY` may be left out where there is one. Studies
+`optuna:URL#STUDY`, or a file: an Optuna journal or an SQLite database. `#STUDY` may be left out if there is only one. Studies
 are read and never written; a storage that would be unpickled (Redis) is refused.
 """
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     import optuna
 
 RESOLUTION, CHANNELS, CLASSES = 32, 3, 10
-VALUES = 16  # objectives that a table has columns for
+VALUES = 16  # most objectives in a table
 
 
 def read_study(text: str, options: Options) -> Found:
-    """The complete trials of a study, as networks of the space; those that are no choices of it as refused.
+    """The complete trials of a study as networks of the space; those that are not choices of the space as refused.
 
-    UsageError if there is no such study or space, or no trial of it is a choice.
+    UsageError if there is no such study or space, or if no trial is a choice of the space.
     """
     if options.space is None:
         raise UsageError("optuna: --space says which space the study's parameters are choices of")
@@ -89,7 +89,7 @@ def _trial(trial: optuna.trial.FrozenTrial, space: SearchSpace, label: str, name
 
 
 def _plain(value: object) -> float | int | str | None:
-    """A parameter as JSON takes it."""
+    """A parameter as a value that JSON has."""
     if value is None or isinstance(value, (bool, int)):
         return value
     return value if isinstance(value, float) and math.isfinite(value) else str(value)[:MAX_NAME]
@@ -100,7 +100,7 @@ def _label(text: str) -> str:
 
 
 def _open(url: str) -> optuna.storages.BaseStorage:
-    """The storage that `url` names; a path is a journal or an SQLite database, by its first bytes."""
+    """The storage that `url` names. A path is taken for a journal or an SQLite database by its first bytes."""
     if "://" in url:
         if not storage.there(url, Path()):
             raise UsageError(f"{storage.redacted(url)}: there is no such database")
@@ -135,14 +135,14 @@ def _journal(path: Path) -> optuna.storages.BaseStorage:
 
 
 def _require_studies(url: str) -> None:
-    """UsageError unless an SQLite file has Optuna's tables: opening it would make them."""
+    """UsageError unless an SQLite file has Optuna's tables, because opening it would create them."""
     path = Path(url.partition("///")[2].partition("?")[0])
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchall()
+            tables = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchall()
     except sqlite3.Error as error:
         raise UsageError(f"{path}: not readable as an SQLite database: {reason_of(error)}") from None
-    if not found:
+    if not tables:
         raise UsageError(f"{path}: holds no Optuna study")
 
 
@@ -157,7 +157,7 @@ def _study(opened: optuna.storages.BaseStorage, name: str, url: str) -> optuna.s
     if not studies:
         raise UsageError(f"{where}: holds no Optuna study")
     if len(studies) != 1:
-        raise UsageError(f"{where}: which study? #STUDY behind it says so; there are: {known}")
+        raise UsageError(f"{where}: which study? add its name as #STUDY; there are: {known}")
     return next(iter(studies.values()))
 
 

@@ -1,12 +1,12 @@
 """Structures that TinyNAS found (github.com/alibaba/lightweight-neural-architecture-search): best_structure.json or .txt.
 
-`{"best_structures": [[block, ...], ...], "space_arch": "CnnNet"}`, or a list of blocks by itself; the .txt is what Python prints.
+`{"best_structures": [[block, ...], ...], "space_arch": "CnnNet"}`, or only a list of blocks; the .txt is as Python prints it.
 A block is `{"class": ..., "in": ..., "out": ..., "k": kernel, "s": stride, "L": layers, "btn": inner width}`:
 
-- `ConvKXBNRELU`: the first is the stem, a 1x1 at the end the head's.
-- `SuperResK1KXK1`: bottlenecks; around the first a mean of s x s and a 1x1, whatever the shapes.
-- `SuperResK1DWK1`: the same with a depthwise convolution; a way around only where the widths agree.
-- `SuperResKXKX`: basic blocks where `btn` is `out`, and the stride 1: theirs stands in the second convolution.
+- `ConvKXBNRELU`: the first is the stem; a 1x1 at the end is the head's convolution.
+- `SuperResK1KXK1`: bottlenecks; the first one's shortcut is an s x s mean and a 1x1, even where shapes agree.
+- `SuperResK1DWK1`: the same with a depthwise convolution; a shortcut only where the widths agree.
+- `SuperResKXKX`: basic blocks, if `btn` is `out` and the stride is 1: TinyNAS has the stride in the second convolution.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SUPER = ("SuperResK1KXK1", "SuperResK1DWK1", "SuperResKXKX")
 
 
 def read_structure(data: object, where: str, name: str, options: Options | None = None) -> Imported:
-    """The classifier that a list of blocks is, with one linear layer; Inexpressible with everything that is not ours."""
+    """The classifier of a list of blocks, with one linear layer; Inexpressible with everything that can't be expressed."""
     options = options or Options()
     resolution = options.resolution or RESOLUTION
     faults: list[str] = []
@@ -58,9 +58,9 @@ def read_structure(data: object, where: str, name: str, options: Options | None 
     for block, kind in zip(blocks[1 : -1 if last else None], classes[1 : -1 if last else None], strict=True):
         width_in = block.whole("in")
         if width_in != width:
-            block.refuse("in", f"is {width_in}, behind {width} channels")
-        found = _super(block, kind, width_in)
-        stages += found
+            block.refuse("in", f"is {width_in}, after {width} channels")
+        block_stages = _super(block, kind, width_in)
+        stages += block_stages
         width, stride = block.whole("out"), block.whole("s", 1, most=2)
         if stride == 2 and size % 2:
             faults.append(f"{block.place}: its mean of 2x2 needs an even size; of {size} pixels it drops the last")
@@ -88,7 +88,7 @@ def read_structure(data: object, where: str, name: str, options: Options | None 
 
 
 def _super(block: Fields, kind: str, width_in: int) -> list[Stage]:
-    """The one or two stages that a block of layers is here."""
+    """One or two stages for a block of layers."""
     place, faults = block.place, block.faults
     if kind not in SUPER:
         faults.append(
@@ -110,7 +110,7 @@ def _super(block: Fields, kind: str, width_in: int) -> list[Stage]:
     add = MERGES["add"]()
     if kind == "SuperResK1KXK1":
         branch = BRANCHES["bottleneck"].make({"group_width": inner, "act": act})
-        # Around the first block they project whatever the shapes; ours would pass equal ones on.
+        # TinyNAS projects around the first block even where shapes agree; our avg_pool shortcut would be the identity there.
         shortcut = "projection_all" if (width_in, stride) == (width, 1) else "avg_pool"
         stages = [Stage(branch, 1, width, stride, SHORTCUTS[shortcut](), add)]
         return stages + ([Stage(branch, depth - 1, width, 1, SHORTCUTS["identity"](), add)] if depth > 1 else [])
