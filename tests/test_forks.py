@@ -106,16 +106,16 @@ def test_whatever_trains_here_is_refused_in_such_a_process(tmp_path, monkeypatch
 
 # A mutex that is locked twice: code in C that never returns, signals or not, and lets other threads run.
 STUCK = """\
-import ctypes, sys
+import ctypes, sys, threading
 from pathlib import Path
 
 def stuck(*_):
-    Path(sys.argv[1]).touch()
     mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
+    threading.Timer(0.5, Path(sys.argv[1]).touch).start()  # a signal before the second lock would be answered
     lock(mutex)
     lock(mutex)
 
-from nas.execution import executor as execution
+from nas.execution import interrupts
 interrupts.SIGNAL_SECONDS = 0.3
 """
 IN_ITSELF = STUCK + 'with interrupts.Interrupts(print, "nas resume RUN"):\n    stuck()\n'

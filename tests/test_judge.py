@@ -93,7 +93,7 @@ def test_what_would_run_on_behind_the_promised_hours_is_stopped_but_for_baseline
     (stopped,) = [trial for trial in run.trials if trial.state == "stopped"]
     assert stopped.reason == "after epoch 1 of 3: the hours were over" and len(stopped.epochs) == 1
     assert run.status == "done" and not stopped.decisions
-    assert "the end of the promised hours" in str(about_stopping(run))
+    assert "the time budget was exhausted" in str(about_stopping(run))
 
 
 def test_a_stopped_trial_is_pruned_with_the_fidelity_that_it_reached(tmp_path):
@@ -245,7 +245,9 @@ def test_lines_say_what_was_stopped(tmp_path):
         while (job := study.ask()) is not None:
             lines.started(job)
             train(study, judge, job)
-            lines.ended(job, read_json(job.result_path))
+            result = job.result
+            assert result is not None
+            lines.ended(job, result)
     assert f"stopped after epoch 1 of {WHOLE}: place 2 of 2 by accuracy" in out.getvalue()
     assert "FAILED" not in out.getvalue()
 

@@ -20,8 +20,7 @@ from nas.errors import NasError, UsageError
 from nas.networks import zoo
 from nas.networks.build import cost_of
 from nas.report.training.figures import BEST, WORST, interval
-from nas.report.training.page import RESULT, write, write_csv, write_tensorboard
-from nas.report.training.page import page as training
+from nas.report.training.page import COLUMNS, RESULT, write, write_csv, write_tensorboard
 from nas.training.recipe import Recipe
 from nas.training.records import Epoch
 from nas.training.test_metrics import Predictions
@@ -289,7 +288,7 @@ def test_the_log_holds_the_records_exactly(tmp_path):
     path = write_csv(save(tmp_path, SMALL))
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    back = [{field: float(row[column]) for column, field in training.COLUMNS.items()} for row in rows]
+    back = [{field: float(row[column]) for column, field in COLUMNS.items()} for row in rows]
     assert back == SMALL["epochs"]
 
 

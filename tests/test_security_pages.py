@@ -23,7 +23,7 @@ from nas.bench.page import page as bench_page
 from nas.bench.replay import Protocol
 from nas.report.comparison.page import page as comparison_page
 from nas.report.run.page import page as run_page
-from nas.report.training.page import page as training
+from nas.report.training.page import page as training_page
 
 pytestmark = pytest.mark.browser
 
@@ -71,7 +71,7 @@ def of_training(folder: Path) -> str:
     result["dataset"] |= {"name": ALL, "source": ALL, "fingerprint": ALL}
     result["versions"] = {name: name for name in NAMES}
     result["weights"] = {"source": ALL, "fingerprint": ALL}
-    return training.page(save_result(folder, result))
+    return training_page(save_result(folder, result))
 
 
 def of_comparison(folder: Path) -> str:
