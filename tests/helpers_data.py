@@ -65,3 +65,16 @@ def decoding(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         nas.data.readers.images, "square_rgb", lambda file, side: (seen.append(file), read(file, side))[1]
     )
     return seen
+
+
+def photos(root: Path, count: int = 20) -> Path:
+    """JPEGs of many shapes in train/ and test/, of a class of reds and a class of greens."""
+    random = np.random.default_rng(0)
+    for part, images in (("train", count), ("test", 5)):
+        for channel, name in enumerate(("red", "green")):
+            (root / part / name).mkdir(parents=True)
+            for number in range(images):
+                pixels = random.integers(0, 90, (20 + number % 7, 30 - number % 5, 3), dtype=np.uint8)
+                pixels[..., channel] += 120
+                Image.fromarray(pixels).save(root / part / name / f"{number:03}.jpg", quality=95)
+    return root

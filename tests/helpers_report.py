@@ -16,6 +16,9 @@ from nas.networks.build import cost_of
 from nas.pareto.objectives import parse_objectives
 from nas.runs.records import Repeat, State, Trial
 from nas.runs.run import Run
+from nas.training.comparison_records import Compared, Findings, Outcome, Point
+from nas.training.gradient_flow import Layer, Moment
+from nas.training.recipe import Recipe
 from nas.training.records import Epoch
 
 EPOCHS = 10
@@ -258,3 +261,21 @@ def hostile_run() -> Run:
     ]
     failed = make_trial(999, "failed", trials[0].architecture, 0.5, reason=HOSTILE)
     return dataclasses.replace(run, config=config, trials=(*trials, failed), path=Path("results") / "</script>\udcff")
+
+
+def outcome_of(
+    errors_: list[float], seed: int = 0, state: str = "complete", reason: str = "", gradients_=()
+) -> Outcome:
+    points = tuple(
+        Point(Epoch(number, 1.0, 1.0, 1 - error - 0.01, 0.1, 2.0, 100.0), 1.0, 1 - error)
+        for number, error in enumerate(errors_, 1)
+    )
+    layers_ = tuple(Layer(f"layer{k}", "linear", k, True) for k in (1, 2, 3)) if gradients_ else ()
+    moments = tuple(Moment(epoch, 10, tuple(norms), tuple(norms)) for epoch, norms in enumerate(gradients_))
+    return Outcome(seed, state, reason, points, layers_, moments)
+
+
+def findings_of(*networks: tuple[Architecture, list[Outcome]], repeats: int = 1, epochs: int = 2) -> Findings:
+    data = {"name": "digits", "source": "x", "train_images": 90, "measured_train_images": 90, "validation_images": 10}
+    compared = tuple(Compared(network.name, network, tuple(outcomes)) for network, outcomes in networks)
+    return Findings(data, Recipe.of(epochs, 16), 0, repeats, 10, "cpu", "fp32", {}, compared)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from browsing import IS_LIGHT, NARROW
-from test_full_training import NETWORK, SIDE, make_dataset
+from helpers_report import findings_of, outcome_of
+from helpers_squares import NETWORK, SIDE, make_dataset
 
 from nas.data import Dataset
 from nas.errors import UsageError
@@ -22,9 +23,8 @@ from nas.report.comparison.figures import errors, first_layer
 from nas.report.comparison.page import degradations, page, spread, troubles, write
 from nas.report.figures.gradients import gradients
 from nas.training.comparison import Comparison
-from nas.training.comparison_records import Compared, Findings, Outcome, Point
+from nas.training.comparison_records import Findings, Outcome, Point
 from nas.training.full_training import FullTraining, held_out
-from nas.training.gradient_flow import Layer, Moment
 from nas.training.recipe import Recipe
 from nas.training.records import CHECKPOINT, RESULT, Epoch
 from nas.training.trainer import Diverged, Training
@@ -282,24 +282,6 @@ def test_json_of_the_findings_says_what_was_found(done):
 
 
 # -- the page ---------------------------------------------------------------------------------------------------------
-
-
-def outcome_of(
-    errors_: list[float], seed: int = 0, state: str = "complete", reason: str = "", gradients_=()
-) -> Outcome:
-    points = tuple(
-        Point(Epoch(number, 1.0, 1.0, 1 - error - 0.01, 0.1, 2.0, 100.0), 1.0, 1 - error)
-        for number, error in enumerate(errors_, 1)
-    )
-    layers_ = tuple(Layer(f"layer{k}", "linear", k, True) for k in (1, 2, 3)) if gradients_ else ()
-    moments = tuple(Moment(epoch, 10, tuple(norms), tuple(norms)) for epoch, norms in enumerate(gradients_))
-    return Outcome(seed, state, reason, points, layers_, moments)
-
-
-def findings_of(*networks: tuple[Architecture, list[Outcome]], repeats: int = 1, epochs: int = 2) -> Findings:
-    data = {"name": "digits", "source": "x", "train_images": 90, "measured_train_images": 90, "validation_images": 10}
-    compared = tuple(Compared(network.name, network, tuple(outcomes)) for network, outcomes in networks)
-    return Findings(data, Recipe.of(epochs, 16), 0, repeats, 10, "cpu", "fp32", {}, compared)
 
 
 def test_degradation_is_said_of_networks_that_differ_in_depth_alone():

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 from helpers_cli import SIGNALLED, SMALL, process
+from helpers_data import photos
 from helpers_faults import state_of
 from helpers_search import images
 from safetensors.torch import load_file
-from test_streaming import photos
 
 from nas.data.batches import Batches
 from nas.errors import UsageError

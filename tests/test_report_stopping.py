@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from helpers_cli import nas_, output, refusal
 from helpers_report import Page, searched_run
+from helpers_stopping import searched
 from make_run import make_run
-from test_judge import searched
 
 from nas.report.run.page import page
 from nas.report.run.stopping_section import calibration, seconds_saved, stopping

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,20 +12,17 @@ from types import ModuleType
 import numpy as np
 import pytest
 from browsing import CHARTS
+from helpers_training_results import EPOCHS, make_result, save
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import NasError, UsageError
 from nas.networks import zoo
-from nas.networks.build import cost_of
 from nas.report.training.figures import BEST, WORST, interval
 from nas.report.training.page import COLUMNS, RESULT, write, write_csv, write_tensorboard
-from nas.training.recipe import Recipe
 from nas.training.records import Epoch
-from nas.training.test_metrics import Predictions
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&%{y}"
-EPOCHS = 12
 
 
 def counted(count: int, images: int = 40, seed: int = 0) -> np.ndarray:
@@ -37,48 +33,6 @@ def counted(count: int, images: int = 40, seed: int = 0) -> np.ndarray:
     return np.stack([random.multinomial(images + k % 3, row / row.sum()) for k, row in enumerate(shares)]).astype(
         np.int64
     )
-
-
-def make_result(confusion: np.ndarray, classes: list[str], **changes) -> dict:
-    """What `nas train` leaves, with these predictions on the test images."""
-    network = zoo.get("resnet20")
-    cost = cost_of(network)
-    records = [
-        Epoch(k, 2.0 / k, 2.1 / k, 1 - 0.9 / k, 0.05 * (1 + math.cos(math.pi * k / EPOCHS)), 4.0, 9000.0)
-        for k in range(1, EPOCHS + 1)
-    ]
-    return {
-        "name": network.name,
-        "digest": network.digest,
-        "cost": {"params": cost.params, "macs": cost.macs, "activations": cost.activations},
-        "dataset": {
-            "name": "birds",
-            "source": "Birds.",
-            "fingerprint": "f" * 16,
-            "classes": classes,
-            "mean": [0.5],
-            "std": [0.25],
-        },
-        "test": Predictions(0.5, confusion, tuple(classes)).to_dict(),
-        "validation": {"accuracy": records[-1].accuracy, "loss": records[-1].val_loss, "images": 120},
-        "train": {"loss": records[-1].train_loss, "images": 1080},
-        "recipe": Recipe.of(EPOCHS, 64).to_dict(),
-        "seed": 3,
-        "device": "cpu",
-        "precision": "fp32",
-        "weights": None,
-        "seconds": 48.0,
-        "finished": 1.7e9,
-        "versions": {"nas": "1.2.3", "torch": "2.9"},
-        "epochs": [record.to_dict() for record in records],
-        **changes,
-    }
-
-
-def save(folder: Path, result: object) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RESULT).write_text(json.dumps(result))
-    return folder
 
 
 def named(count: int) -> list[str]:

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browsing import CHARTS
-from helpers_report import make_trial, searched_run
-from test_comparison import SMALL, findings_of, outcome_of
-from test_report_training import make_result
-from test_report_training import save as save_result
+from helpers_report import findings_of, make_trial, outcome_of, searched_run
+from helpers_squares import NETWORK
+from helpers_training_results import make_result
+from helpers_training_results import save as save_result
 
 from nas.bench import table as tables
 from nas.bench.folder import Folder
@@ -75,9 +75,9 @@ def of_training(folder: Path) -> str:
 
 
 def of_comparison(folder: Path) -> str:
-    networks = [dataclasses.replace(SMALL, name=name) for name in NAMES if name.isprintable()]
+    networks = [dataclasses.replace(NETWORK, name=name) for name in NAMES if name.isprintable()]
     outcomes = [outcome_of([0.5, 0.4], gradients_=[[1.0] * 3] * 3)]
-    failed = dataclasses.replace(SMALL, name=f"failed {NAMES[0]}")
+    failed = dataclasses.replace(NETWORK, name=f"failed {NAMES[0]}")
     findings = findings_of(
         *((network, outcomes) for network in networks), (failed, [outcome_of([], state="failed", reason=ALL)])
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers_cli import nas_
+from helpers_data import photos
 from PIL import Image
 from torchvision.transforms import v2
 
@@ -40,19 +41,6 @@ head: {{kind: linear, classes: 2}}
 """
 )
 RECIPE = Recipe.of(8, 4, 0.1)
-
-
-def photos(root: Path, count: int = 20) -> Path:
-    """JPEGs of many shapes in train/ and test/, of a class of reds and a class of greens."""
-    random = np.random.default_rng(0)
-    for part, images in (("train", count), ("test", 5)):
-        for channel, name in enumerate(("red", "green")):
-            (root / part / name).mkdir(parents=True)
-            for number in range(images):
-                pixels = random.integers(0, 90, (20 + number % 7, 30 - number % 5, 3), dtype=np.uint8)
-                pixels[..., channel] += 120
-                Image.fromarray(pixels).save(root / part / name / f"{number:03}.jpg", quality=95)
-    return root
 
 
 @pytest.fixture(scope="module")
