@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 
+_BREAKS = re.compile("[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # what str.splitlines breaks at
 LONGEST = 4000  # characters of a message; quoting a hostile file must not flood the terminal
 
 
 class NasError(Exception):
     """The work failed for a known reason, which the message states; the command line exits with 1.
 
-    A message longer than `LONGEST` keeps its beginning and its end.
+    A message is one line: line breaks, as in a hostile file's name, are escaped. One longer than `LONGEST` keeps its beginning and
+    its end.
     """
 
     def __init__(self, message: str = "") -> None:
+        message = _BREAKS.sub(lambda match: match[0].encode("unicode_escape").decode(), message)
         if len(message) > LONGEST:
             message = f"{message[: LONGEST - 600]} ... {message[-500:]}"
         super().__init__(message)

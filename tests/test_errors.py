@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.errors import NasError, reason_of
+from nas.errors import NasError, UsageError, reason_of
 
 TORCH = (
     "Weights only load failed. This file can still be loaded, to do so you have two options, \x1b[1mdo those steps only if you "
@@ -32,6 +32,10 @@ TORCH = (
 )
 def test_a_reason_is_one_clean_line(said, line):
     assert reason_of(said) == line
+
+
+def test_an_error_is_one_line_whatever_it_quotes():
+    assert str(UsageError("a\nb\u2028c: no such file")) == "a\\nb\\u2028c: no such file"
 
 
 def test_a_reason_is_bounded():

@@ -76,16 +76,12 @@ def test_a_reader_that_trips_is_found():
     def read(data: bytes) -> None:
         if data.startswith(b"1"):
             raise NasError("no one")
-        if data.startswith(b"2"):
-            raise NasError("two\nlines")
         if data.startswith(b"3"):
             raise KeyError("three")
 
     reader = fuzzing.Reader(b"0", "bytes", read)
     assert fuzzing.outcome(reader, b"0") == "read"
     assert fuzzing.outcome(reader, b"1") == "NasError"
-    with pytest.raises(AssertionError, match="several lines"):
-        fuzzing.outcome(reader, b"2")
     with pytest.raises(KeyError):
         fuzzing.outcome(reader, b"3")
 

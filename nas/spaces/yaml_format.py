@@ -125,7 +125,7 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, object]:
         if not equals or not key or not value:
             raise UsageError(f"--set {setting!r}: write KEY=VALUE, as in --set 'stage*.block=bottleneck'")
         if key in overrides:
-            raise UsageError(f"{place}: is said twice")
+            raise UsageError(f"{place}: is given twice")
         items = _split(value)
         parsed = [parse_yaml(item, place) for item in items]
         overrides[key] = parsed[0] if len(parsed) == 1 else parsed
