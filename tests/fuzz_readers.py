@@ -256,6 +256,6 @@ def _images(folder: Path, name: str, content: bytes) -> None:
 
 
 def _training_result(epoch: dict[str, Any]) -> dict[str, Any]:
-    from test_report_training import make_result
+    from helpers_training_results import make_result
 
     return {**make_result(np.array([[3, 1], [2, 4]], np.int64), ["a", "b"]), "epochs": [epoch]}

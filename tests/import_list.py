@@ -1,6 +1,7 @@
-"""What of timm imports, in docs/import.md, written by the tests: `pytest -m slow --import-list docs/import.md tests/test_import_list.py`.
+"""Which public files import, file by file: the table of `docs/import.md`.
 
-A test that imports the models of a file of timm's records what came of each; lines of files that no test of this session read stay.
+Written by `pytest -m slow --import-list docs/import.md tests/interop/test_import_list.py`. A test that imports the models of a file of
+timm's records what came of each; lines of files that no test of that run read stay.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ def test_the_source_calls_nothing_that_runs_what_it_reads(path):
     found = [offence.partition(": ")[2] for offence in offences(path.read_text(encoding="utf-8"), path.name)]
     serves = (
         path == PACKAGE / "report" / "run" / "live_server.py"
-    )  # `nas watch`, on loopback alone: tests/test_report_live.py
+    )  # `nas watch`, on loopback alone: tests/report/test_report_live.py
     assert found == (["http.server"] if serves else [])
 
 

@@ -17,7 +17,7 @@ from ports import free_port
 
 from nas.cli.commands import search as commands
 
-FOLDER = Path(__file__).parent.parent / "docs" / "cluster"
+FOLDER = Path(__file__).parents[2] / "docs" / "cluster"
 PAGE = FOLDER.parent / "cluster.md"
 # Options of sbatch that the script may use, from its manual, and what their values look like.
 SBATCH = {

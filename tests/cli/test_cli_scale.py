@@ -183,7 +183,7 @@ def test_it_runs_as_a_process_too(config):
     assert Architecture.from_yaml(done.stdout).name.startswith("small-d1.2")
 
 
-PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
+PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 COMMANDS = (
     re.findall(r"^nas scale (.*?)(?: +#.*)?$", PAGE.read_text(encoding="utf-8"), re.MULTILINE) if PAGE.exists() else []
 )

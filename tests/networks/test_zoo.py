@@ -18,7 +18,7 @@ from nas.networks import zoo
 from nas.networks.architecture import Architecture
 from nas.networks.build import build, cost_of
 
-SCRIPT = Path(__file__).parents[1] / "docs" / "make_zoo_table.py"  # not part of every distribution
+SCRIPT = Path(__file__).parents[2] / "docs" / "make_zoo_table.py"  # not part of every distribution
 NEEDS_SCRIPT = pytest.mark.skipif(not SCRIPT.exists(), reason="the pages are not part of this distribution")
 
 # In torchvision under the same names. ResNets are its v1.5.

@@ -71,5 +71,5 @@ def test_ray_s_client_that_is_not_installed_is_said_with_the_extra_that_brings_i
     assert said == (
         f"--address {address}: Ray's client is not installed: pip install 'nas[client]', or name the head node itself, HOST:PORT"
     )
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert any(needed.startswith("ray[client]") for needed in project["optional-dependencies"]["client"])

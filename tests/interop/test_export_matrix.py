@@ -1,6 +1,6 @@
 """Every format against designs of every kind: what is loaded again gives our logits, or the design is refused with the reason.
 
-The contract of an exporter. `pytest -m slow --export-matrix docs/export.md tests/test_export_matrix.py` writes what came of it.
+The contract of an exporter. `pytest -m slow --export-matrix docs/export.md tests/interop/test_export_matrix.py` writes what came of it.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def test_the_page_gets_a_table_with_its_reasons_below():
 
 
 def test_the_page_names_formats_and_designs_that_there_are():
-    page = (Path(__file__).parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
     table = page.split(BEGIN)[1].split(END)[0].strip().splitlines()
     if table:
         assert table[0] == f"| design | {' | '.join(f'`{name}`' for name in EXPORTERS)} |"

@@ -128,7 +128,7 @@ def test_two_convolutions_without_expansion_are_not_ours():
 
 @pytest.mark.parametrize("alpha", ["0_5", "0_75", "1_0", "1_3"])
 def test_mnasnets_of_torchvision_are_read(alpha):
-    """Parameters as torchvision counts them; their logits are in tests/test_weights.py."""
+    """Parameters as torchvision counts them; their logits are in tests/networks/test_weights.py."""
     found = import_source(f"torchvision:mnasnet{alpha}").networks[0].architecture
     with torch.device("meta"):
         theirs = torchvision.models.get_model(f"mnasnet{alpha}")

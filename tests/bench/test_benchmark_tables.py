@@ -11,7 +11,7 @@ import pytest
 
 from nas.networks.cost import Cost
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import floor
 import tables

@@ -264,7 +264,7 @@ def test_what_the_format_does_not_know_is_said(registered):
 
 
 def test_the_file_in_results_is_of_the_best_example():
-    folder = Path(__file__).parent.parent / "results" / "example"
+    folder = Path(__file__).parents[2] / "results" / "example"
     front = sorted(folder.glob("front/*.yaml"))  # from the cheapest to the dearest
     best = max(front, key=accuracy_of)  # of equals the first
     config = Architecture.from_yaml(best)

@@ -20,7 +20,7 @@ from nas.execution import machine_check as machine
 from nas.networks.blocks import BRANCHES, MERGES, SHORTCUTS, Block
 from nas.networks.blocks.modules import PatchConv, PointwiseConv2d
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import kernels
 

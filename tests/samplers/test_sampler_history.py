@@ -124,6 +124,7 @@ def test_a_new_process_proposes_the_same(tmp_path: Path) -> None:
 import json, sys
 from pathlib import Path
 import optuna
+sys.path.insert(0, sys.argv[2])
 from test_sampler_history import conditional, cost
 from nas.samplers import KnownCostSampler
 from nas.runs.storage import journal
@@ -131,7 +132,7 @@ study = optuna.load_study(study_name="a", storage=journal(Path(sys.argv[1])), sa
 trial = study.ask()
 print(json.dumps([trial.number, trial.relative_params, trial.suggest_float("new", 0, 1)]))
 """
-    command = [sys.executable, "-c", code, str(tmp_path)]
+    command = [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=environment() | {"PYTHONHASHSEED": "1"}
     )

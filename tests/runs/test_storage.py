@@ -272,7 +272,7 @@ def test_a_search_in_postgres_is_killed_and_resumed(
     url, folder = server.create("killed"), tmp_path / "run"
     space = write_space(tmp_path)
     planned = plan(tmp_path, {"3": {"fault": "stop", "epoch": 2, "times": 1}})  # until the second has looked
-    counting = [sys.executable, str(Path(__file__).parent / "faulty_nas.py")]  # it logs the epochs that it trains
+    counting = [sys.executable, str(Path(__file__).parents[1] / "faulty_nas.py")]  # it logs the epochs that it trains
     command = [*counting, "search", "--space", space, "--trials", 8, "--epochs", 2, "--out", folder]
     command += ["--executor", "local", "--max-images", 200, "--precision", "fp32", "--sampler", "random"]
     first = [str(word) for word in (*command, "--storage", url)]

@@ -207,7 +207,7 @@ def test_a_search_that_is_killed_in_an_epoch_goes_on_from_the_last(home: Path) -
     planned = plan(home / "plan", {"1": {"fault": "kill", "epoch": 2, "times": 1}})
     words = ("--space", "pocket.yaml", "--trials", "2", "--epochs", "3", "--executor", "local", "--max-images", "200")
     killed = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "faulty_nas.py"), "search", *words, "--out", "killed"],
+        [sys.executable, str(Path(__file__).parents[1] / "faulty_nas.py"), "search", *words, "--out", "killed"],
         cwd=home, env={**os.environ, **planned}, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr

@@ -27,7 +27,7 @@ from nas.training.records import Epoch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 EPOCHS = 4
 SECONDS = 400.0  # on a machine where others work too
 

@@ -92,7 +92,7 @@ def test_the_page_gets_a_row_a_file_of_timms():
 
 
 def test_the_page_names_the_files_that_are_tested():
-    page = (Path(__file__).parent.parent / "docs" / "import.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "import.md").read_text(encoding="utf-8")
     rows = page.split(BEGIN)[1].split(END)[0].strip().splitlines()[2:]
     listed = [row.split(" | ")[0][2:] for row in rows]
     assert len(listed) == len(set(listed)) and {"byobnet", "regnet"} <= set(listed) <= set(FILES)

@@ -26,7 +26,7 @@ from nas.training.memory import (
 )
 from nas.training.recipe import PRECISIONS
 
-sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 RESNET20 = zoo.get("resnet20")
 TOLERANCE = 0.25

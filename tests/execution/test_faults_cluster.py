@@ -34,7 +34,7 @@ NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 1 << 27}
 def machines() -> Iterator[Cluster]:
     """A head that trains nothing, and a machine with room for one trial."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for Ray's processes, which import helpers_faults
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # for Ray's processes, which import helpers_faults
         found = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
         cluster.start(found.address)
         yield found
