@@ -191,7 +191,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "training's result.json": Reader(
             json.dumps(_training_result(epoch)).encode(),
             "json",
-            path_of("trained/result.json", lambda path: training.page(path.parent)),
+            path_of("trained/result.json", lambda path: training(path.parent)),
             2,
         ),
         "comparison's result.json": Reader(json.dumps(compared).encode(), "json", _outcome, 10),

@@ -20,8 +20,7 @@ from nas.errors import NasError, UsageError
 from nas.networks import zoo
 from nas.networks.build import cost_of
 from nas.report.training.figures import BEST, WORST, interval
-from nas.report.training.page import RESULT, write, write_csv, write_tensorboard
-from nas.report.training.page import page as training
+from nas.report.training.page import COLUMNS, RESULT, write, write_csv, write_tensorboard
 from nas.training.recipe import Recipe
 from nas.training.records import Epoch
 from nas.training.test_metrics import Predictions
@@ -234,7 +233,7 @@ def test_many_classes_are_cut_to_what_can_be_read(tmp_path, classes):
 def test_classes_without_images_are_said_and_have_no_bar(tmp_path):
     page = read(tmp_path, make_result(np.array([[3, 1], [0, 0]], np.int64), ["a", "b"]))
     assert page.figures["classes"]["layout"]["yaxis"]["ticktext"] == ["a"]
-    assert "1 of 2 classes have no test image, and none" in page.text
+    assert "1 of 2 classes have no test image and no accuracy" in page.text
 
 
 def test_hostile_names_stay_text(tmp_path):
@@ -289,7 +288,7 @@ def test_the_log_holds_the_records_exactly(tmp_path):
     path = write_csv(save(tmp_path, SMALL))
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    back = [{field: float(row[column]) for column, field in training.COLUMNS.items()} for row in rows]
+    back = [{field: float(row[column]) for column, field in COLUMNS.items()} for row in rows]
     assert back == SMALL["epochs"]
 
 

@@ -71,7 +71,7 @@ def of_training(folder: Path) -> str:
     result["dataset"] |= {"name": ALL, "source": ALL, "fingerprint": ALL}
     result["versions"] = {name: name for name in NAMES}
     result["weights"] = {"source": ALL, "fingerprint": ALL}
-    return training.page(save_result(folder, result))
+    return training(save_result(folder, result))
 
 
 def of_comparison(folder: Path) -> str:

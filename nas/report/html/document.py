@@ -32,7 +32,7 @@ def document(title: str, main: Html, charts: Sequence[Chart], data: str = "", *,
         tag("meta", name="color-scheme", content="light dark"),
         tag("link", rel="icon", href="data:,"),
         tag("title", title),
-        tag("style", Html(theme.css() + _resource("html/page.css"))),
+        tag("style", Html(theme.css() + _resource("page.css"))),
     )
     resources = [
         tag("script", _inert(figures_json(charts)), type="application/json", id="figures"),

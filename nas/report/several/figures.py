@@ -1,4 +1,4 @@
-"""Figures of several runs, one function each, from what `nas.report.several.page` reads of them to a Plotly figure."""
+"""Figures of several runs, one function each, from the data that `nas.report.several.page` collects to a Plotly figure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def fronts_against(runs: Sequence[Named], cost: str) -> go.Figure:
-    """Validation accuracy against one cost (log axis): a staircase a run, its front as points, its other trials faint."""
+    """Validation accuracy against one cost (log axis): each run's staircase, its front as points, its other trials faint."""
     import plotly.graph_objects as go
 
     figure = blank(f"{NOUNS[cost]} (log scale)", "validation accuracy")
@@ -33,7 +33,7 @@ def fronts_against(runs: Sequence[Named], cost: str) -> go.Figure:
     powers = [math.log10(trial.price(cost)) for trial in trials]
     pad = max(0.07 * (max(powers) - min(powers)), 0.05)
     figure.update_xaxes(type="log", tickformat="~s", range=[min(powers) - pad, max(powers) + pad])
-    decades = max(powers) - min(powers) + 2 * pad  # as in `accuracy_against`: more ticks than these, and they overlap
+    decades = max(powers) - min(powers) + 2 * pad  # as in `accuracy_against`; more ticks would overlap
     figure.update_xaxes(nticks=4 if decades < 1 else round(decades / 0.5) if decades < 4 else round(decades))
     figure.update_yaxes(tickformat="~%")
     for place, one in enumerate(runs):
@@ -41,12 +41,12 @@ def fronts_against(runs: Sequence[Named], cost: str) -> go.Figure:
         name = escape(one.name, quote=False)
         front = {trial.number for trial in one.run.front()}
         for members in (False, True):
-            own = [trial for trial in one.run.complete() if (trial.number in front) is members]
+            shown = [trial for trial in one.run.complete() if (trial.number in front) is members]
             symbol = SYMBOLS[place % len(SYMBOLS)]
             figure.add_trace(
                 go.Scatter(
-                    x=[trial.price(cost) for trial in own],
-                    y=[trial.accuracy for trial in own],
+                    x=[trial.price(cost) for trial in shown],
+                    y=[trial.accuracy for trial in shown],
                     mode="markers",
                     name=name,
                     meta=role,
@@ -58,7 +58,7 @@ def fronts_against(runs: Sequence[Named], cost: str) -> go.Figure:
                         "symbol": symbol if members else f"{symbol}-open",
                         "size": 9 if members else 6,
                     },
-                    hovertext=[_hover(name, trial, cost) for trial in own],
+                    hovertext=[_hover(name, trial, cost) for trial in shown],
                     hoverinfo="text",
                 )
             )
@@ -79,7 +79,7 @@ def fronts_against(runs: Sequence[Named], cost: str) -> go.Figure:
 
 
 def progress_against(history: Sequence[Progress], axis: str) -> go.Figure:
-    """Hypervolume against completed trials or hours of training, a line a run."""
+    """Hypervolume against completed trials or hours of training, one line for each run."""
     import plotly.graph_objects as go
 
     figure = blank({"trials": "completed trials", "hours": "hours of training"}[axis], "hypervolume")
@@ -103,7 +103,7 @@ def progress_against(history: Sequence[Progress], axis: str) -> go.Figure:
 
 
 def _stairs(trials: Sequence[Trial], cost: str) -> list[tuple[float, float]]:
-    """The best accuracy at each cost or less, from the cheapest trial to the dearest."""
+    """The best accuracy at each cost or less, from the cheapest trial to the most expensive."""
     steps: list[tuple[float, float]] = []
     ordered = sorted((trial.price(cost), -(trial.accuracy or 0.0)) for trial in trials)
     for x, loss in ordered:
@@ -119,7 +119,7 @@ def _hover(name: str, trial: Trial, cost: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A run and what it is called on the page: its own name, with a number where two have the same."""
+    """A run and its name on the page, which is the run's name, with a number if several runs have the same."""
 
     name: str
     run: Run
@@ -127,7 +127,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A run's hypervolume after each complete trial: how many there were, and the hours of training until then, (n,) each."""
+    """A run's hypervolume after each complete trial, the number of trials and the hours of training until then; each (n,)."""
 
     name: str
     trials: NDArray[np.float64]
