@@ -72,7 +72,7 @@ class Question:
     without allowances. most: trials on one GPU that cores and workers allow. threads: total of all processes of the probe.
     """
 
-    architecture: Mapping[str, Any]
+    architecture: Mapping[str, object]
     trial_bytes: Mapping[str, int]
     batch_size: int
     device: str = "auto"

@@ -18,7 +18,6 @@ import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -119,7 +118,7 @@ class Plan:
         expected, low, high = (wall / 3600 * self.devices * per_hour for wall in (self.wall, self.low, self.high))
         return expected, low, high
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return dataclasses.asdict(self)
 
 

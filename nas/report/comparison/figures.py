@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from nas.report.figures import blank, say, whole_numbers
-from nas.report.figures.gradients import Norm, log_axis, look_of, norms, title_of
-from nas.report.html import theme
+from nas.report.figures.gradients import Look, Norm, log_axis, look_of, norms, title_of
 from nas.training.comparison_records import Findings, Outcome
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def errors(findings: Findings, which: Split) -> go.Figure:
         if thin:
             alone = not complete  # then no other line represents the network in the legend
             figure.add_trace(
-                _line(*_with_gaps(thin), name, {**look, "mode": "lines"}, width=1, opacity=0.6, showlegend=alone)
+                _line(*_with_gaps(thin), name, replace(look, mode="lines"), width=1, opacity=0.6, showlegend=alone)
             )
         if complete:
             means = [statistics.fmean(errors) for errors in zip(*complete, strict=True)]
@@ -58,8 +58,8 @@ def errors(findings: Findings, which: Split) -> go.Figure:
                     x=[x for x, _ in ends],
                     y=[y for _, y in ends],
                     mode="markers",
-                    meta=look["meta"],
-                    marker={"symbol": "x", "size": 11, "color": theme.LIGHT[look["meta"]]},
+                    meta=look.role,
+                    marker={"symbol": "x", "size": 11, "color": look.color},
                     legendgroup=name,
                     showlegend=False,
                     hovertemplate=f"{name} diverged after epoch %{{x}}<extra></extra>",
@@ -97,7 +97,7 @@ def _line(
     x: Sequence[int | None],
     y: Sequence[float | None],
     name: str,
-    look: Mapping[str, Any],
+    look: Look,
     value: str = "%{y:.2%}",
     *,
     width: float = 2.5,
@@ -106,15 +106,14 @@ def _line(
 ) -> go.Scatter:
     import plotly.graph_objects as go
 
-    colour = theme.LIGHT[look["meta"]]
     return go.Scatter(
         x=list(x),
         y=list(y),
-        mode=look["mode"],
+        mode=look.mode,
         name=legend or name,
-        meta=look["meta"],
-        line={"color": colour, "dash": look["dash"], "width": width},
-        marker={"color": colour, "symbol": look["symbol"], "size": 7},
+        meta=look.role,
+        line={"color": look.color, "dash": look.dash, "width": width},
+        marker={"color": look.color, "symbol": look.symbol, "size": 7},
         legendgroup=name,
         hovertemplate=f"{legend or name}<br>epoch %{{x}}: {value}<extra></extra>",
         **more,

@@ -270,8 +270,12 @@ def _verdict(rungs: Sequence[Rung]) -> str:
     """Up to which epoch the interval of the correlation lies below `HIGH`, and from which epoch on above it."""
     low = list(takewhile(lambda rung: rung.spearman[2] < HIGH, rungs))
     high = list(takewhile(lambda rung: rung.spearman[1] >= HIGH, reversed(rungs)))
-    verdicts = [f" Up to epoch {low[-1].epoch}, ρ is below {HIGH:g}."] if low else []
-    verdicts += [f" From epoch {high[-1].epoch} on, ρ is above {HIGH:g}: stopping there loses little."] if high else []
+    verdicts = [f" Up to epoch {low[-1].epoch}, ρ is significantly below {HIGH:g}."] if low else []
+    verdicts += (
+        [f" From epoch {high[-1].epoch} on, ρ is significantly above {HIGH:g}: stopping there loses little."]
+        if high
+        else []
+    )
     return "".join(verdicts) or f" There are too few trials to say whether ρ is above {HIGH:g} before the last epoch."
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,10 @@ def warnings(runs: Sequence[Named]) -> list[str]:
     differences = []
     for what, fact in (
         ("were trained on different images (by the fingerprints of their data)", lambda c: c["dataset"]["fingerprint"]),
-        ("have different validation images (their number, or the seed of the split, differs)", _split),
+        (
+            "have different validation images (their number, or the seed of the split, differs)",
+            lambda c: (c["dataset"]["validation_images"], c["seed"]),
+        ),
         ("were trained by different recipes", lambda c: c["recipe"]),
         ("trained different proxies (resolution, width or share of the images)", lambda c: c.get("proxy") or {}),
     ):
@@ -102,10 +105,6 @@ def warnings(runs: Sequence[Named]) -> list[str]:
             sides = " | ".join(", ".join(group) for group in groups.values())
             differences.append(f"These runs {what}: {sides}.")
     return differences
-
-
-def _split(config: Mapping[str, Any]) -> object:
-    return config["dataset"]["validation_images"], config["seed"]
 
 
 def reference(runs: Sequence[Run], costs: Sequence[str]) -> list[float]:

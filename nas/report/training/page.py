@@ -9,17 +9,17 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from nas.errors import NasError, UsageError
 from nas.networks.architecture import Architecture
 from nas.networks.describe import describe
 from nas.report import FILE
-from nas.report.html.chart import Chart
+from nas.report.html.chart import Chart, Json
 from nas.report.html.document import document
 from nas.report.html.markup import Html, table, tag
 from nas.report.run.sections import MACS, facts, tied
@@ -63,7 +63,7 @@ def write_csv(folder: Path, records: Sequence[Epoch] | None = None) -> Path:
     validation_loss, validation_accuracy (in [0, 1]), learning_rate (of the epoch's last step), seconds, images_per_second (of
     training). The numbers read back as the same floats.
     """
-    epochs = _epochs(_read(folder)) if records is None else records
+    epochs = _read(folder).epochs if records is None else records
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
@@ -93,7 +93,7 @@ def write_tensorboard(folder: Path, records: Sequence[Epoch] | None = None) -> P
     from torch.utils.tensorboard import SummaryWriter
 
     path = folder / EVENTS
-    records = _epochs(_read(folder)) if records is None else records
+    records = _read(folder).epochs if records is None else records
     if not records:
         return path
     try:
@@ -121,46 +121,64 @@ def page(folder: Path) -> str:
 
 def _page(folder: Path) -> str:
     result = _read(folder)
-    by_class = _by_class(result)
+    by_class = result.by_class
     charts: list[Chart] = []
 
     def place(*new: Chart) -> Html:
         charts.extend(new)
         return tag("div", *(chart.place() for chart in new), class_="charts")
 
-    parts = [_opening(result, by_class, _architecture(folder))]
+    parts = [_opening(result, _architecture(folder))]
     if by_class.classes:
-        words = [tag("p", tied(text)) for text in _balance(result, by_class)]
-        drawn = place(_bars(by_class, result["test"]["accuracy"]))
+        words = [tag("p", tied(text)) for text in _balance(result)]
+        drawn = place(_bars(by_class, result.data["test"]["accuracy"]))
         parts.append(tag("section", tag("h2", "Accuracy by class"), *words, drawn, _class_table(by_class)))
     if by_class.confusion:
         matrices = [place(_matrix(by_class))] if by_class.pairs() and len(by_class.classes) <= MANY else []
-        parts.append(tag("section", tag("h2", "Mistakes"), *_mistakes(result, by_class), *matrices))
+        parts.append(tag("section", tag("h2", "Mistakes"), *_mistakes(result), *matrices))
     if not by_class.classes:
         unknown = "Accuracy by class is not known: this result was made by a version that did not keep it."
         parts.append(tag("section", tag("h2", "Accuracy by class"), tag("p", unknown)))
     parts.append(tag("section", tag("h2", "Training"), place(*_curves(result))))
     parts.append(_provenance(folder, result))
-    return document(_title(result), tag("main", *parts), charts)
+    return document(result.title, tag("main", *parts), charts)
 
 
 # -- reading -------------------------------------------------------------------------------------------------------------
 
 
-def _read(folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Result:
+    """The result of a completed training. data: the contents of `result.json`."""
+
+    data: Json
+
+    @property
+    def title(self) -> str:
+        return f"{self.data['name']} on {self.data['dataset']['name']}"
+
+    @cached_property
+    def epochs(self) -> list[Epoch]:
+        return [Epoch.from_dict(epoch) for epoch in self.data["epochs"]]
+
+    @cached_property
+    def by_class(self) -> ClassResults:
+        test = self.data["test"]
+        rows = test.get("per_class") or ()
+        classes = tuple(ByClass(str(row["class"]), row["images"], row["accuracy"]) for row in rows)
+        return ClassResults(classes, tuple(tuple(row) for row in (test.get("confusion") or ()) if classes))
+
+
+def _read(folder: Path) -> Result:
     path = folder / RESULT
     if not path.exists():
         raise UsageError(f"{folder}: no {RESULT} in it, so no training came to its end here (`nas train` writes one)")
-    result = read_json(path)
-    missing = [key for key in NEEDED if key not in result] if isinstance(result, dict) else list(NEEDED)
-    if missing or not result["epochs"]:
+    data = read_json(path)
+    missing = [key for key in NEEDED if key not in data] if isinstance(data, dict) else list(NEEDED)
+    if missing or not data["epochs"]:
         what = f"it lacks {', '.join(missing)}" if missing else "it has no epochs"
         raise UsageError(f"{path}: not the result of a training, or cut off: {what}")
-    return dict(result)
-
-
-def _epochs(result: Mapping[str, Any]) -> list[Epoch]:
-    return [Epoch.from_dict(epoch) for epoch in result["epochs"]]
+    return Result(dict(data))
 
 
 def _architecture(folder: Path) -> Architecture | None:
@@ -171,40 +189,30 @@ def _architecture(folder: Path) -> Architecture | None:
         return None
 
 
-def _by_class(result: Mapping[str, Any]) -> ClassResults:
-    test = result["test"]
-    classes = tuple(ByClass(str(row["class"]), row["images"], row["accuracy"]) for row in test.get("per_class") or ())
-    return ClassResults(classes, tuple(tuple(row) for row in (test.get("confusion") or ()) if classes))
-
-
 # -- the opening ---------------------------------------------------------------------------------------------------------
 
 
-def _title(result: Mapping[str, Any]) -> str:
-    return f"{result['name']} on {result['dataset']['name']}"
-
-
-def _opening(result: Mapping[str, Any], by_class: ClassResults, architecture: Architecture | None) -> Html:
-    test, validation, cost, recipe = (result[key] for key in ("test", "validation", "cost", "recipe"))
-    weights = result.get("weights")
+def _opening(result: Result, architecture: Architecture | None) -> Html:
+    test, validation, cost, recipe = (result.data[key] for key in ("test", "validation", "cost", "recipe"))
+    weights = result.data.get("weights")
     start = f"the weights of {weights['source']}" if weights else "random weights"
     answer = (
-        f"{result['name']} classifies {format_percent(test['accuracy'])} % of {test['images']:,} test images right; the"
+        f"{result.data['name']} classifies {format_percent(test['accuracy'])} % of {test['images']:,} test images right; the"
         f" standard error is {format_percent(test['standard_error'])} percentage points. Of the {validation['images']:,}"
         f" validation images it classifies {format_percent(validation['accuracy'])} % right."
     )
     made = (
         f"The network has {format_count(cost['params'])} parameters and takes {format_count(cost['macs'])} MACs an image."
-        f" It was trained from {start} for {recipe['epochs']:,} epochs on {result['train']['images']:,} images, in"
-        f" {format_seconds(result.get('seconds', 0.0))} on {result.get('device', 'a device that was not recorded')}."
+        f" It was trained from {start} for {recipe['epochs']:,} epochs on {result.data['train']['images']:,} images, in"
+        f" {format_seconds(result.data.get('seconds', 0.0))} on {result.data.get('device', 'a device that was not recorded')}."
     )
     lines = [answer, made]
-    if executed := result.get("executed"):
+    if executed := result.data.get("executed"):
         lines.append(
             f"It executes a number of MACs that depends on the image: {format_count(round(executed['macs']))} on average over"
             f" {executed['images']:,} validation images; the number above is the maximum."
         )
-    if pairs := by_class.pairs():
+    if pairs := result.by_class.pairs():
         lines.append(f"Most confused: {pairs[0]}.")
     kept = "The weights are those of the last epoch"
     if recipe.get("ema"):
@@ -213,7 +221,7 @@ def _opening(result: Mapping[str, Any], by_class: ClassResults, architecture: Ar
     if architecture is not None:
         notes = f"{describe(architecture)}. {notes}"
     written = (tag("p", tied(line)) for line in lines)
-    return tag("header", tag("h1", _title(result)), *written, tag("p", tied(notes), class_="quiet"))
+    return tag("header", tag("h1", result.title), *written, tag("p", tied(notes), class_="quiet"))
 
 
 # -- by class ------------------------------------------------------------------------------------------------------------
@@ -232,12 +240,13 @@ class Sized(Chart):
         return tag("figure", scroll, tag("figcaption", tied(self.caption)))
 
 
-def _balance(result: Mapping[str, Any], by_class: ClassResults) -> list[str]:
+def _balance(result: Result) -> list[str]:
     """Sentences about the balance of the classes, and the mean of their accuracies, in which all classes have equal weight."""
+    by_class = result.by_class
     sentences = []
     names = [one.name for one in by_class.classes]
     tested = [one.images for one in by_class.classes]
-    for where, counts in (("training", result["train"].get("images_by_class")), ("test", tested)):
+    for where, counts in (("training", result.data["train"].get("images_by_class")), ("test", tested)):
         if not counts:
             continue
         (least, rarest), (most, commonest) = min(zip(counts, names, strict=True)), max(zip(counts, names, strict=True))
@@ -286,13 +295,14 @@ def _class_table(by_class: ClassResults) -> Html:
     return tag("details", tag("summary", f"Show {len(rows):,} classes"), content)
 
 
-def _mistakes(result: Mapping[str, Any], by_class: ClassResults) -> list[Html]:
+def _mistakes(result: Result) -> list[Html]:
     """The most confused pairs in words, and more of them in a table if the matrix would be too large."""
+    by_class = result.by_class
     pairs = by_class.pairs()
     if not pairs:
         return [tag("p", "No test image was taken for another class.")]
     wrong = sum(pair.count for pair in pairs)
-    images = result["test"]["images"]
+    images = result.data["test"]["images"]
     summary = f"{wrong:,} of {images:,} test images were taken for another class. The most frequent mistakes:"
     parts = [tag("p", summary), tag("ul", *(tag("li", tied(f"{pair}.")) for pair in pairs[:PAIRS]))]
     return parts if len(by_class.classes) <= MANY else [*parts, _pair_table(pairs, len(by_class.classes))]
@@ -323,10 +333,10 @@ def _matrix(by_class: ClassResults) -> Chart:
 # -- the training --------------------------------------------------------------------------------------------------------
 
 
-def _curves(result: Mapping[str, Any]) -> list[Chart]:
-    epochs, test = _epochs(result), result["test"]
+def _curves(result: Result) -> list[Chart]:
+    epochs, test = result.epochs, result.data["test"]
     first, last = epochs[0], epochs[-1]
-    smoothing = result["recipe"].get("label_smoothing")
+    smoothing = result.data["recipe"].get("label_smoothing")
     smoothed = f" with label smoothing {smoothing:g}" if smoothing else ""
     loss = Chart(
         "loss",
@@ -352,32 +362,32 @@ def _curves(result: Mapping[str, Any]) -> list[Chart]:
     return [loss, accuracy, rate]
 
 
-def _provenance(folder: Path, result: Mapping[str, Any]) -> Html:
+def _provenance(folder: Path, result: Result) -> Html:
     """What is needed to repeat the training: recipe, data, initial weights, seed, versions."""
-    weights = result.get("weights") or {}
+    weights = result.data.get("weights") or {}
     training: dict[str, object] = {
-        "network": result["digest"],
+        "network": result.data["digest"],
         "weights at the start": weights.get("source", "random"),
         "their fingerprint": weights.get("fingerprint"),
-        "seed": result["seed"],
-        "device": result.get("device"),
-        "precision": result.get("precision"),
-        "images in memory at once": result.get("micro_batch"),
-        "time": format_seconds(result.get("seconds", 0.0)),
-        "finished": _moment(result.get("finished")),
-        "test loss": f"{result['test']['loss']:.4f}",
+        "seed": result.data["seed"],
+        "device": result.data.get("device"),
+        "precision": result.data.get("precision"),
+        "images in memory at once": result.data.get("micro_batch"),
+        "time": format_seconds(result.data.get("seconds", 0.0)),
+        "finished": _moment(result.data.get("finished")),
+        "test loss": f"{result.data['test']['loss']:.4f}",
         "folder": shown(folder.absolute()),
     }
-    dataset = result["dataset"]
+    dataset = result.data["dataset"]
     scales = {name: [f"{number:.4g}" for number in dataset[name]] for name in ("mean", "std") if name in dataset}
-    images = {f"{part} images": f"{result[part]['images']:,}" for part in ("train", "validation", "test")}
-    policy = result.get("policy")
+    images = {f"{part} images": f"{result.data[part]['images']:,}" for part in ("train", "validation", "test")}
+    policy = result.data.get("policy")
     tables = [
-        facts("Recipe", {name: f"{v:g}" if isinstance(v, float) else v for name, v in result["recipe"].items()}),
+        facts("Recipe", {name: f"{v:g}" if isinstance(v, float) else v for name, v in result.data["recipe"].items()}),
         facts("Data", {**dataset, **scales, **images}),
         facts("Training", {name: value for name, value in training.items() if value is not None}),
         *([facts("Learning rates by piece", policy)] if policy else []),
-        facts("Versions", result["versions"]),
+        facts("Versions", result.data["versions"]),
     ]
     return tag("section", tag("h2", "How it was made"), tag("div", *tables, class_="facts"))
 
