@@ -24,6 +24,7 @@ import numpy as np
 from nas.errors import NasError, UsageError
 from nas.networks.architecture import Architecture
 from nas.networks.build import cost_of
+from nas.profiling.fitting import relative_weights
 from nas.profiling.throughput import throughput
 from nas.spaces.space import SearchSpace
 from nas.stopping.policies import Policy, rungs
@@ -75,8 +76,6 @@ class Pace:
 
 def pace(rates: Sequence[tuple[int, float]], slots: int) -> Pace:
     """The pace fitted to (MACs, images a second of all processes together). NasError if no network could be trained."""
-    import scipy.optimize
-
     trained = [(macs, rate / slots) for macs, rate in rates if rate > 0]
     if not trained:
         raise NasError("no network of the space could be trained here, as for want of memory")
@@ -84,8 +83,7 @@ def pace(rates: Sequence[tuple[int, float]], slots: int) -> Pace:
     columns = np.column_stack([rate, macs * rate])  # seconds predicted over seconds measured
     if len(trained) == 1:
         columns = columns[:, 1:]
-    unit = columns.max(axis=0)
-    weights = scipy.optimize.nnls(columns / unit, np.ones(len(trained)))[0] / unit
+    weights = relative_weights(columns)
     base, slope = (0.0, float(weights[0])) if len(trained) == 1 else (float(weights[0]), float(weights[1]))
     error = float(np.sqrt(np.mean((columns @ weights - 1) ** 2)))
     return Pace(base, slope, slots, error, tuple((int(count), float(per_second)) for count, per_second in trained))

@@ -17,27 +17,10 @@ from nas.errors import UsageError
 SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information"})
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 # Formats of images that Pillow may not decode; such files are reported with a hint.
-_CONVERTIBLE = frozenset(
-    {
-        *(
-            ".avif",
-            ".eps",
-            ".exr",
-            ".hdr",
-            ".heic",
-            ".heif",
-            ".hif",
-            ".icns",
-            ".ico",
-            ".jp2",
-            ".jxl",
-            ".jxr",
-            ".pfm",
-            ".psd",
-        ),
-        *(".svg", ".webp", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".raw", ".rw2"),
-    }
-)
+_CONVERTIBLE = frozenset((
+    ".avif", ".eps", ".exr", ".hdr", ".heic", ".heif", ".hif", ".icns", ".ico", ".jp2", ".jxl", ".jxr", ".pfm", ".psd", ".svg",
+    ".webp", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".raw", ".rw2",
+))  # fmt: skip
 _SHOWN = 8  # reasons
 
 

@@ -13,12 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.networks.architecture import Architecture
+from nas.profiling.fitting import Floats, relative_weights
 from nas.profiling.latency.parts import FEATURES, Part, parts_of
 
-Floats = NDArray[np.float64]
 ENOUGH = 2 * FEATURES  # timed parts of a kind; with fewer, it has no separate model
 FEW = 4  # whole networks; with fewer, only the slope is calibrated
 
@@ -105,11 +104,7 @@ def spearman(a: Floats, b: Floats) -> float:
 
 def _weights(features: Floats, times: Floats) -> tuple[float, ...]:
     """The w >= 0 that minimises the sum of (w . features / ms - 1)^2."""
-    import scipy.optimize
-
-    scaled = features / times[:, np.newaxis]
-    unit = np.maximum(scaled.max(axis=0), 1e-300)  # brings all columns to one order of magnitude
-    return tuple(float(w) for w in scipy.optimize.nnls(scaled / unit, np.ones(len(times)))[0] / unit)
+    return tuple(map(float, relative_weights(features / times[:, np.newaxis])))
 
 
 def _calibration(sums: Floats, times: Floats) -> tuple[float, float]:
@@ -117,8 +112,5 @@ def _calibration(sums: Floats, times: Floats) -> tuple[float, float]:
     columns = (sums / times)[:, np.newaxis]
     if len(times) >= FEW:
         columns = np.hstack([1 / times[:, np.newaxis], columns])
-    import scipy.optimize
-
-    unit = np.maximum(columns.max(axis=0), 1e-300)
-    weights = scipy.optimize.nnls(columns / unit, np.ones(len(times)))[0] / unit
+    weights = relative_weights(columns)
     return (float(weights[0]), float(weights[1])) if len(weights) > 1 else (0.0, float(weights[0]))

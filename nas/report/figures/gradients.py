@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from nas.report.figures import _base
 from nas.report.figures.trials import blank, say, whole_numbers
 from nas.report.html import theme
 from nas.report.html.chart import Json
@@ -28,15 +29,8 @@ Norm: TypeAlias = Literal["outputs", "weights"]
 
 FIRST = 0  # the "epoch" of a training's first steps
 ROLES = tuple(role for role in theme.LIGHT if role.startswith("series"))
-DASHES = (
-    "solid",
-    "dash",
-    "dot",
-    "dashdot",
-    "longdash",
-    "longdashdot",
-    "solid",
-)  # as many as symbols; 6 colors and 7 dashes repeat only after 42 pairs
+# As many dashes as symbols; with 6 colors, a pair of color and dash repeats only after 42 networks.
+DASHES = (*_base.DASHES, "solid")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down")
 STEPS = 25  # of the slider, at most
 MOST = 6  # trials in a chart

@@ -46,13 +46,13 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
     stopped = [trial for trial in run.trials if trial.state == "stopped" and trial.epochs]
     unit = ", ms" if cost == LATENCY else ""
     figure = blank(f"{NOUNS[cost]}{unit} (log scale)", "validation accuracy")
-    figure.update_xaxes(type="log", tickformat="~s", minor={"ticks": "outside", "ticklen": 3})
+    figure.update_xaxes(minor={"ticks": "outside", "ticklen": 3})
     figure.update_yaxes(tickformat="~%")
     if not trials and not stopped:
         return say(figure, "no trial has been trained yet")
     if cost == LATENCY and not any(trial.latency for trial in (*trials, *stopped)):
         return say(figure, "this run measured no latency")
-    span = _log_axis(figure, [trial.price(cost) for trial in (*trials, *stopped)])
+    span = cost_axis(figure, [trial.price(cost) for trial in (*trials, *stopped)])
     plot = _CostPlot(figure, run, cost)
     plot.scatter(stopped, "stopped", "stopped", {"symbol": "x-thin-open", "size": 7, "opacity": 0.45})
     if trials:
@@ -73,13 +73,13 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
     return figure
 
 
-def _log_axis(figure: go.Figure, costs: Sequence[float]) -> list[float]:
-    """Fit the log axis of the costs; its range in powers of 10."""
+def cost_axis(figure: go.Figure, costs: Sequence[float]) -> list[float]:
+    """Make the x axis logarithmic and fit it to the costs; its range in powers of 10."""
     low, high = span = _padded([math.log10(cost) for cost in costs], least=0.1)
     # Plotly labels 1, 2, 5 where a tick is 0.3 to 0.7 decades, powers of 10 above 0.7, and all nine digits below 0.3, which overlap.
     decades = high - low
     ticks = 4 if decades < 1 else round(decades / 0.5) if decades < 4 else round(decades)
-    figure.update_xaxes(range=span, nticks=ticks)
+    figure.update_xaxes(type="log", tickformat="~s", range=span, nticks=ticks)
     return span
 
 
@@ -117,9 +117,9 @@ class _CostPlot:
     def staircases(self, trials: Sequence[Trial]) -> None:
         """The front of these two axes, and, if trials are ranked by means, that of the search as a dotted line."""
         run = self.run
-        self.figure.add_trace(_staircase([(_height(run, trial), trial.price(self.cost)) for trial in run.ranked()]))
+        self.figure.add_trace(staircase([(_height(run, trial), trial.price(self.cost)) for trial in run.ranked()]))
         if run.by_means:
-            before = _staircase([(trial.accuracy or 0.0, trial.price(self.cost)) for trial in trials])
+            before = staircase([(trial.accuracy or 0.0, trial.price(self.cost)) for trial in trials])
             dotted = {"shape": "hv", "color": theme.LIGHT["trial"], "width": 1.2, "dash": "dot"}
             self.figure.add_trace(before.update(name="best in the search", meta="trial", line=dotted))
 
@@ -257,7 +257,7 @@ def _height(run: Run, trial: Trial) -> float:
     return trial.epochs[-1].accuracy if accuracy is None else accuracy
 
 
-def _staircase(values: Sequence[tuple[float, float]]) -> go.Scatter:
+def staircase(values: Sequence[tuple[float, float]]) -> go.Scatter:
     """The best accuracy at each cost or less of (accuracy, cost), from the cheapest to the most expensive."""
     import plotly.graph_objects as go
 
@@ -302,7 +302,7 @@ def _sides(
         return wide * (math.log10(x) - left) / (right - left), high * (top - y) / (top - bottom)
 
     points = {trial.number: at(trial.price(cost), _height(run, trial)) for trial in trials}
-    stairs = _staircase([(_height(run, trial), trial.price(cost)) for trial in run.ranked()]) if trials else None
+    stairs = staircase([(_height(run, trial), trial.price(cost)) for trial in run.ranked()]) if trials else None
     line = [at(x, y) for x, y in zip(stairs.x, stairs.y, strict=True)] if stairs else []
     named = {trial.number for trial in labelled}
     others = [point for number, point in points.items() if number not in named]

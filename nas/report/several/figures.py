@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from nas.report.figures import blank
 from nas.report.figures.gradients import DASHES, ROLES, SYMBOLS
+from nas.report.figures.trials import cost_axis, staircase
 from nas.report.html import theme
 from nas.report.run.summary import NOUNS
 from nas.utils.text import format_percent, format_price
@@ -29,12 +29,7 @@ def fronts_against(runs: Sequence[Named], cost: str) -> go.Figure:
     import plotly.graph_objects as go
 
     figure = blank(f"{NOUNS[cost]} (log scale)", "validation accuracy")
-    trials = [trial for one in runs for trial in one.run.complete()]
-    powers = [math.log10(trial.price(cost)) for trial in trials]
-    pad = max(0.07 * (max(powers) - min(powers)), 0.05)
-    figure.update_xaxes(type="log", tickformat="~s", range=[min(powers) - pad, max(powers) + pad])
-    decades = max(powers) - min(powers) + 2 * pad  # as in `accuracy_against`; more ticks would overlap
-    figure.update_xaxes(nticks=4 if decades < 1 else round(decades / 0.5) if decades < 4 else round(decades))
+    cost_axis(figure, [trial.price(cost) for one in runs for trial in one.run.complete()])
     figure.update_yaxes(tickformat="~%")
     for place, one in enumerate(runs):
         role = ROLES[place % len(ROLES)]
@@ -62,19 +57,9 @@ def fronts_against(runs: Sequence[Named], cost: str) -> go.Figure:
                     hoverinfo="text",
                 )
             )
-        steps = _stairs(one.run.complete(), cost)
-        figure.add_trace(
-            go.Scatter(
-                x=[x for x, _ in steps],
-                y=[y for _, y in steps],
-                mode="lines",
-                name=name,
-                meta=role,
-                legendgroup=name,
-                line={"shape": "hv", "color": theme.LIGHT[role], "dash": DASHES[place % len(DASHES)], "width": 2},
-                hoverinfo="skip",
-            )
-        )
+        stairs = staircase([(trial.accuracy or 0.0, trial.price(cost)) for trial in one.run.complete()])
+        line = {"shape": "hv", "color": theme.LIGHT[role], "dash": DASHES[place % len(DASHES)], "width": 2}
+        figure.add_trace(stairs.update(name=name, meta=role, legendgroup=name, line=line))
     return figure
 
 
@@ -100,16 +85,6 @@ def progress_against(history: Sequence[Progress], axis: str) -> go.Figure:
             )
         )
     return figure
-
-
-def _stairs(trials: Sequence[Trial], cost: str) -> list[tuple[float, float]]:
-    """The best accuracy at each cost or less, from the cheapest trial to the most expensive."""
-    steps: list[tuple[float, float]] = []
-    ordered = sorted((trial.price(cost), -(trial.accuracy or 0.0)) for trial in trials)
-    for x, loss in ordered:
-        if not steps or -loss > steps[-1][1]:
-            steps.append((x, -loss))
-    return [*steps, (ordered[-1][0], steps[-1][1])]
 
 
 def _hover(name: str, trial: Trial, cost: str) -> str:
