@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from nas.runs.run import Run
     from nas.spaces.space import SearchSpace
 
-EFFECT = (
-    0.2  # smallest effect, as a share of the noise; smaller ones do not justify a narrower space, however significant
-)
+EFFECT = 0.2  # of the noise; smaller effects do not justify a narrower space, however significant they are
 FOLDS = 5
 ALL, KEPT = "all trials", "trials of the narrowed space"
 HELD_OUT = "the same, chosen by other trials"

@@ -35,27 +35,20 @@ from nas.utils.text import counted
 
 SAMPLES = 100  # random networks that represent the trials
 PLACES = (0.05, 0.5, 0.95)  # quantiles of their MACs at which networks are trained
-PROBE_SECONDS, PROBE_STEPS = (
-    2.0,
-    2,
-)  # of timing, and of an epoch; few steps, because one of an expensive network may take seconds
+PROBE_SECONDS, PROBE_STEPS = 2.0, 2  # of timing, and of an epoch: one step of an expensive network may take seconds
 FORWARD = 3.0  # time of a training step over that of an evaluation: backward takes twice as long as forward
 TRIAL_SECONDS = 0.3  # of a trial in addition to its epochs: building, checkpoints, the sampler
 START_SECONDS = {"ray": 15.0, "local": 3.0}
 # From the end of the last trial to that of the command: Ray's shutdown, the front's configs, the report.
 CLOSE_SECONDS = {"ray": 7.0, "local": 2.0}
 DOUBT = 0.25  # uncertainty of a trial's seconds, as a share, due to other work on the machine
-TASTE, CHEAP = (
-    0.6,
-    0.25,
-)  # multiply-adds of a learning sampler's trials over those of random ones: expected, and at least
+TASTE, CHEAP = 0.6, 0.25  # MACs of a learning sampler's trials over those of random ones: expected, and at least
 EPOCHS = (30, 20, 10, 5, 3)  # the first of these that leaves time for enough trials is proposed
 ENOUGH = 40  # trials
-SPARE = (
-    4  # times the planned trials are asked for, so that a search with hours is ended by time and not by their number
-)
+# With hours, so many times the planned trials are requested, so that time ends the search and not their number.
+SPARE = 4
 PARETO = (
-    0.55  # share of the epochs trained after the first `least` trials under the policy `pareto` (benchmarks/README.md)
+    0.55  # share of epochs that trials after the first `least` train under the policy `pareto` (benchmarks/README.md)
 )
 CUT = 0.20  # of the hours: a search that exceeds them by this share is stopped
 
@@ -78,7 +71,7 @@ def pace(rates: Sequence[tuple[int, float]], slots: int) -> Pace:
     """The pace fitted to (MACs, images a second of all processes together). NasError if no network could be trained."""
     trained = [(macs, rate / slots) for macs, rate in rates if rate > 0]
     if not trained:
-        raise NasError("no network of the space could be trained here, as for want of memory")
+        raise NasError("no network of the space could be trained here, for example for lack of memory")
     macs, rate = (np.array(column, dtype=np.float64) for column in zip(*trained, strict=True))
     columns = np.column_stack([rate, macs * rate])  # seconds predicted over seconds measured
     if len(trained) == 1:

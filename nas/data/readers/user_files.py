@@ -100,7 +100,9 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             has = ", ".join(archive.files) or "none"
             raise UsageError(f"{path} lacks the arrays {', '.join(sorted(missing))}; it has {has}")
         if "y_test" in names and "x_test" not in names:
-            raise UsageError(f"{path} has y_test without x_test; give both, or neither to have a test part carved")
+            raise UsageError(
+                f"{path} has y_test without x_test; give both, or neither to split a test part from the train part"
+            )
         wanted = [name for name in ("x_train", "y_train", "x_test", "y_test", "classes", "flip") if name in names]
         needed = 0
         for name in wanted:

@@ -33,10 +33,7 @@ if TYPE_CHECKING:
 Builder: TypeAlias = "Callable[[Run], Content]"
 
 MAX_FINDINGS = 8
-CELL, RAILS = (
-    2.6,
-    38,
-)  # minimum widths in rem of a cell of the pairs chart and of all parallel axes, so that texts don't overlap
+CELL, RAILS = 2.6, 38  # minimum widths in rem of a cell of the pairs chart and of all parallel axes
 TARGETS = 2  # targets whose importances are drawn; the table has all of them
 
 
