@@ -1,4 +1,4 @@
-"""What the workers' time went into: trainings by how they ended, those of `nas confirm`, and what was no training."""
+"""Time of the workers by use: trainings of the search by their end, trainings of `nas confirm`, and overhead."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AGAIN = "further seeds"
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Seconds of workers, and the trials, or of `AGAIN` the trainings, that they were spent on (0 for what is no training)."""
+    """Seconds of workers for one use. trials: how many trials (for `AGAIN`: trainings) they were spent on; 0 for overhead."""
 
     name: str
     seconds: float
@@ -23,11 +23,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """`items` are trainings, then, from the sessions that ended in order, orchestration and start-up.
+    """`items` are the trainings, followed by orchestration and start-up of the sessions that ended normally.
 
-    orchestration: workers' seconds between the search's first trial and its last that no training had; start-up: the
-    driver's, for all workers. A session that was killed has left no account of these two: `unaccounted`. Of `nas confirm` the
-    trainings alone are known.
+    orchestration: workers' seconds without a training, between the first and the last trial of the search. start-up: the
+    driver's start-up time multiplied by the workers. unaccounted: whether a session was killed before it recorded these two.
+    For `nas confirm` only the trainings are known.
     """
 
     items: tuple[Item, ...]

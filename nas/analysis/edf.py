@@ -1,9 +1,9 @@
-"""EDFs of error: F(e) = sum over trials of w 1[error < e], the weights w such that costs are matched.
+"""Empirical distribution functions (EDFs) of error at matched cost: F(e) = sum over trials of w 1[error < e].
 
-"On Network Design Spaces for Visual Recognition" (Radosavovic, Johnson, Xie, Lo and Dollar, ICCV 2019): two sets of networks
-are compared by their error distributions, not by their best. To control for complexity, its range is cut into bins, and each
-bin has the same weight in each set: w = 1 / (bins x networks of the set in this bin). A bin without networks of every set is
-left out. Bands are of the bootstrap over trials, pointwise.
+"On Network Design Spaces for Visual Recognition" (Radosavovic, Johnson, Xie, Lo and Dollar, ICCV 2019) compares two sets of
+networks by their error distributions, not by their best network. To control for complexity, its range is divided into bins, and
+each bin has the same weight in each set: w = 1 / (bins x networks of the set in this bin). A bin in which a set has no network
+is left out. Confidence bands are pointwise, by bootstrap over trials.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nas.analysis.sample import Floats, Ints, Mask, Sample, equal_bins
 LEVEL = 0.95
 RESAMPLES = 400
 POINTS = 120  # errors at which a curve is evaluated
-LEAST = 10  # trials of a set, below which it has no curve
+LEAST = 10  # trials; a smaller set has no curve
 PER_BIN = 5
 MAX_BINS = 10
 QUANTILES = (0.1, 0.5)
@@ -26,10 +26,10 @@ QUANTILES = (0.1, 0.5)
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """An EDF at `errors`, (p,), with its pointwise band; `quantiles`: error that a share of the set lies below, low, high."""
+    """An EDF at `errors`, (p,), with its pointwise band. quantiles: by probability, the error quantile and its interval (low, high)."""
 
     name: str
-    trials: int  # in bins that count
+    trials: int  # in the bins that are compared
     errors: Floats
     share: Floats
     low: Floats
@@ -39,7 +39,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Curves that share their bins of `complexity`; `left_out`: trials whose bin not all sets reach."""
+    """Curves over the same bins of `complexity`. left_out: trials in bins where some set has no trial."""
 
     complexity: str
     bins: int
@@ -48,9 +48,9 @@ class Comparison:
 
 
 def edf(sample: Sample, sets: Mapping[str, Mask] | None = None, complexity: str | None = None) -> Comparison | None:
-    """Complexity-matched EDFs of the error 1 - accuracy of `sets` of trials (default: all of them); None if none has a curve.
+    """EDFs of the error 1 - accuracy at matched complexity, one for each of `sets` of trials; None if no set has a curve.
 
-    complexity: a cost that the run minimises (default: its first).
+    sets: by name, (n,) masks (default: one set of all trials). complexity: a cost that the run minimises (default: the first).
     """
     groups = {"all trials": np.ones(len(sample), dtype=np.bool_)} if sets is None else dict(sets)
     groups = {name: mask for name, mask in groups.items() if int(mask.sum()) >= LEAST}
@@ -76,17 +76,20 @@ def edf(sample: Sample, sets: Mapping[str, Mask] | None = None, complexity: str 
 
 
 def weights(bins: Ints, counts: Floats | None = None) -> Floats:
-    """1 / (bins x trials in the trial's bin), (n,), which sums to 1. counts: how often each trial counts, (r, n): as many rows."""
+    """Weight of each trial, 1 / (bins x trials in its bin), (n,); the weights sum to 1.
+
+    counts: (r, n), how often each trial occurs in each of r resamples; the weights are then (r, n).
+    """
     times = np.ones((1, len(bins))) if counts is None else counts
-    found = np.zeros_like(times)
+    result = np.zeros_like(times)
     filled = np.zeros(len(times))
     for number in np.unique(bins):
         inside = bins == number
         total = times[:, inside].sum(axis=1, keepdims=True)
-        found[:, inside] = np.divide(times[:, inside], total, out=np.zeros_like(times[:, inside]), where=total > 0)
+        result[:, inside] = np.divide(times[:, inside], total, out=np.zeros_like(times[:, inside]), where=total > 0)
         filled += total[:, 0] > 0
-    found /= filled[:, np.newaxis]
-    return found[0] if counts is None else found
+    result /= filled[:, np.newaxis]
+    return result[0] if counts is None else result
 
 
 def _curve(name: str, error: Floats, bins: Ints, errors: Floats) -> Curve:

@@ -1,12 +1,12 @@
-"""What each knob matters for an objective, and for the distance to the front: fANOVA and PED-ANOVA of Optuna.
+"""Importance of each knob for an objective and for the distance to the front, by Optuna's fANOVA or PED-ANOVA.
 
-fANOVA: the share of a random forest's variance that a knob's main effect has (Hutter, Hoos and Leyton-Brown, 2014).
-PED-ANOVA: the Pearson divergence between a knob's values in the best quarter of the trials and in all of them (Watanabe,
-Bansal and Hutter, 2023), by regimes where a knob exists only for some choices. The distance to the front is `Sample.gap`: it
-asks what makes a network good for its cost, where accuracy alone asks what makes it large.
+fANOVA: the share of a random forest's variance that is due to a knob's main effect (Hutter, Hoos and Leyton-Brown, 2014).
+PED-ANOVA: the Pearson divergence between the distributions of a knob's values in the best quarter of the trials and in all trials
+(Watanabe, Bansal and Hutter, 2023), computed by regimes if a knob exists only for some choices. The distance to the front is
+`Sample.gap`. Importance for it shows which knobs make a network good for its cost; importance for accuracy mostly shows which
+knobs make it large.
 
-Noise: the same of shuffled targets. The floor is the largest importance that any knob has in 19 shuffles: pure noise
-exceeds it somewhere once in 20 times.
+Noise floor: the largest importance of any knob over 19 shuffles of the target. Pure noise exceeds it with probability 1/20.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Method: TypeAlias = Literal["ped-anova", "fanova"]
 METHODS: tuple[Method, ...] = get_args(Method)
 GAP = "distance to the front"
 
-LEAST = 40  # trials: 10 in the best quarter; below, nothing is computed
-SOUND = 100  # trials from which on ranks of the knobs settle
-MAX_TRIALS = 500  # that are looked at, evenly spread, so that a run of 10,000 is answered in seconds
+LEAST = 40  # trials, 10 of them in the best quarter; with fewer, nothing is computed
+SOUND = 100  # trials; with fewer, the ranks of the knobs are unstable
+MAX_TRIALS = 500  # evenly spaced in the run, so that 10,000 trials take seconds
 BEST = 0.25
 SHUFFLES = 19
 TREES = 32
@@ -42,8 +42,8 @@ TREES_OF_NOISE = 8
 class Importance:
     """The importances of the knobs for one target, largest first.
 
-    floor: what noise reaches, None if it was not asked for. Costs have one too: they are exact, but the trials are a sample, in which
-    a knob that costs nothing goes with them by chance. trials: those looked at, of `of`.
+    floor: the noise floor; None if it was not requested. Costs have one too: they are exact, but in a finite sample a knob
+    without any cost correlates with them by chance. trials: how many of `of` trials were evaluated.
     """
 
     target: str
@@ -60,24 +60,24 @@ class Importance:
 
 
 def targets(sample: Sample) -> dict[str, Floats]:
-    """What importance can be asked for, each (n,) and the lower the better: accuracy, each cost by log10, the gap."""
+    """The targets of importance, each (n,), lower is better: negative accuracy, the distance to the front, log10 of each cost."""
     costs = {name: np.log10(cost) for name, cost in sample.costs.items()}
     return {"accuracy": -sample.accuracy, GAP: sample.gap, **costs}
 
 
 def importance(sample: Sample, target: str, method: Method = "ped-anova", *, noise: bool = True) -> Importance | None:
-    """The knobs' importance for `target` ("accuracy", a cost of the run, or `GAP`); None below `LEAST` trials.
+    """The knobs' importance for `target` ("accuracy", a cost of the run, or `GAP`); None for fewer than `LEAST` trials.
 
-    noise: whether the floor is computed, which takes 19 times as long. UsageError for an unknown target or method.
+    noise: whether to compute the noise floor, which takes 19 times as long. UsageError for an unknown target or method.
     """
-    found = importances(sample, [target], method, noise=noise)
-    return found[0] if found else None
+    results = importances(sample, [target], method, noise=noise)
+    return results[0] if results else None
 
 
 def importances(
     sample: Sample, wanted: Sequence[str], method: Method = "ped-anova", *, noise: bool = True
 ) -> list[Importance]:
-    """The same for several targets at once, which is quicker; none below `LEAST` trials."""
+    """Importance for several targets, faster than one call for each; empty for fewer than `LEAST` trials."""
     known = targets(sample) if len(sample) else {"accuracy": np.zeros(0), GAP: np.zeros(0), **sample.costs}
     for target in wanted:
         if target not in known:
@@ -96,7 +96,8 @@ def importances(
         ranked = dict(sorted(values.items(), key=lambda item: -item[1]))
         floor = None
         if noise:
-            # PED-ANOVA sees of a target which trials are its best quarter: of as many, one target's shuffles are another's.
+            # PED-ANOVA depends on a target only through its best quarter, so that targets with best quarters of one size
+            # have the same floor.
             alike = target if method == "fanova" else _best(losses)
             floor = floors[alike] = floors.get(alike) or _floor(study, losses, method)
         made.append(Importance(target, method, ranked, floor, len(chosen), len(sample)))
@@ -104,7 +105,7 @@ def importances(
 
 
 def _best(losses: Floats) -> int:
-    """How many trials PED-ANOVA takes for the best quarter; ties at its edge are all in it."""
+    """Number of trials in PED-ANOVA's best quarter, including all ties at its edge."""
     edge = math.ceil(BEST * len(losses)) - 1
     return int(np.sum(losses <= np.partition(losses, edge)[edge]))
 
@@ -112,14 +113,14 @@ def _best(losses: Floats) -> int:
 def _floor(study: optuna.Study, losses: Floats, method: Method) -> float:
     rng = np.random.default_rng(0)
     shuffled = (_evaluate(study, rng.permutation(losses), method, TREES_OF_NOISE) for _ in range(SHUFFLES))
-    return max(max(found.values()) for found in shuffled)
+    return max(max(values.values()) for values in shuffled)
 
 
 def _study(sample: Sample, chosen: np.ndarray, *, complete: bool) -> optuna.Study:
-    """The trials with each knob's values numbered from 0.
+    """The trials as an Optuna study, with each knob's values numbered from 0.
 
-    complete: where a knob does not exist, which fANOVA can't be told, it is drawn from the trials in which it does. Then its
-    absence tells nothing, and what comes of it counts for the knob that decides it.
+    complete: fANOVA does not support knobs that exist in some trials only. A missing value is drawn from the trials that have
+    the knob, so that its absence carries no information and the effect counts for the knob that decides the absence.
     """
     import optuna
 
@@ -154,15 +155,15 @@ def _evaluate(study: optuna.Study, losses: Floats, method: Method, trees: int) -
     from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says each time that it takes lower targets for better ones, as they are
+        warnings.simplefilter("ignore")  # a reminder that lower targets are better, which holds here
         if method == "fanova":
             if np.ptp(losses) == 0:
                 return dict.fromkeys(_names(study), 0.0)
             evaluator: BaseImportanceEvaluator = FanovaImportanceEvaluator(n_trees=trees, seed=0)
         else:
             evaluator = PedAnovaImportanceEvaluator(target_quantile=BEST)
-        found = evaluator.evaluate(study, target=lambda trial: float(losses[trial.number]))
-    return {key: float(value) for key, value in found.items()}
+        importances = evaluator.evaluate(study, target=lambda trial: float(losses[trial.number]))
+    return {key: float(value) for key, value in importances.items()}
 
 
 def _names(study: optuna.Study) -> Iterable[str]:

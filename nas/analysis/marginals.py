@@ -1,4 +1,4 @@
-"""Which values of the knobs are found near the front, and how they do at matched cost: a row for each value of each knob."""
+"""For each value of each knob: how often it occurs near the front, and its effect on accuracy at matched cost."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from nas.analysis.sample import Floats, Mask, Sample
 from nas.analysis.significance import benjamini_hochberg, membership, shift
 from nas.networks.blocks._base import Value
 
-LEAST = 30  # complete trials below which nothing is tested
-LEAST_HERE = 8  # trials that have a value, and that have another of its knob, below which it is not tested
-FALSE_FINDINGS = 0.05  # the share of findings that may be false, on average
+LEAST = 30  # complete trials; with fewer, nothing is tested
+LEAST_HERE = 8  # trials with a value, and trials with another value of its knob; with fewer, the value is not tested
+FALSE_FINDINGS = 0.05  # false discovery rate
 
 
 @dataclass(frozen=True, slots=True)
 class Marginal:
     """One value of a knob among n trials in which the knob exists.
 
-    `near` of them are in the best quarter of their cost, where `near_expected` would be if the value meant nothing;
-    `worth` is the mean residual of those that have the value less that of the others, a share of accuracy.
-    P values are one-sided; None where too few trials have it, or have another. q: two-sided, corrected for all tests.
+    near: trials with this value in the best quarter of their bin of cost; near_expected: its expectation if the value has no
+    effect. worth: mean residual of the trials with the value minus that of the others, as a share of accuracy.
+    P values are one-sided; None if too few trials have this value or another one. q: two-sided, corrected for all tests.
     """
 
     knob: str
@@ -32,9 +32,9 @@ class Marginal:
     near: int
     near_expected: float
     worth: float
-    p_rare: float | None  # so few near the front
+    p_rare: float | None  # of as few or fewer near the front
     p_common: float | None
-    p_worse: float | None  # ranks so low at matched cost
+    p_worse: float | None  # of ranks as low or lower at matched cost
     p_better: float | None
     q_near: float | None = None
     q_worth: float | None = None
@@ -45,9 +45,9 @@ class Marginal:
 
     @property
     def better(self) -> bool | None:
-        """Whether it does better than the others at matched cost, or worse, beyond chance; None where that can't be told.
+        """Whether the value is significantly better (True) or worse (False) than the others at matched cost; None if neither.
 
-        Nor where the test's ranks and the means disagree, as one training that came to nothing makes them.
+        Also None if ranks and means disagree, which a single failed training can cause.
         """
         if self.q_worth is None or self.q_worth > FALSE_FINDINGS or self.p_better is None or self.p_worse is None:
             return None
@@ -97,11 +97,11 @@ def _corrected(rows: list[Marginal]) -> list[Marginal]:
 
 
 def findings(rows: list[Marginal]) -> list[Marginal]:
-    """The values that do better or worse at matched cost than chance explains, the surest first."""
+    """The values that are significantly better or worse at matched cost, smallest q first."""
     sure = [row for row in rows if row.better is not None]
     return sorted(sure, key=lambda row: (row.q_worth or 0.0, -abs(row.worth)))
 
 
 def noise(sample: Sample) -> float:
-    """Standard deviation of accuracy at matched cost: what one trial's residual is uncertain by, knobs unseen."""
+    """Standard deviation of accuracy at matched cost over all trials, whatever their knobs."""
     return float(sample.residual.std(ddof=1)) if len(sample) > 1 else 0.0

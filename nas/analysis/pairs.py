@@ -1,7 +1,7 @@
-"""Pairs of knobs: whether what one value is worth depends on the other knob's.
+"""Interactions of pairs of knobs: whether the effect of one knob depends on the value of the other.
 
-The test is of the interaction in r ~ A + B + A:B, r the residual at matched cost: F of the additive model against a mean
-for each cell, by permutation of the additive model's residuals (Freedman and Lane, 1983).
+Tests the interaction in r ~ A + B + A:B, where r is the residual at matched cost: the F statistic of the additive model against
+a mean for each cell, by permutation of the additive model's residuals (Freedman and Lane, 1983).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from nas.analysis.marginals import LEAST, Marginal, marginals
 from nas.analysis.sample import Floats, Ints, Sample
 from nas.analysis.significance import benjamini_hochberg
 
-KNOBS = 6  # whose pairs are looked at: those that tell most by themselves
+KNOBS = 6  # whose pairs are tested: those with the strongest main effects
 SHUFFLES = 499
 MAX_TRIALS = 1000
-LEAST_PER_CELL = 2  # trials a cell on average, below which a pair says nothing
+LEAST_PER_CELL = 2  # trials in a cell on average; with fewer, a pair is not tested
 
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """Two knobs, p of their interaction by permutation, q corrected for all pairs looked at."""
+    """Two knobs, p of their interaction by permutation, and q corrected for all pairs tested."""
 
     first: str
     second: str
@@ -33,7 +33,7 @@ class Interaction:
 
 
 def strongest_knobs(sample: Sample, count: int, rows: Sequence[Marginal] | None = None) -> list[str]:
-    """The knobs whose surest value has the smallest p, in that order; those that could not be tested come last."""
+    """The first `count` knobs by the smallest p of their values; knobs that could not be tested come last."""
     best = dict.fromkeys(sample.knobs, 2.0)
     for row in marginals(sample) if rows is None else rows:
         if row.p_worse is not None and row.p_better is not None:
@@ -42,20 +42,20 @@ def strongest_knobs(sample: Sample, count: int, rows: Sequence[Marginal] | None 
 
 
 def interactions(sample: Sample, rows: Sequence[Marginal] | None = None) -> list[Interaction]:
-    """The pairs of the strongest knobs, the surest first; none where there are too few trials."""
+    """Interactions of the strongest knobs, smallest p first; none if there are too few trials."""
     if len(sample) < LEAST:
         return []
     chosen = np.linspace(0, len(sample) - 1, min(len(sample), MAX_TRIALS)).astype(np.intp)
     rng = np.random.default_rng(0)
-    found = []
+    pairs = []
     for first, second in itertools.combinations(strongest_knobs(sample, KNOBS, rows), 2):
         a, b = sample.knobs[first].codes[chosen], sample.knobs[second].codes[chosen]
         both = (a >= 0) & (b >= 0)
         p = _interaction(a[both], b[both], sample.residual[chosen][both], rng)
         if p is not None:
-            found.append((first, second, p))
-    adjusted = benjamini_hochberg([p for *_, p in found])
-    made = [Interaction(first, second, p, float(q)) for (first, second, p), q in zip(found, adjusted, strict=True)]
+            pairs.append((first, second, p))
+    adjusted = benjamini_hochberg([p for *_, p in pairs])
+    made = [Interaction(first, second, p, float(q)) for (first, second, p), q in zip(pairs, adjusted, strict=True)]
     return sorted(made, key=lambda pair: pair.p)
 
 
@@ -85,7 +85,7 @@ def _dummies(codes: Ints) -> Floats:
 
 
 def _basis(design: Floats) -> Floats:
-    """Orthonormal columns that span the design's, which may depend on one another."""
+    """Orthonormal columns with the span of the design's columns, which may be linearly dependent."""
     u, sizes, _ = np.linalg.svd(design, full_matrices=False)
     spanned: Floats = u[:, sizes > 1e-9 * sizes[0]]
     return spanned

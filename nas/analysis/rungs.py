@@ -1,8 +1,8 @@
-"""How well the accuracy behind an early epoch ranks the trials as their last one does: Spearman's rho and Kendall's tau-b.
+"""Rank correlation of early and final accuracy: Spearman's rho and Kendall's tau-b for epochs before the last.
 
-Only trials that were trained to the end can tell; where others were stopped early the ranks are of those that were let on,
-which lie closer together, so that the correlation over all would be higher. The learning rate falls to 0 at the last
-epoch of the whole schedule: an early epoch is not a shorter training.
+Only trials that were trained to the end are counted. With early stopping these are the survivors, whose accuracies lie closer
+together than those of all trials, so that the correlation over all trials would be higher. The learning rate falls to 0 at the
+last epoch of the schedule, so that an early epoch is not the end of a shorter training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """An epoch, and (value, low, high) of either correlation with the final accuracy, the interval by bootstrap over trials."""
+    """An epoch and both correlations with the final accuracy as (value, low, high), the interval by bootstrap over trials."""
 
     epoch: int
     spearman: tuple[float, float, float]
@@ -35,14 +35,14 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Rungs:
-    trials: int  # that the correlations are of
-    stopped: int  # that could not be counted
+    trials: int  # in the correlations
+    stopped: int  # trials left out because they were stopped early
     epochs: int
     rungs: tuple[Rung, ...]
 
 
 def rung_correlation(run: Run) -> Rungs:
-    """Correlations behind the epochs before the last; no rungs if fewer than `LEAST` searched trials have them all."""
+    """Correlations at up to `MAX_RUNGS` epochs before the last; none if fewer than `LEAST` searched trials have all epochs."""
     complete = [trial for trial in run.trials if trial.accuracy is not None and not trial.label and trial.epochs]
     stopped = run.count("stopped")
     epochs = max((len(trial.epochs) for trial in complete), default=0)
@@ -69,16 +69,16 @@ def _rung(epoch: int, early: Floats, final: Floats, draws: Ints) -> Rung:
 
 
 def _kendall(x: Floats, y: Floats, times: Floats) -> Floats:
-    """tau-b, (r,), where trial i counts times[r, i] times: sum w w' s(x) s(y) over the root of those of s(x)^2 and s(y)^2."""
+    """Weighted tau-b, (r,): sum w w' s(x) s(y) / sqrt(sum w w' s(x)^2 * sum w w' s(y)^2), with weights w = times[r, i] of trial i."""
     a, b = (np.sign(numbers[:, np.newaxis] - numbers[np.newaxis, :]) for numbers in (x, y))
     together, ties_x, ties_y = (((times @ signs) * times).sum(axis=1) for signs in (a * b, a * a, b * b))
     scale = np.sqrt(ties_x * ties_y)
-    found: Floats = np.divide(together, scale, out=np.zeros(len(times)), where=scale > 0)
-    return found
+    tau: Floats = np.divide(together, scale, out=np.zeros(len(times)), where=scale > 0)
+    return tau
 
 
 def _spearman(x: Floats, y: Floats) -> Floats:
-    """Correlation of the ranks in each row, (r,), of (r, n); 0 where one has no spread."""
+    """Correlation of the ranks within each row of x and y, (r, n): (r,); 0 where x or y is constant."""
     from scipy.stats import rankdata
 
     ranks = []
@@ -88,8 +88,8 @@ def _spearman(x: Floats, y: Floats) -> Floats:
         ranks.append(rank)
     a, b = ranks
     scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    found: Floats = np.divide((a * b).sum(axis=1), scale, out=np.zeros(len(a)), where=scale > 0)
-    return found
+    rho: Floats = np.divide((a * b).sum(axis=1), scale, out=np.zeros(len(a)), where=scale > 0)
+    return rho
 
 
 def _interval(value: float, draws: Floats) -> tuple[float, float, float]:

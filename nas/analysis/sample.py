@@ -1,8 +1,8 @@
 """A run as arrays: accuracies, costs and knobs of its searched trials, and accuracy at matched cost.
 
-Accuracy rises with cost, and a knob that makes networks dear looks good by that alone. What a knob is worth is therefore
-asked of the residual r = a - f(log10 c), f the least squares polynomial of degree 2 in the costs that the run minimises,
-and of trials within one bin of f, which are of about equal cost.
+Accuracy rises with cost, so that any knob that makes networks expensive seems good. The effect of a knob is therefore measured
+on the residual r = a - f(log10 c), where f is the least squares polynomial of degree 2 in the costs that the run minimises, and
+among trials within one bin of f, whose costs are about equal.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Ints = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
 MAX_BINS = 10  # of cost
-PER_BIN = 12  # trials that a bin holds at least, where there are as many: a quarter of ten is none
+PER_BIN = 12  # least trials in a bin, if the run has as many; the best quarter of fewer would be too small
 NEAR = 0.25  # share of a bin's trials that counts as near the front
 ABSENT = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """One knob over the trials: `codes`, (n,), index `values`, `ABSENT` where the knob does not exist. Numbers rise."""
+    """One knob over the trials. codes: (n,), indices into `values`, `ABSENT` where the knob does not exist. Numbers are ascending."""
 
     values: tuple[Value, ...]
     codes: Ints
@@ -49,19 +49,19 @@ class Factor:
 
 @dataclass(frozen=True)
 class Sample:
-    """n complete trials of the search, baselines left out, in the order of their numbers. Accuracies are shares."""
+    """n complete trials of the search, without baselines, in the order of their numbers. Accuracies are in [0, 1]."""
 
     numbers: Ints
     accuracy: Floats
     costs: Mapping[str, Floats]  # those that the run minimises, in its order
     knobs: Mapping[str, Factor]  # in the order of the space
-    front: Mask  # the run's front, its baselines included in the contest
+    front: Mask  # trials on the run's Pareto front, for which baselines compete too
 
     def __len__(self) -> int:
         return len(self.accuracy)
 
     def subset(self, chosen: Mask | Ints) -> Sample:
-        """These trials alone; what is fitted is fitted anew, `front` stays the run's."""
+        """Only these trials; everything fitted is fitted again, but `front` remains that of the run."""
         return Sample(
             self.numbers[chosen],
             self.accuracy[chosen],
@@ -71,7 +71,7 @@ class Sample:
         )
 
     def allows(self, kept: Mapping[str, Sequence[Value]]) -> Mask:
-        """The trials whose knobs, where they exist, have one of the values `kept` of them, (n,)."""
+        """Mask of the trials whose existing knobs all have one of their values in `kept`, (n,)."""
         allowed = np.ones(len(self), dtype=np.bool_)
         for key, values in kept.items():
             if key in self.knobs:
@@ -82,41 +82,41 @@ class Sample:
 
     @cached_property
     def expected(self) -> Floats:
-        """f(log10 c), (n,): the accuracy to be expected at a trial's costs."""
+        """f(log10 c), (n,): the expected accuracy at a trial's costs."""
         return expected(np.log10(np.column_stack([*self.costs.values()])), self.accuracy)
 
     @cached_property
     def residual(self) -> Floats:
-        """Accuracy less that to be expected at the trial's costs, (n,)."""
+        """Accuracy minus `expected`, (n,)."""
         return self.accuracy - self.expected
 
     @cached_property
     def gap(self) -> Floats:
-        """Distance to the front, (n,), >= 0: max r - r, the front seen as f raised until it touches the best trial.
+        """Distance to the front, (n,), >= 0: max r - r. The front is approximated by f, raised until it touches the best trial.
 
-        What dominates a trial would not do: of the cheapest few there is nothing cheaper to be compared with.
+        The distance to dominating trials would not do: for the cheapest trials none exist.
         """
         return self.residual.max(initial=-np.inf) - self.residual if len(self) else np.zeros(0)
 
     @cached_property
     def bins(self) -> Ints:
-        """Bin of cost of each trial, (n,): as many trials in each as can be, by rising `expected`."""
+        """Bin of cost of each trial, (n,), by ascending `expected`; the bins have equal numbers of trials as far as possible."""
         return equal_bins(self.expected, max(1, min(MAX_BINS, len(self) // PER_BIN)))
 
     @cached_property
     def near(self) -> Mask:
-        """Near the front: in the best quarter of its bin by `residual`, ties at its edge included, (n,)."""
-        found = np.zeros(len(self), dtype=np.bool_)
+        """Mask of the trials near the front, (n,): in the best quarter of their bin by `residual`, including ties at its edge."""
+        near = np.zeros(len(self), dtype=np.bool_)
         for number in np.unique(self.bins):
             members = np.flatnonzero(self.bins == number)
             residual = self.residual[members]
             edge = np.sort(residual)[-max(1, round(NEAR * len(members)))]
-            found[members] = residual >= edge
-        return found
+            near[members] = residual >= edge
+        return near
 
 
 def sample(run: Run) -> Sample:
-    """The complete trials of a run's search. What is not searched, and knobs with one value so far, is left out."""
+    """The complete trials of a run's search. Baselines and knobs with a single value so far are left out."""
     trials = [trial for trial in run.trials if trial.accuracy is not None and not trial.label]
     front = {trial.number for trial in run.front()}
     keys: dict[str, None] = {}
@@ -143,12 +143,12 @@ def sample(run: Run) -> Sample:
 
 
 def ordered(values: set[Value]) -> tuple[Value, ...]:
-    """Numbers by size, then words by the alphabet."""
+    """Numbers in ascending order, then words in alphabetical order."""
     return tuple(sorted(values, key=lambda value: (isinstance(value, str), value)))
 
 
 def expected(logs: Floats, accuracy: Floats) -> Floats:
-    """Least squares of `accuracy`, (n,), by 1, x, x x' of the columns of `logs`, (n, m); of fewer terms for few trials."""
+    """Least squares fit of `accuracy`, (n,), by 1, x and x x' of the columns of `logs`, (n, m); fewer terms for few trials."""
     n = len(accuracy)
     if n == 0:
         return np.zeros(0)
@@ -166,14 +166,14 @@ def expected(logs: Floats, accuracy: Floats) -> Floats:
 
 
 def equal_bins(numbers: Floats, count: int) -> Ints:
-    """Bins 0 to count - 1 by size with equally many in each; equal numbers are in one bin."""
+    """Bins 0 to count - 1 in ascending order with equal numbers of members; equal numbers share a bin."""
     order = np.sort(numbers)
     edges = order[[len(order) * k // count for k in range(1, count)]] if len(order) else order
     return np.searchsorted(edges, numbers, side="right").astype(np.intp)
 
 
 def _place(key: str) -> tuple[int, str]:
-    """What all stages share first, then stage by stage."""
+    """Sort key: knobs of all stages first, then stage by stage."""
     stage, dot, _ = key.partition(".")
     digits = stage.removeprefix("stage")
     return (int(digits) if dot and digits.isdigit() else 0, "")

@@ -1,7 +1,7 @@
-"""Tests that hold for few trials and for many at once: exact, by ranks, and corrected for how many are made.
+"""Significance tests that hold for few trials and for many tests: exact or by ranks, and corrected for multiple testing.
 
-All are within bins of equal cost (`Sample.bins`): under the null hypothesis the trials of a bin are exchangeable, whatever
-knobs they have.
+All are stratified by bins of equal cost (`Sample.bins`). Null hypothesis: the trials of a bin are exchangeable, whatever their
+knobs.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from nas.analysis.sample import Floats, Ints, Mask
 
 
 def benjamini_hochberg(p: Sequence[float] | Floats) -> Floats:
-    """q(i) = min over j >= i of m p(j) / j: to call all with q <= Q a finding makes a share of at most Q false, on average.
+    """q(i) = min over j >= i of m p(j) / j: if all tests with q <= Q are called findings, their false discovery rate is <= Q.
 
-    (Benjamini and Hochberg, 1995; under positive dependence too: Benjamini and Yekutieli, 2001.) p: (m,); q: (m,).
+    Benjamini and Hochberg, 1995; valid under positive dependence as well (Benjamini and Yekutieli, 2001). p: (m,); q: (m,).
     """
     values = np.asarray(p, dtype=np.float64)
     m = len(values)
@@ -32,10 +32,10 @@ def benjamini_hochberg(p: Sequence[float] | Floats) -> Floats:
 
 
 def membership(member: Mask, has: Mask, bins: Ints) -> tuple[int, float, float, float]:
-    """How many `has` are `member`, how many were to be expected, and P(as few or fewer), P(as many or more).
+    """(count, expected count, P(as few or fewer), P(as many or more)) of the trials with `has` that are also `member`.
 
-    Exact: in each bin the number is hypergeometric, and the sum's distribution their convolution (the exact form of
-    Cochran, Mantel and Haenszel's test). All arguments are (n,).
+    Exact: in each bin the count is hypergeometric, and the distribution of the sum is the convolution over the bins (the exact
+    Cochran-Mantel-Haenszel test). All arguments are (n,).
     """
     distribution = np.ones(1)
     seen = 0
@@ -51,10 +51,10 @@ def membership(member: Mask, has: Mask, bins: Ints) -> tuple[int, float, float, 
 
 
 def shift(scores: Floats, has: Mask, bins: Ints) -> tuple[float, float]:
-    """P of so low and P of so high a rank sum of those that `has`, against the others of their bins (van Elteren, 1960).
+    """(P(as low or lower), P(as high or higher)) of the rank sum of the trials with `has` within their bins (van Elteren, 1960).
 
-    Ranks within bins, each bin weighted by 1 / (size + 1); the mean and variance are those of all permutations within bins,
-    ties included, the tail is the normal one. All arguments are (n,).
+    Scores are ranked within bins, and each bin is weighted by 1 / (size + 1). Mean and variance are those of all permutations
+    within bins, including ties; the tail is normal. All arguments are (n,).
     """
     from scipy.special import ndtr
     from scipy.stats import rankdata
@@ -78,7 +78,7 @@ def shift(scores: Floats, has: Mask, bins: Ints) -> tuple[float, float]:
 
 @lru_cache(maxsize=4096)
 def _hypergeometric(total: int, members: int, having: int) -> Floats:
-    """P of 0, 1, ..., min(members, having) members among `having` of `total`; SciPy's takes a millisecond for its checks."""
+    """P of 0, 1, ..., min(members, having) members among `having` of `total`; SciPy's own function is slow."""
     from scipy.special import gammaln
 
     def log_choose(n: Floats | int, k: Floats | int) -> Floats:

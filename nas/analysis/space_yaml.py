@@ -1,7 +1,7 @@
-"""A refinement as a space file: it extends the space that was searched, and each line that narrows it says why.
+"""A refinement as a space file: it extends the space that was searched, and each line that narrows it states the reason.
 
-A run keeps its space written out (`run.yaml`). Where that is a shipped space, unchanged, the new file extends it by name; else
-the old text goes into a second file beside the new one, which extends that.
+A run keeps the text of its space (`run.yaml`). If that is an unchanged shipped space, the new file extends it by name.
+Otherwise the old text is written to a second file next to the new one, which extends it.
 """
 
 from __future__ import annotations
@@ -29,40 +29,40 @@ WIDTH = 118
 
 @dataclass(frozen=True, slots=True)
 class SpaceFile:
-    """Text of the new file; `base`: text of the file that it extends, "" if that is a shipped space."""
+    """Text of the new file. base: text of the file that it extends, "" for a shipped space. extends: name of that file or space."""
 
     text: str
     base: str
     extends: str
 
 
-def write_out(run: Run, found: Refinement, file_name: str) -> SpaceFile:
-    """The file for a refinement that narrows something. file_name: what it will be called, for the name of its base.
+def write_out(run: Run, refinement: Refinement, file_name: str) -> SpaceFile:
+    """The space file of a refinement with narrowings. file_name: name of the new file; the name of its base derives from it.
 
-    NasError if the language can't say the narrowed space by lines laid over the old one.
+    NasError if the narrowed space can't be expressed by lines that override the old one.
     """
-    old = found.space
+    old = refinement.space
     assert old is not None
     shipped = _shipped(old)
     extends = shipped or f"{file_name.removesuffix('.yaml')}.base.yaml"
     name = old.name if old.name.endswith(f"-{SUFFIX}") else f"{old.name}-{SUFFIX}"
-    lines = [*_comment(_header(run, found)), f"space: {_said(name)}", f"extends: {_said(extends)}"]
-    lines.append(f"description: {_said(f'{old.name}, narrowed by what a search has found')}")
-    body = list(_values(old, found.narrowings))
+    lines = [*_comment(_header(run, refinement)), f"space: {_yaml(name)}", f"extends: {_yaml(extends)}"]
+    lines.append(f"description: {_yaml(f'{old.name}, narrowed by what a search has refinement')}")
+    body = list(_values(old, refinement.narrowings))
     bounds = list(_budgets(run))
     if old.variant:
-        lines += ["variants:", f"  - name: {_said(old.variant)}"]
+        lines += ["variants:", f"  - name: {_yaml(old.variant)}"]
         lines += ["    values:", *(f"      {line}" for line in body)]
         lines += [f"    {line}" for line in bounds]
     else:
         lines += ["values:", *(f"  {line}" for line in body), *bounds]
     made = SpaceFile("\n".join(lines) + "\n", "" if shipped else old.source, extends)
-    _check(old, found, made)
+    _check(old, refinement, made)
     return made
 
 
 def _shipped(old: SearchSpace) -> str:
-    """The shipped space that is the searched one; "" if none is."""
+    """Name of the shipped space that equals the searched one; "" if there is none."""
     if old.name not in names():
         return ""
     try:
@@ -73,14 +73,14 @@ def _shipped(old: SearchSpace) -> str:
 
 
 def _values(old: SearchSpace, narrowings: Iterable[Narrowing]) -> Iterator[str]:
-    """A line for each narrowed knob, its reasons above it; lines of single stages that a line for all would cover follow it."""
+    """A line for each narrowed knob, after its reasons. Lines of single stages that a line for all stages would override follow."""
     by_key = {narrowing.knob: narrowing for narrowing in narrowings}
     covered = {slot.attribute for slot in old.slots if slot.key in by_key and slot.stage == 0}
     for slot in old.slots:
         narrowing = by_key.get(slot.key)
         if narrowing is not None:
             for drop in narrowing.dropped:
-                yield from _comment([f"{slot.key}: {drop.row.value} goes: {drop.reason}"])
+                yield from _comment([f"{slot.key}: {drop.row.value} is dropped: {drop.reason}"])
             yield f"{slot.key}: {_domain(slot, narrowing.kept)}"
         elif slot.stage and slot.attribute in covered:
             values = slot.domain.values if isinstance(slot.domain, Knob) else (slot.domain,)
@@ -88,51 +88,52 @@ def _values(old: SearchSpace, narrowings: Iterable[Narrowing]) -> Iterator[str]:
 
 
 def _domain(slot: Slot, values: tuple[Value, ...]) -> str:
-    said = f"[{', '.join(map(_said, values))}]"
+    listed = f"[{', '.join(map(_yaml, values))}]"
     when = slot.domain.when if isinstance(slot.domain, Knob) else ()
     if when:
-        conditions = ", ".join(f"{name}: [{', '.join(map(_said, kinds))}]" for name, kinds in when)
-        return f"{{values: {said}, when: {{{conditions}}}}}"
-    return said if len(values) > 1 else _said(values[0])
+        conditions = ", ".join(f"{name}: [{', '.join(map(_yaml, kinds))}]" for name, kinds in when)
+        return f"{{values: {listed}, when: {{{conditions}}}}}"
+    return listed if len(values) > 1 else _yaml(values[0])
 
 
 def _budgets(run: Run) -> Iterator[str]:
-    """The run's bounds: what it found holds within them."""
+    """The run's budgets: its findings hold only within them."""
     bounds = run.config["budgets"]
     if bounds:
         yield "budgets:"
         for metric, ends in bounds.items():
-            said = ", ".join(
+            limits = ", ".join(
                 f"{name}: {end!r}" for name, end in zip(("min", "max"), ends, strict=True) if end is not None
             )
-            yield f"  {metric}: {{{said}}}"
+            yield f"  {metric}: {{{limits}}}"
 
 
-def _header(run: Run, found: Refinement) -> list[str]:
+def _header(run: Run, refinement: Refinement) -> list[str]:
     first = (
-        f"Narrowed by `nas refine` from {found.trials:,} complete trials of {run.config['name']}, of which {found.inside:,} lie in"
-        f" this space. {found.tested:,} values were tested; at most 5 % of those that go do so by chance. None is on the front."
+        f"Narrowed by `nas refine` from {refinement.trials:,} complete trials of {run.config['name']}, of which"
+        f" {refinement.inside:,} lie in this space. {refinement.tested:,} values were tested; on average at most 5 % of the"
+        " dropped values are false findings. None is on the front."
     )
-    lines = [first, *said_edf(found)]
-    lines.append("Retrospective, but for the last: the trials that chose the narrowing are those that it is judged by.")
-    return lines if found.before_after is not None else lines[:1]
+    lines = [first, *edf_sentences(refinement)]
+    lines.append("Retrospective, except for the last: the narrowing is judged by the trials that chose it.")
+    return lines if refinement.before_after is not None else lines[:1]
 
 
-def said_edf(found: Refinement) -> list[str]:
-    """Before and after, a sentence a curve."""
-    if found.before_after is None:
+def edf_sentences(refinement: Refinement) -> list[str]:
+    """The error distributions before and after the narrowing, one sentence for each curve."""
+    if refinement.before_after is None:
         return []
     tenth, half = edfs.QUANTILES
-    said = []
-    for curve in found.before_after.curves:
+    sentences = []
+    for curve in refinement.before_after.curves:
         spans = [
             f"{format_percent(q[0])} % ({format_percent(q[1])} to {format_percent(q[2])})"
             for q in (curve.quantiles[half], curve.quantiles[tenth])
         ]
-        said.append(
+        sentences.append(
             f"Error of {curve.name} (n = {curve.trials:,}, costs matched): median {spans[0]}, best tenth below {spans[1]}."
         )
-    return said
+    return sentences
 
 
 def _comment(paragraphs: Iterable[str]) -> Iterator[str]:
@@ -143,8 +144,8 @@ def _comment(paragraphs: Iterable[str]) -> Iterator[str]:
         yield from (f"# {line}" for line in textwrap.wrap(clean, WIDTH - 8, break_on_hyphens=False))
 
 
-def _said(value: Value) -> str:
-    """A value as YAML reads it back."""
+def _yaml(value: Value) -> str:
+    """A value as YAML."""
     if isinstance(value, str):
         return (
             value
@@ -160,8 +161,8 @@ def _said(value: Value) -> str:
 _WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 
 
-def _check(old: SearchSpace, found: Refinement, made: SpaceFile) -> None:
-    """Read back, the new space is the old one without the values that went."""
+def _check(old: SearchSpace, refinement: Refinement, made: SpaceFile) -> None:
+    """NasError unless the new file reads back as the old space without the dropped values."""
     import tempfile
     from pathlib import Path
 
@@ -174,7 +175,7 @@ def _check(old: SearchSpace, found: Refinement, made: SpaceFile) -> None:
             new = load_space(path, resolution=old.resolution, channels=old.channels, classes=old.classes)
         except UsageError as error:
             raise NasError(f"the narrowed space can't be written as a file: {error}") from error
-    stays = kept(found.narrowings)
+    stays = kept(refinement.narrowings)
     for key, knob in new.knobs.items():
         if key not in old.knobs or knob.values != stays.get(key, old.knobs[key].values):
             raise NasError(f"the narrowed space can't be written as a file: {key} would be {list(knob.values)}")

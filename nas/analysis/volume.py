@@ -1,4 +1,4 @@
-"""How far the search has come, by what it has spent: hypervolume over training time."""
+"""Progress of a search: hypervolume over training time."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Hypervolume behind each complete trial, (n,), and the hours of training up to it, (n,).
+    """Hypervolume after each complete trial, (n,), and the hours of training up to it, (n,).
 
-    The hours are of all trials up to it, in the order in which they were asked for: baselines, stopped and failed ones too.
-    `unit`: "GPU-hours", or "worker-hours" where a worker has no GPU of its own or it isn't known what share of one.
+    The hours include all earlier trials in the order in which they were asked for: baselines, stopped and failed ones too.
+    unit: "GPU-hours", or "worker-hours" if the workers use no GPU or their share of a GPU is unknown.
     """
 
     hours: Floats
@@ -27,7 +27,7 @@ class Progress:
 
 
 def progress(run: Run) -> Progress:
-    """By the order in which trials were asked for, which is that of `Run.hypervolume_history`."""
+    """Progress in the order in which trials were asked for, as in `Run.hypervolume_history`."""
     share = run.config.get("executor", {}).get("gpus_per_trial")
     on_gpu = isinstance(share, (int, float)) and share > 0 and str(run.config.get("device", "")) != "cpu"
     ended = [trial for trial in run.asked() if trial.state != "running"]

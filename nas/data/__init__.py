@@ -1,7 +1,7 @@
-"""Images to search on: `load` reads one of `DATASETS` into a checked `Dataset`; `split` holds a validation part out.
+"""Image data sets: `load` reads one of `DATASETS` into a checked `Dataset`; `split` separates a validation part.
 
-In: the name of a data set, a folder or a file, as in `--dataset`. Out: `Dataset` (in memory) or `Streamed` (files that are read while
-training), and batches of them on a device (`batches`, `streaming`).
+In: the name of a data set, a folder or a file, as in `--dataset`. Out: `Dataset` (in memory) or `Streamed` (files that are read
+during training), and batches of them on a device (`batches`, `streaming`).
 Used by: training and searches. To add a source: one file in `readers/` and a line in `DATASETS`.
 """
 
@@ -45,14 +45,14 @@ def load(
     paged: bool = False,
     progress: Say | None = None,
 ) -> Dataset:
-    """The data set called `name`: a key of `DATASETS`; with its path, imagefolder:PATH or npz:PATH.
+    """The data set called `name`: a key of `DATASETS`, or imagefolder:PATH or npz:PATH.
 
-    root: where published data sets lie or go; otherwise $NAS_DATA, then ~/.cache/nas/data. download: whether to get one
-    that is not there. resolution: side in pixels to which all images are centre-cropped and resized (bilinear,
-    antialiased). max_images: how many train images to keep, with the class shares kept; the test part stays whole.
-    skip_corrupt: whether image files that can't be decoded are left out instead of refused. paged: whether decoded images
-    of a folder that exceed the memory may stay on the disk, mapped; for those who look at a batch at a time. progress: called
-    with a line of text for what a person should know of the data, and now and then while something takes seconds.
+    root: folder of published data sets; default $NAS_DATA, then ~/.cache/nas/data. download: whether to download a data set that
+    is not there. resolution: side in pixels to which all images are center-cropped and resized (bilinear, antialiased).
+    max_images: number of train images to keep, at unchanged class shares; the test part stays complete. skip_corrupt: whether to
+    leave out image files that can't be decoded instead of raising an error. paged: whether decoded images of a folder that exceed
+    the memory may stay on the disk, memory-mapped; for callers that read a batch at a time. progress: called with lines of text
+    about the data and, occasionally, about the progress of slow steps.
 
     Raises UsageError, before anything is trained, if the data can't be used as asked; NasError if a download fails.
     """
@@ -72,9 +72,9 @@ def stream(
     skip_corrupt: bool = False,
     progress: Say | None = None,
 ) -> Streamed:
-    """The image files of imagefolder:PATH, to be decoded while a network is trained; arguments as in `load`.
+    """The image files of imagefolder:PATH, to be decoded during training; arguments as in `load`.
 
-    resolution: of what networks are shown; 224 unless given. Raises UsageError as `load`, and for data that are no files.
+    resolution: of the images that networks get; default 224. Raises UsageError as `load`, and for data that are not files.
     """
     source, request = _asked(name, root, False, resolution, max_images, skip_corrupt, False, progress)
     if source is not DATASETS["imagefolder"]:
@@ -95,11 +95,11 @@ def _asked(
     paged: bool,
     progress: Say | None,
 ) -> tuple[Source, Request]:
-    """The source of this name and what it is asked, checked."""
+    """The source of this name and the checked request for it."""
     kind, colon, path = name.partition(":")
-    if kind not in DATASETS and (found := Path(name).expanduser()).exists():
+    if kind not in DATASETS and (existing := Path(name).expanduser()).exists():
         raise UsageError(
-            f"{name!r} is a path, not a dataset; write {'imagefolder' if found.is_dir() else 'npz'}:{name}"
+            f"{name!r} is a path, not a dataset; write {'imagefolder' if existing.is_dir() else 'npz'}:{name}"
         )
     source = DATASETS.find(kind)
     if colon and not source.takes_path:

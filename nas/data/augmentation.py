@@ -1,6 +1,6 @@
-"""What training does to the pixels of a batch beside crop and mirroring: cutout, and a light RandAugment.
+"""Augmentations of a batch in addition to crop and mirroring: cutout, and a light RandAugment.
 
-Both work on a whole batch where it lies, (b, h, w, c) in grey levels from 0 to 255. What is drawn comes from the caller.
+Both work on a whole batch on its device, (b, h, w, c), in gray levels from 0 to 255. The caller draws the random numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-MOST = 30  # magnitude at which RandAugment's ranges end
+MOST = 30  # largest magnitude of RandAugment
 GEOMETRY = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 LIGHT = ("brightness", "contrast", "saturation")
 DEGREES, SHEAR, SHIFT, BLEND = 30.0, 0.3, 150 / 331, 0.9  # at MOST; the shift as a share of the side
@@ -20,9 +20,9 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 
 
 def cut_out(images: Tensor, centre: Tensor, side: int, fill: Tensor) -> Tensor:
-    """Each image with a square of `side` pixels around its centre set to `fill` ("Cutout", DeVries & Taylor 2017).
+    """The images with a square of `side` pixels around `centre` set to `fill` ("Cutout", DeVries & Taylor 2017).
 
-    images: (b, h, w, c), any type. centre: (b, 2) whole numbers, row and column; the square ends at the image's border.
+    images: (b, h, w, c), any type. centre: (b, 2) integers, row and column; the square is clipped at the image's border.
     fill: (c,), of the images' type.
     """
     _, height, width, _ = images.shape
@@ -35,14 +35,14 @@ def cut_out(images: Tensor, centre: Tensor, side: int, fill: Tensor) -> Tensor:
 
 
 def rand_augment(images: Tensor, operations: Tensor, magnitude: int) -> Tensor:
-    """Each image moved by one operation of `GEOMETRY` and lit by one of `LIGHT`; float32 in 0 .. 255, not rounded.
+    """Apply one operation of `GEOMETRY` and one of `LIGHT` to each image; float32 in 0 .. 255, not rounded.
 
-    A light form of "RandAugment" (Cubuk et al., NeurIPS 2020 workshops): two operations, whose strength is the share
-    magnitude / 30 of the paper's ranges (30 degrees, shear 0.3, 45 % of the side, a blend of 0.9), either way. Sampling is
-    bilinear; what comes in from outside is black.
+    A light form of "RandAugment" (Cubuk et al., NeurIPS 2020 workshops) with two operations. Their strength is the share
+    magnitude / 30 of the paper's ranges (30 degrees, shear 0.3, 45 % of the side, a blend of 0.9), in either direction. Sampling
+    is bilinear; pixels outside the image are black.
 
-    images: (b, h, w, c). operations: (b, 2) whole numbers: 0 nothing, k or -k the k-th (from 1) operation of the two
-    tuples, one way or the other. Saturation changes no image of one channel.
+    images: (b, h, w, c). operations: (b, 2) integers: 0 for none, k or -k for the k-th operation (from 1) of each of the two
+    tuples, in one direction or the other. Saturation does not change images with one channel.
     """
     share = magnitude / MOST
     moved = _moved(images.permute(0, 3, 1, 2).to(torch.float32), operations[:, 0], share)
@@ -70,7 +70,7 @@ def _moved(x: Tensor, operation: Tensor, share: float) -> Tensor:
 
 
 def _lit(x: Tensor, operation: Tensor, share: float) -> Tensor:
-    """x (b, c, h, w) blended with black, with its mean grey or with its grey: factor x + (1 - factor) other."""
+    """x (b, c, h, w) blended with black, its mean gray or its gray image: factor x + (1 - factor) other."""
     kind = operation.abs()[:, None, None, None]
     factor = 1 + BLEND * share * operation.sign().to(torch.float32)[:, None, None, None]
     grey = _weighted(x, _LUMA) if x.shape[1] == len(_LUMA) else x.mean(1, keepdim=True)
@@ -84,5 +84,5 @@ def _lit(x: Tensor, operation: Tensor, share: float) -> Tensor:
 
 
 def _weighted(x: Tensor, weights: Sequence[float]) -> Tensor:
-    factors = torch.stack([x.new_full((1, 1), weight) for weight in weights])  # filled where they are, not copied there
+    factors = torch.stack([x.new_full((1, 1), weight) for weight in weights])  # created on the device, without a copy
     return (x * factors).sum(1, keepdim=True)

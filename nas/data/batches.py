@@ -1,7 +1,7 @@
-"""Batches of images that live on the device: shuffled, cropped, mirrored and normalised there, a whole batch at a time.
+"""Batches of images that are kept on the device: shuffled, cropped, mirrored and normalised there, a whole batch at a time.
 
-Everything random in epoch k is drawn from (seed, k) alone, on the host, so that a resumed run sees the images that an
-uninterrupted one would have seen, and a GPU the same ones as a CPU.
+All random numbers of epoch k are drawn on the host from (seed, k) alone, so that a resumed run sees the same images as an
+uninterrupted one, and a GPU the same images as a CPU.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ WHOLE = (0, 1)
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """A random crop of the image with `crop_padding` black pixels around it; if `flip`, mirrored with probability 1/2.
+    """A random crop of the image padded by `crop_padding` black pixels; if `flip`, mirrored with probability 1/2.
 
-    randaugment: magnitude, 0 (none) to 30, of `nas.data.augmentation.rand_augment`, behind both. cutout: side in pixels, of the
-    images' own, of a square around a random pixel that then gets the mean colour, rounded to a grey level; 0: none.
+    randaugment: magnitude of `nas.data.augmentation.rand_augment`, applied after crop and mirroring, 0 (none) to 30. cutout: side
+    of a square around a random pixel, in pixels of the original image, that is then set to the mean color, rounded to a gray
+    level; 0 for none.
 
-    Augment(0, flip=False) changes no image; an epoch is shuffled all the same.
+    Augment(0, flip=False) does not change the images, but the epochs are shuffled.
     """
 
     crop_padding: int
@@ -50,11 +51,11 @@ class Augment:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one epoch shows, image by image: arrays of one length.
+    """The images of one epoch in order, and the augmentation of each.
 
-    order: index of the image, (n,) int64. top, left: corner of the crop in the padded image, (n,) int64 in
-    0 .. 2 crop_padding. mirrored: (n,) bool. operations: (n, 2) int64 as `rand_augment` takes them. centre: (n, 2) int64, of
-    the squares that are cut out. The last two are None where there is no such augmentation.
+    order: indices of the images, (n,) int64. top, left: corner of the crop in the padded image, (n,) int64 in
+    0 .. 2 crop_padding. mirrored: (n,) bool. operations: (n, 2) int64, as in `rand_augment`. centre: (n, 2) int64, centers of the
+    squares that are cut out. The last two are None without that augmentation.
     """
 
     order: NDArray[np.int64]
@@ -66,10 +67,10 @@ class Plan:
 
 
 class BatchSource(Protocol):
-    """Batches of labelled images, epoch after epoch, as training and evaluation take them: `Batches`, or a stream of files.
+    """Source of batches of labelled images for training and evaluation: `Batches`, or a stream of files.
 
-    images: of one epoch. batch_size: of all batches but the last. device: where the batches are. seed: which all that is random
-    in an epoch follows from, together with its number.
+    images: number in one epoch. batch_size: of all batches but the last. device: of the batches. seed: determines, together with
+    the epoch's number, all random numbers of an epoch.
     """
 
     images: int
@@ -83,14 +84,14 @@ class BatchSource(Protocol):
 
 
 class Normalisation:
-    """(x / 255 - mean) / std of images (b, h, w, c), uint8 or in these units, as float32 (b, c, h, w) in channels-last memory.
+    """(x / 255 - mean) / std of images (b, h, w, c) in levels from 0 to 255, as float32 (b, c, h, w) in channels-last memory.
 
-    mean, std: c numbers in [0, 1]. width: w in pixels. mean_level: the mean colour as whole grey levels, (c,) int64.
+    mean, std: c numbers in [0, 1]. width: w in pixels. mean_level: the mean color as integer levels, (c,) int64.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], width: int, device: torch.device | str) -> None:
         self.mean_level = torch.tensor([round(255 * part) for part in mean], device=device)
-        # x / 255 / std - mean / std, for a row of pixels at once: a last axis of 3 channels is 3 times slower on a CPU.
+        # x / 255 / std - mean / std for a whole row of pixels: with a last axis of 3 channels, a CPU is 3 times slower.
         scale = 1.0 / np.asarray(std, np.float64)
         self._scale = torch.tensor(np.tile(scale / 255.0, width), dtype=torch.float32, device=device)
         self._shift = torch.tensor(
@@ -98,13 +99,12 @@ class Normalisation:
         )
 
     def __call__(self, images: Tensor) -> Tensor:
-        # The pixels stay in their order.
         rows = images.flatten(2).to(torch.float32).mul_(self._scale).add_(self._shift)
         return rows.view(images.shape).permute(0, 3, 1, 2)
 
 
 def span(step: int, batch_size: int, size: int, part: tuple[int, int]) -> slice:
-    """Where part (k, m) of batch `step`, which has `size` images, begins and ends in its epoch."""
+    """The positions in the epoch of part k of m of batch `step`, which has `size` images; part: (k, m)."""
     number, parts = part
     begin = step * batch_size
     return slice(begin + size * number // parts, begin + size * (number + 1) // parts)
@@ -113,18 +113,17 @@ def span(step: int, batch_size: int, size: int, part: tuple[int, int]) -> slice:
 class Batches:
     """(x / 255 - mean) / std of uint8 images: float32 (b, c, h, w) in channels-last memory, with labels (b,) int64.
 
-    x: (m, h, w, c) uint8, never written to. y: (m,) integers. index: (n,), the images that these batches are of; None: all.
-    mean, std: c numbers in units of [0, 1].
+    x: (m, h, w, c) uint8, never written to. y: (m,) integers. index: (n,), the images to use; None for all. mean, std: c numbers
+    in [0, 1].
 
-    The images are copied to `device` once; on the CPU they stay where they are, without a copy. With `resident` false they
-    stay in the host's memory, or in the file that is mapped there: batches are gathered by a thread, `AHEAD` of the one that
-    is being trained on, and give the same numbers.
+    The images are copied to `device` once; on the CPU they are not copied. With `resident=False` they stay in the host's memory
+    or in a memory-mapped file: a thread gathers batches, `AHEAD` of the current one. The results are the same.
 
-    With `augment`, for training: each epoch is shuffled and augmented anew. Images are padded before normalisation, as
-    in torchvision's reference training: with black. Without, for evaluation: the images as they are, in order.
-    drop_last leaves out an epoch's last, smaller batch, so that all have one shape, unless it is the only one.
-    resolution: side in pixels that batches are resized to, bilinear with antialiasing, behind crop and mirroring, so that
-    `crop_padding` scales with them; None, or the images' own size: they stay as they are.
+    augment: for training; each epoch is shuffled and augmented differently. Images are padded with black before normalisation,
+    as in torchvision's reference training. None, for evaluation: the unchanged images in order.
+    drop_last: leave out an epoch's last batch if it is smaller, so that all have one shape, unless it is the only one.
+    resolution: side in pixels to which batches are resized, bilinear with antialiasing, after crop and mirroring, so that
+    `crop_padding` scales with them; None for the images' own size.
 
     Raises ValueError for arrays or numbers that don't fit together.
     """
@@ -167,14 +166,14 @@ class Batches:
         self.device = torch.device(device)
         self._index = index
         self._resident = resident
-        if resident and index is not None and self.device.type != "cpu":  # no more of them than are needed
+        if resident and index is not None and self.device.type != "cpu":  # copy only the images that are used
             x, y, self._index = x[index], y[index], None
         self._x = _tensor(x) if not resident else _tensor(x).to(device)
         self._y = _tensor(y).to(self._x.device, torch.int64)
         self._normalisation = Normalisation(mean, std, x.shape[2], device)
 
     def at(self, resolution: int | None) -> Self:
-        """The same batches, of the same images in the same memory, at another resolution in pixels."""
+        """The same batches at another resolution in pixels; the images' memory is shared."""
         if resolution is not None and resolution < 1:
             raise ValueError(f"resolution is {resolution}; it must be at least 1 pixel")
         other = copy.copy(self)
@@ -186,7 +185,7 @@ class Batches:
         return -(-self.images // self.batch_size)
 
     def plan(self, number: int) -> Plan:
-        """What epoch `number`, counted from 0, shows: a function of the seed, the number and the count of images."""
+        """The plan of epoch `number`, counted from 0: a function of the seed, the number and the count of images."""
         count = self.count
         if self.augment is None:
             nothing = np.zeros(self.images, np.int64)
@@ -195,7 +194,7 @@ class Batches:
         order = random.permutation(count)
         top, left = random.integers(0, 2 * self.augment.crop_padding + 1, (2, count))
         mirrored = random.integers(0, 2, count).astype(np.bool_) & self.augment.flip
-        operations = centre = None  # drawn last: what is drawn above does not depend on them
+        operations = centre = None  # drawn last, so that the draws above do not depend on them
         if self.augment.randaugment:
             kinds = random.integers(0, (1 + len(GEOMETRY), 1 + len(LIGHT)), (count, 2))
             operations = (kinds * random.choice((-1, 1), (count, 2)))[: self.images]
@@ -206,17 +205,17 @@ class Batches:
         )
 
     def size(self, step: int) -> int:
-        """Images of batch `step`, counted from 0 in each epoch, over all its parts."""
+        """Number of images of batch `step`, counted from 0 in each epoch, over all its parts."""
         return min(self.batch_size, self.images - step * self.batch_size)
 
     def epoch(self, number: int, part: tuple[int, int] = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch `number`, counted from 0: as many as len(self), with self.images images.
 
-        part: (k, m) gives the k-th of m equal parts of each batch, from 0; its images are those that it has in the whole.
+        part: (k, m) for the k-th of m equal parts of each batch, from 0; the parts together are the whole batch.
         """
         plan = self.plan(number)
         spans = [span(step, self.batch_size, self.size(step), part) for step in range(len(self))]
-        # All at once: a small copy before each batch would stall a GPU.
+        # Copied once: a small copy before each batch would stall a GPU.
         drawn = [
             None if of_epoch is None else _sent(_tensor(of_epoch), self.device)
             for of_epoch in (plan.top, plan.left, plan.mirrored, plan.operations, plan.centre)
@@ -264,7 +263,7 @@ class Batches:
         operations: Tensor | None,
         centre: Tensor | None,
     ) -> Tensor:
-        """The images as a plan shows them, of which the rest is these images' part; (b, h, w, c) uint8."""
+        """The images (b, h, w, c) augmented by these slices of a plan."""
         assert self.augment is not None and top is not None and left is not None and mirrored is not None
         if self.augment.crop_padding:
             images = _crops(images, self.augment.crop_padding, top, left)
@@ -290,18 +289,18 @@ def _crops(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
     """The (h, w) window of each zero-padded image with its corner at (top, left); images (b, h, w, c)."""
     count, height, width, _ = images.shape
     padded = functional.pad(images, (0, 0, padding, padding, padding, padding))
-    # All (2 padding + 1)^2 windows of all images, as a view; picking one of each copies nothing else.
+    # A view of all (2 padding + 1)^2 windows of all images; only the selected windows are copied.
     windows = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
     return windows[torch.arange(count, device=images.device), top, left]
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device. To a GPU it goes from pinned memory, so that the host need not wait until it is there."""
+    """The tensor on the device. It is copied to a GPU from pinned memory, so that the host does not wait for the copy."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _tensor(array: NDArray[np.generic]) -> Tensor:
-    """The array's memory as a tensor; PyTorch would warn where that is read-only, as in a shared object store."""
+    """The array as a tensor that shares its memory, without PyTorch's warning about read-only memory."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(np.ascontiguousarray(array))

@@ -1,4 +1,4 @@
-"""`Dataset`: labelled images as arrays, checked when it is made, its test part apart from what a search may see."""
+"""`Dataset`: labelled images as arrays, checked at construction, in a train part and a test part that a search never uses."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ Images = NDArray[np.uint8]
 
 GREY_LEVEL = 1.0 / 255.0
 
-
-# From this ratio of the largest to the smallest class on, people are told.
-NOTABLE_RATIO = 3.0
+NOTABLE_RATIO = 3.0  # least ratio of the largest to the smallest class that is reported
 
 
 @dataclass(frozen=True, slots=True)
 class Imbalance:
-    """The classes with the most and the fewest train images (the first such by label), and these numbers of images."""
+    """The classes with the most and the fewest train images (the first of equal ones), and their numbers of images."""
 
     largest: str
     largest_images: int
@@ -33,7 +31,7 @@ class Imbalance:
 
     @property
     def ratio(self) -> float:
-        """largest_images / smallest_images: 1 when all the classes are of one size."""
+        """largest_images / smallest_images: 1 if all classes have the same size."""
         return self.largest_images / self.smallest_images
 
     @property
@@ -51,13 +49,13 @@ class Imbalance:
 class Dataset:
     """Square images `x` (n, height, width, channels) uint8 and labels `y` (n,) int64, in a train and a test part.
 
-    name: what `nas.data.load` was asked for. source: one sentence that says what data this is and where it comes from.
-    classes: class names; a label is an index into them. flip: whether a mirrored image is still of its class.
-    crop_padding: zero pixels on each side for random crops, round(resolution / 8) by convention (4 at 32). skipped: files
-    that were left out, since they can't be decoded.
+    name: the name given to `nas.data.load`. source: one sentence about what the data are and where they come from. classes: class
+    names; a label is an index into them. flip: whether a mirrored image keeps its class. crop_padding: zero pixels on each side
+    for random crops, round(resolution / 8) by convention (4 at 32). skipped: number of files that were left out because they
+    can't be decoded.
 
-    Validation is carved from the train part (`nas.data.split`); the test part is for the last word on a final choice.
-    The arrays are read-only views. Raises UsageError naming the array when the parts don't make a data set.
+    Validation images are split from the train part (`nas.data.split`); the test part is only for the final choice. The arrays are
+    read-only views. Raises UsageError with the array's name if the parts are not a valid data set.
     """
 
     name: str
@@ -70,7 +68,7 @@ class Dataset:
     flip: bool
     crop_padding: int
     skipped: int = 0
-    # Derived values are kept after their first use: hashing and averaging 180 MB takes a second.
+    # Cached after their first use: hashing and averaging 180 MB takes a second.
     _fingerprint: str = field(default="", init=False, repr=False)
     _moments: tuple[tuple[float, ...], tuple[float, ...]] = field(default=((), ()), init=False, repr=False)
 
@@ -103,12 +101,12 @@ class Dataset:
 
     @property
     def imbalance(self) -> Imbalance:
-        """How unevenly the train images are shared out over the classes."""
+        """The imbalance of the classes in the train part."""
         return imbalance_of(self.y_train, self.classes)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of the four arrays (types, shapes, bytes) and the class names: of the data, not its name."""
+        """SHA-256, in hex, of the four arrays (types, shapes, bytes) and the class names; the data set's name is not included."""
         if not self._fingerprint:
             digest = hashlib.sha256()
             for key in ("x_train", "y_train", "x_test", "y_test"):
@@ -126,7 +124,7 @@ class Dataset:
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Standard deviation of each channel over the train images, in [0, 1]; one grey level (1/255) at least."""
+        """Standard deviation of each channel over the train images, in [0, 1]; at least one gray level (1/255)."""
         return self._statistics()[1]
 
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -143,7 +141,7 @@ class Dataset:
 
 
 def imbalance_of(labels: NDArray[np.integer], classes: Sequence[str]) -> Imbalance:
-    """How unevenly images are shared out over the classes that `labels` (n,) index."""
+    """The imbalance of the classes that `labels` (n,) index."""
     counts = np.bincount(labels, minlength=len(classes))
     most, fewest = int(counts.argmax()), int(counts.argmin())
     return Imbalance(classes[most], int(counts[most]), classes[fewest], int(counts[fewest]))
@@ -155,7 +153,7 @@ def crop_padding_at(resolution: int) -> int:
 
 
 def check_images(what: str, images: NDArray[np.generic]) -> None:
-    """UsageError unless `images` is a non-empty uint8 array (n, height, width, channels); `what` names it there."""
+    """UsageError unless `images` is a non-empty uint8 array (n, height, width, channels). what: its name in the error."""
     if images.dtype != np.uint8:
         hint = "; if they lie in 0..1, multiply by 255 and round" if np.issubdtype(images.dtype, np.floating) else ""
         raise UsageError(f"{what} is {images.dtype}; images must be uint8 in 0..255{hint}")
@@ -191,14 +189,14 @@ def check_labels(what: str, labels: NDArray[np.generic], count: int, classes: Se
 
 
 def check_classes(what: str, classes: Sequence[str]) -> None:
-    """UsageError unless there are two or more class names, all different and fit to be names."""
+    """UsageError unless there are two or more class names, all different and valid."""
     if len(classes) < 2:
         raise UsageError(f"{what} has {len(classes)} class ({some(classes)}); it takes two to tell apart")
     require_names(classes, what)
 
 
 def check_counts(what: str, labels: NDArray[np.integer], classes: Sequence[str], *, least: int) -> None:
-    """UsageError when a class has fewer than `least` images."""
+    """UsageError if a class has fewer than `least` images."""
     counts = np.bincount(labels, minlength=len(classes))
     if poor := [f"{name!r} has {count}" for name, count in zip(classes, counts, strict=True) if count < least]:
         more = f" and {len(poor) - 5} more" if len(poor) > 5 else ""
@@ -219,10 +217,10 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _histograms(images: Images) -> NDArray[np.int64]:
-    """(channels, 256) counts of the grey levels, exact."""
+    """Exact counts of the gray levels, (channels, 256)."""
     pixels = images.reshape(-1, images.shape[3])
     histograms = np.zeros((images.shape[3], 256), np.int64)
-    step = 1 << 20  # a million pixels at a time: bincount widens its input eightfold
+    step = 1 << 20  # pixels at a time: bincount makes an input eight times as large
     for start in range(0, len(pixels), step):
         for channel, histogram in enumerate(histograms):
             histogram += np.bincount(pixels[start : start + step, channel], minlength=256)

@@ -1,7 +1,7 @@
-"""Names of classes and of parts, and labels that are none: the one rule that every reader of images applies.
+"""Names of classes and parts, and missing labels: the common rules of all readers of images.
 
-Two spellings are one class when they agree in Unicode's composed normal form (NFC) without the white space around them: macOS
-takes "é" apart where Linux and Windows don't. A class keeps the spelling that its train images have.
+Two spellings are the same class if they agree in Unicode's composed normal form (NFC) without surrounding white space: macOS
+decomposes "é", Linux and Windows don't. A class keeps the spelling of its train images.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +19,16 @@ from nas.utils.text import Say
 
 Labels = NDArray[np.int64]
 
-# Whatever their case. The first one that is there is read.
+# Case-insensitive. The first of them that exists is read.
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing")
 VALIDATION_NAMES = ("val", "valid", "validation", "dev")
-# What Hugging Face and others write where an image has no label.
-NO_LABEL = "-1"
+NO_LABEL = "-1"  # Hugging Face and others write it for an image without a label
 _SHOWN = 5
 
 
 def part_named(word: str) -> str:
-    """ "train", "test" or "validation" for a usual name of it; "" for any other word."""
+    """ "train", "test" or "validation" for a usual name of that part; "" for any other word."""
     for part, names in (("train", TRAIN_NAMES), ("test", TEST_NAMES), ("validation", VALIDATION_NAMES)):
         if word.lower() in names:
             return part
@@ -38,12 +36,12 @@ def part_named(word: str) -> str:
 
 
 def key_of_class(name: str) -> str:
-    """What two spellings of one class have in common."""
+    """The key that all spellings of one class share."""
     return unicodedata.normalize("NFC", name).strip()
 
 
-def label_text(value: Any) -> str | None:
-    """A label as the name of its class; None if there is none."""
+def label_text(value: object) -> str | None:
+    """A label as the name of its class; None for a missing label."""
     if isinstance(value, bool) or value is None or isinstance(value, (list, dict)):
         return None
     if isinstance(value, float):
@@ -52,19 +50,19 @@ def label_text(value: Any) -> str | None:
 
 
 def sorted_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Each name once: by number if all are whole numbers, otherwise by letters."""
+    """The distinct names, in numerical order if all are integers, otherwise in alphabetical order."""
     once = set(names)
     numbers = all(name.isascii() and name.isdigit() and len(name) <= limits.DIGITS for name in once)
     return tuple(sorted(once, key=(lambda name: (int(name), name)) if numbers else None))
 
 
 def unlabelled(labels: Iterable[str | None]) -> bool:
-    """Whether a part has no label at all, as those of held-back tests; also if it has no images."""
+    """Whether a part has no labels, like a test part whose labels are kept secret; also true without images."""
     return all(label is None or label == NO_LABEL for label in labels)
 
 
 def require_labels(names: Collection[str], what: str) -> None:
-    """UsageError if -1, which stands for a missing label, is among others; beside 1 alone it is a class."""
+    """UsageError if -1, which stands for a missing label, occurs together with other labels; with 1 alone it is a class."""
     if NO_LABEL in names and set(names) != {NO_LABEL, "1"}:
         raise UsageError(
             f"{what} has images of label {NO_LABEL}, which stands for none; each image needs its class: remove them, or give "
@@ -73,7 +71,7 @@ def require_labels(names: Collection[str], what: str) -> None:
 
 
 def require_names(names: Sequence[str], what: str) -> None:
-    """UsageError unless each name can be that of a class, and no two are spellings of one."""
+    """UsageError unless each name is a valid name of a class, and no two are spellings of the same class."""
     for name in names:
         fault = ""
         if not name.strip():
@@ -93,16 +91,16 @@ def require_names(names: Sequence[str], what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """The classes of a data set, in order, each by one spelling. Make it with `of`."""
+    """The classes of a data set in order, each with one spelling. Constructed by `of`."""
 
     names: tuple[str, ...]
     _labels: Mapping[str, int]
 
     @classmethod
     def of(cls, spellings: Sequence[str], what: str, say: Say) -> Classes:
-        """The classes of the train part, whose spellings are in the order of the labels: several of one class are joined, and said.
+        """The classes of the train part. Several spellings of one class are joined and reported.
 
-        UsageError for names that no class can have.
+        spellings: in the order of the labels. UsageError for invalid names.
         """
         require_labels(spellings, what)
         joined: dict[str, list[str]] = {}
@@ -116,13 +114,13 @@ class Classes:
         return cls(names, {key: label for label, key in enumerate(joined)})
 
     def labels(self, names: Iterable[str]) -> Labels:
-        """(n,) int64 of names that `require` has let pass."""
+        """The labels of names that `require` has accepted, (n,) int64."""
         every = list(names)
         known = {name: self._labels[key_of_class(name)] for name in set(every)}
         return np.array([known[name] for name in every], np.int64)
 
     def require(self, names: Collection[str], what: str, train: str, say: Say) -> None:
-        """UsageError if a held-out part, `what`, has images of a class that `train` hasn't; classes that it lacks are said."""
+        """UsageError if the held-out part `what` has images of a class that `train` lacks; classes without images are reported."""
         there = {key_of_class(name): name for name in names}
         if strange := sorted(name for key, name in there.items() if key not in self._labels):
             known = {key.casefold(): self.names[label] for key, label in self._labels.items()}
@@ -137,11 +135,11 @@ class Classes:
 
 
 def some(items: Sequence[str], most: int = _SHOWN) -> str:
-    """The first few, and how many more there are."""
+    """The first few items, and the number of the others."""
     return ", ".join(map(one_line, items[:most])) + (f" and {len(items) - most:,} more" if len(items) > most else "")
 
 
 def one_line(text: str, most: int = 200) -> str:
-    """A name as an error shows it: not its line breaks, and not all of thousands of characters."""
+    """A name for an error message: shortened, with line breaks and unprintable characters escaped."""
     short = text[:most]
     return short if short.isprintable() else repr(short)

@@ -1,4 +1,4 @@
-"""What a source of images is (`Source`), what it is asked (`Request`), and how what it read becomes a `Dataset`."""
+"""Sources of images (`Source`), requests to them (`Request`), and the assembly of a `Dataset` from the parts that were read."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from nas.utils.text import Say
 
 TEST_FRACTION = 0.2
 LEAST_PER_CLASS = 4
-# Of the carved test part and the subset: they belong to the data, and must not move with the seed of a run.
-SEED = 0
+SEED = 0  # of the split test part and the subset, which belong to the data and must not depend on the seed of a run
 
 Part = tuple[NDArray[Any], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What `nas.data.load` was asked for, its defaults resolved.
+    """The arguments of `nas.data.load`, with defaults filled in.
 
-    path: what follows the colon of name:PATH. skip_corrupt: whether files that can't be decoded are left out, and said,
-    instead of refused. paged: whether images that exceed the memory may stay on the disk and be read as they are needed.
+    path: PATH in name:PATH. skip_corrupt: whether files that can't be decoded are left out and reported instead of refused.
+    paged: whether images that exceed the memory may stay on the disk and be read when they are needed.
     """
 
     path: str
@@ -43,7 +42,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One entry of `nas.data.DATASETS`. about: a phrase for listings. takes_path: whether it is named as name:PATH."""
+    """One entry of `nas.data.DATASETS`. about: a phrase for listings. takes_path: whether it is written as name:PATH."""
 
     about: str
     read: Callable[[Request], Dataset]
@@ -60,9 +59,9 @@ def assemble(
     classes: tuple[str, ...],
     flip: bool,
 ) -> Dataset:
-    """Parts (images, labels) as they were read to a `Dataset`: checked, a test part carved, subsampled, resized.
+    """A `Dataset` from parts (images, labels) as they were read: checked, split if there is no test part, subsampled, resized.
 
-    source: a sentence without its full stop, to which is added what is done here.
+    source: a sentence without its full stop, which is extended by the steps taken here.
     """
     check_classes(name, classes)
     for part, (images, labels) in (("train", train), *((("test", test),) if test else ())):

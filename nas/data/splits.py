@@ -1,7 +1,7 @@
-"""Stratified splits of labels: which image is trained on and which is held out, the same wherever it is computed.
+"""Stratified splits of labels into images for training and held-out images, reproducible on every machine.
 
-An image's place in its class is drawn from the raw 64-bit stream of PCG64, which NumPy promises never to change (NEP 19
-lets `Generator.permutation` change between releases), so that a run resumed after an upgrade sees the same split.
+The order of a class's images is drawn from the raw 64-bit stream of PCG64, which NumPy promises never to change, so that a run
+that is resumed after an upgrade gets the same split. (NEP 19 allows `Generator.permutation` to change between releases.)
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ Indices = NDArray[np.int64]
 def split(labels: NDArray[np.integer], fraction: float, seed: int) -> tuple[Indices, Indices]:
     """(train, validation): sorted indices, disjoint and complete, with `fraction` of each class in validation.
 
-    labels: (n,) integers. fraction: in (0, 1). The validation set has round(fraction n) images, shared out over the
-    classes by largest remainder; each class keeps at least one image on either side. The same arguments give the same
-    split on every machine.
+    labels: (n,) integers. fraction: in (0, 1). The validation set has round(fraction n) images, apportioned to the classes by
+    largest remainders; each class has at least one image on both sides. The same arguments give the same split on every machine.
 
-    Raises UsageError when a class has fewer than two images or the fraction is outside (0, 1).
+    Raises UsageError if a class has fewer than two images or the fraction is outside (0, 1).
     """
     if not 0.0 < fraction < 1.0:
         raise UsageError(f"the held-out fraction is {fraction!r}; it must lie between 0 and 1, both excluded")
@@ -42,9 +41,9 @@ def split(labels: NDArray[np.integer], fraction: float, seed: int) -> tuple[Indi
 
 
 def subset(labels: NDArray[np.integer], size: int, seed: int) -> Indices:
-    """Sorted indices of `size` images (all, if there are no more), with the class shares kept, two of each at least.
+    """Sorted indices of `size` images (all, if there are no more) at unchanged class shares, at least two of each class.
 
-    labels: (n,) integers. Raises UsageError when `size` is too small for two images of each class.
+    labels: (n,) integers. Raises UsageError if `size` is too small for two images of each class.
     """
     labels = _checked(labels)
     if size >= len(labels):
@@ -68,7 +67,7 @@ def _checked(labels: NDArray[np.integer]) -> NDArray[np.integer]:
 
 
 def _apportion(counts: Indices, total: int, lower: Indices, upper: Indices) -> Indices:
-    """Whole numbers in proportion to `counts` that add up to `total`, or as near as lower <= quota <= upper allows.
+    """Integers in proportion to `counts` that add up to `total`, as closely as lower <= quota <= upper allows.
 
     Hamilton's method of largest remainders; ties go to the earlier class.
     """
@@ -86,7 +85,7 @@ def _apportion(counts: Indices, total: int, lower: Indices, upper: Indices) -> I
 def _first_of_each_class(
     labels: NDArray[np.integer], classes: NDArray[np.integer], quotas: Indices, seed: int
 ) -> Indices:
-    """Sorted indices: of class k, the first quotas[k] in an order drawn from (seed, k)."""
+    """Sorted indices of the first quotas[k] images of each class k, in an order drawn from (seed, k)."""
     chosen = []
     for position, (label, quota) in enumerate(zip(classes, quotas, strict=True)):
         members = np.flatnonzero(labels == label)

@@ -1,8 +1,8 @@
-"""Image files that are decoded anew whenever they are looked at (`Streamed`): for folders too large to be held decoded.
+"""Image files that are decoded whenever they are needed (`Streamed`), for folders too large to be kept decoded.
 
-Before anything is trained, each file is read and decoded once, on all cores, so that broken ones are found then and not in
-the middle of an epoch. What that found is kept in `$NAS_DATA/examined/KEY.json` and holds until a file changes, by name, size
-or time of modification or change.
+Before anything is trained, each file is read and decoded once, on all cores, so that broken files are found then and not in the
+middle of an epoch. The result is kept in `$NAS_DATA/examined/KEY.json`. It is valid until a file's name, size, or time of
+modification or change differs.
 """
 
 from __future__ import annotations
@@ -31,15 +31,14 @@ from nas.utils.files import read_json, write_json
 from nas.utils.text import Say
 
 FORMAT = 1
-# That of the networks for ImageNet, since these crops are theirs.
-DEFAULT_RESOLUTION = 224
+DEFAULT_RESOLUTION = 224  # of networks for ImageNet, for which these crops are usual
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Names(Sequence[Path]):
-    """Many paths in two arrays: a million of them reach another process at the speed of a copy.
+    """Many paths in two arrays, so that a million of them can be sent to another process quickly.
 
-    letters: all paths in a row, as the file system spells them. ends: where each one ends, (n,) int64.
+    letters: all paths concatenated, in the file system's encoding. ends: end of each path, (n,) int64.
     """
 
     letters: bytes = field(repr=False)
@@ -67,12 +66,12 @@ class Names(Sequence[Path]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Streamed:
-    """Image files with labels (n,) int64, in a train and a test part; the rest as in `nas.data.Dataset`.
+    """Image files with labels (n,) int64, in a train and a test part; other fields as in `nas.data.Dataset`.
 
-    resolution: side in pixels of what networks are shown. mean, std: of the train images' central squares, by channel, in
+    resolution: side in pixels of the images that networks get. mean, std: of the train images' central squares, by channel, in
     [0, 1]. fingerprint: SHA-256, in hex, of the files' bytes, the labels and the class names.
 
-    Raises UsageError naming the part when the parts don't make a data set.
+    Raises UsageError with the part's name if the parts are not a valid data set.
     """
 
     name: str
@@ -98,32 +97,32 @@ class Streamed:
 
     @property
     def imbalance(self) -> Imbalance:
-        """How unevenly the train images are shared out over the classes."""
+        """The imbalance of the classes in the train part."""
         return imbalance_of(self.y_train, self.classes)
 
 
 def read_streamed(request: Request) -> Streamed:
-    """The images of a folder (`nas.data.readers.listing`), examined, to be decoded later.
+    """The image files of a folder (`nas.data.readers.listing`), examined, to be decoded later.
 
     Raises UsageError for files that can't be decoded, unless they may be skipped.
     """
     listed = list_images(request)
     resolution = request.resolution or DEFAULT_RESOLUTION
     files = listed.files
-    found = _examined(files, listed, resolution, request.root / "examined", request.say)
-    refuse_corrupt(found.corrupt, len(files), listed.root, skip=request.skip_corrupt)
+    examined = _examined(files, listed, resolution, request.root / "examined", request.say)
+    refuse_corrupt(examined.corrupt, len(files), listed.root, skip=request.skip_corrupt)
     train, test, y_train, y_test = listed.train, listed.test, listed.y_train, listed.y_test
     source = listed.source
-    if found.corrupt:
-        whole = without(found.corrupt, listed, request.say)
+    if examined.corrupt:
+        whole = without(examined.corrupt, listed, request.say)
         cut = len(train)
         train = [file for file, good in zip(train, whole[:cut], strict=True) if good]
         test = [file for file, good in zip(test, whole[cut:], strict=True) if good]
         y_train, y_test = y_train[whole[:cut]], y_test[whole[cut:]]
-        source += f", without {len(found.corrupt):,} that can't be decoded"
+        source += f", without {len(examined.corrupt):,} that can't be decoded"
     return Streamed(
         name=f"imagefolder:{listed.folder}",
-        source=f"{source}, decoded anew in each epoch, as RGB squares of {resolution} px.",
+        source=f"{source}, decoded again in each epoch, as RGB squares of {resolution} px.",
         train=Names.of(train),
         y_train=y_train,
         test=Names.of(test),
@@ -131,10 +130,10 @@ def read_streamed(request: Request) -> Streamed:
         classes=listed.classes,
         flip=True,
         resolution=resolution,
-        mean=found.mean,
-        std=found.std,
-        fingerprint=found.fingerprint,
-        skipped=len(found.corrupt),
+        mean=examined.mean,
+        std=examined.std,
+        fingerprint=examined.fingerprint,
+        skipped=len(examined.corrupt),
     )
 
 
@@ -148,9 +147,9 @@ class _Examined:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Of some files: the broken ones, the SHA-256 of the others' bytes, and whole numbers that add up over the train part.
+    """For some files: the broken ones, the SHA-256 of the others' bytes, and exact sums over images of the train part.
 
-    sums, squares: (3,) int64, of the grey levels and of their squares. pixels: how many, of one channel.
+    sums, squares: (3,) int64, of the gray levels and of their squares. pixels: their number in one channel.
     """
 
     corrupt: list[Corrupt]
@@ -161,11 +160,11 @@ class _Chunk:
 
 
 def _examined(files: Sequence[Path], listed: Listed, resolution: int, kept_in: Path, say: Say) -> _Examined:
-    """What reading all the files finds; from an earlier time, if none has changed since."""
+    """The result of reading all files, from the cache if no file has changed since."""
     what = f"{FORMAT} {resolution} {len(listed.train)} {listed.classes!r} {hashlib.sha256(listed.labels.tobytes()).hexdigest()}"
     try:
         record: Path | None = kept_in / f"{key_of(files, listed.root, what)[0]}.json"
-    except OSError:  # which reading the file explains
+    except OSError:  # reading the file reports it
         record = None
     kept: Any = read_json(record, limits.INDEX_BYTES) if record is not None else None
     try:
@@ -176,15 +175,15 @@ def _examined(files: Sequence[Path], listed: Listed, resolution: int, kept_in: P
             return _Examined(corrupt, mean, std, str(kept["fingerprint"]))
     except (TypeError, LookupError, ValueError):
         pass
-    found = _examine(files, listed, resolution, say)
-    if record is not None and not any(place.unreachable for place in found.corrupt):
-        left_out = [[place.index, place.reason] for place in found.corrupt]
-        facts = {"corrupt": left_out, "mean": found.mean, "std": found.std, "fingerprint": found.fingerprint}
+    examined = _examine(files, listed, resolution, say)
+    if record is not None and not any(place.unreachable for place in examined.corrupt):
+        left_out = [[place.index, place.reason] for place in examined.corrupt]
+        facts = {"corrupt": left_out, "mean": examined.mean, "std": examined.std, "fingerprint": examined.fingerprint}
         try:
             write_json(record, facts)
         except NasError as error:
-            say(f"what was found in the images can't be kept for the next time: {error}")
-    return found
+            say(f"the result of examining the images can't be kept for the next time: {error}")
+    return examined
 
 
 def _examine(files: Sequence[Path], listed: Listed, resolution: int, say: Say) -> _Examined:
@@ -199,7 +198,7 @@ def _examine(files: Sequence[Path], listed: Listed, resolution: int, say: Say) -
                 levels = (
                     square_rgb(io.BytesIO(content), resolution, files[index].suffix).reshape(-1, 3).astype(np.int64)
                 )
-            except Exception as error:  # as when images are decoded to be kept
+            except Exception as error:  # Pillow raises nearly every type on broken bytes
                 chunk.corrupt.append(corrupt_from(error, index, files[index]))
                 continue
             chunk.digests.append(hashlib.sha256(content).digest())

@@ -1,11 +1,11 @@
-"""Batches of images that are decoded while a network trains, in worker processes, a few batches ahead of it.
+"""Batches of images that are decoded during training, in worker processes, a few batches ahead.
 
-The law of the crops is ImageNet's, by torchvision's v2 transforms: for training a box of 8 to 100 % of the image's area and
-of aspect 3/4 to 4/3 ("Going deeper with convolutions", Szegedy et al. 2015), resized to a square, mirrored with probability
-1/2; for evaluation the shorter side resized to 256/224 of the square, whose centre is shown. All bilinear, antialiased.
+Crops are those usual for ImageNet, by torchvision's v2 transforms. Training: a box of 8 to 100 % of the image's area with aspect
+ratio 3/4 to 4/3 ("Going deeper with convolutions", Szegedy et al. 2015), resized to a square, mirrored with probability 1/2.
+Evaluation: the shorter side is resized to 256/224 of the square, and its center is cropped. All resizing is bilinear, antialiased.
 
-Everything random is drawn from (seed, epoch, image) alone: a resumed training sees what one that ran through would have seen,
-with any number of workers and of processes.
+All random numbers are drawn from (seed, epoch, image) alone: a resumed training sees the same images as an uninterrupted one,
+with any number of workers and processes.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
 LAW = "resized-crop"
-EVALUATED = 256 / 224  # shorter side of an image by the side of the square that is shown of it
-# A strip of a pixel's height would be resized to millions of pixels' width, all but its centre for nothing.
-_ASPECT = 16
+EVALUATED = 256 / 224  # shorter side of the resized image over the side of the central crop
+_ASPECT = (
+    16  # longer images are cropped first: an image one pixel high would be resized to a width of millions of pixels
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """How training sees an image: mirrored at times if `flip`; cutout and randaugment as in `nas.data.batches.Augment`."""
+    """Augmentation of training images: mirroring if `flip`; cutout and randaugment as in `nas.data.batches.Augment`."""
 
     flip: bool
     cutout: int = 0
@@ -47,7 +48,7 @@ class Shown:
 
 
 class _Batch(NamedTuple):
-    """images (b, r, r, 3) uint8, labels (b,) int64; broken: what to say of a file that can't be decoded, or ""."""
+    """images (b, r, r, 3) uint8, labels (b,) int64. broken: message about a file that can't be decoded, or ""."""
 
     images: Tensor
     labels: Tensor
@@ -56,7 +57,7 @@ class _Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frames(Dataset[Any]):
-    """The images of one epoch, by their number: (r, r, 3) uint8 and a label, or the words about a file that can't be decoded."""
+    """The images of one epoch by their number: (r, r, 3) uint8 and a label, or a message about a file that can't be decoded."""
 
     names: Names = field(repr=False)
     y: NDArray[np.int64] = field(repr=False)
@@ -70,11 +71,11 @@ class Frames(Dataset[Any]):
             with quiet_pillow():
                 image = whole_rgb(self.names[number])
             return np.asarray(self._view(_bounded(image), number)), int(self.y[number])
-        except Exception as error:  # Pillow raises nearly every type; a worker would wrap it into a page of text
+        except Exception as error:  # Pillow raises nearly every type; a worker would add a long traceback
             return f"{self.names[number]} can't be decoded any more: {reason_of(error, 200)}"
 
     def _view(self, image: Image.Image, number: int) -> Image.Image:
-        """What is shown of the image: a function of (seed, epoch, number) in training, of nothing in evaluation."""
+        """The crop of the image: random by (seed, epoch, number) in training, fixed in evaluation."""
         from torchvision.transforms import v2
 
         side = [self.resolution, self.resolution]
@@ -91,13 +92,13 @@ class Frames(Dataset[Any]):
 
 
 class Stream:
-    """(x / 255 - mean) / std of the images in files: float32 (b, 3, r, r) in channels-last memory, with labels (b,) int64.
+    """(x / 255 - mean) / std of images in files: float32 (b, 3, r, r) in channels-last memory, with labels (b,) int64.
 
-    A drop-in for `nas.data.batches.Batches`. index: (n,), the images that these batches are of; None: all. shown: for training,
-    where each epoch is shuffled and cropped anew; None: for evaluation, in order. workers: processes that decode; 0: none, the
-    images are decoded in this one.
+    A drop-in replacement for `nas.data.batches.Batches`. index: (n,), the images to use; None for all. shown: for training, with
+    each epoch shuffled and cropped differently; None for evaluation, in order. workers: number of decoding processes; 0 to decode
+    in this one.
 
-    NasError, in the middle of an epoch, for a file that can't be decoded any more, or a worker that dies.
+    NasError, possibly in the middle of an epoch, if a file can no longer be decoded or a worker dies.
     """
 
     def __init__(
@@ -135,11 +136,11 @@ class Stream:
         return -(-self.images // self.batch_size)
 
     def size(self, step: int) -> int:
-        """Images of batch `step`, counted from 0 in each epoch, over all its parts."""
+        """Number of images of batch `step`, counted from 0 in each epoch, over all its parts."""
         return min(self.batch_size, self.images - step * self.batch_size)
 
     def order(self, number: int) -> NDArray[np.int64]:
-        """The places in `index` of the images of epoch `number`, as it shows them: (images,)."""
+        """Positions in `index` of the images of epoch `number`, in order, (images,)."""
         if self._frames.shown is None:
             return np.arange(self.images)
         return np.random.default_rng([self.seed, number]).permutation(self.count)[: self.images]
@@ -147,7 +148,7 @@ class Stream:
     def epoch(self, number: int, part: tuple[int, int] = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch `number`, counted from 0: as many as len(self), with self.images images.
 
-        part: (k, m) gives the k-th of m equal parts of each batch, from 0; its images are those that it has in the whole.
+        part: (k, m) for the k-th of m equal parts of each batch, from 0; the parts together are the whole batch.
         """
         frames, order = replace(self._frames, epoch=number), self.order(number)
         spans = [span(step, self.batch_size, self.size(step), part) for step in range(len(self))]
@@ -160,18 +161,18 @@ class Stream:
             collate_fn=_collated,
             pin_memory=pinned,
             prefetch_factor=AHEAD if self.workers else None,
-            generator=torch.Generator(),  # the loader draws a number; not from the network's own
+            generator=torch.Generator(),  # the loader draws a number, which must not advance the network's generator
         )
         lit = self._drawn(number)
         for place, batch in zip(spans, _batches(loader), strict=True):
             if batch.broken:
-                raise NasError(f"{batch.broken}; make it readable, and the training goes on behind its last epoch")
+                raise NasError(f"{batch.broken}; make it readable, and the training resumes after its last epoch")
             images = batch.images.to(self.device, non_blocking=pinned)
             labels = batch.labels.to(self.device, non_blocking=pinned)
             yield self._normalised(self._augmented(images, lit, place)), labels
 
     def _drawn(self, number: int) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
-        """What RandAugment does to each image of the epoch, and where cutout cuts; drawn apart from the order."""
+        """RandAugment's operations and cutout's centers for each image of the epoch, drawn independently of the order."""
         shown, random = self._frames.shown, np.random.default_rng([self.seed, number, 1])
         if shown is None:
             return None, None
@@ -193,12 +194,12 @@ class Stream:
 
 
 def default_workers() -> int:
-    """One a core that this process may use, shared out among the processes that train together on this machine."""
+    """One for each core that this process may use, divided by the number of processes that train together on this machine."""
     return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _bounded(image: Image.Image) -> Image.Image:
-    """The image, or of one that is longer than 16 times its shorter side the middle that is not."""
+    """The image, center-cropped if it is longer than 16 times its shorter side."""
     most = _ASPECT * min(image.size)
     if max(image.size) <= most:
         return image
@@ -217,7 +218,7 @@ def _collated(samples: Sequence[tuple[NDArray[np.uint8], int] | str]) -> _Batch:
 
 
 def _batches(loader: DataLoader[Any]) -> Iterator[_Batch]:
-    """What the loader gives; NasError where a worker of its dies."""
+    """The loader's batches; NasError if one of its workers dies."""
     batches = iter(loader)
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The images that proxies are trained and validated on: held in memory, or read from files while training."""
+"""The images on which proxies are trained and validated: in memory, or read from files during training."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from nas.data import Dataset, Streamed
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """What proxies see of a data set: its training images, split into training and validation. No test images.
+    """The train part of a data set, split into training and validation images. No test images.
 
-    x (n, s, s, c) uint8 and y (n,) int64; the two indices are disjoint and cover n; mean and std per channel, in [0, 1].
+    x: (n, s, s, c) uint8. y: (n,) int64. The two indices are disjoint and cover n. mean, std: per channel, in [0, 1].
     """
 
     x: NDArray[np.uint8]
@@ -35,7 +35,7 @@ class TrainingData:
 
 @dataclass(frozen=True, slots=True)
 class StreamedData:
-    """The same of images in files: which of the training images are trained on, and which are for validation."""
+    """The train part of images in files, split into training and validation images."""
 
     streamed: Streamed
     train_index: NDArray[np.int64]

@@ -1,11 +1,11 @@
-"""Several trials on one GPU: as many processes as its memory holds, where they train more images a second together.
+"""Decide how many trials share one GPU: as many as its memory holds, as long as more trials increase the total throughput.
 
-A thin network leaves most of a GPU idle, since each of its kernels is too short to fill it; a wide one fills it alone, and a
-second process only waits. Memory is predicted (`nas.training.memory`), the gain is measured: the same network is trained for a few
-seconds by 1, 2, 4 and 8 processes at once, until one of these numbers gains too little over the one before.
+A narrow network leaves most of a GPU idle, because its kernels are too small to fill it. A wide one fills it, and a second
+process only waits. Memory is predicted (`nas.training.memory`) and throughput is measured: the same network is trained for a few
+seconds by 1, 2, 4 and 8 processes at once, until the next number gains too little over the one before.
 
-Each trial is a process of its own. The probe's processes are children of the process that asks, so that it must own the whole
-GPU. Nothing here is bound to CUDA; on a CPU, processes beyond the cores gain nothing and the decision says so.
+Each trial is a separate process. The processes of the probe are children of the calling process, which must own the whole GPU.
+Nothing here depends on CUDA; on a CPU, more processes than cores gain nothing, and the probe finds this out.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from nas.training.memory import EVALUATED, evaluation_bytes, on_gpu, training_me
 from nas.training.proxy import Proxy
 from nas.training.recipe import PRECISIONS, Recipe
 
-SIZES = (1, 2, 4, 8)  # trials on one GPU that are tried
-GAIN = 1.1  # by which more trials at once must raise the images a second, to be worth their shares of cores and memory
-SAMPLES = 200  # networks of the space that the largest is looked for among
+SIZES = (1, 2, 4, 8)  # numbers of trials on one GPU that are tried
+GAIN = 1.1  # least factor in images a second that justifies the next number of trials
+SAMPLES = 200  # random networks of the space, from which the search for the largest starts
 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """How many trials share a GPU, and why: the record in `run.yaml`.
+    """How many trials share a GPU, with the reason: the record in `run.yaml`.
 
-    fits: as many as the GPU's memory, the cores or the workers allow. images_per_second: of all processes together, by their
-    number. trial_bytes: predicted for the largest network, with the allowances of `nas.training.memory.on_gpu`.
+    fits: the largest number that the GPU's memory, the cores and the workers allow. images_per_second: total throughput by the
+    number of processes. trial_bytes: predicted for the largest network, with the allowances of `nas.training.memory.on_gpu`.
     """
 
     trials_per_gpu: int = 1
@@ -55,7 +55,7 @@ class Packing:
         each = f"{self.trials_per_gpu} trial{'s' if self.trials_per_gpu > 1 else ''} on each GPU"
         return f"{each}: {self.reason}" if self.reason else each
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         data = dataclasses.asdict(self)
         return {**data, "images_per_second": {int(k): float(rate) for k, rate in self.images_per_second.items()}}
 
@@ -66,14 +66,13 @@ class Packing:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a worker is asked that owns a GPU: plain data, so that it travels.
+    """The task of a worker that owns a GPU, as plain data, so that it can be sent.
 
-    architecture: the network that is timed. trial_bytes: by precision, of the largest one's tensors and the images, before
-    allowances.
-    most: trials on one GPU that cores and workers allow. threads: of all processes of the probe together.
+    architecture: the network that is timed. trial_bytes: by precision, bytes of the largest network's tensors and of the images,
+    without allowances. most: trials on one GPU that cores and workers allow. threads: total of all processes of the probe.
     """
 
-    architecture: Mapping[str, Any]
+    architecture: Mapping[str, object]
     trial_bytes: Mapping[str, int]
     batch_size: int
     device: str = "auto"
@@ -85,7 +84,7 @@ class Question:
 def trial_bytes(
     architectures: Sequence[Architecture], recipe: Recipe, precision: str, image_bytes: int, validation_images: int
 ) -> int:
-    """Bytes of tensors of the largest of these trials: its step or its validation, and the images beside them."""
+    """Bytes of tensors of the largest of these trials: its training step or its validation, whichever is larger, and the images."""
     ema, batch = bool(recipe.ema), recipe.batch_size
     evaluated = min(EVALUATED * batch, validation_images)
     return image_bytes + max(
@@ -95,7 +94,7 @@ def trial_bytes(
 
 
 def candidates(space: SearchSpace, proxy: Proxy, seed: int = 0) -> list[Architecture]:
-    """Networks as they are trained, by activations: samples within the budget, and behind them the largest that is found."""
+    """Networks as they are trained, by ascending activations: random ones within the budget, then the largest one found."""
     rng = random.Random(seed)
     chosen = [space.sample(rng.randrange(1 << 30)) for _ in range(SAMPLES)]
     chosen.sort(key=lambda choices: space.cost(choices).activations)
@@ -104,15 +103,15 @@ def candidates(space: SearchSpace, proxy: Proxy, seed: int = 0) -> list[Architec
 
 
 def question(
-    found: Sequence[Architecture], recipe: Recipe, data: TrainingData, device: str, precision: str, most: int
+    networks: Sequence[Architecture], recipe: Recipe, data: TrainingData, device: str, precision: str, most: int
 ) -> Question:
-    """What a worker is to answer for a search among networks like these, `candidates`, on these images.
+    """The task for a worker, for a search among `networks`, the result of `candidates`, on these images.
 
-    Memory is predicted in each precision: which of them `auto` is depends on the GPU.
+    Memory is predicted in each precision, because the GPU decides which one `auto` means.
     """
     return Question(
-        found[len(found) // 2].to_dict(),
-        {name: trial_bytes(found, recipe, name, data.x.nbytes, len(data.validation_index)) for name in PRECISIONS},
+        networks[len(networks) // 2].to_dict(),
+        {name: trial_bytes(networks, recipe, name, data.x.nbytes, len(data.validation_index)) for name in PRECISIONS},
         recipe.batch_size,
         device,
         precision,
@@ -122,14 +121,14 @@ def question(
 
 
 def how_many_fit(each: int, device_bytes: int, most: int = SIZES[-1]) -> int:
-    """How many trials of so many bytes a device of so many holds; at least one, which then works in micro-batches."""
+    """How many trials of `each` bytes a device holds, at most `most`; at least one, which then uses micro-batches."""
     return max(1, min(device_bytes // max(each, 1), most))
 
 
 def decided(measure: Callable[[int], float], fits: int) -> tuple[int, dict[int, float]]:
-    """The number of processes to take, and the images a second of each number that was tried, 0 where it failed.
+    """The best number of processes, and images a second by the numbers that were tried; 0 for one that failed.
 
-    One number after another up to `fits`: each must gain `GAIN` over the one before, or the climb ends there.
+    Numbers are tried in ascending order up to `fits`, until one is not faster than the one before by the factor `GAIN`.
     """
     rates = {1: measure(1)}
     best = 1
@@ -144,7 +143,7 @@ def decided(measure: Callable[[int], float], fits: int) -> tuple[int, dict[int, 
 
 
 def measured(question: Question) -> Packing:
-    """The answer by this process's own device, all of which must be free for it."""
+    """The answer, measured on this process's own device, which must not be in use by others."""
     import torch
 
     from nas.training.trainer import pick_device, pick_precision
@@ -178,6 +177,6 @@ def measured(question: Question) -> Packing:
     size, rates = decided(rate, fits)
     if not rates[1]:
         return dataclasses.replace(known, images_per_second=rates, reason="the probe failed")
-    said = ", ".join(f"{k}: {found:,.0f}" for k, found in rates.items())
-    reason = f"images/s by trials at once {said}; {fits} fit"
+    listed = ", ".join(f"{number}: {rate_of:,.0f}" for number, rate_of in rates.items())
+    reason = f"images/s by trials at once {listed}; {fits} fit"
     return dataclasses.replace(known, trials_per_gpu=size, images_per_second=rates, reason=reason)

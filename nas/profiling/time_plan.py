@@ -1,13 +1,13 @@
-"""What a search will take, before it is begun: a few networks of the space are trained for seconds, the rest is arithmetic.
+"""Predict the time of a search before it starts, from a few networks of the space that are trained for seconds.
 
-    seconds a trial = start + epochs * (images trained on + images validated / FORWARD) * (a + b * MACs)
-    wall = start of the executor + trials * mean seconds a trial / trials at once + half a trial, in which not all slots are busy
+    seconds per trial = start + epochs * (images trained on + images validated / FORWARD) * (a + b * MACs)
+    wall = start of the executor + trials * mean seconds per trial / trials at once + half a trial, in which not all slots are busy
            + end of the executor and the report
 
-a and b >= 0 by relative least squares over networks from the cheap end of the space to the dear one, each trained by as many
-processes at once as trials will be (`nas.profiling.throughput`), so that sharing the machine is in the figures. A sampler that learns
-goes for the cheap end of the front: its trials are taken to cost `TASTE` of what random ones do, and anything from `CHEAP` of that to
-all of it, which is what most of the intervals is for. What early stopping saves is counted by `saving`.
+a and b >= 0 are fitted by relative least squares to networks from the cheap to the expensive end of the space. Each is trained by
+as many processes at once as there will be trials (`nas.profiling.throughput`), so that the effect of sharing the machine is included. A
+sampler that learns prefers the cheap end of the front: its trials are expected to cost `TASTE` times as much as random ones, with a
+range from `CHEAP` to 1. This range accounts for most of the width of the intervals. `saving` is the effect of early stopping.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from nas.errors import NasError, UsageError
 from nas.networks.architecture import Architecture
 from nas.networks.build import cost_of
+from nas.profiling.fitting import relative_weights
 from nas.profiling.throughput import throughput
 from nas.spaces.space import SearchSpace
 from nas.stopping.policies import Policy, rungs
@@ -33,27 +33,29 @@ from nas.training.proxy import Proxy
 from nas.training.recipe import Recipe
 from nas.utils.text import counted
 
-SAMPLES = 100  # random networks that stand for the trials
-PLACES = (0.05, 0.5, 0.95)  # of them by MACs, that are trained
-PROBE_SECONDS, PROBE_STEPS = 2.0, 2  # that each is timed for, and of an epoch: a dear network's step may take seconds
-FORWARD = 3.0  # a step takes so many times as long as an evaluation: backward is twice forward
-TRIAL_SECONDS = 0.3  # that a trial takes beside its epochs: building, checkpoints, the sampler
+SAMPLES = 100  # random networks that represent the trials
+PLACES = (0.05, 0.5, 0.95)  # quantiles of their MACs at which networks are trained
+PROBE_SECONDS, PROBE_STEPS = 2.0, 2  # of timing, and of an epoch: one step of an expensive network may take seconds
+FORWARD = 3.0  # time of a training step over that of an evaluation: backward takes twice as long as forward
+TRIAL_SECONDS = 0.3  # of a trial in addition to its epochs: building, checkpoints, the sampler
 START_SECONDS = {"ray": 15.0, "local": 3.0}
-# From the last trial's end to the command's: Ray's end, the front's configs, the report.
+# From the end of the last trial to that of the command: Ray's shutdown, the front's configs, the report.
 CLOSE_SECONDS = {"ray": 7.0, "local": 2.0}
-DOUBT = 0.25  # share of a trial's seconds that the machine's other work may add or take
-TASTE, CHEAP = 0.6, 0.25  # multiply-adds of the sampler's trials over those of random ones: expected, and at the least
-EPOCHS = (30, 20, 10, 5, 3)  # that are proposed, the first that leaves room for enough trials
+DOUBT = 0.25  # uncertainty of a trial's seconds, as a share, due to other work on the machine
+TASTE, CHEAP = 0.6, 0.25  # MACs of a learning sampler's trials over those of random ones: expected, and at least
+EPOCHS = (30, 20, 10, 5, 3)  # the first of these that leaves time for enough trials is proposed
 ENOUGH = 40  # trials
-SPARE = 4  # times the trials that are planned: with hours, time ends a search, not their number
+# With hours, so many times the planned trials are requested, so that time ends the search and not their number.
+SPARE = 4
 PARETO = (
-    0.55  # of the epochs are trained behind the first `least` trials under the policy `pareto` (benchmarks/README.md)
+    0.55  # share of epochs that trials after the first `least` train under the policy `pareto` (benchmarks/README.md)
 )
+CUT = 0.20  # of the hours: a search that exceeds them by this share is stopped
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds that one of `slots` processes takes to train an image: base + slope * MACs. error: of the fit, relative."""
+    """Seconds per training image of one of `slots` processes: base + slope * MACs. error: relative error of the fit."""
 
     base: float
     slope: float
@@ -66,78 +68,124 @@ class Pace:
 
 
 def pace(rates: Sequence[tuple[int, float]], slots: int) -> Pace:
-    """The pace from MACs and images a second of all processes together. NasError if none could be trained."""
-    import scipy.optimize
-
-    found = [(macs, rate / slots) for macs, rate in rates if rate > 0]
-    if not found:
-        raise NasError("no network of the space could be trained here, as for want of memory")
-    macs, rate = np.array([own for own, _ in found], dtype=np.float64), np.array([own for _, own in found])
+    """The pace fitted to (MACs, images a second of all processes together). NasError if no network could be trained."""
+    trained = [(macs, rate / slots) for macs, rate in rates if rate > 0]
+    if not trained:
+        raise NasError("no network of the space could be trained here, for example for lack of memory")
+    macs, rate = (np.array(column, dtype=np.float64) for column in zip(*trained, strict=True))
     columns = np.column_stack([rate, macs * rate])  # seconds predicted over seconds measured
-    if len(found) == 1:
+    if len(trained) == 1:
         columns = columns[:, 1:]
-    unit = columns.max(axis=0)
-    weights = scipy.optimize.nnls(columns / unit, np.ones(len(found)))[0] / unit
-    base, slope = (0.0, float(weights[0])) if len(found) == 1 else (float(weights[0]), float(weights[1]))
+    weights = relative_weights(columns)
+    base, slope = (0.0, float(weights[0])) if len(trained) == 1 else (float(weights[0]), float(weights[1]))
     error = float(np.sqrt(np.mean((columns @ weights - 1) ** 2)))
-    return Pace(base, slope, slots, error, tuple((int(own), float(each)) for own, each in found))
+    return Pace(base, slope, slots, error, tuple((int(count), float(per_second)) for count, per_second in trained))
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is proposed for so many seconds, and what it will take: seconds of wall time, from `low` to `high` in 9 of 10 cases.
+    """A proposed search for a time budget, and its predicted wall time in seconds, with a 90 % interval from `low` to `high`.
 
-    Where the clock ends the search, time is known better than trials, of which there will be from `fewest` to `most`.
+    If the clock ends the search, its time is more certain than the number of trials, which lies between `fewest` and `most`.
     """
 
-    seconds: float  # that were given
+    seconds: float  # the budget
     trials: int
     fewest: int
     most: int
     epochs: int
-    rungs: tuple[int, ...]  # epochs behind which early stopping may end a trial; none where it is not asked for
+    rungs: tuple[int, ...]  # epochs after which early stopping may end a trial; empty without early stopping
     slots: int
-    trial_seconds: float  # mean, with what early stopping saves
-    closing: float  # seconds behind the last trial
+    trial_seconds: float  # mean, including the effect of early stopping
+    closing: float  # seconds after the last trial
     wall: float
     low: float
     high: float
     memory: int  # bytes of the largest training step among random networks
-    devices: int  # GPUs that are paid for; of CPUs, machines
+    devices: int  # GPUs that are paid for; without GPUs, machines
 
     def price(self, per_hour: float) -> tuple[float, float, float]:
-        """What it costs at this price a device and hour: expected, low and high."""
-        expected, low, high = (own / 3600 * self.devices * per_hour for own in (self.wall, self.low, self.high))
+        """Expected, low and high cost of the search at this price per device and hour."""
+        expected, low, high = (wall / 3600 * self.devices * per_hour for wall in (self.wall, self.low, self.high))
         return expected, low, high
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return dataclasses.asdict(self)
 
 
 def representatives(space: SearchSpace, proxy: Proxy, seed: int = 0) -> list[Architecture]:
-    """Random networks as they are trained, by MACs."""
+    """Random networks as they are trained, by ascending MACs."""
     rng = random.Random(f"plan:{seed}")
     drawn = [proxy.of(space.architecture(space.sample(rng.randrange(1 << 30)))) for _ in range(SAMPLES)]
-    return sorted(drawn, key=lambda own: cost_of(own).macs)
+    return sorted(drawn, key=lambda network: cost_of(network).macs)
 
 
 def probe(networks: Sequence[Architecture], slots: int, batch: int, device: str, precision: str, threads: int) -> Pace:
-    """Train the cheap, the middle and the dear one for a few seconds, in `slots` processes at once."""
-    chosen = {own.digest: own for own in (networks[int(place * (len(networks) - 1))] for place in PLACES)}
-    options: dict[str, Any] = {"device": device, "precision": precision, "threads": threads}
-    options |= {"seconds": PROBE_SECONDS, "steps": PROBE_STEPS}
-    return pace(
-        [(cost_of(own).macs, throughput(own, slots, batch, **options)) for own in chosen.values()],
-        slots,
-    )
+    """Train a cheap, a median and an expensive network for a few seconds, in `slots` processes at once."""
+    chosen = [networks[int(place * (len(networks) - 1))] for place in PLACES]
+    rates = [
+        (
+            cost_of(network).macs,
+            throughput(
+                network,
+                slots,
+                batch,
+                device=device,
+                precision=precision,
+                threads=threads,
+                seconds=PROBE_SECONDS,
+                steps=PROBE_STEPS,
+            ),
+        )
+        for network in {network.digest: network for network in chosen}.values()
+    ]
+    return pace(rates, slots)
 
 
-def trial_seconds(found: Pace, macs: float, epochs: int, images: int, validated: int) -> float:
-    return TRIAL_SECONDS + epochs * (images + validated / FORWARD) * found.seconds_per_image(macs)
+def trial_seconds(measured: Pace, macs: float, epochs: int, images: int, validated: int) -> float:
+    return TRIAL_SECONDS + epochs * (images + validated / FORWARD) * measured.seconds_per_image(macs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Workload:
+    """The trials of a search: MACs of random networks, images per epoch, and how much they cost compared with random ones.
+
+    expected: MACs of the sampler's trials over those of random ones; cheapest: the least that this ratio may be.
+    """
+
+    measured: Pace
+    macs: Sequence[int]
+    images: int
+    validated: int
+    policy: Policy
+    expected: float
+    cheapest: float
+
+    def per_trial(self, epochs: int, ratio: float) -> list[float]:
+        """Seconds of a trial without early stopping, one for each network, if its MACs are multiplied by `ratio`."""
+        return [trial_seconds(self.measured, ratio * macs, epochs, self.images, self.validated) for macs in self.macs]
+
+    def trials_within(self, seconds: float, epochs: int, ratio: float, slower: float = 1.0) -> int:
+        """How many trials fit into the seconds, if each takes `slower` times as long as predicted."""
+        mean = slower * statistics.mean(self.per_trial(epochs, ratio))
+        whole = max(0.0, seconds - mean / 2) / mean * self.measured.slots
+        first, share = saving(self.policy, epochs)
+        return int(whole if whole <= first else first + (whole - first) / share)
+
+    def seconds(self, trials: int, epochs: int) -> float:
+        """Expected seconds of all slots together for the trials, with early stopping, if no slot is ever idle."""
+        first, share = saving(self.policy, epochs)
+        whole = min(trials, first) + share * max(0, trials - first)
+        return whole * statistics.mean(self.per_trial(epochs, self.expected)) / self.measured.slots
+
+    def rungs(self, epochs: int) -> tuple[int, ...]:
+        if self.policy.name == "none":
+            return ()
+        return tuple(rung for rung in rungs(epochs, self.policy.eta) if rung < epochs)
 
 
 def proposed(
-    found: Pace,
+    measured: Pace,
     networks: Sequence[Architecture],
     seconds: float,
     recipe: Recipe,
@@ -152,81 +200,75 @@ def proposed(
     stopping: Policy | None = None,
     sampler: str = "random",
 ) -> Plan:
-    """The plan for so many seconds, of which `spent` are gone; epochs and trials as given, or as many as there is time for.
+    """The plan for `seconds`, of which `spent` have passed. epochs, trials: None for as many as there is time for.
 
-    UsageError where not even one trial fits.
+    UsageError if not even one trial fits.
     """
-    policy = stopping or Policy()
-    taste, cheap = (1.0, 1.0) if sampler == "random" else (TASTE, CHEAP)
-    macs = [cost_of(own).macs for own in networks]
+    expected, cheapest = (1.0, 1.0) if sampler == "random" else (TASTE, CHEAP)
+    macs = [cost_of(network).macs for network in networks]
+    load = _Workload(measured, macs, images, validated, stopping or Policy(), expected, cheapest)
     start, close = spent + START_SECONDS[executor], CLOSE_SECONDS[executor]
-
-    def per_trial(count: int, part: float = taste) -> list[float]:
-        return [trial_seconds(found, part * own, count, images, validated) for own in macs]
-
-    def room(count: int, part: float = taste, slower: float = 1.0) -> int:
-        mean = slower * statistics.mean(per_trial(count, part))
-        whole = max(0.0, seconds - start - close - mean / 2) / mean * found.slots
-        first, share = saving(policy, count)
-        return int(whole if whole <= first else first + (whole - first) / share)
-
+    free = seconds - start - close
     if epochs is None:
         wanted = ENOUGH if trials is None else trials
-        epochs = next((count for count in EPOCHS if room(count) >= wanted), EPOCHS[-1])
-    each = per_trial(epochs)
-    mean, spread = statistics.mean(each), statistics.pstdev(each)
-    count = room(epochs) if trials is None else trials
+        epochs = next((count for count in EPOCHS if load.trials_within(free, count, expected) >= wanted), EPOCHS[-1])
+    mean = statistics.mean(load.per_trial(epochs, expected))
+    count = load.trials_within(free, epochs, expected) if trials is None else trials
     if count < 1:
         raise UsageError(
             f"{seconds:,.0f} s are too short for even one trial: {start:.0f} s for the start, {mean:.0f} s for {counted(epochs, 'epoch')}, "
             f"{close:.0f} s for the end"
         )
-    first, share = saving(policy, epochs)
-    whole = min(count, first) + share * max(0, count - first)
-    work = whole * mean / found.slots
+    work = load.seconds(count, epochs)
     wall = start + work + mean / 2 + close
-    doubt = math.hypot(DOUBT * work, found.error * work, 1.64 * spread * math.sqrt(count) / found.slots, 0.3 * start)
-    cheapest, dearest = (work * statistics.mean(per_trial(epochs, part)) / mean for part in (cheap, 1.0))
-    low, high = wall - work + cheapest - doubt, wall - work + dearest + doubt
-    fewest = most = count
     if trials is None:  # the clock ends the search
         low, high = (1 - CUT) * seconds, (1 + CUT) * seconds
-        fewest, most = max(1, room(epochs, 1.0, 1 + DOUBT)), room(epochs, cheap, 1 - DOUBT)
-    batch = recipe.batch_size
-    memory = max(training_memory(own, batch, ema=bool(recipe.ema)).total for own in networks)
-    rung = () if policy.name == "none" else tuple(own for own in rungs(epochs, policy.eta) if own < epochs)
+        fewest = max(1, load.trials_within(free, epochs, 1.0, 1 + DOUBT))
+        most = load.trials_within(free, epochs, cheapest, 1 - DOUBT)
+    else:
+        low, high = _interval(load, count, epochs, wall, start)
+        fewest = most = count
     return Plan(
         seconds=seconds,
         trials=count,
         fewest=min(fewest, count),
         most=max(most, count),
         epochs=epochs,
-        rungs=rung,
-        slots=found.slots,
-        trial_seconds=work * found.slots / count,
+        rungs=load.rungs(epochs),
+        slots=measured.slots,
+        trial_seconds=work * measured.slots / count,
         closing=close,
         wall=wall,
         low=min(wall, max(start, low)),
         high=max(wall, min(high, (1 + CUT) * seconds)),
-        memory=memory,
+        memory=max(training_memory(network, recipe.batch_size, ema=bool(recipe.ema)).total for network in networks),
         devices=devices,
     )
 
 
-def saving(policy: Policy, epochs: int) -> tuple[int, float]:
-    """How many trials run to their end before early stopping begins, and the share of the epochs that the others train.
+def _interval(load: _Workload, trials: int, epochs: int, wall: float, start: float) -> tuple[float, float]:
+    """Low and high end of the wall time of a fixed number of trials, where `wall` is expected."""
+    each = load.per_trial(epochs, load.expected)
+    work, slots = load.seconds(trials, epochs), load.measured.slots
+    spread = 1.64 * statistics.pstdev(each) * math.sqrt(trials) / slots
+    doubt = math.hypot(DOUBT * work, load.measured.error * work, spread, 0.3 * start)
+    cheap, expensive = (
+        work * statistics.mean(load.per_trial(epochs, ratio)) / statistics.mean(each) for ratio in (load.cheapest, 1.0)
+    )
+    return wall - work + cheap - doubt, wall - work + expensive + doubt
 
-    ASHA's by its rungs: of what reaches one, 1/eta goes on. That of `pareto` depends on the networks; it is what was measured in
-    searches of 64 trials.
+
+def saving(policy: Policy, epochs: int) -> tuple[int, float]:
+    """How many trials run to their end before early stopping begins, and the mean share of the epochs that later trials train.
+
+    For ASHA it follows from the rungs: 1/eta of the trials that reach a rung continue. For `pareto` it depends on the networks;
+    the value was measured in searches of 64 trials.
     """
     if policy.name == "none":
         return 0, 1.0
     if policy.name == "pareto":
         return policy.least, PARETO
-    trained, going, before = 0.0, 1.0, 0
-    for rung in (*(own for own in rungs(epochs, policy.eta) if own < epochs), epochs):
-        trained, before, going = trained + going * (rung - before), rung, going / policy.eta
+    trained, continuing, before = 0.0, 1.0, 0
+    for rung in (*(rung for rung in rungs(epochs, policy.eta) if rung < epochs), epochs):
+        trained, before, continuing = trained + continuing * (rung - before), rung, continuing / policy.eta
     return math.ceil(policy.eta), trained / epochs
-
-
-CUT = 0.20  # of the hours: what would run on for longer is stopped

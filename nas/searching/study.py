@@ -174,7 +174,7 @@ class Study(JobQueue):
                 f"{self.folder}: its latencies were measured on {known}, and this machine has {device}; go on there"
             )
         meter.prepare(say)
-        facts = {**latency, "measured_on": device, "quiet_ms": meter.quiet_ms, **meter.lookup.said()}
+        facts = {**latency, "measured_on": device, "quiet_ms": meter.quiet_ms, **meter.lookup.summary()}
         # Behind the first trial it stays: hypervolumes of one run are from one point.
         worst = [
             1.1 * meter.largest_ms if own.name == LATENCY and "measured_on" not in latency else before

@@ -94,7 +94,7 @@ def test_the_file_is_the_old_space_without_what_went(run, tmp_path):
     for line in made.text.splitlines():
         if line.strip().startswith("shortcut:"):
             above = made.text[: made.text.index(line)].splitlines()[-3:]
-            assert any("projection goes" in text for text in above)
+            assert any("projection is dropped" in text for text in above)
     assert "Retrospective" in made.text
     other = load_space(path, resolution=224, channels=3, classes=10)  # the space's other variant is left alone
     assert other.knobs["shortcut"].values == load_space("resnext", resolution=224).knobs["shortcut"].values

@@ -159,7 +159,9 @@ SITUATIONS = {
             *(("training", "testing"), ("Train", "VAL"), ("train", "valid"), ("train", "validation"), ("TRAIN", "dev")),
         )
     },
-    "train, val and test": Situation([*TRAIN, *VAL, *TEST], images=(10, 4), says="is not read: what networks are"),
+    "train, val and test": Situation(
+        [*TRAIN, *VAL, *TEST], images=(10, 4), says="is not read: validation images are split"
+    ),
     "test without labels, and val": Situation(
         [*TRAIN, *VAL, *rows("test", (None,), 6)], images=(10, 6), says="has no labels, and is not read"
     ),
@@ -207,7 +209,7 @@ SITUATIONS = {
         [*TRAIN, *rows("test", ("cat",), 2)], images=(10, 2), says="has no images of 1 of 2 classes: dog"
     ),
     "a class in an unread val alone": Situation(
-        [*TRAIN, *TEST, *rows("val", ("cow",), 2)], images=(10, 4), says="is not read: what networks are"
+        [*TRAIN, *TEST, *rows("val", ("cow",), 2)], images=(10, 4), says="is not read: validation images are split"
     ),
     "a name that is not UTF-8": Situation(
         rows("train", ("caf\udce9", "dog"), 5),

@@ -332,7 +332,7 @@ def wrong(problem: str, root: Path) -> None:
         ("unlabelled", "row 1: label is -1; each image needs its class"),
         ("one class", r"has 1 class \(cat\)"),
         ("no train", "has a part test, but no train"),
-        ("mixed", r"has files of a part \(train\) beside files of none"),
+        ("mixed", r"has files of a part \(train\) and files of none"),
         ("other names", "don't name the same classes"),
         ("configurations", r"has parquet files in large, small; write imagefolder:.*/large$"),
     ],

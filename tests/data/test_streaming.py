@@ -283,9 +283,7 @@ def test_a_file_that_breaks_later_is_named_and_the_checkpoint_stands(tmp_path: P
         epochs = job.epochs()
         next(epochs)
         file.write_bytes(content[:100])
-        with pytest.raises(
-            NasError, match=r"green/007\.jpg can't be decoded any more: .*goes on behind its last epoch"
-        ):
+        with pytest.raises(NasError, match=r"green/007\.jpg can't be decoded any more: .*resumes after its last epoch"):
             next(epochs)
     file.write_bytes(content)
     assert finish(tmp_path / "run", data)["epochs"][0]["number"] == 1
@@ -331,7 +329,7 @@ def test_train_streams_and_finetune_goes_on_from_it(
     ]
     done = nas_("train", "small.yaml", *common, "--epochs", 2, "--out", "trained")
     assert done.exit_code == 0, done.output
-    assert "decoded anew in each epoch, as RGB squares of 8 px" in done.stderr
+    assert "decoded again in each epoch, as RGB squares of 8 px" in done.stderr
     assert "centres for evaluation; workers that decode: 1" in done.stderr
     assert json.loads(Path("trained", RESULT).read_text())["crops"] == "resized-crop"
     tuned = nas_("finetune", "trained", *common, "--epochs", 1, "--out", "tuned")

@@ -73,7 +73,7 @@ def test_the_best_within_each_budget(pair, html):
 
 
 def test_settings_that_differ_are_listed_and_those_alone(html):
-    rows = {row[0]: row[1:] for row in Page(html).rows("Settings that are not the same")}
+    rows = {row[0]: row[1:] for row in Page(html).rows("Settings that differ between")}
     assert rows["sampler"] == ["tpe", "random"]
     assert "recipe.epochs" not in rows
 
@@ -83,11 +83,11 @@ def test_what_cannot_be_compared_is_said(pair):
     assert runs.warnings(alike) == []
     assert "simply be compared" not in Page(runs.page(pair)).words
     for key, value, said in (
-        ("dataset", {**pair[1].config["dataset"], "fingerprint": "f" * 64}, "other images"),
-        ("dataset", {**pair[1].config["dataset"], "validation_images": 99}, "other validation images"),
-        ("seed", 7, "other validation images"),
-        ("recipe", {**pair[1].config["recipe"], "epochs": 99}, "other recipes"),
-        ("proxy", {"width": 0.5}, "other proxies"),
+        ("dataset", {**pair[1].config["dataset"], "fingerprint": "f" * 64}, "different images"),
+        ("dataset", {**pair[1].config["dataset"], "validation_images": 99}, "different validation images"),
+        ("seed", 7, "different validation images"),
+        ("recipe", {**pair[1].config["recipe"], "epochs": 99}, "different recipes"),
+        ("proxy", {"width": 0.5}, "different proxies"),
     ):
         other = dataclasses.replace(pair[1], config={**pair[1].config, key: value})
         (warning,) = runs.warnings(runs.names([pair[0], other]))

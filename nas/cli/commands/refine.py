@@ -117,7 +117,7 @@ def _data(run: Run, found: Refinement, written: list[Path]) -> dict[str, Any]:
 
 def _print(run: Run, found: Refinement, written: list[Path]) -> None:
     from nas.analysis.marginals import LEAST
-    from nas.analysis.space_yaml import said_edf
+    from nas.analysis.space_yaml import edf_sentences
     from nas.cli.commands.output import print_table, say
     from nas.utils.text import counted, shown
 
@@ -137,7 +137,7 @@ def _print(run: Run, found: Refinement, written: list[Path]) -> None:
     ]
     print_table(("Knob", "Stays", "Goes", "Why"), rows)
     say()
-    for sentence in said_edf(found):
+    for sentence in edf_sentences(found):
         say(sentence)
     say(
         f"{found.inside:,} of the {found.trials:,} trials lie in the narrowed space. They are judged by the trials that chose it,"

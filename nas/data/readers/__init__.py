@@ -1,1 +1,1 @@
-""""""
+"""Readers of image data: folders, tables, arrays and published data sets."""

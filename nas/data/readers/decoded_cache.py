@@ -1,9 +1,9 @@
-"""Decoded images kept on the disk: a folder of image files is decoded once, and mapped into memory ever after.
+"""Cache of decoded images on the disk: a folder of image files is decoded once, and later mapped into memory.
 
-An entry is two files of `$NAS_DATA/decoded`: KEY.npy, the images as a plain NumPy array, and KEY.json, which says whose
-they are and is written last: without it, or when the two don't fit together, the entry doesn't count and is made anew.
-KEY is the SHA-256 of what the pixels depend on: what each file is called, its size and its times of modification and of
-change, the resolution asked for, and the versions of Pillow and of this format.
+An entry is two files in `$NAS_DATA/decoded`: KEY.npy, the images as a plain NumPy array, and KEY.json, which describes them and
+is written last. If it is missing or the two don't fit together, the entry is invalid and is created again. KEY is the SHA-256 of
+all that the pixels depend on: each file's name, size and times of modification and change, the requested resolution, and the
+versions of Pillow and of this format.
 """
 
 from __future__ import annotations
@@ -37,13 +37,10 @@ from nas.utils import limits
 from nas.utils.files import read_json, write_json, write_with
 from nas.utils.text import Say
 
-# Side in pixels of images that come in no size of their own that is small enough.
-DEFAULT_RESOLUTION = 64
+DEFAULT_RESOLUTION = 64  # side in pixels, unless all images are squares of one smaller size
 FORMAT = 1
-# Image files of less than this are decoded in a fraction of a second; they would only fill the folder.
-LEAST_BYTES = 1 << 20
-# Of all entries together. The ones that were not used for longest go first.
-MOST_BYTES = 64 << 30
+LEAST_BYTES = 1 << 20  # of image files; fewer are decoded in a fraction of a second and are not kept
+MOST_BYTES = 64 << 30  # of all entries together; the least recently used ones are removed first
 _ABANDONED_SECONDS = 24 * 3600.0
 _ENTRY = re.compile(r"[0-9a-f]{64}\.npy")
 _UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.(npy|json)\..+")
@@ -51,7 +48,7 @@ _UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.(npy|json)\..+")
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Images (m, r, r, 3), and the files that have none. own_size: whether they were squares of r px before."""
+    """Images (m, r, r, 3), and the corrupt files. own_size: whether the files are squares of r px, so that none was resized."""
 
     images: Images
     corrupt: list[Corrupt]
@@ -68,34 +65,33 @@ def decode_once(
     paged: bool = False,
     say: Say,
 ) -> Decoded:
-    """What `nas.data.readers.images.decode` gives of these files, read from `kept_in` if it was kept there, else kept for later.
+    """The result of `nas.data.readers.images.decode` for these files, from the cache `kept_in`, or kept there for the next time.
 
-    asked: the resolution; None leaves squares of one size up to `DEFAULT_RESOLUTION` as they are, and makes others that.
-    A kept array is a read-only map of its file, decoded straight into it: it takes memory only where it is looked at, and
-    gives it back when others need it. A folder that can't be written to, or has no room, costs a line and nothing else.
-    Inside of `root` nothing is kept: a folder there would be a class.
+    asked: the resolution; None keeps the size of squares of one size up to `DEFAULT_RESOLUTION`, and resizes others to it. A
+    cached array is a read-only memory map of its file: it uses memory only for pages that are read, and the system can reclaim
+    them. If the folder can't be written to or has no room, this is reported and the images are decoded into memory. Nothing is
+    kept inside `root`, where a folder would be a class.
 
-    paged: whether images that exceed the memory may be mapped all the same, to be read from the disk again and again. If not,
-    they are refused even where they are kept: training picks them in a random order, each one in every epoch.
+    paged: whether images that exceed the memory may be mapped and read from the disk again and again. If not, they are refused
+    even if they are cached, because training reads all of them in a random order in each epoch.
 
-    Raises UsageError for files that can't be decoded, and when the images would fit neither into memory nor, if paged, on the
-    disk.
+    Raises UsageError for files that can't be decoded, and if the images fit neither into memory nor, if paged, on the disk.
     """
     entry = None if kept_in.resolve().is_relative_to(root.resolve()) else _Entry.of(files, root, asked, kept_in)
-    if entry is not None and (found := entry.read(files)) is not None:
-        refuse_corrupt(found.corrupt, len(files), root, skip=skip_corrupt)
-        _held(files, root, found.images.shape[1], paged, say)
-        say(f"decoded before: {len(found.images):,} images, mapped from {entry.array}")
+    if entry is not None and (decoded := entry.read(files)) is not None:
+        refuse_corrupt(decoded.corrupt, len(files), root, skip=skip_corrupt)
+        _held(files, root, decoded.images.shape[1], paged, say)
+        say(f"decoded before: {len(decoded.images):,} images, mapped from {entry.array}")
         entry.touch()
-        return found
-    own = common_square(files, DEFAULT_RESOLUTION) if asked is None else None
-    resolution = asked or own or DEFAULT_RESOLUTION
+        return decoded
+    square = common_square(files, DEFAULT_RESOLUTION) if asked is None else None
+    resolution = asked or square or DEFAULT_RESOLUTION
     held = _held(files, root, resolution, paged and entry is not None, say)
     if entry is not None and (entry.source_bytes >= LEAST_BYTES or not held):
         try:
             entry.require_room(resolution, needed=not held)
-            entry.write(files, root, resolution, own_size=own is not None, skip_corrupt=skip_corrupt, say=say)
-            if (found := entry.read(files)) is None:
+            entry.write(files, root, resolution, own_size=square is not None, skip_corrupt=skip_corrupt, say=say)
+            if (decoded := entry.read(files)) is None:
                 raise NasError(f"{entry.array} does not read as it was written")
         except UsageError:
             raise
@@ -105,23 +101,22 @@ def decode_once(
                 raise UsageError(
                     f"{len(files):,} images of {root} at {resolution} px fit neither into the memory, of which "
                     f"{_size(memory or 0)} are available, nor on the disk: {error}; choose a smaller resolution (--resolution), "
-                    "another place (--data-root), or have them decoded anew in each epoch (--stream)"
+                    "another place (--data-root), or have them decoded again in each epoch (--stream)"
                 ) from error
             say(f"the decoded images can't be kept for the next time: {error}")
         else:
-            say(f"decoded images are kept in {kept_in} ({_size(found.images.nbytes)}), to be read from there next time")
+            say(
+                f"decoded images are kept in {kept_in} ({_size(decoded.images.nbytes)}), to be read from there next time"
+            )
             tidy(kept_in, keep=entry.array)
-            return found
+            return decoded
     images, corrupt = decode(files, root, resolution, skip_corrupt=skip_corrupt, say=say)
-    return Decoded(images, corrupt, own is not None)
+    return Decoded(images, corrupt, square is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Where the decoded images of some files are kept, or would be.
-
-    facts: what its .json must say. source_bytes: of the files.
-    """
+    """The cache entry of some files, whether it exists or not. facts: required contents of its .json. source_bytes: of the files."""
 
     array: Path
     facts: dict[str, object]
@@ -134,7 +129,7 @@ class _Entry:
 
     @classmethod
     def of(cls, files: Sequence[Path], root: Path, asked: int | None, kept_in: Path) -> _Entry | None:
-        """The entry of these files; None when one of them can't be looked up, which `decode` explains."""
+        """The entry of these files; None if one of them is not accessible, which `decode` reports."""
         try:
             key, total = key_of(files, root, f"{FORMAT} RGB {asked}")
         except OSError:
@@ -143,7 +138,7 @@ class _Entry:
         return cls(kept_in / f"{key}.npy", facts, len(files), total)
 
     def read(self, files: Sequence[Path]) -> Decoded | None:
-        """The images as a read-only map; None unless the entry is there and whole."""
+        """The images as a read-only memory map; None unless the entry exists and is complete."""
         about = read_json(self.about, limits.INDEX_BYTES)
         if not isinstance(about, dict) or {name: about.get(name) for name in self.facts} != self.facts:
             return None
@@ -160,7 +155,7 @@ class _Entry:
     def write(
         self, files: Sequence[Path], root: Path, resolution: int, *, own_size: bool, skip_corrupt: bool, say: Say
     ) -> None:
-        """Decode into the file, a chunk at a time; NasError if the disk won't take it, UsageError as `decode`."""
+        """Decode into the file in chunks. NasError if it can't be written, UsageError as `decode`."""
         corrupt: list[Corrupt] = []
 
         def fill(file: BinaryIO) -> None:
@@ -182,9 +177,9 @@ class _Entry:
         write_json(self.about, self.facts | about)
 
     def require_room(self, resolution: int, *, needed: bool = False) -> None:
-        """NasError unless twice the bytes are free: a full disk hurts more than decoding again.
+        """NasError unless twice the needed bytes are free: a full disk is worse than decoding again.
 
-        needed: a tenth more than the bytes are enough, and may be more than is kept otherwise, since nothing else would do.
+        needed: the images fit nowhere else. Then 1.1 times the bytes are enough, and `MOST_BYTES` is ignored.
         """
         need = self.count * resolution * resolution * 3
         if need > MOST_BYTES and not needed:
@@ -201,7 +196,7 @@ class _Entry:
 
 
 def tidy(folder: Path, *, keep: Path) -> None:
-    """Remove what writers that were killed left behind, and the entries used least lately above `MOST_BYTES` in all."""
+    """Remove unfinished files of killed writers, and the least recently used entries beyond `MOST_BYTES` in total."""
     with contextlib.suppress(OSError):
         entries, now = [], time.time()
         for path in folder.iterdir():
@@ -214,20 +209,20 @@ def tidy(folder: Path, *, keep: Path) -> None:
         for _, _, size, path in sorted(entries, reverse=True):
             total += size
             if total > MOST_BYTES and path != keep:
-                # A process that has it mapped keeps its pages.
+                # A process that has mapped the file can still read it.
                 path.with_suffix(".json").unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
 
 
 def _write_header(file: BinaryIO, count: int, resolution: int) -> int:
-    """NumPy's header for so many images; its length, which is one for all counts that NumPy leaves room for."""
+    """Write NumPy's header for `count` images. Its length, which is returned, is the same for a wide range of counts."""
     shape = (count, resolution, resolution, 3)
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return file.tell()
 
 
 def key_of(files: Sequence[Path], root: Path, what: str) -> tuple[str, int]:
-    """A SHA-256, in hex, that another one follows from when a file, Pillow or `what` changes; and the bytes of all files."""
+    """A SHA-256, in hex, that changes when a file, the version of Pillow or `what` changes; and the total bytes of the files."""
     import PIL
 
     digest = hashlib.sha256(f"{what} Pillow {PIL.__version__}\n".encode())
@@ -236,14 +231,13 @@ def key_of(files: Sequence[Path], root: Path, what: str) -> tuple[str, int]:
         status = file.stat()
         total += status.st_size
         name = os.fsencode(file.relative_to(root))
-        # Archives restore the time of modification, which may then be the same for other bytes; of the time of change, the
-        # system itself takes care.
+        # Archives restore the time of modification, so that it may be the same for other bytes; the time of change can't be set.
         digest.update(b"%d %d %d %d " % (len(name), status.st_size, status.st_mtime_ns, status.st_ctime_ns) + name)
     return digest.hexdigest(), total
 
 
 def _held(files: Sequence[Path], root: Path, resolution: int, paged: bool, say: Say) -> bool:
-    """Whether memory holds the decoded images; if not, UsageError unless they may be paged, which is said."""
+    """Whether the decoded images fit into memory. If not, UsageError unless they may be paged, which is reported."""
     what, size = f"{len(files):,} images of {root} at {resolution} px", resolution * resolution * 3
     if not paged:
         require_memory(what, len(files), size)

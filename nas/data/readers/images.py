@@ -1,4 +1,4 @@
-"""Image files and arrays to square uint8 images of one size: in threads, and not without the memory for them."""
+"""Convert image files and arrays to square uint8 images of one size, in threads, after a check of the available memory."""
 
 from __future__ import annotations
 
@@ -26,21 +26,20 @@ if TYPE_CHECKING:
 
 Done = TypeVar("Done")
 
-# Formats by their names, so that Pillow never hands a renamed file to one that runs other programs (EPS) or reads other files.
+# Only these formats are opened, so that a renamed file never reaches a decoder that runs programs (EPS) or reads other files.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000", "MPO", "QOI")
-# Known by the file's suffix alone: what they begin with says little, so that damaged files of other formats might pass for them.
+# Opened only for files with their suffix: they have no clear magic number, so that damaged files of other formats could pass.
 _BY_SUFFIX = ("DIB", "PCX", "SGI", "TGA")
 _FEATURES = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}
 _FLOATS = {".pfm"}
 _CHUNK = 64
-# Corrupt files that an error names: enough to see what they have in common.
-LISTED = 20
+LISTED = 20  # corrupt files that an error names
 _QUIET_SECONDS = 2.0
 
 
 @cache
 def formats_by_suffix() -> Mapping[str, str]:
-    """Suffix, in lower case -> format, of what the installed Pillow decodes and what is read here."""
+    """Formats by lower-case suffix that the installed Pillow decodes and that are accepted here."""
     from PIL import Image, features
 
     built = features.get_supported()
@@ -54,7 +53,7 @@ def formats_by_suffix() -> Mapping[str, str]:
 
 @cache
 def _formats(suffix: str) -> list[str]:
-    """The formats that a file of this suffix may have, whatever the suffix says."""
+    """The formats that are tried for a file with this suffix."""
     from PIL import Image
 
     by_suffix = formats_by_suffix()
@@ -65,7 +64,7 @@ def _formats(suffix: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Corrupt:
-    """A file that can't be decoded: its place in the list, why, and whether the system rather than its bytes is to blame."""
+    """A file that can't be decoded. index: its position in the list. unreachable: whether the system failed, not its bytes."""
 
     index: int
     reason: str
@@ -76,13 +75,13 @@ class Corrupt:
 def decode(
     files: Sequence[Path], root: Path, resolution: int, *, skip_corrupt: bool = False, say: Say
 ) -> tuple[Images, list[Corrupt]]:
-    """(m, resolution, resolution, 3) RGB of the image files: turned as EXIF says, centre-cropped to a square, resized.
+    """RGB images (m, resolution, resolution, 3) of the files: rotated by EXIF, center-cropped to a square and resized.
 
-    Resizing is bilinear with antialiasing (an output pixel averages all the input pixels under it). Gray, palette, CMYK
-    and 16-bit images become 8-bit RGB; what is transparent is laid on white; of an animation, the first frame counts.
-    With skip_corrupt, files that can't be decoded are left out, m is smaller than their number, and they are returned.
+    Resizing is bilinear with antialiasing (an output pixel averages all the input pixels under it). Gray, palette, CMYK and
+    16-bit images become 8-bit RGB; transparent pixels are blended with white; only the first frame of an animation is read. With
+    skip_corrupt, files that can't be decoded are left out of the m images and returned.
 
-    Raises UsageError when files can't be decoded, as `refuse_corrupt` does.
+    Raises UsageError if files can't be decoded, as `refuse_corrupt` does.
     """
     images = np.empty((len(files), resolution, resolution, 3), np.uint8)
     corrupt: list[Corrupt] = []
@@ -99,9 +98,9 @@ def decode(
 def decoded_chunks(
     files: Sequence[Path], root: Path, resolution: int, say: Say
 ) -> Generator[tuple[Images, list[Corrupt]], None, None]:
-    """The images that `decode` returns, some at a time and in their order, with the files among them that have none.
+    """The images that `decode` returns, in chunks in their order, each with its corrupt files.
 
-    To be closed by who doesn't take them all: threads work ahead.
+    Threads work ahead, so that the generator must be closed if it is not exhausted.
     """
 
     def decode_range(start: int, stop: int) -> tuple[Images, list[Corrupt]]:
@@ -120,7 +119,7 @@ def decoded_chunks(
 
 @contextlib.contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Pillow's warnings are not shown, but for images of so many pixels that they are refused: these are errors."""
+    """Hide Pillow's warnings, except the one about images with too many pixels, which becomes an error."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -130,16 +129,16 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def corrupt_from(error: Exception, index: int, file: Path) -> Corrupt:
-    """What to report of a file whose reading raised `error`."""
+    """The record of a file whose reading raised `error`."""
     unreachable = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
     return Corrupt(index, _reason(error), file, unreachable)
 
 
 def refuse_corrupt(corrupt: Sequence[Corrupt], count: int, root: Path, *, skip: bool = False) -> None:
-    """UsageError that lists the files that can't be decoded, if there are any, up to `LISTED` of them with the number of all.
+    """UsageError if there are files that can't be decoded; it lists up to `LISTED` of them and gives their number.
 
-    With `skip`, only for those that the system would not hand over (permissions, a disk that fails, memory): these may well be
-    whole, and a data set that depends on the weather is none.
+    With `skip`, only for files that the system failed to read (permissions, disk errors, memory): they may be intact, and the
+    data set must not depend on such chance events.
     """
     if skip:
         corrupt = [place for place in corrupt if place.unreachable]
@@ -152,15 +151,15 @@ def refuse_corrupt(corrupt: Sequence[Corrupt], count: int, root: Path, *, skip: 
 
 
 def skipped(corrupt: Sequence[Corrupt], count: int, root: Path) -> str:
-    """A line that says which files were left out."""
+    """A message about the files that were left out."""
     listed = _listed(corrupt, root)
     return f"{len(corrupt):,} of {count:,} images in {root} can't be decoded and are left out: {listed}"
 
 
 def common_square(files: Sequence[Path], largest: int) -> int | None:
-    """The side in pixels that all the images share, if they are squares of one size up to `largest`; None otherwise.
+    """The common side in pixels of all images, if they are squares of one size up to `largest`; None otherwise.
 
-    Reads headers only, and stops at the first that differs; a file that can't be read is left to `decode` to report.
+    Reads only headers, and stops at the first different size. Files that can't be read are ignored; `decode` reports them.
     """
     from PIL import Image
 
@@ -171,7 +170,7 @@ def common_square(files: Sequence[Path], largest: int) -> int | None:
                 warnings.simplefilter("ignore")
                 with Image.open(file, formats=_formats(file.suffix)) as image:
                     width, height = image.size
-        except Exception:  # as in `decode`, which tells the user
+        except Exception:  # `decode` reports it
             continue
         if width != height or width > largest or (side is not None and width != side):
             return None
@@ -180,7 +179,7 @@ def common_square(files: Sequence[Path], largest: int) -> int | None:
 
 
 def opens(file: Path | BinaryIO) -> bool:
-    """Whether a file begins like an image of a format that is read here, whatever its suffix says."""
+    """Whether the file's header is that of a supported image format, whatever its suffix."""
     from PIL import Image
 
     try:
@@ -191,7 +190,7 @@ def opens(file: Path | BinaryIO) -> bool:
 
 
 def fit(images: Images, resolution: int, what: str, say: Say) -> Images:
-    """(n, h, w, c) resized to (n, resolution, resolution, c) as `decode` does: centre crop, antialiased bilinear."""
+    """Images (n, h, w, c) resized to (n, resolution, resolution, c) as by `decode`: center crop, antialiased bilinear."""
     count, height, width, channels = images.shape
     if height == width == resolution:
         return images
@@ -215,13 +214,13 @@ def fit(images: Images, resolution: int, what: str, say: Say) -> Images:
 
 
 def memory_holds(size: int) -> bool:
-    """Whether this process can get so many bytes."""
+    """Whether this process can allocate `size` bytes."""
     available = available_memory()
     return available is None or size <= available
 
 
 def require_memory(what: str, count: int, size: int) -> None:
-    """UsageError when `count` images of `size` bytes exceed the memory that this process can still get."""
+    """UsageError if `count` images of `size` bytes exceed the memory that this process can still allocate."""
     available = available_memory()
     if available is not None and count * size > available:
         fitting = f"; {available // size:,} of these would fit" if 0 < available // size < count else ""
@@ -232,20 +231,20 @@ def require_memory(what: str, count: int, size: int) -> None:
 
 
 def square_rgb(file: Path | BinaryIO, resolution: int, suffix: str = "") -> Images:
-    """One image as `decode` gives it, (resolution, resolution, 3); raises nearly anything for what is none.
+    """One image as by `decode`, (resolution, resolution, 3). Raises exceptions of nearly any type for a corrupt file.
 
-    suffix: of the file's name, where `file` has none.
+    suffix: of the file's name, if `file` is not a path.
     """
     from PIL import Image, ImageOps
 
     with Image.open(file, formats=_formats(file.suffix if isinstance(file, Path) else suffix)) as image:
-        # A JPEG decodes at 1/2, 1/4 or 1/8 of its size in a fraction of the time.
+        # Decoding a JPEG at 1/2, 1/4 or 1/8 of its size takes a fraction of the time.
         image.draft(None, (2 * resolution, 2 * resolution))
         return np.asarray(_square(_rgb(ImageOps.exif_transpose(image)), resolution))
 
 
 def whole_rgb(file: Path) -> Image.Image:
-    """One image at its own size, turned and coloured as `decode` does it; raises nearly anything for what is none."""
+    """One image at its own size, rotated and converted to RGB as by `decode`. Raises nearly any type for a corrupt file."""
     from PIL import Image, ImageOps
 
     with Image.open(file, formats=_formats(file.suffix)) as image:
@@ -277,9 +276,9 @@ def _square(image: Image.Image, resolution: int) -> Image.Image:
 
 
 def in_threads(work: Callable[[int, int], Done], total: int, what: str, say: Say) -> Generator[Done, None, None]:
-    """work(start, stop) over chunks of 0 .. total, in order, on all cores: Pillow works without the interpreter lock.
+    """Results of work(start, stop) for chunks of 0 .. total, in order, in threads: Pillow releases the interpreter lock.
 
-    No further ahead of who takes the results than keeps the cores busy.
+    Work is only as far ahead of the consumer as is needed to keep all cores busy.
     """
     threads = min(available_cores(), 32)
     stops = iter(range(_CHUNK, total + _CHUNK, _CHUNK))
@@ -299,7 +298,7 @@ def in_threads(work: Callable[[int, int], Done], total: int, what: str, say: Say
                 spoken = now
                 say(f"{what}: {end:,} of {total:,} images, {format_seconds((now - begun) * (total - end) / end)} left")
     finally:
-        # After Ctrl-C or an error, what has not begun is dropped instead of finished.
+        # After Ctrl-C or an error, waiting jobs are dropped.
         pool.shutdown(cancel_futures=True)
 
 

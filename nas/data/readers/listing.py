@@ -1,4 +1,4 @@
-"""Which image files a folder holds and of which class each of them is, however the folder says so."""
+"""The image files of a folder and their classes, by tables or by folders of classes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from nas.data.names import Classes, Labels, one_line, some
 from nas.data.readers.images import Corrupt, skipped
 from nas.data.readers.metadata import read_metadata
 from nas.data.readers.parquet import unpacked
-from nas.data.readers.split_folders import Unread, folders_in, images_under, is_image, layout_of, unread_beside
-from nas.data.readers.tables import Found, Samples
+from nas.data.readers.split_folders import Unread, add_unread_outside, folders_in, images_under, is_image, layout_of
+from nas.data.readers.tables import FolderSamples, Samples
 from nas.data.sources import LEAST_PER_CLASS, SEED, TEST_FRACTION, Request
 from nas.data.splits import split, subset
 from nas.errors import UsageError
@@ -26,8 +26,8 @@ from nas.utils.text import Say
 class Listed:
     """Image files and their labels (n,) int64, in a train and a test part.
 
-    root: the folder that errors count the files' names from. folder: the one that was asked for. source: a sentence without
-    its full stop that says what data this is.
+    root: the folder to which the files' names in errors are relative. folder: the requested one. source: a sentence about the
+    data, without its full stop.
     """
 
     root: Path
@@ -49,44 +49,44 @@ class Listed:
 
 
 def list_images(request: Request) -> Listed:
-    """The images of imagefolder:PATH: tables of Hugging Face first, parquet or metadata, then folders of classes.
+    """The images of imagefolder:PATH: by Hugging Face's parquet files, else by metadata tables, else by folders of classes.
 
-    Without a test part a fifth of each class is carved; `max_images` takes fewer of the train part.
+    Without a test part, a fifth of each class is split from the train part. `max_images` reduces the train part.
 
-    Raises UsageError for a folder that doesn't say of which class its images are, or has too few of them.
+    Raises UsageError if the folder does not define the classes of its images, or has too few images.
     """
     folder = existing(request.path, "imagefolder")
     if not folder.is_dir():
         raise UsageError(
             f"{folder} is not a folder; imagefolder:PATH takes a folder with one folder of images per class"
         )
-    found = (
+    folder_samples = (
         unpacked(folder, request.root / "unpacked", request.say)
         or read_metadata(folder, request.say)
         or _class_folders(folder, request)
     )
-    files, labels, classes = found.train.files, found.train.labels, found.classes
-    check_classes(found.what, classes)
-    check_counts(found.what, labels, classes, least=LEAST_PER_CLASS)
-    source = f"The images of {folder}{found.about}"
-    if found.test is None:
+    files, labels, classes = folder_samples.train.files, folder_samples.train.labels, folder_samples.classes
+    check_classes(folder_samples.what, classes)
+    check_counts(folder_samples.what, labels, classes, least=LEAST_PER_CLASS)
+    source = f"The images of {folder}{folder_samples.about}"
+    if folder_samples.test is None:
         kept, held_out = split(labels, TEST_FRACTION, SEED)
         test = Samples([files[index] for index in held_out], labels[held_out])
         files, labels = [files[index] for index in kept], labels[kept]
         source += f", {len(held_out):,} of them held out for the test"
     else:
-        test = found.test
-    source += found.unread
+        test = folder_samples.test
+    source += folder_samples.unread
     if request.max_images is not None and request.max_images < len(files):
         source += f", {request.max_images:,} of the {len(files):,} train images"
         kept = subset(labels, request.max_images, SEED)
         files, labels = [files[index] for index in kept], labels[kept]
     request.say(f"reading {folder}: {len(files) + len(test.files):,} images of {len(classes)} classes")
-    return Listed(found.root, folder, files, labels, test.files, test.labels, classes, source)
+    return Listed(folder_samples.root, folder, files, labels, test.files, test.labels, classes, source)
 
 
 def without(corrupt: Sequence[Corrupt], listed: Listed, say: Say) -> NDArray[np.bool_]:
-    """Which of all the listed images are whole, (n,); says which are not. UsageError if a class keeps too few of them."""
+    """Mask of the listed images that are not corrupt, (n,); reports the others. UsageError if too few of a class remain."""
     whole = np.ones(len(listed.labels), np.bool_)
     whole[[place.index for place in corrupt]] = False
     say(skipped(corrupt, len(whole), listed.root))
@@ -96,23 +96,23 @@ def without(corrupt: Sequence[Corrupt], listed: Listed, say: Say) -> NDArray[np.
 
 
 def existing(path: str, kind: str) -> Path:
-    """The absolute path of what is there; UsageError if nothing is."""
+    """The absolute path of an existing file or folder; UsageError if it does not exist."""
     if not path:
         raise UsageError(f"{kind} needs a path: {kind}:PATH")
-    found = Path(path).expanduser().resolve()
+    absolute = Path(path).expanduser().resolve()
     try:
-        found.stat()
+        absolute.stat()
     except PermissionError as error:
-        raise UsageError(f"{found} can't be read: {error.strerror}") from error
+        raise UsageError(f"{absolute} can't be read: {error.strerror}") from error
     except OSError:
         raise UsageError(
-            f"{found} does not exist; PATH of {kind}:PATH is absolute, or counts from the current folder"
+            f"{absolute} does not exist; PATH of {kind}:PATH is absolute, or counts from the current folder"
         ) from None
-    return found
+    return absolute
 
 
-def _class_folders(root: Path, request: Request) -> Found:
-    """PATH/train/CLASS/** and PATH/test/CLASS/** (or val), or PATH/CLASS/**; what is not read is said."""
+def _class_folders(root: Path, request: Request) -> FolderSamples:
+    """PATH/train/CLASS/** and PATH/test/CLASS/** (or val), or PATH/CLASS/**. Folders and files that are not read are reported."""
     layout, unread = layout_of(root), Unread()
     train = _listing(layout.train, unread)
     classes = Classes.of(train.classes, str(layout.train), request.say)
@@ -127,21 +127,21 @@ def _class_folders(root: Path, request: Request) -> Found:
     if layout.unused:
         unused = " and ".join(f"{folder.name}/" for folder in layout.unused)
         left_aside = f", without {unused}"
-        request.say(f"{unused} of {root} is not read: what networks are ranked by is carved from {layout.train.name}/")
+        request.say(f"{unused} of {root} is not read: validation images are split from {layout.train.name}/")
     if layout.train != root:
-        unread_beside(root, unread)
+        add_unread_outside(root, unread)
         read = {layout.train, layout.test, *layout.unused, *layout.unlabelled}
-        if beside := [f"{folder.name}/" for folder in folders_in(root) if folder not in read]:
-            request.say(f"{some(beside)} of {root} is not read: it is no part of the data by its name")
+        if others := [f"{folder.name}/" for folder in folders_in(root) if folder not in read]:
+            request.say(f"{some(others)} of {root} is not read: its name is not that of a part")
     if line := str(unread):
         request.say(line)
     samples = Samples(train.files, classes.labels(train.names))
-    return Found(root, str(layout.train), samples, test, classes.names, about, left_aside)
+    return FolderSamples(root, str(layout.train), samples, test, classes.names, about, left_aside)
 
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """The images of a part, and the name of each one's class folder; classes: all of these folders, in order."""
+    """The images of a part, and the name of each one's class folder. classes: names of all class folders, in order."""
 
     files: list[Path]
     names: list[str]
@@ -149,12 +149,12 @@ class _Listing:
 
 
 def _listing(root: Path, unread: Unread) -> _Listing:
-    """The images of root/CLASS/**: the classes sorted by letters, as torchvision does it, the files by path."""
+    """The images of root/CLASS/**: the classes in alphabetical order, as in torchvision, the files by path."""
     try:
         folders = folders_in(root)
         images = [images_under(folder, unread) for folder in folders]
         loose = next((entry for entry in sorted(root.iterdir()) if is_image(entry.name)), None)
-        unread_beside(root, unread)
+        add_unread_outside(root, unread)
     except OSError as error:
         raise UsageError(f"{error.filename} can't be listed: {error.strerror}") from error
     if not any(images):

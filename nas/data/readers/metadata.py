@@ -1,7 +1,7 @@
-"""Hugging Face's image folders: images beside a metadata.csv, .jsonl or .parquet with the columns file_name and label.
+"""Hugging Face's image folders: images with a metadata.csv, .jsonl or .parquet that has the columns file_name and label.
 
-The table may stand in the folder, and name files like train/0001.png, or in each part's own folder. What it says is not
-trusted: a name that leads out of the folder, a row without label and a file that is named twice are errors that name the row.
+The table may be in the folder and name files like train/0001.png, or in the folder of each part. It is checked: a name that leads
+out of the folder, a row without a label and a file that is named twice are errors with the number of the row.
 """
 
 from __future__ import annotations
@@ -14,27 +14,25 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from nas.data.names import Classes, label_text, one_line, part_named, require_labels, some, sorted_names, unlabelled
 from nas.data.readers.parquet import parquet_rows
 from nas.data.readers.split_folders import Unread, folders_in, images_under, left_out
-from nas.data.readers.tables import LABEL_COLUMNS, Found, Samples, choose_parts, label_column
+from nas.data.readers.tables import LABEL_COLUMNS, FolderSamples, Samples, choose_parts, label_column
 from nas.errors import UsageError, reason_of
 from nas.utils.text import Say
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 NAME_COLUMN = "file_name"
-# Some ten million rows; beyond it is something else under this name.
-MOST_BYTES = 1 << 30
+MOST_BYTES = 1 << 30  # some ten million rows; a larger file is something else with this name
 _LONGEST_LINE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Where the images lie and the names of their classes, "" where there is none; both (n,).
+    """Paths of images and the names of their classes, "" for a missing class; both (n,).
 
-    table: where they are from. faults: what to say of those without a class, by their place in the list.
+    table: the file that lists them. faults: error messages for images without a class, by their position in the list.
     """
 
     table: Path
@@ -47,18 +45,18 @@ class _Rows:
         return unlabelled(name or None for name in self.names)
 
     def take(self, other: _Rows, index: int) -> None:
-        """Append a row of another table's."""
+        """Append a row of another table."""
         if index in other.faults:
             self.faults[len(self.files)] = other.faults[index]
         self.files.append(other.files[index])
         self.names.append(other.names[index])
 
 
-def read_metadata(root: Path, say: Say) -> Found | None:
-    """The samples that tables in `root`, or in the folders of its parts, name; None if there is no such table.
+def read_metadata(root: Path, say: Say) -> FolderSamples | None:
+    """The samples listed by tables in `root` or in the folders of its parts; None if there is no such table.
 
-    A table without file names, or one without labels where there are folders of classes, is not meant: that is said, and the
-    folders of classes count. Raises UsageError for a table that is meant and wrong.
+    A table without file names, or without labels if there are folders of classes, is ignored: this is reported, and the folders
+    of classes are used. Raises UsageError for an invalid table.
     """
     folders = folders_in(root)
     if (at_root := _table(root)) is not None:
@@ -84,23 +82,25 @@ def read_metadata(root: Path, say: Say) -> Found | None:
         return Samples(rows.files, classes.labels(rows.names))
 
     about = f", labelled by {train.table.name}{about}"
-    return Found(root, str(root), samples(train), None if test is None else samples(test), classes.names, about, unread)
+    return FolderSamples(
+        root, str(root), samples(train), None if test is None else samples(test), classes.names, about, unread
+    )
 
 
 def _table(folder: Path) -> Path | None:
-    found = [folder / name for name in NAMES if (folder / name).is_file()]
-    if len(found) > 1:
-        raise UsageError(f"{folder} has {' and '.join(file.name for file in found)}; leave the one that counts")
-    return found[0] if found else None
+    tables = [folder / name for name in NAMES if (folder / name).is_file()]
+    if len(tables) > 1:
+        raise UsageError(f"{folder} has {' and '.join(file.name for file in tables)}; leave the one that counts")
+    return tables[0] if tables else None
 
 
 def _class_folders(folders: list[Path]) -> bool:
-    """Whether folders may be those of classes, or of parts that hold these."""
+    """Whether any of the folders may be a class, or a part with folders of classes."""
     return any(not part_named(folder.name) or folders_in(folder) for folder in folders)
 
 
 def _of_parts(root: Path, folders: list[Path], say: Say) -> dict[str, _Rows]:
-    """The rows of the table in each part's folder."""
+    """The rows of the tables in the folders of the parts."""
     parts: dict[str, _Rows] = {}
     without: list[Path] = []
     for folder in folders:
@@ -120,7 +120,7 @@ def _of_parts(root: Path, folders: list[Path], say: Say) -> dict[str, _Rows]:
 
 
 def _by_part(rows: _Rows, root: Path) -> dict[str, _Rows]:
-    """The rows of one table, by the part that the first folder of each file's name is; all in one if none is."""
+    """The rows of one table by part, which is the first folder of a file's name; all rows under "" if there is no train part."""
     places = [part_named(file.relative_to(root).parts[0]) for file in rows.files]
     parts: dict[str, _Rows] = {}
     for index, place in enumerate(places):
@@ -129,7 +129,7 @@ def _by_part(rows: _Rows, root: Path) -> dict[str, _Rows]:
 
 
 def _read(table: Path, say: Say, *, classes: bool, part: str = "") -> _Rows | None:
-    """The rows of a table, whose names are checked; None if it is not about labels, as `read_metadata` says."""
+    """The rows of a table, with checked names; None if the table is ignored (see `read_metadata`)."""
     if (size := table.stat().st_size) > MOST_BYTES:
         raise UsageError(f"{table} has {size / 2**30:.1f} GiB; a table of images has less than {MOST_BYTES >> 30} GiB")
     rows = _Rows(table, [], [])
@@ -146,7 +146,7 @@ def _read(table: Path, say: Say, *, classes: bool, part: str = "") -> _Rows | No
                 if classes and not set(LABEL_COLUMNS) & row.keys():
                     say(f"{table} is not read: it has no column label; the folders of the images are their classes")
                     return None
-                # A test part may have no labels, and so no column of them.
+                # A test part may have no labels, and then no such column.
                 if part != "test" or set(LABEL_COLUMNS) & row.keys():
                     column = label_column(list(row), str(table))
             place = f"{table}, row {number}"
@@ -169,7 +169,7 @@ def _read(table: Path, say: Say, *, classes: bool, part: str = "") -> _Rows | No
 
 
 def _whole(rows: _Rows, root: Path, left: Unread) -> _Rows:
-    """The rows of a part that is read, but for files that are left out. UsageError for a row without a class, or without its file."""
+    """The rows of a part without the files that are left out. UsageError for a row without a class or without its file."""
     if rows.faults:
         raise UsageError(next(iter(rows.faults.values())))
     kept = _Rows(rows.table, [], [])
@@ -194,7 +194,7 @@ def _whole(rows: _Rows, root: Path, left: Unread) -> _Rows:
 
 
 def _spelled_otherwise(file: Path, folder: Path, listings: dict[Path, dict[str, str]]) -> Path | None:
-    """The file below `folder` whose name agrees with that of `file` in Unicode's normal form NFC; None if there is none."""
+    """The file below `folder` whose name equals that of `file` in Unicode's normal form NFC; None if there is none."""
     place = folder
     for part in file.relative_to(folder).parts:
         if place not in listings:
@@ -210,7 +210,7 @@ def _spelled_otherwise(file: Path, folder: Path, listings: dict[Path, dict[str, 
 
 
 def _count_unnamed(parts: list[_Rows], left: Unread) -> None:
-    """Adds the images beside tables that these don't name."""
+    """Add the images in the folders of tables that the tables don't name."""
     for table in {rows.table for rows in parts}:
         named = {
             unicodedata.normalize("NFC", str(file)) for rows in parts if rows.table == table for file in rows.files
@@ -226,12 +226,12 @@ def _count_unnamed(parts: list[_Rows], left: Unread) -> None:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name that is too long for any file
+    except OSError:  # the name is too long
         return False
 
 
-def _checked(name: Any, place: str) -> str:
-    """The file's name, as a path below the table's folder in one spelling; UsageError for any other."""
+def _checked(name: object, place: str) -> str:
+    """The file's name as a normalised path below the table's folder; UsageError for any other path."""
     if not isinstance(name, str) or not name.strip():
         raise UsageError(f"{place}: {NAME_COLUMN} is {name!r:.200}; it must be the path of an image")
     path = PurePosixPath(name)
@@ -240,8 +240,8 @@ def _checked(name: Any, place: str) -> str:
     return path.as_posix()
 
 
-def _rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows and their numbers, counted from 1 without the header, as they come from the disk."""
+def _rows(table: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    """The rows and their numbers, counted from 1 without the header, read one at a time."""
     if table.suffix == ".parquet":
         yield from parquet_rows(table, (NAME_COLUMN, "label", "labels"))
         return

@@ -1,8 +1,8 @@
-"""Image data sets in parquet files, as Hugging Face saves them: encoded images in a column, classes in another.
+"""Image data sets in parquet files, as Hugging Face saves them: encoded images in one column, classes in another.
 
-They are unpacked once, one file an image, to `$NAS_DATA/unpacked/KEY/`, from where they are read like any other folder:
-parquet has no quick way to a single row, and training picks images in a random order. KEY is the SHA-256 of the parquet
-files' names, sizes and times of modification and change. A folder that is there is whole: it is made under another name.
+They are unpacked once to `$NAS_DATA/unpacked/KEY/`, one file for each image, and read from there like any other folder: access to
+a single row of parquet is slow, and training reads images in a random order. KEY is the SHA-256 of the parquet files' names,
+sizes and times of modification and change. An existing folder is complete, because it is written under another name and renamed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from nas.data.names import (
 )
 from nas.data.readers.images import available_memory, formats_by_suffix
 from nas.data.readers.split_folders import Unread, folders_in, left_out, visible
-from nas.data.readers.tables import LABEL_COLUMNS, Found, Samples, choose_parts, label_column
+from nas.data.readers.tables import LABEL_COLUMNS, FolderSamples, Samples, choose_parts, label_column
 from nas.errors import UsageError, reason_of
 from nas.utils import limits
 from nas.utils.files import read_json, write_json
@@ -44,24 +44,23 @@ INDEX = "index.json"
 _ROWS = 128  # at a time
 _BUCKET = 10_000  # files in one folder
 _QUIET_SECONDS = 2.0
-# Some data sets have one table a configuration; more folders than this are classes.
-_MOST_CONFIGURATIONS = 20
+_MOST_CONFIGURATIONS = 20  # some data sets have a folder of tables for each configuration; more folders are classes
 
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Of one parquet file: the images' and the labels', and the names of the classes where the file gives them."""
+    """Columns of one parquet file: those of the images and the labels; classes: names of the classes, if the file has them."""
 
     image: str
     label: str
     classes: tuple[str, ...]
 
 
-def unpacked(root: Path, kept_in: Path, say: Say) -> Found | None:
-    """The samples of root/*.parquet, root/data/*.parquet or root/PART/*.parquet; None if there are none of these.
+def unpacked(root: Path, kept_in: Path, say: Say) -> FolderSamples | None:
+    """The samples of root/*.parquet, root/data/*.parquet or root/PART/*.parquet; None if there are no such files.
 
-    A part whose labels are all -1, as those of held-back tests are, is left aside. Raises UsageError for files that aren't of
-    images and classes, and where the disk has no room to unpack them.
+    A part whose labels are all -1, like a test part whose labels are kept secret, is ignored. Raises UsageError for files without
+    images and classes, and if the disk has no room to unpack them.
     """
     files = _parquet_files(root)
     if not files:
@@ -88,8 +87,8 @@ def unpacked(root: Path, kept_in: Path, say: Say) -> Found | None:
     return _found(folder, root, classes, name, (about, unread), say)
 
 
-def parquet_rows(file: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a parquet file and their numbers from 1, with those of the wanted columns that it has."""
+def parquet_rows(file: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, object]]]:
+    """The rows of a parquet file and their numbers from 1, with the wanted columns as far as they exist."""
     parquet = _open(file)
     names = [name for name in wanted if name in parquet.schema_arrow.names]
     number = 0
@@ -109,14 +108,14 @@ def _parquet_files(root: Path) -> list[Path]:
 
     folders = folders_in(root)
     usual = [folder for folder in folders if folder.name == "data" or part_named(folder.name)]
-    found = [file for folder in (root, *usual) for file in inside(folder)]
-    if not found and len(folders) <= _MOST_CONFIGURATIONS:
+    files = [file for folder in (root, *usual) for file in inside(folder)]
+    if not files and len(folders) <= _MOST_CONFIGURATIONS:
         named = [folder for folder in folders if folder not in usual and any(map(_parquet_or_part, _entries(folder)))]
         if named:
             raise UsageError(
                 f"{root} has parquet files in {', '.join(f.name for f in named)}; write imagefolder:{named[0]}"
             )
-    return found
+    return files
 
 
 def _entries(folder: Path) -> Iterator[Path]:
@@ -137,12 +136,12 @@ def _open(file: Path) -> Any:
         raise UsageError(f"{file} takes the package pyarrow to be read; install it: uv pip install pyarrow") from None
     try:
         return pyarrow.parquet.ParquetFile(file)
-    except Exception as error:  # pyarrow's own types, and those of Python
+    except Exception as error:  # pyarrow raises many types
         raise UsageError(f"{file} is no parquet file, or is cut short: {reason_of(error, 200)}") from error
 
 
-def _batches(parquet: Any, file: Path, names: list[str]) -> Iterator[list[dict[str, Any]]]:
-    """A few rows at a time; UsageError for what can't be read, or would need more memory than there is."""
+def _batches(parquet: Any, file: Path, names: list[str]) -> Iterator[list[dict[str, object]]]:
+    """A few rows at a time; UsageError if they can't be read or need more memory than is available."""
     available = available_memory()
     for number in range(parquet.metadata.num_row_groups):
         size = parquet.metadata.row_group(number).total_byte_size
@@ -156,7 +155,7 @@ def _batches(parquet: Any, file: Path, names: list[str]) -> Iterator[list[dict[s
 
 
 def _image_columns(schema: Any) -> list[str]:
-    """Those of type Image by the features that Hugging Face notes in the file; without any, structures with bytes."""
+    """The columns of type Image by the features that Hugging Face writes into the file; if none, structures with bytes."""
     import pyarrow
 
     kinds = {name: fact.get("_type") for name, fact in _features(schema).items()}
@@ -167,7 +166,7 @@ def _image_columns(schema: Any) -> list[str]:
     ]
 
 
-def _features(schema: Any) -> dict[str, dict[str, Any]]:
+def _features(schema: Any) -> dict[str, dict[str, object]]:
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: fact for name, fact in features.items() if isinstance(fact, dict)}
@@ -175,7 +174,7 @@ def _features(schema: Any) -> dict[str, dict[str, Any]]:
 
 
 def _columns(file: Path) -> _Columns:
-    """Which columns hold images and labels. UsageError if that is unclear."""
+    """The columns of images and labels. UsageError if they are ambiguous or missing."""
     schema = _open(file).schema_arrow
     features, images = _features(schema), _image_columns(schema)
     if len(images) != 1:
@@ -186,11 +185,11 @@ def _columns(file: Path) -> _Columns:
     label, typed = _labels(schema, str(file))
     names = features[label].get("names") if label in typed else None
     given = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return _Columns(images[0], label, tuple(names) if names and given else ())
+    return _Columns(images[0], label, tuple(names) if isinstance(names, list) and given else ())
 
 
 def _labels(schema: Any, what: str, *, required: bool = True) -> tuple[str, list[str]]:
-    """The column of labels, and those that are noted as classes. UsageError, or "" unless it is required, if there is none."""
+    """The column of labels, and all columns typed as classes. Without one: UsageError, or "" if it is not required."""
     features = _features(schema)
     typed = [name for name in schema.names if features.get(name, {}).get("_type") == "ClassLabel"]
     if not required and not typed and not set(LABEL_COLUMNS) & set(schema.names):
@@ -199,7 +198,7 @@ def _labels(schema: Any, what: str, *, required: bool = True) -> tuple[str, list
 
 
 def _unlabelled(files: Sequence[Path]) -> bool:
-    """Whether no image of a part has a label, or no column that may be of labels."""
+    """Whether no image of a part has a label, because all are missing or there is no column of labels."""
     for file in files:
         schema = _open(file).schema_arrow
         column, _ = _labels(schema, str(file), required=False)
@@ -218,7 +217,7 @@ def _key(files: Sequence[Path], root: Path) -> str:
 
 
 def _unpack(folder: Path, root: Path, parts: dict[str, list[Path]], columns: dict[Path, _Columns], say: Say) -> None:
-    """Write each image of the parts into a file of its own, and the labels into the index."""
+    """Write each image of the parts into a separate file, and the labels into the index."""
     need = sum(file.stat().st_size for files in parts.values() for file in files)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
@@ -240,7 +239,7 @@ def _unpack(folder: Path, root: Path, parts: dict[str, list[Path]], columns: dic
             index[part] = {"files": names, "labels": labels}
         index["unread"] = str(left)
         write_json(temporary / INDEX, index)
-        with contextlib.suppress(OSError):  # another process was quicker, and has written the same
+        with contextlib.suppress(OSError):  # another process was faster and has written the same
             temporary.rename(folder)
     except OSError as error:
         raise UsageError(f"{folder.parent} can't take the images of {root}: {error.strerror or error}") from error
@@ -252,21 +251,21 @@ def _unpack(folder: Path, root: Path, parts: dict[str, list[Path]], columns: dic
 def _written(
     folder: Path, part: str, files: Sequence[Path], columns: dict[Path, _Columns], left: Unread, say: Say
 ) -> Iterator[tuple[str, str]]:
-    """Each image's file, below the folder, and its label, as they are written."""
+    """Write the images of a part, and yield each one's file, relative to the folder, and its label."""
     count, spoken = 0, time.monotonic()
     for file in files:
         of = columns[file]
         for number, row in parquet_rows(file, (of.image, of.label)):
             image, place = row[of.image], f"{file}, row {number}"
-            content = image.get("bytes") if isinstance(image, dict) else None
+            content, given_path = (image.get("bytes"), image.get("path")) if isinstance(image, dict) else (None, None)
             if not content:
-                raise UsageError(f"{place}: {of.image} holds no bytes; images must lie in the file, not beside it")
+                raise UsageError(f"{place}: {of.image} holds no bytes; images must lie in the file, not next to it")
             label = label_text(row[of.label])
             if label is None or (label == NO_LABEL and of.classes):
                 raise UsageError(f"{place}: {of.label} is {row[of.label]!r}; each image needs its class")
             if of.classes and not (label.isdigit() and int(label) < len(of.classes)):
                 raise UsageError(f"{place}: {of.label} is {label!r}; there are {len(of.classes)} classes, from 0")
-            path = PurePath(str(image.get("path") or ""))
+            path = PurePath(str(given_path or ""))
             if why := left_out(path, io.BytesIO(content)):
                 left.add(*why)
                 continue
@@ -283,15 +282,16 @@ def _written(
                 say(f"unpacking {file}: {count:,} images of the {part} part")
 
 
-def _found(folder: Path, root: Path, given: tuple[str, ...], test_name: str, words: tuple[str, str], say: Say) -> Found:
+def _found(
+    folder: Path, root: Path, given: tuple[str, ...], test_name: str, words: tuple[str, str], say: Say
+) -> FolderSamples:
     index = read_json(folder / INDEX, limits.INDEX_BYTES)
     try:
         parts = {part: (index[part]["files"], index[part]["labels"]) for part in ("train", "test")}
-        unread = str(index.get("unread") or "")  # which older ones don't have
+        unread = str(index.get("unread") or "")  # absent in older files
     except (TypeError, LookupError, AttributeError):
-        raise UsageError(f"{folder} is damaged; remove it, and it is made anew") from None
-    if given:
-        # The labels are numbers, and the file says of what.
+        raise UsageError(f"{folder} is damaged; remove it, and it is made again") from None
+    if given:  # the labels are indices into the file's class names
         spelled = {part: [given[int(label)] for label in labels] for part, (_, labels) in parts.items()}
         require_names(given, str(root))
     else:
@@ -306,4 +306,4 @@ def _found(folder: Path, root: Path, given: tuple[str, ...], test_name: str, wor
     )
     about, left_aside = words
     about = f", from parquet files{about}"
-    return Found(folder, str(root), train, test if test.files else None, classes.names, about, left_aside)
+    return FolderSamples(folder, str(root), train, test if test.files else None, classes.names, about, left_aside)

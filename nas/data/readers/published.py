@@ -17,7 +17,7 @@ _DIGITS = tuple("0123456789")
 
 
 def read_digits(request: Request) -> Dataset:
-    """1,797 scans of handwritten digits, 8 x 8, 0..16 rescaled to 0..255; a fixed fifth of each is the test part."""
+    """1,797 scans of handwritten digits, 8 x 8, 0..16 rescaled to 0..255; a fixed fifth of each class is the test part."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -35,7 +35,7 @@ def read_digits(request: Request) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A data set that torchvision downloads and reads. paths: what it leaves in the root."""
+    """A data set that torchvision downloads and reads. paths: its files and folders in the root."""
 
     name: str
     torchvision: str
@@ -50,7 +50,7 @@ class Published:
         request.say(f"reading {self.name} from {request.root}")
         try:
             train, test, classes = self._parts(request.root, download=False)
-        except Exception as error:  # absent files, a bad checksum or whatever its parsers raise
+        except Exception as error:  # missing files, a bad checksum, or any error of its parsers
             if not request.download:
                 raise UsageError(self._remedy(request.root, error)) from error
             train, test, classes = self._downloaded(request)
@@ -83,10 +83,10 @@ class Published:
         request.say(f"downloading {self.name} (about {self.megabytes} MB) to {request.root}")
         try:
             request.root.mkdir(parents=True, exist_ok=True)
-            # torchvision prints; standard output is for what the command answers.
+            # torchvision prints, but standard output is reserved for the command's results.
             with contextlib.redirect_stdout(sys.stderr):
                 return self._parts(request.root, download=True)
-        except Exception as error:  # the network, the disk or the archive: the message says which
+        except Exception as error:  # an error of the network, the disk or the archive
             raise NasError(
                 f"{self.name} could not be downloaded to {request.root}: {_kind_and_reason(error)}; try again, or copy "
                 f"{' and '.join(self.paths)} there from where it is"
@@ -106,7 +106,7 @@ class Published:
 
 
 def _holds_data(path: Path) -> bool:
-    """Whether there is more than the empty folder that a failed download leaves."""
+    """Whether the path is a file or a non-empty folder; a failed download leaves an empty one."""
     return path.is_file() or any(path.glob("*"))
 
 

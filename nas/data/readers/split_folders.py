@@ -1,4 +1,4 @@
-"""Which files of a folder of images are read: the parts, as torchvision, Hugging Face and the web name them, links, what is ignored."""
+"""Which files of a folder of images are read: parts by their usual names, links, and ignored files."""
 
 from __future__ import annotations
 
@@ -13,39 +13,22 @@ from nas.data.names import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES
 from nas.data.readers.images import formats_by_suffix, opens
 from nas.errors import UsageError
 
-# Made by systems and NAS devices, in lower case: thumbnails and copies in them would lie in train and test at once.
+# Created by operating systems and storage devices, in lower case. Their thumbnails and copies must not get into the data.
 SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information"})
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
-# Of images and photos that Pillow may not decode, so that they are worth a word of how to get them read.
-_CONVERTIBLE = frozenset(
-    {
-        *(
-            ".avif",
-            ".eps",
-            ".exr",
-            ".hdr",
-            ".heic",
-            ".heif",
-            ".hif",
-            ".icns",
-            ".ico",
-            ".jp2",
-            ".jxl",
-            ".jxr",
-            ".pfm",
-            ".psd",
-        ),
-        *(".svg", ".webp", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".raw", ".rw2"),
-    }
-)
+# Formats of images that Pillow may not decode; such files are reported with a hint.
+_CONVERTIBLE = frozenset((
+    ".avif", ".eps", ".exr", ".hdr", ".heic", ".heif", ".hif", ".icns", ".ico", ".jp2", ".jxl", ".jxr", ".pfm", ".psd", ".svg",
+    ".webp", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".raw", ".rw2",
+))  # fmt: skip
 _SHOWN = 8  # reasons
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """train, test: folders of class folders; without a test, it is carved. unused: other parts, which are not read.
+    """train, test: folders of class folders. If test is None, it is split from train. unused: other parts, which are not read.
 
-    unlabelled: test parts that have no folders of classes.
+    unlabelled: test parts without folders of classes.
     """
 
     train: Path
@@ -56,12 +39,12 @@ class Layout:
 
 @dataclass(slots=True)
 class Unread:
-    """How many files of a folder are not read, by the reason."""
+    """Counts of the files of a folder that are not read, by the reason."""
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, noun: str, why: str, count: int = 1) -> None:
-        """noun: in the singular. why: continues it."""
+        """noun: in the singular. why: text that continues it."""
         if count:
             self.counts[noun, why] += count
 
@@ -75,11 +58,11 @@ class Unread:
 
 
 def layout_of(root: Path) -> Layout:
-    """root/train/ with root/test/, or failing that root/val/, as the test part; or root itself, if it has no train/.
+    """root/train/ with root/test/, or else root/val/, as the test part; or root itself if it has no train/.
 
-    A train/ without folders, beside other folders than those of parts, is a class of trains. A test/ without folders of classes,
-    as competitions give it, is left aside. Raises UsageError for a test/ without train/, and for a root that only holds the
-    folder that was meant.
+    A train/ without folders, next to folders that are not parts, is a class with that name. A test/ without folders of classes, as
+    in competitions, is ignored. Raises UsageError for a test/ without train/, and for a root that only contains the folder that
+    was probably meant.
     """
     folders = folders_in(root)
     train, test, validation = (_named(folders, names) for names in (TRAIN_NAMES, TEST_NAMES, VALIDATION_NAMES))
@@ -102,7 +85,7 @@ def visible(name: str) -> bool:
 
 
 def folders_in(root: Path) -> list[Path]:
-    """The visible folders of a folder, by name, without links that lead back to it; UsageError if it can't be listed."""
+    """The visible folders of a folder by name, without links to itself or its parents; UsageError if it can't be listed."""
     try:
         entries = sorted(entry for entry in root.iterdir() if entry.is_dir() and visible(entry.name))
         above = {root.resolve(), *root.resolve().parents}
@@ -112,15 +95,15 @@ def folders_in(root: Path) -> list[Path]:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file in a folder of images is read, by its name."""
+    """Whether a file with this name in a folder of images is read."""
     return visible(name) and _suffix(name) in formats_by_suffix()
 
 
 def left_out(name: PurePath, content: Path | BinaryIO) -> tuple[str, str] | None:
-    """Why a file is not read that a table names, as `Unread.add` takes it; None if it is read.
+    """Why a file named by a table is not read, as arguments of `Unread.add`; None if it is read.
 
-    Tables may name files of any suffix, and hidden ones; what systems made is never meant, and photos that can't be decoded are left
-    out as in folders, unless `content` is an image of another format than the suffix says.
+    Tables may name files with any suffix, and hidden ones. Files created by systems are never read. Photos that can't be decoded
+    are left out as in folders, unless `content` has another format than the suffix implies.
     """
     if folder := next(
         (part for part in name.parts[:-1] if part.lower() in SYSTEM_FOLDERS or part == ".AppleDouble"), ""
@@ -134,16 +117,16 @@ def left_out(name: PurePath, content: Path | BinaryIO) -> tuple[str, str] | None
 
 
 def images_under(folder: Path, unread: Unread | None = None) -> list[Path]:
-    """The image files in a folder and those below it, sorted; linked folders are followed, each folder once.
+    """The image files in a folder and below it, sorted; links to folders are followed, and each folder is read once.
 
-    What is not read is added to `unread`. Raises OSError for a folder that can't be listed.
+    Files that are not read are added to `unread`. Raises OSError if a folder can't be listed.
     """
     unread = Unread() if unread is None else unread
     seen = {_identity(parent) for parent in (folder.resolve(), *folder.resolve().parents)}
     images: list[Path] = []
     starts = [folder]
     while starts:
-        # What really lies here comes first: a link to it is the one that is not followed.
+        # Real folders are read before links, so that a folder is read at its real path and not through a link.
         links: list[Path] = []
         for start in starts:
             for directory, names, files in os.walk(start, onerror=_refuse):
@@ -159,8 +142,8 @@ def images_under(folder: Path, unread: Unread | None = None) -> list[Path]:
     return sorted(images)
 
 
-def unread_beside(root: Path, unread: Unread) -> None:
-    """Adds the images of `root` that lie outside of its visible folders."""
+def add_unread_outside(root: Path, unread: Unread) -> None:
+    """Add the images of `root` outside of its visible folders."""
     for entry in root.iterdir():
         if entry.is_dir():
             if not visible(entry.name):
@@ -170,7 +153,7 @@ def unread_beside(root: Path, unread: Unread) -> None:
 
 
 def _has_classes(folder: Path) -> bool:
-    """Whether folders of a folder hold images."""
+    """Whether any folder of a folder contains images."""
     try:
         return any(_first_image(entry) for entry in folders_in(folder))
     except OSError as error:
@@ -178,7 +161,7 @@ def _has_classes(folder: Path) -> bool:
 
 
 def _first_image(folder: Path) -> bool:
-    """Whether a folder holds an image, or a link that may lead to some."""
+    """Whether a folder contains an image, or a link that may lead to one."""
     return any(
         any(map(is_image, files)) or any(Path(directory, name).is_symlink() for name in names)
         for directory, names, files in os.walk(folder, onerror=_refuse)
@@ -186,8 +169,8 @@ def _first_image(folder: Path) -> bool:
 
 
 def _links(directory: str, names: list[str], unread: Unread) -> Iterator[Path]:
-    """The linked folders among `names`, which then holds the folders to go on with."""
-    own = []
+    """The linked folders among `names`, which is reduced in place to the folders that `os.walk` shall enter."""
+    kept = []
     for name in sorted(names):
         path = Path(directory, name)
         if not visible(name):
@@ -195,8 +178,8 @@ def _links(directory: str, names: list[str], unread: Unread) -> Iterator[Path]:
         elif path.is_symlink():
             yield path
         else:
-            own.append(name)
-    names[:] = own
+            kept.append(name)
+    names[:] = kept
 
 
 def _is_read(name: str, unread: Unread) -> bool:
@@ -213,7 +196,7 @@ def _is_read(name: str, unread: Unread) -> bool:
 
 
 def _ignored(folder: Path, unread: Unread) -> None:
-    """Counts the images in a folder that is passed over."""
+    """Count the images in an ignored folder."""
     count = sum(_suffix(name) in formats_by_suffix() for _, _, files in os.walk(folder) for name in files)
     unread.add("file", f" in {folder.name} folders", count)
 
@@ -236,6 +219,6 @@ def _refuse(error: OSError) -> None:
 
 
 def _named(folders: list[Path], names: tuple[str, ...]) -> list[Path]:
-    """Those of the folders that have one of the names, in the order of the names."""
-    found = [folder for folder in folders if folder.name.lower() in names]
-    return sorted(found, key=lambda folder: (names.index(folder.name.lower()), folder.name.lower() != folder.name))
+    """The folders with one of the names, in the order of the names."""
+    named = [folder for folder in folders if folder.name.lower() in names]
+    return sorted(named, key=lambda folder: (names.index(folder.name.lower()), folder.name.lower() != folder.name))

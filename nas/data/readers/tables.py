@@ -1,4 +1,4 @@
-"""What a folder of images says of them (`Found`), and the parts of it that tables name, as Hugging Face's do."""
+"""The samples of a folder of images (`FolderSamples`), and the choice of train and test parts in Hugging Face's tables."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The samples of a folder as it gives them: nothing carved, nothing left out.
+class FolderSamples:
+    """The samples of a folder before anything is split or left out.
 
-    root: the folder that the files' names count from. what: the place of the train part, for errors. about, unread: what is to
-    be said of the parts, behind the folder's name and at the end.
+    root: the folder to which the files' names are relative. what: location of the train part, for errors. about, unread: phrases
+    about the parts, for after the folder's name and for the end of a sentence.
     """
 
     root: Path
@@ -46,16 +46,16 @@ class Found:
 def choose_parts(
     parts: Mapping[str, T], what: str, unlabelled: Callable[[T], bool], say: Say
 ) -> tuple[T, T | None, str, str, str]:
-    """(train, test, name of the test part, about, unread) of parts by the names that `part_named` gives.
+    """(train, test, name of the test part, about, unread) from parts by their names (`part_named`).
 
-    A single part without a name is the train part. A test part without labels is left aside; what is not read is said.
+    A single part without a name is the train part. A test part without labels is ignored. Parts that are not read are reported.
 
-    UsageError if there is no train part, or if files that name no part lie beside those that do.
+    UsageError if there is no train part, or if only some of the files belong to a named part.
     """
     if set(parts) == {""}:
         return parts[""], None, "", "", ""
     if "" in parts:
-        raise UsageError(f"{what} has files of a part ({', '.join(sorted(filter(None, parts)))}) beside files of none")
+        raise UsageError(f"{what} has files of a part ({', '.join(sorted(filter(None, parts)))}) and files of none")
     if "train" not in parts:
         raise UsageError(f"{what} has a part {' and '.join(sorted(parts))}, but no train")
     held_out = [name for name in ("test", "validation") if name in parts]
@@ -67,14 +67,14 @@ def choose_parts(
     unread = ""
     if len(held_out) > 1:
         unread = f", without its {held_out[1]} part"
-        say(f"the {held_out[1]} part of {what} is not read: what networks are ranked by is carved from the train part")
+        say(f"the {held_out[1]} part of {what} is not read: validation images are split from the train part")
     return parts["train"], parts[held_out[0]], held_out[0], f", trained on train and tested on {held_out[0]}", unread
 
 
 def label_column(names: Sequence[str], what: str, *, typed: Sequence[str] = ()) -> str:
-    """The column of the labels: `label` or `labels`, or else the only one that is `typed` as classes. UsageError if unclear."""
-    found = next((name for name in LABEL_COLUMNS if name in names), typed[0] if len(typed) == 1 else None)
-    if found is None:
+    """The column of the labels: `label`, `labels`, or else the only one that is `typed` as classes. UsageError if ambiguous."""
+    column = next((name for name in LABEL_COLUMNS if name in names), typed[0] if len(typed) == 1 else None)
+    if column is None:
         several = f"; several hold classes, {', '.join(typed)}: rename the one that is meant" if typed else ""
         raise UsageError(f"{what} has no column label; it has {', '.join(map(str, names))}{several}")
-    return found
+    return column

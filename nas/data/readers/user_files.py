@@ -22,12 +22,12 @@ from nas.errors import UsageError, reason_of
 def read_folder(request: Request) -> Dataset:
     """The images of a folder (`nas.data.readers.listing`), decoded, as squares of one size.
 
-    Without a resolution, images that are all squares of one size up to 64 px stay as they are; all others are centre-cropped
-    to a square and resized to 64 px. Decoded images are kept for the next time (`nas.data.readers.decoded_cache`).
+    Without a resolution, images that are all squares of one size up to 64 px keep their size; all others are center-cropped to a
+    square and resized to 64 px. Decoded images are cached on the disk (`nas.data.readers.decoded_cache`).
     """
     listed = list_images(request)
     every, labels, test_labels = listed.files, listed.y_train, listed.y_test
-    # One array, decoded once; the parts are views of it.
+    # A single array; the parts are views of it.
     decoded = decode_once(
         every,
         listed.root,
@@ -62,19 +62,19 @@ def read_folder(request: Request) -> Dataset:
 def read_npz(request: Request) -> Dataset:
     """Arrays of an .npz file: x_train, y_train and optionally x_test, y_test, classes, flip.
 
-    Images are uint8 (n, height, width, channels), labels integers from 0. Without x_test and y_test, a fifth of the
-    train images is the test part; without classes, they are called "0", "1", ...; `flip` (true unless given) says
-    whether a mirrored image keeps its class. Pickled objects are never read.
+    Images are uint8 (n, height, width, channels), labels integers from 0. Without x_test and y_test, a fifth of the train images
+    becomes the test part. Without classes, they are called "0", "1", ... flip: whether a mirrored image keeps its class; default
+    true. Pickled objects are never read.
     """
     path = existing(request.path, "npz")
     if not zipfile.is_zipfile(path):
         raise UsageError(f"{path} is no .npz file, or is cut short; write it with numpy.savez(path, x_train=..., ...)")
     try:
         arrays = _read_arrays(path)
-        classes = _class_names(path, arrays)  # NumPy has texts of characters that Python doesn't
+        classes = _class_names(path, arrays)  # may fail: NumPy accepts characters that Python's str does not
     except UsageError:
         raise
-    except Exception as error:  # the types of zipfile, of its four kinds of compression and of NumPy's headers
+    except Exception as error:  # of zipfile, its compression methods or NumPy's headers
         kind = type(error).__name__
         raise UsageError(f"{path} can't be read: {kind}: {reason_of(error, 200)}; write it again") from error
     if "x_test" in arrays and _unlabelled(arrays.get("y_test")):
@@ -93,14 +93,16 @@ def read_npz(request: Request) -> Dataset:
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays that a data set is made of; their headers are judged before any of them is read into memory."""
+    """The arrays of a data set. All headers are checked before any array is read into memory."""
     with np.load(path, allow_pickle=False) as archive:
         names = set(archive.files)
         if missing := {"x_train", "y_train"} - names:
             has = ", ".join(archive.files) or "none"
             raise UsageError(f"{path} lacks the arrays {', '.join(sorted(missing))}; it has {has}")
         if "y_test" in names and "x_test" not in names:
-            raise UsageError(f"{path} has y_test without x_test; give both, or neither to have a test part carved")
+            raise UsageError(
+                f"{path} has y_test without x_test; give both, or neither to split a test part from the train part"
+            )
         wanted = [name for name in ("x_train", "y_train", "x_test", "y_test", "classes", "flip") if name in names]
         needed = 0
         for name in wanted:
@@ -110,7 +112,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                     f"{path}: {name} holds pickled objects, which are not read; save it as numbers or text"
                 )
             needed += math.prod(shape) * dtype.itemsize
-        # Carving copies the images once more.
+        # Splitting off a test part copies the images once more.
         require_memory(f"the arrays of {path}", 1, needed if "x_test" in names else 2 * needed)
         return {name: archive[name] for name in wanted}
 
@@ -139,6 +141,6 @@ def _class_names(path: Path, arrays: dict[str, NDArray[Any]]) -> tuple[str, ...]
     countable = labels.size > 0 and np.issubdtype(labels.dtype, np.integer)
     if countable and (least := int(labels.min())) > 0:
         raise UsageError(f"{path}: the labels of y_train begin at {least}; they count from 0: subtract {least}")
-    # No further than there are images, lest one stray label makes a billion names; `assemble` reports it.
+    # At most one class for each image, so that a wrong label does not create a billion names; `assemble` reports it.
     count = min(max(int(labels.max()) + 1, 2), len(labels)) if countable else 2
     return tuple(str(label) for label in range(count))

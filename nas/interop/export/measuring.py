@@ -60,7 +60,7 @@ def measure(
     """
     import torch
 
-    from nas.profiling.latency.timing import beside, forward, prepared
+    from nas.profiling.latency.timing import forward, prepared, with_reference
 
     architecture = row.subject.architecture
     side = architecture.resolution
@@ -77,7 +77,7 @@ def measure(
                 assert load is not None
                 calls.append(_called(load(row.paths[name], torch.get_num_threads()), images))
             options = {"pause": PAUSE, **timing}
-            latencies = beside(None, calls, [side] * len(calls), conditions, device, timer, **options)
+            latencies = with_reference(None, calls, [side] * len(calls), conditions, device, timer, **options)
         rows += [Measured(name, latency) for name, latency in zip((EAGER, *names), latencies, strict=True)]
     return rows
 

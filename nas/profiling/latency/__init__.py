@@ -1,6 +1,6 @@
-"""How long networks take: measured whole or part by part, predicted from parts, kept in a run's folder.
+"""Inference latency of networks: measured for whole networks or their parts, predicted from parts, kept in a run's folder.
 
-Importing this loads no torch; `measure` does.
+Importing this package does not load torch; `measure` does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Conditions", "Latency", "measure", "measure_all"]
 
 
 def measure(architecture: Architecture, **options: Any) -> Latency:
-    """The latency of one network: `measure_all` of it alone."""
+    """The latency of one network, with the options of `measure_all`."""
     return measure_all([architecture], **options)[0]
 
 
@@ -30,11 +30,11 @@ def measure_all(
     resolution: int | None = None,
     **timing: Any,
 ) -> list[Latency]:
-    """The latency of each network for a batch of random images, repeats interleaved (`nas.profiling.latency.timing`).
+    """The latency of each network for a batch of random images, with interleaved repeats (`nas.profiling.latency.timing`).
 
-    In evaluation mode, fp32, eager, channels last, as this project's modules are: norms are not folded into convolutions. threads:
-    cores of the CPU (None: all that this process has); on a GPU those of the host. resolution: pixels (None: the network's own).
-    timing: keywords of `nas.profiling.latency.timing.interleaved`. UsageError for a device that is not there or conditions that can't be.
+    Networks run in evaluation mode, in fp32, eagerly and channels-last; norms are not folded into convolutions. threads: of the
+    CPU (None: all that this process has); for a GPU, of its host. resolution: pixels (None: the network's own). timing: keywords
+    of `nas.profiling.latency.timing.interleaved`. UsageError for a missing device or invalid conditions.
     """
     from nas.profiling.latency.timing import measured
 

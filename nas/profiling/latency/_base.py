@@ -1,4 +1,4 @@
-"""What a latency is and under which conditions it was measured. Plain data; no torch."""
+"""Latencies and the conditions of their measurement. Plain data; no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_BATCH, MOST_THREADS = 1 << 16, 1 << 12
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """device: cpu, cuda or cuda:N. batch: images at once. threads: of the CPU; None is all that a process has."""
+    """device: cpu, cuda or cuda:N. batch: images at once. threads: of the CPU; None for all that a process has."""
 
     device: str = "cpu"
     batch: int = 1
@@ -37,12 +37,12 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Of a whole batch: median and interquartile range (IQR) of the repeats, and what they were measured with.
+    """Latency of one batch: median and interquartile range (IQR) of the repeats, and the conditions of the measurement.
 
-    repeats: those that count. disturbed: those in which the system took the processor away, left out where enough are left.
-    noise: IQR over median of a reference network between whose repeats these stand; what is closer together than that is not told
-    apart. load: the reference's median over its median on the quiet machine, by which the figures here are divided (1 where
-    nobody knows it). energy_mj: millijoules a batch, from the device's own power meter; None where it has none.
+    repeats: number of repeats in the statistics. disturbed: number of repeats left out because the system preempted the process.
+    noise: IQR over median of a reference network whose repeats are interleaved with these; smaller differences are not
+    distinguishable. load: the reference's median over its median on the quiet machine, by which the figures are divided (1 if
+    unknown). energy_mj: millijoules per batch by the device's power meter; None if there is none.
     """
 
     median_ms: float
@@ -62,18 +62,18 @@ class Latency:
         return f"{format_ms(self.median_ms)} ± {format_ms(self.spread_ms)}"
 
     def relative_to(self, now_ms: float, quiet_ms: float) -> Latency:
-        """As it would be on the quiet machine, where the reference takes `quiet_ms` and not `now_ms`."""
+        """The latency scaled to the quiet machine, where the reference takes `quiet_ms` instead of `now_ms`."""
         load = now_ms / quiet_ms
         return dataclasses.replace(
             self, median_ms=self.median_ms / load, spread_ms=self.spread_ms / load, load=self.load * load
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Latency:
-        """UsageError for what is no such record."""
+        """UsageError if the data are not such a record."""
         if wanted := mapping(data):
             raise UsageError(f"a latency must be {wanted}, not {brief(data)}")
         require(data, _CHECKS, "a latency")

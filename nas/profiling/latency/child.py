@@ -1,7 +1,7 @@
-"""A process that does nothing but measure latencies: torch stays out of the driver, and its threads are what was asked for.
+"""A child process that only measures latencies, so that the driver doesn't load torch and the number of threads can be set.
 
-`python -m nas.profiling.latency.child` reads lines of JSON and answers each with one; it ends with its standard input, and so with the
-process that asked. It has a session of its own, so that a terminal's Ctrl-C goes to the driver alone.
+`python -m nas.profiling.latency.child` answers each line of JSON with one line. It ends when its standard input is closed, and
+thus with its parent. It runs in a separate session, so that a terminal's Ctrl-C reaches only the driver.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from nas.networks.architecture import Architecture
 from nas.profiling.latency._base import Conditions, Latency
 from nas.utils.extensions import take
 
-PATIENCE = 900.0  # seconds until a process that says nothing is given up
-GROUP = 12  # parts that are timed side by side
-PART_SECONDS = 0.04  # that each part is timed for
+PATIENCE = 900.0  # seconds to wait for an answer
+GROUP = 12  # parts whose repeats are interleaved
+PART_SECONDS = 0.04  # of timing for each part
 NETWORK_SECONDS = 0.25
 
 
 class Child:
-    """The process, started when it is first asked. A context manager."""
+    """The process, started by the first question. A context manager."""
 
     def __init__(self, conditions: Conditions) -> None:
         self.conditions = conditions
@@ -55,19 +55,19 @@ class Child:
     def networks(
         self, architectures: Sequence[Architecture], reference: Architecture, quiet_ms: float | None = None
     ) -> list[Latency]:
-        """Their latencies, beside those of the reference; relative to it where its time on the quiet machine is given."""
-        answer = self._ask({"what": "networks", **_said(architectures, reference, quiet_ms)})
+        """Latencies of the networks, interleaved with the reference; relative to it if `quiet_ms`, its time when quiet, is given."""
+        answer = self._ask({"what": "networks", **_question(architectures, reference, quiet_ms)})
         return [Latency.from_dict(each) for each in answer["latencies"]]
 
     def parts(
         self, architectures: Sequence[Architecture], names: Sequence[str], reference: Architecture, quiet_ms: float
     ) -> dict[str, Latency]:
-        """Latencies of those parts of these networks that have these names (`nas.profiling.latency.parts`), by name."""
-        said = {"what": "parts", "names": list(names), **_said(architectures, reference, quiet_ms)}
-        return {name: Latency.from_dict(each) for name, each in self._ask(said)["parts"].items()}
+        """Latencies of the parts with these names (`nas.profiling.latency.parts`) of the networks, by name."""
+        question = {"what": "parts", "names": list(names), **_question(architectures, reference, quiet_ms)}
+        return {name: Latency.from_dict(each) for name, each in self._ask(question)["parts"].items()}
 
-    def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """NasError if it ended or hangs, UsageError for what it can't measure as asked."""
+    def _ask(self, question: Mapping[str, object]) -> dict[str, Any]:
+        """The process's answer. NasError if it ended or hangs; UsageError if the question can't be answered as asked."""
         process = self._process = self._process or self._started()
         assert process.stdin is not None and process.stdout is not None
         try:
@@ -101,16 +101,18 @@ class Child:
         return process
 
 
-def _said(architectures: Sequence[Architecture], reference: Architecture, quiet_ms: float | None) -> dict[str, object]:
+def _question(
+    architectures: Sequence[Architecture], reference: Architecture, quiet_ms: float | None
+) -> dict[str, object]:
     return {
-        "architectures": [own.to_dict() for own in architectures],
+        "architectures": [architecture.to_dict() for architecture in architectures],
         "reference": reference.to_dict(),
         "quiet_ms": quiet_ms,
     }
 
 
 def serve(questions: TextIO, answers: TextIO) -> None:
-    """What the process does: the conditions first, then an answer to each question."""
+    """Run the process: read the conditions, then answer each question."""
     conditions = Conditions(**json.loads(questions.readline()))
     for line in questions:
         try:
@@ -120,7 +122,7 @@ def serve(questions: TextIO, answers: TextIO) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _answer(question: Mapping[str, Any], conditions: Conditions) -> dict[str, Any]:
+def _answer(question: Mapping[str, Any], conditions: Conditions) -> dict[str, object]:
     import torch
 
     from nas.profiling.latency.timing import measured, prepared, product_name
@@ -129,16 +131,14 @@ def _answer(question: Mapping[str, Any], conditions: Conditions) -> dict[str, An
         with prepared(conditions) as (device, _):
             return {"device": product_name(device), "torch": torch.__version__}
     take()
-    networks = [Architecture.from_dict(own) for own in question["architectures"]]
+    networks = [Architecture.from_dict(data) for data in question["architectures"]]
     reference, quiet_ms = Architecture.from_dict(question["reference"]), question["quiet_ms"]
     if question["what"] == "networks":
-        options: dict[str, Any] = {
-            "seconds": NETWORK_SECONDS,
-            "quiet_ms": quiet_ms,
-            "energy": conditions.device != "cpu",
-        }
-        found = measured(networks, conditions, None, reference, **options)
-        return {"latencies": [own.to_dict() for own in found]}
+        energy = conditions.device != "cpu"
+        latencies = measured(
+            networks, conditions, None, reference, quiet_ms=quiet_ms, energy=energy, seconds=NETWORK_SECONDS
+        )
+        return {"latencies": [latency.to_dict() for latency in latencies]}
     return {"parts": _parts(networks, question["names"], conditions, reference, quiet_ms)}
 
 
@@ -148,24 +148,36 @@ def _parts(
     conditions: Conditions,
     reference: Architecture,
     quiet_ms: float,
-) -> dict[str, Any]:
+) -> dict[str, dict[str, object]]:
     from nas.profiling.latency.parts import modules_of
-    from nas.profiling.latency.timing import beside, forward, prepared
+    from nas.profiling.latency.timing import forward, prepared, with_reference
 
     wanted = set(names)
-    made = {
-        part.name: (make, shape) for own in networks for part, make, shape in modules_of(own) if part.name in wanted
+    modules = {
+        part.name: (make, shape)
+        for network in networks
+        for part, make, shape in modules_of(network)
+        if part.name in wanted
     }
-    found: dict[str, Any] = {}
+    latencies: dict[str, dict[str, object]] = {}
     with prepared(conditions) as (device, timer):
-        for first in range(0, len(made), GROUP):
-            group = list(made.items())[first : first + GROUP]
+        for first in range(0, len(modules), GROUP):
+            group = list(modules.items())[first : first + GROUP]
             calls = [forward(make(), shape, conditions.batch, device) for _, (make, shape) in group]
             sides = [shape.height for _, (_, shape) in group]
-            options: dict[str, Any] = {"seconds": PART_SECONDS, "warm_seconds": PART_SECONDS / 4, "quiet_ms": quiet_ms}
-            timed = beside(reference, calls, sides, conditions, device, timer, **options)
-            found |= {name: own.to_dict() for (name, _), own in zip(group, timed, strict=True)}
-    return found
+            timed = with_reference(
+                reference,
+                calls,
+                sides,
+                conditions,
+                device,
+                timer,
+                quiet_ms=quiet_ms,
+                seconds=PART_SECONDS,
+                warm_seconds=PART_SECONDS / 4,
+            )
+            latencies |= {name: latency.to_dict() for (name, _), latency in zip(group, timed, strict=True)}
+    return latencies
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Latency of a network that was not run, from those of its parts.
+"""Prediction of a network's latency from the latencies of its parts.
 
-ms(network) = a + b * sum over its parts of ms(part), with a and b by relative least squares from networks that were run whole: what
-the parts take by themselves is less (a warm cache) or more (a call for each) than in their place. A part that was not timed is
-modelled by its kind's ms = w . (1, multiply-adds, activations, parameters, elements in and out), w >= 0, by relative
-least squares too. The error is what the networks that were run whole are missed by, each predicted without itself.
+ms(network) = a + b * sum over its parts of ms(part). a and b are fitted by relative least squares to networks that were measured
+as a whole, because a part takes less time alone (a warm cache) or more (the overhead of a call) than within a network. A part
+that was not timed is modelled for its kind by ms = w . (1, multiply-adds, activations, parameters, elements in and out), w >= 0,
+also by relative least squares. The reported error is the leave-one-out error over the networks measured as a whole.
 """
 
 from __future__ import annotations
@@ -13,22 +13,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.networks.architecture import Architecture
+from nas.profiling.fitting import Floats, relative_weights
 from nas.profiling.latency.parts import FEATURES, Part, parts_of
 
-Floats = NDArray[np.float64]
-ENOUGH = 2 * FEATURES  # timed parts of a kind, from which on it has a model of its own
-FEW = 4  # whole networks below which only the ratio is calibrated
+ENOUGH = 2 * FEATURES  # timed parts of a kind; with fewer, it has no separate model
+FEW = 4  # whole networks; with fewer, only the slope is calibrated
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """ms of parts by name, weights of the models by kind ("" for all others), and the calibration.
 
-    error: root mean square of the relative error of whole networks that were left out in turn. rank: Spearman's correlation of
-    the same. Both NaN where too few were run to say.
+    error: root mean square of the relative leave-one-out errors of whole networks. rank: Spearman's correlation of the
+    leave-one-out predictions with the measurements. Both are NaN if too few networks were measured.
     """
 
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -37,10 +36,10 @@ class Lookup:
     slope: float = 1.0
     error: float = float("nan")
     rank: float = float("nan")
-    networks: int = 0  # that it was calibrated by
+    networks: int = 0  # in the calibration
 
-    def said(self) -> dict[str, float | int | None]:
-        """How far predictions are to be trusted, as a run's settings keep it."""
+    def summary(self) -> dict[str, float | int | None]:
+        """The accuracy of the predictions, as kept in a run's settings."""
         error, rank = (None if math.isnan(value) else round(value, 4) for value in (self.error, self.rank))
         return {"error": error, "rank_correlation": rank, "parts": len(self.parts), "networks": self.networks}
 
@@ -53,9 +52,9 @@ class Lookup:
         return max(self.offset + self.slope * self.total(architecture), 1e-6)
 
     def timed_share(self, architecture: Architecture) -> float:
-        """Of the parts, how many were timed and not modelled."""
-        found = parts_of(architecture)
-        return sum(part.name in self.parts for part in found) / len(found)
+        """Share of the parts that were timed rather than modelled."""
+        parts = parts_of(architecture)
+        return sum(part.name in self.parts for part in parts) / len(parts)
 
     def _ms(self, part: Part) -> float:
         known = self.parts.get(part.name)
@@ -68,15 +67,15 @@ class Lookup:
 def fitted(timed: Sequence[tuple[Part, float]], whole: Sequence[tuple[Architecture, float]]) -> Lookup:
     """A lookup of these parts, calibrated by these whole networks; both with their ms.
 
-    Networks used here should not be those whose parts were timed, or the error is too small for others.
+    The networks should not be those whose parts were timed; otherwise the error is underestimated.
     """
     by_kind: dict[str, list[tuple[Part, float]]] = {"": list(timed)}
     for part, ms in timed:
         by_kind.setdefault(part.kind, []).append((part, ms))
     weights = {
-        kind: _weights(np.array([part.features for part, _ in own]), np.array([ms for _, ms in own]))
-        for kind, own in by_kind.items()
-        if own and (not kind or len(own) >= ENOUGH)
+        kind: _weights(np.array([part.features for part, _ in members]), np.array([ms for _, ms in members]))
+        for kind, members in by_kind.items()
+        if members and (not kind or len(members) >= ENOUGH)
     }
     raw = Lookup({part.name: ms for part, ms in timed}, weights)
     if not whole:
@@ -98,27 +97,20 @@ def spearman(a: Floats, b: Floats) -> float:
     """Rank correlation; NaN where one of them does not vary."""
     ranks = [np.unique(each, return_inverse=True, return_counts=True) for each in (a, b)]
     places = [(np.cumsum(counts) - (counts + 1) / 2)[inverse] for _, inverse, counts in ranks]  # ties share their mean
-    if any(np.ptp(own) == 0 for own in places):
+    if any(np.ptp(place) == 0 for place in places):
         return float("nan")
     return float(np.corrcoef(places[0], places[1])[0, 1])
 
 
 def _weights(features: Floats, times: Floats) -> tuple[float, ...]:
-    """w >= 0 that minimises the sum of (w . features / ms - 1)^2."""
-    import scipy.optimize
-
-    scaled = features / times[:, np.newaxis]
-    unit = np.maximum(scaled.max(axis=0), 1e-300)  # so that counts of millions and ones are of a size
-    return tuple(float(w) for w in scipy.optimize.nnls(scaled / unit, np.ones(len(times)))[0] / unit)
+    """The w >= 0 that minimises the sum of (w . features / ms - 1)^2."""
+    return tuple(map(float, relative_weights(features / times[:, np.newaxis])))
 
 
 def _calibration(sums: Floats, times: Floats) -> tuple[float, float]:
-    """a, b >= 0 that minimise the sum of ((a + b s) / t - 1)^2; a = 0 where there are few."""
+    """The a, b >= 0 that minimise the sum of ((a + b s) / t - 1)^2; a = 0 for fewer than `FEW` networks."""
     columns = (sums / times)[:, np.newaxis]
     if len(times) >= FEW:
         columns = np.hstack([1 / times[:, np.newaxis], columns])
-    import scipy.optimize
-
-    unit = np.maximum(columns.max(axis=0), 1e-300)
-    found = scipy.optimize.nnls(columns / unit, np.ones(len(times)))[0] / unit
-    return (float(found[0]), float(found[1])) if len(found) > 1 else (0.0, float(found[0]))
+    weights = relative_weights(columns)
+    return (float(weights[0]), float(weights[1])) if len(weights) > 1 else (0.0, float(weights[0]))

@@ -1,10 +1,10 @@
-"""Latency in a search: measured before a candidate is trained, predicted for the thousands that a sampler looks at.
+"""Latency in a search: measured before a candidate is trained, predicted for the thousands of candidates that a sampler considers.
 
-Before the first trial, on the machine as it is then, the meter times a reference network of the space's middle, the parts that
-occur most often among random candidates, and a few whole networks, by which sums of parts are calibrated (`nas.profiling.latency.lookup`).
-While trainings run, they and the meter share the cores: each candidate is then run in turns with the reference, repeats during which
-the system took the core away are left out, and the result is divided by how much slower the reference has become. One process
-measures, for one driver, one candidate at a time. All that was measured is kept in the run's folder.
+Before the first trial, on the still quiet machine, the meter times a reference network of median size, the most frequent parts of
+random candidates, and a few whole networks, which calibrate the sums of parts (`nas.profiling.latency.lookup`). Later, trainings
+and the meter share the cores. The repeats of a candidate are therefore interleaved with those of the reference, repeats that the
+system interrupted are left out, and the result is divided by the slowdown of the reference. One process measures for one driver,
+one candidate at a time. All measurements are kept in the run's folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from nas.errors import NasError, UsageError
@@ -30,30 +30,27 @@ from nas.utils.text import format_ms
 FILE = "latency.jsonl"  # in the run's folder
 SAMPLES = 200  # random candidates, whose most frequent parts are timed
 PARTS = 150  # that are timed
-NETWORKS = 16  # that are run whole, not among the samples
+NETWORKS = 16  # that are measured as a whole; they are not among the samples
 
 
 class Cache:
-    """Latencies by what they are of (a digest, or a part's name) and their conditions: a line each, the last one counts.
+    """A file of latencies, one line each, by a key (a network's digest or a part's name) and the conditions; the last line counts.
 
-    A line that can't be read, as the torn last one of a driver that was killed, is none.
+    Lines that can't be read are ignored, such as the incomplete last line of a driver that was killed.
     """
 
     def __init__(self, path: Path, conditions: Conditions, device: str, torch: str) -> None:
         self.path = path
         self._wanted = (device, conditions.batch, torch)
         self._threads = conditions.threads
-        self._found: dict[str, Latency] = {}
-        for what, latency in read(path):
-            if self._fits(latency):
-                self._found[what] = latency
+        self._latencies = {what: latency for what, latency in read(path) if self._fits(latency)}
 
     def _fits(self, latency: Latency) -> bool:
         same = (latency.device, latency.batch, latency.torch) == self._wanted
         return same and self._threads in (None, latency.threads)
 
     def get(self, what: str) -> Latency | None:
-        return self._found.get(what)
+        return self._latencies.get(what)
 
     def put(self, what: str, latency: Latency) -> None:
         """NasError if the file can't be written to."""
@@ -62,10 +59,10 @@ class Cache:
                 file.write("\n" * self._torn() + json.dumps({"what": what, **latency.to_dict()}) + "\n")
         except OSError as error:
             raise unwritable(self.path, error) from error
-        self._found[what] = latency
+        self._latencies[what] = latency
 
     def _torn(self) -> bool:
-        """Whether the last line has no end, so that another must not be written behind it."""
+        """Whether the last line has no newline, so that one must be written first."""
         try:
             with self.path.open("rb") as file:
                 file.seek(-1, 2)
@@ -75,7 +72,7 @@ class Cache:
 
 
 def read(path: Path) -> Iterator[tuple[str, Latency]]:
-    """All that such a file holds."""
+    """The keys and latencies in a `Cache` file."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
@@ -88,7 +85,7 @@ def read(path: Path) -> Iterator[tuple[str, Latency]]:
 
 
 class Meter:
-    """The latencies of one run. `prepare` before use, which the first question does otherwise; `close` behind it."""
+    """The latencies of one run. `prepare` runs at the first question at the latest; `close` after use."""
 
     def __init__(
         self, folder: Path, conditions: Conditions, space: SearchSpace, seed: int, known: tuple[Architecture, ...] = ()
@@ -100,75 +97,83 @@ class Meter:
         self.device = self._torch = ""
         self.quiet_ms = 0.0
         self.lookup = Lookup()
-        self.largest_ms = 0.0  # of random candidates, the dearest that is found and the known networks, as predicted
+        self.largest_ms = 0.0  # largest predicted latency of random candidates and the known networks
 
     def identified(self) -> str:
-        """The device's product name. UsageError for one that is not there."""
+        """The device's product name. UsageError if there is no such device."""
         if not self.device:
             self.device, self._torch = self._child.device()
         return self.device
 
     def prepare(self, say: Callable[[str], None] = lambda text: None) -> None:
-        """Time the reference, the parts and the whole networks that were not yet, and fit the lookup. Once.
+        """Time the reference, the parts and the whole networks that are not in the cache, and fit the lookup; only once.
 
-        UsageError for a device that is not there, NasError if nothing can be measured.
+        UsageError if there is no such device, NasError if nothing can be measured.
         """
         if self._cache is not None:
             return
         device = self.identified()
         cache = Cache(self._folder / FILE, self._conditions, device, self._torch)
         rng = random.Random(f"latency:{self._seed}")
-        drawn = [self._space.architecture(self._space.sample(rng.randrange(1 << 30))) for _ in range(SAMPLES)]
-        whole = list({own.digest: own for own in self._drawn(rng, NETWORKS)}.values())
-        self.reference = sorted(drawn, key=lambda own: cost_of(own).macs)[len(drawn) // 2]
-        say(
-            f"measuring latency on {self.device} ({self._conditions}): parts of networks, and {len(whole)} whole ones ..."
+        drawn = self._drawn(rng, SAMPLES)
+        whole = list({network.digest: network for network in self._drawn(rng, NETWORKS)}.values())
+        self.reference = sorted(drawn, key=lambda network: cost_of(network).macs)[len(drawn) // 2]
+        say(f"measuring latency on {device} ({self._conditions}): parts of networks, and {len(whole)} whole ones ...")
+        self._time_reference(cache)
+        parts = self._time_parts(cache, drawn)
+        measured = self._time_networks(cache, whole)
+        self.lookup, self._cache = fitted(parts, measured), cache
+        self.largest_ms = max(self.lookup.predicted(network) for network in (*drawn, *whole, *self._known))
+        accuracy = (
+            ""
+            if math.isnan(self.lookup.error)
+            else f", to within {self.lookup.error:.0%} (root mean square over {len(measured)} networks, rank correlation"
+            f" {self.lookup.rank:.2f})"
         )
+        say(f"latency of candidates that were not run yet is predicted from {len(parts)} parts{accuracy}")
+
+    def _drawn(self, rng: random.Random, count: int) -> list[Architecture]:
+        return [self._space.architecture(self._space.sample(rng.randrange(1 << 30))) for _ in range(count)]
+
+    def _time_reference(self, cache: Cache) -> None:
         name = f"reference {self.reference.digest}"
         if (quiet := cache.get(name)) is None:
             quiet = self._child.networks([self.reference], self.reference)[0]
             cache.put(name, quiet)
         self.quiet_ms = quiet.median_ms
-        counts: Counter[Part] = Counter(part for own in drawn for part in parts_of(own))
+
+    def _time_parts(self, cache: Cache, networks: Sequence[Architecture]) -> list[tuple[Part, float]]:
+        """The most frequent parts of the networks with their ms."""
+        counts: Counter[Part] = Counter(part for network in networks for part in parts_of(network))
         chosen = [part for part, _ in counts.most_common(PARTS)]
         if missing := [part.name for part in chosen if cache.get(part.name) is None]:
-            for part_name, latency in self._child.parts(drawn, missing, self.reference, self.quiet_ms).items():
-                cache.put(part_name, latency)
-        for own in whole:
-            if cache.get(own.digest) is None:
-                cache.put(own.digest, self._child.networks([own], self.reference, self.quiet_ms)[0])
-        timed = [(part, known.median_ms) for part in chosen if (known := cache.get(part.name))]
-        run = [(own, known.median_ms) for own in whole if (known := cache.get(own.digest))]
-        self.lookup, self._cache = fitted(timed, run), cache
-        self.largest_ms = max(self.lookup.predicted(own) for own in (*drawn, *whole, *self._known))
-        if math.isnan(self.lookup.error):
-            say(f"latency of candidates that were not run yet is predicted from {len(timed)} parts")
-            return
-        say(
-            f"latency of candidates that were not run yet is predicted from {len(timed)} parts, to within {self.lookup.error:.0%} "
-            f"(root mean square over {len(run)} networks, rank correlation {self.lookup.rank:.2f})"
-        )
+            for name, latency in self._child.parts(networks, missing, self.reference, self.quiet_ms).items():
+                cache.put(name, latency)
+        return [(part, known.median_ms) for part in chosen if (known := cache.get(part.name))]
 
-    def _drawn(self, rng: random.Random, count: int) -> list[Architecture]:
-        return [self._space.architecture(self._space.sample(rng.randrange(1 << 30))) for _ in range(count)]
+    def _time_networks(self, cache: Cache, networks: Sequence[Architecture]) -> list[tuple[Architecture, float]]:
+        for network in networks:
+            if cache.get(network.digest) is None:
+                cache.put(network.digest, self._child.networks([network], self.reference, self.quiet_ms)[0])
+        return [(network, known.median_ms) for network in networks if (known := cache.get(network.digest))]
 
     def predicted(self, architecture: Architecture) -> float:
-        """Latency in ms from the parts."""
+        """Latency in ms, predicted from the parts."""
         self.prepare()
         return self.lookup.predicted(architecture)
 
     def measured(self, architecture: Architecture) -> Latency:
-        """Latency as run, now or once before under the same conditions. NasError if it can't be run."""
+        """Measured latency, from the cache if it was measured under the same conditions. NasError if it can't be run."""
         self.prepare()
         assert self._cache is not None
-        found = self._cache.get(architecture.digest)
-        if found is None:
-            found = self._child.networks([architecture], self.reference, self.quiet_ms)[0]
-            self._cache.put(architecture.digest, found)
-        return found
+        latency = self._cache.get(architecture.digest)
+        if latency is None:
+            latency = self._child.networks([architecture], self.reference, self.quiet_ms)[0]
+            self._cache.put(architecture.digest, latency)
+        return latency
 
     def too_slow(self, architecture: Architecture, most_ms: float | None) -> str:
-        """In words, that a network is predicted to lie above the bound by more than the prediction's error; else empty."""
+        """A message if the predicted latency exceeds the bound by more than the prediction's error; otherwise empty."""
         if most_ms is None:
             return ""
         predicted = self.predicted(architecture)
@@ -182,7 +187,7 @@ class Meter:
 
 
 def check(conditions: Conditions) -> None:
-    """UsageError or NasError if latencies can't be measured so on this machine: found before anything is written."""
+    """UsageError or NasError if latencies can't be measured on this machine; called before anything is written."""
     with Child(conditions) as child:
         try:
             child.device()

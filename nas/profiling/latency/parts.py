@@ -1,4 +1,4 @@
-"""A network as the parts that are timed: stem, every block, head, each with the shape that comes into it."""
+"""A network as the parts that are timed: stem, every block and head, each with its input shape."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ FEATURES = 5  # columns of `Part.features`
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Parts of equal names take equal time. kind: of what a model of parts that were not timed may be told apart by."""
+    """A part of a network. Parts with equal names take equal time. kind: parts of one kind share a model of their time.
+
+    features: 1 (for the overhead of a call), multiply-adds, activations, parameters, elements in and out.
+    """
 
     name: str
     kind: str
-    features: tuple[
-        float, ...
-    ]  # 1 (what calling it takes), multiply-adds, activations, parameters, elements in and out
+    features: tuple[float, ...]
 
 
 def parts_of(architecture: Architecture) -> list[Part]:
@@ -35,7 +36,7 @@ def parts_of(architecture: Architecture) -> list[Part]:
 
 
 def modules_of(architecture: Architecture) -> Iterator[tuple[Part, Callable[[], nn.Module], Shape]]:
-    """The same with what makes each one's module, and the shape that comes into it."""
+    """The same parts, each with a function that makes its module, and its input shape."""
     yield from _walked(architecture)
 
 
@@ -53,7 +54,7 @@ def _walked(architecture: Architecture) -> Iterator[tuple[Part, Callable[[], nn.
                 shape = after
 
 
-@lru_cache(maxsize=1 << 16)  # a search meets the same block at the same place again and again
+@lru_cache(maxsize=1 << 16)  # in a search, the same block occurs at the same place again and again
 def _block(block: Block, shape: Shape) -> tuple[Part, Shape]:
     cost, after = block.cost(shape)
     return _part(f"{block!r} on {tuple(shape)}", block.branch.kind, cost, shape, after), after

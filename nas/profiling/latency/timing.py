@@ -1,8 +1,8 @@
-"""Timing networks side by side: what else the machine does meets all of them, and a reference network tells how much that was.
+"""Timing of networks with interleaved repeats: load on the machine affects all networks equally, and a reference measures it.
 
-Each round runs every network once, each round beginning with another one. A repeat during which the system took the processor away
-(an involuntary context switch, which Unix counts) says nothing about the network: it is left out where enough others are
-left. The median of the rest is the latency, their interquartile range its spread.
+Each round runs every network once and starts with a different one. A repeat during which the system preempted the process (an
+involuntary context switch, which Unix counts) does not reflect the network: it is left out if enough others remain. The median
+of the rest is the latency, their interquartile range the spread.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from nas.profiling.latency._base import Conditions, Latency
 from nas.utils import forks
 from nas.utils.limits import limit_threads
 
-SECONDS = 1.0  # that each network is timed for
-WARM_SECONDS, WARM_REPEATS = 0.1, 3  # before anything counts
+SECONDS = 1.0  # of timing for each network
+WARM_SECONDS, WARM_REPEATS = 0.1, 3  # of warm-up
 LEAST, MOST = 7, 500  # repeats
-UNDISTURBED = 5  # repeats that must be left for the disturbed ones to be left out
+UNDISTURBED = 5  # repeats that must remain if the disturbed ones are left out
 REFERENCE = "resnet20"
 POWER_SECONDS = 1.0  # over which a device's power is averaged
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """Milliseconds of one run, and whether the system took the processor away meanwhile."""
+    """Milliseconds of one run, and whether the system preempted it."""
 
     ms: float
     disturbed: bool = False
@@ -51,7 +51,7 @@ Timer = Callable[[Call], Repeat]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Median and interquartile range in ms of the repeats that count, and the numbers of these and of those left out."""
+    """Median and interquartile range in ms of the repeats that count, their number, and the number of repeats left out."""
 
     median: float
     spread: float
@@ -59,11 +59,11 @@ class Summary:
     disturbed: int
 
     @classmethod
-    def of(cls, found: Sequence[Repeat]) -> Summary:
-        kept = [own.ms for own in found if not own.disturbed]
-        disturbed = len(found) - len(kept)
-        if len(kept) < min(UNDISTURBED, len(found)):
-            kept = [own.ms for own in found]
+    def of(cls, timed: Sequence[Repeat]) -> Summary:
+        kept = [repeat.ms for repeat in timed if not repeat.disturbed]
+        disturbed = len(timed) - len(kept)
+        if len(kept) < min(UNDISTURBED, len(timed)):
+            kept = [repeat.ms for repeat in timed]
         low, _, high = statistics.quantiles(kept, n=4, method="inclusive") if len(kept) > 1 else (kept[0],) * 3
         return cls(statistics.median(kept), high - low, len(kept), disturbed)
 
@@ -78,13 +78,13 @@ def interleaved(
     warm_seconds: float = WARM_SECONDS,
     pause: float = 0.0,
 ) -> list[list[Repeat]]:
-    """Repeats of each call, a round of all of them at a time, for `seconds` a call; from `least` to `most` rounds.
+    """Repeats of each call, in rounds of one repeat of every call, for `seconds` per call; from `least` to `most` rounds.
 
-    pause: seconds before each repeat, for calls of different runtimes, whose threads look for more work when they are done.
+    pause: seconds before each repeat, for calls of different runtimes, whose idle threads keep spinning for a while.
     """
     for call in calls:
         _warm(call, timer, warm_seconds)
-    found: list[list[Repeat]] = [[] for _ in calls]
+    repeats: list[list[Repeat]] = [[] for _ in calls]
     spent = 0.0
     for number in range(most):
         if number >= least and spent >= 1000 * seconds * len(calls):
@@ -93,9 +93,9 @@ def interleaved(
             place = (place + number) % len(calls)
             if pause:
                 time.sleep(pause)
-            found[place].append(timer(calls[place]))
-            spent += found[place][-1].ms
-    return found
+            repeats[place].append(timer(calls[place]))
+            spent += repeats[place][-1].ms
+    return repeats
 
 
 def _warm(call: Call, timer: Timer, seconds: float) -> None:
@@ -105,7 +105,7 @@ def _warm(call: Call, timer: Timer, seconds: float) -> None:
 
 
 def host_timer(call: Call) -> Repeat:
-    """A run on the CPU."""
+    """Time one run on the CPU."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     begun = time.perf_counter()
     call()
@@ -114,7 +114,7 @@ def host_timer(call: Call) -> Repeat:
 
 
 class CudaTimer:
-    """A run on a GPU, between two events of its stream: launching counts where the GPU waits for the host."""
+    """Times one run on a GPU, between two events of its stream; launch overhead counts where the GPU waits for the host."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -132,7 +132,7 @@ class CudaTimer:
 
 @contextmanager
 def prepared(conditions: Conditions) -> Iterator[tuple[torch.device, Timer]]:
-    """The device and its timer, with so many threads; behind it, as many as before. UsageError if there is no such device."""
+    """The device and its timer. The number of threads is set within the block and restored after it. UsageError without the device."""
     forks.check()
     device = torch.device(conditions.device)
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
@@ -159,7 +159,7 @@ def forward(network: nn.Module, shape: Shape, batch: int, device: torch.device) 
 
 
 def reference_network() -> Architecture:
-    """The network whose repeats tell how noisy the machine was: thin, and of a few milliseconds."""
+    """The network whose repeats measure the noise of the machine: narrow, and with a latency of a few milliseconds."""
     return zoo.get(REFERENCE)
 
 
@@ -173,24 +173,25 @@ def measured(
     energy: bool = True,
     **timing: Any,
 ) -> list[Latency]:
-    """Latencies of networks, beside those of a reference (`reference_network` if none is given).
+    """Latencies of networks, interleaved with a reference (`reference_network` if none is given).
 
-    quiet_ms: the reference's median on the quiet machine; with it, the figures are as they would be there. Weights and images are
-    random: the time of a network does not depend on them, but for the gates of dynamic ones, which are taken as they fall.
-    timing: keywords of `interleaved`.
+    quiet_ms: the reference's median on the quiet machine; with it, the latencies are scaled to that machine. Weights and images
+    are random. A network's time does not depend on them, except for the gates of dynamic networks, which are open or closed at
+    random. timing: keywords of `interleaved`.
     """
     with prepared(conditions) as (device, timer):
-        calls = [_call(own, conditions, resolution, device) for own in architectures]
-        sides = [resolution or own.resolution for own in architectures]
-        found = beside(reference, calls, sides, conditions, device, timer, quiet_ms=quiet_ms, **timing)
+        calls = [_call(architecture, conditions, resolution, device) for architecture in architectures]
+        sides = [resolution or architecture.resolution for architecture in architectures]
+        latencies = with_reference(reference, calls, sides, conditions, device, timer, quiet_ms=quiet_ms, **timing)
         if not energy:
-            return found
+            return latencies
         return [
-            dataclasses.replace(own, energy_mj=energy_mj(call, device)) for own, call in zip(found, calls, strict=True)
+            dataclasses.replace(latency, energy_mj=energy_mj(call, device))
+            for latency, call in zip(latencies, calls, strict=True)
         ]
 
 
-def beside(
+def with_reference(
     reference: Architecture | None,
     calls: Sequence[Call],
     sides: Sequence[int],
@@ -201,10 +202,10 @@ def beside(
     quiet_ms: float | None = None,
     **timing: Any,
 ) -> list[Latency]:
-    """Latencies of calls on images or features of these sides in pixels, interleaved with those of the reference."""
+    """Latencies of calls on images or features with these sides in pixels, interleaved with those of the reference."""
     last = _call(reference or reference_network(), conditions, None, device)
-    *own, between = [Summary.of(repeats) for repeats in interleaved([*calls, last], timer, **timing)]
-    found = [
+    *summaries, between = [Summary.of(repeats) for repeats in interleaved([*calls, last], timer, **timing)]
+    latencies = [
         Latency(
             median_ms=summary.median,
             spread_ms=summary.spread,
@@ -217,9 +218,9 @@ def beside(
             resolution=side,
             torch=torch.__version__,
         )
-        for summary, side in zip(own, sides, strict=True)
+        for summary, side in zip(summaries, sides, strict=True)
     ]
-    return found if quiet_ms is None else [each.relative_to(between.median, quiet_ms) for each in found]
+    return latencies if quiet_ms is None else [each.relative_to(between.median, quiet_ms) for each in latencies]
 
 
 def _call(architecture: Architecture, conditions: Conditions, resolution: int | None, device: torch.device) -> Call:
@@ -229,15 +230,15 @@ def _call(architecture: Architecture, conditions: Conditions, resolution: int | 
 
 
 def energy_mj(call: Call, device: torch.device) -> float | None:
-    """Millijoules of one call: the device's mean power over a second of calls, times the seconds of one.
+    """Millijoules of one call: the device's mean power over a second of calls, times the seconds of one call.
 
-    From the GPU's own meter through NVML (`torch.cuda.power_draw`); None for a CPU and where NVML or its Python package is not there.
+    Power is read from the GPU's meter through NVML (`torch.cuda.power_draw`); None for a CPU, or without NVML or its package.
     """
     if device.type != "cuda":
         return None
     try:
         watts = [torch.cuda.power_draw(device) / 1000]
-    except Exception:  # whatever it is that NVML lacks here
+    except Exception:  # of many types, depending on what is missing
         return None
     begun, calls = time.perf_counter(), 0
     while (spent := time.perf_counter() - begun) < POWER_SECONDS or len(watts) < 5:
@@ -251,7 +252,7 @@ def energy_mj(call: Call, device: torch.device) -> float | None:
 
 
 def product_name(device: torch.device) -> str:
-    """The GPU's product name, or the processor's."""
+    """The product name of the GPU or the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:

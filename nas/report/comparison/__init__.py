@@ -1,1 +1,1 @@
-""""""
+"""The page of a comparison of networks."""

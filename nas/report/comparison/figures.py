@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from nas.report.figures import blank, say, whole_numbers
-from nas.report.figures.gradients import Norm, log_axis, look_of, norms, title_of
-from nas.report.html import theme
+from nas.report.figures.gradients import Look, Norm, log_axis, look_of, norms, title_of
 from nas.training.comparison_records import Findings, Outcome
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ MANY = 40  # points of a line that are marked one by one
 
 
 def errors(findings: Findings, which: Split) -> go.Figure:
-    """Error by epoch: a line a network; with repeats each training thin and the mean of the complete ones bold."""
+    """Error by epoch, one line for each network; with repeats, a thin line for each training and a bold one for their mean."""
     import plotly.graph_objects as go
 
     figure = blank("epoch", f"{which} error")
@@ -28,7 +28,7 @@ def errors(findings: Findings, which: Split) -> go.Figure:
     whole_numbers(figure, 1, epochs)
     shown = [
         error
-        for one in ("training", "validation")  # one range for both, so that the charts can be held side by side
+        for one in ("training", "validation")  # a common range, so that the two charts can be compared
         for network in findings.networks
         for outcome in network.outcomes
         for error in _errors(outcome, one)[first_fitted(findings) - 1 :]
@@ -43,14 +43,14 @@ def errors(findings: Findings, which: Split) -> go.Figure:
             curve for outcome, curve in curves if outcome.state != "complete"
         ]
         if thin:
-            alone = not complete  # then nothing else stands for the network in the legend
+            alone = not complete  # then no other line represents the network in the legend
             figure.add_trace(
-                _line(*_with_gaps(thin), name, {**look, "mode": "lines"}, width=1, opacity=0.6, showlegend=alone)
+                _line(*_with_gaps(thin), name, replace(look, mode="lines"), width=1, opacity=0.6, showlegend=alone)
             )
         if complete:
             means = [statistics.fmean(errors) for errors in zip(*complete, strict=True)]
-            said = f"{name}, mean of {len(complete)}" if findings.repeats > 1 else name
-            figure.add_trace(_line(list(range(1, len(means) + 1)), means, name, look, said=said))
+            legend = f"{name}, mean of {len(complete)}" if findings.repeats > 1 else name
+            figure.add_trace(_line(list(range(1, len(means) + 1)), means, name, look, legend=legend))
         ends = [(len(curve), curve[-1]) for outcome, curve in curves if outcome.state == "diverged"]
         if ends:
             figure.add_trace(
@@ -58,23 +58,23 @@ def errors(findings: Findings, which: Split) -> go.Figure:
                     x=[x for x, _ in ends],
                     y=[y for _, y in ends],
                     mode="markers",
-                    meta=look["meta"],
-                    marker={"symbol": "x", "size": 11, "color": theme.LIGHT[look["meta"]]},
+                    meta=look.role,
+                    marker={"symbol": "x", "size": 11, "color": look.color},
                     legendgroup=name,
                     showlegend=False,
-                    hovertemplate=f"{name} diverged behind epoch %{{x}}<extra></extra>",
+                    hovertemplate=f"{name} diverged after epoch %{{x}}<extra></extra>",
                 )
             )
     return figure if shown else say(figure, "no epoch has been trained yet")
 
 
 def first_fitted(findings: Findings) -> int:
-    """The epoch from which on the errors fit their axis: the first fifth would press the rest together."""
+    """The first epoch whose errors determine the range of the axis: the large errors of the first fifth are ignored."""
     return max(findings.recipe.epochs // 5, 1)
 
 
 def first_layer(findings: Findings, norm: Norm) -> go.Figure:
-    """Norm (log axis) at the first layer by epoch, a line a network; 0 is the first steps."""
+    """Gradient norm (log axis) at the first layer by epoch, one line for each network; epoch 0 stands for the first steps."""
     figure = blank("epoch", title_of(norm))
     whole_numbers(figure, 0, findings.recipe.epochs)
     shown: list[float | None] = []
@@ -97,32 +97,31 @@ def _line(
     x: Sequence[int | None],
     y: Sequence[float | None],
     name: str,
-    look: Mapping[str, Any],
+    look: Look,
     value: str = "%{y:.2%}",
     *,
     width: float = 2.5,
-    said: str = "",
+    legend: str = "",
     **more: Any,
 ) -> go.Scatter:
     import plotly.graph_objects as go
 
-    colour = theme.LIGHT[look["meta"]]
     return go.Scatter(
         x=list(x),
         y=list(y),
-        mode=look["mode"],
-        name=said or name,
-        meta=look["meta"],
-        line={"color": colour, "dash": look["dash"], "width": width},
-        marker={"color": colour, "symbol": look["symbol"], "size": 7},
+        mode=look.mode,
+        name=legend or name,
+        meta=look.role,
+        line={"color": look.color, "dash": look.dash, "width": width},
+        marker={"color": look.color, "symbol": look.symbol, "size": 7},
         legendgroup=name,
-        hovertemplate=f"{said or name}<br>epoch %{{x}}: {value}<extra></extra>",
+        hovertemplate=f"{legend or name}<br>epoch %{{x}}: {value}<extra></extra>",
         **more,
     )
 
 
 def _with_gaps(curves: Sequence[Sequence[float]]) -> tuple[list[int | None], list[float | None]]:
-    """Curves over 1, 2, ... as one, with gaps between them: a trace a training would be slow to draw."""
+    """Curves over epochs 1, 2, ... as a single one with gaps, because a separate trace for each training would be slow."""
     x: list[int | None] = []
     y: list[float | None] = []
     for curve in curves:

@@ -1,4 +1,4 @@
-"""A comparison of networks as one HTML page: what came out, error curves, and how gradients pass the layers."""
+"""A comparison of networks as one HTML page: results, error curves, and gradient norms by layer."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ HEADINGS = {"outputs": "Gradients at the layers' outputs", "weights": "Gradients
 
 
 def write(findings: Findings, path: Path) -> None:
-    """Write the page, which needs no other file and no network. NasError if it can't be written."""
+    """Write the self-contained page. NasError if it can't be written."""
     write_text(path, page(findings))
 
 
 def page(findings: Findings) -> str:
-    """The whole page of a comparison that is done or still going."""
+    """The whole page of a comparison, which may still be running."""
     charts: list[Chart] = []
 
     def place(*new: Chart) -> Html:
@@ -54,23 +54,23 @@ def page(findings: Findings) -> str:
     return document(_title(findings), tag("main", *parts), charts)
 
 
-# -- sentences, of use on a terminal too ---------------------------------------------------------------------------------
+# -- sentences, also for the terminal ------------------------------------------------------------------------------------
 
 
 def measured(findings: Findings) -> str:
-    """On what the errors were measured, and how."""
+    """A sentence about how, and on which images, the errors were measured."""
     data = findings.dataset
     shown, images = data["measured_train_images"], data["train_images"]
     part = f"all {images:,}" if shown == images else f"a fixed {shown:,} of the {images:,}"
     return (
-        f"Errors are measured behind each epoch in evaluation mode, without augmentation: the training error on {part} images "
+        f"Errors are measured after each epoch in evaluation mode, without augmentation: the training error on {part} images "
         f"trained on, the validation error on {data['validation_images']:,} held out. The test images are not used."
     )
 
 
 def degradations(findings: Findings) -> list[str]:
-    """Of networks that differ in depth alone: whether the deeper one's error on the training images is higher."""
-    said = []
+    """For networks that differ only in depth: whether the deeper one has a higher error on the training images."""
+    sentences = []
     for shallow, deep in _pairs(findings.networks):
         low, high = mean(shallow.train_errors), mean(deep.train_errors)
         if low is None or high is None:
@@ -78,21 +78,21 @@ def degradations(findings: Findings) -> list[str]:
         pair = f"{deep.name} at {format_percent(high)} %, {shallow.name} at {format_percent(low)} %"
         difference = points(high, low)
         if difference > 0:
-            said.append(
-                f"Training error is higher in the deeper network: {pair}. Where this lasts through longer training, it is the"
-                " degradation of He et al. 2015."
+            sentences.append(
+                f"Training error is higher in the deeper network: {pair}. If this persists in longer training, it is the"
+                " degradation described by He et al. 2015."
             )
         elif difference < 0:
-            said.append(f"Training error is lower in the deeper network: {pair}.")
+            sentences.append(f"Training error is lower in the deeper network: {pair}.")
         else:
-            said.append(f"Training error is the same in the deeper network: {pair}.")
-    if said and findings.repeats == 1:
-        said.append("Each is one training from one seed; --repeats shows how much chance does.")
-    return said
+            sentences.append(f"Training error is the same in the deeper network: {pair}.")
+    if sentences and findings.repeats == 1:
+        sentences.append("Each network was trained once, from one seed; --repeats shows the influence of chance.")
+    return sentences
 
 
 def spread(numbers: Sequence[float]) -> str:
-    """A mean in percent, with the sample's standard deviation where there is one: `8.31 ± 0.42`."""
+    """A mean in percent, with the sample standard deviation if there are several numbers: `8.31 ± 0.42`."""
     if not numbers:
         return "–"
     deviation = f" ± {format_percent(statistics.stdev(numbers))}" if len(numbers) > 1 else ""
@@ -100,19 +100,19 @@ def spread(numbers: Sequence[float]) -> str:
 
 
 def troubles(network: Compared, repeats: int) -> str:
-    """What kept trainings of the network from their end; '' if nothing did."""
-    said = [
+    """Why trainings of the network are not complete; "" if all are."""
+    reasons = [
         outcome.reason if repeats == 1 else f"seed {outcome.seed}: {outcome.reason}"
         for outcome in network.outcomes
         if outcome.state != "complete"
     ]
     if missing := repeats - len(network.outcomes):
-        said.append("not trained yet" if repeats == 1 else f"{missing} of {repeats} not trained yet")
-    return "; ".join(said)
+        reasons.append("not trained yet" if repeats == 1 else f"{missing} of {repeats} not trained yet")
+    return "; ".join(reasons)
 
 
 def _pairs(networks: Sequence[Compared]) -> Iterator[tuple[Compared, Compared]]:
-    """Neighbours in depth among the networks that are alike but for the number of blocks in their stages."""
+    """Pairs of networks that are adjacent in depth and differ only in the number of blocks in their stages."""
 
     def blocks(network: Compared) -> int:
         return sum(stage.depth for stage in network.architecture.stages)
@@ -143,18 +143,18 @@ def _opening(findings: Findings) -> Html:
         f" rate {recipe.learning_rate:g}) on the same split of {findings.dataset['name']}"
     )
     seeds = (
-        "from one seed each." if findings.repeats == 1 else f"{findings.repeats} times each, from seeds that count up."
+        "from one seed each." if findings.repeats == 1 else f"{findings.repeats} times each, from consecutive seeds."
     )
     best = [(error, network) for network in findings.networks if (error := mean(network.validation_errors)) is not None]
-    found = []
+    results = []
     if best:
         error, network = min(best, key=lambda pair: pair[0])
         deviation = _standard_error(error, findings.dataset["validation_images"])
-        found.append(
+        results.append(
             f"Lowest validation error: {network.name} with {format_percent(error)} %; of {findings.dataset['validation_images']:,}"
             f" images, such an error has a standard error of {format_percent(deviation)} percentage points."
         )
-    lines = [tag("p", tied(text)) for text in (f"{trained}, {seeds}", *found, *degradations(findings))]
+    lines = [tag("p", tied(text)) for text in (f"{trained}, {seeds}", *results, *degradations(findings))]
     return tag(
         "header", tag("h1", _title(findings)), *lines, tag("p", tied(f"{measured(findings)} {MACS}"), class_="quiet")
     )
@@ -173,11 +173,9 @@ def _table(findings: Findings) -> Html:
         errors = (spread(network.train_errors), spread(network.validation_errors))
         seconds = format_seconds(sum(outcome.seconds for outcome in network.outcomes))
         rows.append([network.name, *errors, format_count(cost.params), format_count(cost.macs), seconds])
-    caption = "Errors behind the last epoch; time is that of training and validation."
+    caption = "Errors after the last epoch; time is that of training and validation."
     if repeated:
-        caption = (
-            "Errors behind the last epoch, mean ± standard deviation over complete trainings; time is of all of them."
-        )
+        caption = "Errors after the last epoch, mean ± standard deviation over complete trainings; time is the sum over all trainings."
         columns.append("Complete")
         for row, network in zip(rows, findings.networks, strict=True):
             row.append(f"{len(network.complete)} of {findings.repeats}")
@@ -192,9 +190,9 @@ def _table(findings: Findings) -> Html:
 
 def _errors(findings: Findings, which: figures.Split) -> Chart:
     names = ", ".join(network.name for network in findings.networks)
-    caption = f"{which.capitalize()} error behind each epoch."
+    caption = f"{which.capitalize()} error after each epoch."
     if findings.repeats > 1:
-        caption += f" Bold: mean over a network's complete trainings, {findings.repeats} at most; thin: each training."
+        caption += f" Bold: mean over a network's complete trainings, at most {findings.repeats}; thin: each training."
     if any(outcome.state == "diverged" for network in findings.networks for outcome in network.outcomes):
         caption += " A line that ends in a cross diverged there."
     if figures.first_fitted(findings) > 1:
@@ -215,9 +213,7 @@ def _gradients(findings: Findings, norm: Norm) -> Chart:
 def _first_layer(findings: Findings, norm: Norm) -> Chart:
     names = ", ".join(network.name for network in findings.networks)
     label = f"Chart of the first layer's gradient norm by epoch of {names}."
-    caption = (
-        "The same norm at the first layer, the farthest from the loss, behind each epoch; epoch 0 is the first steps."
-    )
+    caption = "The same norm at the first layer, the farthest from the loss, after each epoch; epoch 0 stands for the first steps."
     return Chart(f"first-layer-{norm}", figures.first_layer(findings, norm), label, caption)
 
 

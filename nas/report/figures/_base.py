@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.report.figures.trials import blank, say
 from nas.report.html import theme
+from nas.report.run.summary import counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -34,11 +35,6 @@ def titled(figure: go.Figure, text: str) -> go.Figure:
             "pad": {"t": 8, "l": 4},
         }
     )
-
-
-def counted(n: int, noun: str) -> str:
-    """`1 trial`, `2,000 trials`."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def likely(q: float) -> str:

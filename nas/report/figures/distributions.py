@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from nas.analysis.marginals import marginals as rows_of
 from nas.analysis.pairs import interactions, strongest_knobs
 from nas.analysis.sample import Sample, sample
 from nas.errors import UsageError
+from nas.networks.blocks._base import Value
 from nas.report.figures._base import DASHES, ROW, band, blank, counted, likely, plain, say, series, tint, titled
 from nas.report.html import theme
 from nas.report.run.summary import NOUNS
@@ -20,6 +21,7 @@ from nas.utils.registry import did_you_mean
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from nas.analysis.refine import Refinement
     from nas.runs.run import Run
 
 LARGEST = 26.0  # diameter in pixels of a mark that stands for all trials
@@ -35,10 +37,7 @@ def edf(run: Run, by: str | None = None) -> go.Figure:
     trials = sample(run)
     if by is None:
         return draw_edf(edfs.edf(trials), f"{counted(len(trials), 'complete trial')} so far")
-    if by not in trials.knobs:
-        raise UsageError(
-            f"edf: no knob {by!r}{did_you_mean(by, list(trials.knobs))}; known: {', '.join(trials.knobs) or 'none yet'}"
-        )
+    _check_knob("edf", by, trials)
     factor = trials.knobs[by]
     sets = {f"{by} {value}": factor.codes == code for code, value in enumerate(factor.values)}
     return draw_edf(
@@ -53,7 +52,7 @@ def refinement(run: Run) -> go.Figure:
     return draw_refinement(refine(run))
 
 
-def draw_refinement(refined: Any) -> go.Figure:
+def draw_refinement(refined: Refinement) -> go.Figure:
     if not refined.narrowings:
         return say(
             blank("error", "share of trials below it"),
@@ -151,7 +150,7 @@ def draw_marginals(trials: Sample, rows: list[Marginal]) -> go.Figure:
 
 def _marks(
     rows: list[Marginal],
-    places: dict[tuple[str, Any], float],
+    places: dict[tuple[str, Value], float],
     role: str,
     name: str,
     shares: list[float],
@@ -200,27 +199,44 @@ def pairs(run: Run, first: str | None = None, second: str | None = None) -> go.F
     Default: the pair with the most significant interaction, else the two most significant knobs. UsageError for a knob that
     the run lacks.
     """
-    import plotly.graph_objects as go
-
     trials = sample(run)
     figure = blank("", "")
     for key in (first, second):
-        if key is not None and key not in trials.knobs:
-            raise UsageError(
-                f"pairs: no knob {key!r}{did_you_mean(key, list(trials.knobs))}; known: {', '.join(trials.knobs) or 'none yet'}"
-            )
+        if key is not None:
+            _check_knob("pairs", key, trials)
     if len(trials.knobs) < 2:
         return say(figure, "no two knobs differ between complete trials yet")
     interaction = ""
     if first is None or second is None:
-        surest = [pair for pair in interactions(trials) if first in (None, pair.first, pair.second)]
-        strong = [key for key in strongest_knobs(trials, len(trials.knobs)) if key != first]
-        if surest and surest[0].q <= FALSE_FINDINGS:
-            first, second = surest[0].first, surest[0].second
-            interaction = f"; they interact ({plain(likely(surest[0].q))})"
-        else:
-            first, second = (strong[0], strong[1]) if first is None else (first, strong[0])
-            interaction = "; no significant interaction"
+        first, second, interaction = _default_pair(trials, first)
+    figure.add_trace(_heatmap(trials, first, second))
+    figure.update_xaxes(title={"text": plain(first)}, type="category", showgrid=False)
+    figure.update_yaxes(title={"text": plain(second)}, type="category", showgrid=False)
+    return titled(figure, f"{len(trials):,} complete trials{interaction}")
+
+
+def _check_knob(caller: str, key: str, trials: Sample) -> None:
+    if key not in trials.knobs:
+        known = list(trials.knobs)
+        raise UsageError(
+            f"{caller}: no knob {key!r}{did_you_mean(key, known)}; known: {', '.join(known) or 'none yet'}"
+        )
+
+
+def _default_pair(trials: Sample, first: str | None) -> tuple[str, str, str]:
+    """The pair with the most significant interaction (one with `first`, if it is given), and a phrase about the interaction."""
+    surest = [pair for pair in interactions(trials) if first in (None, pair.first, pair.second)]
+    if surest and surest[0].q <= FALSE_FINDINGS:
+        return surest[0].first, surest[0].second, f"; they interact ({plain(likely(surest[0].q))})"
+    strong = [key for key in strongest_knobs(trials, len(trials.knobs)) if key != first]
+    one, other = (strong[0], strong[1]) if first is None else (first, strong[0])
+    return one, other, "; no significant interaction"
+
+
+def _heatmap(trials: Sample, first: str, second: str) -> go.Heatmap:
+    """Mean residual accuracy, in percentage points, by the values of two knobs."""
+    import plotly.graph_objects as go
+
     a, b = trials.knobs[first], trials.knobs[second]
     means, counts = np.full((2, len(b.values), len(a.values)), np.nan)
     for i, j in np.ndindex(len(b.values), len(a.values)):
@@ -229,33 +245,28 @@ def pairs(run: Run, first: str | None = None, second: str | None = None) -> go.F
         if cell.any():
             means[i, j] = 100 * trials.residual[cell].mean()
     largest = max(float(np.nanmax(np.abs(means))), 0.01) if np.isfinite(means).any() else 1.0
-    figure.add_trace(
-        go.Heatmap(
-            x=[plain(value) for value in a.values],
-            y=[plain(value) for value in b.values],
-            z=[[None if np.isnan(v) else round(float(v), 4) for v in row] for row in means],
-            text=[[_cell(v, int(n)) for v, n in zip(*both, strict=True)] for both in zip(means, counts, strict=True)],
-            texttemplate="%{text}",
-            zmin=-largest,
-            zmax=largest,
-            colorscale=[
-                [0.0, tint("baseline", 0.6)],
-                [0.5, tint("baseline", 0.0)],
-                [0.5, tint("front", 0.0)],
-                [1.0, tint("front", 0.6)],
-            ],
-            colorbar={"title": {"text": "points"}, "thickness": 10, "len": 0.9},
-            name="points",
-            meta="ink",
-            textfont={"color": theme.LIGHT["ink"]},
-            hovertemplate=f"{plain(first)} %{{x}}, {plain(second)} %{{y}}: %{{z:+.2f}} points<extra></extra>",
-            xgap=2,
-            ygap=2,
-        )
+    return go.Heatmap(
+        x=[plain(value) for value in a.values],
+        y=[plain(value) for value in b.values],
+        z=[[None if np.isnan(v) else round(float(v), 4) for v in row] for row in means],
+        text=[[_cell(v, int(n)) for v, n in zip(*both, strict=True)] for both in zip(means, counts, strict=True)],
+        texttemplate="%{text}",
+        zmin=-largest,
+        zmax=largest,
+        colorscale=[
+            [0.0, tint("baseline", 0.6)],
+            [0.5, tint("baseline", 0.0)],
+            [0.5, tint("front", 0.0)],
+            [1.0, tint("front", 0.6)],
+        ],
+        colorbar={"title": {"text": "points"}, "thickness": 10, "len": 0.9},
+        name="points",
+        meta="ink",
+        textfont={"color": theme.LIGHT["ink"]},
+        hovertemplate=f"{plain(first)} %{{x}}, {plain(second)} %{{y}}: %{{z:+.2f}} points<extra></extra>",
+        xgap=2,
+        ygap=2,
     )
-    figure.update_xaxes(title={"text": plain(first)}, type="category", showgrid=False)
-    figure.update_yaxes(title={"text": plain(second)}, type="category", showgrid=False)
-    return titled(figure, f"{len(trials):,} complete trials{interaction}")
 
 
 def _cell(mean: float, count: int) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from nas.report.figures import _base
 from nas.report.figures.trials import blank, say, whole_numbers
 from nas.report.html import theme
+from nas.report.html.chart import Json
 from nas.report.run.summary import picks
 from nas.runs.layout import BASELINES, TRIALS
 from nas.training import gradient_flow as flow
@@ -26,15 +29,8 @@ Norm: TypeAlias = Literal["outputs", "weights"]
 
 FIRST = 0  # the "epoch" of a training's first steps
 ROLES = tuple(role for role in theme.LIGHT if role.startswith("series"))
-DASHES = (
-    "solid",
-    "dash",
-    "dot",
-    "dashdot",
-    "longdash",
-    "longdashdot",
-    "solid",
-)  # as many as symbols; 6 colors and 7 dashes repeat only after 42 pairs
+# As many dashes as symbols; with 6 colors, a pair of color and dash repeats only after 42 networks.
+DASHES = (*_base.DASHES, "solid")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down")
 STEPS = 25  # of the slider, at most
 MOST = 6  # trials in a chart
@@ -92,13 +88,13 @@ def gradients(networks: Sequence[Compared], norm: Norm) -> go.Figure:
             figure.add_trace(
                 go.Scatter(
                     x=[watched[number].depth for number in numbers],
-                    mode=look["mode"] if on_path else "markers",
+                    mode=look.mode if on_path else "markers",
                     name=name,
-                    meta=look["meta"],
-                    line={"color": theme.LIGHT[look["meta"]], "dash": look["dash"], "width": 2},
+                    meta=look.role,
+                    line={"color": look.color, "dash": look.dash, "width": 2},
                     marker={
-                        "color": theme.LIGHT[look["meta"]],
-                        "symbol": look["symbol"] if on_path else f"{look['symbol']}-open",
+                        "color": look.color,
+                        "symbol": look.symbol if on_path else f"{look.symbol}-open",
                         "size": 5,
                     },
                     customdata=[_about(watched[number], len(numbers), on_path) for number in numbers],
@@ -141,14 +137,24 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return statistics.fmean(known) if known and len(known) == len(values) else None
 
 
-def look_of(place: int, marked: bool) -> dict[str, Any]:
-    """Color role, dash and symbol of the network at this place."""
-    return {
-        "meta": ROLES[place % len(ROLES)],
-        "dash": DASHES[place % len(DASHES)],
-        "symbol": SYMBOLS[place % len(SYMBOLS)],
-        "mode": "lines+markers" if marked else "lines",
-    }
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the line of a network is drawn: Plotly's dash, symbol and mode; `role`: its color role."""
+
+    role: str
+    dash: str
+    symbol: str
+    mode: str
+
+    @property
+    def color(self) -> str:
+        return theme.LIGHT[self.role]
+
+
+def look_of(place: int, marked: bool) -> Look:
+    """The look of the network at this place."""
+    mode = "lines+markers" if marked else "lines"
+    return Look(ROLES[place % len(ROLES)], DASHES[place % len(DASHES)], SYMBOLS[place % len(SYMBOLS)], mode)
 
 
 def title_of(norm: Norm) -> str:
@@ -160,7 +166,7 @@ def _about(layer: Layer, count: int, on_path: bool) -> str:
     return escape(f"{where}: {layer.name}", quote=False) + f"<br>{escape(layer.about, quote=False)}"
 
 
-def log_axis(values: Sequence[float | None]) -> dict[str, Any]:
+def log_axis(values: Sequence[float | None]) -> Json:
     """A log axis with a fixed range that covers all values above 0."""
     powers = [math.log10(value) for value in values if value is not None and value > 0]
     if not powers:
@@ -183,7 +189,7 @@ def _thinned(moments: Sequence[int]) -> list[int]:
     return [moments[round(k * last / max(count - 1, 1))] for k in range(count)]
 
 
-def _slider(moments: Sequence[int], steps: Sequence[Any]) -> dict[str, Any]:
+def _slider(moments: Sequence[int], steps: Sequence[Sequence[Sequence[float | None]]]) -> Json:
     names = ["first steps" if moment == FIRST else str(moment) for moment in moments]
     return {
         "active": 0,

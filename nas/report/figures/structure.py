@@ -166,9 +166,8 @@ def _rails(figure: go.Figure, trials: Sample, keys: Sequence[str], names: Sequen
             cost = trials.costs[name]
             ticks = [(0.0, _short(cost.min())), (1.0, _short(cost.max()))]
         for at, text in ticks:
-            away = 9 + (
-                11 * (position % 2) if len(text) > 4 else 0
-            )  # long texts of neighboring axes alternate between two heights
+            # Long texts of neighboring axes alternate between two heights.
+            away = 9 + (11 * (position % 2) if len(text) > 4 else 0)
             figure.add_annotation(
                 x=position,
                 y=at,

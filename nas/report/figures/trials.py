@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -13,6 +14,7 @@ from nas.errors import UsageError
 from nas.networks.describe import describe
 from nas.report.figures import labels
 from nas.report.html import theme
+from nas.report.html.chart import Json
 from nas.report.run.summary import NOUNS, knee
 from nas.runs.records import LATENCY, Trial, format_estimate
 from nas.utils.text import format_count, format_percent
@@ -38,83 +40,106 @@ def accuracy_against(run: Run, cost: CostName) -> go.Figure:
     their means with error bars of one standard error over their seeds, and only they make the staircase; the dotted staircase
     is that of the search. UsageError for an unknown cost.
     """
-    import plotly.graph_objects as go
-
     if cost not in COSTS:
         raise UsageError(f"accuracy_against: unknown cost {cost!r}; known: {', '.join(COSTS)}")
     trials = run.complete()
     stopped = [trial for trial in run.trials if trial.state == "stopped" and trial.epochs]
     unit = ", ms" if cost == LATENCY else ""
     figure = blank(f"{NOUNS[cost]}{unit} (log scale)", "validation accuracy")
-    figure.update_xaxes(type="log", tickformat="~s", minor={"ticks": "outside", "ticklen": 3})
+    figure.update_xaxes(minor={"ticks": "outside", "ticklen": 3})
     figure.update_yaxes(tickformat="~%")
     if not trials and not stopped:
         return say(figure, "no trial has been trained yet")
     if cost == LATENCY and not any(trial.latency for trial in (*trials, *stopped)):
         return say(figure, "this run measured no latency")
-    costs = [math.log10(trial.price(cost)) for trial in (*trials, *stopped)]
-    low, high = _padded(costs, least=0.1)
-    # Plotly labels 1, 2, 5 where a tick is 0.3 to 0.7 decades, powers of 10 above 0.7, and all nine digits below 0.3, which overlap.
-    decades = high - low
-    figure.update_xaxes(
-        range=[low, high], nticks=4 if decades < 1 else round(decades / 0.5) if decades < 4 else round(decades)
-    )
-
-    def scatter(shown: Sequence[Trial], role: str, name: str, marker: dict[str, Any], **more: Any) -> None:
-        if shown:
-            errors = [trial.confirmed.std_error if run.by_means and trial.confirmed else 0.0 for trial in shown]
-            bars = {"type": "data", "array": errors, "color": theme.LIGHT[role], "thickness": 1.2, "width": 3}
-            if any(errors) and role != "knee":
-                more = {**more, "error_y": bars}
-            figure.add_trace(
-                go.Scatter(
-                    x=[trial.price(cost) for trial in shown],
-                    y=[_height(run, trial) for trial in shown],
-                    mode="markers" if "text" not in more else "markers+text",
-                    name=name,
-                    meta=role,
-                    marker={"color": theme.LIGHT[role], **marker},
-                    hovertext=[_hover(run, trial) for trial in shown],
-                    hoverinfo="text",
-                    **more,
-                )
-            )
-
-    heights = _heights(run, trials) if trials else [0.0, 1.0]
+    span = cost_axis(figure, [trial.price(cost) for trial in (*trials, *stopped)])
+    plot = _CostPlot(figure, run, cost)
+    plot.scatter(stopped, "stopped", "stopped", {"symbol": "x-thin-open", "size": 7, "opacity": 0.45})
+    if trials:
+        plot.staircases(trials)
     on_front = {trial.number for trial in run.front()}
     searched = [trial for trial in trials if not trial.label]
-    baselines = [trial for trial in trials if trial.label]
-    scatter(stopped, "stopped", "stopped", {"symbol": "x-thin-open", "size": 7, "opacity": 0.45})
-    if trials:
-        figure.add_trace(_staircase([(_height(run, trial), trial.price(cost)) for trial in run.ranked()]))
-    if run.by_means:
-        before = _staircase([(trial.accuracy or 0.0, trial.price(cost)) for trial in trials])
-        dotted = {"shape": "hv", "color": theme.LIGHT["trial"], "width": 1.2, "dash": "dot"}
-        figure.add_trace(before.update(name="best in the search", meta="trial", line=dotted))
     off = [trial for trial in searched if trial.number not in on_front]
-    scatter(off, "trial", "trial", {"symbol": "circle-open", "size": 8, "opacity": 0.8})
+    plot.scatter(off, "trial", "trial", {"symbol": "circle-open", "size": 8, "opacity": 0.8})
     members = [trial for trial in searched if trial.number in on_front]
-    scatter(members, "front", "front", {"symbol": "circle", "size": 10})
-    sides = _sides(run, baselines, trials, cost, ((low, high), heights))
-    scatter(
-        baselines,
-        "baseline",
-        "baseline",
-        {"symbol": ["diamond" if trial.number in on_front else "diamond-open" for trial in baselines], "size": 11},
-        text=[
-            escape(_clipped(trial.name), quote=False) if at else "" for trial, at in zip(baselines, sides, strict=True)
-        ],
-        textposition=[at or "bottom right" for at in sides],
-        textfont={"color": theme.LIGHT["baseline"]},
-        cliponaxis=False,
-    )
+    plot.scatter(members, "front", "front", {"symbol": "circle", "size": 10})
+    heights = _heights(run, trials) if trials else [0.0, 1.0]
+    plot.labelled(trials, on_front, (span, heights))
     best = knee(run)
     if best is not None:
-        ring = {"symbol": "circle-open", "size": 20, "line": {"width": 2.5}}
-        scatter([best], "knee", "knee", ring)
+        plot.scatter([best], "knee", "knee", {"symbol": "circle-open", "size": 20, "line": {"width": 2.5}})
     if trials:
         figure.update_yaxes(range=heights)
     return figure
+
+
+def cost_axis(figure: go.Figure, costs: Sequence[float]) -> list[float]:
+    """Make the x axis logarithmic and fit it to the costs; its range in powers of 10."""
+    low, high = span = _padded([math.log10(cost) for cost in costs], least=0.1)
+    # Plotly labels 1, 2, 5 where a tick is 0.3 to 0.7 decades, powers of 10 above 0.7, and all nine digits below 0.3, which overlap.
+    decades = high - low
+    ticks = 4 if decades < 1 else round(decades / 0.5) if decades < 4 else round(decades)
+    figure.update_xaxes(type="log", tickformat="~s", range=span, nticks=ticks)
+    return span
+
+
+@dataclass(frozen=True, slots=True)
+class _CostPlot:
+    """A plot of a run's accuracies against one cost."""
+
+    figure: go.Figure
+    run: Run
+    cost: CostName
+
+    def scatter(self, shown: Sequence[Trial], role: str, name: str, marker: Json, **more: Any) -> None:
+        import plotly.graph_objects as go
+
+        if not shown:
+            return
+        errors = [trial.confirmed.std_error if self.run.by_means and trial.confirmed else 0.0 for trial in shown]
+        bars = {"type": "data", "array": errors, "color": theme.LIGHT[role], "thickness": 1.2, "width": 3}
+        if any(errors) and role != "knee":
+            more = {**more, "error_y": bars}
+        self.figure.add_trace(
+            go.Scatter(
+                x=[trial.price(self.cost) for trial in shown],
+                y=[_height(self.run, trial) for trial in shown],
+                mode="markers" if "text" not in more else "markers+text",
+                name=name,
+                meta=role,
+                marker={"color": theme.LIGHT[role], **marker},
+                hovertext=[_hover(self.run, trial) for trial in shown],
+                hoverinfo="text",
+                **more,
+            )
+        )
+
+    def staircases(self, trials: Sequence[Trial]) -> None:
+        """The front of these two axes, and, if trials are ranked by means, that of the search as a dotted line."""
+        run = self.run
+        self.figure.add_trace(staircase([(_height(run, trial), trial.price(self.cost)) for trial in run.ranked()]))
+        if run.by_means:
+            before = staircase([(trial.accuracy or 0.0, trial.price(self.cost)) for trial in trials])
+            dotted = {"shape": "hv", "color": theme.LIGHT["trial"], "width": 1.2, "dash": "dot"}
+            self.figure.add_trace(before.update(name="best in the search", meta="trial", line=dotted))
+
+    def labelled(
+        self, trials: Sequence[Trial], on_front: set[int], ranges: tuple[Sequence[float], Sequence[float]]
+    ) -> None:
+        """The baselines among the trials, with their names."""
+        baselines = [trial for trial in trials if trial.label]
+        sides = _sides(self.run, baselines, trials, self.cost, ranges)
+        names = [escape(_clipped(trial.name), quote=False) for trial in baselines]
+        self.scatter(
+            baselines,
+            "baseline",
+            "baseline",
+            {"symbol": ["diamond" if trial.number in on_front else "diamond-open" for trial in baselines], "size": 11},
+            text=[name if at else "" for name, at in zip(names, sides, strict=True)],
+            textposition=[at or "bottom right" for at in sides],
+            textfont={"color": theme.LIGHT["baseline"]},
+            cliponaxis=False,
+        )
 
 
 def learning_curves(run: Run) -> go.Figure:
@@ -232,7 +257,7 @@ def _height(run: Run, trial: Trial) -> float:
     return trial.epochs[-1].accuracy if accuracy is None else accuracy
 
 
-def _staircase(values: Sequence[tuple[float, float]]) -> go.Scatter:
+def staircase(values: Sequence[tuple[float, float]]) -> go.Scatter:
     """The best accuracy at each cost or less of (accuracy, cost), from the cheapest to the most expensive."""
     import plotly.graph_objects as go
 
@@ -277,7 +302,7 @@ def _sides(
         return wide * (math.log10(x) - left) / (right - left), high * (top - y) / (top - bottom)
 
     points = {trial.number: at(trial.price(cost), _height(run, trial)) for trial in trials}
-    stairs = _staircase([(_height(run, trial), trial.price(cost)) for trial in run.ranked()]) if trials else None
+    stairs = staircase([(_height(run, trial), trial.price(cost)) for trial in run.ranked()]) if trials else None
     line = [at(x, y) for x, y in zip(stairs.x, stairs.y, strict=True)] if stairs else []
     named = {trial.number for trial in labelled}
     others = [point for number, point in points.items() if number not in named]

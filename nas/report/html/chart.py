@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nas.report.html.markup import Html, tag
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+Json: TypeAlias = dict[str, Any]  # a JSON object, for Plotly or for the page's scripts
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from nas.analysis import edf as edfs
 from nas.analysis import importance as importances
@@ -20,25 +20,24 @@ from nas.report import figures
 from nas.report.figures._base import counted, likely
 from nas.report.figures.distributions import draw_edf, draw_marginals, draw_refinement
 from nas.report.figures.structure import draw_importance
-from nas.report.html.markup import table, tag
+from nas.report.html.markup import Html, table, tag
 from nas.report.run.summary import NOUNS
 from nas.utils.text import format_percent, format_seconds, shown
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from nas.report.html.chart import Chart, Content
     from nas.runs.run import Run
 
 Builder: TypeAlias = "Callable[[Run], Content]"
 
 MAX_FINDINGS = 8
-CELL, RAILS = (
-    2.6,
-    38,
-)  # minimum widths in rem of a cell of the pairs chart and of all parallel axes; below, texts overlap
+CELL, RAILS = 2.6, 38  # minimum widths in rem of a cell of the pairs chart and of all parallel axes
 TARGETS = 2  # targets whose importances are drawn; the table has all of them
 
 
-def _chart(name: str, figure: Any, label: str, caption: str, rem: float = 0) -> Chart:
+def _chart(name: str, figure: go.Figure, label: str, caption: str, rem: float = 0) -> Chart:
     from nas.report.html.chart import Chart
 
     return Chart(name, figure, label, caption, rem)
@@ -241,7 +240,7 @@ def narrower(run: Run) -> Content:
         f"{refinement.inside:,} of {refinement.trials:,} complete trials lie in the narrowed space. To write it: ",
         tag("code", f"nas refine {shlex.quote(shown(run.path))}"),
     )
-    parts: list[Any] = [words, table(caption, ("Knob", "Kept", "Dropped", "Reason"), rows, words=(3,))]
+    parts: list[Html | Chart] = [words, table(caption, ("Knob", "Kept", "Dropped", "Reason"), rows, words=(3,))]
     if refinement.before_after is not None:
         label = "Chart of the share of trials below each error, of all trials and of those in the narrowed space."
         about = (
@@ -270,8 +269,12 @@ def _verdict(rungs: Sequence[Rung]) -> str:
     """Up to which epoch the interval of the correlation lies below `HIGH`, and from which epoch on above it."""
     low = list(takewhile(lambda rung: rung.spearman[2] < HIGH, rungs))
     high = list(takewhile(lambda rung: rung.spearman[1] >= HIGH, reversed(rungs)))
-    verdicts = [f" Up to epoch {low[-1].epoch}, ρ is below {HIGH:g}."] if low else []
-    verdicts += [f" From epoch {high[-1].epoch} on, ρ is above {HIGH:g}: stopping there loses little."] if high else []
+    verdicts = [f" Up to epoch {low[-1].epoch}, ρ is significantly below {HIGH:g}."] if low else []
+    verdicts += (
+        [f" From epoch {high[-1].epoch} on, ρ is significantly above {HIGH:g}: stopping there loses little."]
+        if high
+        else []
+    )
     return "".join(verdicts) or f" There are too few trials to say whether ρ is above {HIGH:g} before the last epoch."
 
 

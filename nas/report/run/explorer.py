@@ -8,13 +8,11 @@ from nas.report.html.markup import Html, table, tag
 from nas.report.run import summary
 from nas.report.run.page_data import EXECUTED, timed
 from nas.report.run.summary import COUNTS, NOUNS
-from nas.runs.records import State
+from nas.report.run.tables import STATES
 from nas.utils.text import format_percent, format_price, shown
 
 if TYPE_CHECKING:
     from nas.runs.run import Run
-
-STATES: tuple[State, ...] = ("complete", "stopped", "failed", "rejected", "duplicate", "running")
 
 
 def against_cost(run: Run) -> list[Html]:

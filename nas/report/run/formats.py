@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from nas.errors import NasError, UsageError, reason_of
+from nas.networks.describe import describe
 from nas.report import figures
 from nas.report.html import theme
 from nas.report.run import confirmed_section, summary
-from nas.report.run.tables import front_csv, front_data, front_rows, mean_cell, trial_rows, trials_csv
+from nas.report.run.tables import estimated, front_csv, front_data, mean_cell, trial_rows, trials_csv
 from nas.runs.records import LATENCY
 from nas.utils.files import write_text, write_with
 from nas.utils.registry import did_you_mean
@@ -24,6 +25,7 @@ from nas.utils.text import format_count, format_percent, format_price, format_se
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from nas.runs.records import Trial
     from nas.runs.run import Run
 
 FORMATS = ("html", "png", "svg", "csv", "json", "md")
@@ -70,66 +72,60 @@ def as_json(run: Run) -> str:
 
 def as_markdown(run: Run) -> str:
     """Summary, front, comparison with baselines, all trials, and what is needed to reproduce the run."""
-    rows, trials = front_rows(run), trial_rows(run)
-    timed = any("latency_ms" in row for row in trials)
-    knee = next((row["rank"] for row in rows if row["knee"]), None)
     parts = [f"# {_md(run.config['name'])}", _md(summary.searched(run)), _md(summary.progress(run))]
     parts += [_md(text) for text in summary.comparisons(run)]
-    if rows:
-        again = any(row["accuracy_seeds"] for row in rows)
-        measured = ("In the search, %", "Mean ± s.e. (seeds), %") if again else ("Accuracy, %",)
-        head = (
-            "#",
-            "Trial",
-            *measured,
-            "Parameters",
-            "MACs",
-            "Activations",
-            *(["Latency"] if timed else []),
-            "Network",
-            "",
-        )
-        body = [
-            (
-                str(row["rank"]),
-                row["label"] or str(row["trial"]),
-                format_percent(row["accuracy"]),
-                *([mean_cell(row)] if again else []),
-                *(format_count(row[name]) for name in ("params", "macs", "activations")),
-                *([_timed(row)] if timed else []),
-                row["description"],
-                "knee" if row["rank"] == knee else "",
-            )
-            for row in rows
-        ]
-        parts += ["## Pareto front", _table(head, body)]
-        parts += [_md(sentence) for sentence in confirmed_section.sentences(run)] if again else []
+    timed = any(trial.latency for trial in run.trials)
+    if front := run.front():
+        parts += ["## Pareto front", _front_table(run, front, timed)]
+        if any(trial.confirmed for trial in front):
+            parts += [_md(sentence) for sentence in confirmed_section.sentences(run)]
     parts += [_md(summary.caveat(run))]
-    if trials:
-        columns = (
-            "Trial",
-            "State",
-            "Accuracy, %",
-            "Parameters",
-            "MACs",
-            *(["Latency"] if timed else []),
-            "Epochs",
-            "Network",
+    if run.trials:
+        parts += ["## All trials", _trials_table(run.trials, timed)]
+    parts += ["## Reproducibility", _facts_table(run)]
+    return "\n\n".join(parts).encode("utf-8", "replace").decode() + "\n"
+
+
+def _front_table(run: Run, front: Sequence[Trial], timed: bool) -> str:
+    knee = summary.knee(run)
+    again = any(trial.confirmed for trial in front)
+    measured = ("In the search, %", "Mean ± s.e. (seeds), %") if again else ("Accuracy, %",)
+    costs = ("Parameters", "MACs", "Activations", *(["Latency"] if timed else []))
+    body = [
+        (
+            str(rank),
+            trial.label or str(trial.number),
+            format_percent(trial.accuracy or 0.0),
+            *([mean_cell(estimated(trial))] if again else []),
+            *(format_count(getattr(trial.cost, name)) for name in summary.COUNTS),
+            *([_latency(trial)] if timed else []),
+            describe(trial.architecture),
+            "knee" if trial is knee else "",
         )
-        lines = [
-            (
-                row["label"] or str(row["trial"]),
-                row["state"],
-                "–" if row["accuracy"] is None else format_percent(row["accuracy"]),
-                format_count(row["params"]),
-                format_count(row["macs"]),
-                *([_timed(row)] if timed else []),
-                str(row["epochs"]),
-                row["description"],
-            )
-            for row in trials
-        ]
-        parts += ["## All trials", _table(columns, lines)]
+        for rank, trial in enumerate(front, 1)
+    ]
+    return _table(("#", "Trial", *measured, *costs, "Network", ""), body)
+
+
+def _trials_table(trials: Sequence[Trial], timed: bool) -> str:
+    body = [
+        (
+            trial.label or str(trial.number),
+            trial.state,
+            "–" if trial.accuracy is None else format_percent(trial.accuracy),
+            format_count(trial.cost.params),
+            format_count(trial.cost.macs),
+            *([_latency(trial)] if timed else []),
+            str(len(trial.epochs)),
+            describe(trial.architecture),
+        )
+        for trial in trials
+    ]
+    costs = ("Parameters", "MACs", *(["Latency"] if timed else []))
+    return _table(("Trial", "State", "Accuracy, %", *costs, "Epochs", "Network"), body)
+
+
+def _facts_table(run: Run) -> str:
     config = run.config
     facts = {
         "command": config["command"] or "(called from Python)",
@@ -141,13 +137,12 @@ def as_markdown(run: Run) -> str:
         "versions": ", ".join(f"{key} {value}" for key, value in config["versions"].items()),
         "begun": config["created"],
     }
-    parts += ["## Reproducibility", _table(("What", "Value"), [(key, str(value)) for key, value in facts.items()])]
-    return "\n\n".join(parts).encode("utf-8", "replace").decode() + "\n"
+    return _table(("What", "Value"), [(key, str(value)) for key, value in facts.items()])
 
 
-def _timed(row: Mapping[str, Any]) -> str:
-    """A row's latency; a dash for a trial that was never run."""
-    return format_price(LATENCY, row.get("latency_ms") or math.nan)
+def _latency(trial: Trial) -> str:
+    """The trial's latency; a dash if it was not measured."""
+    return format_price(LATENCY, trial.latency.median_ms if trial.latency else math.nan)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

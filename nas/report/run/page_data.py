@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from nas.networks.build import costs_by_piece
 from nas.networks.describe import describe, describe_stages
@@ -32,9 +32,9 @@ class Table:
     """Distinct values, each stored once and referred to by its place."""
 
     def __init__(self) -> None:
-        self.places: dict[Any, int] = {}
+        self.places: dict[str, int] = {}
 
-    def place(self, key: Any) -> int:
+    def place(self, key: str) -> int:
         return self.places.setdefault(key, len(self.places))
 
 
@@ -85,19 +85,19 @@ def compact(run: Run) -> str:
 MAX_FLOWS = 60  # trials whose gradient norms are on the page
 
 
-def flows(run: Run, place_of: Mapping[int, int]) -> dict[int, Any]:
+def flows(run: Run, place_of: Mapping[int, int]) -> dict[int, list[list[object]]]:
     """Gradient norms of the front and the baselines: depths of the main path's layers, and (epoch, norms) for each moment.
 
     Keys are places of trials; the norms are those of dL/dy. Epoch 0 stands for the first steps.
     """
     if not run.config.get("gradient_steps"):
         return {}
-    flow_by_place = {}
+    flow_by_place: dict[int, list[list[object]]] = {}
     for trial in [*run.baselines(), *run.front()][:MAX_FLOWS]:
         flow = flow_of(run, trial)
         if flow is not None:
             path = [k for k, layer in enumerate(flow.layers) if layer.on_path]
-            moments = [[moment.epoch, [moment.outputs[k] for k in path]] for moment in flow.moments]
+            moments: list[object] = [[moment.epoch, [moment.outputs[k] for k in path]] for moment in flow.moments]
             flow_by_place[place_of[trial.number]] = [[flow.layers[k].depth for k in path], moments]
     return flow_by_place
 
@@ -119,7 +119,7 @@ def timed(run: Run) -> list[str]:
     return [LATENCY] if any(trial.latency for trial in run.trials) else []
 
 
-def _repeats(trial: Trial) -> dict[str, Any]:
+def _repeats(trial: Trial) -> dict[str, object]:
     """Accuracies over further seeds, with their mean if there are two or more."""
     confirmed = trial.confirmed
     mean = {"mean": confirmed.mean, "error": confirmed.std_error} if confirmed else {}
@@ -139,11 +139,11 @@ def _curve(trial: Trial) -> list[list[float]]:
     """(epoch, accuracy) pairs, at most `POINTS`, the last epoch included."""
     epochs = trial.epochs
     step = max(1, -(-len(epochs) // POINTS))
-    kept: Sequence[Any] = epochs[(len(epochs) - 1) % step :: step] if epochs else ()
+    kept = epochs[(len(epochs) - 1) % step :: step] if epochs else ()
     return [[epoch.number, round(epoch.accuracy, 4)] for epoch in kept]
 
 
-def _net(trial: Trial) -> dict[str, Any]:
+def _net(trial: Trial) -> dict[str, object]:
     """A network for its diagram: each piece's depth, width, side of its output in pixels, texts and costs."""
     architecture = trial.architecture
     costs = costs_by_piece(architecture)

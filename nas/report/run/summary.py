@@ -45,6 +45,11 @@ class Pick:
     trial: Trial
 
 
+def counted(n: int, noun: str) -> str:
+    """`1 trial`, `2,000 trials`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def costs(run: Run) -> list[str]:
     """Names of the run's objectives after accuracy."""
     return [objective.name for objective in run.objectives[1:]]
@@ -93,9 +98,9 @@ def progress(run: Run) -> str:
     stopped = run.count("stopped")
     fates = f" ({run.count('complete'):,} to the end, {stopped:,} stopped early)" if stopped else ""
     state = {
-        "done": f"Done: {_number(trained, 'trial')} trained{fates}.",
+        "done": f"Done: {counted(trained, 'trial')} trained{fates}.",
         "running": f"Still going: {trained:,} of {wanted:,} trials trained{fates} when this page was written.",
-        "confirming": f"{_number(trained, 'trial')} trained{fates}; {confirming(run)} when this page was written.",
+        "confirming": f"{counted(trained, 'trial')} trained{fates}; {confirming(run)} when this page was written.",
     }.get(
         run.status, f"Not finished: {trained:,} of {wanted:,} trials trained{fates}, and no process is working on it."
     )
@@ -121,7 +126,7 @@ def progress(run: Run) -> str:
 def confirming(run: Run) -> str:
     """Progress of the confirmation that is running; empty if none is."""
     so_far = run.confirmed_so_far()
-    return f"being confirmed, {so_far[0]:,} of {_number(so_far[1], 'training')} done" if so_far else ""
+    return f"being confirmed, {so_far[0]:,} of {counted(so_far[1], 'training')} done" if so_far else ""
 
 
 def searched(run: Run) -> str:
@@ -151,7 +156,7 @@ def reference(run: Run) -> str:
 def caveat(run: Run) -> str:
     """How the accuracies were measured, and how uncertain they are."""
     epochs, images = run.config["recipe"]["epochs"], run.config["dataset"]["validation_images"]
-    words = f"Accuracy on this page is validation accuracy after proxy training of {_number(epochs, 'epoch')}"
+    words = f"Accuracy on this page is validation accuracy after proxy training of {counted(epochs, 'epoch')}"
     if not run.by_means:
         words += ", one seed each."
     else:
@@ -278,7 +283,3 @@ def _accuracy(run: Run, trial: Trial) -> float:
     accuracy = run.accuracy(trial)
     assert accuracy is not None
     return accuracy
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas.networks.describe import describe
 from nas.pareto.dominance import knee
+from nas.report.html.chart import Json
 from nas.utils.text import cell, format_percent
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 STATES: tuple[State, ...] = ("complete", "stopped", "failed", "rejected", "duplicate", "running")
 
 
-def facts(trial: Trial) -> dict[str, Any]:
+def facts(trial: Trial) -> Json:
     """The columns of every list of networks. Accuracies are in [0, 1]: that of the search is None if the trial is not complete,
     that over further seeds is None if it is not confirmed.
     """
@@ -37,7 +38,7 @@ def facts(trial: Trial) -> dict[str, Any]:
     }
 
 
-def estimated(trial: Trial) -> dict[str, Any]:
+def estimated(trial: Trial) -> Json:
     """The columns of the accuracy over further seeds."""
     confirmed = trial.confirmed
     return {
@@ -47,7 +48,7 @@ def estimated(trial: Trial) -> dict[str, Any]:
     }
 
 
-def mean_cell(row: Mapping[str, Any]) -> str:
+def mean_cell(row: Json) -> str:
     """`estimated` in percent: `93.12 ± 0.21 (3)`; a dash without a mean."""
     if not row["accuracy_seeds"]:
         return "–"
@@ -55,7 +56,7 @@ def mean_cell(row: Mapping[str, Any]) -> str:
     return f"{mean} ± {error} ({row['accuracy_seeds']})"
 
 
-def confirmation(run: Run) -> dict[str, Any] | None:
+def confirmation(run: Run) -> Json | None:
     """Progress and results of the confirmation of the search's front; None if no confirmation was begun.
 
     going_on: trainings that the running `nas confirm` has finished, and of how many; None if none is running.
@@ -81,7 +82,7 @@ def confirmation(run: Run) -> dict[str, Any] | None:
     }
 
 
-def front_rows(run: Run) -> list[dict[str, Any]]:
+def front_rows(run: Run) -> list[Json]:
     """The front from its cheapest network to its most expensive; empty if no trial is complete."""
     trials = run.front()
     if not trials:
@@ -93,7 +94,7 @@ def front_rows(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def front_data(run: Run) -> dict[str, Any]:
+def front_data(run: Run) -> Json:
     """A run's state and its front as plain data."""
     return {
         "run": run.config["name"],
@@ -120,7 +121,7 @@ def front_data(run: Run) -> dict[str, Any]:
     }
 
 
-def trial_rows(run: Run) -> list[dict[str, Any]]:
+def trial_rows(run: Run) -> list[Json]:
     """Every trial by number, baselines first: facts, state, reason, seconds, choices and learning curve."""
     front = {trial.number for trial in run.front()}
     return [
@@ -152,14 +153,14 @@ def trials_csv(run: Run) -> str:
     return to_csv(_columns(flat))
 
 
-def _columns(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _columns(rows: Iterable[Mapping[str, object]]) -> list[dict[str, object]]:
     flat = [{key: value for key, value in row.items() if key not in ("choices", "curve")} for row in rows]
     # Trials that were rejected for a budget have no latency.
     names = dict.fromkeys(key for row in sorted(flat, key=len, reverse=True) for key in row)
     return [{key: row.get(key) for key in names} for row in flat]
 
 
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def to_csv(rows: Sequence[Mapping[str, object]]) -> str:
     """CSV with a header line, "" without rows. Texts can't become formulas: see `nas.utils.text.cell`."""
     if not rows:
         return ""

@@ -1,1 +1,1 @@
-""""""
+"""The page that compares several runs."""

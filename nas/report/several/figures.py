@@ -1,8 +1,7 @@
-"""Figures of several runs, one function each, from what `nas.report.several.page` reads of them to a Plotly figure."""
+"""Figures of several runs, one function each, from the data that `nas.report.several.page` collects to a Plotly figure."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from nas.report.figures import blank
 from nas.report.figures.gradients import DASHES, ROLES, SYMBOLS
+from nas.report.figures.trials import cost_axis, staircase
 from nas.report.html import theme
 from nas.report.run.summary import NOUNS
 from nas.utils.text import format_percent, format_price
@@ -25,28 +25,23 @@ if TYPE_CHECKING:
 
 
 def fronts_against(runs: Sequence[Named], cost: str) -> go.Figure:
-    """Validation accuracy against one cost (log axis): a staircase a run, its front as points, its other trials faint."""
+    """Validation accuracy against one cost (log axis): each run's staircase, its front as points, its other trials faint."""
     import plotly.graph_objects as go
 
     figure = blank(f"{NOUNS[cost]} (log scale)", "validation accuracy")
-    trials = [trial for one in runs for trial in one.run.complete()]
-    powers = [math.log10(trial.price(cost)) for trial in trials]
-    pad = max(0.07 * (max(powers) - min(powers)), 0.05)
-    figure.update_xaxes(type="log", tickformat="~s", range=[min(powers) - pad, max(powers) + pad])
-    decades = max(powers) - min(powers) + 2 * pad  # as in `accuracy_against`: more ticks than these, and they overlap
-    figure.update_xaxes(nticks=4 if decades < 1 else round(decades / 0.5) if decades < 4 else round(decades))
+    cost_axis(figure, [trial.price(cost) for one in runs for trial in one.run.complete()])
     figure.update_yaxes(tickformat="~%")
     for place, one in enumerate(runs):
         role = ROLES[place % len(ROLES)]
         name = escape(one.name, quote=False)
         front = {trial.number for trial in one.run.front()}
         for members in (False, True):
-            own = [trial for trial in one.run.complete() if (trial.number in front) is members]
+            shown = [trial for trial in one.run.complete() if (trial.number in front) is members]
             symbol = SYMBOLS[place % len(SYMBOLS)]
             figure.add_trace(
                 go.Scatter(
-                    x=[trial.price(cost) for trial in own],
-                    y=[trial.accuracy for trial in own],
+                    x=[trial.price(cost) for trial in shown],
+                    y=[trial.accuracy for trial in shown],
                     mode="markers",
                     name=name,
                     meta=role,
@@ -58,28 +53,18 @@ def fronts_against(runs: Sequence[Named], cost: str) -> go.Figure:
                         "symbol": symbol if members else f"{symbol}-open",
                         "size": 9 if members else 6,
                     },
-                    hovertext=[_hover(name, trial, cost) for trial in own],
+                    hovertext=[_hover(name, trial, cost) for trial in shown],
                     hoverinfo="text",
                 )
             )
-        steps = _stairs(one.run.complete(), cost)
-        figure.add_trace(
-            go.Scatter(
-                x=[x for x, _ in steps],
-                y=[y for _, y in steps],
-                mode="lines",
-                name=name,
-                meta=role,
-                legendgroup=name,
-                line={"shape": "hv", "color": theme.LIGHT[role], "dash": DASHES[place % len(DASHES)], "width": 2},
-                hoverinfo="skip",
-            )
-        )
+        stairs = staircase([(trial.accuracy or 0.0, trial.price(cost)) for trial in one.run.complete()])
+        line = {"shape": "hv", "color": theme.LIGHT[role], "dash": DASHES[place % len(DASHES)], "width": 2}
+        figure.add_trace(stairs.update(name=name, meta=role, legendgroup=name, line=line))
     return figure
 
 
 def progress_against(history: Sequence[Progress], axis: str) -> go.Figure:
-    """Hypervolume against completed trials or hours of training, a line a run."""
+    """Hypervolume against completed trials or hours of training, one line for each run."""
     import plotly.graph_objects as go
 
     figure = blank({"trials": "completed trials", "hours": "hours of training"}[axis], "hypervolume")
@@ -102,16 +87,6 @@ def progress_against(history: Sequence[Progress], axis: str) -> go.Figure:
     return figure
 
 
-def _stairs(trials: Sequence[Trial], cost: str) -> list[tuple[float, float]]:
-    """The best accuracy at each cost or less, from the cheapest trial to the dearest."""
-    steps: list[tuple[float, float]] = []
-    ordered = sorted((trial.price(cost), -(trial.accuracy or 0.0)) for trial in trials)
-    for x, loss in ordered:
-        if not steps or -loss > steps[-1][1]:
-            steps.append((x, -loss))
-    return [*steps, (ordered[-1][0], steps[-1][1])]
-
-
 def _hover(name: str, trial: Trial, cost: str) -> str:
     accuracy = format_percent(trial.accuracy or 0.0)
     return f"<b>{name}</b>, {escape(trial.name, quote=False)}<br>{accuracy} %, {format_price(cost, trial.price(cost))} {NOUNS[cost]}"
@@ -119,7 +94,7 @@ def _hover(name: str, trial: Trial, cost: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A run and what it is called on the page: its own name, with a number where two have the same."""
+    """A run and its name on the page, which is the run's name, with a number if several runs have the same."""
 
     name: str
     run: Run
@@ -127,7 +102,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A run's hypervolume after each complete trial: how many there were, and the hours of training until then, (n,) each."""
+    """A run's hypervolume after each complete trial, the number of trials and the hours of training until then; each (n,)."""
 
     name: str
     trials: NDArray[np.float64]

@@ -1,13 +1,14 @@
-"""Several runs on one page: their fronts, their progress from one reference point, what each would take, how they differ.
+"""Several runs on one page: fronts, progress from a common reference point, best networks within budgets, different settings.
 
-`nas report RUN1 RUN2 ...`. Accuracies are compared only as far as the runs measured the same: `warnings` says where they did not.
+`nas report RUN1 RUN2 ...`. Accuracies are comparable only if the runs measured them in the same way; `warnings` reports where they
+did not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ FILE = "compared.html"
 
 
 def write(runs: Sequence[Run], out: Path) -> Path:
-    """Write the page, which needs no other file and no network; its path. NasError if it can't be written."""
+    """Write the self-contained page and return its path. NasError if it can't be written."""
     write_text(out, page(runs))
     return out
 
@@ -52,8 +53,8 @@ def page(runs: Sequence[Run]) -> str:
     parts = [_opening(named)]
     if again:
         words = (
-            "All accuracies on this page are of the one training that the search gave a network, in every run alike, though some were"
-            " confirmed from further seeds: their means are on their runs' own pages."
+            "All accuracies on this page are from the training of a network in the search. Some networks were also confirmed from"
+            " further seeds; their means are on the pages of their runs."
         )
         parts.append(tag("p", words, id="as-searched"))
     if complete:
@@ -69,71 +70,70 @@ def page(runs: Sequence[Run]) -> str:
 
 
 def names(runs: Sequence[Run]) -> list[Named]:
-    found: list[Named] = []
+    named: list[Named] = []
     for run in runs:
         name, number = str(run.config["name"]), 1
-        while any(one.name == name for one in found):
+        while any(one.name == name for one in named):
             number += 1
             name = f"{run.config['name']} ({number})"
-        found.append(Named(name, run))
-    return found
+        named.append(Named(name, run))
+    return named
 
 
 def common_costs(runs: Sequence[Run]) -> list[str]:
-    """Costs that all runs had as objectives, in the order of the first; parameters if there are none."""
+    """Costs that are objectives of all runs, in the order of the first run; parameters if there are none."""
     shared = [cost for cost in answer.costs(runs[0]) if all(cost in answer.costs(run) for run in runs[1:])]
     return shared or ["params"]
 
 
 def warnings(runs: Sequence[Named]) -> list[str]:
-    """Why accuracies of the runs can't be held against one another, or only with care; nothing where they can."""
-    found = []
+    """Reasons why the accuracies of the runs are not, or not directly, comparable; empty if they are."""
+    differences = []
     for what, fact in (
-        ("were trained on other images (by the fingerprints of their data)", lambda c: c["dataset"]["fingerprint"]),
-        ("have other validation images (their number, or the seed that splits them off, differs)", _split),
-        ("were trained by other recipes", lambda c: c["recipe"]),
-        ("trained other proxies (resolution, width or share of the images)", lambda c: c.get("proxy") or {}),
+        ("were trained on different images (by the fingerprints of their data)", lambda c: c["dataset"]["fingerprint"]),
+        (
+            "have different validation images (their number, or the seed of the split, differs)",
+            lambda c: (c["dataset"]["validation_images"], c["seed"]),
+        ),
+        ("were trained by different recipes", lambda c: c["recipe"]),
+        ("trained different proxies (resolution, width or share of the images)", lambda c: c.get("proxy") or {}),
     ):
         groups: dict[str, list[str]] = {}
         for one in runs:
             groups.setdefault(repr(fact(one.run.config)), []).append(one.name)
         if len(groups) > 1:
             sides = " | ".join(", ".join(group) for group in groups.values())
-            found.append(f"These runs {what}: {sides}.")
-    return found
-
-
-def _split(config: Mapping[str, Any]) -> object:
-    return config["dataset"]["validation_images"], config["seed"]
+            differences.append(f"These runs {what}: {sides}.")
+    return differences
 
 
 def reference(runs: Sequence[Run], costs: Sequence[str]) -> list[float]:
-    """One reference point for all: the worst of theirs in accuracy and in each common cost."""
+    """The common reference point: the worst of the runs' reference points in accuracy and in each common cost."""
     worst = [min(run.reference[0] for run in runs)]
     for cost in costs:
-        own = [run.reference[1 + answer.costs(run).index(cost)] for run in runs if cost in answer.costs(run)]
+        corners = [run.reference[1 + answer.costs(run).index(cost)] for run in runs if cost in answer.costs(run)]
         seen = [float(trial.price(cost)) for run in runs for trial in run.complete()]
-        worst.append(max(own or [2 * max(seen)]))
+        worst.append(max(corners or [2 * max(seen)]))
     return worst
 
 
 def progress(runs: Sequence[Named]) -> list[Progress]:
-    """Hypervolume of accuracy and the common costs (log10), from the common reference, in the order of `Run.asked`."""
+    """Hypervolume of accuracy and the common costs (log10) from the common reference point, in the order of `Run.asked`."""
     costs = common_costs([one.run for one in runs])
     corner = np.array(reference([one.run for one in runs], costs))
     corner[1:] = np.log10(corner[1:])
     directions = ["maximize", *["minimize"] * len(costs)]
-    found = []
+    histories = []
     for one in runs:
         complete = [trial for trial in one.run.asked() if trial.values is not None]
         values = np.array([[trial.accuracy, *(np.log10(trial.price(cost)) for cost in costs)] for trial in complete])
         volume = hypervolume_history(values, corner, directions)
-        found.append(Progress(one.name, np.arange(1.0, len(complete) + 1), _hours(one.run), volume))
-    return found
+        histories.append(Progress(one.name, np.arange(1.0, len(complete) + 1), _hours(one.run), volume))
+    return histories
 
 
 def _hours(run: Run) -> NDArray[np.float64]:
-    """Hours of training up to each complete trial, of stopped and failed ones too, in the order in which they were asked for."""
+    """Hours of training up to each complete trial, including stopped and failed ones, in the order in which they were asked for."""
     asked = run.asked()
     spent = np.cumsum([trial.seconds for trial in asked]) / 3600
     return spent[[trial.values is not None for trial in asked]]
@@ -147,10 +147,10 @@ def _title(runs: Sequence[Named]) -> str:
 
 
 def _opening(runs: Sequence[Named]) -> Html:
-    found = warnings(runs)
-    told = [
+    differences = warnings(runs)
+    note = [
         tag("p", tag("strong", "Accuracies of these runs can't simply be compared.")),
-        *(tag("p", text) for text in found),
+        *(tag("p", text) for text in differences),
     ]
     rows = []
     for one in runs:
@@ -163,25 +163,25 @@ def _opening(runs: Sequence[Named]) -> Html:
                 answer.STATUS[one.run.status],
                 f"{len(one.run.complete()):,}",
                 format_seconds(sum(trial.seconds for trial in one.run.trials)),
-                _said(best, one.run) if best else "–",
-                _said(knee, one.run) if knee else "–",
+                _described(best, one.run) if best else "–",
+                _described(knee, one.run) if knee else "–",
                 f"nas report {shown(one.run.path)}",
             )
         )
     head = ("Run", "State", "Complete trials", "Training time", "Most accurate", "Knee", "Its own page")
     caption = (
-        "Accuracies in % with one standard error, from the choice of the validation images alone, and the first cost."
+        "Accuracies in % ± one standard error due to the choice of the validation images alone, and the first cost."
     )
     return tag(
         "header",
         tag("h1", f"{len(runs)} runs compared"),
-        *([tag("div", *told, class_="warning", role="note")] if found else []),
+        *([tag("div", *note, class_="warning", role="note")] if differences else []),
         table(caption, head, rows, numbers=(2, 3)),
         tag("p", MACS, class_="quiet"),
     )
 
 
-def _said(trial: Trial, run: Run) -> str:
+def _described(trial: Trial, run: Run) -> str:
     cost = answer.costs(run)[0]
     error = 100 * answer.standard_error(run, trial)
     return f"{trial.name}: {format_percent(trial.accuracy or 0.0)} ± {error:.2f}, {format_price(cost, trial.price(cost))} {NOUNS[cost]}"
@@ -190,7 +190,7 @@ def _said(trial: Trial, run: Run) -> str:
 def _joint(runs: Sequence[Named], cost: str) -> Chart:
     words = "; ".join(f"{one.name}: {len(one.run.front())} networks on its front" for one in runs)
     label = f"Chart of validation accuracy against {NOUNS[cost]} of {len(runs)} runs. {words}."
-    caption = f"Lines are the best of a run at these {NOUNS[cost]} or less; faint points are its other complete trials."
+    caption = f"Lines: best accuracy of a run at this number of {NOUNS[cost]} or less; faint points: its other complete trials."
     return Chart(f"fronts-{cost}", figures_page.fronts_against(runs, cost), label, caption)
 
 
@@ -198,8 +198,8 @@ def _against(history: Sequence[Progress], axis: str) -> Chart:
     words = "; ".join(f"{one.name} ends at {one.volume[-1]:.4g}" for one in history)
     what = {"trials": "completed trials", "hours": "hours of training"}[axis]
     caption = {
-        "trials": "Hypervolume after each completed trial, from a reference point that is the same for all.",
-        "hours": "The same against the time that workers spent on training, stopped and failed trials included.",
+        "trials": "Hypervolume after each completed trial, from the common reference point.",
+        "hours": "Hypervolume over the time that workers spent on training, including stopped and failed trials.",
     }[axis]
     return Chart(
         f"progress-{axis}",
@@ -224,7 +224,7 @@ def _reference(runs: Sequence[Named]) -> Html:
 
 
 def _budgets(runs: Sequence[Named], cost: str) -> Html:
-    """What each run would take within round budgets, and which of them is ahead."""
+    """The best network of each run within round budgets, with a mark for the best of all."""
     counts = [trial.price(cost) for one in runs for trial in one.run.complete()]
     rows = []
     for limit in answer.round_budgets(min(counts), max(counts)):
@@ -241,7 +241,7 @@ def _budgets(runs: Sequence[Named], cost: str) -> Html:
             cells.append(f"{format_percent(trial.accuracy or 0.0)} ± {error:.2f} ({trial.name}){mark}")
         rows.append((f"{answer.round_price(cost, limit)} {NOUNS[cost]}", *cells))
     caption = (
-        "The most accurate network of each run within a budget, in %; ◀ is the best of the row, ± one standard error."
+        "The most accurate network of each run within a budget, in % ± one standard error; ◀ marks the best of the row."
     )
     return table(caption, ("At most", *(one.name for one in runs)), rows)
 
@@ -252,23 +252,23 @@ def _within(run: Run, cost: str, limit: float) -> Trial | None:
 
 
 def _shared(runs: Sequence[Named]) -> Html:
-    """Networks that more than one of the runs trained to the end: what differs between runs by chance, or by the recipe."""
+    """Networks that several runs trained to the end, whose accuracies differ only by chance or by the recipe."""
     by_digest: dict[str, dict[str, Trial]] = {}
     for one in runs:
         for trial in one.run.complete():
             by_digest.setdefault(trial.digest, {})[one.name] = trial
-    both = [found for found in by_digest.values() if len(found) > 1]
+    both = [trained for trained in by_digest.values() if len(trained) > 1]
     if not both:
         return Html("")
-    both.sort(key=lambda found: -max(trial.accuracy or 0.0 for trial in found.values()))
+    both.sort(key=lambda trained: -max(trial.accuracy or 0.0 for trial in trained.values()))
     rows = [
         (
-            " = ".join(dict.fromkeys(trial.name for trial in found.values())),
-            *(format_percent(found[one.name].accuracy or 0.0) if one.name in found else "–" for one in runs),
+            " = ".join(dict.fromkeys(trial.name for trial in trained.values())),
+            *(format_percent(trained[one.name].accuracy or 0.0) if one.name in trained else "–" for one in runs),
         )
-        for found in both[:MOST]
+        for trained in both[:MOST]
     ]
-    spread = [abs(a - b) for found in both for a, b in [_extremes(found)]]
+    spread = [abs(a - b) for trained in both for a, b in [_extremes(trained)]]
     caption = (
         f"{'1 network was' if len(both) == 1 else f'{len(both):,} networks were'} trained by more than one run; in %. The accuracies differ"
         f" by {100 * float(np.mean(spread)):.2f} points{' in the mean' if len(both) > 1 else ''}"
@@ -280,13 +280,13 @@ def _shared(runs: Sequence[Named]) -> Html:
 MOST = 20  # shared networks in the table
 
 
-def _extremes(found: Mapping[str, Trial]) -> tuple[float, float]:
-    accuracies = [trial.accuracy or 0.0 for trial in found.values()]
+def _extremes(trained: Mapping[str, Trial]) -> tuple[float, float]:
+    accuracies = [trial.accuracy or 0.0 for trial in trained.values()]
     return max(accuracies), min(accuracies)
 
 
 def _differences(runs: Sequence[Named]) -> Html:
-    """Settings in which the runs differ, one a row."""
+    """Settings in which the runs differ, one in each row."""
     flat = [dict(_flat(one.run.config)) for one in runs]
     keys = list(dict.fromkeys(key for settings in flat for key in settings))
     rows = [
@@ -294,12 +294,12 @@ def _differences(runs: Sequence[Named]) -> Html:
         for key in keys
         if len({settings.get(key) for settings in flat}) > 1
     ]
-    caption = "Settings that are not the same in all of these runs." if rows else "All settings are the same."
+    caption = "Settings that differ between these runs." if rows else "All settings are the same."
     return table(caption, ("Setting", *(one.name for one in runs)), rows)
 
 
 def _flat(value: object, name: str = "") -> list[tuple[str, str]]:
-    """Settings by their dotted names, texts and lists as they are."""
+    """Settings as (dotted name, text) pairs."""
     if isinstance(value, Mapping):
         return [pair for key, item in value.items() for pair in _flat(item, f"{name}.{key}".lstrip("."))]
     if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):

@@ -1,1 +1,1 @@
-""""""
+"""The page, log and TensorBoard files of a training."""

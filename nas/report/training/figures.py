@@ -1,12 +1,12 @@
-"""What a training's test found by class, and the figures of its page, one function each."""
+"""Test results of a training by class, and the figures of its page, one function each."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas.report.figures import blank, whole_numbers
 from nas.report.html import theme
@@ -16,17 +16,17 @@ from nas.utils.text import format_percent
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-MANY = 50  # classes; above, no matrix is drawn, and not a bar for each
-WORST, BEST = 25, 10  # bars of many classes
-NUMBERED = 20  # classes at most whose matrix has its counts written into it
-MAX_NAME = 18  # characters of a class beside an axis
-Z = 1.959963985  # of a 95 % interval
-OPACITY = 0.65  # of the matrix's deepest colour, on which text can still be read in both schemes
+MANY = 50  # classes; for more, no matrix is drawn, and only some classes have bars
+WORST, BEST = 25, 10  # numbers of bars for many classes
+NUMBERED = 20  # classes; for more, the matrix does not show counts
+MAX_NAME = 18  # characters of a class's name at an axis
+Z = 1.959963985  # quantile of the normal distribution for a 95 % interval
+OPACITY = 0.65  # of the matrix's deepest color, on which text is readable in both schemes
 
 
 @dataclass(frozen=True, slots=True)
 class ByClass:
-    """The test's images of one class, and the share of them that was recognised."""
+    """Number of test images of one class, and the share of them that was classified right."""
 
     name: str
     images: int
@@ -34,27 +34,27 @@ class ByClass:
 
     @property
     def order(self) -> tuple[float, int]:
-        """Of worst first: by accuracy, and of equal ones the one of more images, which is the surer."""
+        """Sort key, worst first: by accuracy, then by images, more first, because their accuracy is more certain."""
         return (2.0 if self.accuracy is None else self.accuracy, -self.images)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """How many images of one class were taken for another."""
+    """How many images of one class were classified as another."""
 
     true: str
     predicted: str
     count: int
     images: int  # of the true class
 
-    def said(self) -> str:
+    def __str__(self) -> str:
         share = f"{format_percent(self.count / self.images)} %"
         return f"{self.true} is taken for {self.predicted} in {self.count:,} of {self.images:,} images ({share})"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The test by class; empty where the result was made before that was kept. Rows of `confusion` are true classes."""
+class ClassResults:
+    """Test results by class; empty for results of versions that did not keep them. Rows of `confusion` are true classes."""
 
     classes: tuple[ByClass, ...]
     confusion: tuple[tuple[int, ...], ...]
@@ -65,34 +65,34 @@ class Found:
         return sorted((one for one in self.classes if one.images), key=lambda one: one.order)
 
     def pairs(self) -> list[Pair]:
-        """Classes and what they were taken for, the most images first."""
-        found = [
+        """Pairs of confused classes, the most images first."""
+        confused = [
             Pair(self.classes[i].name, self.classes[j].name, count, sum(row))
             for i, row in enumerate(self.confusion)
             for j, count in enumerate(row)
             if i != j and count
         ]
-        return sorted(found, key=lambda pair: (-pair.count, pair.images))
+        return sorted(confused, key=lambda pair: (-pair.count, pair.images))
 
 
 def interval(share: float, images: int) -> tuple[float, float]:
-    """The 95 % interval of a share that was seen in so many images (Wilson 1927); it stays in [0, 1]."""
+    """The 95 % confidence interval of a share observed in `images` images (Wilson 1927); it lies in [0, 1]."""
     centre = (share + Z * Z / (2 * images)) / (1 + Z * Z / images)
     half = Z / (1 + Z * Z / images) * math.sqrt(share * (1 - share) / images + Z * Z / (4 * images * images))
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
-def rows(found: Found) -> list[ByClass | None]:
-    """The classes that have a bar, from the worst on; None is a gap, above the best of many."""
-    ranked = found.worst_first
+def rows(results: ClassResults) -> list[ByClass | None]:
+    """The classes that have a bar, worst first; None stands for the gap before the best of many classes."""
+    ranked = results.worst_first
     return [*ranked] if len(ranked) <= MANY else [*ranked[:WORST], None, *ranked[-BEST:]]
 
 
-def bars(found: Found, overall: float) -> go.Figure:
-    """Accuracy by class with 95 % intervals, the worst on top, and the accuracy over all images as a line."""
+def bars(results: ClassResults, overall: float) -> go.Figure:
+    """Accuracy by class with 95 % intervals, the worst at the top, and the accuracy over all images as a line."""
     import plotly.graph_objects as go
 
-    placed = list(enumerate(rows(found)))
+    placed = list(enumerate(rows(results)))
     shown = [(place, one, one.accuracy) for place, one in placed if one is not None and one.accuracy is not None]
     places, shares = [place for place, _, _ in shown], [share for _, _, share in shown]
     spans = [interval(share, one.images) for _, one, share in shown]
@@ -136,23 +136,25 @@ def bars(found: Found, overall: float) -> go.Figure:
     return figure
 
 
-def shares_of(found: Found) -> list[list[float]]:
-    """The confusion matrix with each row divided by its class's images; a class without images has zeros."""
-    return [[count / max(sum(row), 1) for count in row] for row in found.confusion]
+def shares_of(results: ClassResults) -> list[list[float]]:
+    """The confusion matrix with each row divided by the number of its class's images; zeros for a class without images."""
+    return [[count / max(sum(row), 1) for count in row] for row in results.confusion]
 
 
-def most_mistaken(found: Found) -> float:
-    """The largest share of a class's images that was taken for one other class."""
-    return max((share for i, row in enumerate(shares_of(found)) for j, share in enumerate(row) if i != j), default=0.0)
+def most_mistaken(results: ClassResults) -> float:
+    """The largest share of a class's images that was classified as one other class."""
+    return max(
+        (share for i, row in enumerate(shares_of(results)) for j, share in enumerate(row) if i != j), default=0.0
+    )
 
 
-def matrix(found: Found) -> go.Figure:
-    """Right and wrong answers as two heat maps in one, each with a scale of its own: a good network's mistakes are few."""
+def matrix(results: ClassResults) -> go.Figure:
+    """The confusion matrix as two heat maps, of right and of wrong answers, with separate scales, because mistakes are rare."""
     import plotly.graph_objects as go
 
-    names = [one.name for one in found.classes]
+    names = [one.name for one in results.classes]
     places = list(range(len(names)))
-    counts, shares = found.confusion, shares_of(found)
+    counts, shares = results.confusion, shares_of(results)
     hover = [
         [
             f"<b>{label(names[i], 60)}</b> taken for <b>{label(names[j], 60)}</b><br>"
@@ -162,7 +164,7 @@ def matrix(found: Found) -> go.Figure:
         for i in places
     ]
     figure = blank("predicted class", "true class")
-    for role, right, top in (("front", True, 1.0), ("baseline", False, most_mistaken(found))):
+    for role, right, top in (("front", True, 1.0), ("baseline", False, most_mistaken(results))):
         drawn = [[(i == j) is right and counts[i][j] > 0 for j in places] for i in places]
         figure.add_trace(
             go.Heatmap(
@@ -172,7 +174,7 @@ def matrix(found: Found) -> go.Figure:
                 text=[[f"{counts[i][j]:,}" if drawn[i][j] else "" for j in places] for i in places],
                 texttemplate="%{text}" if len(names) <= NUMBERED else None,
                 textfont={"color": theme.LIGHT["ink"]},
-                meta="ink",  # the role of the counts; the cells are see-through, so that they suit a light and a dark page
+                meta="ink",  # the role of the counts; the cells are transparent, so that they suit a light and a dark page
                 hovertext=hover,
                 hoverinfo="text",
                 hoverongaps=False,
@@ -198,8 +200,8 @@ def loss(epochs: Sequence[Epoch]) -> go.Figure:
     return figure
 
 
-def accuracy(epochs: Sequence[Epoch], test: Mapping[str, Any]) -> go.Figure:
-    """Validation accuracy by epoch, and the test's behind the last one with twice its standard error."""
+def accuracy(epochs: Sequence[Epoch], test: float, standard_error: float) -> go.Figure:
+    """Validation accuracy by epoch, and the test accuracy at the last epoch with twice its standard error."""
     import plotly.graph_objects as go
 
     figure = _by_epoch("accuracy", epochs)
@@ -207,8 +209,8 @@ def accuracy(epochs: Sequence[Epoch], test: Mapping[str, Any]) -> go.Figure:
     figure.add_trace(
         go.Scatter(
             x=[epochs[-1].number],
-            y=[test["accuracy"]],
-            error_y={"type": "data", "array": [2 * test["standard_error"]]},
+            y=[test],
+            error_y={"type": "data", "array": [2 * standard_error]},
             mode="markers",
             name="test",
             meta="front",
@@ -228,7 +230,7 @@ def learning_rate(epochs: Sequence[Epoch]) -> go.Figure:
 
 
 def label(name: str, most: int = MAX_NAME) -> str:
-    """A name for Plotly, which reads some HTML in its texts."""
+    """A name for Plotly, shortened and escaped, because Plotly interprets some HTML in texts."""
     return escape(name if len(name) <= most else f"{name[: most - 1]}…", quote=False)
 
 
@@ -239,7 +241,7 @@ def _by_epoch(title: str, epochs: Sequence[Epoch]) -> go.Figure:
 
 
 def _line(
-    name: str, epochs: Sequence[Epoch], values: Sequence[float], role: str, said: str, dash: str = "solid"
+    name: str, epochs: Sequence[Epoch], values: Sequence[float], role: str, value: str, dash: str = "solid"
 ) -> go.Scatter:
     import plotly.graph_objects as go
 
@@ -251,7 +253,7 @@ def _line(
         meta=role,
         line={"color": theme.LIGHT[role], "width": 2, "dash": dash},
         marker={"color": theme.LIGHT[role]},
-        hovertemplate=f"epoch %{{x}}, {name}: {said}<extra></extra>",
+        hovertemplate=f"epoch %{{x}}, {name}: {value}<extra></extra>",
     )
 
 

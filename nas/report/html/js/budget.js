@@ -7,7 +7,7 @@ function budgetRange(cost) {
   return [Math.min(...values), Math.max(...values)];
 }
 
-// Three figures are enough of a budget; the ends are those of the trials.
+// Budgets are rounded to three digits; the ends of the slider are the smallest and largest cost of the trials.
 function budgetAt(position, cost) {
   const [low, high] = budgetRange(cost);
   if (position >= STEPS) return high;
@@ -57,7 +57,7 @@ function startBudget() {
   $("budget-number").value = shortPrice(cost(), budgetRange(cost())[1]).replace("\u00a0ms", "");
 }
 
-// Another state of the run: the same budget, said anew.
+// The run has changed: update the text for the same budget.
 on("data", () => {
   if (page.budget && $("budget")) setBudget(page.budget.limit, page.budget.cost, { quiet: true });
 });

@@ -1,5 +1,5 @@
-// The figures that Python made: drawn as they come into sight, then the others while there is time, and repainted when the
-// scheme changes. Each trace names its role in `meta`; the colours of roles and of all else are the page's CSS variables.
+// The figures from Python: drawn when they become visible, the others when the browser is idle, and repainted when the color
+// scheme changes. Each trace has its role in `meta`; all colors are the page's CSS variables.
 
 const figures = new Map(); // id -> figure
 const drawn = new Set(); // ids
@@ -7,14 +7,14 @@ const config = {
   responsive: true,
   displaylogo: false,
   displayModeBar: touch ? false : "hover",
-  modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]], // Plotly's own set has one that uploads the chart
+  modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]], // one of Plotly's default buttons uploads the chart
   plotlyServerURL: "",
   doubleClick: "reset+autosize",
   showTips: false,
-  typesetMath: false, // a name like $x$ is a name
+  typesetMath: false, // $x$ in a name is not a formula
 };
 
-// On a narrow log axis: a label at each power of 10, or at 1, 2 and 5, or as Plotly likes where the costs are nearly equal.
+// Labels of a narrow log axis: powers of 10, or also 2 and 5, or Plotly's choice if the costs are nearly equal.
 function steps(range) {
   if (!range) return null;
   const decades = range[1] - range[0];
@@ -43,7 +43,7 @@ function paint({ data, layout }) {
     if (!ownTicks.has(axis)) ownTicks.set(axis, axis.dtick ?? null);
     axis.dtick = (narrow.matches && steps(axis.range)) || ownTicks.get(axis);
   }
-  layout.dragmode = touch ? false : "zoom"; // a finger on a chart scrolls the page
+  layout.dragmode = touch ? false : "zoom"; // touching a chart scrolls the page
 }
 
 function paintLayout(look) {
@@ -55,7 +55,7 @@ function paintLayout(look) {
   look.font.size = narrow.matches ? 12 : 13;
 }
 
-// Once drawn, the drawing is the image; its buttons stand beside it. The layers above the first hold nothing to be read.
+// For screen readers, the drawing is the image and its buttons are next to it. The layers above the first have no content.
 function nameDrawing(place, figure) {
   figure.label ??= place.getAttribute("aria-label");
   for (const attribute of ["role", "aria-label"]) place.removeAttribute(attribute);
@@ -65,9 +65,9 @@ function nameDrawing(place, figure) {
   for (const layer of layers) layer.setAttribute("aria-hidden", "true");
 }
 
-// Ranges that the reader zoomed into stay when the data change. (Plotly's `uirevision` gives them up once the figure's own
-// ranges are others, which new data make them.)
-const ranges = new Map(); // element -> [what the axes are of, {axis: the range that was set}]
+// Zoomed ranges are kept when the data change. (Plotly's `uirevision` resets them if the figure's ranges change, which new data
+// cause.)
+const ranges = new Map(); // element -> [key of what the axes show, {axis: zoomed range}]
 
 function keepZoom(place, layout, about) {
   const [known, before] = ranges.get(place) ?? [];
@@ -80,8 +80,8 @@ function keepZoom(place, layout, about) {
   ranges.set(place, [about, set]);
 }
 
-// A title that is wider than its chart goes on in another line.
-const LINE = { letter: 6.2, height: 16, above: 32 }; // pixels, at its size of 12; the room above a plot with one line
+// A title that is wider than its chart is wrapped.
+const LINE = { letter: 6.2, height: 16, above: 32 }; // pixels at font size 12; above: space above a plot for one line
 
 function wrapTitle(layout, width) {
   const most = Math.floor(width / LINE.letter);
@@ -105,7 +105,7 @@ async function drawFigure(id) {
   const layout = structuredClone(figure.layout);
   if (paper.on) fitPaper(layout);
   wrapTitle(layout, layout.width ?? place.clientWidth);
-  layout.uirevision = "kept"; // what the reader hid
+  layout.uirevision = "kept"; // hidden traces stay hidden
   keepZoom(place, layout, id);
   await Plotly.react(place, figure.data, layout, config);
   nameDrawing(place, figure);
@@ -138,7 +138,8 @@ function showFigures(list) {
 
 on("scheme", () => drawn.forEach(drawFigure));
 
-// On paper everything is drawn, light, and as wide as a sheet. The browser waits for no promise; Plotly draws before it gives one.
+// For printing, all charts are drawn in light colors at the width of a sheet. The browser does not wait for promises, but Plotly
+// draws before it returns one.
 const PAPER = { width: 680, height: 340 }; // CSS pixels; A4 has 700 between its margins
 const paper = { on: false, scheme: undefined };
 

@@ -1,6 +1,6 @@
-// Thousands of points on a canvas beneath a Plotly chart, which draws the axes and the few points that matter. Plotly's own
-// WebGL points compile their shaders' code with `Function`, which the page's content security policy forbids; as SVG, ten
-// thousand points make each step of a zoom slow.
+// Thousands of points on a canvas below a Plotly chart, which draws the axes and the few important points. Plotly's WebGL points
+// compile shaders with `Function`, which the page's content security policy forbids. As SVG, ten thousand points make zooming
+// slow.
 
 class Cloud {
   constructor(plot) {
@@ -8,14 +8,14 @@ class Cloud {
     this.canvas = make("canvas", { class: "cloud", "aria-hidden": "true" });
     plot.before(this.canvas);
     this.groups = []; // [{points: [{x, y}], symbol: "circle" | "cross", colour, alpha}]
-    this.drawn = null; // the groups that are on the canvas, and how they lie there
+    this.drawn = null; // the groups and the view that were last drawn
     this.state = "";
     plot.on("plotly_relayouting", (change) => this.moved(change));
     plot.on("plotly_relayout", () => this.draw());
     plot.on("plotly_afterplot", () => this.draw());
   }
 
-  // Where the axes stand: [low, high] on each, as exponents if the axis is logarithmic, and the plot's box in pixels.
+  // The view: [low, high] of each axis, as exponents if the axis is logarithmic, and the plot's box in pixels.
   frame() {
     const { xaxis, yaxis, _size } = this.plot._fullLayout;
     return { x: [...xaxis.range], y: [...yaxis.range], logX: xaxis.type === "log", logY: yaxis.type === "log", box: _size };
@@ -40,7 +40,7 @@ class Cloud {
     const { canvas, plot } = this;
     const ratio = devicePixelRatio || 1;
     const { width, height } = plot._fullLayout;
-    // Plotly tells of each stroke of its own, a ring that moves among them; ten thousand points need not be drawn again for it.
+    // Plotly reports every redraw, also for a moved ring, which does not require drawing ten thousand points again.
     const state = JSON.stringify([frame, width, height, ratio, this.groups.map((group) => Boolean(group.hidden?.()))]);
     if (this.groups === this.drawn && state === this.state) return;
     [this.drawn, this.state] = [this.groups, state];
@@ -74,7 +74,7 @@ class Cloud {
     plot.dataset.cloud = count;
   }
 
-  // A symbol drawn once: a copy of it is ten times faster than another path.
+  // Draw a symbol once: copying it is ten times faster than drawing the path again.
   stamp({ symbol, colour: ink, radius }, ratio) {
     const side = Math.ceil(2 * radius + 4);
     const canvas = make("canvas", { width: side * ratio, height: side * ratio });

@@ -1,4 +1,4 @@
-// What the other files share: the run, the chosen trial, how numbers are written (as in nas/utils/text.py, to the digit), elements.
+// Shared by the other files: the run, the chosen trial, formats of numbers (identical to nas/utils/text.py), elements.
 
 const page = { run: null, chosen: null, budget: null, version: document.body.dataset.live ?? "" };
 const root = document.documentElement;
@@ -8,7 +8,7 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 const $ = (id) => document.getElementById(id);
 const colour = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
 
-// Those who want to know of "choose" (another trial), "data" (another state of the run), "budget" or "scheme".
+// Listeners of the events "choose" (another trial), "data" (the run has changed), "budget" and "scheme".
 const listeners = {};
 const on = (event, listener) => (listeners[event] ??= []).push(listener);
 const tell = (event, ...about) => (listeners[event] ?? []).forEach((listener) => listener(...about));
@@ -20,8 +20,9 @@ function choose(trial) {
 
 // -- the run ------------------------------------------------------------------------------------------------------------
 
-// Columns become one object a trial. `estimate` is its mean over further seeds, if it has one; `level` what it is ranked by; `at` the
-// accuracy to draw: that, or the one of the last epoch. `ended` have an accuracy; `complete` are those of them that are ranked.
+// Columns become one object for each trial. `estimate`: mean over further seeds, if any. `level`: the accuracy by which it is
+// ranked. `at`: the accuracy to draw, which is `level` or the accuracy of the last epoch. `ended`: trials with an accuracy;
+// `complete`: those of them that are ranked.
 function unpack(data) {
   const { columns, labels, states, reasons } = data;
   const nets = data.nets.map(unpackNet);
@@ -68,12 +69,12 @@ function unpackNet({ digest, about, images: [resolution, channels, classes], pie
 }
 
 const standardError = (share) => Math.sqrt((share * (1 - share)) / page.run.images);
-const errorOf = (trial) => (page.run.byMeans ? (trial.estimate?.error ?? 0) : standardError(trial.at)); // as bars show it
+const errorOf = (trial) => (page.run.byMeans ? (trial.estimate?.error ?? 0) : standardError(trial.at)); // length of the error bars
 const best = (trials) => trials.reduce((a, b) => (b.level > a.level || (b.level === a.level && b.macs < a.macs) ? b : a));
 
 // -- numbers in words -----------------------------------------------------------------------------------------------------
 
-// Of two decimals that are as near, the even one, as in Python: only eighths lie in the middle and are exact.
+// Round half to even, as in Python: only multiples of 1/8 are exact in binary and can lie in the middle of two decimals.
 function formatPercent(share) {
   const value = 100 * share;
   if ((value * 8) % 2 !== 1) return value.toFixed(2);
@@ -98,15 +99,15 @@ function formatCount(n) {
   return `${(figure * 10 ** (shift - 3)).toFixed(Math.max(3 - shift, 0))} ${["", "k", "M", "G", "T"][group]}`;
 }
 
-// Without the zeros at the end of what is round: "50 k".
-// A cost by its name: a count, or milliseconds to three figures; a dash where it was not measured.
+// A cost by its name: a count, or milliseconds with three digits; a dash if it was not measured. Round counts have no zeros at the
+// end: "50 k".
 const formatMs = (n) => (n >= 99.95 ? Math.round(n).toLocaleString("en-US") : n.toPrecision(3));
 const formatPrice = (cost, n) => (n == null ? "–" : cost === "latency_ms" ? `${formatMs(n)} ms` : formatCount(n));
 const shortPrice = (cost, n) => (cost === "latency_ms" ? `${Number(n.toPrecision(3))}\u00a0ms` : shortCount(n));
 
 const shortCount = (n) => formatCount(n).replace(/\.?0+(?= )/, "").replace(" ", "\u00a0");
 
-// "2000000", "2e6", "2M", "500 k": a count, or NaN.
+// Parse a count such as "2000000", "2e6", "2M" or "500 k"; NaN for other texts.
 function parseCount(text) {
   const [, figure, prefix] = /^\s*([\d.,_]+(?:e\d+)?)\s*([kmgt]?)\s*$/i.exec(text) ?? [];
   const power = " kmgt".indexOf((prefix || " ").toLowerCase());
@@ -132,7 +133,7 @@ function formatSeconds(seconds) {
 
 // -- elements -------------------------------------------------------------------------------------------------------------
 
-// Texts become text nodes, so that nothing in them is read as HTML.
+// Texts become text nodes, so that they are never interpreted as HTML.
 function make(name, attributes = {}, ...children) {
   return fill(document.createElement(name), attributes, children);
 }
@@ -150,7 +151,7 @@ function fill(element, attributes, children) {
   return element;
 }
 
-// A button that copies a text and says so.
+// A button that copies a text and confirms it.
 function copyButton(text, what) {
   const button = make("button", { type: "button", class: "copy", "aria-label": `Copy ${what}` }, "Copy");
   button.addEventListener("click", async () => {
@@ -169,7 +170,7 @@ async function copied(text) {
     area.value = text;
     document.body.append(area);
     area.select();
-    const done = document.execCommand("copy"); // where a page from a file may not use the clipboard
+    const done = document.execCommand("copy"); // for browsers that forbid the clipboard for pages from files
     area.remove();
     return done;
   }
@@ -181,5 +182,5 @@ function save(text, name, type) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-// As a shell wants it, like Python's shlex.quote.
+// Quote for a shell, like Python's shlex.quote.
 const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);

@@ -1,4 +1,4 @@
-// The panel of the chosen trial: numbers, diagram, cost by piece, learning curve, and the commands that take it.
+// The panel of the chosen trial: numbers, diagram, cost by piece, learning curve, and commands for it.
 
 function commandsOf(trial) {
   const { path, train } = page.run;
@@ -18,7 +18,7 @@ function standing(trial) {
   return `${state}${reached}${reason ? `: ${cut(reason, 300)}` : ""}`;
 }
 
-// What the search measured, and each further seed.
+// The accuracy in the search, and that of each further seed.
 function againWords({ accuracy, repeats, estimate }) {
   const mean = estimate && !page.run.byMeans ? `, ${overSeeds(estimate)}` : "";
   const each = repeats.accuracies.map(formatPercent).join(", ") || "none yet";
@@ -52,7 +52,7 @@ function showDetail(trial) {
   );
 }
 
-// For screen readers: one line, since reading out the whole panel at each step would take too long.
+// A single line for screen readers, because reading the whole panel at each step would take too long.
 function sayChoice(trial) {
   const announced = $("announced");
   if (announced && trial) announced.textContent = `${trial.name}: ${standing(trial)}, ${page.run.costs.map((cost) => `${formatPrice(cost, trial[cost])} ${page.run.nouns[cost]}`).join(", ")}`;

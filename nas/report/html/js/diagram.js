@@ -1,15 +1,16 @@
-// A network as a drawing, its cost by piece as a table of bars, and a learning curve: small inline SVG in the page's colours.
+// A diagram of a network, a table of its costs by piece with bars, and a learning curve: small inline SVG in the page's colors.
 
 const PIECE = { params: "Parameters", macs: "MACs", activations: "Activations" };
 const cut = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
 
-// From the images down to the classes: a box a piece, as wide as log2 of its channels; a cell a block; the shortcut as an arc.
+// From the images down to the classes: a box for each piece, with a width of log2 of its channels; a cell for each block; the
+// shortcut as an arc.
 function diagram(net) {
   const { pieces, resolution, channels, classes } = net;
   const widest = Math.max(...pieces.map((piece) => Math.log2(piece.width + 1)));
   const shapes = [];
   const left = 26;
-  const room = 188; // of the widest box
+  const room = 188; // width of the widest box
   let y = 18;
   const write = (x, at, text, more = {}) => shapes.push(draw("text", { x, y: at, ...more }, text));
   const arrow = (to) => shapes.push(draw("path", { class: "flow", d: `M${left + 40} ${to - 12}v9` }), draw("path", { class: "head", d: `M${left + 36} ${to - 5}h8l-4 5z` }));
@@ -19,7 +20,7 @@ function diagram(net) {
     const stage = place > 0 && place < pieces.length - 1;
     const cells = Math.min(piece.depth, 12);
     const height = stage ? Math.max(38, 8 * cells + 8) : 24;
-    // A stage is at least as wide as the shorter names of blocks.
+    // A stage is wide enough for the shorter names of blocks.
     const width = Math.max(stage ? 124 : 96, (room * Math.log2(piece.width + 1)) / widest);
     arrow(y);
     shapes.push(draw("rect", { class: stage ? "stage" : "end", x: left, y, width, height, rx: 4 }, draw("title", {}, piece.about)));
@@ -61,7 +62,7 @@ function costTable(net, costs) {
   return make("table", { class: "pieces" }, caption, make("thead", {}, head), make("tbody", {}, ...net.pieces.map(row)));
 }
 
-// The chosen trial's validation accuracy by epoch, over those of the front's trials.
+// The chosen trial's validation accuracy by epoch, drawn over the curves of the front.
 function curveOf(trial, others) {
   const shown = [trial, ...others].map((one) => one.curve).filter((curve) => curve.length);
   const last = Math.max(...shown.map((curve) => curve.at(-1)[0]), 2);
@@ -87,7 +88,7 @@ function curveOf(trial, others) {
   return draw("svg", { class: "curve", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, ...parts);
 }
 
-// Gradient norms along the layers of the main path on a log axis, a line for the first steps, the middle and the end of training.
+// Gradient norms of the layers of the main path on a log axis, with lines for the first steps, the middle and the end of training.
 function flowOf(trial) {
   const [depths, moments] = trial.flow;
   const powers = moments.flatMap(([, norms]) => norms).filter((norm) => norm > 0).map(Math.log10);

@@ -1,7 +1,8 @@
-// The chart of accuracy against a cost: axes to choose, the front as a staircase, a point to point at, click or step to.
+// The chart of accuracy against a cost, with selectable axes, the front as a staircase, and points that can be hovered over,
+// clicked or reached by keys.
 
 const explorer = { plot: null, cloud: null, points: [], tip: null, waiting: false };
-const MANY = 2000; // points from which on they are small
+const MANY = 2000; // points; more are drawn small
 const NEAR = 18; // pixels
 
 const option = (name) => $(`explorer-${name}`);
@@ -14,9 +15,9 @@ const settings = () => ({
   others: option("others").checked,
 });
 const heightOf = (trial, { error }) => (error ? 1 - trial.at : trial.at);
-const drawable = ({ logY }, y) => !logY || y > 0; // an error of 0 is nowhere on a log axis
+const drawable = ({ logY }, y) => !logY || y > 0; // a log axis can't show an error of 0
 
-// The best at each cost or less, from the cheapest to the dearest: the front of these two axes.
+// The best at each cost or less, from the cheapest to the most expensive: the front of these two axes.
 function staircase(trials, cost, level = "level") {
   const sorted = [...trials].sort((a, b) => a[cost] - b[cost] || b[level] - a[level]);
   const stairs = [];
@@ -31,7 +32,7 @@ function padded(values, log, least) {
   return [low - pad, high + pad];
 }
 
-// Plotly labels 2 and 5 with the digit alone, and all nine of them below 0.3 decades, where they overlap.
+// Plotly labels 2 and 5 with a single digit, and below 0.3 decades all nine digits, which then overlap.
 function logTicks([low, high], most) {
   for (const digits of [[1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]]) {
     const ticks = [];
@@ -44,7 +45,7 @@ function logTicks([low, high], most) {
   return null;
 }
 
-// Where trials are ranked by means: the front of these two axes as the search saw it, by one training each.
+// If trials are ranked by means: the front of these two axes by the accuracies in the search, of one training each.
 function searchedLine(choice) {
   const { cost, error } = choice;
   const { stairs, end } = staircase(page.run.ended, cost, "accuracy");
@@ -53,7 +54,8 @@ function searchedLine(choice) {
   return { type: "scatter", mode: "lines", x: steps.map(([x]) => x), y: steps.map(([, y]) => y), name: "best in the search", meta: "trial", line: { shape: "hv", color: colour("trial"), width: 1.2, dash: "dot" }, hoverinfo: "skip" };
 }
 
-// Where data lie within the axes, in pixels from their upper left corner, and how large that is; roughly, before the first drawing.
+// Positions of data within the axes, in pixels from the upper left corner, and the size of the plot; approximate before the first
+// drawing.
 function pixels({ logX, logY }, { xaxis, yaxis }) {
   const { plot } = explorer;
   const size = plot._fullLayout?._size;
@@ -113,7 +115,7 @@ function traces(choice, layout) {
     );
   }
   if (knee && shown.includes(knee)) list.push(scatter([knee], "knee", "knee", { symbol: "circle-open", size: 20, line: { width: 2.5 } }));
-  // In the legend alone: the canvas draws them.
+  // Only for the legend: the points are drawn on the canvas.
   for (const [name, marker] of [["trial", { symbol: "circle-open", size: 8 }], ["cut short", { symbol: "x-thin-open", size: 8 }]]) {
     if (cloudOf(name, choice).length) list.push({ ...scatter([], "trial", name, marker), x: [null], y: [null], name, uid: `cloud-${name}` });
   }
@@ -122,10 +124,10 @@ function traces(choice, layout) {
   return list;
 }
 
-// Plotly reads a little HTML in labels, entities among it.
+// Plotly interprets some HTML in labels, including entities.
 const escaped = (text) => text.replace(/[&<>]/g, (letter) => `&#${letter.charCodeAt(0)};`);
 
-// Off the front, with a mean: Plotly draws it, with its error.
+// Trials off the front that have a mean are drawn by Plotly, with their error bars.
 const isConfirmed = (trial) => page.run.byMeans && trial.ranked && !trial.front && !trial.label;
 
 function cloudOf(name, choice) {
@@ -141,7 +143,7 @@ function layoutOf(choice) {
   const all = [...within, ...(choice.others ? trials.filter((trial) => trial.at !== null) : [])];
   const layout = structuredClone(template);
   paintLayout(layout);
-  layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)"; // the cloud lies beneath
+  layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)"; // the cloud is below
   const rangeX = padded(all.map((trial) => trial[cost]), choice.logX, choice.logX ? 0.04 : 0);
   const heights = within.map((trial) => heightOf(trial, choice)).filter((y) => drawable(choice, y));
   const errors = choice.bars ? within.flatMap((trial) => [1, -1].map((sign) => heightOf(trial, choice) + sign * errorOf(trial))).filter((y) => drawable(choice, y)) : [];
@@ -164,13 +166,13 @@ function layoutOf(choice) {
   layout.margin = { l: 8, r: 12, t: 12, b: 8 };
   layout.hovermode = false;
   layout.dragmode = touch ? false : "zoom";
-  layout.uirevision = JSON.stringify([cost, choice.error, choice.logX, choice.logY]); // zooming stays while the axes do
+  layout.uirevision = JSON.stringify([cost, choice.error, choice.logX, choice.logY]); // the zoom is kept as long as the axes are the same
   layout.shapes = shapes(choice);
   if (paper.on) fitPaper(layout);
   return layout;
 }
 
-// The budget as a line, if it is one of this axis.
+// The budget as a line, if it limits the cost of this axis.
 function shapes(choice) {
   if (page.budget?.cost !== choice.cost) return [];
   const { limit } = page.budget;
@@ -178,7 +180,7 @@ function shapes(choice) {
   return [{ type: "line", x0: limit, x1: limit, yref: "paper", y0: 0, y1: 1, line, layer: "below" }];
 }
 
-// Where the ring around the chosen trial is, in the last trace.
+// The position of the ring around the chosen trial, which is the last trace.
 function ringAt(choice) {
   const trial = page.chosen;
   const there = trial && trial.at !== null && drawable(choice, heightOf(trial, choice));
@@ -190,7 +192,7 @@ async function drawExplorer() {
   if (!plot) return;
   const choice = settings();
   option("others").closest("label").hidden = !page.run.trials.some((trial) => trial.accuracy === null && trial.at !== null);
-  option("log-y").disabled = !choice.error; // an accuracy has no use for decades
+  option("log-y").disabled = !choice.error; // a log axis is only useful for errors
   if (!choice.error) option("log-y").checked = choice.logY = false;
   const layout = layoutOf(choice);
   keepZoom(plot, layout, layout.uirevision);
@@ -198,7 +200,7 @@ async function drawExplorer() {
   const drawNow = () => Plotly.react(plot, traces(choice, layout), layout, { ...config, modeBarButtons: [[picture, "zoom2d", "pan2d", "resetScale2d"]] });
   await drawNow();
   const size = plot._fullLayout._size;
-  if (page.run.ended.some((trial) => trial.label) && (size.w !== settled?.w || size.h !== settled?.h)) await drawNow(); // labels by the true size
+  if (page.run.ended.some((trial) => trial.label) && (size.w !== settled?.w || size.h !== settled?.h)) await drawNow(); // place the labels by the actual size
   explorer.cloud ??= new Cloud(plot);
   const radius = page.run.ended.length > MANY ? 2.5 : 4;
   const hidden = (name) => () => (plot._fullData ?? []).some((trace) => trace.name === name && trace.visible !== true);
@@ -225,7 +227,7 @@ function nameExplorer({ cost }) {
   plot.setAttribute("aria-label", `Chart of validation accuracy against ${nouns[cost]} of ${ended.length} complete trials. Arrow keys step through them by cost; the tables below hold the same numbers.`);
 }
 
-// A picture of the chart with the points beneath it.
+// An image of the chart with the points of the canvas.
 const picture = {
   name: "picture",
   title: "Download plot as a PNG",
@@ -253,7 +255,7 @@ function nearest(event) {
   let closest = NEAR * (touch ? 1.5 : 1);
   for (const point of points) {
     const [px, py] = cloud.at(frame, point.x, point.y);
-    // Of points that lie close together, the one that is drawn above the others.
+    // Of overlapping points, choose the one on top.
     const distance = Math.hypot(px - x, py - y) - (point.trial.front || point.trial.label ? 4 : 0);
     if (distance < closest) [closest, found] = [distance, { ...point, left: px, top: py }];
   }
@@ -299,7 +301,7 @@ function startExplorer() {
   for (const name of ["cost", "measure", "log-x", "log-y", "bars", "others"]) option(name).addEventListener("change", drawExplorer);
   plot.addEventListener("pointermove", (event) => showTip(event.buttons || !explorer.cloud ? null : nearest(event)));
   plot.addEventListener("pointerleave", () => showTip(null));
-  // Plotly takes the mouse while it is down; where it goes up at the same place, that was a click.
+  // Plotly captures the mouse while a button is down; releasing it at the same place is a click.
   let down = null;
   plot.addEventListener("pointerdown", (event) => (down = event), true);
   addEventListener("pointerup", (event) => {
@@ -319,7 +321,7 @@ function startExplorer() {
   plot.addEventListener("focusout", () => showTip(null));
 }
 
-// The ring and the budget's line, once a frame: a step of the slider moves both, and may come more often than it can be drawn.
+// Draw the ring and the budget's line at most once per frame: the slider moves both, possibly faster than they can be drawn.
 function mark() {
   if (!explorer.cloud || explorer.waiting) return;
   explorer.waiting = true;

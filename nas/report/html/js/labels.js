@@ -1,9 +1,9 @@
-// On which side of its point a label stands, as in figures/labels.py: labels stand neither on one another nor, where it can be
-// helped, on marks. Points are [x, y] in pixels, y downwards; boxes [left, top, right, bottom].
+// Placement of labels next to their points, as in figures/labels.py: labels never overlap one another, and cover as few marks as
+// possible. Points are [x, y] in pixels, y downwards; boxes [left, top, right, bottom].
 
 const LABEL = { away: 8.5, letter: 0.58, mark: 5, font: 13 };
 
-// Points on the staircase that goes from corner to corner, first across, then up or down.
+// Points on the staircase from corner to corner, first horizontally, then vertically.
 function alongStairs(corners, every = 8) {
   const found = [];
   for (let k = 1; k < corners.length; k += 1) {
@@ -21,7 +21,7 @@ function labelBox([x, y], side, width) {
   return [left, top, left + width, top + LABEL.font];
 }
 
-// Plotly's textposition of each label; "" where it would stand on another wherever it stood.
+// Plotly's textposition of each label; "" if it would overlap another label in every position.
 function labelSides(points, texts, marks, [wide, high]) {
   const placed = [];
   const found = points.map(() => "");

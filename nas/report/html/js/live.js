@@ -1,15 +1,15 @@
-// A page that a server tells of newer states of the run: parts that changed are replaced, what the reader did with the page
-// (zoom, choice, filter, opened details) stays.
+// Updates of a page from its server while the run changes: changed parts are replaced, the state of the page (zoom, chosen trial,
+// filter, opened details) is kept.
 
 const POLL = 2000; // milliseconds
-const known = new Map(); // id of a section -> its HTML as the server gave it
-const KEPT = new Set(["against-cost", "trials"]); // these are of scripts, which are told of the new data
+const known = new Map(); // id of a section -> its HTML from the server
+const KEPT = new Set(["against-cost", "trials"]); // sections that scripts fill and update
 
 function remember(main) {
   for (const part of main.children) known.set(part.id || part.tagName, part.outerHTML);
 }
 
-// A new section in place of an old one, in which charts that are drawn stay where they are.
+// Replace a section by a new one, but keep charts that are already drawn.
 function swap(old, fresh) {
   for (const place of fresh.querySelectorAll(".chart")) {
     const existing = $(place.id);
@@ -32,7 +32,7 @@ function apply({ main: text, figures: list, run }) {
     if (!old) before ? before.after(part) : main.prepend(part);
     else if (KEPT.has(name) || known.get(name) === html) before = old;
     else if (old.contains(document.activeElement)) {
-      busy = true; // the reader is at it: later
+      busy = true; // the reader is using it: try again later
       before = old;
       continue;
     } else swap(old, part);
@@ -45,28 +45,28 @@ function apply({ main: text, figures: list, run }) {
   if (caption) main.querySelector("#against-cost figcaption")?.replaceWith(caption);
   const byMeans = page.run?.byMeans;
   setRun(run);
-  if (run?.byMeans && !byMeans && $("explorer-bars")) option("bars").checked = true; // as on a page that is opened then
+  if (run?.byMeans && !byMeans && $("explorer-bars")) option("bars").checked = true; // the default of a newly opened page
   startRun();
   tell("data");
   showFigures(list);
   return busy;
 }
 
-// What of a trial the panel's words depend on.
+// The values of a trial on which the panel's text depends.
 const aboutOf = (trial, run) => JSON.stringify([trial.state, trial.epochs, trial.front, trial.level, trial.repeats, trial === run.knee]);
 
 function setRun(data) {
   const chosen = page.chosen?.number;
   const before = page.chosen && aboutOf(page.chosen, page.run);
   page.run = data && unpack(data);
-  // The same trial may have gone on; the panel is made anew only then, lest what is being read there moves.
+  // The panel is rebuilt only if its trial has changed, so that its text does not move while it is being read.
   const now = page.run?.trials.find((trial) => trial.number === chosen) ?? null;
   const same = now && page.chosen && aboutOf(now, page.run) === before;
   page.chosen = now;
   if (now && !same) showDetail(now);
 }
 
-let waiting = null; // what could not be shown yet
+let waiting = null; // an update that could not be applied yet
 
 async function poll() {
   const note = $("live");

@@ -1,8 +1,8 @@
-// What happens when the page opens.
+// Initialisation of the page.
 
 const read = (id) => ($(id) ? JSON.parse($(id).textContent) : null);
 
-// Light, dark, or as the reader's system has it; kept for the next report if the browser lets a page keep anything.
+// Color scheme: light, dark, or that of the reader's system; stored for the next report if the browser allows it.
 function startScheme() {
   const kept = (() => {
     try {
@@ -23,7 +23,7 @@ function startScheme() {
     try {
       localStorage.setItem("nas-scheme", select.value);
     } catch {
-      // Then it is chosen again next time.
+      // Not stored; the reader has to choose again next time.
     }
     tell("scheme");
   });
@@ -32,7 +32,7 @@ function startScheme() {
   narrow.addEventListener("change", () => tell("scheme"));
 }
 
-// Whatever of the page is there and not at work yet: on a live page, parts come later.
+// Start the parts of the page that exist and have not been started; on a live page, parts may be added later.
 function startRun() {
   if (!page.run) return;
   startExplorer();
@@ -40,11 +40,11 @@ function startRun() {
   startTrials();
   const first = page.run.knee ?? (page.run.complete.length ? best(page.run.complete) : page.run.trials.find((trial) => trial.at !== null));
   if (!explorer.plot || explorer.cloud) return;
-  if (first && !page.chosen) choose(first); // before the chart, which would be drawn again with the ring around it
+  if (first && !page.chosen) choose(first); // before the chart is drawn, which would have to be redrawn with the ring
   drawExplorer();
 }
 
-// A card or a row of the front that stands for a trial chooses it.
+// A click on a card or a row of the front chooses its trial.
 document.addEventListener("click", (event) => {
   const number = event.target.closest("[data-trial]")?.dataset.trial;
   const trial = number !== undefined && page.run?.trials.find((one) => one.number === Number(number));

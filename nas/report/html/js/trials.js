@@ -1,5 +1,5 @@
-// The table of all trials: sorted, filtered, copied, saved. Only the rows in sight are elements, so that 10,000 are as quick
-// as 10.
+// The table of all trials, which can be sorted, filtered, copied and saved. Only visible rows are elements, so that 10,000 rows are
+// as fast as 10.
 
 const table = { rows: [], sort: "name", descending: false, top: 0, row: 0 };
 const ROW = 36; // pixels, as in the style sheet
@@ -110,13 +110,13 @@ function drawHead() {
   $("trials-table").tHead.replaceChildren(make("tr", { "aria-rowindex": "1" }, ...cells));
 }
 
-// Exact numbers, for scripts and spreadsheets; of the trials that are shown, in their order.
+// The shown trials in their order with exact numbers, for scripts and spreadsheets.
 function exported(separator) {
   const { costs } = page.run;
   const head = ["number", "label", "state", "front", "accuracy", "accuracy_mean", "accuracy_std_error", "accuracy_seeds", ...costs, "epochs", "seconds", "digest", "network", "reason"];
   const line = (trial) => [trial.number, trial.label, trial.state, trial.front, trial.accuracy ?? "", trial.estimate?.mean ?? "", trial.estimate?.error ?? "", trial.estimate?.n ?? 0, ...costs.map((cost) => trial[cost]), trial.epochs, trial.seconds, trial.net.digest, trial.net.about, trial.reason];
   const cell = (value) => {
-    // What a spreadsheet would take for a formula stands behind an apostrophe, as in nas/utils/text.py; numbers stay numbers.
+    // Texts that a spreadsheet would interpret as formulas get an apostrophe, as in nas/utils/text.py; numbers are not changed.
     const text = typeof value === "string" && /^[=+\-@\t\n\r]/.test(value) ? `'${value}` : String(value ?? "");
     if (separator === "\t") return text.replace(/\s+/g, " ");
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
@@ -141,7 +141,7 @@ function startTrials() {
   };
   body.addEventListener("click", (event) => {
     const row = event.target.closest("tr[data-place]");
-    if (!row || String(getSelection())) return; // who marks text to copy it chooses nothing
+    if (!row || String(getSelection())) return; // selecting text does not choose a trial
     table.row = Number(row.dataset.place);
     chosen(row);
   });
