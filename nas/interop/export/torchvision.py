@@ -16,9 +16,10 @@ import yaml
 
 from nas.interop.export.formats import EXPORTERS, Exporter, NotExpressible, Subject, plain
 from nas.interop.export.python import save_weights
-from nas.interop.export.source import call, docstring, lines
+from nas.interop.export.source import docstring, lines
 from nas.interop.export.twins import ResNetArguments, held, published_twin, renamed, resnet_arguments
 from nas.networks.architecture import Architecture
+from nas.networks.blocks.source import call
 from nas.networks.build import cost_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from nas.networks.blocks._base import (
     Branch,
     Convolutional,
     Head,
-    Layer,
     Merge,
     Part,
     Shortcut,
@@ -24,8 +23,9 @@ from nas.networks.blocks._base import (
     option,
 )
 from nas.networks.blocks.block import Block
+from nas.networks.blocks.layer import Layer
 
-TORCH = {"modules", "dynamic_modules"}
+TORCH = {"modules", "dynamic_modules", "plain_modules"}
 
 for _file in sorted(found.name for found in pkgutil.iter_modules(__path__)):
     if _file not in TORCH:

@@ -9,52 +9,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, cast
 
 from nas.errors import UsageError
 from nas.networks.blocks.activations import ACTIVATIONS
+from nas.networks.blocks.layer import Layer, cost_of_layers, module_of_layers
 from nas.networks.blocks.primitives import NormAct, SqueezeExcitation, squeezed
+from nas.networks.blocks.source import Column, Expression, Mismatch, Term, Writer
 from nas.networks.cost import Cost, Shape
 from nas.utils import limits
 from nas.utils.registry import Registry, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-class Layer(Protocol):
-    """One primitive: `cost` of applying it to a shape with the shape that comes out, and the `module` that does so."""
-
-    def cost(self, shape: Shape) -> tuple[Cost, Shape]: ...
-
-    def module(self, width_in: int) -> nn.Module: ...
-
-    def width(self, width_in: int) -> int: ...
-
-
-def cost_of_layers(layers: Sequence[Layer], shape: Shape) -> tuple[Cost, Shape]:
-    """Sum of the layers' costs, each applied to what the one before gives."""
-    params = macs = activations = 0  # summed as integers, since this is most of what an exact cost takes
-    for layer in layers:
-        cost, shape = layer.cost(shape)
-        params, macs, activations = params + cost.params, macs + cost.macs, activations + cost.activations
-    return Cost(params, macs, activations), shape
-
-
-def module_of_layers(layers: Sequence[Layer], width_in: int) -> nn.Module:
-    """The layers one after another; an identity if there are none."""
-    from torch import nn
-
-    modules = []
-    for layer in layers:
-        modules.append(layer.module(width_in))
-        width_in = layer.width(width_in)
-    if not modules:
-        return nn.Identity()
-    return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
 
 
 def option(
@@ -214,11 +184,25 @@ class Shortcut(Part):
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class MergeSource:
+    """A merge in a stand-alone file.
+
+    output: the merge's output as an expression of {shortcut}, {branch} and {around}, the input of the shortcut.
+    modules: attributes of the block that the expression calls, by name.
+    """
+
+    output: str
+    modules: tuple[tuple[str, Expression], ...] = ()
+
+
 class Merge(Part):
     """How r, shortcut(r) and branch(a) become the block's output; r is what the shortcut reads."""
 
     __slots__ = ()
     uses_shortcut: ClassVar[bool] = True
+    kept_tensors: ClassVar[int] = 2  # of the output's size, for the backward pass: the output, and those that it reads
+    equation: ClassVar[str] = ""  # of shortcut(x) and H(x), for a reader
 
     def cost(self, shape: Shape, width_out: int, stride: int) -> Cost:
         """Cost beyond the branch's and the shortcut's, with r of `shape`."""
@@ -227,6 +211,14 @@ class Merge(Part):
     @abstractmethod
     def module(self, width_in: int, width_out: int, stride: int) -> nn.Module | None:
         """A module called as `merge(r, shortcut(r), branch(a))`; None if the block's output is the branch's alone."""
+
+    @classmethod
+    def source(cls, uses: Column, before: Term, write: Writer) -> MergeSource:
+        """The merge in a stand-alone file, for several blocks. before: the width of {around}.
+
+        Mismatch if it can't be written, which is the default.
+        """
+        raise Mismatch(f"its merge {cls.kind} is not known to the format")
 
 
 @dataclass(frozen=True, slots=True)

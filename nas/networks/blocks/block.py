@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from nas.networks.blocks._base import Branch, Layer, Merge, Shortcut, cost_of_layers, module_of_layers
+from nas.networks.blocks._base import Branch, Merge, Shortcut
 from nas.networks.blocks.activations import activation
+from nas.networks.blocks.layer import Layer, cost_of_layers, module_of_layers
 from nas.networks.cost import Cost, Shape
 
 if TYPE_CHECKING:

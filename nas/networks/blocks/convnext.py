@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nas.networks.blocks._base import BRANCHES, Branch, Layer, option
+from nas.networks.blocks._base import BRANCHES, Branch, option
 from nas.networks.blocks.activations import ACTIVATIONS
+from nas.networks.blocks.layer import Layer
 from nas.networks.blocks.primitives import Conv, LayerNorm, Patch
 
 

@@ -9,51 +9,6 @@ from torch.nn import functional as F
 from nas.networks.blocks.dynamic_modules import Skip
 
 
-class ZeroPadShortcut(nn.Module):
-    """Option A of He et al. 2015: subsample by `stride`, append `extra` zero channels (crop if negative)."""
-
-    def __init__(self, extra: int, stride: int) -> None:
-        super().__init__()
-        self.extra, self.stride = extra, stride
-
-    def extra_repr(self) -> str:
-        return f"extra={self.extra}, stride={self.stride}"
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
-
-
-class Blur(nn.Module):
-    """[1 2 1]^T [1 2 1] / 16 on each channel with `stride`; the image's border is repeated."""
-
-    kernel: Tensor
-
-    def __init__(self, width: int, stride: int) -> None:
-        super().__init__()
-        self.width, self.stride = width, stride
-        line = torch.tensor([1.0, 2.0, 1.0])
-        self.register_buffer("kernel", (line[:, None] * line / 16).expand(width, 1, 3, 3).clone(), persistent=False)
-
-    def extra_repr(self) -> str:
-        return f"{self.width}, stride={self.stride}"
-
-    def forward(self, x: Tensor) -> Tensor:
-        padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-        return F.conv2d(padded, self.kernel, stride=self.stride, groups=self.width)
-
-
-class Around(nn.Module):
-    """y = x + inside(x)."""
-
-    def __init__(self, inside: nn.Module) -> None:
-        super().__init__()
-        self.inside = inside
-
-    def forward(self, x: Tensor) -> Tensor:
-        inside: Tensor = self.inside(x)
-        return x + inside
-
-
 def _in_bf16(x: Tensor) -> bool:
     return x.dtype == torch.bfloat16 or torch.is_autocast_enabled(x.device.type)
 
@@ -126,31 +81,6 @@ class GroupedConv2d(nn.Conv2d):
         ).transpose(0, 1)
         dense = block.view(out, m * per_group, height, width)
         return F.conv2d(input, dense, None, self.stride, self.padding, self.dilation, groups)
-
-
-class LayerNorm2d(nn.LayerNorm):
-    """Layer normalisation over the channels of each pixel, (b, c, h, w)."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__(width, eps=eps)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class SqueezeExcite(nn.Module):
-    """x * sigmoid(fc2(act(fc1(mean(x))))), (b, c, h, w) -> the same."""
-
-    def __init__(self, width: int, squeeze: int, act: nn.Module) -> None:
-        super().__init__()
-        self.fc1 = nn.Conv2d(width, squeeze, 1)
-        self.act = act
-        self.fc2 = nn.Conv2d(squeeze, width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean((2, 3), keepdim=True)
-        gate: Tensor = self.fc2(self.act(self.fc1(mean)))
-        return x * gate.sigmoid()
 
 
 class Cascade(nn.Module):

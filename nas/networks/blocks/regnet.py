@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from nas.networks.blocks._base import BRANCHES, Branch, Convolutional, Layer, option
+from nas.networks.blocks._base import BRANCHES, Branch, Convolutional, option
 from nas.networks.blocks.bottleneck import Bottleneck
+from nas.networks.blocks.layer import Layer
 from nas.networks.blocks.primitives import Conv, SqueezeExcitation, scaled_group, squeezed
 
 

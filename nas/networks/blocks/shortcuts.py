@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nas.errors import UsageError
-from nas.networks.blocks._base import SHORTCUTS, Layer, Shortcut
+from nas.networks.blocks._base import SHORTCUTS, Shortcut
+from nas.networks.blocks.layer import Layer
 from nas.networks.blocks.primitives import AvgPool, BlurPool, Conv, ZeroPad
 
 
