@@ -31,13 +31,13 @@ def imported_names() -> dict[str, object]:
 def definitions(path: Path) -> dict[str, str]:
     """Source of each class, function and constant of a file, by name, in order."""
     text = path.read_text(encoding="utf-8")
-    found = {}
+    sources = {}
     for node in ast.parse(text).body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-            found[node.name] = ast.get_source_segment(text, node) or ""
+            sources[node.name] = ast.get_source_segment(text, node) or ""
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found[node.targets[0].id] = ast.get_source_segment(text, node) or ""
-    return found
+            sources[node.targets[0].id] = ast.get_source_segment(text, node) or ""
+    return sources
 
 
 def names_in(source: str) -> set[str]:
