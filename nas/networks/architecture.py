@@ -111,13 +111,13 @@ def _leads(block: Block) -> bool:
 @lru_cache(maxsize=1 << 14)
 def _stage_json(stage: Stage) -> str:
     """Canonical JSON of a canonical stage, without the options at their defaults."""
-    parts = (part.said() for part in (stage.branch, stage.shortcut, stage.merge))
+    parts = (part.changed_options() for part in (stage.branch, stage.shortcut, stage.merge))
     return _json([stage.depth, stage.width, stage.stride, *parts])
 
 
 @lru_cache(maxsize=1 << 10)
 def _end_json(end: Stem | Head) -> str:
-    return _json(end.said())
+    return _json(end.changed_options())
 
 
 def _json(value: object) -> str:

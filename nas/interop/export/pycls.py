@@ -85,7 +85,7 @@ def _compare(number: int, stage: Stage, wanted: Stage, width_in: int, draft: _Dr
         draft.faults.append(f"stage {number}: {ours.shortcut.kind} shortcut")
     if ours.branch != theirs.branch:
         there = theirs.branch.to_dict()
-        options = {key: value for key, value in ours.branch.said().items() if value != there.get(key)}
+        options = {key: value for key, value in ours.branch.changed_options().items() if value != there.get(key)}
         draft.faults.append(f"stage {number}: {ours.branch.kind} with {_listed(options)}")
     draft.acts.setdefault(str(stage.branch.to_dict().get("act", "")), f"stage {number}")
 

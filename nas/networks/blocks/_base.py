@@ -1,7 +1,7 @@
-"""What every part of a network is: a frozen set of options that states its layers, and so its cost and its module.
+"""Base classes of a network's parts: a part is a frozen set of options from which its layers, cost and module follow.
 
-A part is data. It costs no import of torch to hold one, to check it or to count it: torch is imported when a module is
-made. A part either lists its `layers`, from which cost and module both follow, or states `cost` and `module` itself.
+A part is data: torch is imported only when a module is created. A part either lists its `layers`, from which cost, module,
+memory and source code follow, or defines these itself.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def option(
     maximum: float | None = None,
     among: tuple[Value, ...] = (),
 ) -> Any:
-    """A field of a part: its default, from where to where it goes (ends included), or the values that it may have."""
+    """A field of a part: its default, its range (ends included), or the values that it may have."""
     metadata = {"minimum": minimum, "maximum": maximum, "among": among}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
 class Part(ABC):
-    """Base of branches, shortcuts, merges, stems and heads: typed options that say themselves as a flat mapping."""
+    """Base of branches, shortcuts, merges, stems and heads: frozen dataclasses of typed options."""
 
     kind: ClassVar[str]
 
@@ -76,17 +76,17 @@ class Part(ABC):
         return tuple(field.name for field in _fields(cls))
 
     def to_dict(self) -> dict[str, Value]:
-        """`{"kind": ..., option: value, ...}`, every option said."""
+        """`{"kind": ..., option: value, ...}` with every option."""
         return {"kind": self.kind, **{name: getattr(self, name) for name in self.options()}}
 
-    def said(self) -> dict[str, Value]:
-        """`to_dict` without the options that are at their defaults."""
+    def changed_options(self) -> dict[str, Value]:
+        """`to_dict` without the options that have their default values."""
         defaults = {field.name: field.default for field in _fields(type(self))}
         return {name: value for name, value in self.to_dict().items() if name == "kind" or value != defaults[name]}
 
     @classmethod
     def make(cls, options: Mapping[str, object]) -> Self:
-        """This part with these options; UsageError for one that it does not have."""
+        """The part with these options; UsageError for an option that it does not have."""
         for name in options:
             if name not in cls.options():
                 known = ", ".join(cls.options()) or "none"
@@ -97,35 +97,35 @@ class Part(ABC):
 
 
 def _fields(kind: type[Part]) -> tuple[dataclasses.Field[Any], ...]:
-    return _listed(cast(Hashable, kind))  # a class is, whether or not its instances are
+    return _listed(cast(Hashable, kind))  # a class is hashable, whether or not its instances are
 
 
-@cache  # an entry a kind; the library makes the tuple anew each time
+@cache  # one entry per kind; `dataclasses.fields` creates the tuple at each call
 def _listed(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(kind)
 
 
-MAX_OPTION = limits.WIDTH  # no real width or count comes near; a hostile file must not ask for a petabyte
+MAX_OPTION = limits.WIDTH  # far above any real width or count; a hostile file must not request a petabyte
 
 
 class Branch(Part):
-    """H(x): what a block computes beside its shortcut."""
+    """H(x): the function that a block adds to its shortcut."""
 
     __slots__ = ()
     enters_reshaped: ClassVar[bool] = False  # whether the entry already has the block's width and stride (ConvNeXt)
 
     @property
     def raw(self) -> bool:
-        """Whether the branch reads and leaves a trunk without norm and activation, and so brings its own."""
+        """Whether the trunk before and after the branch has no norm and activation; the branch then starts with its own."""
         return False
 
     @property
     def activation(self) -> str:
-        """The activation behind the merge; '' for none."""
+        """The activation after the merge; '' for none."""
         return ""
 
     def entry(self, width_in: int, width_out: int, stride: int) -> tuple[Layer, ...]:
-        """Layers that stand before the branch and, where the block changes the shape, before the shortcut too."""
+        """Layers before the branch and, where the block changes the shape, before the shortcut too."""
         return ()
 
     @abstractmethod
@@ -133,11 +133,11 @@ class Branch(Part):
         """The branch's layers, from the block's input of `width_in` channels to `width_out` channels at this stride."""
 
     def canonical(self, stride: int) -> Branch:
-        """The one of all options that build the same branch at this stride."""
+        """The representative of all branches that build the same layers at this stride."""
         return self
 
     def scaled(self, scale: Callable[[int], int]) -> Branch:
-        """The branch of a network whose widths w become scale(w): inner widths that options state in channels follow."""
+        """The branch of a network whose widths w become scale(w); inner widths that are options in channels are scaled alike."""
         return self
 
     def cost(self, shape: Shape, width_out: int, stride: int) -> tuple[Cost, Shape]:
@@ -149,12 +149,12 @@ class Branch(Part):
 
 @dataclass(frozen=True, slots=True)
 class Convolutional(Branch):
-    """Base of the branches of a classic residual net: an activation behind the sum, and squeeze-excitation if asked.
+    """Base of the branches of a classic residual net: an activation after the sum, and optional squeeze-excitation.
 
     se_ratio: squeeze-excitation at the branch's end with se_ratio x width channels in between (0: none; SENet: 1/16).
     """
 
-    _: KW_ONLY  # so that a branch's own options stand first
+    _: KW_ONLY  # so that a branch's own options come first
     act: str = option("relu", among=ACTIVATIONS)
     se_ratio: float = option(0.0, minimum=0, maximum=1)
 
@@ -166,21 +166,21 @@ class Convolutional(Branch):
         return (NormAct(self.act),) if self.raw else ()
 
     def excitation(self, width: int) -> tuple[Layer, ...]:
-        """The squeeze-excitation on `width` channels; nothing if there is none."""
+        """The squeeze-excitation on `width` channels; no layers if se_ratio is 0."""
         return (SqueezeExcitation(squeezed(width, self.se_ratio), self.act),) if self.se_ratio else ()
 
 
 class Shortcut(Part):
-    """The path around a branch. `norm` is False beside branches of a raw trunk, whose projections carry no norm."""
+    """The path around a branch. `norm` is False in a raw trunk, whose projections have no norm."""
 
     __slots__ = ()
 
     @abstractmethod
     def layers(self, width_in: int, width_out: int, stride: int, norm: bool) -> tuple[Layer, ...] | None:
-        """The path's layers: () is the identity, None that there is no path between these shapes."""
+        """The path's layers: () for the identity, None if there is no path between these shapes."""
 
     def canonical(self, width_in: int, width_out: int, stride: int) -> Shortcut:
-        """The one of all kinds that build the same path between these shapes."""
+        """The representative of all shortcuts that build the same path between these shapes."""
         return self
 
 
@@ -229,10 +229,10 @@ class Stem(Part):
 
     @abstractmethod
     def layers(self, raw: bool) -> tuple[Layer, ...]:
-        """`raw`: the first branch brings its own norm and activation."""
+        """`raw`: the first branch starts with its own norm and activation."""
 
     def canonical(self, raw: bool) -> Stem:
-        """The one of all options that build the same stem."""
+        """The representative of all stems that build the same layers."""
         return self
 
 
@@ -243,7 +243,7 @@ class Head(Part):
     classes: int = option(1000, minimum=1)
 
     def scaled(self, scale: Callable[[int], int]) -> Head:
-        """The head of a network whose widths w become scale(w); classes stay."""
+        """The head of a network whose widths w become scale(w); the classes stay."""
         return self
 
     @abstractmethod
@@ -251,7 +251,7 @@ class Head(Part):
         """`raw`: the trunk ends without norm and activation."""
 
     def canonical(self, raw: bool) -> Head:
-        """The one of all options that build the same head."""
+        """The representative of all heads that build the same layers."""
         return self
 
 

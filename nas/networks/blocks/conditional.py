@@ -1,4 +1,4 @@
-"""Conditionally parameterised convolutions: each image mixes its own kernel from experts.
+"""Conditionally parameterized convolutions: each image has its own kernel, a mixture of experts.
 
 "CondConv: Conditionally Parameterized Convolutions for Efficient Inference", Yang et al., NeurIPS 2019.
 """
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConditionalConv(Layer):
-    """y = (sum_e r_e W_e) * x with the image's routing weights r, then norm and activation; within `Routed` only.
+    """y = (sum_e r_e W_e) * x with the image's routing weights r, then norm and activation; only within `Routed`.
 
-    Mixing costs experts x weights multiply-adds an image.
+    Mixing costs experts x weights multiply-adds per image.
     """
 
     out: int
@@ -66,7 +66,7 @@ class ConditionalConv(Layer):
 
 @dataclass(frozen=True, slots=True)
 class Routed(Layer):
-    """Layers of which the conditional ones share the routing weights r = sigmoid(W mean(x) + b) of what comes in."""
+    """Consecutive layers; the conditional ones share the routing weights r = sigmoid(W mean(x) + b) of the first input x."""
 
     per_image = True
     layers: tuple[Layer, ...]

@@ -15,8 +15,8 @@ from nas.networks.blocks.primitives import Conv, LayerNorm, Patch
 class ConvNeXt(Branch):
     """H(x) = W2 * act(W1 * ln(D * x)): k x k depthwise, 1x1 to expansion x width, 1x1 back; biases, one norm.
 
-    Where a block changes the shape, a layer norm and an s x s convolution with stride s stand before branch and shortcut.
-    The trunk stays raw: no norm and no activation behind the sum. The paper's merge is `layer_scale`.
+    Where a block changes the shape, a layer norm and an s x s convolution with stride s precede branch and shortcut.
+    The trunk stays raw: no norm and no activation after the sum. The paper's merge is `layer_scale`.
     """
 
     kind = "convnext"

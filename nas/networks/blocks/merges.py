@@ -13,7 +13,7 @@ from nas.networks.cost import Cost, Shape, strided
 if TYPE_CHECKING:
     from torch import nn
 
-MAX_DROP = 0.95  # a block that is never trained is no block
+MAX_DROP = 0.95  # with a rate of 1 the block would never be trained
 
 
 @MERGES.register("add")
@@ -99,8 +99,8 @@ class Highway(Merge):
     """y = t branch(x) + (1 - t) shortcut(x), t = sigmoid(W x + b), a 1x1 convolution to a gate a channel and pixel.
 
     "Highway Networks", Srivastava et al. 2015; as "exclusive gating" of a residual network in He et al., ECCV 2016. bias:
-    where b starts. At -6 the block starts as its shortcut, which is how He et al. trained 110 layers; at 0 the two paths
-    are halved in each block, and there they could not.
+    the initial b. At -6 the block starts as its shortcut; with this He et al. trained 110 layers. At 0 each block halves both
+    paths, and training failed.
     """
 
     kind = "highway"

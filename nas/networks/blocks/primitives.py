@@ -1,4 +1,4 @@
-"""The primitives that parts are made of: each states its cost on integers and its PyTorch module, side by side."""
+"""The layers that parts consist of. Each states its cost on integers, its PyTorch module, its memory and its source code."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 def squeezed(width: int, ratio: float) -> int:
-    """Channels of a squeeze-excitation's bottleneck: the nearest whole number to ratio x width, at least one."""
+    """Channels of a squeeze-excitation's bottleneck: ratio x width rounded to the nearest whole number, at least 1."""
     return max(1, round(width * ratio))
 
 
 def scaled_group(scale: Callable[[int], int], cardinality: int, group_width: int) -> int:
-    """Channels of a group for which `cardinality` of them come nearest to scale(cardinality x group_width), at least one."""
+    """Channels of a group, at least 1, so that cardinality x channels is nearest to scale(cardinality x group_width)."""
     inner = scale(cardinality * group_width)
     return max(1, (2 * inner + cardinality) // (2 * cardinality))
 
 
 @dataclass(frozen=True, slots=True)
 class Conv(Layer):
-    """k x k convolution padded by (k - 1) / 2, then norm and activation (a name of `ACTIVATIONS`, or '') as asked."""
+    """k x k convolution padded by (k - 1) / 2, then optional norm and activation (a name of `ACTIVATIONS`, or '')."""
 
     out: int
     kernel: int
@@ -109,7 +109,7 @@ def conv_sizes(uses: Column, before: Term, write: Writer) -> tuple[list[Argument
 
 @dataclass(frozen=True, slots=True)
 class Patch(Layer):
-    """s x s convolution with stride s and bias; zeros below and on the right fill the last patch up, no pixel is dropped."""
+    """s x s convolution with stride s and bias; zeros below and on the right complete the last patch, so that no pixel is dropped."""
 
     out: int
     stride: int
@@ -137,7 +137,7 @@ class Patch(Layer):
 
 @dataclass(frozen=True, slots=True)
 class NormAct(Layer):
-    """Batch normalisation and an activation: what stands before the convolutions of a pre-activated branch."""
+    """Batch normalization and an activation, as before the convolutions of a pre-activated branch."""
 
     act: str = "relu"
 
@@ -204,7 +204,7 @@ class SqueezeExcitation(Layer):
 
 @dataclass(frozen=True, slots=True)
 class MaxPool(Layer):
-    """3x3 maximum, stride 2, as behind the ImageNet stem."""
+    """3x3 maximum, stride 2, as in the ImageNet stem."""
 
     def cost(self, shape: Shape) -> tuple[Cost, Shape]:
         return Cost(), Shape(shape.channels, strided(shape.height, 3, 2), strided(shape.width, 3, 2))
@@ -224,7 +224,7 @@ class MaxPool(Layer):
 
 @dataclass(frozen=True, slots=True)
 class AvgPool(Layer):
-    """s x s mean with stride s; a window over the edge averages what it has (sizes ceil(n / s), as a convolution's)."""
+    """s x s mean with stride s; a window over the edge averages its pixels (sizes ceil(n / s), as a convolution's)."""
 
     stride: int
 
@@ -244,7 +244,7 @@ class AvgPool(Layer):
 
 @dataclass(frozen=True, slots=True)
 class BlurPool(Layer):
-    """3x3 binomial filter with stride s, borders repeated: subsampling that does not alias ("Making Convolutional Networks
+    """3x3 binomial filter with stride s, borders repeated: subsampling without aliasing ("Making Convolutional Networks
     Shift-Invariant Again", Zhang, ICML 2019). Its weights are fixed: multiply-adds, but no parameters."""
 
     stride: int
@@ -267,7 +267,7 @@ class BlurPool(Layer):
 
 @dataclass(frozen=True, slots=True)
 class ZeroPad(Layer):
-    """Every s-th pixel, channels padded with zeros to `out` (or, where `out` is fewer, the first ones kept)."""
+    """Every s-th pixel, channels padded with zeros to `out`; if there are more than `out`, the first ones are kept."""
 
     out: int
     stride: int
@@ -292,7 +292,7 @@ class ZeroPad(Layer):
 
 @dataclass(frozen=True, slots=True)
 class Linear(Layer):
-    """Global average over the image, a layer norm and dropout if asked, then y = xW + b."""
+    """Global average over the image, optional layer norm and dropout, then y = xW + b."""
 
     out: int
     norm: bool = False

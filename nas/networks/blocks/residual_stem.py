@@ -1,4 +1,4 @@
-"""Once-for-all's stem for residual networks: ResNet-D's with a way around its middle convolution, which may be left out."""
+"""Once-for-all's stem for residual networks: ResNet-D's with a shortcut around its middle convolution, which may be left out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Around(Layer):
-    """y = x + conv(x), the convolution with its norm and activation; shapes stay."""
+    """y = x + conv(x), the convolution with its norm and activation; the shape stays."""
 
     conv: Conv
 

@@ -28,10 +28,10 @@ class Skip(Merge):
 
     gate: `pooled` (mean over the image, 10 hidden units; hardly any multiply-adds) or `conv` (FFGate-II of the paper: 3x3 of
     stride 2, norm, ReLU, mean, linear; one logit in place of two). Training passes p's gradient through the step, on whole
-    batches with masks, so that closed gates learn too. price: weight in the loss of the share of the network's multiply-adds
-    that this branch executes (`nas.training.gates.computation_loss`). start: p where training begins, for an image whose features
-    say nothing; the branch learns only from images that run it, and so a gate should begin open. The cost counts the branch
-    as executed, always: the worst case; `nas.training.gates` gives the expected and the executed one.
+    batches with masks, so that closed gates are trained too. price: weight in the loss of the share of the network's multiply-adds
+    that this branch executes (`nas.training.gates.computation_loss`). start: p at the start of training, for features that
+    are 0; only images that run the branch train it, so a gate should start open. The cost always counts the branch
+    as executed, the worst case; `nas.training.gates` gives the expected and the executed one.
     """
 
     kind = "skip"
