@@ -69,7 +69,7 @@ class Stage:
         """The representative of all stages that build the same blocks on `width_in` channels."""
         return _canonical(self, width_in)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {
             "depth": self.depth,
             "width": self.width,
@@ -190,7 +190,7 @@ class Architecture:
         head = replace(self.head, classes=classes)
         return replace(self, head=head, resolution=resolution, channels=channels, stem=stem or self.stem)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain data with every option; `from_dict` reads it back."""
         return {
             "version": VERSION,

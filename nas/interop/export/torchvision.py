@@ -63,7 +63,7 @@ def _twin(architecture: Architecture) -> tuple[list[str], nn.Module]:
         return lines(call(f"models.{name}", num_classes=str(classes)), 4, "return "), made.to("meta")
     with torch.device("meta"):
         resnet = resnet_arguments(architecture, NAME, _limits)
-        options: dict[str, Any] = {"num_classes": classes}
+        options: dict[str, object] = {"num_classes": classes}
         if resnet.cardinality != 1:
             options["groups"] = resnet.cardinality
         if resnet.base_width != 64:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +99,7 @@ class Skip(nn.Module):
     def extra_repr(self) -> str:
         return f"price={self.price}, start={self.start}"
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {
             **self.__dict__,
             "executed": None,
