@@ -69,7 +69,7 @@ class Stage:
         """The representative of all stages that build the same blocks on `width_in` channels."""
         return _canonical(self, width_in)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {
             "depth": self.depth,
             "width": self.width,
@@ -111,13 +111,13 @@ def _leads(block: Block) -> bool:
 @lru_cache(maxsize=1 << 14)
 def _stage_json(stage: Stage) -> str:
     """Canonical JSON of a canonical stage, without the options at their defaults."""
-    parts = (part.said() for part in (stage.branch, stage.shortcut, stage.merge))
+    parts = (part.changed_options() for part in (stage.branch, stage.shortcut, stage.merge))
     return _json([stage.depth, stage.width, stage.stride, *parts])
 
 
 @lru_cache(maxsize=1 << 10)
 def _end_json(end: Stem | Head) -> str:
-    return _json(end.said())
+    return _json(end.changed_options())
 
 
 def _json(value: object) -> str:
@@ -190,7 +190,7 @@ class Architecture:
         head = replace(self.head, classes=classes)
         return replace(self, head=head, resolution=resolution, channels=channels, stem=stem or self.stem)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain data with every option; `from_dict` reads it back."""
         return {
             "version": VERSION,

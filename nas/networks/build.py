@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nas.networks.architecture import Architecture
 from nas.networks.blocks import Block
-from nas.networks.blocks._base import Layer, cost_of_layers, module_of_layers
+from nas.networks.blocks.layer import Layer, cost_of_layers, module_of_layers
 from nas.networks.cost import Cost, Shape
 from nas.utils import limits
 

@@ -40,6 +40,17 @@ class Shape(NamedTuple):
     height: int
     width: int
 
+    @property
+    def elements(self) -> int:
+        return self.channels * self.height * self.width
+
+
+class Kept(NamedTuple):
+    """Memory that a layer's backward pass needs for one image: elements of activations, and bytes of other tensors."""
+
+    elements: int
+    extra_bytes: int = 0
+
 
 def strided(size: int, kernel: int, stride: int) -> int:
     """Output size of a convolution or pooling with padding p = (k - 1) // 2: floor((size + 2p - k) / s) + 1."""

@@ -46,7 +46,7 @@ def describe_stages(architecture: Architecture) -> list[tuple[str, str]]:
 
 def _end(part: Part, noun: str, aside: set[str]) -> str:
     """A stem or a head: its kind and its options that are not at their defaults, without those in `aside`."""
-    options = (f"{name} {value}" for name, value in part.said().items() if name not in {"kind", *aside})
+    options = (f"{name} {value}" for name, value in part.changed_options().items() if name not in {"kind", *aside})
     return " ".join((part.kind, noun, *options))
 
 
@@ -91,7 +91,7 @@ def _common_shortcut(network: Architecture) -> Shortcut | None:
 
 
 def _named(part: Part) -> str:
-    options = (_option(name, value, None) for name, value in part.said().items() if name != "kind")
+    options = (_option(name, value, None) for name, value in part.changed_options().items() if name != "kind")
     return " ".join((part.kind.replace("_", "-"), *options))
 
 

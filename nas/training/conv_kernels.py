@@ -44,7 +44,7 @@ class Engine:
                 channels = self.depthwise if module.weight.shape[1] == 1 else self.grouped
                 module.merge_to(channels if precision == "bf16" else 0)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return dataclasses.asdict(self)
 
     @classmethod

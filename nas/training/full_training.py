@@ -37,7 +37,9 @@ from nas.training.full_training_folder import (
     VERSION,
     begin,
     busy,
+    facts_of,
     recipe_of,
+    unreadable,
     write_weights,
     written,
 )
@@ -134,9 +136,8 @@ class FullTraining(UnderLock):
         self._place: Workspace | StreamWorkspace
         self._records: list[Epoch] = []
         self._training: Training | None = None
-        self.on_step: Callable[[int, int], None] | None = (
-            None  # called with the epoch's finished steps and all its steps
-        )
+        # Called with the epoch's finished steps and all its steps.
+        self.on_step: Callable[[int, int], None] | None = None
 
     def _enter(self) -> None:
         pick_device(self._device)  # raises before anything is written
@@ -311,9 +312,8 @@ class FullTraining(UnderLock):
         """The training where the folder's checkpoint left it, or at its start."""
         network = build(self.architecture, seed=self.seed)
         if self.fitted is not None:
-            network.load_state_dict(
-                self.fitted.state, strict=False
-            )  # only a fresh head may be missing: `fit` checks that
+            # `fit` has checked that only a fresh head may be missing.
+            network.load_state_dict(self.fitted.state, strict=False)
         batches: tuple[BatchSource, BatchSource] = self._place.batches(self.seed, self.architecture.resolution)
         path = self.folder / CHECKPOINT
         state = None
@@ -322,7 +322,7 @@ class FullTraining(UnderLock):
                 state = torch.load(path, map_location=self._place.device, weights_only=True)
                 self.micro_batch = min(filter(None, (self.micro_batch, state.get("micro_batch"))), default=None)
             except Exception as error:  # torch raises nearly every type on bytes that are no checkpoint
-                raise self._unread(path, error) from error
+                raise unreadable(path, error) from error
         elif self.micro_batch is None and self.group.size == 1:
             self.micro_batch = self._place.first_micro_batch(self.architecture)  # the images are on the device by now
         training = Training(
@@ -342,13 +342,9 @@ class FullTraining(UnderLock):
                 records = [Epoch.from_dict(record) for record in state["epochs"]]
                 training.load(state["training"])
             except Exception as error:
-                raise self._unread(path, error) from error
+                raise unreadable(path, error) from error
             self._records = records
         return training
-
-    @staticmethod
-    def _unread(path: Path, error: Exception) -> NasError:
-        return NasError(f"{path}: can't be read ({reason_of(error, first_line=True)}); remove it to start over")
 
     def _save(self, training: Training) -> None:
         state = {
@@ -371,21 +367,13 @@ class FullTraining(UnderLock):
         batches = self._test_batches()
         predictions = Predictions.of(training.result, batches, self.precision, dataset.classes, self.micro_batch)
         by_class = np.bincount(dataset.y_train[data.train_index], minlength=len(dataset.classes))
-        cost = cost_of(self.architecture)
         last = self._records[-1]
         executed = training.executed()
         return {
             "name": self.architecture.name,
             "digest": self.architecture.digest,
-            "cost": {"params": cost.params, "macs": cost.macs, "activations": cost.activations},
-            "dataset": {
-                "name": dataset.name,
-                "source": dataset.source,
-                "fingerprint": dataset.fingerprint,
-                "classes": list(dataset.classes),
-                "mean": list(data.mean),
-                "std": list(data.std),
-            },
+            "cost": dataclasses.asdict(cost_of(self.architecture)),
+            "dataset": facts_of(dataset, data),
             "test": predictions.to_dict(),
             "validation": {"accuracy": last.accuracy, "loss": last.val_loss, "images": len(data.validation_index)},
             **({"executed": executed.to_dict()} if executed else {}),  # of the validation images

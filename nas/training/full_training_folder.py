@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.data import Dataset, Streamed
 from nas.data.streaming import LAW as STREAMED
-from nas.errors import UsageError
+from nas.data.training_data import StreamedData, TrainingData
+from nas.errors import NasError, UsageError, reason_of
 from nas.networks.architecture import Architecture
 from nas.training.recipe import Recipe
 from nas.training.records import CHECKPOINT, RESULT
@@ -103,6 +105,22 @@ def write_weights(folder: Path, architecture: Architecture, network: nn.Module, 
         "nas": result["versions"]["nas"],
     }
     write_with(folder / WEIGHTS, lambda file: file.write(save(tensors, metadata)))
+
+
+def facts_of(dataset: Dataset | Streamed, data: TrainingData | StreamedData) -> dict[str, object]:
+    """The result's entry on the data."""
+    return {
+        "name": dataset.name,
+        "source": dataset.source,
+        "fingerprint": dataset.fingerprint,
+        "classes": list(dataset.classes),
+        "mean": list(data.mean),
+        "std": list(data.std),
+    }
+
+
+def unreadable(checkpoint: Path, error: Exception) -> NasError:
+    return NasError(f"{checkpoint}: can't be read ({reason_of(error, first_line=True)}); remove it to start over")
 
 
 def differences(begun: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:

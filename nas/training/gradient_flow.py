@@ -88,7 +88,7 @@ class Layer:
     depth: int
     on_path: bool
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return dataclasses.asdict(self)
 
 
@@ -107,7 +107,7 @@ class Moment:
     outputs: tuple[float | None, ...]  # ||dL/dy||
     weights: tuple[float | None, ...]  # ||dL/dW||
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return dataclasses.asdict(self)
 
     @classmethod

@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from nas.networks.blocks.modules import SqueezeExcite
+from nas.networks.blocks.plain_modules import SqueezeExcite
 from nas.training.gradient_flow import STEPS, Layer, Moment
 
 _OFF_PATH = {"shortcut", "merge", "gate"}  # parts of a block other than its branch

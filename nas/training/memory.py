@@ -24,24 +24,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import singledispatch
 
 from nas.networks.architecture import Architecture
-from nas.networks.blocks import Block
-from nas.networks.blocks._base import Layer
-from nas.networks.blocks.conditional import ConditionalConv, Routed
-from nas.networks.blocks.primitives import Conv, Linear, MaxPool, NormAct, SqueezeExcitation
-from nas.networks.blocks.res2net import Hierarchy
-from nas.networks.blocks.residual_stem import Around
+from nas.networks.blocks import Block, Layer
+from nas.networks.blocks.activations import KEEP_INPUT
 from nas.networks.build import walk
 from nas.networks.cost import Shape
 
-COPIED = ("silu", "hardswish", "gelu")  # activations whose derivative reads the input: it is kept as well as the output
 FP32 = 4  # bytes
 ELEMENT_BYTES = {"fp32": FP32, "bf16": 2}  # of a convolution's output
 CAST_BYTES = {"fp32": 0, "bf16": 2}  # of autocast's copy of a weight or a pixel
-# Tensors of the output's size that a merge keeps: its output, and others that its derivative reads.
-OF_MERGE = {"add": 1, "skip_init": 2, "layer_scale": 2, "highway": 3, "skip": 2}
 CONTEXT_BYTES = 768 << 20  # allowance for each process on a GPU: CUDA context, cuDNN and cuBLAS with their workspaces
 FRAGMENTATION = 1.15  # allowance: bytes that the caching allocator reserves for each byte allocated
 EVALUATED = 4  # size of a validation batch, in training batches (`nas.training.workspace.Workspace`)
@@ -171,10 +163,10 @@ def _chain(
     steps = []
     for number, layer in enumerate(layers):
         cost, after = layer.cost(shape)
-        inner, extra = kept(layer, shape)
-        out = _size(after) if last_is_kept or number < len(layers) - 1 else 0
-        both = _size(shape) + _size(after)
-        steps.append(Step(cost.params, inner + out, alive + max(2 * _size(after), both), alive + both, extra))
+        inner, extra = layer.kept(shape)
+        out = after.elements if last_is_kept or number < len(layers) - 1 else 0
+        both = shape.elements + after.elements
+        steps.append(Step(cost.params, inner + out, alive + max(2 * after.elements, both), alive + both, extra))
         shape = after
     return steps, shape
 
@@ -183,7 +175,7 @@ def _of_block(block: Block, shape: Shape) -> Iterator[Step]:
     """Steps of a block. The sum's gradient is kept during the branch's backward pass, unless there is no shortcut."""
     entry, entered = _chain(block.entry(), shape)
     _, width_out, stride = block.inner
-    path, size = block.path(), _size(block.cost(shape)[1])
+    path, size = block.path(), block.cost(shape)[1].elements
     alone = path is None
     layers = block.branch.layers(entered.channels, width_out, stride)
     yield from entry
@@ -192,71 +184,9 @@ def _of_block(block: Block, shape: Shape) -> Iterator[Step]:
         yield from _chain(path, entered, last_is_kept=False, alive=size)[0]
         yield Step(
             block.merge.cost(entered, width_out, stride).params,
-            size * OF_MERGE.get(block.merge.kind, 2),
+            size * block.merge.kept_tensors,
             2 * size,
             3 * size,
         )
-    if block.branch.activation in COPIED:
+    if block.branch.activation in KEEP_INPUT:
         yield Step(0, size, 2 * size, 2 * size)
-
-
-@singledispatch
-def kept(layer: Layer, shape: Shape) -> tuple[int, int]:
-    """Elements, and further bytes, that a layer on `shape` keeps besides input and output. Unknown layers: as convolutions."""
-    return layer.cost(shape)[0].activations, 0
-
-
-@kept.register
-def _(layer: Conv, shape: Shape) -> tuple[int, int]:
-    out = layer.cost(shape)[0].activations
-    return out * (layer.norm + (layer.act in COPIED)), 0
-
-
-@kept.register
-def _(layer: Around, shape: Shape) -> tuple[int, int]:
-    return kept(layer.conv, shape)[0] + _size(shape), 0
-
-
-@kept.register
-def _(layer: ConditionalConv, shape: Shape) -> tuple[int, int]:
-    cost, _ = layer.cost(shape)
-    mixed = cost.params // layer.experts  # each image has its own weights
-    return cost.activations * (1 + (layer.act in COPIED)) + mixed, 0
-
-
-@kept.register
-def _(layer: Routed, shape: Shape) -> tuple[int, int]:
-    total = 0
-    for number, inner in enumerate(layer.layers):
-        elements, _ = kept(inner, shape)
-        shape = inner.cost(shape)[1]
-        total += elements + (_size(shape) if number < len(layer.layers) - 1 else 0)
-    return total, 0
-
-
-@kept.register
-def _(layer: Hierarchy, shape: Shape) -> tuple[int, int]:
-    out = layer.cost(shape)[0].activations
-    # Convolutions and activations of the groups, whose outputs are concatenated; and the sums between groups.
-    linked = 0 if layer.first else max(layer.scale - 2, 0) * layer.group * shape.height * shape.width
-    return out * (2 + (layer.act in COPIED)) + linked, 0
-
-
-@kept.register
-def _(layer: NormAct, shape: Shape) -> tuple[int, int]:
-    return _size(shape) * (layer.act in COPIED), 0
-
-
-@kept.register
-def _(layer: MaxPool, shape: Shape) -> tuple[int, int]:
-    return 0, 8 * _size(layer.cost(shape)[1])
-
-
-@kept.register(SqueezeExcitation)
-@kept.register(Linear)
-def _(layer: SqueezeExcitation | Linear, shape: Shape) -> tuple[int, int]:
-    return 3 * shape.channels, 0
-
-
-def _size(shape: Shape) -> int:
-    return shape.channels * shape.height * shape.width

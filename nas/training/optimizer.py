@@ -78,14 +78,14 @@ class Optimiser:
     def drop_gradients(self) -> None:
         self._sgd.zero_grad(set_to_none=True)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         return self._sgd.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._sgd.load_state_dict(state)
 
 
-def _groups(network: nn.Module, recipe: Recipe, by_piece: bool) -> Iterator[dict[str, Any]]:
+def _groups(network: nn.Module, recipe: Recipe, by_piece: bool) -> Iterator[dict[str, object]]:
     """Parameter groups: one, or one per piece; each is split in two if norms and biases have no weight decay."""
     for piece, module in pieces(network) if by_piece else [("", network)]:
         parameters = list(module.parameters())

@@ -50,7 +50,7 @@ class Proxy:
             return index
         return index[subset(y[index], max(1, round(self.train_fraction * len(index))), seed)]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return dataclasses.asdict(self)
 
     @classmethod

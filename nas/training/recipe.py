@@ -168,7 +168,7 @@ class Recipe:
         progress = (step - warmup) / max(total - warmup, 1)
         return self.learning_rate / 2 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return dataclasses.asdict(self)
 
     @classmethod

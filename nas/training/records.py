@@ -23,7 +23,7 @@ class Epoch:
     seconds: float  # training and validation
     images_per_second: float  # training alone
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return dataclasses.asdict(self)
 
     @classmethod
@@ -51,7 +51,7 @@ class Execution:
     shares: Mapping[str, float]  # of the images for which a gated block's branch ran, by the block's name
     images: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {"macs": self.macs, "shares": dict(self.shares), "images": self.images}
 
     @classmethod

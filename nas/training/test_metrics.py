@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -87,7 +87,7 @@ class Predictions:
         """Of the accuracy p over n images: sqrt(p (1 - p) / n), of the binomial distribution."""
         return _standard_error(self.accuracy, self.images)
 
-    def per_class(self) -> list[dict[str, Any]]:
+    def per_class(self) -> list[dict[str, object]]:
         """For each class, in order: name, images, accuracy on them, and its standard error; the last two are None without images."""
         rows = []
         totals, right = self.confusion.sum(1).tolist(), self.confusion.diagonal().tolist()
@@ -97,7 +97,7 @@ class Predictions:
             rows.append({"class": name, "images": images, "accuracy": share, "standard_error": error})
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain data, as in a training's `result.json`."""
         return {
             "accuracy": self.accuracy,

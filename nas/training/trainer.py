@@ -268,7 +268,7 @@ class Training:
             evaluate(self.result, self.validation_batches, self.precision, self.micro_batch)
         return counter.execution()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """Network, optimizer and epochs done, as tensors and plain values (`torch.load(weights_only=True)` reads it)."""
         return {
             "network": self.network.state_dict(),

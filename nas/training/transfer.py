@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from nas.errors import UsageError
 from nas.training.recipe import Recipe, default_batch_size
@@ -72,7 +71,7 @@ class Policy:
             return 1.0
         return self.backbone_scale if self.stage_decay is None else float(self.stage_decay**depth)
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         """The policy as plain data."""
         rate = (
             {"backbone_lr_scale": self.backbone_scale}

@@ -34,7 +34,8 @@ from nas.networks.blocks import (
     bottleneck,
     shortcuts,
 )
-from nas.networks.blocks._base import MAX_OPTION, Part, cost_of_layers, module_of_layers, option
+from nas.networks.blocks._base import MAX_OPTION, Part, option
+from nas.networks.blocks.layer import cost_of_layers, module_of_layers
 from nas.networks.cost import Cost, Shape
 from nas.utils.registry import Registry
 

@@ -5,26 +5,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from nas.interop.export.layers import RESHAPES, Mismatch, Term, Writer, act
-from nas.interop.export.source import Argument, Call, Expression, call, docstring, lines
+from nas.interop.export.source import docstring, lines
 from nas.networks.architecture import Architecture
-from nas.networks.blocks.block import Block
-from nas.networks.blocks.merges import Highway, LayerScale, Plain, SkipInit, Sum
-from nas.networks.blocks.primitives import Conv, Linear
-from nas.networks.blocks.skipnet import HIDDEN, Skip
+from nas.networks.blocks import Block, Layer
+from nas.networks.blocks.source import RESHAPES, Call, Column, Expression, Mismatch, Term, Writer, activation_call, call
 
-Row = tuple[Any, ...] | None  # layers of a path; None without one
+Row = tuple[Layer, ...] | None  # layers of a path; None without one
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class BlockClass:
-    """One class: its name, its text, and for each of its stages the block that `stage(...)` is called with."""
+    """One class: its name, its text, the module classes that it needs, and the constructor of each of its stages' blocks."""
 
     name: str
     text: list[str]
-    stages: dict[int, Expression]
+    modules: dict[str, type]
+    stages: dict[int, Expression]  # by number of the stage, from 0
 
 
 def block_classes(architecture: Architecture, taken: frozenset[str]) -> list[BlockClass]:
@@ -36,16 +33,20 @@ def block_classes(architecture: Architecture, taken: frozenset[str]) -> list[Blo
         width = stage.width
         fits = (group for group in groups if group.takes(number, uses))
         if next(fits, None) is None:
-            group = _Group(_free(type(stage.branch).__name__, taken | {group.name for group in groups}))
+            group = _Group(type(stage.branch).__name__)
             try:
                 group.add(number, uses)
             except Mismatch as reason:
                 raise Mismatch(f"stage {number + 1}, a {stage.branch.kind} block: {reason}") from None
             groups.append(group)
-    return [group.written() for group in groups]
+    names = taken.union(*(group.writer().modules for group in groups))
+    classes: list[BlockClass] = []
+    for group in groups:
+        classes.append(group.written(names | {each.name for each in classes}))
+    return classes
 
 
-def _free(name: str, taken: frozenset[str] | set[str]) -> str:
+def _free(name: str, taken: frozenset[str]) -> str:
     free, k = name, 2
     while free in taken:
         free, k = f"{name}{k}", k + 1
@@ -54,7 +55,7 @@ def _free(name: str, taken: frozenset[str] | set[str]) -> str:
 
 @dataclass(slots=True)
 class _Group:
-    """Stages whose blocks share a class."""
+    """Stages whose blocks share a class. name: the class's, unless it is taken."""
 
     name: str
     uses: list[Block] = field(default_factory=list)
@@ -77,29 +78,47 @@ class _Group:
         self.stages[number] = list(range(len(self.uses), len(self.uses) + len(uses)))
         self.uses += uses
         try:
-            _write(self.name, Writer.of(self.uses))
+            self.writer()
         except Mismatch:
             self.uses, self.stages = before
             raise
 
-    def written(self) -> BlockClass:
-        writer = Writer.of(self.uses)
-        text = _write(self.name, writer)
+    def writer(self) -> Writer:
+        """The writer after it has written the class."""
+        writer = _writer(self.uses)
+        _write(self.name, self.uses, writer)
+        return writer
+
+    def written(self, taken: frozenset[str]) -> BlockClass:
+        writer = _writer(self.uses)
+        name = _free(self.name, taken)
+        text = _write(name, self.uses, writer)
         stages: dict[int, Expression] = {}
         for number, uses in self.stages.items():
             options: dict[str, Expression] = {}
-            for name, values in writer.parameters.items():
-                known = [values[k] for k in uses if k in values] or [getattr(self.uses[uses[0]].branch, name, None)]
-                options[name] = repr(next((value for value in known if value is not None), next(iter(values.values()))))
-            stages[number] = call("partial", self.name, **options) if options else self.name
-        return BlockClass(self.name, text, stages)
+            for option, values in writer.parameters.items():
+                known = [values[k] for k in uses if k in values] or [getattr(self.uses[uses[0]].branch, option, None)]
+                options[option] = repr(
+                    next((value for value in known if value is not None), next(iter(values.values())))
+                )
+            stages[number] = call("partial", name, **options) if options else name
+        return BlockClass(name, text, writer.modules, stages)
 
 
-def _write(name: str, writer: Writer) -> list[str]:
-    """The text of the class for the writer's uses."""
-    uses = writer.uses
+def _writer(uses: Sequence[Block]) -> Writer:
+    shapes = {
+        "width": [use.width_out for use in uses],
+        "width_in": [use.width_in for use in uses],
+        "stride": [use.stride for use in uses],
+    }
+    options = {name: tuple(getattr(use.branch, name) for use in uses) for name in uses[0].branch.options()}
+    return Writer.of(shapes, options)
+
+
+def _write(name: str, uses: Sequence[Block], writer: Writer) -> list[str]:
+    """The text of the class for its uses."""
     reshaping = [use.stride != 1 or use.width_in != use.width_out for use in uses]
-    terms = writer.terms()
+    terms = writer.terms
     inside = writer.same([use.branch.enters_reshaped for use in uses], "where its entry stands")
     start = terms["width"] if inside else terms["width_in"]
     body: list[str] = []  # of __init__
@@ -109,7 +128,7 @@ def _write(name: str, writer: Writer) -> list[str]:
     entries = [use.entry() for use in uses]
     x = around = "x"
     if any(entries):
-        body += _choice(writer, "pre", list(entries), terms["width_in"])
+        body += _choice(uses, writer, "pre", list(entries), terms["width_in"])
         if all(entries):
             x = "a"
             around = (
@@ -129,10 +148,10 @@ def _write(name: str, writer: Writer) -> list[str]:
     inner = [f"{local} = {term.text}" for local, term in writer.locals.items()]
     body += lines(branch, 8, "self.branch = ")
     paths: list[Row] = [use.path() for use in uses]
-    y = _merged(writer, body, forward, paths, reshaping, start, x, around)
-    name_of_act = writer.same([use.branch.activation for use in uses], "the activation")
+    y = _merged(uses, writer, body, forward, paths, reshaping, start, x, around)
+    name_of_act = writer.activation([use.branch.activation for use in uses])
     if name_of_act:
-        body += [f"self.act = {act(name_of_act)}"]
+        body += [f"self.act = {activation_call(name_of_act)}"]
     if y is not None:
         forward += [f"y: Tensor = self.act({y})" if name_of_act else f"y: Tensor = {y}"]
     elif name_of_act:
@@ -157,7 +176,7 @@ def _write(name: str, writer: Writer) -> list[str]:
     ]
 
 
-def _choice(writer: Writer, name: str, rows: list[Row], start: Term) -> list[str]:
+def _choice(uses: Sequence[Block], writer: Writer, name: str, rows: list[Row], start: Term) -> list[str]:
     """`self.<name> = ...`, with conditions if uses differ in their layers."""
     kinds = [None if row is None else tuple(type(layer) for layer in row) for row in rows]
     everything = list(range(len(rows)))
@@ -181,7 +200,7 @@ def _choice(writer: Writer, name: str, rows: list[Row], start: Term) -> list[str
         cells: list[tuple[str, list[int]]] = []
         left = everything
         for text, holds in conditions:
-            cell = [k for k in left if holds(writer.uses[k])]
+            cell = [k for k in left if holds(uses[k])]
             left = [k for k in left if k not in cell]
             if cell:
                 cells.append((text, cell))
@@ -201,6 +220,7 @@ _CONDITIONS: tuple[tuple[_Condition, ...], ...] = ((_RESHAPED,), (_STRIDED, _WID
 
 
 def _merged(
+    uses: Sequence[Block],
     writer: Writer,
     body: list[str],
     forward: list[str],
@@ -218,13 +238,13 @@ def _merged(
     conditional = len(some) < len(paths)
     shortcut = around
     if any(paths):
-        body += _choice(writer, "shortcut", paths, start)
+        body += _choice(uses, writer, "shortcut", paths, start)
         shortcut = f"self.shortcut({around})"
     elif conditional:
         if [k for k, changed in enumerate(reshaping) if not changed] != some:
             raise Mismatch("where its shortcuts stand follows no rule")
         body.append("self.residual = stride == 1 and width_in == width")
-    made, merged = _merge(writer, start, some, around)
+    made, merged = _merge(uses, writer, start, some, around)
     if not conditional:
         body += made
         if "{shortcut}" not in merged.partition("{shortcut}")[2]:  # it is used once
@@ -247,63 +267,19 @@ def _merged(
     return None
 
 
-def _merge(writer: Writer, start: Term, some: list[int], around: str) -> tuple[list[str], str]:
-    """The lines that a merge adds to `__init__`, and its expression of {shortcut} and {branch}."""
-    merges = [writer.uses[k].merge for k in some]
-    merge = merges[0]
-    part = writer.only(some) if len(some) < len(writer.uses) else writer
-
-    def of(name: str) -> str:
-        return part.parameter(name, [getattr(each, name) for each in merges]).text
-
-    made: list[str] = []
-    branch = "{branch}"
-    if isinstance(merge, (SkipInit, LayerScale)):
-        made += [f"self.merge = Scale({'width' if isinstance(merge, LayerScale) else '1'}, {of('start')})"]
-        branch = "self.merge({branch})"
-    if isinstance(merge, (Sum, SkipInit, LayerScale)):
-        dropped = {each.drop > 0 for each in merges if isinstance(each, (Sum, SkipInit, LayerScale))}
-        if len(dropped) > 1:
-            raise Mismatch("only some of its blocks have stochastic depth")
-        if dropped.pop():
-            made += [f"self.drop = StochasticDepth({of('drop')})"]
-            branch = f"self.drop({branch})"
-        return made, f"{{shortcut}} + {branch}"
-    stride = "1" if start.text == "width" else "stride"
-    if isinstance(merge, Highway):
-        gate = call("HighwayGate", start.text, "width", stride, of("bias"))
-        return lines(gate, 8, "self.merge = "), f"{{shortcut}} + self.merge({around}) * ({{branch}} - {{shortcut}})"
-    if isinstance(merge, Skip):
-        layers = _gate(writer.same([each.gate for each in merges if isinstance(each, Skip)], "the gate"), start)
-        gate = Call("SkipGate", (of("start"), *layers))
-        return lines(gate, 8, "self.merge = "), f"{{shortcut}} + self.merge({around}) * {{branch}}"
-    raise Mismatch(f"its merge {merge.kind} is not known to the format")
-
-
-def _gate(kind: str, start: Term) -> tuple[Argument, ...]:
-    """The layers of SkipNet's gate."""
-    last = Writer.alone().layer([Linear(1 if kind == "conv" else HIDDEN)], start)[0]
-    assert isinstance(last, Call)
-    if kind == "conv":
-        act_of = act(Conv(0, 3).act)
-        return (call("conv_norm", start.text, start.text, "3", stride="2", act=act_of), *last.arguments)
-    return (*last.arguments, call("nn.ReLU"), call("nn.Linear", str(HIDDEN), "1"))
-
-
-_EQUATIONS = {
-    Sum: "shortcut(x) + H(x)",
-    SkipInit: "shortcut(x) + s H(x), s a learnt number",
-    LayerScale: "shortcut(x) + s * H(x), s a learnt number a channel",
-    Highway: "t H(x) + (1 - t) shortcut(x), t a gate a channel and pixel",
-    Skip: "shortcut(x) + g(x) H(x), g in {0, 1} for each image",
-    Plain: "H(x)",
-}
+def _merge(uses: Sequence[Block], writer: Writer, start: Term, some: list[int], around: str) -> tuple[list[str], str]:
+    """The lines that a merge adds to `__init__`, and its output as an expression of {shortcut} and {branch}."""
+    merges = [uses[k].merge for k in some]
+    part = writer.only(some) if len(some) < len(uses) else writer
+    source = type(merges[0]).source(Column(merges), start, part)
+    made = [line for name, module in source.modules for line in lines(module, 8, f"self.{name} = ")]
+    return made, source.output.replace("{around}", around)
 
 
 def _about(use: Block) -> list[str]:
     """Equations of the block: the merge's and the branch's."""
     first = (inspect.getdoc(type(use.branch)) or f"H(x): {use.branch.kind}.").split("\n\n")[0]
-    merged = _EQUATIONS.get(type(use.merge), use.merge.kind)
+    merged = use.merge.equation or use.merge.kind
     if use.branch.activation:
         equation, comma, rest = merged.partition(", ")
         merged = f"act({equation}){comma}{rest}"

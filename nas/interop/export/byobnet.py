@@ -24,7 +24,7 @@ BLOCKS = {"basic": "basic", "bottleneck": "bottle"}
 STEMS = {"strided": ("3x3", ""), "imagenet": ("7x7", "maxpool")}  # type and pool
 
 
-def byobnet_twin(architecture: Architecture) -> tuple[dict[str, Any], nn.Module]:
+def byobnet_twin(architecture: Architecture) -> tuple[dict[str, object], nn.Module]:
     """The arguments of `nas_byobnet` except classes and channels, and the network; NotExpressible with the reason."""
     from nas.interop.export import timm_byobnet
 
@@ -46,7 +46,7 @@ def byobnet_twin(architecture: Architecture) -> tuple[dict[str, Any], nn.Module]
     return arguments, network
 
 
-def _arguments(design: Architecture) -> dict[str, Any]:
+def _arguments(design: Architecture) -> dict[str, object]:
     """The arguments that come nearest to a design."""
     stem, head, first = design.stem, design.head, design.stages[0]
     if len(design.stages) == 1:
@@ -60,7 +60,7 @@ def _arguments(design: Architecture) -> dict[str, Any]:
         branch: Any = stage.branch.canonical(stage.stride)
         if branch.kind not in BLOCKS:
             raise NotExpressible(NAME, f"its stage {number} has {branch.kind} blocks")
-        block: dict[str, Any] = {"type": BLOCKS[branch.kind], "d": stage.depth, "c": stage.width, "s": stage.stride}
+        block: dict[str, object] = {"type": BLOCKS[branch.kind], "d": stage.depth, "c": stage.width, "s": stage.stride}
         if branch.kind == "bottleneck":
             block |= {"br": branch.cardinality * branch.group_width / stage.width}
             block |= {"gs": branch.group_width} if branch.cardinality > 1 else {}

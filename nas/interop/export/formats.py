@@ -20,7 +20,7 @@ from nas.utils.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Provenance: TypeAlias = Mapping[str, Any]
+Provenance: TypeAlias = Mapping[str, object]
 
 
 def plain(value: object) -> Any:

@@ -36,8 +36,8 @@ class Measured:
     format: str
     latency: Latency
 
-    def to_dict(self, path: Path | None) -> dict[str, Any]:
-        row: dict[str, Any] = {"format": self.format, "file": path.name if path else None, **self.latency.to_dict()}
+    def to_dict(self, path: Path | None) -> dict[str, object]:
+        row: dict[str, object] = {"format": self.format, "file": path.name if path else None, **self.latency.to_dict()}
         package = PACKAGES.get(self.format, "")
         try:
             return {**row, package: version(package)} if package else row

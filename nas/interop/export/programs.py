@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from nas.errors import NasError
 from nas.interop.export.formats import EXPORTERS, Exporter, NotExpressible, Subject, plain
 from nas.networks.architecture import Architecture
-from nas.networks.blocks.conditional import Routed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +64,7 @@ def require_static(format_name: str, architecture: Architecture) -> None:
     width = architecture.stem.width
     for number, stage in enumerate(architecture.stages, 1):
         for block, _ in stage.blocks(width):
-            if any(isinstance(layer, Routed) for layer in block.branch.layers(*block.inner)):
+            if any(layer.per_image for layer in block.branch.layers(*block.inner)):
                 raise NotExpressible(
                     format_name,
                     f"stage {number} mixes a kernel for each image, so that the groups of its convolutions are as many as "

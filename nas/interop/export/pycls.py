@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from nas.interop.export.formats import EXPORTERS, Exporter, NotExpressible, Provenance, plain
 from nas.interop.importers._base import MAX_FAULTS
@@ -22,7 +21,7 @@ BLOCKS = {"basic": "res_basic_block", "bottleneck": "res_bottleneck_block", "reg
 class _Draft:
     """Sections of a config in the making. faults: what pycls can't express. remarks: what differs in training."""
 
-    sections: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sections: dict[str, dict[str, object]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     acts: dict[str, str] = field(default_factory=dict)  # activation -> where it occurs first
@@ -85,12 +84,12 @@ def _compare(number: int, stage: Stage, wanted: Stage, width_in: int, draft: _Dr
         draft.faults.append(f"stage {number}: {ours.shortcut.kind} shortcut")
     if ours.branch != theirs.branch:
         there = theirs.branch.to_dict()
-        options = {key: value for key, value in ours.branch.said().items() if value != there.get(key)}
+        options = {key: value for key, value in ours.branch.changed_options().items() if value != there.get(key)}
         draft.faults.append(f"stage {number}: {ours.branch.kind} with {_listed(options)}")
     draft.acts.setdefault(str(stage.branch.to_dict().get("act", "")), f"stage {number}")
 
 
-def _listed(options: dict[str, Any]) -> str:
+def _listed(options: Mapping[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in options.items() if key != "kind") or "other options"
 
 
@@ -228,7 +227,7 @@ def _text(network: Architecture, draft: _Draft) -> str:
     (act,) = (act for act in draft.acts if act)
     model = {**draft.sections.pop("MODEL"), "NUM_CLASSES": network.head.classes, "ACTIVATION_FUN": act}
     resolution = network.resolution
-    train: dict[str, Any] = {"IM_SIZE": resolution}
+    train: dict[str, object] = {"IM_SIZE": resolution}
     if model["TYPE"] == "resnet":  # pycls builds it for ImageNet or CIFAR depending on the data's name
         train = {"DATASET": "imagenet", **train}
     sections = {"MODEL": model, **draft.sections}

@@ -1,15 +1,16 @@
 """The format `python`: one readable stand-alone file, the network in plain PyTorch with only the blocks that it uses.
 
-It has a class for each kind of block in use, one line for each stage, and copies of the parts of `nas.interop.export.parts` that
-these need. Tensors have our names, so that `load_state_dict` takes our weights unchanged; a subject's weights are written next
-to the file as safetensors. Registered blocks of other packages can be exported too, if they consist of the layers that
-`nas.interop.export.layers` knows.
+It has a class for each kind of block in use, one line for each stage, and copies of the parts of `nas.interop.export.parts` and
+`nas.networks.blocks.plain_modules` that these need. Tensors have our names, so that `load_state_dict` takes our weights
+unchanged; a subject's weights are written next to the file as safetensors. Registered blocks of other packages can be exported
+too, if their layers and merges have a `source`; modules that these bring along are copied into the file.
 """
 
 from __future__ import annotations
 
-import ast
 import runpy
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import yaml
 
 from nas.interop.export.block_source import BlockClass, block_classes
 from nas.interop.export.formats import EXPORTERS, Exporter, NotExpressible, Provenance, Subject, plain
-from nas.interop.export.layers import Mismatch, Term, Writer
-from nas.interop.export.source import call, docstring, lines
+from nas.interop.export.module_source import PLAIN, definitions, module_sources, names_in
+from nas.interop.export.source import docstring, lines
 from nas.networks.architecture import Architecture
 from nas.networks.blocks.activations import NORM_EPS
+from nas.networks.blocks.source import Expression, Mismatch, Term, Writer, call
 from nas.networks.build import cost_of, walk
 
 PARTS = Path(__file__).with_name("parts.py")
@@ -28,27 +30,44 @@ NAME = "python"
 WEIGHTS = ".safetensors"
 
 
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Expressions of stem and head, and the module classes that these need."""
+
+    stem: Expression
+    head: Expression
+    modules: dict[str, type]
+
+
 def as_python(architecture: Architecture, provenance: Provenance, weights: str = "", tail: str = "") -> str:
     """The text of the file. weights: name of the file with the weights. tail: more functions. NotExpressible with the reason."""
-    parts = _parts()
+    parts = definitions(PLAIN) | definitions(PARTS)
+    reserved = frozenset(parts) | {"Network", "main"}
     try:
-        classes = block_classes(architecture, frozenset(parts) | {"Network", "main"})
-        network = _network(architecture, classes)
+        ends = _ends(architecture)
+        classes = block_classes(architecture, reserved.union(ends.modules))
+        modules = [*ends.modules.values(), *(kind for each in classes for kind in each.modules.values())]
+        copied = module_sources(modules, reserved.union(each.name for each in classes)) if modules else {}
     except Mismatch as reason:
         raise NotExpressible(NAME, str(reason)) from None
-    source = "\n\n\n".join("\n".join(text) for text in (*(each.text for each in classes), network))
-    helpers = _needed(parts, source)
+    texts = [*copied.values(), *("\n".join(each.text) for each in classes)]
+    used_parts = _needed(parts, "\n".join([*texts, str(ends.stem), str(ends.head), "stage"]))
+    helpers = {**used_parts, **copied}
+    network = "\n".join(_network(architecture, classes, ends, helpers))
     if architecture.norm_eps != NORM_EPS:
-        helpers = [
-            text.replace(f"NORM_EPS = {NORM_EPS!r}", f"NORM_EPS = {architecture.norm_eps!r}") for text in helpers
-        ]
+        line = f"NORM_EPS = {NORM_EPS!r}"
+        helpers = {name: text.replace(line, f"NORM_EPS = {architecture.norm_eps!r}") for name, text in helpers.items()}
     main = _MAIN.format(size=f"{architecture.channels}, {architecture.resolution}, {architecture.resolution}")
-    constants = [text for text in helpers if not text.startswith(("class", "def"))]
-    definitions = [text for text in helpers if text.startswith(("class", "def"))]
-    code = "\n\n\n".join([*definitions, source, *([tail.rstrip()] if tail else []), main])
-    used = {node.id for node in ast.walk(ast.parse("\n".join([*constants, code]))) if isinstance(node, ast.Name)}
+    constants = [text for text in helpers.values() if not text.startswith(_DEFINES)]
+    defined = [text for text in helpers.values() if text.startswith(_DEFINES)]
+    blocks = ["\n".join(each.text) for each in classes]
+    code = "\n\n\n".join([*defined, *blocks, network, *([tail.rstrip()] if tail else []), main])
+    used = names_in("\n".join([*constants, code]))
     head = "\n".join(docstring(_title(architecture, provenance, weights), 0))
     return "\n\n".join([head, _imports(used), *constants]) + f"\n\n\n{code}"
+
+
+_DEFINES = ("class", "def", "@")
 
 
 def _imports(used: set[str]) -> str:
@@ -64,36 +83,29 @@ def _imports(used: set[str]) -> str:
     return "\n\n".join("\n".join(some) for some in (["from __future__ import annotations"], standard, torch) if some)
 
 
-def _parts() -> dict[str, str]:
-    """Source of each definition in `nas.interop.export.parts`, by name, in order."""
-    text = PARTS.read_text(encoding="utf-8")
-    parts = {}
-    for node in ast.parse(text).body:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-            parts[node.name] = ast.get_source_segment(text, node) or ""
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            parts[node.targets[0].id] = ast.get_source_segment(text, node) or ""
-    return parts
-
-
-def _needed(parts: dict[str, str], source: str) -> list[str]:
-    """The parts that a source uses, directly or through other parts, in order."""
+def _needed(parts: dict[str, str], source: str) -> dict[str, str]:
+    """The parts that a source uses, directly or through other parts, by name, in order."""
     needed: set[str] = set()
     new = source
-    while True:
-        names = {node.id for node in ast.walk(ast.parse(new)) if isinstance(node, ast.Name)}
-        missing = (names & parts.keys()) - needed
-        if not missing:
-            return [text for name, text in parts.items() if name in needed]
+    while missing := (names_in(new) & parts.keys()) - needed:
         needed |= missing
         new = "\n".join(parts[name] for name in missing)
+    return {name: text for name, text in parts.items() if name in needed}
 
 
-def _network(architecture: Architecture, classes: list[BlockClass]) -> list[str]:
-    """The class `Network`."""
+def _ends(architecture: Architecture) -> _Ends:
     stem, *_, head = walk(architecture)
-    width = Term(str(architecture.channels), (architecture.channels,))
-    made_stem, width = Writer.alone().sequence([stem.layers], width)
+    before, last = architecture.channels, architecture.stages[-1].width
+    of_stem, of_head = Writer.alone(), Writer.alone(architecture.head.classes)
+    made_stem, _ = of_stem.sequence([stem.layers], Term(str(before), (before,)))
+    made_head, _ = of_head.sequence([head.layers], Term(str(last), (last,)))
+    return _Ends(made_stem, made_head, of_stem.modules | of_head.modules)
+
+
+def _network(
+    architecture: Architecture, classes: list[BlockClass], ends: _Ends, helpers: Mapping[str, str]
+) -> list[str]:
+    """The class `Network`. helpers: source of the definitions that its blocks use, by name."""
     blocks = {number: block for each in classes for number, block in each.stages.items()}
     rows = []
     width_in = architecture.stem.width
@@ -102,18 +114,15 @@ def _network(architecture: Architecture, classes: list[BlockClass]) -> list[str]
         sizes = (str(stage.depth), str(width_in), str(stage.width))
         rows += lines(call("stage", blocks[number], *sizes, **more), 12, "", ",")
         width_in = stage.width
-    count = architecture.head.classes
-    made_head, _ = Writer.alone(count).sequence([head.layers], Term(str(width_in), (width_in,)))
-    text = "\n".join(line for each in classes for line in each.text)
     starts = []
-    gates = [name for name in ("HighwayGate", "SkipGate") if f"{name}(" in text]
-    if gates:
-        kind = gates[0] if len(gates) == 1 else f"({', '.join(gates)})"
+    special = [name for name, text in helpers.items() if "\n    def initialise(" in text]
+    if special:
+        kind = special[0] if len(special) == 1 else f"({', '.join(special)})"
         starts = [f"            elif isinstance(module, {kind}):", "                module.initialise()"]
-    # `modules()` gives gates before their layers; reversed, a gate's start is set after its layers are initialized.
-    loop = "reversed(list(self.modules()))" if gates else "self.modules()"
+    # `modules()` gives modules before their children; reversed, a module's start is set after its children are initialized.
+    loop = "reversed(list(self.modules()))" if special else "self.modules()"
     drop = []
-    if "StochasticDepth(" in text:
+    if "StochasticDepth" in helpers:
         drop = [
             "        blocks = [block for each in stages for block in each]",
             "        for number, block in enumerate(blocks, 1):",
@@ -126,14 +135,14 @@ def _network(architecture: Architecture, classes: list[BlockClass]) -> list[str]
         "class Network(nn.Module):",
         *docstring([f"Images (b, {size}), or of another size, -> logits (b, classes)."], 4),
         "",
-        f"    def __init__(self, classes: int = {count}) -> None:",
+        f"    def __init__(self, classes: int = {architecture.head.classes}) -> None:",
         "        super().__init__()",
-        *lines(made_stem, 8, "self.stem = "),
+        *lines(ends.stem, 8, "self.stem = "),
         "        stages = [  # block, depth, width in, width",
         *rows,
         "        ]",
         "        self.stages = nn.ModuleList(stages)",
-        *lines(made_head, 8, "self.head = "),
+        *lines(ends.head, 8, "self.head = "),
         f"        for module in {loop}:",
         "            if isinstance(module, nn.Conv2d):",
         '                nn.init.kaiming_normal_(module.weight, mode="fan_out")',

@@ -22,7 +22,7 @@ FILE = Path(__file__).with_name("config.schema.json")
 ID = f"urn:nas:config:{VERSION}"
 
 
-def config_schema() -> dict[str, Any]:
+def config_schema() -> dict[str, object]:
     """The schema of a config, with every registered part."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -65,9 +65,9 @@ def config_schema() -> dict[str, Any]:
     }
 
 
-def _parts(registry: Registry[Any]) -> dict[str, Any]:
+def _parts(registry: Registry[Any]) -> dict[str, object]:
     """The schema of a registry's kinds: a name alone, or a mapping with options."""
-    kinds: list[dict[str, Any]] = [{"enum": list(registry)}]
+    kinds: list[dict[str, object]] = [{"enum": list(registry)}]
     for name, kind in registry.items():
         options = {field.name: _option(field) for field in dataclasses.fields(kind)}
         about = " ".join((kind.__doc__ or name).split("\n\n")[0].split())
@@ -83,20 +83,20 @@ def _parts(registry: Registry[Any]) -> dict[str, Any]:
     return {"anyOf": kinds}
 
 
-def _option(field: dataclasses.Field[Part]) -> dict[str, Any]:
+def _option(field: dataclasses.Field[Part]) -> dict[str, object]:
     """The values that `Part` allows for an option."""
     among, least, most = (field.metadata[key] for key in ("among", "minimum", "maximum"))
     default = {"default": field.default}
     if among:
         return {"enum": list(among), **default}
     whole = isinstance(field.default, int)
-    kind: dict[str, Any] = {"type": "integer" if whole else "number", **default}
+    kind: dict[str, object] = {"type": "integer" if whole else "number", **default}
     if least is None:
         return kind | ({} if whole else {"minimum": -MAX_OPTION, "maximum": MAX_OPTION})
     return kind | {"minimum": least, "maximum": MAX_OPTION if most is None else most}
 
 
-def _whole(most: int) -> dict[str, Any]:
+def _whole(most: int) -> dict[str, object]:
     return {"type": "integer", "minimum": 1, "maximum": most}
 
 

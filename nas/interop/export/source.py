@@ -4,34 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+
+from nas.networks.blocks.source import Expression
 
 COLUMNS = 88
 INDENT = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """`name(arguments)`; an argument is an expression, another call, or a pair of a keyword and one of these."""
-
-    name: str
-    arguments: tuple[Argument, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.name}({', '.join(map(_flat, self.arguments))})"
-
-
-Expression: TypeAlias = str | Call
-Argument: TypeAlias = Expression | tuple[str, Expression]
-
-
-def call(name: str, *arguments: Argument, **keywords: Expression) -> Call:
-    return Call(name, (*arguments, *keywords.items()))
-
-
-def _flat(argument: Argument) -> str:
-    return f"{argument[0]}={argument[1]}" if isinstance(argument, tuple) else str(argument)
 
 
 def lines(expression: Expression, indent: int, before: str = "", after: str = "") -> list[str]:

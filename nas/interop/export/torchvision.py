@@ -16,9 +16,10 @@ import yaml
 
 from nas.interop.export.formats import EXPORTERS, Exporter, NotExpressible, Subject, plain
 from nas.interop.export.python import save_weights
-from nas.interop.export.source import call, docstring, lines
+from nas.interop.export.source import docstring, lines
 from nas.interop.export.twins import ResNetArguments, held, published_twin, renamed, resnet_arguments
 from nas.networks.architecture import Architecture
+from nas.networks.blocks.source import call
 from nas.networks.build import cost_of
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _twin(architecture: Architecture) -> tuple[list[str], nn.Module]:
         return lines(call(f"models.{name}", num_classes=str(classes)), 4, "return "), made.to("meta")
     with torch.device("meta"):
         resnet = resnet_arguments(architecture, NAME, _limits)
-        options: dict[str, Any] = {"num_classes": classes}
+        options: dict[str, object] = {"num_classes": classes}
         if resnet.cardinality != 1:
             options["groups"] = resnet.cardinality
         if resnet.base_width != 64:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nas.interop.export.formats import NotExpressible
 from nas.networks import zoo
 from nas.networks.architecture import Architecture, Stage
-from nas.networks.blocks import BRANCHES, HEADS, SHORTCUTS, STEMS, Branch
+from nas.networks.blocks import BRANCHES, HEADS, SHORTCUTS, STEMS, Branch, Part
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -75,7 +75,7 @@ class ResNetArguments:
         return Architecture(stem, stages, head, like.resolution, like.channels)
 
     def _branch(self, planes: int) -> Branch:
-        options: dict[str, Any] = {"act": self.act, "se_ratio": 1 / 16 if self.excited else 0.0}
+        options: dict[str, object] = {"act": self.act, "se_ratio": 1 / 16 if self.excited else 0.0}
         if self.kind != "basic":
             group = max(1, planes * self.base_width // BASE)
             options |= {"cardinality": self.cardinality, "group_width": group}
@@ -166,10 +166,10 @@ def difference(ours: Architecture, theirs: Architecture) -> str:
     return f"it has a {missing}" if missing else "its blocks are arranged differently"
 
 
-def _flat(architecture: Architecture) -> dict[str, Any]:
+def _flat(architecture: Architecture) -> dict[str, object]:
     """Every value of a design by its place, the kinds of the parts first."""
-    values: dict[str, Any] = {"norm_eps": architecture.norm_eps}
-    parts: dict[str, Any] = {"stem": architecture.stem, "head": architecture.head}
+    values: dict[str, object] = {"norm_eps": architecture.norm_eps}
+    parts: dict[str, Part] = {"stem": architecture.stem, "head": architecture.head}
     for k, stage in enumerate(architecture.stages, 1):
         place = f"stage {k}'s"
         values |= {f"{place} {name}": getattr(stage, name) for name in ("width", "stride")}

@@ -49,7 +49,7 @@ ARGUMENTS = {
     "dropout": "input p training inplace",
     "mean": "input dim keepdim",
 }
-OPTIONS: Mapping[str, Mapping[str, Any]] = {
+OPTIONS: Mapping[str, Mapping[str, object]] = {
     "conv2d": {"stride": 1, "padding": 0, "dilation": 1},
     "batch_norm": {"eps": 1e-5},
     "layer_norm": {"eps": 1e-5},

@@ -69,7 +69,7 @@ class Read:
         return reasons
 
     def block(
-        self, where: str, group: object, kind: str, options: dict[str, Any], width: int, stride: int, shortcut: str
+        self, where: str, group: object, kind: str, options: dict[str, object], width: int, stride: int, shortcut: str
     ) -> None:
         """Add a block of our `kind`, or a fault at `where` if our kind doesn't have its options."""
         try:

@@ -65,7 +65,7 @@ def read_structure(data: object, where: str, name: str, options: Options | None 
         if stride == 2 and size % 2:
             faults.append(f"{block.place}: its mean of 2x2 needs an even size; of {size} pixels it drops the last")
         size = (size - 1) // stride + 1
-    head: dict[str, Any] = {"classes": CLASSES}
+    head: dict[str, object] = {"classes": CLASSES}
     if last:
         if blocks[-1].whole("in") != width or blocks[-1].data.get("s", 1) != 1:
             faults.append(f"{blocks[-1].place}: in must be {width} and s 1 at the end")

@@ -1,7 +1,7 @@
 """Parts of residual networks by name: `BRANCHES`, `SHORTCUTS`, `MERGES`, `STEMS`, `HEADS`; and the block made of them.
 
-Every file of this folder is imported, so that a part is there by its file being there. The two that hold PyTorch modules
-are not: torch is loaded when a module is made.
+Every file of this folder is imported, which registers its parts. The files of PyTorch modules are not: torch is imported when
+a module is created.
 """
 
 import importlib
@@ -16,7 +16,6 @@ from nas.networks.blocks._base import (
     Branch,
     Convolutional,
     Head,
-    Layer,
     Merge,
     Part,
     Shortcut,
@@ -24,10 +23,11 @@ from nas.networks.blocks._base import (
     option,
 )
 from nas.networks.blocks.block import Block
+from nas.networks.blocks.layer import Layer
 
-TORCH = {"modules", "dynamic_modules"}
+TORCH = {"modules", "dynamic_modules", "plain_modules"}
 
-for _file in sorted(found.name for found in pkgutil.iter_modules(__path__)):
+for _file in sorted(file.name for file in pkgutil.iter_modules(__path__)):
     if _file not in TORCH:
         importlib.import_module(f"{__name__}.{_file}")
 

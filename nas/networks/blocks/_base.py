@@ -1,7 +1,7 @@
-"""What every part of a network is: a frozen set of options that states its layers, and so its cost and its module.
+"""Base classes of a network's parts: a part is a frozen set of options from which its layers, cost and module follow.
 
-A part is data. It costs no import of torch to hold one, to check it or to count it: torch is imported when a module is
-made. A part either lists its `layers`, from which cost and module both follow, or states `cost` and `module` itself.
+A part is data: torch is imported only when a module is created. A part either lists its `layers`, from which cost, module,
+memory and source code follow, or defines these itself.
 """
 
 from __future__ import annotations
@@ -9,52 +9,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, cast
 
 from nas.errors import UsageError
 from nas.networks.blocks.activations import ACTIVATIONS
+from nas.networks.blocks.layer import Layer, cost_of_layers, module_of_layers
 from nas.networks.blocks.primitives import NormAct, SqueezeExcitation, squeezed
+from nas.networks.blocks.source import Column, Expression, Mismatch, Term, Writer
 from nas.networks.cost import Cost, Shape
 from nas.utils import limits
 from nas.utils.registry import Registry, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-class Layer(Protocol):
-    """One primitive: `cost` of applying it to a shape with the shape that comes out, and the `module` that does so."""
-
-    def cost(self, shape: Shape) -> tuple[Cost, Shape]: ...
-
-    def module(self, width_in: int) -> nn.Module: ...
-
-    def width(self, width_in: int) -> int: ...
-
-
-def cost_of_layers(layers: Sequence[Layer], shape: Shape) -> tuple[Cost, Shape]:
-    """Sum of the layers' costs, each applied to what the one before gives."""
-    params = macs = activations = 0  # summed as integers, since this is most of what an exact cost takes
-    for layer in layers:
-        cost, shape = layer.cost(shape)
-        params, macs, activations = params + cost.params, macs + cost.macs, activations + cost.activations
-    return Cost(params, macs, activations), shape
-
-
-def module_of_layers(layers: Sequence[Layer], width_in: int) -> nn.Module:
-    """The layers one after another; an identity if there are none."""
-    from torch import nn
-
-    modules = []
-    for layer in layers:
-        modules.append(layer.module(width_in))
-        width_in = layer.width(width_in)
-    if not modules:
-        return nn.Identity()
-    return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
 
 
 def option(
@@ -64,14 +34,14 @@ def option(
     maximum: float | None = None,
     among: tuple[Value, ...] = (),
 ) -> Any:
-    """A field of a part: its default, from where to where it goes (ends included), or the values that it may have."""
+    """A field of a part: its default, its range (ends included), or the values that it may have."""
     metadata = {"minimum": minimum, "maximum": maximum, "among": among}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
 class Part(ABC):
-    """Base of branches, shortcuts, merges, stems and heads: typed options that say themselves as a flat mapping."""
+    """Base of branches, shortcuts, merges, stems and heads: frozen dataclasses of typed options."""
 
     kind: ClassVar[str]
 
@@ -106,17 +76,17 @@ class Part(ABC):
         return tuple(field.name for field in _fields(cls))
 
     def to_dict(self) -> dict[str, Value]:
-        """`{"kind": ..., option: value, ...}`, every option said."""
+        """`{"kind": ..., option: value, ...}` with every option."""
         return {"kind": self.kind, **{name: getattr(self, name) for name in self.options()}}
 
-    def said(self) -> dict[str, Value]:
-        """`to_dict` without the options that are at their defaults."""
+    def changed_options(self) -> dict[str, Value]:
+        """`to_dict` without the options that have their default values."""
         defaults = {field.name: field.default for field in _fields(type(self))}
         return {name: value for name, value in self.to_dict().items() if name == "kind" or value != defaults[name]}
 
     @classmethod
     def make(cls, options: Mapping[str, object]) -> Self:
-        """This part with these options; UsageError for one that it does not have."""
+        """The part with these options; UsageError for an option that it does not have."""
         for name in options:
             if name not in cls.options():
                 known = ", ".join(cls.options()) or "none"
@@ -127,35 +97,35 @@ class Part(ABC):
 
 
 def _fields(kind: type[Part]) -> tuple[dataclasses.Field[Any], ...]:
-    return _listed(cast(Hashable, kind))  # a class is, whether or not its instances are
+    return _listed(cast(Hashable, kind))  # a class is hashable, whether or not its instances are
 
 
-@cache  # an entry a kind; the library makes the tuple anew each time
+@cache  # one entry per kind; `dataclasses.fields` creates the tuple at each call
 def _listed(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(kind)
 
 
-MAX_OPTION = limits.WIDTH  # no real width or count comes near; a hostile file must not ask for a petabyte
+MAX_OPTION = limits.WIDTH  # far above any real width or count; a hostile file must not request a petabyte
 
 
 class Branch(Part):
-    """H(x): what a block computes beside its shortcut."""
+    """H(x): the function that a block adds to its shortcut."""
 
     __slots__ = ()
     enters_reshaped: ClassVar[bool] = False  # whether the entry already has the block's width and stride (ConvNeXt)
 
     @property
     def raw(self) -> bool:
-        """Whether the branch reads and leaves a trunk without norm and activation, and so brings its own."""
+        """Whether the trunk before and after the branch has no norm and activation; the branch then starts with its own."""
         return False
 
     @property
     def activation(self) -> str:
-        """The activation behind the merge; '' for none."""
+        """The activation after the merge; '' for none."""
         return ""
 
     def entry(self, width_in: int, width_out: int, stride: int) -> tuple[Layer, ...]:
-        """Layers that stand before the branch and, where the block changes the shape, before the shortcut too."""
+        """Layers before the branch and, where the block changes the shape, before the shortcut too."""
         return ()
 
     @abstractmethod
@@ -163,11 +133,11 @@ class Branch(Part):
         """The branch's layers, from the block's input of `width_in` channels to `width_out` channels at this stride."""
 
     def canonical(self, stride: int) -> Branch:
-        """The one of all options that build the same branch at this stride."""
+        """The representative of all branches that build the same layers at this stride."""
         return self
 
     def scaled(self, scale: Callable[[int], int]) -> Branch:
-        """The branch of a network whose widths w become scale(w): inner widths that options state in channels follow."""
+        """The branch of a network whose widths w become scale(w); inner widths that are options in channels are scaled alike."""
         return self
 
     def cost(self, shape: Shape, width_out: int, stride: int) -> tuple[Cost, Shape]:
@@ -179,12 +149,12 @@ class Branch(Part):
 
 @dataclass(frozen=True, slots=True)
 class Convolutional(Branch):
-    """Base of the branches of a classic residual net: an activation behind the sum, and squeeze-excitation if asked.
+    """Base of the branches of a classic residual net: an activation after the sum, and optional squeeze-excitation.
 
     se_ratio: squeeze-excitation at the branch's end with se_ratio x width channels in between (0: none; SENet: 1/16).
     """
 
-    _: KW_ONLY  # so that a branch's own options stand first
+    _: KW_ONLY  # so that a branch's own options come first
     act: str = option("relu", among=ACTIVATIONS)
     se_ratio: float = option(0.0, minimum=0, maximum=1)
 
@@ -196,22 +166,34 @@ class Convolutional(Branch):
         return (NormAct(self.act),) if self.raw else ()
 
     def excitation(self, width: int) -> tuple[Layer, ...]:
-        """The squeeze-excitation on `width` channels; nothing if there is none."""
+        """The squeeze-excitation on `width` channels; no layers if se_ratio is 0."""
         return (SqueezeExcitation(squeezed(width, self.se_ratio), self.act),) if self.se_ratio else ()
 
 
 class Shortcut(Part):
-    """The path around a branch. `norm` is False beside branches of a raw trunk, whose projections carry no norm."""
+    """The path around a branch. `norm` is False in a raw trunk, whose projections have no norm."""
 
     __slots__ = ()
 
     @abstractmethod
     def layers(self, width_in: int, width_out: int, stride: int, norm: bool) -> tuple[Layer, ...] | None:
-        """The path's layers: () is the identity, None that there is no path between these shapes."""
+        """The path's layers: () for the identity, None if there is no path between these shapes."""
 
     def canonical(self, width_in: int, width_out: int, stride: int) -> Shortcut:
-        """The one of all kinds that build the same path between these shapes."""
+        """The representative of all shortcuts that build the same path between these shapes."""
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class MergeSource:
+    """A merge in a stand-alone file.
+
+    output: the merge's output as an expression of {shortcut}, {branch} and {around}, the input of the shortcut.
+    modules: attributes of the block that the expression calls, by name.
+    """
+
+    output: str
+    modules: tuple[tuple[str, Expression], ...] = ()
 
 
 class Merge(Part):
@@ -219,6 +201,8 @@ class Merge(Part):
 
     __slots__ = ()
     uses_shortcut: ClassVar[bool] = True
+    kept_tensors: ClassVar[int] = 2  # of the output's size, for the backward pass: the output, and those that it reads
+    equation: ClassVar[str] = ""  # of shortcut(x) and H(x), for a reader
 
     def cost(self, shape: Shape, width_out: int, stride: int) -> Cost:
         """Cost beyond the branch's and the shortcut's, with r of `shape`."""
@@ -227,6 +211,14 @@ class Merge(Part):
     @abstractmethod
     def module(self, width_in: int, width_out: int, stride: int) -> nn.Module | None:
         """A module called as `merge(r, shortcut(r), branch(a))`; None if the block's output is the branch's alone."""
+
+    @classmethod
+    def source(cls, uses: Column, before: Term, write: Writer) -> MergeSource:
+        """The merge in a stand-alone file, for several blocks. before: the width of {around}.
+
+        Mismatch if it can't be written, which is the default.
+        """
+        raise Mismatch(f"its merge {cls.kind} is not known to the format")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,10 +229,10 @@ class Stem(Part):
 
     @abstractmethod
     def layers(self, raw: bool) -> tuple[Layer, ...]:
-        """`raw`: the first branch brings its own norm and activation."""
+        """`raw`: the first branch starts with its own norm and activation."""
 
     def canonical(self, raw: bool) -> Stem:
-        """The one of all options that build the same stem."""
+        """The representative of all stems that build the same layers."""
         return self
 
 
@@ -251,7 +243,7 @@ class Head(Part):
     classes: int = option(1000, minimum=1)
 
     def scaled(self, scale: Callable[[int], int]) -> Head:
-        """The head of a network whose widths w become scale(w); classes stay."""
+        """The head of a network whose widths w become scale(w); the classes stay."""
         return self
 
     @abstractmethod
@@ -259,7 +251,7 @@ class Head(Part):
         """`raw`: the trunk ends without norm and activation."""
 
     def canonical(self, raw: bool) -> Head:
-        """The one of all options that build the same head."""
+        """The representative of all heads that build the same layers."""
         return self
 
 

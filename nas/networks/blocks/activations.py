@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,21 +10,23 @@ if TYPE_CHECKING:
 NORM_EPS = 1e-5
 NORM_MOMENTUM = 0.1
 LAYER_NORM_EPS = 1e-6
-ACTIVATIONS = ("relu", "relu6", "leaky_relu", "silu", "gelu", "hardswish", "elu")
+CLASSES = {
+    "relu": "ReLU",
+    "relu6": "ReLU6",
+    "leaky_relu": "LeakyReLU",
+    "silu": "SiLU",
+    "gelu": "GELU",
+    "hardswish": "Hardswish",
+    "elu": "ELU",
+}  # classes of torch.nn
+ACTIVATIONS = tuple(CLASSES)
+WITHOUT_IN_PLACE = ("gelu",)
+KEEP_INPUT = ("silu", "hardswish", "gelu")  # the derivative reads the input, which is kept as well as the output
 
 
 def activation(name: str) -> nn.Module:
-    """The activation of this name, a new module; in place where PyTorch's can be."""
+    """A new module of the activation of this name, in place if PyTorch supports that."""
     from torch import nn
 
-    if name == "gelu":
-        return nn.GELU()
-    kinds: dict[str, Callable[..., nn.Module]] = {
-        "relu": nn.ReLU,
-        "relu6": nn.ReLU6,
-        "leaky_relu": nn.LeakyReLU,
-        "silu": nn.SiLU,
-        "hardswish": nn.Hardswish,
-        "elu": nn.ELU,
-    }
-    return kinds[name](inplace=True)
+    module: nn.Module = getattr(nn, CLASSES[name])(**({} if name in WITHOUT_IN_PLACE else {"inplace": True}))
+    return module

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nas.networks.blocks._base import BRANCHES, Convolutional, Layer, option
+from nas.networks.blocks._base import BRANCHES, Convolutional, option
+from nas.networks.blocks.layer import Layer
 from nas.networks.blocks.primitives import Conv
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from nas.networks.blocks._base import Branch, Layer, Merge, Shortcut, cost_of_layers, module_of_layers
+from nas.networks.blocks._base import Branch, Merge, Shortcut
 from nas.networks.blocks.activations import activation
+from nas.networks.blocks.layer import Layer, cost_of_layers, module_of_layers
 from nas.networks.cost import Cost, Shape
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Block:
 
     @property
     def inner(self) -> tuple[int, int, int]:
-        """Widths and stride between which branch, shortcut and merge lead: the block's, or what its entry has left."""
+        """Input width, output width and stride of branch, shortcut and merge: the block's, unless its entry changes the shape."""
         if self.branch.enters_reshaped:
             return self.width_out, self.width_out, 1
         return self.width_in, self.width_out, self.stride
@@ -36,17 +37,17 @@ class Block:
         return self.branch.entry(self.width_in, self.width_out, self.stride)
 
     def path(self) -> tuple[Layer, ...] | None:
-        """Layers of the way around the branch; None if there is none."""
+        """Layers of the path around the branch; None if there is no path."""
         if not self.merge.uses_shortcut:
             return None
         return self.shortcut.layers(*self.inner, not self.branch.raw)
 
     def cost(self, shape: Shape) -> tuple[Cost, Shape]:
-        """Exact cost on an input of `shape`, and the output's shape. The branch counts as executed for every image."""
+        """Exact cost on an input of `shape`, and the output's shape. The branch is counted as executed for every image."""
         return _cost(self, shape)
 
     def branch_cost(self, shape: Shape) -> Cost:
-        """The part of `cost` that an image is spared whose branch is skipped."""
+        """The part of `cost` that is saved for an image whose branch is skipped."""
         _, entered = cost_of_layers(self.entry(), shape)
         _, width_out, stride = self.inner
         return self.branch.cost(entered, width_out, stride)[0]
@@ -68,7 +69,7 @@ class Block:
         )
 
 
-@lru_cache(maxsize=1 << 16)  # a search meets the same block at the same place again and again
+@lru_cache(maxsize=1 << 16)  # a search computes the same block at the same place many times
 def _cost(block: Block, shape: Shape) -> tuple[Cost, Shape]:
     total, entered = cost_of_layers(block.entry(), shape)
     _, width_out, stride = block.inner

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from nas.networks.blocks._base import BRANCHES, Branch, Convolutional, Layer, option
+from nas.networks.blocks._base import BRANCHES, Branch, Convolutional, option
+from nas.networks.blocks.layer import Layer
 from nas.networks.blocks.primitives import Conv, scaled_group
 
 

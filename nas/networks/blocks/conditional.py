@@ -1,4 +1,4 @@
-"""Conditionally parameterised convolutions: each image mixes its own kernel from experts.
+"""Conditionally parameterized convolutions: each image has its own kernel, a mixture of experts.
 
 "CondConv: Conditionally Parameterized Convolutions for Efficient Inference", Yang et al., NeurIPS 2019.
 """
@@ -9,19 +9,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nas.networks import cost as closed_form
-from nas.networks.blocks._base import BRANCHES, Convolutional, Layer, cost_of_layers, option
-from nas.networks.blocks.primitives import Conv
-from nas.networks.cost import Cost, Shape
+from nas.networks.blocks._base import BRANCHES, Convolutional, option
+from nas.networks.blocks.activations import KEEP_INPUT
+from nas.networks.blocks.layer import Layer, cost_of_layers
+from nas.networks.blocks.primitives import Conv, conv_sizes
+from nas.networks.blocks.source import Column, Expression, Term, Writer, activation_call, call
+from nas.networks.cost import Cost, Kept, Shape
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
-class ConditionalConv:
-    """y = (sum_e r_e W_e) * x with the image's routing weights r, then norm and activation; within `Routed` only.
+class ConditionalConv(Layer):
+    """y = (sum_e r_e W_e) * x with the image's routing weights r, then norm and activation; only within `Routed`.
 
-    Mixing costs experts x weights multiply-adds an image.
+    Mixing costs experts x weights multiply-adds per image.
     """
 
     out: int
@@ -48,11 +51,24 @@ class ConditionalConv:
 
         return ConditionalUnit(width_in, self.out, self.kernel, self.stride, self.groups, self.act, self.experts)
 
+    def kept(self, shape: Shape) -> Kept:
+        cost, _ = self.cost(shape)
+        mixed = cost.params // self.experts  # each image has its own weights
+        return Kept(cost.activations * (1 + (self.act in KEEP_INPUT)) + mixed)
+
+    @classmethod
+    def source(cls, uses: Column, before: Term, write: Writer) -> tuple[Expression, Term]:
+        act = write.activation(uses.act)
+        sizes, out = conv_sizes(uses, before, write)
+        more = {"act": activation_call(act)} if act else {}
+        return call("ConditionalUnit", *sizes, **more, experts=write.option("experts", uses.experts)), out
+
 
 @dataclass(frozen=True, slots=True)
-class Routed:
-    """Layers of which the conditional ones share the routing weights r = sigmoid(W mean(x) + b) of what comes in."""
+class Routed(Layer):
+    """Consecutive layers; the conditional ones share the routing weights r = sigmoid(W mean(x) + b) of the first input x."""
 
+    per_image = True
     layers: tuple[Layer, ...]
     experts: int
 
@@ -73,6 +89,20 @@ class Routed:
             modules.append(layer.module(width))
             width = layer.width(width)
         return RoutedLayers(width_in, self.experts, modules)
+
+    def kept(self, shape: Shape) -> Kept:
+        total = 0
+        for number, layer in enumerate(self.layers):
+            elements, _ = layer.kept(shape)
+            shape = layer.cost(shape)[1]
+            total += elements + (shape.elements if number < len(self.layers) - 1 else 0)
+        return Kept(total)
+
+    @classmethod
+    def source(cls, uses: Column, before: Term, write: Writer) -> tuple[Expression, Term]:
+        experts = write.option("experts", uses.experts)
+        layers, after = write.layers(uses.layers, before)
+        return call("Routed", before.text, experts, *layers), after
 
 
 @BRANCHES.register("condconv")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nas.networks.blocks._base import BRANCHES, Branch, Layer, option
+from nas.networks.blocks._base import BRANCHES, Branch, option
 from nas.networks.blocks.activations import ACTIVATIONS
+from nas.networks.blocks.layer import Layer
 from nas.networks.blocks.primitives import Conv, LayerNorm, Patch
 
 
@@ -14,8 +15,8 @@ from nas.networks.blocks.primitives import Conv, LayerNorm, Patch
 class ConvNeXt(Branch):
     """H(x) = W2 * act(W1 * ln(D * x)): k x k depthwise, 1x1 to expansion x width, 1x1 back; biases, one norm.
 
-    Where a block changes the shape, a layer norm and an s x s convolution with stride s stand before branch and shortcut.
-    The trunk stays raw: no norm and no activation behind the sum. The paper's merge is `layer_scale`.
+    Where a block changes the shape, a layer norm and an s x s convolution with stride s precede branch and shortcut.
+    The trunk stays raw: no norm and no activation after the sum. The paper's merge is `layer_scale`.
     """
 
     kind = "convnext"

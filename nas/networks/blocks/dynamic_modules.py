@@ -1,9 +1,8 @@
-"""PyTorch modules of dynamic networks, which compute otherwise for each image: CondConv's mixtures and SkipNet's gates."""
+"""PyTorch modules of dynamic networks, whose computation depends on the image: CondConv's mixtures and SkipNet's gates."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +14,8 @@ from nas.networks.blocks.activations import NORM_EPS, NORM_MOMENTUM, activation
 class ConditionalConv2d(nn.Module):
     """(sum_e r_e W_e) * x: (b, c, h, w) and routing (b, experts) -> (b, c', h', w').
 
-    weight (experts, c' (c / groups) k k), an expert a row: a network that holds tensors of five axes can't be moved to
-    channels-last memory. The images' kernels stand in one grouped convolution over the whole batch.
+    weight (experts, c' (c / groups) k k), one expert per row: a network with tensors of five axes can't be moved to
+    channels-last memory. One grouped convolution applies the kernels of all images of the batch.
     """
 
     def __init__(self, width_in: int, width_out: int, kernel: int, stride: int, groups: int, experts: int) -> None:
@@ -35,7 +34,7 @@ class ConditionalConv2d(nn.Module):
 
     def forward(self, x: Tensor, routing: Tensor) -> Tensor:
         out, _, _, kernel = self.shape
-        subsampled = kernel == 1 and self.stride > 1  # before, and not by, the convolution: see `PointwiseConv2d`
+        subsampled = kernel == 1 and self.stride > 1  # before the convolution, not by it: see `PointwiseConv2d`
         if subsampled:
             x = x[:, :, :: self.stride, :: self.stride]
         images, channels, height, width = x.shape
@@ -51,7 +50,7 @@ class ConditionalConv2d(nn.Module):
 
 
 class ConditionalUnit(nn.Module):
-    """A conditional convolution, its norm and its activation ('' for none), called as `unit(x, routing)`."""
+    """A conditional convolution, then norm and activation ('' for none), called as `unit(x, routing)`."""
 
     def __init__(
         self, width_in: int, width_out: int, kernel: int, stride: int, groups: int, act: str, experts: int
@@ -67,7 +66,7 @@ class ConditionalUnit(nn.Module):
 
 
 class RoutedLayers(nn.Module):
-    """r = sigmoid(W mean(x) + b), then the layers, of which each `ConditionalUnit` is called with r."""
+    """The layers in sequence; each `ConditionalUnit` is called with r = sigmoid(W mean(x) + b) too."""
 
     def __init__(self, width_in: int, experts: int, layers: list[nn.Module]) -> None:
         super().__init__()
@@ -82,10 +81,10 @@ class RoutedLayers(nn.Module):
 
 
 class Skip(nn.Module):
-    """shortcut + g branch with g in {0, 1} for each image; in training the gradient of p = sigmoid(gate(x)) passes as g's.
+    """shortcut + g branch with g in {0, 1} for each image; in training g has the gradient of p = sigmoid(gate(x)).
 
-    After a call `executed` holds g, (b,), with p's gradient in training. Where the network is built, `place` is set to the
-    block's name, `branch_macs` to the multiply-adds of its branch for one image, and `network_macs` to those of the network.
+    After a call `executed` holds g, (b,), with p's gradient in training. `nas.networks.build` sets `place` to the block's name,
+    `branch_macs` to the multiply-adds of its branch for one image, and `network_macs` to those of the network.
     """
 
     def __init__(self, gate: nn.Sequential, price: float, start: float) -> None:
@@ -93,15 +92,18 @@ class Skip(nn.Module):
         self.gate = gate
         self.price, self.start = price, start
         self.place, self.branch_macs, self.network_macs = "", 0, 0
-        self.selects = False  # whether evaluation runs the branch for the images alone that execute it
+        self.selects = False  # whether evaluation runs the branch only on the images that execute it
         self.executed: Tensor | None = None
         self.initialise()
 
     def extra_repr(self) -> str:
         return f"price={self.price}, start={self.start}"
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "executed": None}  # of one batch; within a graph it can't be copied
+    def __getstate__(self) -> dict[str, object]:
+        return {
+            **self.__dict__,
+            "executed": None,
+        }  # it belongs to one batch, and a tensor within a graph can't be copied
 
     def initialise(self) -> None:
         last = self.gate[-1]
@@ -109,12 +111,12 @@ class Skip(nn.Module):
         nn.init.constant_(last.bias, math.log(self.start / (1 - self.start)))
 
     def decide(self, x: Tensor) -> Tensor:
-        """g, (b,) float32, for what the shortcut reads."""
+        """g, (b,) float32, from the input of the shortcut."""
         p: Tensor = self.gate(x).float().sigmoid().view(-1)
         executed = (p >= 0.5).to(p.dtype)
         if self.training:
             executed = executed + p - p.detach()
-        if not torch.compiler.is_exporting():  # an exported graph has no place for it
+        if not torch.compiler.is_exporting():  # an exported graph can't keep it
             self.executed = executed
         return executed
 
@@ -123,17 +125,17 @@ class Skip(nn.Module):
         return shortcut + mask * branch
 
     def select(self, x: Tensor, shortcut: Tensor, branch: nn.Module, a: Tensor) -> Tensor:
-        """What `forward(x, shortcut, branch(a))` gives in evaluation, with the branch run on the images that execute it."""
+        """`forward(x, shortcut, branch(a))` in evaluation, computed by running the branch on the images that execute it."""
         chosen = self.decide(x).nonzero().view(-1)
         if len(chosen) == len(a):
             whole: Tensor = branch(a)
             return shortcut + whole
         if len(chosen) == 0:
-            return shortcut.clone()  # an activation behind may overwrite it, and it may be x itself
-        some: Tensor = branch(a[chosen])  # keeps the memory format, as index_select doesn't
+            return shortcut.clone()  # a following activation may overwrite it, and it may be x itself
+        some: Tensor = branch(a[chosen])  # indexing keeps the memory format, index_select doesn't
         dtype = torch.result_type(shortcut, some)
         whole, some = shortcut.to(dtype), some.to(dtype)
         if not whole.is_contiguous(memory_format=torch.channels_last):
             return whole.index_add(0, chosen, some)
-        # Of channels-last memory PyTorch's index_add makes channels-first one, in four times the time of this.
+        # On channels-last memory PyTorch's index_add returns channels-first memory and takes four times as long as this.
         return whole.permute(0, 2, 3, 1).index_add(0, chosen, some.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from nas.networks.blocks._base import HEADS, STEMS, Head, Layer, Stem, option
+from nas.networks.blocks._base import HEADS, STEMS, Head, Stem, option
 from nas.networks.blocks.activations import ACTIVATIONS
+from nas.networks.blocks.layer import Layer
 from nas.networks.blocks.primitives import Conv, LayerNorm, Linear, MaxPool, NormAct, Patch
 
 

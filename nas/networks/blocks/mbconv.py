@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nas.networks.blocks._base import BRANCHES, Branch, Layer, option
+from nas.networks.blocks._base import BRANCHES, Branch, option
 from nas.networks.blocks.activations import ACTIVATIONS
 from nas.networks.blocks.conditional import ConditionalConv, Routed
+from nas.networks.blocks.layer import Layer
 from nas.networks.blocks.primitives import Conv, SqueezeExcitation, squeezed
 
 KERNELS = (3, 5, 7)
@@ -17,9 +18,9 @@ KERNELS = (3, 5, 7)
 class MBConv(Branch):
     """H(x) = W3 * se(act(bn(D * act(bn(W1 * x))))): 1x1 to expansion x input, k x k depthwise, 1x1 to `width`, linear.
 
-    EfficientNet's with the defaults (Tan & Le, ICML 2019), MobileNetV2's with act `relu6` and se_ratio 0 (Sandler et al.,
+    The defaults are EfficientNet's (Tan & Le, ICML 2019), act `relu6` and se_ratio 0 are MobileNetV2's (Sandler et al.,
     CVPR 2018). With expansion 1 there is no first 1x1. The squeeze-excitation has se_ratio x the block's *input* width,
-    rounded down. No activation behind the sum. experts above 1: each convolution is a mix of so many, chosen for each
+    rounded down. No activation after the sum. experts above 1: each convolution mixes so many kernels for each
     image (CondConv, Yang et al., NeurIPS 2019; EfficientNet-CondConv).
     """
 

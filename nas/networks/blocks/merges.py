@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nas.networks import cost as closed_form
-from nas.networks.blocks._base import MERGES, Merge, option
+from nas.networks.blocks._base import MERGES, Merge, MergeSource, option
+from nas.networks.blocks.source import Column, Expression, Mismatch, Term, Writer, call
 from nas.networks.cost import Cost, Shape, strided
 
 if TYPE_CHECKING:
     from torch import nn
 
-MAX_DROP = 0.95  # a block that is never trained is no block
+MAX_DROP = 0.95  # with a rate of 1 the block would never be trained
 
 
 @MERGES.register("add")
@@ -25,12 +26,18 @@ class Sum(Merge):
     """
 
     kind = "add"
+    kept_tensors = 1
+    equation = "shortcut(x) + H(x)"
     drop: float = option(0.0, minimum=0, maximum=MAX_DROP)
 
     def module(self, width_in: int, width_out: int, stride: int) -> nn.Module:
         from nas.networks.blocks.modules import Add
 
         return Add(self.drop)
+
+    @classmethod
+    def source(cls, uses: Column, before: Term, write: Writer) -> MergeSource:
+        return _sum(uses, write)
 
 
 @MERGES.register("skip_init")
@@ -43,6 +50,7 @@ class SkipInit(Merge):
     """
 
     kind = "skip_init"
+    equation = "shortcut(x) + s H(x), s a learnt number"
     start: float = option(0.0, minimum=-1, maximum=1)
     drop: float = option(0.0, minimum=0, maximum=MAX_DROP)
 
@@ -54,6 +62,10 @@ class SkipInit(Merge):
 
         return Add(self.drop, 1, self.start)
 
+    @classmethod
+    def source(cls, uses: Column, before: Term, write: Writer) -> MergeSource:
+        return _sum(uses, write, scales="1")
+
 
 @MERGES.register("layer_scale")
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,7 @@ class LayerScale(Merge):
     """
 
     kind = "layer_scale"
+    equation = "shortcut(x) + s * H(x), s a learnt number a channel"
     start: float = option(1e-6, minimum=-1, maximum=1)
     drop: float = option(0.0, minimum=0, maximum=MAX_DROP)
 
@@ -75,6 +88,10 @@ class LayerScale(Merge):
 
         return Add(self.drop, width_out, self.start)
 
+    @classmethod
+    def source(cls, uses: Column, before: Term, write: Writer) -> MergeSource:
+        return _sum(uses, write, scales="width")
+
 
 @MERGES.register("highway")
 @dataclass(frozen=True, slots=True)
@@ -82,11 +99,13 @@ class Highway(Merge):
     """y = t branch(x) + (1 - t) shortcut(x), t = sigmoid(W x + b), a 1x1 convolution to a gate a channel and pixel.
 
     "Highway Networks", Srivastava et al. 2015; as "exclusive gating" of a residual network in He et al., ECCV 2016. bias:
-    where b starts. At -6 the block starts as its shortcut, which is how He et al. trained 110 layers; at 0 the two paths
-    are halved in each block, and there they could not.
+    the initial b. At -6 the block starts as its shortcut; with this He et al. trained 110 layers. At 0 each block halves both
+    paths, and training failed.
     """
 
     kind = "highway"
+    kept_tensors = 3
+    equation = "t H(x) + (1 - t) shortcut(x), t a gate a channel and pixel"
     bias: float = option(-6.0, minimum=-20, maximum=20)
 
     def cost(self, shape: Shape, width_out: int, stride: int) -> Cost:
@@ -98,6 +117,12 @@ class Highway(Merge):
 
         return HighwayModule(width_in, width_out, stride, self.bias)
 
+    @classmethod
+    def source(cls, uses: Column, before: Term, write: Writer) -> MergeSource:
+        stride = "1" if before.text == "width" else "stride"
+        gate = call("HighwayGate", before.text, "width", stride, write.parameter("bias", uses.bias).text)
+        return MergeSource("{shortcut} + self.merge({around}) * ({branch} - {shortcut})", (("merge", gate),))
+
 
 @MERGES.register("none")
 @dataclass(frozen=True, slots=True)
@@ -105,7 +130,24 @@ class Plain(Merge):
     """y = branch(x): a plain network, which residual learning is compared with."""
 
     kind = "none"
+    equation = "H(x)"
     uses_shortcut = False
 
     def module(self, width_in: int, width_out: int, stride: int) -> None:
         return None
+
+
+def _sum(uses: Column, write: Writer, scales: str = "") -> MergeSource:
+    """Source of a sum, with so many scales (none if ''), and with stochastic depth if all uses have it."""
+    modules: list[tuple[str, Expression]] = []
+    branch = "{branch}"
+    if scales:
+        modules.append(("merge", call("Scale", scales, write.parameter("start", uses.start).text)))
+        branch = "self.merge({branch})"
+    dropped = {rate > 0 for rate in uses.drop}
+    if len(dropped) > 1:
+        raise Mismatch("only some of its blocks have stochastic depth")
+    if dropped.pop():
+        modules.append(("drop", call("StochasticDepth", write.parameter("drop", uses.drop).text)))
+        branch = f"self.drop({branch})"
+    return MergeSource(f"{{shortcut}} + {branch}", tuple(modules))

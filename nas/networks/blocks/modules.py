@@ -1,4 +1,4 @@
-"""PyTorch modules that are more than a chain of layers. With `dynamic_modules`, what of `nas.blocks` imports torch."""
+"""PyTorch modules that are more than a chain of layers."""
 
 from __future__ import annotations
 
@@ -9,60 +9,15 @@ from torch.nn import functional as F
 from nas.networks.blocks.dynamic_modules import Skip
 
 
-class ZeroPadShortcut(nn.Module):
-    """Option A of He et al. 2015: subsample by `stride`, append `extra` zero channels (crop if negative)."""
-
-    def __init__(self, extra: int, stride: int) -> None:
-        super().__init__()
-        self.extra, self.stride = extra, stride
-
-    def extra_repr(self) -> str:
-        return f"extra={self.extra}, stride={self.stride}"
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
-
-
-class Blur(nn.Module):
-    """[1 2 1]^T [1 2 1] / 16 on each channel with `stride`; the image's border is repeated."""
-
-    kernel: Tensor
-
-    def __init__(self, width: int, stride: int) -> None:
-        super().__init__()
-        self.width, self.stride = width, stride
-        line = torch.tensor([1.0, 2.0, 1.0])
-        self.register_buffer("kernel", (line[:, None] * line / 16).expand(width, 1, 3, 3).clone(), persistent=False)
-
-    def extra_repr(self) -> str:
-        return f"{self.width}, stride={self.stride}"
-
-    def forward(self, x: Tensor) -> Tensor:
-        padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-        return F.conv2d(padded, self.kernel, stride=self.stride, groups=self.width)
-
-
-class Around(nn.Module):
-    """y = x + inside(x)."""
-
-    def __init__(self, inside: nn.Module) -> None:
-        super().__init__()
-        self.inside = inside
-
-    def forward(self, x: Tensor) -> Tensor:
-        inside: Tensor = self.inside(x)
-        return x + inside
-
-
 def _in_bf16(x: Tensor) -> bool:
     return x.dtype == torch.bfloat16 or torch.is_autocast_enabled(x.device.type)
 
 
 class PatchConv(nn.Conv2d):
-    """Convolution whose kernel is its stride, on an input that zeros below and on the right fill up to whole patches.
+    """Convolution whose kernel is its stride, on an input padded to whole patches by zeros below and on the right.
 
-    An input of one patch is a matrix product, and computed as one in bf16 on a CPU: there oneDNN's convolution of 4x4 pixels
-    of 16 channels or more by one 4x4 kernel gives other numbers (PyTorch 2.15, AVX-512; `benchmarks/kernels.py`).
+    In bf16 on a CPU, an input of one patch is computed as a matrix product: there oneDNN's convolution of 4x4 pixels of 16
+    channels or more with a 4x4 kernel gives different numbers (PyTorch 2.15, AVX-512; `benchmarks/kernels.py`).
     """
 
     def __init__(self, width_in: int, width_out: int, stride: int) -> None:
@@ -79,8 +34,8 @@ class PatchConv(nn.Conv2d):
 class PointwiseConv2d(nn.Conv2d):
     """y = W x[:, :, ::s, ::s] + b: 1x1 convolution with stride s, (b, c, h, w) -> (b, c', ceil(h / s), ceil(w / s)).
 
-    In training on a CPU with fewer than `VECTOR` channels, pixels are dropped before the convolution and not by it. oneDNN's
-    kernel for the weight gradient of a strided 1x1 convolution on AVX2 writes whole vectors, and so past the end of its
+    In training on a CPU with fewer than `VECTOR` channels, pixels are dropped before the convolution, not by it: oneDNN's
+    kernel for the weight gradient of a strided 1x1 convolution on AVX2 writes whole vectors, past the end of its
     buffer (PyTorch 2.15, fp32; `benchmarks/kernels.py` scans for it). Both forms give the same sums.
     """
 
@@ -96,10 +51,10 @@ class PointwiseConv2d(nn.Conv2d):
 
 
 class GroupedConv2d(nn.Conv2d):
-    """Convolution in groups without bias, of which several may be computed as one (`merge_to`); its weights stay as they are.
+    """Grouped convolution without bias. `merge_to` computes several groups as one; the weights stay the same.
 
-    merged groups: a dense kernel over m groups, zero between them, gives the same sums with m times the multiply-adds,
-    where a library is slow on narrow groups (`nas.training.conv_kernels`).
+    A dense kernel over m merged groups, with zeros between them, gives the same sums with m times the multiply-adds. This is
+    faster where a library is slow on narrow groups (`nas.training.conv_kernels`).
     """
 
     def __init__(self, width_in: int, width_out: int, kernel: int, stride: int, padding: int, groups: int) -> None:
@@ -107,7 +62,7 @@ class GroupedConv2d(nn.Conv2d):
         self.merged = 1  # groups that are computed as one
 
     def merge_to(self, channels: int) -> None:
-        """Compute as one as many groups as have at most `channels` input channels together and share the groups evenly."""
+        """Merge as many groups as divide all groups evenly and have at most `channels` input channels together."""
         most = max(1, min(self.groups, channels // self.weight.shape[1]))
         self.merged = max(m for m in range(1, most + 1) if self.groups % m == 0)
 
@@ -115,7 +70,7 @@ class GroupedConv2d(nn.Conv2d):
         if self.merged == 1:
             return super().forward(input)
         weight = self.weight
-        if torch.is_autocast_enabled(input.device.type):  # cast before it grows
+        if torch.is_autocast_enabled(input.device.type):  # casting is cheaper before the weight is expanded
             weight = weight.to(torch.get_autocast_dtype(input.device.type))
         out, per_group, height, width = weight.shape
         groups, m = self.groups // self.merged, self.merged
@@ -128,36 +83,11 @@ class GroupedConv2d(nn.Conv2d):
         return F.conv2d(input, dense, None, self.stride, self.padding, self.dilation, groups)
 
 
-class LayerNorm2d(nn.LayerNorm):
-    """Layer normalisation over the channels of each pixel, (b, c, h, w)."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__(width, eps=eps)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class SqueezeExcite(nn.Module):
-    """x * sigmoid(fc2(act(fc1(mean(x))))), (b, c, h, w) -> the same."""
-
-    def __init__(self, width: int, squeeze: int, act: nn.Module) -> None:
-        super().__init__()
-        self.fc1 = nn.Conv2d(width, squeeze, 1)
-        self.act = act
-        self.fc2 = nn.Conv2d(squeeze, width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean((2, 3), keepdim=True)
-        gate: Tensor = self.fc2(self.act(self.fc1(mean)))
-        return x * gate.sigmoid()
-
-
 class Cascade(nn.Module):
     """Res2Net's hierarchical convolutions: x split into groups x_1 .. x_s along the channels, y_i = conv_i(x_i + y_{i-1}).
 
-    The last group passes as it is, or through the 3x3 mean `pool` where the convolutions carry a stride or the block
-    changes the width; there the groups are not added (`linked` False).
+    The last group passes unchanged. Where the convolutions have a stride or the block changes the width, it passes through the
+    3x3 mean `pool`, and the groups are not added (`linked` False).
     """
 
     def __init__(self, convs: list[nn.Module], pool: nn.Module | None, linked: bool) -> None:
@@ -181,8 +111,8 @@ class Cascade(nn.Module):
 class Dropped(nn.Module):
     """Stochastic depth (Huang et al., ECCV 2016): in training an image loses its branch with probability `rate`.
 
-    What remains is divided by 1 - rate, so that evaluation needs no correction. `rate` grows linearly with the block's
-    position: `Network` sets it from the last block's, `final_rate`.
+    The remaining branches are divided by 1 - rate, so that evaluation needs no correction. `rate` grows linearly with the
+    block's position: `Network` sets it from `final_rate`, the last block's.
     """
 
     def __init__(self, final_rate: float) -> None:
@@ -201,9 +131,9 @@ class Dropped(nn.Module):
 
 
 class Add(nn.Module):
-    """y = shortcut(x) + scale * branch(x), with stochastic depth if asked.
+    """y = shortcut(x) + scale * branch(x), with optional stochastic depth.
 
-    `scales` 0: no scale; 1: one number; else one a channel. They start at `start`.
+    `scales` 0: no scale; 1: one number; otherwise one per channel. They are initialized to `start`.
     """
 
     def __init__(self, drop: float = 0.0, scales: int = 0, start: float = 1.0) -> None:
@@ -224,7 +154,7 @@ class Add(nn.Module):
 
 
 class Highway(nn.Module):
-    """y = t branch(x) + (1 - t) shortcut(x), t = sigmoid(W x + b): W is 1x1 with the block's stride, b starts at `bias`."""
+    """y = t branch(x) + (1 - t) shortcut(x), t = sigmoid(W x + b): W is 1x1 with the block's stride, b is initialized to `bias`."""
 
     def __init__(self, width_in: int, width_out: int, stride: int, bias: float) -> None:
         super().__init__()
@@ -236,7 +166,7 @@ class Highway(nn.Module):
         return f"start={self.start}"
 
     def initialise(self) -> None:
-        nn.init.constant_(self.gate.bias, self.start)  # type: ignore[arg-type]  # made with a bias
+        nn.init.constant_(self.gate.bias, self.start)  # type: ignore[arg-type]  # it has a bias
 
     def forward(self, x: Tensor, shortcut: Tensor, branch: Tensor) -> Tensor:
         through: Tensor = self.gate(x).sigmoid()
@@ -246,8 +176,8 @@ class Highway(nn.Module):
 class Residual(nn.Module):
     """y = act(merge(r, shortcut(r), branch(a))), (b, c, h, w) -> (b, c', h', w').
 
-    Without an entry a = r = x. With one (the norm and activation of a pre-activated block, the patches of ConvNeXt)
-    a = entry(x), and r = a where the block changes the shape, x where it doesn't ("Identity Mappings in Deep Residual
+    Without an entry a = r = x. With an entry (the norm and activation of a pre-activated block, the patches of ConvNeXt)
+    a = entry(x), and r is a where the block changes the shape and x elsewhere ("Identity Mappings in Deep Residual
     Networks", He et al. 2016). `merge` None: y = act(branch(a)), a block without a path around its branch.
     """
 
@@ -307,9 +237,9 @@ class Network(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Kaiming normal (fan out, ReLU) for convolutions (He et al., ICCV 2015); norms start as the identity, biases at 0.
+    """Initialize convolutions by Kaiming normal (fan out, ReLU; He et al., ICCV 2015), norms as the identity, biases as 0.
 
-    A module with a start of its own has a method `initialise`, called after its children's.
+    A module with another initialization has a method `initialise`, which is called after its children's.
     """
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -323,5 +253,5 @@ def initialise(module: nn.Module) -> None:
         with torch.no_grad():
             module.weight.uniform_(-bound, bound)
             module.bias.uniform_(-bound, bound)
-    elif callable(own := getattr(module, "initialise", None)):
-        own()
+    elif callable(special := getattr(module, "initialise", None)):
+        special()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from nas.networks.blocks._base import BRANCHES, Branch, Convolutional, Layer, option
+from nas.networks.blocks._base import BRANCHES, Branch, Convolutional, option
 from nas.networks.blocks.bottleneck import Bottleneck
+from nas.networks.blocks.layer import Layer
 from nas.networks.blocks.primitives import Conv, SqueezeExcitation, scaled_group, squeezed
 
 
@@ -16,8 +17,8 @@ class RegNet(Convolutional):
     """H(x) = W3 * se(act(bn(W2 * act(bn(W1 * x))))): 1x1 to cardinality x group_width, grouped 3x3, 1x1 to `width`.
 
     In the paper's networks cardinality x group_width is the width itself (bottleneck ratio 1). X: se_ratio 0, which builds a
-    `bottleneck`; Y: 1/4. Unlike SENet's, the squeeze-excitation stands behind the 3x3, and its inner width is se_ratio x
-    the block's *input*.
+    `bottleneck`; Y: 1/4. Unlike SENet's, the squeeze-excitation follows the 3x3, and its inner width is se_ratio x
+    the block's *input* width.
     """
 
     kind = "regnet"

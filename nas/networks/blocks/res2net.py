@@ -6,18 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nas.networks.blocks._base import BRANCHES, Branch, Convolutional, Layer, option
+from nas.networks.blocks._base import BRANCHES, Branch, Convolutional, option
+from nas.networks.blocks.activations import KEEP_INPUT
 from nas.networks.blocks.bottleneck import Bottleneck
+from nas.networks.blocks.layer import Layer
 from nas.networks.blocks.primitives import Conv, scaled_group
-from nas.networks.cost import Cost, Shape, strided
+from nas.networks.blocks.source import Column, Expression, Term, Writer, activation_class, call
+from nas.networks.cost import Cost, Kept, Shape, strided
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
-class Hierarchy:
-    """y_i = K_i(x_i + y_{i-1}) over `scale` groups of `group` channels, K_i 3x3-BN-act; the last group has no K.
+class Hierarchy(Layer):
+    """y_i = K_i(x_i + y_{i-1}) over `scale` > 1 groups of `group` channels, K_i 3x3-BN-act; the last group has no K.
 
     Where a block changes the shape (`first`), the groups are not linked and the last one is averaged, 3x3 with `stride`.
     """
@@ -33,24 +36,38 @@ class Hierarchy:
     def _conv(self) -> Conv:
         return Conv(self.group, 3, self.stride, groups=self.cardinality, act=self.act)
 
-    def width(self, width_in: int) -> int:
-        return width_in
-
     def cost(self, shape: Shape) -> tuple[Cost, Shape]:
         height, width = (strided(size, 3, self.stride) for size in (shape.height, shape.width))
         one, _ = self._conv.cost(Shape(self.group, shape.height, shape.width))
-        return one * max(self.scale - 1, 1), Shape(shape.channels, height, width)
+        return one * (self.scale - 1), Shape(shape.channels, height, width)
 
     def module(self, width_in: int) -> nn.Module:
         from torch import nn
 
         from nas.networks.blocks.modules import Cascade
 
-        convs = [self._conv.module(self.group) for _ in range(max(self.scale - 1, 1))]
-        if self.scale == 1:
-            return convs[0]
+        convs = [self._conv.module(self.group) for _ in range(self.scale - 1)]
         pool = nn.AvgPool2d(3, self.stride, padding=1) if self.first else None
         return Cascade(convs, pool, linked=not self.first)
+
+    def kept(self, shape: Shape) -> Kept:
+        # Convolutions and activations of the groups, whose outputs are concatenated; and the sums between groups.
+        elements = self.cost(shape)[0].activations * (2 + (self.act in KEEP_INPUT))
+        linked = 0 if self.first else (self.scale - 2) * self.group * shape.height * shape.width
+        return Kept(elements + linked)
+
+    @classmethod
+    def source(cls, uses: Column, before: Term, write: Writer) -> tuple[Expression, Term]:
+        act = write.activation(uses.act)
+        scale, group = write.option("scale", uses.scale), write.width(uses.group, before)
+        more: dict[str, Expression] = {}
+        if (stride := write.stride(uses.stride)) != "1":
+            more["stride"] = stride
+        if (cardinality := write.groups(uses.cardinality, Term("", ()))) != "1":
+            more["cardinality"] = cardinality
+        if any(uses.first):
+            more["first"] = write.changes_shape(uses.first)
+        return call("Cascade", scale, group.text, activation_class(act), **more), before
 
 
 @BRANCHES.register("res2net")
@@ -79,9 +96,12 @@ class Res2Net(Convolutional):
     def layers(self, width_in: int, width_out: int, stride: int) -> tuple[Layer, ...]:
         group = self.cardinality * self.group_width
         first = stride != 1 or width_in != width_out
+        inner: Layer = Hierarchy(self.scale, group, self.cardinality, stride, first, self.act)
+        if self.scale == 1:
+            inner = Conv(group, 3, stride, self.cardinality, act=self.act)
         return (
             Conv(self.scale * group, 1, act=self.act),
-            Hierarchy(self.scale, group, self.cardinality, stride, first, self.act),
+            inner,
             Conv(width_out, 1, act=""),
             *self.excitation(width_out),
         )

@@ -1,35 +1,42 @@
-"""Once-for-all's stem for residual networks: ResNet-D's with a way around its middle convolution, which may be left out."""
+"""Once-for-all's stem for residual networks: ResNet-D's with a shortcut around its middle convolution, which may be left out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nas.networks.blocks._base import STEMS, Layer, Stem, option
+from nas.networks.blocks._base import STEMS, Stem, option
 from nas.networks.blocks.activations import ACTIVATIONS
+from nas.networks.blocks.layer import Layer
 from nas.networks.blocks.primitives import Conv, MaxPool
-from nas.networks.cost import Cost, Shape
+from nas.networks.blocks.source import Column, Expression, Term, Writer, call
+from nas.networks.cost import Cost, Kept, Shape
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
-    """y = x + conv(x), the convolution with its norm and activation; shapes stay."""
+class Around(Layer):
+    """y = x + conv(x), the convolution with its norm and activation; the shape stays."""
 
     conv: Conv
-
-    def width(self, width_in: int) -> int:
-        return width_in
 
     def cost(self, shape: Shape) -> tuple[Cost, Shape]:
         return self.conv.cost(shape)
 
     def module(self, width_in: int) -> nn.Module:
-        from nas.networks.blocks.modules import Around as AroundModule
+        from nas.networks.blocks.plain_modules import Around as AroundModule
 
         return AroundModule(self.conv.module(width_in))
+
+    def kept(self, shape: Shape) -> Kept:
+        return Kept(self.conv.kept(shape).elements + shape.elements)
+
+    @classmethod
+    def source(cls, uses: Column, before: Term, write: Writer) -> tuple[Expression, Term]:
+        inside, after = write.layer(uses.conv, before)
+        return call("Around", inside), after
 
 
 @STEMS.register("residual_deep")

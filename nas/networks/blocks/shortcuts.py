@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nas.errors import UsageError
-from nas.networks.blocks._base import SHORTCUTS, Layer, Shortcut
+from nas.networks.blocks._base import SHORTCUTS, Shortcut
+from nas.networks.blocks.layer import Layer
 from nas.networks.blocks.primitives import AvgPool, BlurPool, Conv, ZeroPad
 
 
@@ -16,7 +17,7 @@ def _reshapes(width_in: int, width_out: int, stride: int) -> bool:
 @SHORTCUTS.register("identity")
 @dataclass(frozen=True, slots=True)
 class Identity(Shortcut):
-    """y = x; only between equal shapes. What A, B and D become where the shapes agree."""
+    """y = x; only between equal shapes. Shortcuts A, B and D become it where the shapes agree."""
 
     kind = "identity"
 

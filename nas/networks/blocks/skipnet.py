@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nas.networks import cost as closed_form
-from nas.networks.blocks._base import MERGES, Merge, cost_of_layers, option
+from nas.networks.blocks._base import MERGES, Merge, MergeSource, option
+from nas.networks.blocks.layer import cost_of_layers
 from nas.networks.blocks.primitives import Conv, Linear
+from nas.networks.blocks.source import Argument, Call, Column, Term, Writer, activation_call, call
 from nas.networks.cost import Cost, Shape
 
 if TYPE_CHECKING:
@@ -26,13 +28,14 @@ class Skip(Merge):
 
     gate: `pooled` (mean over the image, 10 hidden units; hardly any multiply-adds) or `conv` (FFGate-II of the paper: 3x3 of
     stride 2, norm, ReLU, mean, linear; one logit in place of two). Training passes p's gradient through the step, on whole
-    batches with masks, so that closed gates learn too. price: weight in the loss of the share of the network's multiply-adds
-    that this branch executes (`nas.training.gates.computation_loss`). start: p where training begins, for an image whose features
-    say nothing; the branch learns only from images that run it, and so a gate should begin open. The cost counts the branch
-    as executed, always: the worst case; `nas.training.gates` gives the expected and the executed one.
+    batches with masks, so that closed gates are trained too. price: weight in the loss of the share of the network's multiply-adds
+    that this branch executes (`nas.training.gates.computation_loss`). start: p at the start of training, for features that
+    are 0; only images that run the branch train it, so a gate should start open. The cost always counts the branch
+    as executed, the worst case; `nas.training.gates` gives the expected and the executed one.
     """
 
     kind = "skip"
+    equation = "shortcut(x) + g(x) H(x), g in {0, 1} for each image"
     gate: str = option("pooled", among=("pooled", "conv"))
     price: float = option(0.1, minimum=0, maximum=100)
     start: float = option(0.9, minimum=0.01, maximum=0.99)
@@ -53,3 +56,19 @@ class Skip(Merge):
         else:
             gate = [*Linear(HIDDEN).module(width_in).children(), nn.ReLU(), nn.Linear(HIDDEN, 1)]
         return SkipModule(nn.Sequential(*gate), self.price, self.start)
+
+    @classmethod
+    def source(cls, uses: Column, before: Term, write: Writer) -> MergeSource:
+        layers = _gate(write.same(uses.gate, "the gate"), before)
+        gate = Call("SkipGate", (write.parameter("start", uses.start).text, *layers))
+        return MergeSource("{shortcut} + self.merge({around}) * {branch}", (("merge", gate),))
+
+
+def _gate(kind: str, before: Term) -> tuple[Argument, ...]:
+    """Source of the gate's layers."""
+    last, _ = Writer.alone().layer([Linear(1 if kind == "conv" else HIDDEN)], before)
+    assert isinstance(last, Call)
+    if kind == "conv":
+        conv = call("conv_norm", before.text, before.text, "3", stride="2", act=activation_call(Conv(0, 3).act))
+        return (conv, *last.arguments)
+    return (*last.arguments, call("nn.ReLU"), call("nn.Linear", str(HIDDEN), "1"))

@@ -1,4 +1,4 @@
-"""Trained weights from files and from torchvision, fitted to networks of ours whatever their library calls the tensors."""
+"""Trained weights from files and from torchvision, renamed to fit the networks of this package."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What training programs save around a network's weights: entries of a checkpoint, prefixes of names, Python objects.
+"""Finds a network's weights in the checkpoints of training programs: their entries, prefixes of names and Python objects.
 
-Nothing here runs what a file holds: `load` lets PyTorch's restricted reader make tensors and plain values, and puts an
-empty `Absent` in the place of the harmless objects that checkpoints commonly carry (arguments, NumPy's numbers, paths).
+No code of a file is run: `load` uses PyTorch's restricted reader, which creates tensors and plain values only. Harmless objects
+that checkpoints commonly contain (arguments, NumPy's numbers, paths) are replaced by an empty `Absent`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nas.errors import NasError, UsageError, reason_of
 
-# Entries of a checkpoint, in the order in which they are looked for. `model_ema` is torchvision's name, `state_dict_ema` timm's.
+# Entries of a checkpoint, in the order of the search. `model_ema` is torchvision's name, `state_dict_ema` timm's.
 EMA_ENTRIES = (
     "model_ema",
     "state_dict_ema",
@@ -27,15 +27,15 @@ EMA_ENTRIES = (
     "ema",
 )
 ENTRIES = ("state_dict", "model", "model_state_dict", "net", "network", "weights", "params", "module", "checkpoint")
-# First words of names: the attribute of a module that holds the network. None of them is a part of a network that we build.
+# First words of names: the attribute of a module that holds the network. None of them is a part of a network of this package.
 EMA_PREFIXES = ("model_ema", "ema_model", "net_ema", "ema_net", "ema")
 PREFIXES = ("module", "model", "net", "network", "backbone", "encoder", "online_model", "base_model")
-# What torch.compile, FSDP and activation checkpointing put before the names of what they wrap, at any depth.
+# Prefixes that torch.compile, FSDP and activation checkpointing add to the names of wrapped modules, at any depth.
 _WRAPPED = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-_COUNT = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside the names in `module.`
+_COUNT = "n_averaged"  # an entry of torch.optim.swa_utils.AveragedModel, next to those in `module.`
 _DEPTH = 3  # entries within entries
 SHOWN = 5  # names in a message
-# Modules that were renamed are there by both names, so that files of other versions of Python and NumPy are read.
+# Renamed modules are listed with both names, for files of other versions of Python and NumPy.
 _HARMLESS = (
     "argparse.Namespace",
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
@@ -55,7 +55,7 @@ _GLOBAL = re.compile(r"GLOBAL ([\w.<>]+)")
 
 
 class Absent:
-    """Stands for an object that isn't loaded: takes whatever a file would build it from, and holds nothing."""
+    """In place of an object that isn't loaded: accepts any arguments and holds nothing."""
 
     def __new__(cls, *_: Any, **__: Any) -> Absent:
         return super().__new__(cls)
@@ -65,20 +65,20 @@ class Absent:
 
 
 class PlainDict:
-    """In place of a subclass of dict: the reader fills what this returns."""
+    """In place of a subclass of dict: creates a dict, which the reader fills."""
 
     def __new__(cls, *_: Any) -> dict[Any, Any]:  # type: ignore[misc]
         return {}
 
 
 def load(path: Path) -> Any:
-    """What `torch.save` wrote, without running any of it. NasError for what isn't read so, with the reason in one line."""
+    """The contents of a file of `torch.save`, without running code. NasError, with the reason in one line, if it can't be read."""
     stands_for: list[Any] = [(Absent, name) for name in _HARMLESS]
     stands_for += [(PlainDict, name) for name in _DICTS]
     try:
         with torch.serialization.safe_globals(stands_for):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises nearly every type on bytes that it didn't write
+    except Exception as error:  # torch raises nearly every type on a file of another kind
         why = reason_of(error)
         if refused := _GLOBAL.search(why):
             why = f"it holds a Python object, {refused[1][:100]}, and loading such could run any program; "
@@ -87,9 +87,9 @@ def load(path: Path) -> Any:
 
 
 def state_of(loaded: Any, source: str) -> tuple[dict[Any, Any], list[str]]:
-    """The state_dict in a checkpoint, and what was chosen, in words: weights averaged while training (EMA) before plain ones.
+    """The state_dict in a checkpoint, and notes on the choice. Weights averaged during training (EMA) come before plain ones.
 
-    UsageError for what holds none.
+    UsageError if there is no state_dict.
     """
     notes: list[str] = []
     for _ in range(_DEPTH):
@@ -98,7 +98,7 @@ def state_of(loaded: Any, source: str) -> tuple[dict[Any, Any], list[str]]:
         if not loaded or any(isinstance(value, Tensor) for value in loaded.values()):
             break
         inner = {name: value for name, value in loaded.items() if isinstance(value, Mapping) and value}
-        # Weights lie there, or one entry deeper.
+        # The weights are in one of these entries, or one level deeper.
         plain = next((name for name in ENTRIES if name in inner), None)
         averaged = next((name for name in EMA_ENTRIES if name in inner), None)
         if averaged is not None and (plain is None or _covers(inner[averaged], inner[plain])):
@@ -125,9 +125,9 @@ def state_of(loaded: Any, source: str) -> tuple[dict[Any, Any], list[str]]:
 
 
 def unwrapped(tensors: Mapping[Any, Any]) -> tuple[dict[Any, Any], list[str]]:
-    """The tensors by the names that the network itself gives them, and what was chosen or left out, in words.
+    """The tensors by the network's own names, and notes on what was chosen or left out.
 
-    Off go the prefixes of compiled, parallel and averaged networks and of modules that hold a network, in any order and number.
+    Removes the prefixes of compiled, parallel and averaged networks and of modules that contain a network, in any order and number.
     """
     state, notes = dict(tensors), list[str]()
     if not all(isinstance(name, str) for name in state):
@@ -144,21 +144,23 @@ def unwrapped(tensors: Mapping[Any, Any]) -> tuple[dict[Any, Any], list[str]]:
         averaged = next((word for word in EMA_PREFIXES if word in first), None)
         if averaged is not None and (plain is None or _covers(first[averaged], first[plain])):
             notes.append(f"the averaged (EMA) weights under '{averaged}.' are taken")
-            chosen, beside = averaged, [averaged, *([plain] if plain else [])]
+            chosen, prefixes = averaged, [averaged, *([plain] if plain else [])]
         elif plain is not None:
-            chosen, beside = plain, [plain, *([averaged] if averaged else [])]
+            chosen, prefixes = plain, [plain, *([averaged] if averaged else [])]
         else:
             return state, notes
-        outside = [name for name in state if name != _COUNT and name.partition(".")[0] not in beside]
+        outside = [name for name in state if name != _COUNT and name.partition(".")[0] not in prefixes]
         if outside:
             notes.append(f"what lies outside of '{chosen}.' is left out: {_some(outside)}")
         state = first[chosen]
 
 
 def _covers(averaged: Mapping[Any, Any], plain: Mapping[Any, Any]) -> bool:
-    """Whether averaged weights have every tensor that the plain ones have, whatever wraps the two."""
+    """Whether averaged weights have every tensor of the plain ones, ignoring prefixes."""
     if not all(isinstance(value, Tensor) for value in (*averaged.values(), *plain.values())):
-        return any(isinstance(value, Mapping) and value for value in averaged.values())  # the tensors lie deeper
+        return any(
+            isinstance(value, Mapping) and value for value in averaged.values()
+        )  # the tensors are at a deeper level
     return unwrapped(plain)[0].keys() <= unwrapped(averaged)[0].keys()
 
 

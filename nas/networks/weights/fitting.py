@@ -1,4 +1,4 @@
-"""Weights onto networks: whose names they have is found out, then every tensor must have its place and its shape."""
+"""Fits weights to networks: finds the library whose names they have, then checks the name and the shape of every tensor."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SHOWN = 3  # names in an error
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Weights under our names. `family`: whose names they had. `notes`: what was chosen of a checkpoint, and what
-    didn't fit and was made to, in words.
+    """Weights under the names of this package.
 
-    `state` has every tensor of the network, but for the head's where its classes are others (`fresh`).
+    state: every tensor of the network, except those of `fresh`, the head's if its classes differ. family: the library whose names
+    the weights had. notes: what was chosen from a checkpoint, and which tensors were changed to fit.
     """
 
     state: Mapping[str, Tensor]
@@ -35,10 +35,10 @@ class Fitted:
 def fit(weights: Weights, architecture: Architecture, *, fresh_head: bool = False) -> Fitted:
     """`weights` as a state_dict of `build(architecture)`, float32.
 
-    The names may be ours, torchvision's or timm's (`nas.networks.weights.names`). A 1x1 convolution and a linear layer, a scale of
-    shape (c,) and one of (c, 1, 1) are the same numbers. A head of other classes stays out, with fresh_head
-    any head. Where the network sees one
-    channel and the weights three, the first convolution's are summed: what three equal channels would give.
+    The names may be this package's, torchvision's or timm's (`nas.networks.weights.names`). A tensor is reshaped between a 1x1
+    convolution and a linear layer, and between scales of shape (c,) and (c, 1, 1). A head for other classes is left out; with
+    fresh_head any head is. If the network has one input channel and the weights have three, the first convolution's weights are
+    summed over the channels, which gives the result of three equal channels.
 
     UsageError, with the tensors' names and shapes, if the weights are another network's.
     """
@@ -83,7 +83,7 @@ def fit(weights: Weights, architecture: Architecture, *, fresh_head: bool = Fals
 
 
 def load_weights(architecture: Architecture, source: str, *, seed: int | None = None) -> nn.Module:
-    """The network with the weights of `source` (see `nas.weights.read`); a head of other classes starts as `build` makes it.
+    """The network with the weights of `source` (see `nas.weights.read`); a head for other classes is initialized as by `build`.
 
     >>> network = nas.load_weights(nas.zoo.get("resnet50"), "torchvision:resnet50").eval()
     """
@@ -93,7 +93,7 @@ def load_weights(architecture: Architecture, source: str, *, seed: int | None = 
 
 
 def _family(weights: Weights, network: nn.Module, architecture: Architecture) -> tuple[str, Mapping[str, str]]:
-    """Whose names the weights have: the family that names the most of them; ours if nobody names any."""
+    """The family that names most of the weights, and its names. UsageError if no family names any."""
     ours = {name: name for name in network.state_dict()}
     candidates: dict[str, Mapping[str, str]] = {"our": ours}
     for family in FAMILIES:
@@ -120,8 +120,10 @@ def _ends(network: nn.Module) -> tuple[set[str], str]:
 
 
 def _strangers(weights: Weights, family: str, missing: list[str], extra: list[str]) -> str:
-    def some(found: list[str]) -> str:
-        return ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+    """The message for weights whose names are not the network's."""
+
+    def some(tensors: list[str]) -> str:
+        return ", ".join(tensors[:SHOWN]) + (f" and {len(tensors) - SHOWN} more" if len(tensors) > SHOWN else "")
 
     lacks = [f"lacks {some(missing)}"] if missing else []
     has = [f"has {some(extra)} too many"] if extra else []
@@ -129,7 +131,7 @@ def _strangers(weights: Weights, family: str, missing: list[str], extra: list[st
 
 
 def _plain(shape: torch.Size) -> tuple[int, ...]:
-    """A shape without the ones at its end, which a linear layer has not and a 1x1 convolution has."""
+    """A shape without ones at its end, which distinguish a 1x1 convolution from a linear layer."""
     sizes = list(shape)
     while len(sizes) > 1 and sizes[-1] == 1:
         sizes.pop()
@@ -137,7 +139,7 @@ def _plain(shape: torch.Size) -> tuple[int, ...]:
 
 
 def _flat(tensor: Tensor, shape: torch.Size) -> bool:
-    """Whether one is the other with all but the first axis flattened: CondConv's experts."""
+    """Whether `shape` is the tensor's with all axes but the first flattened, as for CondConv's experts."""
     return len(shape) == 2 and tensor.shape[:1] == shape[:1] and tensor.numel() == shape.numel()
 
 

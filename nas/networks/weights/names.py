@@ -1,7 +1,7 @@
-"""How libraries name the tensors of the networks that we build too: one function a family, from a place to a name.
+"""Names of a network's tensors in other libraries: one function per family of names, from a place to a name.
 
-A `Place` says where in our network some tensors stand. A family's function gives the prefix of the same tensors in the
-library's `state_dict`, or raises `Unnamed` where the library has nothing of the kind.
+A `Place` is the place of some tensors in a network of this package. A family's function returns the prefix of the same tensors
+in the library's `state_dict`, or raises `Unnamed` if the library has no such tensors.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Unnamed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a module that owns tensors stands, all counts from 0.
+    """The place of a module that has tensors; all counts start at 0.
 
-    path: ours ("stages.0.0.branch.1.0"). part: stem, pre, branch, shortcut, merge or head; within the stages, `block` of
-    `stage`, which is the `position`-th of all blocks. kind: conv, norm, linear, fc1 and fc2 (squeeze-excitation), scale,
-    routing. conv: the convolution that it is or belongs to, of `convs` in its part, a cascade counting as one, in which it
-    is the `group`-th. unit: as `conv`, with squeeze-excitations counted too.
+    path: the module's name in this package ("stages.0.0.branch.1.0"). part: stem, pre, branch, shortcut, merge or head. stage,
+    block: numbers of the stage and of the block in it. position: number of the block among all blocks. kind: conv, norm, linear,
+    fc1 and fc2 (squeeze-excitation), scale, routing. conv: number of its convolution among the `convs` of its part; a cascade is
+    one convolution, and `group` is the number within it. unit: as `conv`, with squeeze-excitations counted too.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Place:
 
     @property
     def half(self) -> int:
-        """0 for a convolution, 1 for the norm behind it: the index in a library's pair of the two."""
+        """0 for a convolution, 1 for the norm after it: the index in a library's pair of the two."""
         return 1 if self.kind == "norm" else 0
 
     def unnamed(self) -> Unnamed:
@@ -52,7 +52,7 @@ class Place:
 
 
 def places(network: nn.Module) -> Iterator[Place]:
-    """The modules of a network of ours that own tensors, in the order in which an image passes them."""
+    """The modules of a network that have tensors, in the order in which an image passes them."""
     position = -1
     parts: dict[tuple[str, ...], list[tuple[str, nn.Module]]] = {}
     for path, module in network.named_modules():
@@ -70,7 +70,7 @@ def places(network: nn.Module) -> Iterator[Place]:
 
 def _of_part(part: str, owners: list[tuple[str, nn.Module]], where: tuple[int, int, int]) -> Iterator[Place]:
     conv = unit = -1
-    found = []
+    rows = []
     for path, module in owners:
         _, _, after = path.rpartition(f"{part}.")
         words = after.split(".")
@@ -80,9 +80,9 @@ def _of_part(part: str, owners: list[tuple[str, nn.Module]], where: tuple[int, i
             conv, unit = conv + 1, unit + 1
         elif kind == "fc1":
             unit += 1
-        found.append((path, kind, conv, unit, group))
-    for path, kind, own, unit_of, group in found:
-        yield Place(path, part, kind, *where, own, conv + 1, unit_of, group)
+        rows.append((path, kind, conv, unit, group))
+    for path, kind, conv_of, unit_of, group in rows:
+        yield Place(path, part, kind, *where, conv_of, conv + 1, unit_of, group)
 
 
 def _kind(name: str, module: nn.Module) -> str:
@@ -117,7 +117,7 @@ def _resnet(place: Place, architecture: Architecture) -> str:
         case "branch", ("fc1" | "fc2"):
             return f"{block}.se.{place.kind}"
         case "shortcut", ("conv" | "norm"):
-            # timm's ResNet-D keeps a place for the pooling also where nothing is pooled.
+            # timm's ResNet-D has an index for the pooling even where there is none.
             pooled = any(stage.shortcut.kind == "avg_pool" for stage in architecture.stages)
             return f"{block}.downsample.{place.half + pooled}"
         case "head", "linear":
@@ -149,7 +149,7 @@ def _mobilenet(place: Place, architecture: Architecture) -> str:
             return f"features.0.{place.half}"
         case "branch", ("conv" | "norm"):
             block = f"features.{place.position + 1}.conv"
-            if place.conv == place.convs - 1:  # without an activation, and so without a container of its own
+            if place.conv == place.convs - 1:  # without an activation, and so without a container
                 return f"{block}.{place.conv + place.half}"
             return f"{block}.{place.conv}.{place.half}"
         case "head", ("conv" | "norm"):
@@ -167,7 +167,7 @@ def _timm_efficientnet(place: Place, architecture: Architecture) -> str:
 
 @FAMILIES.register("timm's EfficientNet of mixed kernels")
 def _timm_mixed(place: Place, architecture: Architecture) -> str:
-    """The same where kernels differ within a stage of timm's: what are several stages of ours, up to another width or stride."""
+    """The same for kernels that differ within a stage of timm's, which is several stages here: those up to a new width or stride."""
     stages = architecture.stages
     starts = [
         k for k in range(place.stage + 1) if k == 0 or stages[k].stride > 1 or stages[k].width != stages[k - 1].width
@@ -260,7 +260,7 @@ def _mnasnet(place: Place, architecture: Architecture) -> str:
     match place.part, place.kind:
         case "stem", ("conv" | "norm"):
             return f"layers.{place.half}"
-        case "branch", ("conv" | "norm") if place.stage == 0:  # whose parts have no container
+        case "branch", ("conv" | "norm") if place.stage == 0:  # its parts have no container
             return f"layers.{3 + 3 * place.conv + place.half}"
         case "branch", ("conv" | "norm"):
             return f"layers.{7 + place.stage}.{place.block}.layers.{3 * place.conv + place.half}"
@@ -278,7 +278,7 @@ def _convnext(place: Place, architecture: Architecture) -> str:
         case "stem", ("conv" | "norm"):
             return f"features.0.{place.half}"
         case "pre", ("conv" | "norm") if place.block == 0:
-            return f"features.{2 * place.stage}.{1 - place.half}"  # the norm stands first
+            return f"features.{2 * place.stage}.{1 - place.half}"  # the norm comes first
         case "branch", "norm":
             return f"{block}.block.2"
         case "branch", "conv" if place.convs == 3:
@@ -314,15 +314,15 @@ def _timm_convnext(place: Place, architecture: Architecture) -> str:
 
 
 def names(network: nn.Module, architecture: Architecture, family: str) -> Mapping[str, str]:
-    """Our names of the tensors -> the family's, in our order. Unnamed where the family lacks a part of the network."""
-    namer, found = FAMILIES.find(family), {}
+    """The family's names of the network's tensors, by the names of this package, in order. Unnamed if it lacks a part of the network."""
+    namer, mapping = FAMILIES.find(family), {}
     tensors = network.state_dict().keys()
     for place in places(network):
         prefix = namer(place, architecture)
-        if place.kind == "scale":  # a parameter of the block itself there
-            found[f"{place.path}.scale"] = prefix
+        if place.kind == "scale":  # there a parameter of the block itself
+            mapping[f"{place.path}.scale"] = prefix
             continue
         module = network.get_submodule(place.path)
-        own = [name for name, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))]
-        found |= {f"{place.path}.{name}": f"{prefix}.{name}" for name in own if f"{place.path}.{name}" in tensors}
-    return found
+        direct = [name for name, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))]
+        mapping |= {f"{place.path}.{name}": f"{prefix}.{name}" for name in direct if f"{place.path}.{name}" in tensors}
+    return mapping

@@ -1,4 +1,4 @@
-"""Where weights come from: files of safetensors or of `torch.save`, and torchvision's downloads."""
+"""Reads weights: files of safetensors or of `torch.save`, and torchvision's downloads."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PICKLED = (".pt", ".pth", ".bin", ".tar", ".ckpt")
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Named tensors, where they are from, and the network that they were trained in if that is known.
+    """Named tensors, their source, and the network that they were trained in if it is known.
 
-    fingerprint: SHA-256 over names, shapes, types and bytes; equal weights have equal ones, whatever file they lie in.
-    training: what our own files say of it, each entry where it is plausible: `accuracy` on the test images, and of the
-    `dataset` its name, fingerprint, classes, mean and std. notes: what was chosen of a checkpoint, or left out, in words.
+    fingerprint: SHA-256 over names, shapes, types and bytes; it does not depend on the file format. training: facts from files
+    of this package, as far as they are plausible: `accuracy` on the test images, and the `dataset` with its name, fingerprint,
+    classes, mean and std. notes: what was chosen from a checkpoint, or left out.
     """
 
     source: str
@@ -50,7 +50,7 @@ class Weights:
         training: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (),
     ) -> Weights:
-        """Weights by the network's own names (`unwrapped`). UsageError unless `tensors` are tensors by name, all of them finite."""
+        """Weights by the network's own names (`unwrapped`). UsageError unless `tensors` maps names to finite tensors."""
         tensors, more = unwrapped(tensors)
         if not tensors:
             raise UsageError(f"{source}: holds no weights")
@@ -72,7 +72,7 @@ class Weights:
                 raise UsageError(
                     f"{source}: {name!r:.200} is sparse, quantised or without data; weights are plain tensors"
                 )
-            # A few bytes may stand for any number of elements (strides of 0), which would be written out below.
+            # With strides of 0 a few bytes represent any number of elements, which would be copied below.
             if tensor.numel() > tensor.untyped_storage().nbytes():
                 raise UsageError(f"{source}: {name!r:.200} says {tensor.numel():,} elements and holds fewer")
             if tensor.is_floating_point() and not tensor.isfinite().all():
@@ -82,7 +82,7 @@ class Weights:
         return cls(source, dict(tensors), digest.hexdigest(), architecture, training or {}, (*notes, *more))
 
     def described(self) -> dict[str, str]:
-        """Plain data that say which weights these are, without the numbers."""
+        """Plain data that identify the weights."""
         return {"source": self.source, "fingerprint": self.fingerprint}
 
 
@@ -90,11 +90,12 @@ def read(source: str, *, progress: bool = False) -> Weights:
     """The weights that `source` names.
 
     `torchvision:resnet50`: torchvision's best ImageNet weights of the network of this name, or those of one name
-    ("torchvision:ResNet50_Weights.IMAGENET1K_V1"), downloaded into PyTorch's cache if they aren't there. Else the path of a
-    file: .safetensors, or what `torch.save` wrote (.pt, .pth, .bin, .tar, .ckpt), of which nothing but tensors is loaded:
-    a state_dict, or a checkpoint that holds one (`nas.networks.weights.checkpoints`).
+    ("torchvision:ResNet50_Weights.IMAGENET1K_V1"), downloaded into PyTorch's cache if they aren't there. Otherwise the path
+    of a file: .safetensors, or one of `torch.save` (.pt, .pth, .bin, .tar, .ckpt) with a state_dict or a checkpoint that contains
+    one (`nas.networks.weights.checkpoints`); only its tensors are loaded.
 
-    progress: whether a download draws a bar. UsageError if there are no such weights; NasError if they can't be downloaded or read.
+    progress: whether a download shows a progress bar. UsageError if there are no such weights.
+    NasError if they can't be downloaded or read.
     """
     if source.startswith(TORCHVISION):
         return _torchvision(source, progress)
@@ -141,23 +142,23 @@ def _safetensors(path: Path) -> Weights:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-    except Exception as error:  # safetensors' own, and PyTorch's on types and shapes that it doesn't know
+    except Exception as error:  # of safetensors, or of PyTorch for unknown types and shapes
         raise NasError(f"{path}: can't be read as safetensors: {reason_of(error)}") from error
     return Weights.of(str(path), tensors, _trained_in(metadata, path), _training(metadata))
 
 
 def _trained_in(metadata: Mapping[str, str], path: Path) -> Architecture | None:
-    """The architecture that our own files carry."""
+    """The architecture in a file that this package has written."""
     if "architecture" not in metadata:
         return None
     try:
         return Architecture.from_dict(json.loads(metadata["architecture"]), str(path))
     except (ValueError, RecursionError, UsageError):
-        return None  # another program's entry of that name
+        return None  # another program's entry of this name
 
 
 def _training(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What our own files say of the training; another program's entries of these names are left out."""
+    """Facts on the training from files of this package; other programs' entries of these names are ignored."""
 
     def read(key: str, fits: Callable[[Any], bool]) -> dict[str, Any]:
         try:
@@ -184,7 +185,7 @@ def _training(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _require_plain(path: Path) -> None:
-    """ValueError for an archive whose parts unpack to more than they are: `torch.save` packs nothing."""
+    """ValueError for an archive that unpacks to far more than its size: `torch.save` does not compress."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(part.file_size for part in archive.infolist())
