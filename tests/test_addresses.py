@@ -44,11 +44,11 @@ def test_somebody_listens_or_nobody(form: str) -> None:
 )
 def test_what_ray_says_is_put_into_words(error: BaseException, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        raise UsageError(addresses.said("10.0.0.1:6379", error))
+        raise UsageError(addresses.explanation("10.0.0.1:6379", error))
 
 
 def test_what_is_no_client_server_is_told_from_a_wrong_token() -> None:
-    said = addresses.said("ray://10.0.0.1:6379", ConnectionError("UNAVAILABLE: Socket closed"))
+    said = addresses.explanation("ray://10.0.0.1:6379", ConnectionError("UNAVAILABLE: Socket closed"))
     assert "does not answer as a client server" in said and "Socket closed" in said and "token" not in said
 
 
