@@ -115,7 +115,7 @@ def stuck(*_):
     lock(mutex)
     lock(mutex)
 
-from nas.execution import executor as execution
+from nas.execution import interrupts
 interrupts.SIGNAL_SECONDS = 0.3
 """
 IN_ITSELF = STUCK + 'with interrupts.Interrupts(print, "nas resume RUN"):\n    stuck()\n'

@@ -198,7 +198,7 @@ LOADERS = {"yaml.load": "Loader", "yaml.unsafe_load": "", "yaml.full_load": "", 
 WORDS = {"shell": True, "allow_pickle": True, "trust_remote_code": True, "weights_only": False}
 ANYWHERE = {"0.0.0.0", "::"}
 SAFE_LOADERS = {"_Loader", "yaml.SafeLoader"}  # nas.utils.yaml_text._Loader is a SafeLoader that reads less
-CHANGES_MODES = {"security.py", "tokens.py"}  # of the token and the folder of Ray's sockets, nothing else
+CHANGES_MODES = {"authentication.py", "token.py"}  # of the token and the folder of Ray's sockets, nothing else
 SERVERS = {"http.server", "socketserver", "flask", "aiohttp"}
 
 

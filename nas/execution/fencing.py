@@ -16,7 +16,7 @@ import dataclasses
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from nas.errors import NasError, WriteError
 from nas.execution.job import ATTEMPT, Job
@@ -99,6 +99,6 @@ def epochs_saved(job: Job) -> int:
     return len(records) if isinstance(records, list) else 0
 
 
-def _read(folder: Path) -> Mapping[str, Any]:
+def _read(folder: Path) -> Mapping[str, object]:
     entry = read_json(folder / ATTEMPT)
     return entry if isinstance(entry, dict) else {}

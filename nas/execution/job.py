@@ -55,7 +55,7 @@ class Job:
     def result_path(self) -> Path:
         return self.folder / RESULT
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {
             "key": self.key,
             "folder": str(self.folder),

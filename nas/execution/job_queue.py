@@ -10,7 +10,6 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from nas.errors import NasError
 from nas.execution import fencing
@@ -92,7 +91,7 @@ class JobQueue(UnderLock):
         """Save these settings and use them from now on."""
 
     @abstractmethod
-    def account(self, entry: Mapping[str, Any]) -> None:
+    def account(self, entry: Mapping[str, object]) -> None:
         """Add a session's entry to the time accounting (`nas.execution.executor`)."""
 
     @abstractmethod

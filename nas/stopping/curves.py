@@ -54,7 +54,7 @@ class Decision:
     correlation: float | None = None
     curves: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return dataclasses.asdict(self)
 
     @classmethod

@@ -89,7 +89,7 @@ class Policy:
                 raise UsageError(f"--stopping {text}: {key} must be a number, not {value!r}") from None
         return cls(name, **options)  # type: ignore[arg-type]  # `least` and `quota` are integers: `kinds`
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return dataclasses.asdict(self)
 
     @classmethod

@@ -15,8 +15,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from nas.execution.ray.cluster import Resources  # before Ray, whose environment it sets
 
@@ -68,18 +69,18 @@ class Worker(tune.Trainable):
     """A worker process that keeps the data and the device between trials; each step trains one epoch."""
 
     def setup(
-        self, config: dict[str, Any], data: TrainingData | None = None, options: TrainingOptions | None = None
+        self, config: dict[str, object], data: TrainingData | None = None, options: TrainingOptions | None = None
     ) -> None:
         assert data is not None and options is not None
         self._data, self._options = data, options
         self._training: TrialTraining | None = None
         self._begin(config)
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
+    def reset_config(self, new_config: dict[str, object]) -> bool:
         self._begin(new_config)
         return True
 
-    def _begin(self, config: dict[str, Any]) -> None:
+    def _begin(self, config: dict[str, object]) -> None:
         self._config = config
         self._job: Job | None = None
         self._epochs: Iterator[Epoch] | None = None
@@ -113,16 +114,33 @@ class Worker(tune.Trainable):
         """Node and process number."""
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> dict[str, object]:
         try:
             epoch = next(self.epochs, None)
-            if epoch is not None and epoch.number == self.training.recipe.epochs:
+            ended = epoch is None or epoch.number == self.training.recipe.epochs
+            if epoch is not None and ended:
                 next(self.epochs, None)  # writes the result
         except WriteError as error:  # not the trial's fault: it stays open, and the driver ends
-            return {"epoch": "", "unwritable": str(error), DONE: True}
-        ended = epoch is None or epoch.number == self.training.recipe.epochs
-        # As text: Tune flattens nested results.
-        return {"epoch": "" if epoch is None else json.dumps(epoch.to_dict()), DONE: ended}
+            return {**Report(None, str(error)).to_result(), DONE: True}
+        return {**Report(epoch).to_result(), DONE: ended}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A worker's report of a step: the epoch that it trained, if any, and the error if the trial's folder can't be written to."""
+
+    epoch: Epoch | None
+    unwritable: str = ""
+
+    def to_result(self) -> dict[str, object]:
+        epoch = "" if self.epoch is None else json.dumps(self.epoch.to_dict())  # as text: Tune flattens nested results
+        return {"epoch": epoch, "unwritable": self.unwritable}
+
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> Self:
+        """From a result as Tune passes it on, which has keys of Tune's, too."""
+        epoch = Epoch.from_dict(json.loads(result["epoch"])) if result.get("epoch") else None
+        return cls(epoch, result.get("unwritable", ""))
 
 
 class Driver(Searcher):
@@ -169,25 +187,25 @@ class Driver(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if trial_id in self.jobs:
-            self._show(self.jobs[trial_id], result)
+            self._show(self.jobs[trial_id], Report.of(result))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         job = self.jobs.pop(trial_id, None)
         if job is None:
             return
         try:
-            self._close(job, trial_id, result, error)
+            self._close(job, trial_id, None if result is None else Report.of(result), error)
         except Exception as problem:
             self.failure = problem
 
-    def _close(self, job: Job, trial_id: str, result: Mapping[str, Any] | None, error: bool) -> None:
-        if result is not None and not error:
-            self._show(job, result)  # Tune passes the last result to this method only
+    def _close(self, job: Job, trial_id: str, report: Report | None, error: bool) -> None:
+        if report is not None and not error:
+            self._show(job, report)  # Tune passes the last result to this method only
         if self.study.ended(job.key):
             self._end(job, self.study.tell(job.key))
-        elif result is not None and result.get("unwritable"):
+        elif report is not None and report.unwritable:
             self.study.put_back(job.key)
-            raise WriteError(result["unwritable"])
+            raise WriteError(report.unwritable)
         elif self.ending() or not error:
             self.study.put_back(job.key)
         elif self.watch.unstarted:
@@ -213,9 +231,9 @@ class Driver(Searcher):
         self.stopper.ended(job, result)
         self.monitor.ended(job, result)
 
-    def _show(self, job: Job, result: Mapping[str, Any]) -> None:
-        if result.get("epoch"):
-            self.monitor.epoch(job, _epoch(result))
+    def _show(self, job: Job, report: Report) -> None:
+        if report.epoch is not None:
+            self.monitor.epoch(job, report.epoch)
 
     def _capacity(self) -> int:
         """The number of trials at once, queried every `CAPACITY_SECONDS`, since nodes join and leave."""
@@ -224,7 +242,7 @@ class Driver(Searcher):
             self._slots = (now, max(self.resources.slots(), 1))
         return self._slots[1]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {}  # Tune pickles its searcher at times; the run folder has the state
 
     def save(self, checkpoint_path: str) -> None: ...
@@ -249,7 +267,8 @@ class Stopper(FIFOScheduler):
         driver = self._driver
         job = driver.jobs.get(trial.trial_id)
         try:
-            stops = job is not None and bool(result.get("epoch")) and driver.stopper.stops(job, _epoch(result))
+            epoch = Report.of(result).epoch
+            stops = job is not None and epoch is not None and driver.stopper.stops(job, epoch)
         except Exception as error:  # raised again after `fit()`, since Tune would lose its type; the trial stays open
             driver.failure = error
             stops = True
@@ -276,7 +295,7 @@ class Stopper(FIFOScheduler):
             return super().choose_trial_to_run(tune_controller)
         return min(waiting, key=lambda trial: trial.trial_id, default=None)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {}
 
 
@@ -316,11 +335,6 @@ def run(
         if idle >= RESTARTS:
             reason = reason_of(problem, first_line=True)
             raise NasError(f"Ray Tune ended {idle} times without finishing a trial: {reason}")
-
-
-def _epoch(result: Mapping[str, Any]) -> Epoch:
-    """The record of an epoch in a worker's report."""
-    return Epoch.from_dict(json.loads(result["epoch"]))
 
 
 def _fit(trainable: Any, driver: Driver, scheduler: Stopper, watch: Watch) -> str:

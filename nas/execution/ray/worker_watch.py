@@ -94,7 +94,7 @@ class Watch(tune.Callback):
             return "", 0
         return node, process
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {}  # Tune pickles its callbacks at times; the run folder has the state
 
 
