@@ -24,7 +24,7 @@ from nas.runs.records import TrialResult
 from nas.runs.settings import Settings
 from nas.utils.files import UnderLock
 
-OnEnd = Callable[[Job, TrialResult], None]
+Told = Callable[[Job, TrialResult], None]  # called with a job that has ended and its result
 
 
 class JobQueue(UnderLock):
@@ -60,8 +60,8 @@ class JobQueue(UnderLock):
         self._open()
 
     @abstractmethod
-    def ask(self, on_end: OnEnd = lambda job, result: None) -> Job | None:
-        """The next job to train; None if no more are needed for now. on_end: called for each job found to have a result already."""
+    def ask(self, on_ended: Told = lambda job, result: None) -> Job | None:
+        """The next job to train; None if no more are needed for now. on_ended: called for each job found to have a result already."""
 
     @property
     @abstractmethod
@@ -145,13 +145,13 @@ class JobQueue(UnderLock):
         fencing.put_back(job)
         self._queue.appendleft(job)
 
-    def _next_waiting(self, on_end: OnEnd) -> Job | None:
+    def _next_waiting(self, on_ended: Told) -> Job | None:
         """Hand out the first waiting job without a result; results that an earlier driver's worker wrote meanwhile are recorded."""
         while self._queue:
             waiting = self._hand_out(self._queue.popleft())
             if not self.ended(waiting.key):
                 return waiting
-            on_end(waiting, self.tell(waiting.key))
+            on_ended(waiting, self.tell(waiting.key))
         return None
 
     def _hand_out(self, job: Job) -> Job:

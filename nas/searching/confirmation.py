@@ -20,7 +20,7 @@ from nas.execution import fencing
 from nas.execution.executor import check as check_executor
 from nas.execution.executor import execute
 from nas.execution.job import Job
-from nas.execution.job_queue import JobQueue, OnEnd
+from nas.execution.job_queue import JobQueue, Told
 from nas.execution.trial_results import Counts
 from nas.runs.attempts import Cause, frequent
 from nas.runs.layout import ATTRIBUTE
@@ -133,11 +133,11 @@ class Confirmation(JobQueue):
         """Training that is left, by what the search spent on the same networks."""
         return sum(self.trial_of(job).seconds for job in self._queue)
 
-    def ask(self, on_end: OnEnd = lambda job, result: None) -> Job | None:
+    def ask(self, told: Told = lambda job, result: None) -> Job | None:
         self.check_mine()
         if not self.counts.complete and self.counts.failed >= FAILURES_AT_FIRST:
             raise NasError(f"{self.counts.failed} trainings failed, {frequent(self._failures)}")
-        return self._next_waiting(on_end)
+        return self._next_waiting(told)
 
     def known(self) -> list[tuple[str, tuple[float, ...]]]:
         return []

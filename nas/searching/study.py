@@ -21,7 +21,7 @@ from nas.errors import NasError, UsageError, WriteError
 from nas.execution import fencing
 from nas.execution.clock import Clock
 from nas.execution.job import Job
-from nas.execution.job_queue import JobQueue, OnEnd
+from nas.execution.job_queue import JobQueue, Told
 from nas.execution.trial_results import Counts
 from nas.networks.architecture import Architecture
 from nas.profiling.latency.meter import Meter
@@ -94,14 +94,14 @@ class Study(JobQueue):
 
     # -- handing out -------------------------------------------------------------------------------------------------
 
-    def ask(self, on_end: OnEnd = lambda job, result: None) -> Job | None:
+    def ask(self, told: Told = lambda job, result: None) -> Job | None:
         """The next candidate to train, within the budgets and not trained before; None if no more are needed for now.
 
-        Sets `exhausted` where the space holds no further candidate. `on_end` is called for trials found to have ended
+        Sets `exhausted` where the space holds no further candidate. `told` hears of trials that are found to be at their end
         already. NasError if trials keep failing.
         """
         self.check_mine()
-        if (waiting := self._next_waiting(on_end)) is not None:
+        if (waiting := self._next_waiting(told)) is not None:
             return waiting
         searching = sum(not job.baseline for job in self._flying.values())
         if self.exhausted or self.counts.trained + searching >= self.settings.trials:
