@@ -49,7 +49,7 @@ def written(home: Path, text: str = "a" * 64, permissions: int = 0o600) -> Path:
 
 @pytest.fixture
 def without_ray(monkeypatch):
-    monkeypatch.setattr(security, "refreshed", lambda mode: monkeypatch.setenv(tokens.MODE, mode))
+    monkeypatch.setattr(security, "set_mode", lambda mode: monkeypatch.setenv(tokens.MODE, mode))
 
 
 @pytest.mark.usefixtures("without_ray")
@@ -161,7 +161,7 @@ def test_a_link_in_its_place_is_not_followed(tmp_path, monkeypatch):
     place = Path(f"/tmp/nas-ray-{nobody}")
     place.symlink_to(tmp_path)
     try:
-        with pytest.raises(NasError, match="taken by somebody else"):
+        with pytest.raises(NasError, match="belongs to another user"):
             security.private_folder()
     finally:
         place.unlink()

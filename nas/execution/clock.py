@@ -1,4 +1,4 @@
-"""The time budget of a run: how much has passed, and when trials must not begin or go on."""
+"""The time budget of a run: the time used, and whether trials may begin or continue."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import Any
 
 from nas.profiling.time_plan import CUT
 
-LATE = 0.15  # of the hours, by which a trial that is begun may end behind them
-KEPT_EVERY = 5.0  # seconds after which it is kept anew how many have passed
+LATE = 0.15  # fraction of the budget by which a trial may be expected to end late when it begins
+SAVE_SECONDS = 5.0  # between two records of the time used
 
 
 class Clock:
-    """Whether there is time for one more trial, and whether one that runs has to stop: hours are kept to within `CUT`.
+    """Decides whether there is time for one more trial, and whether a running one must stop: a run ends within 1 + `CUT` budgets.
 
-    seconds: of the promise, from when the command was given. before: seconds that earlier drivers took. keep: told from time to
-    time how many they and this one took, for a driver that goes on after this one was killed.
+    promise: `seconds` of the budget, counted from when the command was given; `trial_seconds` that a trial is expected to take;
+    `closing` seconds for the work after the last trial; `spent` seconds before this clock was made. before: seconds that earlier
+    drivers took. keep: called every `SAVE_SECONDS` or later with the seconds that earlier drivers and this one took, so that the
+    time is not lost if this driver is killed.
     """
 
     def __init__(
@@ -35,19 +37,19 @@ class Clock:
         self._took: list[float] = []
 
     def begins(self, key: str) -> None:
-        """A trial is handed out."""
+        """Record that a trial is handed out."""
         self._begun[key] = self._now()
         self._tick()
 
     def ended(self, key: str, trained: float) -> None:
-        """A trial ended that trained for so many seconds. It counts for as long as it kept its slot: the start of its process, too."""
-        kept = self._now() - self._begun.pop(key, self._now())
-        self._took.append(max(kept, trained))
+        """Record the end of a trial that trained for `trained` seconds; the time it held its slot counts, process start included."""
+        held = self._now() - self._begun.pop(key, self._now())
+        self._took.append(max(held, trained))
         self._tick()
 
     @property
     def expected(self) -> float:
-        """Seconds of the next trial: the plan's word counts as much as two trials that were seen."""
+        """Expected seconds of the next trial: the mean of the trials so far, in which the plan's estimate counts as two trials."""
         return (2 * self._expected + sum(self._took)) / (2 + len(self._took))
 
     @property
@@ -55,15 +57,15 @@ class Clock:
         return self.seconds - self._closing - (self._now() - self._zero)
 
     def room(self) -> bool:
-        """Whether a trial that begins now ends before the promise is over, or behind it within half of itself and `LATE`."""
+        """Whether a trial that begins now should end in time, or late by at most half its time and at most `LATE` of the budget."""
         return self._left >= self.expected - min(self.expected / 2, LATE * self.seconds)
 
     def over(self, epoch_seconds: float) -> bool:
-        """Whether one more epoch of so many seconds would end later than `CUT` behind the promise."""
+        """Whether one more epoch of `epoch_seconds` would end more than `CUT` of the budget late."""
         self._tick()
         return self._left + CUT * self.seconds < epoch_seconds
 
     def _tick(self) -> None:
-        if (now := self._now()) - self._kept >= KEPT_EVERY:
+        if (now := self._now()) - self._kept >= SAVE_SECONDS:
             self._kept = now
             self._keep(self._before + now - self._started)

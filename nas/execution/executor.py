@@ -1,6 +1,6 @@
-"""A study, or another desk, carried out by its executor: workers of Ray, or this process; what both measure before, and account for.
+"""Runs a job queue with the executor of its settings, Ray or this process; measures before the first trial and accounts for the time.
 
-Ctrl-C, SIGTERM and SIGHUP are taken while it runs (`Interrupts`).
+`Interrupts` handles Ctrl-C, SIGTERM and SIGHUP meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from nas.data.training_data import TrainingData
 from nas.errors import UsageError, WriteError
@@ -29,12 +29,14 @@ from nas.utils.versions import versions
 
 if TYPE_CHECKING:
     from nas.execution.ray import cluster
+    from nas.profiling.gpu_packing import Packing
 
-AUTO = "auto"  # share of a GPU: by measurement
+AUTO = "auto"  # the share of a GPU is measured
+Engines: TypeAlias = dict[str, dict[str, Any]]  # by device, as `nas.training.workspace.measured` gives them
 
 
 def check(settings: Settings) -> None:
-    """UsageError for what the executor can't be given, before anything of a run is made: a cluster, its token, GPUs."""
+    """UsageError if the executor lacks a cluster, its token, cores or GPUs, before anything of a run is made."""
     executor = settings.executor
     if executor["kind"] != "ray":
         return
@@ -44,50 +46,50 @@ def check(settings: Settings) -> None:
         cluster.check(executor, settings.device)
         return
     check_machine()
-    asked = executor["gpus_per_trial"]
-    if asked and asked != AUTO and not _gpu_here("auto"):
-        raise UsageError(f"--gpus-per-trial {asked:g}: this machine has no GPU")
+    gpus = executor["gpus_per_trial"]
+    if gpus and gpus != AUTO and not _gpu_here("auto"):
+        raise UsageError(f"--gpus-per-trial {gpus:g}: this machine has no GPU")
     _check_cores(executor)
 
 
 def _connected() -> bool:
-    """Whether this process uses a Ray already, which is not imported to know it."""
+    """Whether this process uses Ray already, answered without importing it."""
     return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
 @contextlib.contextmanager
 def ready(settings: Settings, say: Say) -> Iterator[None]:
-    """Ray, where it is the executor, started or joined, and ended at the end; nothing if this process uses one already.
+    """Start or join Ray if it is the executor, and leave it at the end; does nothing if this process uses Ray already.
 
-    A search enters it before it makes its folder, so that what fails to start leaves none. Signals end it at once.
+    A search enters this before it makes its folder, so that a failed start leaves no folder. Signals end the start at once.
     """
     if settings.executor["kind"] != "ray" or _connected():
         yield
         return
     from nas.execution.ray import (
         cluster,
-        tune_driver,  # noqa: F401  # whose libraries are found missing here, too
+        tune_driver,  # noqa: F401  # missing libraries fail here, too
     )
 
     say("starting Ray workers ...")
     with Interrupts(say, "the same command", at_once=True) as interrupts, contextlib.ExitStack() as ending:
         if cluster.start(settings.executor["address"], say):
-            ending.callback(interrupts.unheeded, cluster.shutdown)
-        interrupts.install()  # Ray puts a handler of its own for SIGTERM
+            ending.callback(interrupts.ignoring, cluster.shutdown)
+        interrupts.install()  # Ray has replaced the handler of SIGTERM
         yield
 
 
 def _check_cores(executor: Mapping[str, Any]) -> None:
-    """UsageError for more cores than a Ray of this machine will have."""
+    """UsageError for more cores than Ray will have on this machine."""
     cores = available_cores()
     workers, each = executor["workers"], executor["cpus_per_trial"]
     if each is not None and each > cores:
         raise UsageError(f"--cpus-per-trial {each:g}: this machine has {counted(cores, 'core')} for this process")
     fit = int(cores / (each or 1))
     if workers > fit:
-        taken = f" with {counted(each, 'core')} a trial" if each else ""
+        share = f" with {counted(each, 'core')} a trial" if each else ""
         raise UsageError(
-            f"--workers {workers}: this machine has {counted(cores, 'core')} for this process, for {fit} at once{taken}; give fewer, or "
+            f"--workers {workers}: this machine has {counted(cores, 'core')} for this process, for {fit} at once{share}; give fewer, or "
             "the --address of a cluster that has more"
         )
 
@@ -95,11 +97,10 @@ def _check_cores(executor: Mapping[str, Any]) -> None:
 def execute(
     study: JobQueue, data: TrainingData, say: Say, display: Callable[[Any], Monitor], since: float | None = None
 ) -> None:
-    """Let the chosen executor train until the study is finished or the user stops it, and account for the time.
+    """Train the jobs of a study with its executor until it is finished or the user stops it, and account for the time.
 
-    since: when its start-up began, by `time.monotonic`; None: now.
+    since: when the command's start-up began, by `time.monotonic`; None: now.
     """
-    executor = study.settings.executor
     clock = time.monotonic() if since is None else since
     begun = time.time() - (time.monotonic() - clock)
     pass_on(study.settings.imports)
@@ -107,34 +108,16 @@ def execute(
     monitor = display(study)
     monitor.load(study.known())
     with ready(study.settings, say), Interrupts(monitor.note, study.again) as interrupts:
-        slots, train, probe = 1, functools.partial(_train_here, study, data, monitor, interrupts.asked), _measured_here
-        if executor["kind"] != "ray":
-            interrupts.whole(_import_torch)
-            if unused := _unused_here(executor):
-                say(
-                    f"note: --executor local trains one network after another in this process; nothing is changed by {unused}"
-                )
-        gpu = executor["kind"] != "ray" and _gpu_here(study.settings.device)
-        if executor["kind"] == "ray":
-            from nas.execution.ray import cluster
-            from nas.execution.ray import tune_driver as workers
-
-            taken = resources(study, data, say, interrupts.asked)
-            cluster.check_device(study.settings.device, taken)
-            slots, gpu = taken.slots(), bool(taken.gpus)
-            train = functools.partial(workers.run, study, data, monitor, interrupts.asked, taken)
-            probe = functools.partial(cluster.measured, resources=taken, say=say, stop=interrupts.asked)
-            say(
-                f"{counted(slots, 'trial')} at once, with {counted(taken.cpus, 'core')} and {counted(taken.gpus, 'GPU')} each"
-            )
-        _choose_engine(study, probe, gpu)
+        on_ray = study.settings.executor["kind"] == "ray"
+        workers = (_on_ray if on_ray else _here)(study, data, say, monitor, interrupts)
+        _choose_engine(study, workers.measure_engine, workers.gpu)
         started = time.monotonic()
-        account = functools.partial(_account, study, begun, started - clock, started, monitor, slots)
+        account = functools.partial(_account, study, begun, started - clock, started, monitor, workers.slots)
         try:
             with monitor:
-                train()
+                workers.train()
         except WriteError:
-            with contextlib.suppress(WriteError):  # the one before says more
+            with contextlib.suppress(WriteError):  # the first error says more
                 account()
             raise
         except BaseException:
@@ -143,54 +126,86 @@ def execute(
         account()
 
 
-def resources(study: JobQueue, data: TrainingData, say: Say, stop: Callable[[], bool]) -> cluster.Resources:
-    """What each trial takes, with as many trials on a GPU as a probe finds worth it where that is asked or left open.
+class _Workers(NamedTuple):
+    """An executor that is ready: trials at once, whether each has a GPU, the training, and the measurement of the engine."""
 
-    Left open, a probe is spared a run that could not use its answer, and a run that has begun without one goes on so.
+    slots: int
+    gpu: bool
+    train: Callable[[], None]
+    measure_engine: Callable[[Settings], Engines]
+
+
+def _here(study: JobQueue, data: TrainingData, say: Say, monitor: Monitor, interrupts: Interrupts) -> _Workers:
+    """This process as the executor."""
+    interrupts.deferring(_import_torch)
+    if unused := _unused_here(study.settings.executor):
+        say(f"note: --executor local trains one network after another in this process; nothing is changed by {unused}")
+    train = functools.partial(_train_here, study, data, monitor, interrupts.asked)
+    return _Workers(1, _gpu_here(study.settings.device), train, _measured_here)
+
+
+def _on_ray(study: JobQueue, data: TrainingData, say: Say, monitor: Monitor, interrupts: Interrupts) -> _Workers:
+    """The workers of a Ray cluster."""
+    from nas.execution.ray import cluster, tune_driver
+
+    per_trial = resources(study, data, say, interrupts.asked)
+    cluster.check_device(study.settings.device, per_trial)
+    slots = per_trial.slots()
+    say(
+        f"{counted(slots, 'trial')} at once, with {counted(per_trial.cpus, 'core')} and {counted(per_trial.gpus, 'GPU')} each"
+    )
+    train = functools.partial(tune_driver.run, study, data, monitor, interrupts.asked, per_trial)
+    measure = functools.partial(cluster.measured, resources=per_trial, say=say, stop=interrupts.asked)
+    return _Workers(slots, bool(per_trial.gpus), train, measure)
+
+
+def resources(study: JobQueue, data: TrainingData, say: Say, stop: Callable[[], bool]) -> cluster.Resources:
+    """Cores and GPUs of each trial. Where it is asked for or left open, a probe measures how many trials to train on a GPU at once.
+
+    If it is left open, there is no probe for a run that could not use its answer; a run that began without a probe stays without.
     """
     from nas.execution.ray import cluster
-    from nas.profiling import gpu_packing as packing
+    from nas.profiling.gpu_packing import Packing
 
     settings = study.settings
-    asked, cpus, gpus = (settings.executor[name] for name in ("workers", "cpus_per_trial", "gpus_per_trial"))
+    workers, cpus, gpus = (settings.executor[name] for name in ("workers", "cpus_per_trial", "gpus_per_trial"))
     if gpus not in (None, AUTO):
-        return cluster.Resources.resolve(asked, cpus, gpus)
-    plain = cluster.Resources.resolve(asked, cpus, None)
-    spared = settings.device == "cpu" or study.begun or settings.trials <= plain.slots()
-    if not settings.packing and plain.gpus and not (gpus is None and spared):
-        proxy = settings.training_proxy()
-        found = packing.candidates(settings.search_space(), proxy, settings.seed)
-        found += [proxy.of(Architecture.from_dict(baseline["architecture"])) for baseline in settings.baselines]
+        return cluster.Resources.resolve(workers, cpus, gpus)
+    plain = cluster.Resources.resolve(workers, cpus, None)
+    useless = settings.device == "cpu" or study.begun or settings.trials <= plain.slots()
+    if not settings.packing and plain.gpus and not (gpus is None and useless):
         say("measuring how many trials to train on each GPU at once ...")
-        answer = cluster.packed(
-            packing.question(
-                found,
-                settings.training_recipe(),
-                data,
-                settings.device,
-                settings.precision,
-                cluster.most_per_gpu(asked, cpus),
-            ),
-            say,
-            stop,
-            pass_on(settings.imports),
-        )
-        study.keep(dataclasses.replace(settings, packing=answer.to_dict()))
+        measured = _packing(settings, data, say, stop)
+        study.keep(dataclasses.replace(settings, packing=measured.to_dict()))
     if not (plain.gpus and study.settings.packing):
         return plain
-    answer = packing.Packing.from_dict(study.settings.packing)
-    say(f"{answer}")
-    return cluster.Resources.resolve(asked, cpus, answer.gpus_per_trial)
+    packing = Packing.from_dict(study.settings.packing)
+    say(f"{packing}")
+    return cluster.Resources.resolve(workers, cpus, packing.gpus_per_trial)
 
 
-def _choose_engine(study: JobQueue, probe: Callable[[Settings], dict[str, dict[str, Any]]], gpu: bool) -> None:
-    """Measure, before the first trial, which forms of operations are the fastest, and keep that in the run's settings."""
+def _packing(settings: Settings, data: TrainingData, say: Say, stop: Callable[[], bool]) -> Packing:
+    """The measured number of trials per GPU, for the candidates and baselines of a run."""
+    from nas.execution.ray import cluster
+    from nas.profiling import gpu_packing
+
+    proxy, executor = settings.training_proxy(), settings.executor
+    networks = gpu_packing.candidates(settings.search_space(), proxy, settings.seed)
+    networks += [proxy.of(Architecture.from_dict(baseline["architecture"])) for baseline in settings.baselines]
+    most = cluster.most_per_gpu(executor["workers"], executor["cpus_per_trial"])
+    recipe = settings.training_recipe()
+    question = gpu_packing.question(networks, recipe, data, settings.device, settings.precision, most)
+    return cluster.packed(question, say, stop, pass_on(settings.imports))
+
+
+def _choose_engine(study: JobQueue, measure: Callable[[Settings], Engines], gpu: bool) -> None:
+    """Before the first trial, measure which forms of operations are the fastest, and save the result in the run's settings."""
     settings = study.settings
     if settings.engine or study.begun:
-        return  # a run goes on with what it began with
+        return  # a run keeps the engine that it began with
     if not gpu and settings.trained_resolution() < BF16_CPU_RESOLUTION:
-        return  # a CPU trains small images in fp32, where nothing is to be chosen
-    study.keep(dataclasses.replace(settings, engine=probe(settings)))
+        return  # a CPU trains small images in fp32, which has only one form
+    study.keep(dataclasses.replace(settings, engine=measure(settings)))
 
 
 def _gpu_here(device: str) -> bool:
@@ -202,17 +217,17 @@ def _gpu_here(device: str) -> bool:
 
 
 def _unused_here(executor: Mapping[str, Any]) -> str:
-    """Options that are for trials side by side."""
-    asked = {"--workers": executor["workers"], "--gpus-per-trial": executor["gpus_per_trial"]}
-    few = (0, 1, None, AUTO)
-    return " and ".join(f"{option} {value:g}" for option, value in asked.items() if value not in few)
+    """The given options that only matter for concurrent trials."""
+    options = {"--workers": executor["workers"], "--gpus-per-trial": executor["gpus_per_trial"]}
+    defaults = (0, 1, None, AUTO)
+    return " and ".join(f"{option} {value:g}" for option, value in options.items() if value not in defaults)
 
 
 def _import_torch() -> None:
     from nas.execution import local  # noqa: F401
 
 
-def _measured_here(settings: Settings) -> dict[str, dict[str, Any]]:
+def _measured_here(settings: Settings) -> Engines:
     from nas.training.workspace import measured  # imports torch
 
     device, precision, resolution = settings.device, settings.precision, settings.trained_resolution()
@@ -220,7 +235,7 @@ def _measured_here(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def _threads(settings: Settings) -> int:
-    """Those of this process, where they were asked for; 0: PyTorch's own choice."""
+    """Threads of this process, if they were given; 0: PyTorch's own choice."""
     return max(1, int(cpus)) if (cpus := settings.executor["cpus_per_trial"]) else 0
 
 
@@ -233,7 +248,7 @@ def _train_here(study: JobQueue, data: TrainingData, monitor: Monitor, stop: Cal
 def _account(study: JobQueue, begun: float, startup: float, started: float, monitor: Monitor, slots: int) -> None:
     """Add this session to the run's time accounting: seconds of the driver, and of training summed over its workers.
 
-    begun: of the wall clock, which may be set while a run goes on; started: of the steady one, by which durations are measured.
+    begun: by the wall clock, which may be changed during a run. started: by the monotonic clock, which measures durations.
     """
     entry = {
         "begun": begun,

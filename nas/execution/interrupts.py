@@ -1,4 +1,4 @@
-"""Signals while trials run: the first asks to end in order, the second ends at once."""
+"""Handling of signals while trials run: the first Ctrl-C stops after the current epochs, the second at once."""
 
 from __future__ import annotations
 
@@ -12,44 +12,46 @@ from typing import Any, Self
 from nas.execution.watchdog import Unanswered
 from nas.utils.text import Say
 
-SIGNAL_SECONDS = 10.0  # that a signal may wait for code that does not return; Slurm and Kubernetes kill after 30
+# The longest time that a signal waits for code that does not return. Slurm and Kubernetes kill after 30 s.
+SIGNAL_SECONDS = 10.0
 
 
 class Interrupts(AbstractContextManager["Interrupts"]):
-    """Ctrl-C once: stop behind the current epochs. Ctrl-C twice, SIGTERM or SIGHUP: at once, and the epochs in flight are lost.
+    """The first Ctrl-C stops after the current epochs; a second one, SIGTERM or SIGHUP raises KeyboardInterrupt at once.
 
-    SIGTERM can't wait: it often goes to the whole process group, Ray's own processes included, with SIGKILL behind it. SIGHUP is that
-    of a terminal that was closed; where it is ignored, as under `nohup`, it stays so. at_once: Ctrl-C once ends at once, too.
-    Python handles a signal only between two steps of its own. Where code in C does not return, the process ends without that, after
-    `SIGNAL_SECONDS` (`nas.execution.watchdog.Unanswered`); again: the command that goes on then.
+    An end at once loses the current epochs. SIGTERM can't wait: it often goes to the whole process group, Ray's processes included,
+    and SIGKILL follows. SIGHUP comes from a closed terminal; if it is ignored, as under `nohup`, it stays ignored.
+    at_once: the first Ctrl-C ends at once, too. again: the command that resumes the run, for messages.
+    Python runs a handler only between two Python instructions. If C code does not return, the process ends without a handler
+    after `SIGNAL_SECONDS` (`nas.execution.watchdog.Unanswered`).
     """
 
     def __init__(self, note: Say, again: str, at_once: bool = False) -> None:
         self._note, self._again = note, again
         self._unanswered: Unanswered | None = None
         self._asked = at_once
-        self._unheeded = False
-        self._held = self._late = False  # whether an end at once is put off, and was asked for since
-        self._before: dict[int, Any] = {}
+        self._ignoring = False
+        self._deferring = self._deferred = False
+        self._before: dict[int, Any] = {}  # handlers by signal; `signal` gives a function or a number
 
-    def unheeded(self, end: Callable[[], None]) -> None:
-        """Do what must not be cut off: Ray ends the whole process, without a word, at the next call behind half a shutdown."""
-        self._unheeded = True
+    def ignoring(self, shut_down: Callable[[], None]) -> None:
+        """Call `shut_down` and ignore signals meanwhile: after half a shutdown, Ray's next call ends the process without a message."""
+        self._ignoring = True
         if self._unanswered is not None:
-            self._unanswered.answer()  # of a signal that Ray's handler took
+            self._unanswered.answer()  # a signal that Ray's handler took
         try:
-            end()
+            shut_down()
         finally:
-            self._unheeded = False
+            self._ignoring = False
 
-    def whole(self, work: Callable[[], None]) -> None:
-        """Do what must not be left half done, as PyTorch's import, which can't be begun again; an end at once comes behind it."""
-        self._held = True
+    def deferring(self, work: Callable[[], None]) -> None:
+        """Call `work` without interruption, for example PyTorch's import, which can't be repeated; an end at once waits for it."""
+        self._deferring = True
         try:
             work()
         finally:
-            self._held = False
-        if self._late:
+            self._deferring = False
+        if self._deferred:
             raise KeyboardInterrupt
 
     def asked(self) -> bool:
@@ -62,7 +64,7 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         return self
 
     def install(self) -> None:
-        """Take the signals, again if somebody else has taken them since. Only a main thread can."""
+        """Install the handlers, again if other code has replaced them. Does nothing outside the main thread, as Python requires."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
@@ -81,13 +83,13 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._unanswered is not None:
             self._unanswered.answer()
-        if self._unheeded:
-            return  # it ends already, within seconds
+        if self._ignoring:
+            return  # the process ends within seconds anyway
         if self._asked or number != signal.SIGINT:
             self._asked = True
-            if self._held:
-                self._late = True
+            if self._deferring:
+                self._deferred = True
                 return
             raise KeyboardInterrupt
         self._asked = True
-        self._note("stopping behind the epochs in flight; press Ctrl-C again to stop at once ...")
+        self._note("stopping after the current epochs; press Ctrl-C again to stop at once ...")

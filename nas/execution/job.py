@@ -1,8 +1,8 @@
-"""What travels from the driver to a worker: the data that proxies see, and one candidate to train. No torch in here."""
+"""The messages from a driver to a worker: one candidate to train, and the options of its training. Does not import torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -10,17 +10,20 @@ from typing import Any, Self
 from nas.networks.architecture import Architecture
 from nas.profiling.latency import Latency
 from nas.runs.records import Candidate, TrialResult
+from nas.runs.settings import Settings
+from nas.training.proxy import Proxy
+from nas.training.recipe import Recipe
 from nas.training.records import RESULT
 
-ATTEMPT = "attempt.json"  # whose turn it is to write (`nas.execution.fencing`)
+ATTEMPT = "attempt.json"  # which worker may write (`nas.execution.fencing`)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A candidate to train: its key ("12", or "baseline:resnet20"), its folder, its architecture, the seed of its weights.
 
-    token: of the attempt that it was handed out for (`nas.execution.fencing`), "" if nobody may take it over. ended: the attempts before
-    this one, by what ended them (`nas.runs.attempts`). latency: None if the run measures none. Two attempts at one trial are one job.
+    token: of the attempt (`nas.execution.fencing`); "" if writes are not checked. ended: the number of earlier attempts by the cause
+    of their end (`nas.runs.attempts`). latency: None if the run measures none. Jobs of two attempts at one trial compare equal.
     """
 
     key: str
@@ -45,14 +48,14 @@ class Job:
 
     @property
     def result(self) -> TrialResult | None:
-        """What a worker left at the job's end; None if there is nothing, or it is of a network that had the number before."""
+        """The result that a worker wrote; None if there is none, or if it belongs to another network that had the key before."""
         return TrialResult.read(self.folder, self.architecture.digest)
 
     @property
     def result_path(self) -> Path:
         return self.folder / RESULT
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {
             "key": self.key,
             "folder": str(self.folder),
@@ -69,4 +72,35 @@ class Job:
         latency = Latency.from_dict(data["latency"]) if data["latency"] else None
         return cls(
             data["key"], Path(data["folder"]), architecture, data["seed"], data["token"], dict(data["ended"]), latency
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """How a worker trains: the arguments of `nas.execution.trial_training.TrialTraining` besides the data.
+
+    engines: measured engines by device. modules: to import before the first job, as `nas.utils.extensions.pass_on` gives them.
+    """
+
+    recipe: Recipe
+    device: str
+    precision: str
+    threads: int
+    proxy: Proxy
+    engines: Mapping[str, Mapping[str, Any]]
+    gradient_steps: int
+    modules: Sequence[Sequence[str]] = ()
+
+    @classmethod
+    def of(cls, settings: Settings, threads: int, modules: Sequence[Sequence[str]] = ()) -> Self:
+        """The options of a run's trials. threads: of PyTorch, 0 for its own choice."""
+        return cls(
+            settings.training_recipe(),
+            settings.device,
+            settings.precision,
+            threads,
+            settings.training_proxy(),
+            settings.engine,
+            settings.gradient_steps,
+            modules,
         )

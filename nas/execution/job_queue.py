@@ -1,7 +1,7 @@
-"""Where executors fetch jobs and bring back what became of them: the part that a search and a confirmation share.
+"""The queue from which executors take jobs and to which they report results: the part that a search and a confirmation share.
 
-A job is waiting, out with a worker, or back. What a worker leaves in the job's folder counts, whatever is said of the worker: a
-result that is there is recorded, and an attempt without one is tried again or given up (`nas.runs.attempts`).
+A job is waiting, with a worker, or ended. Only the job's folder decides whether it has ended: a result in it is recorded, even if the
+worker is reported dead; an attempt without a result is repeated or given up (`nas.runs.attempts`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from nas.errors import NasError
 from nas.execution import fencing
@@ -25,13 +24,13 @@ from nas.runs.records import TrialResult
 from nas.runs.settings import Settings
 from nas.utils.files import UnderLock
 
-Told = Callable[[Job, TrialResult], None]
+Told = Callable[[Job, TrialResult], None]  # called with a job that has ended and its result
 
 
 class JobQueue(UnderLock):
-    """Jobs on their way. What is handed out, and what is done with results, is a subclass's.
+    """A queue of jobs. A subclass decides which jobs are handed out, and records results.
 
-    Entering takes the run's lock, so that one driver at a time has the run.
+    A context manager that holds the run's lock, so that one driver at a time has the run.
     """
 
     folder: Path
@@ -39,18 +38,18 @@ class JobQueue(UnderLock):
     url: str | None  # of the study's database
     objectives: tuple[Objective, ...]
     counts: Counts
-    clock: Clock | None = None  # of hours that were promised
+    clock: Clock | None = None  # of a time budget
 
     def __init__(self) -> None:
-        self.recovered: list[str] = []  # what recovery did, in words
+        self.recovered: list[str] = []  # messages about what recovery did
         self._queue: deque[Job] = deque()
-        self._flying: dict[str, Job] = {}
-        self._attempts: dict[str, Attempts] = {}  # at the jobs that are open
+        self._flying: dict[str, Job] = {}  # with a worker
+        self._attempts: dict[str, Attempts] = {}  # at open jobs
         self._lock: RunLock | None = None
 
     @property
     def _does(self) -> str:
-        """What the run's lock says, to readers, that its holder does."""
+        """The description of this driver's work in the run's lock, for other commands."""
         return ""
 
     def _enter(self) -> None:
@@ -61,47 +60,47 @@ class JobQueue(UnderLock):
         self._open()
 
     @abstractmethod
-    def ask(self, told: Told = lambda job, result: None) -> Job | None:
-        """The next job to train; None if no more are needed for now. `told` hears of those that are found to be at their end already."""
+    def ask(self, on_ended: Told = lambda job, result: None) -> Job | None:
+        """The next job to train; None if no more are needed for now. on_ended: called for each job found to have a result already."""
 
     @property
     @abstractmethod
     def finished(self) -> bool:
-        """Whether nothing is out or waiting, and no more is wanted."""
+        """Whether no job is with a worker or waiting, and no more are needed."""
 
     @property
     @abstractmethod
     def again(self) -> str:
-        """The command that goes on with it."""
+        """The command that resumes the work."""
 
     @property
     @abstractmethod
     def begun(self) -> bool:
-        """Whether anything was trained before, so that what training goes by must not be measured anew."""
+        """Whether anything was trained already, so that settings that training depends on must not be measured again."""
 
     @abstractmethod
     def known(self) -> list[tuple[str, tuple[float, ...]]]:
-        """Keys and values of what is complete."""
+        """Keys and objective values of the complete trials."""
 
     @abstractmethod
     def prepare(self, say: Callable[[str], None]) -> None:
-        """What is to be measured before the first job is handed out."""
+        """Make the measurements that are needed before the first job is handed out."""
 
     @abstractmethod
     def keep(self, settings: Settings) -> None:
-        """Go on by these settings."""
+        """Save these settings and use them from now on."""
 
     @abstractmethod
-    def account(self, entry: Mapping[str, Any]) -> None:
-        """Take a session's time accounting in (`nas.execution.executor`)."""
+    def account(self, entry: Mapping[str, object]) -> None:
+        """Add a session's entry to the time accounting (`nas.execution.executor`)."""
 
     @abstractmethod
     def _open(self) -> None:
-        """Find where the run stands, behind its lock."""
+        """Read the state of the run, with its lock held."""
 
     @abstractmethod
     def _record(self, job: Job, result: TrialResult) -> None:
-        """A job has ended with this result."""
+        """Record the result of a job that has ended."""
 
     def check_mine(self) -> None:
         """NasError if another driver has taken the run over."""
@@ -109,24 +108,24 @@ class JobQueue(UnderLock):
         self._lock.check()
 
     def tell(self, key: str) -> TrialResult:
-        """Record the result that a job's worker wrote, and return it. NasError if there is none."""
+        """Record the result that a job's worker wrote, and return it. NasError if it is missing."""
         self.check_mine()
         job = self._flying[key]
         result = job.result
         if result is None:
-            raise NasError(f"{job.result_path}: missing although the worker said that it was done")
+            raise NasError(f"{job.result_path}: missing although the worker reported its end")
         del self._flying[key]
         self._record(job, result)
         return result
 
     def ended(self, key: str) -> bool:
-        """Whether a job's worker left its result, so that it can be told."""
+        """Whether a job's worker wrote a result, which `tell` can record."""
         return self._flying[key].result is not None
 
     def retry(self, key: str, reason: str, cause: Cause = Cause.WORKER) -> bool:
-        """A job's attempt ended without a result. It is queued again, to go on from its checkpoint, or given up (`nas.runs.attempts`).
+        """After an attempt without a result: queue the job again, to resume from its checkpoint, or give it up (`nas.runs.attempts`).
 
-        Returns whether it is tried again. A result that the worker wrote before its end is told instead.
+        Returns whether it is queued again. If the worker wrote a result before its end, that is recorded instead.
         """
         job = self._flying[key]
         if job.result is not None:
@@ -141,18 +140,18 @@ class JobQueue(UnderLock):
         return False
 
     def put_back(self, key: str) -> None:
-        """A job that its executor did not finish, for no fault of its own: it stays open for the next driver."""
+        """Return a job that its executor did not finish, without counting an attempt: it stays open for the next driver."""
         job = self._flying.pop(key)
         fencing.put_back(job)
         self._queue.appendleft(job)
 
-    def _next_waiting(self, told: Told) -> Job | None:
-        """The first job that waits and has not ended; those that a worker of an earlier driver has ended meanwhile are told."""
+    def _next_waiting(self, on_ended: Told) -> Job | None:
+        """Hand out the first waiting job without a result; results that an earlier driver's worker wrote meanwhile are recorded."""
         while self._queue:
             waiting = self._hand_out(self._queue.popleft())
             if not self.ended(waiting.key):
                 return waiting
-            told(waiting, self.tell(waiting.key))
+            on_ended(waiting, self.tell(waiting.key))
         return None
 
     def _hand_out(self, job: Job) -> Job:
@@ -162,7 +161,7 @@ class JobQueue(UnderLock):
         return job
 
     def _reopen(self, job: Job, name: str) -> bool:
-        """Queue what an earlier driver left open, or end it if its last attempt was one too many; whether it goes on."""
+        """Queue a job that an earlier driver left open, or give it up if it has used all its attempts; whether it is queued."""
         attempts = self._attempts[job.key] = fencing.recovered(job)
         last = next((cause for cause in (Cause.PROCESS, Cause.TIMEOUT) if not attempts.allow(cause)), None)
         if last is None:

@@ -1,4 +1,4 @@
-"""The executor in this process: one trial after another, without Ray. For one GPU, for debugging, where Ray isn't."""
+"""The executor in this process: one trial after another, without Ray. For one GPU, for debugging, or where Ray is missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from nas.data.training_data import TrainingData
 from nas.errors import WriteError
 from nas.execution.early_stopping import EarlyStopper
-from nas.execution.job import Job
+from nas.execution.job import Job, TrainingOptions
 from nas.execution.job_queue import JobQueue
 from nas.execution.monitor import Monitor
 from nas.execution.trial_training import TrialTraining
@@ -16,50 +16,43 @@ from nas.runs.records import TrialResult
 
 
 def run(study: JobQueue, data: TrainingData, monitor: Monitor, stop: Callable[[], bool], threads: int = 0) -> None:
-    """Train what `study` asks for until it is finished, or `stop()` says so: then the trial in hand stays resumable."""
+    """Train the jobs of `study` until it is finished or `stop()` is true; the current trial then stays resumable."""
     settings = study.settings
-    bench = TrialTraining(
-        data,
-        settings.training_recipe(),
-        device=settings.device,
-        precision=settings.precision,
-        threads=threads,
-        proxy=settings.training_proxy(),
-        engines=settings.engine,
-        gradient_steps=settings.gradient_steps,
-    )
-    judge = EarlyStopper(study.folder, settings, study.url, study.clock)
+    training = TrialTraining.of(data, TrainingOptions.of(settings, threads))
+    stopper = EarlyStopper(study.folder, settings, study.url, study.clock)
 
-    def told(job: Job, result: TrialResult) -> None:
-        judge.ended(job, result)
+    def report(job: Job, result: TrialResult) -> None:
+        stopper.ended(job, result)
         monitor.ended(job, result)
 
     while not stop():
-        job = study.ask(told)
+        job = study.ask(report)
         if job is None:
             return
         monitor.started(job)
         try:
             with Watch(job, settings.executor.get("trial_timeout"), study.again):
-                ended = _train(bench, job, monitor, stop, judge)
+                ended = _train(training, job, monitor, stop, stopper)
         except (KeyboardInterrupt, WriteError):
-            # No fault of the trial, while another exception, which ends this process, may be one: see `nas.execution.fencing`.
+            # Not counted as a failed attempt. Any other exception ends this process and is: see `nas.execution.fencing`.
             study.put_back(job.key)
             raise
         if not ended:
             study.put_back(job.key)
             return
-        told(job, study.tell(job.key))
+        report(job, study.tell(job.key))
 
 
-def _train(bench: TrialTraining, job: Job, monitor: Monitor, stop: Callable[[], bool], judge: EarlyStopper) -> bool:
-    """One attempt; whether it came to its end."""
-    epochs = bench.run(job)
+def _train(
+    training: TrialTraining, job: Job, monitor: Monitor, stop: Callable[[], bool], stopper: EarlyStopper
+) -> bool:
+    """Make one attempt at a job; whether the trial ended."""
+    epochs = training.run(job)
     for epoch in epochs:
         monitor.epoch(job, epoch)
-        if judge.stops(job, epoch):
+        if stopper.stops(job, epoch):
             epochs.close()
             break
-        if stop() and epoch.number < bench.recipe.epochs:
+        if stop() and epoch.number < training.recipe.epochs:
             return False
     return True

@@ -1,4 +1,4 @@
-"""This installation and this machine: what a search needs of them, asked of processes of their own, which may break."""
+"""Checks of this installation and this machine for a search; separate processes test libraries that may crash."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from nas.utils.limits import available_cores
 from nas.utils.text import format_bytes
 from nas.utils.versions import VERSION
 
-SECONDS = 180  # that a library may take to be imported on a busy machine
-LEAST_FILES = 4096  # open files of the driver, which holds some for each worker
+SECONDS = 180  # for importing a library on a busy machine
+LEAST_FILES = 4096  # open files of the driver, which needs several per worker
 LEAST_SHARED = 1 << 30  # bytes of shared memory
 LEAST_FREE = 1 << 30  # bytes on the disk of the current folder
 
@@ -31,14 +31,14 @@ import json, warnings
 warnings.simplefilter("ignore")
 import torch
 import torchvision
-torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)  # an operation of its own: fails beside another torch
+torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)  # a compiled operation, which fails with another torch
 print(json.dumps({
     "torch": torch.__version__, "torchvision": torchvision.__version__, "cuda": torch.version.cuda,
     "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())] if torch.cuda.is_available() else [],
 }))
 """
-# The weight gradient of a strided 1x1 convolution of few channels: oneDNN's AVX2 kernel writes past the end of a buffer.
-# glibc's checks end the process there. `nas.networks.blocks.modules.PointwiseConv2d` has the form that is safe.
+# The weight gradient of a strided 1x1 convolution with few channels: oneDNN's AVX2 kernel writes past the end of a buffer, and
+# glibc's checks then end the process. `nas.networks.blocks.modules.PointwiseConv2d` is the safe form.
 CONVOLUTION = """
 import json
 import torch
@@ -54,7 +54,7 @@ RAY = "import json, ray, ray.tune; print(json.dumps({'ray': ray.__version__}))"
 
 
 def examine_machine() -> list[Finding]:
-    """Whether nas can work here: PyTorch and its GPUs, Ray, shared memory, open files, room, and who may reach Ray."""
+    """Check what nas needs here: PyTorch and its GPUs, Ray, shared memory, open files, disk space, and access to Ray."""
     return [
         _python(),
         _cores(),
@@ -79,8 +79,8 @@ def _cores() -> Finding:
     return Finding("fine", "cores", less if here < whole else f"{here}")
 
 
-def _asked(code: str) -> tuple[dict[str, Any], str]:
-    """What a fresh interpreter answers, and its last words if it does not."""
+def _answer_of(code: str) -> tuple[dict[str, Any], str]:
+    """The JSON that a new interpreter prints when it runs `code`; or {} and the last line of its error."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=False
@@ -95,37 +95,25 @@ def _asked(code: str) -> tuple[dict[str, Any], str]:
 
 
 def _torch() -> list[Finding]:
-    found, problem = _asked(TORCH)
+    versions, problem = _answer_of(TORCH)
     if problem:
         advice = (
             "install torch and torchvision together, of one release: pip install --force-reinstall torch torchvision"
         )
         return [Finding("needs you", "torch", f"torch and torchvision can't be used: {problem}", advice)]
-    answer = [Finding("fine", "torch", f"{found['torch']}, torchvision {found['torchvision']}")]
-    if found["gpus"]:
-        return [
-            *answer,
-            Finding(
-                "fine", "GPUs", f"{len(found['gpus'])}: {', '.join(sorted(set(found['gpus'])))}, CUDA {found['cuda']}"
-            ),
-        ]
+    answer = [Finding("fine", "torch", f"{versions['torch']}, torchvision {versions['torchvision']}")]
+    gpus, cuda = versions["gpus"], versions["cuda"]
+    if gpus:
+        return [*answer, Finding("fine", "GPUs", f"{len(gpus)}: {', '.join(sorted(set(gpus)))}, CUDA {cuda}")]
     if any(Path("/dev").glob("nvidia[0-9]*")):
-        why = (
-            "this torch is built without CUDA"
-            if found["cuda"] is None
-            else f"this torch needs a driver for CUDA {found['cuda']}"
-        )
-        return [
-            *answer,
-            Finding(
-                "warning", "GPUs", f"there are some, and torch can't use them: {why}", "nvidia-smi says which CUDA"
-            ),
-        ]
+        why = "this torch is built without CUDA" if cuda is None else f"this torch needs a driver for CUDA {cuda}"
+        text = f"this machine has GPUs that torch can't use: {why}"
+        return [*answer, Finding("warning", "GPUs", text, "nvidia-smi shows the driver's CUDA version")]
     return [*answer, Finding("note", "GPUs", "none: trials are trained on the CPU")]
 
 
 def _processor() -> list[Finding]:
-    """The processor, the instruction set that PyTorch and oneDNN use on it, and whether their kernels are sound there."""
+    """The processor, the instruction sets that PyTorch and oneDNN use on it, and whether their kernels are correct there."""
     environment = {**os.environ, "ONEDNN_VERBOSE": "1"}
     if platform.libc_ver()[0] == "glibc":
         environment |= {"LD_PRELOAD": "libc_malloc_debug.so.0", "MALLOC_CHECK_": "3"}
@@ -141,7 +129,7 @@ def _processor() -> list[Finding]:
     if done.returncode >= 0:
         return [Finding("fine", "processor", text)]
     hazard = "PyTorch writes out of bounds here when it trains a 1x1 convolution with stride and under 8 channels"
-    advice = "networks of nas compute it in a safe form; keep it out of your own training code on this CPU"
+    advice = "networks of nas use a safe form; avoid such convolutions in your own training code on this CPU"
     return [Finding("fine", "processor", text), Finding("note", "PyTorch's kernels", hazard, advice)]
 
 
@@ -155,15 +143,15 @@ def _model() -> str:
 
 
 def _ray() -> list[Finding]:
-    found, problem = _asked(RAY)
+    versions, problem = _answer_of(RAY)
     if problem:
-        advice = "pip install 'ray[tune]'; or go without: --executor local"
+        advice = "pip install 'ray[tune]'; or train without Ray: --executor local"
         return [Finding("needs you", "ray", f"can't be imported: {problem}", advice)]
-    return [Finding("fine", "ray", found["ray"])]
+    return [Finding("fine", "ray", versions["ray"])]
 
 
 def _shared_memory(place: Path) -> list[Finding]:
-    """Ray keeps the images there; where it is too small it takes /tmp, which is slow."""
+    """Free shared memory, where Ray keeps the images; if it is too small, Ray uses /tmp, which is slow."""
     try:
         usage = shutil.disk_usage(place)
     except OSError:
@@ -183,7 +171,7 @@ def _files() -> Finding:
         "warning",
         "open files",
         f"up to {soft} a process",
-        f"ulimit -n {min(hard, 65536)}: Ray opens some for each worker",
+        f"ulimit -n {min(hard, 65536)}: Ray needs several per worker",
     )
 
 
@@ -196,14 +184,16 @@ def _room(folder: Path) -> list[Finding]:
 
 
 def _token(path: Path | None) -> list[Finding]:
-    """Who reads Ray's token may run code on its cluster; None: the environment holds it."""
+    """Whether only its owner can read Ray's token, which lets its reader run code on the cluster. None: the environment holds it."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode) if path else 0o600
     except OSError:
         return []
     if mode & 0o077:
-        text = f"{path} can be used by other users of this machine (mode {mode:o})"
-        return [Finding("warning", "Ray's token", text, f"chmod 600 {path}: who has it may run code on your cluster")]
+        text = f"{path} can be read or written by other users of this machine (mode {mode:o})"
+        return [
+            Finding("warning", "Ray's token", text, f"chmod 600 {path}: anyone who has it may run code on your cluster")
+        ]
     return [Finding("fine", "Ray's token", f"{path or tokens.TOKEN} is yours alone")]
 
 
@@ -213,7 +203,7 @@ def _has_token() -> bool:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """A process's environment as it was started; empty for one of another user."""
+    """The environment with which a process was started; empty for a process of another user."""
     try:
         entries = (folder / "environ").read_text(encoding="utf-8", errors="replace").split("\0")
     except OSError:
@@ -222,18 +212,18 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _ports(proc: Path) -> list[Finding]:
-    """Ray's servers listen on all interfaces, a loopback address given or not."""
-    found = []
+    """Ports of Ray's servers, which listen on all interfaces even with a loopback address."""
+    findings = []
     for name, pid, ports in listening(proc):
         shown = ", ".join(map(str, ports[:5])) + (" ..." if len(ports) > 5 else "")
         text = f"{name} (process {pid}) listens on all interfaces: port{'s' if len(ports) > 1 else ''} {shown}"
-        # A Ray that nas has started has its token in its environment.
-        own = _environment(proc / str(pid)).get(tokens.MODE, "").lower() == "token"
-        safe = own or (os.environ.get(tokens.MODE, "token").lower() == "token" and _has_token())
+        # If nas started it, its environment asks for the token.
+        by_nas = _environment(proc / str(pid)).get(tokens.MODE, "").lower() == "token"
+        safe = by_nas or (os.environ.get(tokens.MODE, "token").lower() == "token" and _has_token())
         advice = (
-            "it asks for the token; let a firewall keep others out still"
+            "it asks for the token; protect it with a firewall as well"
             if safe
-            else "whoever reaches it may run code here: start Ray with RAY_AUTH_MODE=token, behind a firewall"
+            else "anyone who reaches it may run code here: start Ray with RAY_AUTH_MODE=token, protected by a firewall"
         )
-        found.append(Finding("note" if safe else "warning", "Ray's ports", text, advice))
-    return found
+        findings.append(Finding("note" if safe else "warning", "Ray's ports", text, advice))
+    return findings

@@ -1,4 +1,4 @@
-"""What an executor reports while trials run, and to whom."""
+"""The events that an executor reports while trials run, and the protocol of their receiver."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nas.training.records import Epoch
 
 
 class Monitor(AbstractContextManager["Monitor"], Protocol):
-    """Receives the events of an executor, in the driver's process; entered while trials run."""
+    """Receives the events of an executor in the driver's process, as a context manager around the training."""
 
     training_seconds: float  # of all epochs so far
 
     def load(self, finished: list[tuple[str, tuple[float, ...]]]) -> None:
-        """Keys and values of what earlier sessions of the run completed."""
+        """Keys and objective values of the trials that earlier sessions of the run completed."""
 
     def started(self, job: Job) -> None: ...
 

@@ -1,4 +1,4 @@
-"""How a run's trials ended, counted; and the result of one that is given up."""
+"""Counts of a run's trials by outcome, and the result of a trial that is given up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nas.utils.files import read_json
 
 @dataclass(slots=True)
 class Counts:
-    """How the run's candidates ended so far; the baselines are not among them."""
+    """Numbers of the run's candidates by outcome, without the baselines."""
 
     complete: int = 0
     stopped: int = 0
@@ -30,7 +30,7 @@ class Counts:
 
 
 def give_up(job: Job, attempts: Attempts, cause: Cause, reason: str) -> TrialResult:
-    """Write, in the worker's place, the result of a job that is not tried again."""
+    """Write the result of a job that failed for good, with the epochs that its workers saved. attempts: all of them."""
     saved = read_json(job.folder / EPOCHS)
     epochs = [Epoch.from_dict(epoch) for epoch in saved] if isinstance(saved, list) else []
     result = TrialResult(

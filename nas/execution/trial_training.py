@@ -1,24 +1,25 @@
-"""One trial on disk: trains a candidate in this process and leaves its epochs, a checkpoint and a result.
+"""Training of one trial in this process, with its epochs, checkpoints and result on disk.
 
-A trial's folder holds, while it runs, `epochs.json` (the records so far, for readers), `checkpoint.pt` (what the next epoch
-needs, the records too) and `checkpoint-previous.pt` (the same of the epoch before); at its end `result.json`, and no checkpoint.
-With recorded gradients there is `gradients.json` too (`nas.training.gradient_flow`).
-All are written whole or not at all, so that a process may die at any moment: the next attempt goes on behind the last epoch that
-was saved, or behind the one before it if the disk gives the last checkpoint back torn.
+While a trial runs, its folder holds `epochs.json` (the records so far, for readers), `checkpoint.pt` (the training's state and the
+records) and `checkpoint-previous.pt` (the same after the epoch before). After its end, the folder holds `result.json` and no
+checkpoint. With recorded gradients there is `gradients.json` too (`nas.training.gradient_flow`).
+Files are written whole or not at all, so a process may die at any moment. The next attempt resumes after the last epoch that was
+saved, or after the one before it if the last checkpoint can't be read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from nas.data.training_data import TrainingData
 from nas.errors import NasError, WriteError, reason_of
 from nas.execution.fencing import Fenced, check, guarded
-from nas.execution.job import Job
+from nas.execution.job import Job, TrainingOptions
 from nas.networks.build import build
 from nas.runs.attempts import Cause
 from nas.runs.records import TrialResult
@@ -34,11 +35,30 @@ from nas.utils.files import make_folder, read_json, remove_temporaries, write_js
 MAX_REASON = 400  # characters
 
 
+@dataclass(slots=True)
+class _Attempt:
+    """The progress of an attempt at a job.
+
+    micro_batch: None for whole batches. reason, cause: of a failure. singly, torn: why CUDA graphs were not used, and which
+    checkpoint could not be loaded; "" otherwise.
+    """
+
+    job: Job
+    planned: bool = False
+    micro_batch: int | None = None
+    epochs: list[Epoch] = field(default_factory=list)
+    executed: Execution | None = None
+    reason: str = ""
+    cause: Cause = Cause.EXCEPTION
+    singly: str = ""
+    torn: str = ""
+
+
 class TrialTraining(Workspace):
     """Trains jobs one after another, each in its own folder.
 
-    proxy: what is trained in place of each candidate. gradient_steps: the number of steps over which gradient norms are averaged
-    (`nas.training.gradient_flow`), 0 to record none.
+    proxy: the transformation of each candidate into the network that is trained. gradient_steps: the number of steps over which
+    gradient norms are averaged (`nas.training.gradient_flow`), 0 to record none.
     """
 
     def __init__(
@@ -48,91 +68,123 @@ class TrialTraining(Workspace):
         self.proxy = proxy or Proxy()
         self.gradient_steps = gradient_steps
 
-    def run(self, job: Job) -> Generator[Epoch, None, None]:
-        """Train a job from where its folder stands to the end, yielding each epoch that this attempt trains.
+    @classmethod
+    def of(cls, data: TrainingData, options: TrainingOptions) -> Self:
+        return cls(
+            data,
+            options.recipe,
+            device=options.device,
+            precision=options.precision,
+            threads=options.threads,
+            proxy=options.proxy,
+            engines=options.engines,
+            gradient_steps=options.gradient_steps,
+        )
 
-        Ends with `result.json`: a network that diverges, doesn't fit into the memory or raises leaves its reason and its cause. But
-        Fenced, and nothing written, where the job was handed out anew; and WriteError if the folder can't be written to: then the
-        trial stays open, to go on behind its last epoch that was saved.
+    def run(self, job: Job) -> Generator[Epoch, None, None]:
+        """Train a job from its newest checkpoint to the end, yielding each epoch that this attempt trains.
+
+        Ends with `result.json`. If the network diverges, does not fit into the memory or raises an exception, the result holds the
+        reason and the cause. Fenced, and nothing written, if the job was handed out again. WriteError if the folder can't be written
+        to; the trial then stays open and can resume after the last epoch that was saved.
         """
-        folder = job.folder
-        make_folder(folder)
-        remove_temporaries(folder)
-        epochs: list[Epoch] = []
-        reason, cause = "", Cause.EXCEPTION
-        executed: Execution | None = None
-        micro_batch: int | None = None
-        singly = torn = ""
-        planned = False
-        recorder: Recorder | None = None
-        while True:
+        make_folder(job.folder)
+        remove_temporaries(job.folder)
+        attempt = _Attempt(job)
+        while (yield from self._try(attempt)):
+            pass
+        check(job)
+        self._result(attempt).write(job.folder)
+        for name in (CHECKPOINT, PREVIOUS, EPOCHS):
+            (job.folder / name).unlink(missing_ok=True)
+
+    def _try(self, attempt: _Attempt) -> Generator[Epoch, None, bool]:
+        """Train to the end or to an error, which `attempt` then holds; whether to repeat from the last checkpoint."""
+        again = False
+        try:
+            if not attempt.planned:
+                attempt.planned = True
+                trained = self.proxy.of(attempt.job.architecture)
+                self.batches(
+                    attempt.job.seed, trained.resolution
+                )  # first: the images take memory that the prediction needs
+                attempt.micro_batch = self.first_micro_batch(trained)
+            yield from self._epochs(attempt)
+        except (Fenced, WriteError):
+            raise
+        except Exception as error:
+            again = self._handle(error, attempt)
+        finally:
+            self.release()  # the next network needs the memory
+        return again
+
+    def _epochs(self, attempt: _Attempt) -> Generator[Epoch, None, None]:
+        """Train from the newest checkpoint to the last epoch, saving after each epoch."""
+        job = attempt.job
+        training, attempt.epochs, torn = self._restored(job, attempt.micro_batch)
+        attempt.torn = attempt.torn or torn
+        recorder = None
+        if self.gradient_steps:
+            recorder = Recorder(training, self.gradient_steps, flow.read(job.folder, job.architecture.digest))
+        while training.done < self.recipe.epochs:
             try:
-                if not planned:
-                    planned = True
-                    trained = self.proxy.of(job.architecture)
-                    self.batches(job.seed, trained.resolution)  # the images come first
-                    micro_batch = self.first_micro_batch(trained)
-                training, epochs, again = self._restored(job, micro_batch)
-                torn = torn or again
-                if self.gradient_steps:
-                    before = flow.read(folder, job.architecture.digest)
-                    recorder = Recorder(training, self.gradient_steps, before)
-                while training.done < self.recipe.epochs:
-                    epochs.append(recorder.epoch() if recorder else training.epoch())
-                    singly = training.singly
-                    _keep(recorder, job)
-                    self._save(training, epochs, job)
-                    yield epochs[-1]
-                executed = training.executed()
-            except (Fenced, WriteError):
+                attempt.epochs.append(recorder.epoch() if recorder else training.epoch())
+            except Diverged:
+                _save_gradients(recorder, job)
                 raise
-            except Diverged as error:
-                reason, cause = _line(str(error)), Cause.DIVERGED
-                _keep(recorder, job)
-            except NasError as error:
-                reason = _line(str(error))
-            except Exception as error:
-                if out_of_memory(error, self.device):
-                    micro_batch = smaller(micro_batch, self.recipe.batch_size)
-                    if micro_batch:
-                        continue  # from the last checkpoint
-                    said = str(error) or type(error).__name__
-                    reason = _line(f"out of memory on {self.device} with a single image: {said}")
-                    cause = Cause.MEMORY if self.device.type == "cpu" else Cause.DEVICE_MEMORY
-                    break
-                if "CUDA error" in str(error):
-                    raise  # the CUDA context is lost with such an error: only a new process can go on
-                reason = _line(f"{type(error).__name__}: {error}")
-            finally:
-                training = recorder = None  # type: ignore[assignment]  # the next network needs the memory
-                self.release()
-            break
-        result = TrialResult(
+            attempt.singly = training.singly
+            _save_gradients(
+                recorder, job
+            )  # before the checkpoint, so that a resumed trial has the gradients of all its epochs
+            self._save(training, attempt.epochs, job)
+            yield attempt.epochs[-1]
+        attempt.executed = training.executed()
+
+    def _handle(self, error: Exception, attempt: _Attempt) -> bool:
+        """Choose a smaller micro-batch if the memory was too small, and return True; else note reason and cause of the failure.
+
+        Raises a CUDA error again: the CUDA context is lost with it, and only a new process can continue.
+        """
+        if isinstance(error, NasError):
+            attempt.reason = reason_of(str(error), MAX_REASON)
+            attempt.cause = Cause.DIVERGED if isinstance(error, Diverged) else Cause.EXCEPTION
+        elif out_of_memory(error, self.device):
+            attempt.micro_batch = smaller(attempt.micro_batch, self.recipe.batch_size)
+            if attempt.micro_batch:
+                return True
+            message = str(error) or type(error).__name__
+            attempt.reason = reason_of(f"out of memory on {self.device} with a single image: {message}", MAX_REASON)
+            attempt.cause = Cause.MEMORY if self.device.type == "cpu" else Cause.DEVICE_MEMORY
+        elif "CUDA error" in str(error):
+            raise error
+        else:
+            attempt.reason = reason_of(f"{type(error).__name__}: {error}", MAX_REASON)
+        return False
+
+    def _result(self, attempt: _Attempt) -> TrialResult:
+        job, epochs, failed = attempt.job, attempt.epochs, bool(attempt.reason)
+        return TrialResult(
             job.key,
             job.architecture.digest,
-            "failed" if reason else "complete",
-            reason,
-            accuracy=None if reason else epochs[-1].accuracy,
+            "failed" if failed else "complete",
+            attempt.reason,
+            accuracy=None if failed else epochs[-1].accuracy,
             seconds=sum(epoch.seconds for epoch in epochs),
             epochs=tuple(epochs),
-            cause=cause if reason else "",
+            cause=attempt.cause if failed else "",
             attempts=sum(job.ended.values()) + 1,
             ended=job.ended,
             latency=job.latency,
-            executed=executed,
+            executed=attempt.executed,
             device=device_name(self.device),
             precision=self.precision(self.proxy.of(job.architecture)),
-            micro_batch=micro_batch,
-            singly=singly,
-            torn=torn,
+            micro_batch=attempt.micro_batch,
+            singly=attempt.singly,
+            torn=attempt.torn,
         )
-        check(job)
-        result.write(folder)
-        for name in (CHECKPOINT, PREVIOUS, EPOCHS):
-            (folder / name).unlink(missing_ok=True)
 
     def _restored(self, job: Job, micro_batch: int | None) -> tuple[Training, list[Epoch], str]:
-        """A training as the newest checkpoint that can be used left it, the epochs behind it, and what could not be used."""
+        """The training in the state of the newest readable checkpoint, its epochs, and a note if a checkpoint could not be read."""
         torn = ""
         for path in (job.folder / CHECKPOINT, job.folder / PREVIOUS):
             if not path.exists():
@@ -142,10 +194,10 @@ class TrialTraining(Workspace):
                 epochs = _load(training, path, job)
             except torch.OutOfMemoryError:
                 raise
-            except Exception:  # torn, or of something else; it may have half overwritten this training
+            except Exception:  # torn, or of another network; it may have overwritten part of this training
                 torn = torn or path.name
                 continue
-            return training, epochs, torn and f"{torn} could not be used; went on behind epoch {len(epochs)}"
+            return training, epochs, torn and f"{torn} could not be used; resumed after epoch {len(epochs)}"
         return self._training(job, micro_batch), [], torn and f"{torn} could not be used; started over"
 
     def _training(self, job: Job, micro_batch: int | None = None) -> Training:
@@ -157,7 +209,7 @@ class TrialTraining(Workspace):
 
     def _save(self, training: Training, epochs: list[Epoch], job: Job) -> None:
         if training.done == self.recipe.epochs:
-            return  # the result follows at once
+            return  # the result is written next
         check(job)
         records = [epoch.to_dict() for epoch in epochs]
         write_json(job.folder / EPOCHS, records)
@@ -166,24 +218,19 @@ class TrialTraining(Workspace):
         write_with(path, guarded(job, lambda file: torch.save(state, file)), keep=job.folder / PREVIOUS)
 
 
-def _keep(recorder: Recorder | None, job: Job) -> None:
-    """Write what was recorded since the last time; before the checkpoint, which nothing may be missing of."""
+def _save_gradients(recorder: Recorder | None, job: Job) -> None:
+    """Write the recorded gradient norms if there are new ones."""
     if recorder is not None and recorder.news:
         check(job)
         flow.write(job.folder, job.architecture.digest, recorder.flow)
 
 
-def _line(text: str) -> str:
-    """An error's words as one line; PyTorch's run to pages."""
-    return reason_of(text, MAX_REASON)
-
-
 def _load(training: Training, path: Path, job: Job) -> list[Epoch]:
-    """Load a checkpoint of the job; the records of the epochs behind it. Raises whatever a file that can't be used does."""
+    """Load a checkpoint of the job into `training` and return the records of its epochs. Any exception if the file can't be used."""
     state = torch.load(path, map_location=training.device, weights_only=True)
     done = int(state["done"])
     records = state.get("epochs")
-    if records is None:  # of an earlier version, which kept them beside it alone
+    if records is None:  # an earlier version kept the records in `epochs.json` only
         records = read_json(job.folder / EPOCHS)[:done]
     epochs = [Epoch.from_dict(record) for record in records]
     if len(epochs) != done or state["digest"] != job.architecture.digest:

@@ -1,4 +1,4 @@
-"""How long an attempt at a trial may take, and a signal wait: whose time is over, and watches over the process that trains by itself."""
+"""Time limits: of an attempt at a trial, under Ray and in this process, and of a signal that waits for C code."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from nas.execution import fencing
 from nas.execution.job import Job
 from nas.runs.attempts import Cause, limit_text
 
-GRACE_SECONDS = 30.0  # that a watch has for its own last words, before the process ends without them
+GRACE_SECONDS = 30.0  # from the time limit until the process ends without a message
 
 
 class Deadlines:
-    """When each running attempt must be done: `seconds` (None: never) behind its beginning."""
+    """Deadlines of the running attempts: `seconds` after each one's beginning (None: no limit)."""
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
@@ -34,23 +34,23 @@ class Deadlines:
         self._begun.pop(key, None)
 
     def overdue(self, now: float | None = None) -> list[str]:
-        """Attempts whose time is over, each told once."""
+        """Keys of the attempts whose time is over; each is returned once."""
         if self.seconds is None:
             return []
         limit = (time.monotonic() if now is None else now) - self.seconds
-        found = [key for key, begun in self._begun.items() if begun < limit]
-        for key in found:
+        late = [key for key, begun in self._begun.items() if begun < limit]
+        for key in late:
             del self._begun[key]
-        return found
+        return late
 
 
 class Watch:
-    """Ends this process if the trial in it takes longer than `seconds` (None: never): what hangs in here can't be ended alone.
+    """Ends this process if its trial takes longer than `seconds` (None: no limit): code that hangs can't be ended alone.
 
-    again: the command that goes on, for the last words.
-    A context manager around one attempt. The attempt is counted in the trial's folder, so that the next driver tries the trial
-    once more and then gives it up. A thread does that, which PyTorch lets run; where code in C holds the interpreter, a timer of
-    the system ends the process `GRACE_SECONDS` later, with a traceback.
+    A context manager around one attempt. again: the command that resumes the run, for the message.
+    A thread counts the attempt in the trial's folder before it ends the process: the next driver tries the trial once more and then
+    gives it up. PyTorch lets that thread run. If C code holds the interpreter, a system timer ends the process `GRACE_SECONDS`
+    later, with a traceback.
     """
 
     def __init__(self, job: Job, seconds: float | None, again: str) -> None:
@@ -77,9 +77,9 @@ class Watch:
             return
         fencing.count(self._job, Cause.TIMEOUT)
         print(
-            f"{_cursor()}error: trial {self._job.key}: {limit_text(self._seconds)}. What hangs in this process can't be ended alone, so "
-            f"that the process ends; `{self._again}` goes on, and gives a trial up that hangs again. --executor ray ends the trial "
-            "alone.",
+            f"{_cursor()}error: trial {self._job.key}: {limit_text(self._seconds)}. A trial that hangs in this process can't be ended "
+            f"alone, so the process ends. `{self._again}` resumes, and gives up a trial that hangs again. --executor ray ends the "
+            "trial alone.",
             file=sys.stderr,
             flush=True,
         )
@@ -87,11 +87,12 @@ class Watch:
 
 
 class Unanswered:
-    """Ends this process if a signal to end it has waited `seconds` for Python: code in C that never returns holds the main thread.
+    """Ends this process if a signal to end it waits `seconds` for its handler: C code that never returns holds the main thread.
 
-    again: the command that goes on, for the last words. Of SIGTERM and SIGHUP each, of SIGINT (Ctrl-C) the second and later ones.
-    The system writes a signal's number into a socket as it comes (`signal.set_wakeup_fd`), which a thread reads; handlers, which
-    Python runs in the main thread alone, call `answer`. Code that holds the interpreter, too, lets no thread run: then SIGKILL is left.
+    Applies to each SIGTERM and SIGHUP, and to SIGINT (Ctrl-C) from the second on. again: the command that resumes the run, for the
+    message. The system writes a signal's number into a socket as it arrives (`signal.set_wakeup_fd`), and a thread reads it; the
+    handlers, which Python runs in the main thread alone, call `answer`. If C code also holds the interpreter, no thread runs, and
+    only SIGKILL ends the process.
     """
 
     def __init__(self, seconds: float, again: str) -> None:
@@ -110,7 +111,7 @@ class Unanswered:
     def close(self) -> None:
         signal.set_wakeup_fd(self._before)
         _watching.discard(self)
-        # Ends the thread's reading, also where a forked child has a copy of the socket.
+        # Ends the thread's `recv` even if a forked child has a copy of the socket.
         self._writer.shutdown(socket.SHUT_RDWR)
         self._answered.set()
         self._thread.join()
@@ -119,28 +120,28 @@ class Unanswered:
 
     def _wait(self) -> None:
         interrupts = 0
-        while came := self._reader.recv(1):
-            number = came[0]
+        while received := self._reader.recv(1):
+            number = received[0]
             if number not in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 continue
             interrupts += number == signal.SIGINT
             if self._answered.wait(self._seconds):
                 self._answered.clear()
-                with contextlib.suppress(BlockingIOError):  # those that came before the answer are answered by it
+                with contextlib.suppress(BlockingIOError):  # the answer covers all signals that came before it
                     self._reader.recv(4096, socket.MSG_DONTWAIT)
             elif number != signal.SIGINT or interrupts > 1:
                 self._end(signal.Signals(number).name)
 
     def _end(self, name: str) -> None:
-        words = threading.Thread(target=self._say, args=(name,), daemon=True)
-        words.start()
-        words.join(1.0)  # standard error may be what the process is stuck in
+        message = threading.Thread(target=self._say, args=(name,), daemon=True)
+        message.start()
+        message.join(1.0)  # the process may be stuck in writing to standard error
         os._exit(130)
 
     def _say(self, name: str) -> None:
         print(
-            f"{_cursor()}error: {name} has waited {self._seconds:g} s for code that does not return, so that the process ends; everything "
-            f"that was saved is kept. Go on with: {self._again}",
+            f"{_cursor()}error: {name} has waited {self._seconds:g} s for code that does not return, so the process ends; everything "
+            f"that was saved is kept. Continue with: {self._again}",
             file=sys.stderr,
             flush=True,
         )
@@ -150,7 +151,7 @@ _watching: set[Unanswered] = set()
 
 
 def _in_child() -> None:
-    """A forked child's signals are its own: they must not be written into its parent's socket."""
+    """Keep a forked child's signals out of its parent's socket."""
     if _watching:
         _watching.clear()
         with contextlib.suppress(ValueError):
@@ -161,12 +162,12 @@ os.register_at_fork(after_in_child=_in_child)
 
 
 def _cursor() -> str:
-    """What shows the cursor again, which a live display has hidden."""
+    """The escape sequence that shows the cursor again after a live display has hidden it; empty without a terminal."""
     return "\033[?25h" if sys.stderr.isatty() else ""
 
 
 def _has_descriptor() -> bool:
-    """Whether standard error is a file of the system's, which the timer writes to."""
+    """Whether standard error has a file descriptor, which the system timer writes to."""
     try:
         return sys.stderr.fileno() >= 0
     except (AttributeError, OSError, ValueError):

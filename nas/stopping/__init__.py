@@ -1,5 +1,6 @@
-"""Early stopping: which trials to end before their last epoch, decided from their learning curves alone.
+"""Early stopping: decides from learning curves and exact costs alone which trials end before their last epoch.
 
-In: `Curve`s of all trials, their costs, a trial and a rung. Out: a `Decision` with its reason. Pure: no files, no clock.
-Used by: `execution.early_stopping`, which feeds it a run's folder. To add a policy: a function in `policies.py`, registered by name.
+In: the `Curve`s of all trials with their costs, and the key of a trial. Out: a `Decision` with its reason. No files, no clock.
+Used by: `execution.early_stopping`, which reads the curves from a run's folder.
+To add a policy: a function in `policies.py`, registered by name.
 """

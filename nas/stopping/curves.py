@@ -1,4 +1,4 @@
-"""Learning curves of trials, and what early stopping decides of one."""
+"""Learning curves of trials, and the decisions of early stopping."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Standing: TypeAlias = Literal["running", "complete", "stopped"]
 
 
 class Point(NamedTuple):
-    """The end of an epoch: validation accuracy and losses."""
+    """Validation accuracy and losses at the end of an epoch."""
 
     accuracy: float
     val_loss: float
@@ -24,7 +24,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A candidate so far: its exact costs, in the order of the minimised objectives, and a point for each epoch behind it."""
+    """A candidate's exact costs, in the order of the minimised objectives, and a point for each completed epoch."""
 
     costs: tuple[float, ...]
     points: tuple[Point, ...] = ()
@@ -37,10 +37,12 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What was decided behind an epoch, and why. probability: of a final accuracy above `bar`, A(c); None where not asked.
+    """The decision after an epoch, and its reason.
 
-    spared: it would have been stopped, but runs to the end for its bin's quota or for the share that always does.
-    correlation: Spearman's, between accuracy at this epoch and the final one, over the `curves` that were complete.
+    bar: A(c) (`nas.stopping.policies`), None if no complete trial is as cheap. probability: of a final accuracy above `bar`;
+    None if the policy does not predict one. spared: the policy would have stopped the trial, but it runs to the end as a
+    baseline, for its bin's quota or in the share that always does. correlation: Spearman's, of the accuracy at this epoch and the
+    final accuracy, over the complete curves. curves: the number of complete curves.
     """
 
     epoch: int
@@ -52,7 +54,7 @@ class Decision:
     correlation: float | None = None
     curves: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return dataclasses.asdict(self)
 
     @classmethod

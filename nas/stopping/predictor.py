@@ -1,4 +1,4 @@
-"""The final accuracy of a training from its first epochs: ridge regression on logits, with cross-validation's uncertainty."""
+"""Prediction of the final accuracy from the first epochs: ridge regression on logits, its uncertainty from cross-validation."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ import numpy as np
 
 from nas.stopping.curves import Curve, Floats
 
-FLOOR = 1e-3  # of accuracies and their distance from 1, so that logits are finite
-PENALTIES = (
-    0.1,
-    1.0,
-    10.0,
-    100.0,
-)  # of the ridge, in observations; the one that predicts left-out curves best is taken
+FLOOR = 1e-3  # accuracies are clipped to [FLOOR, 1 - FLOOR], so that logits are finite
+# Ridge penalties, in observations; the one with the least leave-one-out error is used.
+PENALTIES = (0.1, 1.0, 10.0, 100.0)
 
 
 class Predictor:
     """Final accuracy from a curve's first `epoch` epochs: logit(final) = w @ features + a Student-t residual.
 
-    Ridge regression on standardised features, fitted to complete curves (n of them); of `PENALTIES` the one with the least
-    squared error s^2 on curves that were left out, h being leverages: residual_i / (1 - h_ii). The prediction at x has the
-    scale s sqrt(1 + h(x)), and n less the effective parameters degrees of freedom.
+    Ridge regression on standardised features, fitted to n complete curves. Of `PENALTIES`, the one with the least mean squared
+    leave-one-out error s^2 is used; a leave-one-out error is residual_i / (1 - h_ii), with the leverages h. The prediction at x
+    has the scale s sqrt(1 + h(x)) and n minus the effective number of parameters as degrees of freedom.
     """
 
     def __init__(self, curves: Sequence[Curve], epoch: int) -> None:
@@ -37,7 +33,7 @@ class Predictor:
         best = math.inf
         for penalty in PENALTIES:
             ridge = np.full(x.shape[1], penalty)
-            ridge[0] = 1e-9  # the mean is free
+            ridge[0] = 1e-9  # the intercept is not penalised
             inverse = np.linalg.inv(x.T @ x + np.diag(ridge))
             leverage = np.einsum("ij,jk,ik->i", x, inverse, x)
             weights = inverse @ x.T @ y
@@ -53,7 +49,7 @@ class Predictor:
 
     def probability(self, curve: Curve, bar: float) -> float:
         """P(final accuracy of a curve > bar)."""
-        from scipy.special import stdtr  # the only use of scipy here
+        from scipy.special import stdtr
 
         x = np.concatenate([[1.0], (np.array(features(curve, self.epoch)) - self._mean) / self._spread])
         expected = float(x @ self._weights)
@@ -62,7 +58,7 @@ class Predictor:
 
 
 def features(curve: Curve, epoch: int) -> list[float]:
-    """Of the first `epoch` epochs: logit accuracy and its last step, log losses, log costs."""
+    """At epoch `epoch`: logit of the accuracy, its change since the epoch before, log losses, log costs."""
     now = curve.points[epoch - 1]
     before = curve.points[max(epoch - 2, 0)]
     level, last = (float(_logit(np.array(point.accuracy))) for point in (now, before))
@@ -76,7 +72,7 @@ def _logit(accuracy: Floats) -> Floats:
 
 
 def _spearman(a: Floats, b: Floats) -> float | None:
-    """Rank correlation, equals sharing their mean rank; None where one has no spread."""
+    """Rank correlation, with mean ranks for ties; None if all values of `a` or of `b` are equal."""
     first, second = (_mean_ranks(values) for values in (a, b))
     if first.std() == 0 or second.std() == 0:
         return None

@@ -36,7 +36,7 @@ def test_somebody_listens_or_nobody(form: str) -> None:
         (SystemExit(15), "its token is not the one here"),
         (
             RuntimeError("Token authentication is enabled but no authentication token was found."),
-            "no token of the cluster",
+            "the cluster's token is missing here",
         ),
         (ImportError("Ray Client requires pip package `ray[client]`."), r"pip install 'nas\[client\]'"),
         (RuntimeError("Version mismatch"), "Version mismatch"),
@@ -44,11 +44,11 @@ def test_somebody_listens_or_nobody(form: str) -> None:
 )
 def test_what_ray_says_is_put_into_words(error: BaseException, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        raise UsageError(addresses.said("10.0.0.1:6379", error))
+        raise UsageError(addresses.explanation("10.0.0.1:6379", error))
 
 
 def test_what_is_no_client_server_is_told_from_a_wrong_token() -> None:
-    said = addresses.said("ray://10.0.0.1:6379", ConnectionError("UNAVAILABLE: Socket closed"))
+    said = addresses.explanation("ray://10.0.0.1:6379", ConnectionError("UNAVAILABLE: Socket closed"))
     assert "does not answer as a client server" in said and "Socket closed" in said and "token" not in said
 
 
@@ -69,7 +69,7 @@ def test_ray_s_client_that_is_not_installed_is_said_with_the_extra_that_brings_i
         address = f"ray://127.0.0.1:{server.getsockname()[1]}"
         said = python(WITHOUT.format(address=address)).strip()
     assert said == (
-        f"--address {address}: Ray's client is not installed: pip install 'nas[client]', or name the head node itself, HOST:PORT"
+        f"--address {address}: Ray's client is not installed: pip install 'nas[client]', or give the head node itself, HOST:PORT"
     )
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert any(needed.startswith("ray[client]") for needed in project["optional-dependencies"]["client"])

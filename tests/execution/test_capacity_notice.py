@@ -15,7 +15,7 @@ from nas.execution.ray.capacity_notice import Waiting
 
 
 def test_waiting_is_said_some_seconds_after_it_began_and_then_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "said", lambda cpus, gpus: f"{cpus} {gpus}")
+    monkeypatch.setattr(waiting, "notice", lambda cpus, gpus: f"{cpus} {gpus}")
     told: list[float] = []
     now = 0.0
     watch = Waiting(lambda text: told.append(now), 1.0, 0.5, clock=lambda: now)
@@ -52,15 +52,15 @@ def test_the_words_name_what_each_machine_has_free(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ray, "nodes", lambda: machines)
     free = {"a": {"CPU": 8.0}, "b": {"CPU": 1.0, "GPU": 0.5}}
     monkeypatch.setattr(ray._private.state, "available_resources_per_node", lambda: free)
-    assert "a trial asks for 1 core and 1 GPU, and no machine" in waiting.said(1.0, 1.0)
-    assert "(a: 8 of 8 cores and 0 of 0 GPUs; b: 1 of 4 cores and 0.5 of 2 GPUs)" in waiting.said(1.0, 1.0)
-    assert "a trial asks for 2 cores, and" in waiting.said(
+    assert "a trial asks for 1 core and 1 GPU, and no machine" in waiting.notice(1.0, 1.0)
+    assert "(a: 8 of 8 cores and 0 of 0 GPUs; b: 1 of 4 cores and 0.5 of 2 GPUs)" in waiting.notice(1.0, 1.0)
+    assert "a trial asks for 2 cores, and" in waiting.notice(
         2.0, 0.0
-    ) and "(a: 8 of 8 cores; b: 1 of 4 cores)" in waiting.said(2.0, 0.0)
+    ) and "(a: 8 of 8 cores; b: 1 of 4 cores)" in waiting.notice(2.0, 0.0)
     machines[:] = [node(f"n{k}", CPU=1.0) for k in range(20)]
-    assert waiting.said(1.0, 0.0).count("of 1 core") == waiting.NODES and "; and 12 more)" in waiting.said(1.0, 0.0)
+    assert waiting.notice(1.0, 0.0).count("of 1 core") == waiting.NODES and "; and 12 more)" in waiting.notice(1.0, 0.0)
     machines.clear()
-    assert "(it has no machines)" in waiting.said(1.0, 0.0)
+    assert "(it has no machines)" in waiting.notice(1.0, 0.0)
 
 
 @pytest.mark.slow
@@ -69,12 +69,12 @@ def test_a_probe_waits_for_room_is_stopped_and_gives_up() -> None:
     told: list[str] = []
     for_ever = functools.partial(time.sleep, 100_000)
     with pytest.raises(KeyboardInterrupt):
-        cluster._answered(for_ever, 0.0, 1000.0, 0.0, told.append, lambda: bool(told))
+        cluster._answer_of(for_ever, 0.0, 1000.0, 0.0, told.append, lambda: bool(told))
     assert told[0].startswith(
         "waiting for a worker: a trial asks for 1000 cores, and no machine of the cluster has that free"
     )
     with pytest.raises(KeyboardInterrupt):
-        cluster._answered(for_ever, 100_000.0, 1.0, 0.0, told.append, lambda: True)
-    assert cluster._answered(for_ever, 0.1, 1.0, 0.0, print, lambda: False) == (None, "it took longer than 0.1 s")
-    assert cluster._answered(functools.partial(divmod, 7, 2), 600.0, 1.0, 0.0, print, lambda: False) == ((3, 1), "")
-    assert cluster._answered(functools.partial(divmod, 7, 0), 600.0, 1.0, 0.0, print, lambda: False)[0] is None
+        cluster._answer_of(for_ever, 100_000.0, 1.0, 0.0, told.append, lambda: True)
+    assert cluster._answer_of(for_ever, 0.1, 1.0, 0.0, print, lambda: False) == (None, "it took longer than 0.1 s")
+    assert cluster._answer_of(functools.partial(divmod, 7, 2), 600.0, 1.0, 0.0, print, lambda: False) == ((3, 1), "")
+    assert cluster._answer_of(functools.partial(divmod, 7, 0), 600.0, 1.0, 0.0, print, lambda: False)[0] is None

@@ -54,7 +54,7 @@ def test_what_would_run_on_behind_the_promised_hours_is_stopped_but_for_baseline
         assert study.ask() is None and study.finished
     run = load_run(folder)
     (stopped,) = [trial for trial in run.trials if trial.state == "stopped"]
-    assert stopped.reason == "after epoch 1 of 3: the hours were over" and len(stopped.epochs) == 1
+    assert stopped.reason == "after epoch 1 of 3: the time budget was exhausted" and len(stopped.epochs) == 1
     assert run.status == "done" and not stopped.decisions
     assert "the time budget was exhausted" in str(about_stopping(run))
 

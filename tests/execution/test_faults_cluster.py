@@ -91,7 +91,7 @@ def test_a_machine_joins_and_another_dies(machines: Cluster, tmp_path: Path, fau
     assert run.status == "done" and run.count("complete") == TRIALS and run.count("failed") == 0
     assert all([epoch.number for epoch in trial.epochs] == list(range(1, EPOCHS + 1)) for trial in run.complete())
     (said,) = [line for line in changing.said if not line.startswith("waiting for a worker")]
-    assert "node lost: its machine is gone; goes on from its last epoch" in said
+    assert "node lost: its machine is gone; resumes from its last epoch" in said
     cost = losses(tmp_path)
     assert (cost.lost, cost.trained_twice) == (0, 0) and cost.epochs_twice == 1
     faults.record(

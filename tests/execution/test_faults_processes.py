@@ -246,7 +246,7 @@ def test_host_memory_that_runs_out(home: Path, faults: Faults) -> None:
     assert run.status == "done" and run.count("complete") == 3
     assert (run.trial(0).state, run.trial(0).attempts) == ("complete", 2)
     assert (run.trial(1).state, run.trial(1).cause, run.trial(1).attempts) == ("failed", "host out of memory", 3)
-    assert "host out of memory: Ray's memory monitor ended its process; goes on from its last epoch" in said(home)
+    assert "host out of memory: Ray's memory monitor ended its process; resumes from its last epoch" in said(home)
     cost = losses(home / "run")
     assert (cost.lost, cost.trained_twice, cost.epochs_twice) == (0, 0, 2)  # of the two trials, one each
     faults.record(

@@ -68,7 +68,7 @@ def test_a_worker_killed_in_mid_epoch(tmp_path: Path, faults: Faults) -> None:
     run, said = drive(tmp_path, {"0": {"fault": "kill", "epoch": 2, "times": 1}})
     check(run)
     assert run.trial(0).attempts == 2
-    assert said == ["0: worker died: its process ended; goes on from its last epoch"]
+    assert said == ["0: worker died: its process ended; resumes from its last epoch"]
     cost = losses(tmp_path)
     assert (cost.lost, cost.trained_twice, cost.epochs_twice) == (0, 0, 1)
     faults.record(

@@ -32,7 +32,7 @@ def test_without_a_place_for_rays_sockets_nothing_is_made(tmp_path, monkeypatch)
 @pytest.mark.skipif(not Path("/dev/shm").exists(), reason="this system shares memory in another way")
 def test_shared_memory_that_can_t_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(preconditions, "SHARED", tmp_path / "shm")
-    with pytest.raises(UsageError, match=r"shm: can't be written.*--shm-size=4g.*--executor local"):
+    with pytest.raises(UsageError, match=r"shm: not writable.*--shm-size=4g.*--executor local"):
         preconditions.check_machine()
 
 

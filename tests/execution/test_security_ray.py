@@ -119,7 +119,7 @@ def started(home):
 
 def test_what_the_environment_says_against_tokens_is_not_heeded(started):
     _, said = started
-    assert [line for line in said if "RAY_AUTH_MODE=disabled is not heeded" in line]
+    assert [line for line in said if "RAY_AUTH_MODE=disabled is ignored" in line]
 
 
 def test_who_has_no_token_is_refused_on_the_gcs_port(started):
@@ -148,7 +148,7 @@ def test_who_has_the_token_is_let_in(started, tmp_path):
 def test_joining_without_the_token_or_with_another_is_an_error_of_one_line(started, tmp_path):
     address, _ = started
     found = asked(JOIN, address, HOME=str(tmp_path))
-    assert "the cluster asks for its token, which should be in" in found["error"], found
+    assert "the cluster asks for its token, but" in found["error"], found
     assert not (tmp_path / ".ray").exists()
     found = asked(JOIN, address, HOME=str(tmp_path), RAY_AUTH_TOKEN="0" * 64)
     assert "refuses the token of RAY_AUTH_TOKEN" in found["error"], found

@@ -184,7 +184,7 @@ def test_a_trial_whose_files_are_damaged_repeats_one_epoch_at_most(tmp_path, who
     assert trained == ([1, 2, 2, 3, 4] if repeated else [1, 2, 3, 4])
     result = read_json(tmp_path / RESULT)
     assert timeless(result["epochs"]) == whole
-    said = "checkpoint.pt could not be used; went on behind epoch 1"
+    said = "checkpoint.pt could not be used; resumed after epoch 1"
     assert result.get("torn") == (said if repeated and damage != "no checkpoint" else None)
     assert files(tmp_path) == [RESULT]
     counts = {"lost": 0, "trained_twice": 0, "epochs_twice": len(trained) - len(whole)}

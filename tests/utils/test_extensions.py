@@ -314,7 +314,7 @@ def test_under_ray(tmp_path, monkeypatch, request):
         "bad",
         "\nimport sys\nif 'pytest' not in sys.modules:\n    raise ImportError('libfoo is missing')\n",
     )
-    with pytest.raises(NasError, match=r"can't begin: .*libfoo is missing.*go on with: nas resume") as caught:
+    with pytest.raises(NasError, match=r"can't begin: .*libfoo is missing.*continue with: nas resume") as caught:
         nas.search(trials=3, imports=["bad_blocks"], out="bad", overrides={"block": "bad"}, **options)
     assert "\n" not in str(caught.value)
     run = nas.load_run("bad")

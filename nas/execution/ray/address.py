@@ -1,6 +1,6 @@
-"""Addresses of running Ray clusters: what they look like, whether somebody listens there, and in words what is wrong.
+"""Addresses of running Ray clusters: their form, a test whether a process listens there, and messages for failures.
 
-Ray itself waits two minutes where nobody listens, and then ends the process.
+Without the test, Ray waits two minutes for an address where nobody listens, and then ends the process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SECONDS = 10.0  # for a connection
 
 
 def check(address: str) -> None:
-    """UsageError if this is no address of a cluster, or nobody listens there. `auto` is left to Ray, which knows its own."""
+    """UsageError if this is no address of a cluster, or nobody listens there. Ray itself resolves `auto`."""
     if address == AUTO:
         return
     host, port = parts(address)
@@ -26,42 +26,42 @@ def check(address: str) -> None:
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         raise UsageError(
-            f"--address {address}: nobody listens there ({reason}); the head node says its address when `ray start --head` is done"
+            f"--address {address}: nobody listens there ({reason}); `ray start --head` prints the head node's address"
         ) from None
 
 
-def said(address: str, error: BaseException) -> str:
-    """Why Ray could not join a cluster, of which `check` found somebody who listens."""
-    words = " ".join(str(error).split())
-    if isinstance(error, ImportError) or "ray[client]" in words:
-        return f"--address {address}: Ray's client is not installed: pip install 'nas[client]', or name the head node itself, HOST:PORT"
-    if address == AUTO and "find any running Ray" in words:
-        return "--address auto: no Ray runs on this machine; start one (`ray start --head`), or name the head node's HOST:PORT"
-    if "no authentication token was found" in words:
+def explanation(address: str, error: BaseException) -> str:
+    """The message for Ray's error in joining a cluster at an address to which `check` could connect."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ImportError) or "ray[client]" in text:
+        return f"--address {address}: Ray's client is not installed: pip install 'nas[client]', or give the head node itself, HOST:PORT"
+    if address == AUTO and "find any running Ray" in text:
+        return "--address auto: no Ray runs on this machine; start one (`ray start --head`), or give the head node's HOST:PORT"
+    if "no authentication token was found" in text:
         return (
-            f"--address {address}: no token of the cluster is here; copy the head node's ~/.ray/auth_token, or name it in "
+            f"--address {address}: the cluster's token is missing here; copy the head node's ~/.ray/auth_token, or give its path in "
             "RAY_AUTH_TOKEN_PATH"
         )
     if address.startswith(CLIENT) and isinstance(error, ConnectionError):
         return (
-            f"--address {address}: somebody listens there, but does not answer as a client server of Ray of this version "
-            f"({CLIENT_PORT} unless told otherwise): {words[:300]}. The head node itself is named without ray://, HOST:PORT"
+            f"--address {address}: the process that listens there does not answer as a client server of this version of Ray (port "
+            f"{CLIENT_PORT} by default): {text[:300]}. For the head node itself, leave out ray://: HOST:PORT"
         )
-    if isinstance(error, ConnectionError | SystemExit) or "timeout" in words or "UNAUTHENTICATED" in words.upper():
-        what = (
-            "the Ray that ran here last does not answer"
+    if isinstance(error, ConnectionError | SystemExit) or "timeout" in text or "UNAUTHENTICATED" in text.upper():
+        problem = (
+            "the Ray that last ran here does not answer"
             if address == AUTO
-            else "somebody listens there, but lets nobody in"
+            else "the process that listens there refuses the connection"
         )
         return (
-            f"--address {address}: {what}. Either it is no Ray of this version, or its token is not the one here (RAY_AUTH_TOKEN, "
+            f"--address {address}: {problem}. Either it is not this version of Ray, or its token is not the one here (RAY_AUTH_TOKEN, "
             "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token, with RAY_AUTH_MODE=token): see docs/cluster.md"
         )
-    return f"--address {address}: Ray can't join: {words[:300] or type(error).__name__}"
+    return f"--address {address}: Ray can't join: {text[:300] or type(error).__name__}"
 
 
 def parts(address: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT or ray://HOST[:PORT]; IPv6 in brackets."""
+    """Host and port of HOST:PORT or ray://HOST[:PORT], with IPv6 addresses in brackets. UsageError for other forms."""
     place = address.removeprefix(CLIENT).rstrip("/")
     host, colon, port = place.rpartition(":")
     if address.startswith(CLIENT) and (not colon or place.endswith("]")):
@@ -69,6 +69,6 @@ def parts(address: str) -> tuple[str, int]:
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise UsageError(
-            f"--address {address}: neither auto, HOST:PORT of a head node (6379 unless told otherwise) nor ray://HOST:PORT"
+            f"--address {address}: neither auto, HOST:PORT of a head node (port 6379 by default) nor ray://HOST:PORT"
         )
     return host, int(port)

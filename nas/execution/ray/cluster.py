@@ -1,4 +1,4 @@
-"""The Ray cluster that trials run on: joined or started, what a trial takes of it, and what is measured on it beforehand."""
+"""The Ray cluster that trials run on: joining or starting it, the resources of a trial, and measurements before the first trial."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-# Under `uv run` Ray would otherwise copy the current folder to each worker and make an environment of its own there. It reads this
-# when it is imported.
+# Ray reads this when it is imported. Without it, under `uv run`, Ray copies the current folder to each worker and makes a new
+# environment there.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 import ray
@@ -25,6 +24,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from nas.errors import NasError, UsageError, reason_of
 from nas.execution.ray import address as addresses
 from nas.execution.ray import authentication as security
+from nas.execution.ray import tune_internals
 from nas.execution.ray.capacity_notice import Waiting
 from nas.profiling.gpu_packing import Packing, Question
 from nas.utils.extensions import take
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from nas.runs.settings import Settings
 
 Stop = Callable[[], bool]
+T = TypeVar("T")
 
-# No callbacks, no log files, no warnings about them: 0.05 s a trial instead of 4 s (see benchmarks/).
+# Without callbacks and log files a trial takes 0.05 s instead of 4 s (benchmarks/README.md).
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -45,20 +46,18 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
-    "TUNE_MAX_PENDING_TRIALS_PG": "32",  # workers that start at once; one after the other, a large cluster fills for an hour
+    "TUNE_MAX_PENDING_TRIALS_PG": "32",  # workers that start at once; one by one, a large cluster takes an hour to fill
     "TUNE_RESULT_BUFFER_LENGTH": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-PACKING_SECONDS = 600.0  # until the probe of how many trials share a GPU is given up
-ENGINE_SECONDS = 300.0  # until that of the forms of operations is
-POLL_SECONDS = 0.5  # in which Ctrl-C is seen meanwhile
-
-_print_lines: Callable[..., None] | None = None  # Ray's own function, while ours is in its place
+PACKING_SECONDS = 600.0  # time limit of the probe that measures how many trials share a GPU
+ENGINE_SECONDS = 300.0  # time limit of the probe that measures the forms of operations
+POLL_SECONDS = 0.5  # between two checks for Ctrl-C
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What each trial takes, and at most how many run at once (0: as many as fit)."""
+    """Cores and GPUs of each trial, and the largest number of trials at once (0: as many as fit)."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -66,11 +65,9 @@ class Resources:
 
     @classmethod
     def resolve(cls, workers: int, cpus: float | None, gpus: float | None) -> Resources:
-        """Fill in from the cluster: a GPU each where there are GPUs; cores shared evenly between as many as fit.
+        """Fill in missing values from the cluster: one GPU per trial if it has GPUs; cores shared evenly among the trials that fit.
 
-        How many trials share a GPU is not decided here, but by `packed`.
-
-        UsageError if not even one trial fits.
+        `packed` decides how many trials share a GPU. UsageError if not even one trial fits, or fewer than `workers`.
         """
         total = ray.cluster_resources()
         have_gpus, have_cpus = total.get("GPU", 0.0), total.get("CPU", 1.0)
@@ -90,82 +87,77 @@ class Resources:
         return cls(cpus, gpus, workers)
 
     def slots(self) -> int:
-        """How many trials fit on the cluster as it is now."""
+        """The number of trials that fit on the cluster as it is now."""
         total = ray.cluster_resources()
         fit = int(total.get("CPU", 1.0) / self.cpus)
         if self.gpus:
-            # Shares of one GPU pack only within it: 0.3 goes three times onto each.
+            # A trial's share lies within one GPU: three trials of 0.3 fit on each.
             whole = total.get("GPU", 0.0)
             fit = min(fit, int(whole / self.gpus) if self.gpus >= 1 else int(whole) * int(1 / self.gpus + 1e-9))
         return min(fit, self.workers) if self.workers else fit
 
 
 def start(address: str | None, say: Callable[[str], None] = lambda text: None) -> bool:
-    """Connect to the cluster at `address` (or `auto`), or start Ray on this machine. UsageError if nobody answers.
+    """Connect to the cluster at `address` (or `auto`), or start Ray on this machine.
 
-    Whether it did so: False if this process was connected already. Who started it ends it, with `shutdown`. A Ray that is
-    started here asks for a token; that one which is joined does not is said. KeyboardInterrupt for a SIGTERM while it starts.
+    Returns False if this process was connected already; else the caller ends the connection with `shutdown`. A Ray that is started
+    here asks for a token; `say` receives a warning about a joined cluster that does not. UsageError if no cluster can be joined;
+    NasError if Ray can't start; KeyboardInterrupt for a SIGTERM meanwhile.
     """
+    os.environ.update({key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()})
+    if ray.is_initialized():
+        return False
     try:
-        return _start(address, say)
-    except SystemExit as end:  # Ray's own handler, which it puts in the place of whatever was there
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # nas reports a worker's death itself, in one line
+        if address:
+            _join(address, say)
+        else:
+            _start_here(say)
+        return True
+    except SystemExit as end:  # from the handler that Ray installs
         if end.code == signal.SIGTERM:
             raise KeyboardInterrupt from None
         raise
 
 
-def _start(address: str | None, say: Callable[[str], None]) -> bool:
-    os.environ.update({key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()})
-    if ray.is_initialized():
-        return False
-    common: dict[str, Any] = {"logging_level": "CRITICAL", "log_to_driver": False, "configure_logging": True}
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a worker's death is said by us, in a line
-    if address:
-        addresses.check(address)
-        _drop_lines()
-        try:
-            notes = []
-            head = address
-            if address.startswith(addresses.CLIENT):
-                notes = security.join(address)
-                head = _head(address, common)
-            for note in [*notes, *security.join(head)]:
-                say(note)
-            ray.init(address=head, **common)
-        except UsageError:
+def _join(address: str, say: Callable[[str], None]) -> None:
+    addresses.check(address)
+    tune_internals.hide_ray_lines()
+    try:
+        notes = []
+        head = address
+        if address.startswith(addresses.CLIENT):
+            notes = security.join(address)
+            head = _head(address)
+        for note in [*notes, *security.join(head)]:
+            say(note)
+        _init(head)
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:  # Ray raises SystemExit if a cluster is gone
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
             raise
-        except (Exception, SystemExit) as error:  # which Ray raises where a cluster is gone
-            if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
-                raise
-            raise UsageError(addresses.said(address, error)) from None
-        return True
+        raise UsageError(addresses.explanation(address, error)) from None
+
+
+def _start_here(say: Callable[[str], None]) -> None:
     folder = security.private_folder()
     for note in security.require_authentication():
         say(note)
-    _drop_lines()
-    with _own_errors(folder):
-        ray.init(
-            address="local",  # whatever RAY_ADDRESS says
+    tune_internals.hide_ray_lines()
+    try:
+        _init(
+            "local",  # also if RAY_ADDRESS names a cluster
             include_dashboard=False,
             num_cpus=available_cores(),
             object_store_memory=_store_bytes(),
-            _node_ip_address="127.0.0.1",
-            _temp_dir=str(folder),
-            **common,
+            **tune_internals.local_options(folder),
         )
-    return True
-
-
-@contextlib.contextmanager
-def _own_errors(folder: Path) -> Iterator[None]:
-    """Whatever keeps Ray from starting, in a line that says where its log is and how to go without."""
-    try:
-        yield
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
             raise
         with contextlib.suppress(Exception, SystemExit):
-            shutdown()  # what of it had begun
+            shutdown()  # the processes that had started
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise NasError(
             f"Ray can't start on this machine: {reason}. Its log: {folder / 'session_latest' / 'logs'}; `nas doctor` checks the "
@@ -173,51 +165,50 @@ def _own_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _drop_lines() -> None:
-    """Keep the lines that Ray's processes send to the driver off its output; they stand in Ray's log too.
-
-    What of them matters, a worker's death, is said by us. Ray has no option for this: log_to_driver is about what workers print.
-    """
-    global _print_lines
-    _print_lines = _print_lines or getattr(ray._private.worker, "print_to_stdstream", None)
-    ray._private.worker.print_to_stdstream = lambda *_, **__: None
+def _init(address: str, *, configure_logging: bool = True, **options: Any) -> None:
+    """`ray.init` without output."""
+    quiet: dict[str, Any] = {
+        "logging_level": "CRITICAL",
+        "log_to_driver": False,
+        "configure_logging": configure_logging,
+    }
+    ray.init(address=address, **quiet, **options)
 
 
 def connected() -> bool:
-    """Whether this process has joined a cluster, or started Ray."""
+    """Whether this process has joined a cluster or started Ray."""
     return bool(ray.is_initialized())
 
 
 def check(executor: Mapping[str, Any], device: str) -> None:
-    """UsageError if the cluster of an executor's settings can't be joined, or has not what each trial asks for; then it is left."""
-    begun = start(executor["address"])
+    """Join the cluster of an executor's settings and leave it again. UsageError if that fails, or if it lacks a trial's resources."""
+    started = start(executor["address"])
     try:
         gpus = executor["gpus_per_trial"]
-        taken = Resources.resolve(
-            executor["workers"], executor["cpus_per_trial"], None if isinstance(gpus, str) else gpus
-        )
-        check_device(device, taken)
+        share = None if isinstance(gpus, str) else gpus
+        check_device(device, Resources.resolve(executor["workers"], executor["cpus_per_trial"], share))
     finally:
-        if begun:
+        if started:
             shutdown()
 
 
-def check_device(device: str, taken: Resources) -> None:
-    """UsageError if trials are to run on a GPU that they are not given."""
-    if device.startswith("cuda") and not taken.gpus:
-        raise UsageError(
-            f"--device {device}: no GPU is given to the trials; the cluster has none, or --gpus-per-trial is 0"
-        )
+def check_device(device: str, per_trial: Resources) -> None:
+    """UsageError if the device is a GPU and the trials have none."""
+    if device.startswith("cuda") and not per_trial.gpus:
+        raise UsageError(f"--device {device}: the trials have no GPU; the cluster has none, or --gpus-per-trial is 0")
 
 
-def _head(address: str, common: dict[str, Any]) -> str:
-    """The head node's own address, by what answers at `ray://...`: Tune would carry our driver, and with it the run, to the cluster."""
-    # For each client the server starts a process, for which it waits half a minute: a busy machine takes longer.
+def _head(address: str) -> str:
+    """The head node's address, asked of its client server at `ray://...`.
+
+    The driver joins the head node itself: through the client server, Tune would move the driver, and so the run, to the cluster.
+    """
+    # The server starts a process for each client, and waits half a minute for it; on a busy machine it takes longer.
     for attempt in (1, 2):
         try:
-            ray.init(address=address, **{**common, "configure_logging": False})
-            found: str = ray.get(ray.remote(num_cpus=0)(_own_head).remote())
-            return found
+            _init(address, configure_logging=False)
+            head: str = ray.get(ray.remote(num_cpus=0)(_head_of_worker).remote())
+            return head
         except ConnectionError:
             if attempt == 2:
                 raise
@@ -226,21 +217,19 @@ def _head(address: str, common: dict[str, Any]) -> str:
     raise AssertionError
 
 
-def _own_head() -> str:
-    found: str = ray.get_runtime_context().gcs_address
-    return found
+def _head_of_worker() -> str:
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def shutdown() -> None:
     """Disconnect, which ends the workers of this driver; a Ray that was started here ends with it."""
     ray.shutdown()
     security.restore_environment()
-    if _print_lines:
-        ray._private.worker.print_to_stdstream = _print_lines
+    tune_internals.show_ray_lines()
 
 
 def _store_bytes() -> int:
-    """Room for shared images: a fifth of the shared memory that is free, between 256 MiB and 32 GiB."""
+    """Size of Ray's object store, which holds the images: a fifth of the free shared memory, from 256 MiB to 32 GiB."""
     try:
         free = shutil.disk_usage("/dev/shm").free
     except OSError:
@@ -249,19 +238,19 @@ def _store_bytes() -> int:
 
 
 def measured(settings: Settings, resources: Resources, say: Say, stop: Stop) -> dict[str, dict[str, Any]]:
-    """`nas.training.workspace.measured`, where a trial would run; nothing, and a word, if it fails or takes too long."""
+    """`nas.training.workspace.measured` on a worker with a trial's resources; {} and a message if it fails or takes too long."""
     from nas.training.workspace import measured as probe
 
     resolution, threads = settings.trained_resolution(), max(1, int(resources.cpus))
     work = functools.partial(probe, settings.device, settings.precision, resolution, threads, repeatable=False)
-    found, problem = _answered(work, ENGINE_SECONDS, resources.cpus, resources.gpus, say, stop)
+    engines, problem = _answer_of(work, ENGINE_SECONDS, resources.cpus, resources.gpus, say, stop)
     if problem:
-        say(f"which forms of operations are the fastest was not measured: {problem}; the plain ones are taken")
-    return found or {}
+        say(f"which forms of operations are the fastest was not measured: {problem}; the plain ones are used")
+    return engines or {}
 
 
 def most_per_gpu(workers: int, cpus: float | None) -> int:
-    """Trials on one GPU for which the cluster has cores, one each if not said, and that `workers` (0: any number) allows."""
+    """The most trials on one GPU, limited by cores (cpus None: one per trial) and by `workers` trials at once (0: no limit)."""
     total = ray.cluster_resources()
     gpus = max(int(total.get("GPU", 0.0)), 1)
     most = int(total.get("CPU", 1.0) / gpus / (cpus or 1.0))
@@ -275,15 +264,12 @@ def packed(
     modules: Sequence[Sequence[str]] = (),
     seconds: float = PACKING_SECONDS,
 ) -> Packing:
-    """`nas.profiling.gpu_packing.measured` on a worker that has one whole GPU to itself; one trial a GPU if that fails or takes too long.
+    """`nas.profiling.gpu_packing.measured` on a worker with one GPU for itself; one trial per GPU if that fails or takes too long.
 
-    modules: that the question's network needs, as `nas.utils.extensions.pass_on` gives them.
+    modules: needed by the question's networks, as `nas.utils.extensions.pass_on` gives them.
     """
-    found, problem = _answered(functools.partial(_packing, modules, question), seconds, 1, 1, say, stop)
-    if found is None:
-        return Packing(reason=f"the probe failed: {problem}")
-    answer: Packing = found
-    return answer
+    answer, problem = _answer_of(functools.partial(_packing, modules, question), seconds, 1, 1, say, stop)
+    return Packing(reason=f"the probe failed: {problem}") if answer is None else answer
 
 
 def _packing(modules: Sequence[Sequence[str]], question: Question) -> Packing:
@@ -294,40 +280,40 @@ def _packing(modules: Sequence[Sequence[str]], question: Question) -> Packing:
 
 
 class _Probe:
-    """A process of its own, since an actor can be ended: Ray aborts the driver if a task ends while it is being cancelled."""
+    """Runs a probe in an actor, which can be ended safely: Ray aborts the driver if a task ends while it is being cancelled."""
 
     def run(self, work: Callable[[], Any]) -> Any:
         return work()
 
 
-def _answered(
-    work: Callable[[], Any], seconds: float, cpus: float, gpus: float, say: Say, stop: Stop
-) -> tuple[Any, str]:
-    """What a probe gives; None, and why, if it fails or takes too long: whatever it is, a search can go on without.
+def _answer_of(
+    work: Callable[[], T], seconds: float, cpus: float, gpus: float, say: Say, stop: Stop
+) -> tuple[T | None, str]:
+    """The result of `work` on a worker; None and the reason if it fails or takes too long, since a search can continue without it.
 
-    `seconds` count from when the cluster has room for it, for which a trial would wait too. KeyboardInterrupt if `stop()` says so.
+    `seconds` count from when the cluster has room for the worker, for which a trial would wait too. KeyboardInterrupt if `stop()`.
     """
     room = placement_group([{"CPU": cpus, **({"GPU": gpus} if gpus else {})}])
     waiting = Waiting(say, cpus, gpus)
     try:
         while not room.wait(POLL_SECONDS):
-            _go_on(stop)
+            _check_stop(stop)
             waiting.look(True)
         strategy = PlacementGroupSchedulingStrategy(room)
         actor: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, scheduling_strategy=strategy)(_Probe)
         probe = actor.remote()
         answer, until = probe.run.remote(work), time.monotonic() + seconds
         while not ray.wait([answer], timeout=POLL_SECONDS)[0]:
-            _go_on(stop)
+            _check_stop(stop)
             if time.monotonic() > until:
                 return None, f"it took longer than {seconds:g} s"
         return ray.get(answer), ""
     except Exception as error:
         return None, reason_of((str(error).splitlines() or [""])[-1] or error)
     finally:
-        remove_placement_group(room)  # which ends what is in it
+        remove_placement_group(room)  # ends its actor, too
 
 
-def _go_on(stop: Stop) -> None:
+def _check_stop(stop: Stop) -> None:
     if stop():
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What this machine must offer before Ray can be started on it. Ray itself is not imported."""
+"""What this machine needs before Ray can be started on it, checked without importing Ray."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ LOOPBACK_SECONDS = 10.0
 
 
 def check_machine() -> None:
-    """UsageError if a Ray can't be started here: a folder for its sockets, temporary files, shared memory, ports of this machine."""
+    """UsageError if this machine lacks what Ray needs: a folder for sockets, temporary files, shared memory, local ports."""
     private_folder()
-    without = "or train without Ray: --executor local"
+    alternative = "or train without Ray: --executor local"
     try:
         tempfile.gettempdir()
     except OSError:
-        raise UsageError(f"no folder for temporary files can be written: name one in TMPDIR, {without}") from None
+        raise UsageError(f"no folder for temporary files is writable: name one in TMPDIR, {alternative}") from None
     if sys.platform == "linux" and not os.access(SHARED, os.R_OK | os.W_OK | os.X_OK):
         raise UsageError(
-            f"{SHARED}: can't be written, where Ray's workers share the images: mount it (docker run --shm-size=4g), {without}"
+            f"{SHARED}: not writable, but Ray's workers share the images there: mount it (docker run --shm-size=4g), {alternative}"
         )
     try:
         with socket.create_server((LOOPBACK, 0)) as server:
             socket.create_connection(server.getsockname(), LOOPBACK_SECONDS).close()
     except OSError as error:
         raise UsageError(
-            f"{LOOPBACK}: Ray's processes can't reach each other ({error.strerror or error}): set the loopback interface up, {without}"
+            f"{LOOPBACK}: Ray's processes can't reach each other ({error.strerror or error}): set up the loopback interface, {alternative}"
         ) from None
