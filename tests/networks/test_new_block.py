@@ -27,7 +27,7 @@ from nas.networks.build import build, cost_of
 from nas.networks.cost import Cost, Kept, Shape
 from nas.training.memory import training_memory
 
-sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 FLOOR = 0.5
 
