@@ -47,9 +47,9 @@ def test_train_writes_weights_and_reports_the_test_once(train):
 
 
 def test_steps_are_told_within_slow_epochs(train, monkeypatch):
-    from nas.cli.commands import train as command
+    from nas.cli.commands import training_display
 
-    monkeypatch.setattr(command, "STEP_LINE_SECONDS", 0.0)
+    monkeypatch.setattr(training_display, "STEP_LINE_SECONDS", 0.0)
     result = train("--batch-size", 128)
     assert result.exit_code == 0
     for epoch in (1, 2):
@@ -87,10 +87,10 @@ def test_weights_may_be_a_folder_of_another_training(train, tmp_path):
 
 
 def test_the_bar_of_a_training_that_goes_on_counts_the_epochs_before():
-    from nas.cli.commands.train import _Bar
+    from nas.cli.commands.training_display import _Bar
 
     (task,) = _Bar(SimpleNamespace(recipe=SimpleNamespace(epochs=9), records=(None,) * 3))._progress.tasks
-    assert (task.completed, task.total, task.fields["figures"]) == (3, 9, "epoch 4 is under way")
+    assert (task.completed, task.total, task.fields["figures"]) == (3, 9, "epoch 4 is running")
 
 
 def test_train_adapts_a_published_network_and_says_so(train):
@@ -102,12 +102,12 @@ def test_train_adapts_a_published_network_and_says_so(train):
 
 
 def test_train_warns_of_stages_that_see_one_pixel():
-    from nas.cli.commands.train import _shrunk
+    from nas.cli.commands.training_display import _single_pixel_warning
 
-    assert "behind its stage2 the features are 1 × 1 px" in _shrunk(
+    assert "after its stage2 the features are 1 × 1 px" in _single_pixel_warning(
         zoo.get("resnet18").adapted(classes=10, resolution=8, channels=1)
     )
-    assert _shrunk(zoo.get("resnet18")) == _shrunk(Architecture.from_yaml(SMALL)) == ""
+    assert _single_pixel_warning(zoo.get("resnet18")) == _single_pixel_warning(Architecture.from_yaml(SMALL)) == ""
 
 
 @pytest.mark.parametrize(
