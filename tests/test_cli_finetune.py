@@ -218,7 +218,7 @@ def test_an_interrupted_fine_tuning_goes_on_by_the_same_policy(finetune, place, 
     with monkeypatch.context() as patched:
         interrupt_after(2, patched)
         stopped = finetune(*options, "--out", "out", epochs=4)
-        assert "interrupted after epoch 2 of 4; the same command goes on from there" in last_line(stopped, code=130)
+        assert "interrupted after epoch 2 of 4; the same command continues from there" in last_line(stopped, code=130)
     assert not Path("out/result.json").exists()
     for changed in (
         (place / "trained", "--policy", "full"),
@@ -232,7 +232,7 @@ def test_an_interrupted_fine_tuning_goes_on_by_the_same_policy(finetune, place, 
         assert "choose another folder with --out" in line
     gone_on = finetune(*options, "--out", "out", epochs=4)
     assert gone_on.exit_code == 0, gone_on.output
-    assert "goes on behind epoch 2" in gone_on.stderr
+    assert "continues after epoch 2" in gone_on.stderr
     ours, theirs = (load_file(f"{name}/weights.safetensors") for name in ("out", "through"))
     assert all(tensor.equal(theirs[name]) for name, tensor in ours.items())
 
@@ -296,7 +296,10 @@ def test_a_network_that_diverges_does_not_keep_the_others(finetune, place, searc
 
 def test_trainings_that_a_front_needs_are_named(finetune, place, searched, tmp_path):
     line = last_line(finetune(searched, "--weights", "torchvision:resnet50"))
-    assert "for a run, the folder that holds the trainings of its front; without --weights they are made" in line
+    assert (
+        "for a run, the folder that holds the trainings of its front; without --weights its networks are trained first"
+        in line
+    )
     some = sorted((place / "front").iterdir())
     (tmp_path / "some").mkdir()
     for folder in some[1:]:

@@ -234,11 +234,11 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     ended = signalled(signal.SIGINT, checkpoint, "train", *options, cwd=tmp_path, env=environment)
     assert ended.returncode == 130, ended.stderr
     last = ended.stderr.splitlines()[-1]
-    assert last == "interrupted after epoch 1 of 3; the same command goes on from there"
+    assert last == "interrupted after epoch 1 of 3; the same command continues from there"
     assert "Traceback" not in ended.stderr
     gone_on = process("train", *options, cwd=tmp_path, env=environment, timeout=250)
     assert gone_on.returncode == 0, gone_on.stderr
-    assert re.search(r"^goes on behind epoch 1$", gone_on.stderr, flags=re.MULTILINE)
+    assert re.search(r"^continues after epoch 1$", gone_on.stderr, flags=re.MULTILINE)
     epochs = json.loads((tmp_path / "t" / "result.json").read_text())["epochs"]
     assert [epoch["number"] for epoch in epochs] == [1, 2, 3]
 
@@ -255,9 +255,9 @@ def test_an_epoch_that_was_not_saved_is_not_counted(train, monkeypatch):
     monkeypatch.setattr(FullTraining, "_save", interrupted)
     ended = train("--out", "t")
     assert ended.exit_code == 130
-    assert ended.stderr.splitlines()[-1] == "interrupted after epoch 1 of 2; the same command goes on from there"
+    assert ended.stderr.splitlines()[-1] == "interrupted after epoch 1 of 2; the same command continues from there"
     again = train("--out", "t")
-    assert again.exit_code == 0 and "goes on behind epoch 1\n" in again.stderr
+    assert again.exit_code == 0 and "continues after epoch 1\n" in again.stderr
     assert calls == [1, 2, 2]
 
 

@@ -91,7 +91,8 @@ def front_starts(run: Run, weights: str | None, folder: Path) -> list[Start]:
         raise NasError(f"{run.path}: {run.no_front()}")
     if weights is None or not Path(weights).is_dir():
         raise UsageError(
-            f"--weights {weights}: for a run, the folder that holds the trainings of its front; without --weights its networks are trained first"
+            f"--weights {weights}: for a run, the folder that holds the trainings of its front; "
+            "without --weights its networks are trained first"
         )
     trainings = _trainings(Path(weights))
     starts, missing = [], []
