@@ -196,7 +196,10 @@ def test_folders_are_replaced_as_a_whole_if_forced(trained, tmp_path):
         (["resnet20", "--top", "1"], "is one network; --top and --trial choose among a run's"),
         (["resnet20", "--weights", "nothing.pth", "--format", "python"], "weights nothing.pth: no such file"),
         (["resnet20", "--weights", "nothing.pth"], "--weights: yaml can't contain weights; choose a format"),
-        (["resnet20", "--weights", "x.pth", "--format", "json", "--format", "pycls"], "json, pycls can't contain weights"),
+        (
+            ["resnet20", "--weights", "x.pth", "--format", "json", "--format", "pycls"],
+            "json, pycls can't contain weights",
+        ),
         (["resnet20", "--format", "tensorflow"], "unknown format 'tensorflow'"),
     ],
 )
