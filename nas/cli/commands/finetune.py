@@ -332,7 +332,8 @@ def _finetune(start: Start, data: Dataset | Streamed, options: Options, group: G
         else:
             if not options.quiet:
                 print_settings(training, changes)
-            options.say(f"policy: {policy.kind} ({reason}); {policy.told(used.epochs)}")
+            pieces = policy.told(used.epochs)
+            options.say(f"policy: {policy.kind} ({reason}); {pieces}")
             run_epochs(training, options.quiet)
         result = training.result()
     if group.first:

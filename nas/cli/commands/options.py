@@ -24,13 +24,13 @@ Heading: TypeAlias = Literal[
     "Space and budget",
     "Fine-tuning",
     "Search",
+    "Latency",
     "Front",
     "Networks",
     "Factors",
     "Cost",
     "Table",
     "Studies",
-    "Latency",
     "Data",
     "Training",
     "Machine",
@@ -60,8 +60,9 @@ class GroupedCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            heading = parameter.heading if isinstance(parameter, Option) else OTHER
-            if (record := parameter.get_help_record(ctx)) is not None:
+            record = parameter.get_help_record(ctx)
+            if record is not None and not isinstance(parameter, click.Argument):
+                heading = parameter.heading if isinstance(parameter, Option) else OTHER
                 sections.setdefault(heading, []).append(record)
         for heading in sorted(sections, key=lambda heading: heading == OTHER):
             with formatter.section(heading):
@@ -350,9 +351,9 @@ budget_options = in_order(
             f"--{end}-{metric}",
             type=COUNT,
             metavar="COUNT",
-            help=f"The {word} {noun} a network may have (2e6, 2M, 500k).",
+            help=f"The {word} {noun} that a network may have (2e6, 2M, 500k).",
         )
-        for metric, noun in zip(METRICS, ("parameters", "multiply-adds of an image"), strict=True)
+        for metric, noun in zip(METRICS, ("parameters", "multiply-adds per image"), strict=True)
         for end, word in (("min", "fewest"), ("max", "most"))
     )
 )

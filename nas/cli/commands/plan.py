@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 @option("Search", "--gpu-hours", type=float, help="The same, summed over all GPUs.")
 @option("Search", "--trials", type=int, help="Candidates to train.  [default: as many as the hours allow]")
 @option(
-    "Search",
+    "Training",
     "--epochs",
     type=int,
     help="Epochs of each candidate.  [default: the most that leave time for enough trials]",
 )
-@option("Search", "--batch-size", type=int, help="Default: as of `nas search`.")
+@option("Training", "--batch-size", type=int, help="Default: as of `nas search`.")
 @option(
     "Search",
     "--stopping",
