@@ -1,7 +1,8 @@
-"""Standard input, output and error in whatever state a process gets them: closed, full, a pipe that nobody reads, ASCII alone.
+"""Makes standard input, output and error safe when they are closed, on a full disk, a pipe without a reader, or ASCII only.
 
-No file may get the numbers 0 to 2, into which words are written. What can't be written ends no work: of standard error it is
-dropped, of standard output it is remembered (`failure`) until the command has done its work.
+Descriptors 0 to 2 must stay reserved: otherwise a file that is opened later gets one of them, and messages are written into
+it. A failed write does not stop the work: on standard error the text is dropped; on standard output the first error is kept
+(`failure`) until the command has finished.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ CLOSED = OSError(errno.EBADF, "standard output is closed")
 
 
 class _Sink(io.FileIO):
-    """A descriptor whose writes never fail; `failure`: the first error that there was."""
+    """A descriptor whose writes never raise; `failure`: the first error, or None."""
 
     def __init__(self, number: int, failure: OSError | None) -> None:
         super().__init__(number, "wb", closefd=False)
@@ -32,7 +33,7 @@ class _Sink(io.FileIO):
         try:
             if self._always:
                 raise self._always
-            while (written := super().write(data)) is None:  # a full pipe that somebody has made non-blocking
+            while (written := super().write(data)) is None:  # a full pipe in non-blocking mode
                 select.select([], [self], [])
             return written
         except OSError as error:
@@ -41,10 +42,10 @@ class _Sink(io.FileIO):
 
 
 def make_safe() -> None:
-    """Before anything is opened: no closed descriptors among 0 to 2, and streams that a command can write to without harm."""
+    """Open closed descriptors among 0 to 2, and replace the streams by ones whose writes never raise. Call it before any open."""
     closed = [number for number in range(3) if not _is_open(number)]
     for number in closed:
-        os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+        os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
         os.set_inheritable(number, True)
     if 0 in closed or sys.stdin is None:
         sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
@@ -53,7 +54,7 @@ def make_safe() -> None:
 
 
 def failure() -> OSError | None:
-    """What kept standard output from being written, once it is flushed; None if all of it was."""
+    """The first error of writing to standard output; None if all was written. Flush the stream first."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return raw.failure if isinstance(raw, _Sink) else None
 
@@ -67,11 +68,11 @@ def _is_open(number: int) -> bool:
 
 
 def _safe(number: int, before: TextIO | None, failure: OSError | None) -> TextIO:
-    """A stream in the place of Python's own, which is None where the descriptor was closed."""
+    """A stream that replaces `before`, Python's stream, which is None if the descriptor was closed."""
     encoding = getattr(before, "encoding", None) or "utf-8"
     errors = getattr(before, "errors", None) or "strict"
     if errors == "strict" or not encoding.lower().startswith("utf"):
-        errors = "backslashreplace"  # a sign that the terminal lacks is written out
+        errors = "backslashreplace"  # a character that the terminal lacks is escaped
     return io.TextIOWrapper(
         io.BufferedWriter(_Sink(number, failure)),
         encoding=encoding,

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nas
-from nas.cli.commands.options import COUNT
+from nas.cli.commands.options import COUNT, Option
 from nas.cli.main import COMMANDS, FIRST_SPEAKS_SECONDS, cli
 from nas.networks import zoo
 from nas.networks.architecture import Architecture
@@ -55,6 +55,30 @@ def test_help_of_a_command_ends_with_examples_that_name_its_options(name):
             command = cli.get_command(click.Context(cli), one.split()[1])
             known = {option for parameter in command.params for option in parameter.opts}
             assert one.startswith("nas ") and set(re.findall(r"(?<= )--[\w-]+", one)) <= known
+
+
+def commands_with_many_options() -> list[str]:
+    commands = {name: cli.get_command(click.Context(cli), name) for name in NAMES}
+    return [
+        name
+        for name, command in commands.items()
+        if sum(not isinstance(p, click.Argument) for p in command.params) > 10
+    ]
+
+
+@pytest.mark.parametrize("name", commands_with_many_options())
+def test_each_of_many_options_stands_under_exactly_one_heading(name):
+    shown = re.split(r"^(\S.*):$", output(name, "--help"), flags=re.MULTILINE)
+    sections = {
+        heading: re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE)
+        for heading, text in zip(shown[1::2], shown[2::2], strict=True)
+    }
+    assert sections.pop("Examples", []) == [] and sections.pop("Other") == ["--import", "--help"]
+    assert 3 <= len(sections) <= 7 and "Options" not in sections
+    listed = [option for options in sections.values() for option in options]
+    command = cli.get_command(click.Context(cli), name)
+    options = [parameter.opts[-1] for parameter in command.params if isinstance(parameter, Option)]
+    assert sorted(listed) == sorted(options)
 
 
 def test_version_is_the_package_s():
@@ -243,7 +267,7 @@ def test_a_space_from_a_file(tmp_path):
         (["resnext", "--max-params", "lots"], "'lots' is not a count"),
         (["resnext", "--min-params", "2M", "--max-params", "1M"], "the lower bound 2,000,000 is above"),
         (["resnext", "--resolution", "2"], "2 is not in the range"),
-        (["--max-params", "2M"], "go with a space"),
+        (["--max-params", "2M"], "need a space"),
     ],
 )
 def test_wrong_spaces(arguments, message):

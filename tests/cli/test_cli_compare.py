@@ -151,7 +151,7 @@ def test_a_process_that_is_ended_goes_on(tmp_path, how):
     assert ended.returncode == (130 if how == signal.SIGINT else -how), ended.stderr
     if how == signal.SIGINT:
         last = ended.stderr.splitlines()[-1]
-        assert last == "interrupted after 1 of 2 trainings; the same command goes on from there"
+        assert last == "interrupted after 1 of 2 trainings; the same command continues from there"
     assert "Traceback" not in ended.stderr
     assert checkpoint.exists()
     gone_on = process("compare", *options, "--json", cwd=tmp_path, env=environment, timeout=250)

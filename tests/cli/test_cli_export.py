@@ -118,7 +118,7 @@ def test_weights_bring_the_mean_and_the_classes_of_their_training(trained, tmp_p
     options = ["--format", "huggingface", "--format", "yaml", "--weights", given]
     result = nas_("export", source, *options, "--out", tmp_path / "out")
     assert result.exit_code == 0
-    assert "yaml: without the weights, which have no place there." in result.stderr
+    assert "yaml: written without the weights, which the format can't contain." in result.stderr
     (folder,) = (path for path in (tmp_path / "out").iterdir() if path.is_dir())
     config = json.loads((folder / "config.json").read_text())
     assert (config["image_mean"], config["image_std"]) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
@@ -154,8 +154,8 @@ def test_a_table_of_somebody_else_is_left_alone(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resnet20", "--out", "net.json"], "--out net.json: what --format yaml writes ends with .yaml"),
-        (["resnet20", "--out", "net.py", "--format", "onnx"], "what --format onnx writes ends with .onnx"),
+        (["resnet20", "--out", "net.json"], "--out net.json: the file names of --format yaml end with .yaml"),
+        (["resnet20", "--out", "net.py", "--format", "onnx"], "the file names of --format onnx end with .onnx"),
         (["resnet20", "--out", "net.yaml", "--format", "yaml", "--format", "json"], "1 network in 2 formats go into"),
     ],
 )
@@ -195,8 +195,11 @@ def test_folders_are_replaced_as_a_whole_if_forced(trained, tmp_path):
         (["resnet21"], "neither a run's folder nor a network's name (did you mean 'resnet"),
         (["resnet20", "--top", "1"], "is one network; --top and --trial choose among a run's"),
         (["resnet20", "--weights", "nothing.pth", "--format", "python"], "weights nothing.pth: no such file"),
-        (["resnet20", "--weights", "nothing.pth"], "--weights: no weights go into yaml; --format says"),
-        (["resnet20", "--weights", "x.pth", "--format", "json", "--format", "pycls"], "no weights go into json, pycls"),
+        (["resnet20", "--weights", "nothing.pth"], "--weights: yaml can't contain weights; choose a format"),
+        (
+            ["resnet20", "--weights", "x.pth", "--format", "json", "--format", "pycls"],
+            "json, pycls can't contain weights",
+        ),
         (["resnet20", "--format", "tensorflow"], "unknown format 'tensorflow'"),
     ],
 )
@@ -216,4 +219,4 @@ def test_weights_are_of_one_network_and_its_classes(run, trained, tmp_path):
 
 def test_a_training_that_is_not_done_has_no_weights(tmp_path):
     (tmp_path / "plan.json").write_text("{}")
-    assert "its training is not done yet" in refusal("export", tmp_path, "--out", tmp_path, code=1)
+    assert "its training has not ended" in refusal("export", tmp_path, "--out", tmp_path, code=1)

@@ -145,11 +145,11 @@ def test_keep_head_goes_on_with_the_classifier_of_the_same_classes(finetune, pla
 
 def test_keep_head_refuses_other_classes(finetune, place, tmp_path):
     line = last_line(finetune(place / "trained", "--keep-head", "--out", "out"))
-    assert "tells 6 classes (0, 1, 2, ...) apart" in line
+    assert "has 6 classes (0, 1, 2, ...), " in line
     assert "has 4 (6, 7, 8, ...); without --keep-head" in line
     digits(tmp_path / "six.npz", [1, 2, 3, 4, 5, 6], each=10)
     line = last_line(finetune(place / "trained", "--keep-head", "--out", "out", dataset=tmp_path / "six.npz"))
-    assert "(0, 1, 2, ...) apart" in line
+    assert "has 6 classes (0, 1, 2, ...), " in line
     assert "has 6 (1, 2, 3, ...)" in line
     save_file(load_file(place / "trained" / "weights.safetensors"), tmp_path / "bare.safetensors")
     named = ("--weights", tmp_path / "bare.safetensors", "--keep-head", "--out", "out")
@@ -218,7 +218,7 @@ def test_an_interrupted_fine_tuning_goes_on_by_the_same_policy(finetune, place, 
     with monkeypatch.context() as patched:
         interrupt_after(2, patched)
         stopped = finetune(*options, "--out", "out", epochs=4)
-        assert "interrupted after epoch 2 of 4; the same command goes on from there" in last_line(stopped, code=130)
+        assert "interrupted after epoch 2 of 4; the same command continues from there" in last_line(stopped, code=130)
     assert not Path("out/result.json").exists()
     for changed in (
         (place / "trained", "--policy", "full"),
@@ -232,7 +232,7 @@ def test_an_interrupted_fine_tuning_goes_on_by_the_same_policy(finetune, place, 
         assert "choose another folder with --out" in line
     gone_on = finetune(*options, "--out", "out", epochs=4)
     assert gone_on.exit_code == 0, gone_on.output
-    assert "goes on behind epoch 2" in gone_on.stderr
+    assert "continues after epoch 2" in gone_on.stderr
     ours, theirs = (load_file(f"{name}/weights.safetensors") for name in ("out", "through"))
     assert all(tensor.equal(theirs[name]) for name, tensor in ours.items())
 
@@ -296,7 +296,10 @@ def test_a_network_that_diverges_does_not_keep_the_others(finetune, place, searc
 
 def test_trainings_that_a_front_needs_are_named(finetune, place, searched, tmp_path):
     line = last_line(finetune(searched, "--weights", "torchvision:resnet50"))
-    assert "for a run, the folder that holds the trainings of its front; without --weights they are made" in line
+    assert (
+        "for a run, the folder that holds the trainings of its front; without --weights its networks are trained first"
+        in line
+    )
     some = sorted((place / "front").iterdir())
     (tmp_path / "some").mkdir()
     for folder in some[1:]:
@@ -340,7 +343,7 @@ def test_a_front_is_trained_and_fine_tuned_by_one_command(finetune, place, monke
     ("arguments", "message"),
     [
         (["--batch-size", 0], "batch_size must be a whole number from 1"),
-        (["--keep-head"], "done tells 10 classes (0, 1, 2, ...) apart"),
+        (["--keep-head"], "done has 10 classes (0, 1, 2, ...)"),
         (["--weights", "front", "--train-epochs", 3], "--train-epochs: goes with a search's folder without --weights"),
     ],
 )

@@ -72,7 +72,7 @@ def test_front_on_a_narrow_terminal_has_the_descriptions_below(runs):
 def test_front_of_an_unfinished_run_says_so(runs):
     text = output("front", runs / "unfinished")
     assert re.search(
-        r"The run is unfinished: 5 of 30 trials trained, \d+ rejected\. `nas resume \S*unfinished` goes on", text
+        r"The run is unfinished: 5 of 30 trials trained, \d+ rejected\. `nas resume \S*unfinished` continues", text
     )
     assert json.loads(output("front", runs / "unfinished", "--json"))["status"] == "unfinished"
 

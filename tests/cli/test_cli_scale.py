@@ -122,7 +122,7 @@ def test_remarks_go_to_standard_error(config):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "say how to scale: --phi"),
+        ((), "choose how to scale: --phi"),
         (("--phi", 1, "--by", 2), "--phi and --by: choose one"),
         (("--depth", 2, "--as", "b1"), "--depth/--width/--resolution/--pixels and --as: choose one"),
         (("--resolution", 2, "--pixels", 64), "--resolution and --pixels: choose one"),
@@ -156,7 +156,7 @@ def test_wrong_networks_and_places_are_refused(config, tmp_path):
     assert "is a file, not a folder" in refusal("scale", config, "--phi", 1, "--out", config / "large.yaml")
     folder = tmp_path / "folder.yaml"
     folder.mkdir()
-    assert "is a folder" in refusal("scale", config, "--phi", 1, "--out", folder)
+    assert "a folder; name the file" in refusal("scale", config, "--phi", 1, "--out", folder)
     assert "from 1 to 1,024" in refusal("scale", "resnet1202", "--depth", 10)
 
 

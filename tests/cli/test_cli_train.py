@@ -47,9 +47,9 @@ def test_train_writes_weights_and_reports_the_test_once(train):
 
 
 def test_steps_are_told_within_slow_epochs(train, monkeypatch):
-    from nas.cli.commands import train as command
+    from nas.cli.commands import training_display
 
-    monkeypatch.setattr(command, "STEP_LINE_SECONDS", 0.0)
+    monkeypatch.setattr(training_display, "STEP_LINE_SECONDS", 0.0)
     result = train("--batch-size", 128)
     assert result.exit_code == 0
     for epoch in (1, 2):
@@ -87,10 +87,10 @@ def test_weights_may_be_a_folder_of_another_training(train, tmp_path):
 
 
 def test_the_bar_of_a_training_that_goes_on_counts_the_epochs_before():
-    from nas.cli.commands.train import _Bar
+    from nas.cli.commands.training_display import _Bar
 
     (task,) = _Bar(SimpleNamespace(recipe=SimpleNamespace(epochs=9), records=(None,) * 3))._progress.tasks
-    assert (task.completed, task.total, task.fields["figures"]) == (3, 9, "epoch 4 is under way")
+    assert (task.completed, task.total, task.fields["figures"]) == (3, 9, "epoch 4 is running")
 
 
 def test_train_adapts_a_published_network_and_says_so(train):
@@ -102,12 +102,12 @@ def test_train_adapts_a_published_network_and_says_so(train):
 
 
 def test_train_warns_of_stages_that_see_one_pixel():
-    from nas.cli.commands.train import _shrunk
+    from nas.cli.commands.training_display import _single_pixel_warning
 
-    assert "behind its stage2 the features are 1 × 1 px" in _shrunk(
+    assert "after its stage2 the features are 1 × 1 px" in _single_pixel_warning(
         zoo.get("resnet18").adapted(classes=10, resolution=8, channels=1)
     )
-    assert _shrunk(zoo.get("resnet18")) == _shrunk(Architecture.from_yaml(SMALL)) == ""
+    assert _single_pixel_warning(zoo.get("resnet18")) == _single_pixel_warning(Architecture.from_yaml(SMALL)) == ""
 
 
 @pytest.mark.parametrize(
@@ -234,11 +234,11 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path):
     ended = signalled(signal.SIGINT, checkpoint, "train", *options, cwd=tmp_path, env=environment)
     assert ended.returncode == 130, ended.stderr
     last = ended.stderr.splitlines()[-1]
-    assert last == "interrupted after epoch 1 of 3; the same command goes on from there"
+    assert last == "interrupted after epoch 1 of 3; the same command continues from there"
     assert "Traceback" not in ended.stderr
     gone_on = process("train", *options, cwd=tmp_path, env=environment, timeout=250)
     assert gone_on.returncode == 0, gone_on.stderr
-    assert re.search(r"^goes on behind epoch 1$", gone_on.stderr, flags=re.MULTILINE)
+    assert re.search(r"^continues after epoch 1$", gone_on.stderr, flags=re.MULTILINE)
     epochs = json.loads((tmp_path / "t" / "result.json").read_text())["epochs"]
     assert [epoch["number"] for epoch in epochs] == [1, 2, 3]
 
@@ -255,9 +255,9 @@ def test_an_epoch_that_was_not_saved_is_not_counted(train, monkeypatch):
     monkeypatch.setattr(FullTraining, "_save", interrupted)
     ended = train("--out", "t")
     assert ended.exit_code == 130
-    assert ended.stderr.splitlines()[-1] == "interrupted after epoch 1 of 2; the same command goes on from there"
+    assert ended.stderr.splitlines()[-1] == "interrupted after epoch 1 of 2; the same command continues from there"
     again = train("--out", "t")
-    assert again.exit_code == 0 and "goes on behind epoch 1\n" in again.stderr
+    assert again.exit_code == 0 and "continues after epoch 1\n" in again.stderr
     assert calls == [1, 2, 2]
 
 

@@ -342,7 +342,7 @@ def test_train_streams_and_finetune_goes_on_from_it(
     ("arguments", "message"),
     [
         (["--dataset", "digits", "--stream"], "digits comes as arrays"),
-        (["--dataset", "digits", "--workers", "2"], "--workers says how many processes decode with --stream"),
+        (["--dataset", "digits", "--workers", "2"], "--workers: the number of processes that decode with --stream"),
     ],
 )
 def test_what_can_t_be_streamed_is_refused(arguments, message, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ def test_a_whole_front_has_its_latencies_in_the_table(tmp_path, monkeypatch):
     assert "| batch 1, ms | batch 4, ms |" in (tmp_path / "out" / "index.md").read_text()
     assert "| 1.50 ms | 6.00 ms |" in (tmp_path / "out" / "index.md").read_text()
     assert "a CPU, 3 threads" in result.stderr and "varied by up to 1.0%" in result.stderr
-    assert "yaml: no program, so that there is nothing to measure" in result.stderr
+    assert "yaml: not a program, so there is nothing to measure" in result.stderr
     assert len(list((tmp_path / "out").glob("*.latency.json"))) == count
 
 

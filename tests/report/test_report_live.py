@@ -187,7 +187,7 @@ def test_the_command_says_where_and_ctrl_c_ends_it(folder):
         os.kill(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=250)
         assert process.returncode == 0
-        assert "not finished, and no process is at work on it" in said
+        assert "not finished, and no process works on it" in said
         assert "Traceback" not in said
 
 

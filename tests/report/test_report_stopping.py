@@ -120,7 +120,7 @@ def test_the_command_line_says_it_too(folder, tmp_path):
     output("report", whole, "--out", path, "--stopping-report")
     assert "Early stopping" in path.read_text()
     for more in ((folder,), ("--format", "md")):  # where it would be of no effect
-        assert "goes with the page of one run" in refusal("report", whole, *more, "--stopping-report")
+        assert "only for the page of one run" in refusal("report", whole, *more, "--stopping-report")
 
 
 def test_a_search_keeps_its_policy(tmp_path):

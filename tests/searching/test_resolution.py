@@ -223,7 +223,7 @@ def test_wrong_settings_end_the_command(command, setting, says, tmp_path, monkey
 
 
 def test_settings_go_with_a_space():
-    assert "--set and budgets go with a space" in refusal("spaces", "--set", "depth=1")
+    assert "--set and budgets need a space" in refusal("spaces", "--set", "depth=1")
 
 
 def test_a_narrowed_space_is_described():

@@ -403,8 +403,8 @@ def test_fewer_trials_than_were_trained_end_a_run_and_the_way_on_is_to_more(tmp_
     space = write_space(tmp_path)
     assert nas_("search", "--space", space, "--trials", 3, "--epochs", 1, *LOCAL, "--out", folder).exit_code == 0
     text = " ".join(output("resume", folder, "--trials", 1).split())
-    assert "The run is done: 3 trials trained, more than the 1 that are asked for." in text
-    assert f"nas resume {folder} --trials 6 search on" in text
+    assert "The run is done: 3 trials trained, more than the requested 1." in text
+    assert f"nas resume {folder} --trials 6 continue the search" in text
 
 
 def test_workers_that_the_machine_has_no_cores_for_are_refused_before_anything_is_changed(tmp_path, monkeypatch):

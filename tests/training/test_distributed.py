@@ -114,7 +114,7 @@ def test_killed_processes_go_on_to_equal_weights(place):
         time.sleep(0.05)
     done = run(together(*training), place)
     assert done.returncode == 0, done.stderr
-    assert "goes on behind epoch 1\n" in done.stderr and "epoch 1/3" not in done.stderr
+    assert "continues after epoch 1\n" in done.stderr and "epoch 1/3" not in done.stderr
     whole, again = weights(place / "pair"), weights(place / "killed")
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
 

@@ -1,1 +1,1 @@
-"""The commands of the command line, one file a command. Each imports what is heavy when it runs."""
+"""The commands of the command line, one file per command. Each imports slow modules only when it runs."""

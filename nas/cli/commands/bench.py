@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.cli.commands.options import examples, json_option, quiet_option, seed_option
+from nas.cli.commands.options import GroupedCommand, examples, json_option, option, quiet_option, seed_option
 
 if TYPE_CHECKING:
     from nas.bench.folder import Folder
@@ -18,21 +19,21 @@ PAGE, SUMMARY, TRIALS = "bench.html", "summary.json", "trials.csv"
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases of click
-    """Words between commas."""
+    """Names, separated by commas."""
 
     name = "names"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         if isinstance(value, tuple):
             return value
-        found = tuple(word.strip() for word in str(value).split(","))
-        if not all(found):
+        names = tuple(word.strip() for word in str(value).split(","))
+        if not all(names):
             self.fail(f"{value!r} has an empty name between its commas", param, ctx)
-        return found
+        return names
 
 
 class Shares(click.ParamType):  # type: ignore[type-arg]
-    """Numbers in (0, 1] between commas."""
+    """Numbers in (0, 1], separated by commas."""
 
     name = "shares"
 
@@ -40,118 +41,167 @@ class Shares(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, tuple):
             return value
         try:
-            found = tuple(float(word) for word in str(value).split(","))
+            shares = tuple(float(word) for word in str(value).split(","))
         except ValueError:
-            found = (0.0,)
-        if not all(0 < share <= 1 for share in found):
+            shares = (0.0,)
+        if not all(0 < share <= 1 for share in shares):
             self.fail(f"{value!r} must be shares above 0 and at most 1, as 0.9,0.95", param, ctx)
-        return found
+        return shares
 
 
 NAMES, SHARES = Names(), Shares()
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of `nas bench` that determine the table and the studies."""
+
+    source: str
+    samplers: tuple[str, ...] | None
+    budget: int
+    repeats: int
+    choices: tuple[str, ...]
+    split: tuple[str, ...]
+    categorical: tuple[str, ...]
+    accuracy: tuple[str, ...]
+    score: str
+    costs: tuple[str, ...]
+    infeasible: str
+    floor: float
+    levels: tuple[float, ...]
+    parallel: int
+    asks: int
+    seed: int
+    jobs: int | None
+
+
 @click.command(
+    cls=GroupedCommand,
     epilog=examples(
         "nas bench --table nas-bench-macro --repeats 5",
         "nas bench --table nas-bench-macro --costs flops --samplers known-cost,tpe,gp --out results/bench-flops",
         "nas bench --table cells.csv --split ops --accuracy val_acc --costs macs,params --parallel 16",
         "nas bench --table nas-bench-macro --samplers known-cost,known-cost:exploration=0",
-    )
+    ),
 )
-@click.option(
-    "--table", "source", metavar="FILE|NAME", required=True, help="A CSV file, or nas-bench-macro, which comes along."
+@option(
+    "Table",
+    "--table",
+    "source",
+    metavar="FILE|NAME",
+    required=True,
+    help="A CSV file, or nas-bench-macro, which is included.",
 )
-@click.option(
-    "--samplers",
+@option(
+    "Table", "--choices", type=NAMES, default=(), metavar="COLUMNS", help="The design choices.  [default: inferred]"
+)
+@option(
+    "Table", "--split", type=NAMES, default=(), metavar="COLUMNS", help="Words of which each character is a choice."
+)
+@option(
+    "Table",
+    "--categorical",
     type=NAMES,
-    metavar="NAMES",
-    help="Of those below; NAME:option=value changes one.  [default: all but gp and qlognehvi]",
+    default=(),
+    metavar="COLUMNS",
+    help="Choices whose numbers are codes, without order.",
 )
-@click.option(
-    "--budget", type=click.IntRange(1, 100_000), default=150, show_default=True, help="Networks that a study trains."
+@option(
+    "Table",
+    "--accuracy",
+    type=NAMES,
+    default=(),
+    metavar="COLUMNS",
+    help="Accuracies, one per seed.  [default: inferred]",
 )
-@click.option(
-    "--repeats", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Studies of each sampler."
+@option(
+    "Table", "--score", default="", metavar="COLUMN", help="The score of a network.  [default: mean of the accuracies]"
 )
-@click.option("--choices", type=NAMES, default=(), metavar="COLUMNS", help="What is chosen.  [default: inferred]")
-@click.option("--split", type=NAMES, default=(), metavar="COLUMNS", help="Words of which each character is a choice.")
-@click.option(
-    "--categorical", type=NAMES, default=(), metavar="COLUMNS", help="Choices whose numbers are codes, without order."
+@option(
+    "Table", "--costs", type=NAMES, default=(), metavar="COLUMNS", help="Costs to minimise.  [default: all known costs]"
 )
-@click.option(
-    "--accuracy", type=NAMES, default=(), metavar="COLUMNS", help="Accuracies, one a seed.  [default: inferred]"
-)
-@click.option(
-    "--score", default="", metavar="COLUMN", help="What networks are worth.  [default: mean of the accuracies]"
-)
-@click.option(
-    "--costs", type=NAMES, default=(), metavar="COLUMNS", help="To be minimised.  [default: all that are known]"
-)
-@click.option(
+@option(
+    "Table",
     "--infeasible",
     default="",
     metavar="COLUMN",
-    help="True in rows that can't be trained, as if the table lacked them.",
+    help="True in rows that can't be trained; they are treated as missing from the table.",
 )
-@click.option(
-    "--floor",
-    type=click.FloatRange(0, 1),
-    default=0.1,
+@option(
+    "Studies",
+    "--samplers",
+    type=NAMES,
+    metavar="NAMES",
+    help="Some of those listed above; NAME:option=value changes an option of one.  [default: all but gp and qlognehvi]",
+)
+@option(
+    "Studies",
+    "--budget",
+    type=click.IntRange(1, 100_000),
+    default=150,
     show_default=True,
-    help="Quantile of the scores below which nothing counts.",
+    help="Networks that a study trains.",
 )
-@click.option("--levels", type=SHARES, default=(), metavar="SHARES", help="Count evaluations until these, as 0.9,0.95.")
-@click.option(
-    "--parallel", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Trainings that run at once."
+@option(
+    "Studies",
+    "--repeats",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="Studies of each sampler.",
 )
-@click.option(
+@option(
+    "Studies",
+    "--parallel",
+    type=click.IntRange(1, 10_000),
+    default=1,
+    show_default=True,
+    help="Number of simultaneous trainings.",
+)
+@option(
+    "Studies",
     "--asks",
     type=click.IntRange(1, 10_000),
     default=10,
     show_default=True,
     help="Useless proposals in a row before a random network is taken.",
 )
-@seed_option("all that is random")
-@click.option("--jobs", type=click.IntRange(1, 1024), help="Processes.  [default: one a core]")
-@click.option(
+@seed_option("all random choices", "Studies")
+@option("Studies", "--jobs", type=click.IntRange(1, 1024), help="Processes.  [default: one per core]")
+@option(
+    "Output",
+    "--floor",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Networks with a score below this quantile don't count.",
+)
+@option(
+    "Output",
+    "--levels",
+    type=SHARES,
+    default=(),
+    metavar="SHARES",
+    help="Count evaluations until these shares are reached, for example 0.9,0.95.",
+)
+@option(
+    "Output",
     "--out",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Keep repeats, summary and page; go on with what is there.",
+    help="Keep repeats, summary and page; continue with the repeats in DIR.",
 )
 @json_option
 @quiet_option
-def bench(
-    source: str,
-    samplers: tuple[str, ...] | None,
-    budget: int,
-    repeats: int,
-    choices: tuple[str, ...],
-    split: tuple[str, ...],
-    categorical: tuple[str, ...],
-    accuracy: tuple[str, ...],
-    score: str,
-    costs: tuple[str, ...],
-    infeasible: str,
-    floor: float,
-    levels: tuple[float, ...],
-    parallel: int,
-    asks: int,
-    seed: int,
-    jobs: int | None,
-    out: Path | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Compare samplers on a table of networks that were trained already.
+def bench(out: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Compare samplers on a table of trained networks.
 
-    Each sampler's studies are replayed with rows of the table for trainings: no GPU, a few seconds a study. Samplers:
-    known-cost, random, tpe, nsga2-20, nsga2-50, nsga3, gp, evolution, local, qlognehvi (needs
-    BoTorch). docs/bench.md says how it is measured.
+    Each sampler's studies are replayed: a row of the table replaces each training. That needs no GPU, and a few seconds a
+    study. Samplers: known-cost, random, tpe, nsga2-20, nsga2-50, nsga3, gp, evolution, local, qlognehvi (needs
+    BoTorch). docs/bench.md describes the protocol.
 
-    DIR then holds repeats.jsonl, trials.csv, summary.json and bench.html. The same command goes on after an interruption, and with more
-    samplers or repeats runs those.
+    DIR then holds repeats.jsonl, trials.csv, summary.json and bench.html. The same command continues after an interruption;
+    with more samplers or repeats it runs the additional ones.
     """
     from nas.bench.folder import Folder
     from nas.bench.page import page
@@ -165,27 +215,31 @@ def bench(
     from nas.utils.files import write_json, write_text
     from nas.utils.limits import available_cores
 
+    asked = Options(**options)
     if out is not None:
         check_folder(out)
-    table = read(source, Columns(choices, split, categorical, accuracy, score, costs, infeasible))
-    protocol = Protocol(budget, parallel, asks, floor, seed)
-    with Folder(out, table, protocol, samplers or DEFAULT, repeats) as folder:
+    columns = Columns(
+        asked.choices, asked.split, asked.categorical, asked.accuracy, asked.score, asked.costs, asked.infeasible
+    )
+    table = read(asked.source, columns)
+    protocol = Protocol(asked.budget, asked.parallel, asked.asks, asked.floor, asked.seed)
+    with Folder(out, table, protocol, asked.samplers or DEFAULT, asked.repeats) as folder:
         if not quiet:
             note(table.describe())
-        _run(folder, jobs or available_cores(), quiet)
-        about = summary(folder, levels)
+        _run(folder, asked.jobs or available_cores(), quiet)
+        about = summary(folder, asked.levels)
         if out is not None:
             write_json(out / SUMMARY, about)
             write_text(out / TRIALS, trials(folder))
-            write_text(out / PAGE, page(folder, levels))
+            write_text(out / PAGE, page(folder, asked.levels))
     if as_json:
         print_json({"page": str(out / PAGE) if out else None, **about})
     else:
-        _conclude(folder, levels, out)
+        _conclude(folder, asked.levels, out)
 
 
 def _run(folder: Folder, jobs: int, quiet: bool) -> None:
-    """With a bar on a terminal; elsewhere a line a repeat; or nothing."""
+    """Run the missing repeats; progress is a bar on a terminal, elsewhere a line per repeat; nothing if quiet."""
     from nas.cli.commands.output import console, note, progress_bar
     from nas.utils.text import format_seconds
 
@@ -196,15 +250,16 @@ def _run(folder: Folder, jobs: int, quiet: bool) -> None:
     if len(missing) < total and not quiet:
         note(f"{total - len(missing)} of {total} repeats are done already")
     bar = progress_bar() if not quiet and console(stderr=True).is_terminal else None
-    task = bar.add_task("", total=len(missing), figures="the first repeats are under way") if bar else None
+    task = bar.add_task("", total=len(missing), figures="the first repeats are running") if bar else None
     eta = _Eta(missing, min(jobs, len(missing)))
     ended = 0
     try:
         with bar or nullcontext():
-            for own in folder.run(jobs):
+            for repeat in folder.run(jobs):
                 ended += 1
-                left = eta.left(own)
-                figures = f"{own.sampler}, repeat {own.repeat}: {100 * own.hypervolume[-1]:.2f} % in {format_seconds(own.seconds)}"
+                left = eta.left(repeat)
+                share, seconds = 100 * repeat.hypervolume[-1], format_seconds(repeat.seconds)
+                figures = f"{repeat.sampler}, repeat {repeat.repeat}: {share:.2f} % in {seconds}"
                 if ended < len(missing):
                     figures += f", {format_seconds(left)} left"
                 if bar is not None and task is not None:
@@ -212,21 +267,22 @@ def _run(folder: Folder, jobs: int, quiet: bool) -> None:
                 elif not quiet:
                     note(f"{ended}/{len(missing)} {figures}")
     except KeyboardInterrupt:
-        goes_on = "the same command goes on from there" if folder.path else "give --out to be able to go on"
-        raise KeyboardInterrupt(f"interrupted after {ended} of {len(missing)} repeats; {goes_on}") from None
+        advice = "the same command continues from there" if folder.path else "with --out it could continue"
+        raise KeyboardInterrupt(f"interrupted after {ended} of {len(missing)} repeats; {advice}") from None
 
 
 class _Eta:
-    """Seconds left, from the mean seconds of each sampler; one not seen yet counts as the mean of the others."""
+    """Remaining seconds, from the mean seconds of each sampler; a sampler without a repeat counts as the mean of the others."""
 
     def __init__(self, missing: list[tuple[str, int]], jobs: int) -> None:
         self._left = [name for name, _ in missing]
         self._jobs = jobs
         self._seconds: dict[str, list[float]] = {}
 
-    def left(self, own: Repeat) -> float:
-        self._left.remove(own.sampler)
-        self._seconds.setdefault(own.sampler, []).append(own.seconds)
+    def left(self, repeat: Repeat) -> float:
+        """The remaining seconds after this repeat."""
+        self._left.remove(repeat.sampler)
+        self._seconds.setdefault(repeat.sampler, []).append(repeat.seconds)
         means = {name: sum(seen) / len(seen) for name, seen in self._seconds.items()}
         usual = sum(means.values()) / len(means)
         return sum(means.get(name, usual) for name in self._left) / self._jobs
@@ -238,10 +294,10 @@ def _conclude(folder: Folder, asked: tuple[float, ...], out: Path | None) -> Non
     from nas.cli.commands.output import print_table, say
     from nas.utils.text import format_percent, shown
 
-    found, budget = curves(folder), folder.protocol.budget
-    wanted = levels(found, budget, asked)
+    by_sampler, budget = curves(folder), folder.protocol.budget
+    wanted = levels(by_sampler, budget, asked)
     first, *others = head(budget, wanted)
-    print_table([first, *(f">{column}" for column in others)], rows(found, budget, wanted))
+    print_table([first, *(f">{column}" for column in others)], rows(by_sampler, budget, wanted))
     say()
     for level in wanted:
         say(f"{format_percent(level.share)} %: {level.why}.")

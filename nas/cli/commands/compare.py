@@ -1,20 +1,25 @@
-"""`nas compare`: several networks trained by one recipe, their errors and gradients on one page."""
+"""`nas compare`: several networks trained by one recipe; their errors and gradients on one page."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nas.cli.commands.options import (
+    DataOptions,
+    GroupedCommand,
     data_options,
     device_options,
     examples,
     json_option,
+    option,
+    pop_options,
     quiet_option,
     seed_option,
     step_options,
@@ -25,6 +30,8 @@ from nas.training.recipe import FULL_EPOCHS
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from nas.data import Dataset
+    from nas.networks.architecture import Architecture
     from nas.training.comparison import Comparison, Entry
     from nas.training.comparison_records import Compared, Findings, Outcome, Point
 
@@ -32,29 +39,48 @@ GRADIENT_STEPS = 10
 PAGE = "comparison.html"
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of `nas compare` that other commands don't share."""
+
+    data: DataOptions
+    max_images: int | None
+    epochs: int
+    batch_size: int | None
+    lr: float | None
+    seed: int
+    repeats: int
+    gradients: bool
+    device: str
+    precision: str
+
+
 @click.command(
+    cls=GroupedCommand,
     epilog=examples(
         "nas compare plain20 plain56 resnet20 resnet56 --dataset cifar10 --epochs 30 --gradients",
         "nas compare plain20 resnet20 --dataset digits --epochs 20 --repeats 3",
         "nas compare results/my-run/front/01-trial12.yaml resnet20 --dataset imagefolder:photos --resolution 64",
-    )
+    ),
 )
 @click.argument("networks", metavar="CONFIG|NAME...", nargs=-1, required=True)
 @data_options
-@click.option("--max-images", type=int, help="Use so many of the training images, an even share of each class.")
-@click.option("--epochs", type=int, default=FULL_EPOCHS, show_default=True, help="Epochs of the recipe.")
+@option("Data", "--max-images", type=int, help="Use this many of the training images, an even share of each class.")
+@option("Training", "--epochs", type=int, default=FULL_EPOCHS, show_default=True, help="Epochs of the recipe.")
 @step_options()
 @seed_option("weights, batches and split")
-@click.option(
+@option(
+    "Training",
     "--repeats",
     type=click.IntRange(1, 1000),
     default=1,
     show_default=True,
-    help="Trainings of each network, with seeds that count up; the split stays.",
+    help="Trainings of each network, with consecutive seeds and the same split.",
 )
-@click.option("--gradients", is_flag=True, help="Record and draw each layer's gradient norms.")
+@option("Training", "--gradients", is_flag=True, help="Record and draw each layer's gradient norms.")
 @device_options
-@click.option(
+@option(
+    "Output",
     "--out",
     metavar="DIR",
     type=click.Path(path_type=Path),
@@ -62,69 +88,70 @@ PAGE = "comparison.html"
 )
 @json_option
 @quiet_option
-def compare(
-    networks: tuple[str, ...],
-    dataset: str,
-    data_root: Path | None,
-    download: bool,
-    max_images: int | None,
-    resolution: int | None,
-    skip_corrupt: bool,
-    epochs: int,
-    batch_size: int | None,
-    lr: float | None,
-    seed: int,
-    repeats: int,
-    gradients: bool,
-    device: str,
-    precision: str,
-    out: Path | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def compare(networks: tuple[str, ...], out: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Train networks by the same recipe and draw their training and validation errors on one page.
 
     CONFIG is an exported YAML or JSON file, NAME a published network; each is adapted to the data's images and classes. All
-    see the same split of the training images, a tenth of which is held out for validation; the test images are not used.
-    After an interruption the same command goes on behind the last epoch; with more networks or repeats it trains those.
+    are trained on the same split of the training images, a tenth of which is held out for validation; the test images are
+    not used. After an interruption the same command continues after the last epoch; with more networks or repeats it trains
+    the additional ones.
 
     DIR then holds comparison.html and each network's config.yaml and result.json.
     """
-    from nas.cli.commands.inputs import check_folder, read_architecture, slug
-    from nas.cli.commands.output import note, print_json
+    from nas.cli.commands.inputs import check_folder, read_architecture
+    from nas.cli.commands.output import print_json
     from nas.training.recipe import BASE_BATCH, Recipe
 
-    def say(text: str) -> None:
-        if not quiet:
-            note(text)
-
+    asked = Options(pop_options(DataOptions, options), **options)
     architectures = [read_architecture(network) for network in networks]
-    # What is wrong with a number, or with the folder, is said before the data are read.
-    Recipe.of(epochs, BASE_BATCH if batch_size is None else batch_size, lr)
-    named = "-".join(slug(architecture.name) for architecture in architectures)
-    folder = out or Path("results") / slug(
-        f"compare-{slug(dataset)}-{epochs}epochs-seed{seed}{'-gradients' if gradients else ''}-{named}"
-    )
+    # Wrong numbers and folders are reported before the data are read.
+    Recipe.of(asked.epochs, BASE_BATCH if asked.batch_size is None else asked.batch_size, asked.lr)
+    folder = out or Path("results") / _default_name(architectures, asked)
     check_folder(folder)
+    findings, page = _compare(architectures, folder, asked, quiet)
+    if as_json:
+        print_json({"page": str(page), "folder": str(folder), **findings.to_dict()})
+    else:
+        _conclude(findings, page)
 
+
+def _default_name(architectures: Sequence[Architecture], options: Options) -> str:
+    from nas.cli.commands.inputs import slug
+
+    names = "-".join(slug(architecture.name) for architecture in architectures)
+    gradients = "-gradients" if options.gradients else ""
+    return slug(f"compare-{slug(options.data.dataset)}-{options.epochs}epochs-seed{options.seed}{gradients}-{names}")
+
+
+def _read(options: Options, quiet: bool) -> Dataset:
+    from nas.cli.commands.output import note
     from nas.data import load
 
-    data = load(
-        dataset,
-        root=data_root,
-        download=download,
-        max_images=max_images,
-        resolution=resolution,
-        skip_corrupt=skip_corrupt,
-        progress=say,
+    data = options.data
+    return load(
+        data.dataset,
+        root=data.data_root,
+        download=data.download,
+        max_images=options.max_images,
+        resolution=data.resolution,
+        skip_corrupt=data.skip_corrupt,
+        progress=None if quiet else note,
     )
 
-    from nas.report.comparison.page import write
+
+def _compare(
+    architectures: Sequence[Architecture], folder: Path, options: Options, quiet: bool
+) -> tuple[Findings, Path]:
+    """Train what is missing in the folder, and write the page; the findings and the path of the page."""
+    data = _read(options, quiet)
+
+    from nas.report.comparison.page import write  # PyTorch takes long to load
     from nas.training.comparison import Comparison
     from nas.training.full_training import adapted, held_out
+    from nas.training.recipe import Recipe
 
-    images = len(held_out(data, seed).train_index)
-    recipe = Recipe.for_images(images, epochs, batch_size, lr)
+    images = len(held_out(data, options.seed).train_index)
+    recipe = Recipe.for_images(images, options.epochs, options.batch_size, options.lr)
     fitted = [adapted(architecture, data) for architecture in architectures]
     page = folder / PAGE
     with Comparison(
@@ -132,21 +159,18 @@ def compare(
         [network for network, _ in fitted],
         data,
         recipe,
-        seed=seed,
-        repeats=repeats,
-        gradient_steps=GRADIENT_STEPS if gradients else 0,
-        device=device,
-        precision=precision,
+        seed=options.seed,
+        repeats=options.repeats,
+        gradient_steps=GRADIENT_STEPS if options.gradients else 0,
+        device=options.device,
+        precision=options.precision,
     ) as comparison:
         if not quiet:
             _introduce(comparison, {network.name: changes for network, changes in fitted})
         _train(comparison, page, quiet)
         findings = comparison.findings()
     write(findings, page)
-    if as_json:
-        print_json({"page": str(page), "folder": str(folder), **findings.to_dict()})
-    else:
-        _conclude(findings, page)
+    return findings, page
 
 
 def _introduce(comparison: Comparison, changes: dict[str, list[str]]) -> None:
@@ -175,7 +199,7 @@ def _introduce(comparison: Comparison, changes: dict[str, list[str]]) -> None:
 
 
 def _train(comparison: Comparison, page: Path, quiet: bool) -> None:
-    """Train what is missing; the page is written anew behind each training, so that what is known can be looked at."""
+    """Train the missing networks; the page is rewritten after each training, so that it shows the present state."""
     from nas.cli.commands.output import console, progress_bar
     from nas.report.comparison.page import write
     from nas.training.comparison_records import Outcome
@@ -194,21 +218,21 @@ def _train(comparison: Comparison, page: Path, quiet: bool) -> None:
     except KeyboardInterrupt:
         done = len(comparison.entries) - len(comparison.missing())
         raise KeyboardInterrupt(
-            f"interrupted after {done} of {len(comparison.entries)} trainings; the same command goes on from there"
+            f"interrupted after {done} of {len(comparison.entries)} trainings; the same command continues from there"
         ) from None
 
 
 class _Display:
-    """Progress: one line that changes on a terminal; elsewhere a line an epoch, or one every 10 seconds; or nothing.
+    """Progress: on a terminal one line that changes; elsewhere a line per epoch, or one every 10 seconds; nothing if quiet.
 
-    What is left is told by the seconds that a multiply-add took so far, so that a deep network counts for more.
+    The remaining time is estimated from the mean seconds per multiply-add, so that a deep network counts for more.
     """
 
     def __init__(self, comparison: Comparison, bar: Progress | None, quiet: bool) -> None:
         from nas.networks.build import cost_of
 
         self._bar, self._quiet = bar, quiet
-        self._task = bar.add_task("", total=None, figures="the first epoch is under way") if bar else None
+        self._task = bar.add_task("", total=None, figures="the first epoch is running") if bar else None
         self._epochs = comparison.recipe.epochs
         self._macs = {name: cost_of(network).macs for name, network in comparison.networks.items()}
         missing = comparison.missing()
@@ -269,7 +293,7 @@ def _conclude(findings: Findings, page: Path) -> None:
     print_table(columns, [_row(network, findings.repeats) for network in findings.networks])
     say()
     if findings.repeats > 1:
-        say("Mean ± standard deviation over the complete trainings; time is of all of them.")
+        say("Mean ± standard deviation over the complete trainings; time is the sum over all of them.")
     say(f"{measured(findings)} {MACS_NOTE}")
     for sentence in degradations(findings):
         say(sentence)

@@ -1,4 +1,4 @@
-"""`nas confirm`: the networks of a run's front trained again from further seeds."""
+"""`nas confirm`: train the networks of a run's front again from further seeds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.cli.commands.options import examples, going_on_options, json_option, quiet_option, run_argument
+from nas.cli.commands.options import (
+    GroupedCommand,
+    continuing_options,
+    examples,
+    json_option,
+    option,
+    quiet_option,
+    run_argument,
+)
 from nas.cli.commands.output import Shown
 
 if TYPE_CHECKING:
@@ -17,34 +25,41 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    cls=GroupedCommand,
     epilog=examples(
         "nas confirm results/my-run",
         "nas confirm results/my-run --seeds 5 --within 0.5",
         "nas confirm results/my-run --executor local",
-    )
+    ),
 )
 @run_argument
-@click.option(
-    "--seeds", type=int, default=3, show_default=True, help="Further seeds, of weights and of the order of images."
+@option(
+    "Front",
+    "--seeds",
+    type=int,
+    default=3,
+    show_default=True,
+    help="Number of further seeds, of weights and of the order of images.",
 )
-@click.option(
+@option(
+    "Front",
     "--within",
     metavar="POINTS",
     type=float,
     default=0.0,
     show_default=True,
-    help="Train those too that would be on the front with so many points of accuracy more, as 0.5.",
+    help="Also train networks that would be on the front if their accuracy were higher by this many points, for example 0.5.",
 )
-@going_on_options
+@continuing_options
 @quiet_option
 @json_option
 def confirm(run: Path, seeds: int, within: float, quiet: bool, as_json: bool, download: bool, **changes: Any) -> None:
     """Train the networks of a run's front, and its baselines, again from further seeds; rank the front by their means.
 
-    A search trains each network once, and the best of many are the best partly by luck. Recipe, data and split stay those of the
-    search. Once all of the front is confirmed, `nas front`, the report and exports go by means, with standard errors.
+    A search trains each network once, and the best of many are the best partly by luck. Recipe, data and split are those of the
+    search. Once the whole front is confirmed, `nas front`, the report and exports use means, with standard errors.
 
-    After an interruption the same command goes on; what is trained is not trained again, also with more --seeds.
+    After an interruption the same command continues; finished trainings are not repeated, also with more --seeds.
     """
     given = {name: value for name, value in changes.items() if value is not None}
     shown = Shown(quiet, as_json)
@@ -82,4 +97,4 @@ def conclude(run: Run, shown: Shown) -> None:
     shown.say("")
     print_front(run)
     shown.say(f"\nReport:  {path_shown(run.path / 'report.html')}  (open it in a browser)")
-    shown.say(f"Configs: {path_shown(run.path / 'front')}/  (the front, one file a network)")
+    shown.say(f"Configs: {path_shown(run.path / 'front')}/  (the front, one file per network)")

@@ -1,4 +1,4 @@
-"""`nas doctor`: what is wrong with a run folder or with this machine, and what was repaired."""
+"""`nas doctor`: checks a run folder or this machine, and repairs a run folder."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ STYLES = {"needs you": "bold red", "repairable": "yellow", "warning": "yellow", 
     )
 )
 @click.argument("run", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
-@click.option("--repair", is_flag=True, help="Repair what can be repaired without losing anything; copies are kept.")
+@click.option(
+    "--repair", is_flag=True, help="Repair what can be repaired without loss; copies of changed files are kept."
+)
 @json_option
 def doctor(run: Path | None, repair: bool, as_json: bool) -> int:
-    """Check a run's folder, or without RUN this machine and what is installed on it.
+    """Check a run's folder, or without RUN this machine and its installed packages.
 
-    Nothing is changed without --repair, so that a run can be checked while it goes on. Exits with 0 if all is well or was
-    repaired, warnings aside, and with 1 if something is left that keeps the run or the machine from working.
+    Nothing is changed without --repair, so a run can be checked while it is in progress. The exit code is 0 if no problem is
+    left, apart from warnings, and 1 if a problem is left that keeps the run or the machine from working.
     """
     from nas.execution.machine_check import examine_machine
     from nas.runs.doctor import examine, healthy

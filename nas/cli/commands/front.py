@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from nas.errors import NasError
 if TYPE_CHECKING:
     from nas.runs.run import Run
 
-WIDE = 110  # columns that a table with descriptions takes; a narrower terminal has them below
+WIDE = 110  # characters of a table with descriptions; on a narrower terminal they are below the table
 STRONG = "bold green"
 
 
@@ -26,11 +27,11 @@ STRONG = "bold green"
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values, for a spreadsheet.")
 def front(run: Path, as_json: bool, as_csv: bool) -> None:
-    """The Pareto front of a run, from the cheapest network to the dearest.
+    """The Pareto front of a run, from the cheapest network to the most expensive.
 
-    Accuracy is that of the validation split after the proxy's last epoch. Behind `nas confirm` the front is of the confirmed
-    networks, by their means over further seeds. The knee is the best compromise: the network
-    furthest above the line between the ends of the front. Works while the run goes on.
+    Accuracy is measured on the validation split after the proxy's last epoch. After `nas confirm` the front is that of the
+    confirmed networks, by their means over further seeds. The knee is the best compromise: the network
+    furthest above the line between the ends of the front. Works while the run is in progress.
     """
     from nas.cli.commands.inputs import read_run
     from nas.cli.commands.output import print_json
@@ -50,7 +51,7 @@ def front(run: Path, as_json: bool, as_csv: bool) -> None:
 
 
 def front_data(run: Run) -> dict[str, Any]:
-    """A run's standing and its front as plain data. NasError if no trial is complete yet."""
+    """A run's state and its front as plain data. NasError if no trial is complete yet."""
     from nas.report.run import tables
 
     check_complete(run)
@@ -71,74 +72,87 @@ def check_complete(run: Run) -> None:
 
 
 def print_front(run: Run) -> None:
-    """The front as a table, and how far the run is. NasError if no trial is complete yet."""
-    from nas.cli.commands.output import MACS_NOTE, console, print_table, say
-    from nas.report.run import confirmed_section as confirmed
-    from nas.report.run.tables import mean_cell
-    from nas.utils.text import counted, format_count, format_ms, format_percent
+    """The front as a table, and the run's progress. NasError if no trial is complete yet."""
+    from nas.cli.commands.output import MACS_NOTE, say
+    from nas.report.run import confirmed_section
+    from nas.utils.text import counted
 
     rows = _rows(run)
     data = run.config["dataset"]
-    timed = all("latency_ms" in row for row in rows)
-    again = any(row["accuracy_seeds"] for row in rows)
     say(
         f"{run.config['name']}: front of {', '.join(run.config['objectives'])} on {data['name']}, {data['resolution']} px\n",
         style="bold",
     )
+    _print_rows(rows)
+    epochs = max(row["epochs"] for row in rows)
+    after = f" after {counted(epochs, 'epoch')}" if epochs else ""
+    once = ", of the one training in the search" if _confirmed(rows) else ""
+    say(f"\nAcc. is the accuracy on the validation split{after}{once}. {MACS_NOTE}")
+    for sentence in confirmed_section.sentences(run):
+        say(sentence)
+    if _timed(rows) and (latency := run.front()[0].latency):
+        on_cpu = run.config["latency"]["device"] == "cpu"
+        cores = f", {counted(latency.threads, 'thread')}" if on_cpu else ""
+        say(
+            f"Latency is the median for a batch of {latency.batch} on {latency.device}{cores}, measured before training."
+        )
+    for sentence in _missing_baselines(run, rows):
+        say(sentence)
+    say(_standing(run))
+
+
+def _timed(rows: list[dict[str, Any]]) -> bool:
+    return all("latency_ms" in row for row in rows)
+
+
+def _confirmed(rows: list[dict[str, Any]]) -> bool:
+    return any(row["accuracy_seeds"] for row in rows)
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    """The table, with the networks' descriptions in its last column, or below it if the terminal is narrow."""
+    from nas.cli.commands.output import console, print_table, say
+    from nas.report.run.tables import mean_cell
+    from nas.utils.text import format_count, format_ms, format_percent
+
+    timed, confirmed = _timed(rows), _confirmed(rows)
     lines = [
         (
             str(row["rank"]),
             row["label"] or f"trial {row['trial']}",
             format_percent(row["accuracy"]),
-            *([mean_cell(row)] if again else []),
+            *([mean_cell(row)] if confirmed else []),
             *(format_count(row[metric]) for metric in ("params", "macs", "activations")),
             *([format_ms(row["latency_ms"])] if timed else []),
             "knee" if row["knee"] else "",
         )
         for row in rows
     ]
-    described = [row["description"] for row in rows]
-    bends = [number for number, row in enumerate(rows) if row["knee"]]
-    columns = (
-        ">#",
-        "Network",
-        ">Acc. %",
-        *([">Mean ± s.e. (n)"] if again else []),
-        ">Params",
-        ">MACs",
-        ">Activ.",
-        *([">Latency"] if timed else []),
-        "",
-    )
+    descriptions = [row["description"] for row in rows]
+    knees = [number for number, row in enumerate(rows) if row["knee"]]
+    means = [">Mean ± s.e. (n)"] if confirmed else []
+    latency = [">Latency"] if timed else []
+    columns = (">#", "Network", ">Acc. %", *means, ">Params", ">MACs", ">Activ.", *latency, "")
     if console().width >= WIDE:
-        joined = [(*line, text) for line, text in zip(lines, described, strict=True)]
-        print_table((*columns, "Description"), joined, strong=bends, style=STRONG)
+        joined = [(*line, text) for line, text in zip(lines, descriptions, strict=True)]
+        print_table((*columns, "Description"), joined, strong=knees, style=STRONG)
     else:
-        print_table(columns, lines, strong=bends, style=STRONG)
+        print_table(columns, lines, strong=knees, style=STRONG)
         say()
-        numbered = [(line[0], text) for line, text in zip(lines, described, strict=True)]
-        print_table((">#", "Description"), numbered, strong=bends, style=STRONG)
-    epochs = max(row["epochs"] for row in rows)
-    after = f" after {counted(epochs, 'epoch')}" if epochs else ""
-    once = ", of the one training in the search" if again else ""
-    say(f"\nAcc. is the accuracy on the validation split{after}{once}. {MACS_NOTE}")
-    for sentence in confirmed.sentences(run):
-        say(sentence)
-    if timed and (latency := run.front()[0].latency):
-        cores = (
-            f", {latency.threads} thread{'s' if latency.threads > 1 else ''}"
-            if run.config["latency"]["device"] == "cpu"
-            else ""
-        )
-        say(
-            f"Latency is the median for a batch of {latency.batch} on {latency.device}{cores}, measured before training."
-        )
+        numbered = [(line[0], text) for line, text in zip(lines, descriptions, strict=True)]
+        print_table((">#", "Description"), numbered, strong=knees, style=STRONG)
+
+
+def _missing_baselines(run: Run, rows: list[dict[str, Any]]) -> Iterator[str]:
+    """A sentence for each trained baseline that is not on the front."""
+    from nas.utils.text import format_count, format_percent
+
+    on_front = {row["trial"] for row in rows}
     for trial in run.baselines():
-        if trial.accuracy is not None and trial.number not in {row["trial"] for row in rows}:
+        if trial.accuracy is not None and trial.number not in on_front:
             costs = f"{format_count(trial.cost.params)} params, {format_count(trial.cost.macs)} MACs"
-            mark = format_percent(run.accuracy(trial) or 0.0)
-            say(f"Baseline {trial.label} is not on the front: {mark} % with {costs}.")
-    say(_standing(run))
+            accuracy = format_percent(run.accuracy(trial) or 0.0)
+            yield f"Baseline {trial.label} is not on the front: {accuracy} % with {costs}."
 
 
 def _failed(run: Run) -> str:
@@ -153,12 +167,12 @@ def _failed(run: Run) -> str:
 
 
 def _standing(run: Run) -> str:
-    """How far the run is, in a sentence."""
+    """The run's progress, in a sentence."""
     from nas.utils.text import counted, shown
 
     standing = f"{run.trained} of {counted(run.config['trials'], 'trial')} trained"
     if run.trained > run.config["trials"]:  # resumed with fewer
-        standing = f"{counted(run.trained, 'trial')} trained, more than the {run.config['trials']} that are asked for"
+        standing = f"{counted(run.trained, 'trial')} trained, more than the requested {run.config['trials']}"
     if stopped := run.count("stopped"):
         standing += f" ({stopped} of them stopped early)"
     endings = [_failed(run)] if run.count("failed") else []
@@ -170,7 +184,7 @@ def _standing(run: Run) -> str:
     if so_far := run.confirmed_so_far():
         return f"The run is being confirmed: {so_far[0]} of {counted(so_far[1], 'training')} done; {counts}."
     if run.status == "running":
-        return f"The run is going on: {counts}."
+        return f"The run is in progress: {counts}."
     if run.status == "unfinished":
-        return f"The run is unfinished: {counts}. `nas resume {shown(run.path)}` goes on."
+        return f"The run is unfinished: {counts}. `nas resume {shown(run.path)}` continues."
     return f"The run is done: {counts}."

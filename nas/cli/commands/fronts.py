@@ -1,4 +1,4 @@
-"""The front of a run as networks to train: all of them by one command, and their weights found again."""
+"""Trains the networks of a run's front, and finds the weights of such trainings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A network to fine-tune, its weights as `nas.weights.read` takes them, and the folder that it is fine-tuned in."""
+    """A network to fine-tune, the source of its weights for `nas.weights.read`, and the folder of its fine-tuning."""
 
     architecture: Architecture
     weights: str
@@ -29,13 +29,13 @@ class Start:
 def train_front(
     run: Run, folder: Path, *, epochs: int, download: bool, device: str, precision: str, quiet: bool, group: Group
 ) -> Path:
-    """Train each network of a run's front on the run's data, by its recipe over `epochs`, in a folder of its own; `folder`.
+    """Train each network of a run's front on the run's data, by its recipe over `epochs`, in its own subfolder; returns `folder`.
 
-    Those that are trained already are left as they are, one that was interrupted goes on. UsageError if the data have
-    changed since; NasError if a network diverges.
+    Trained networks are not trained again; an interrupted training continues. UsageError if the data have changed since the
+    search; NasError if a network diverges.
     """
     from nas.cli.commands.output import note
-    from nas.cli.commands.train import introduce, leave, run_epochs
+    from nas.cli.commands.training_display import print_settings, run_epochs, write_pages
     from nas.interop.export.trials import file_name
     from nas.networks.architecture import MAX_NAME
     from nas.runs.settings import Settings
@@ -71,16 +71,19 @@ def train_front(
         with training:
             if not training.finished:
                 if not quiet:
-                    introduce(training, changes)
+                    print_settings(training, changes)
                 run_epochs(training, quiet)
             training.result()
         if group.first:
-            leave(folder / name)
+            write_pages(folder / name)
     return folder
 
 
 def front_starts(run: Run, weights: str | None, folder: Path) -> list[Start]:
-    """The networks of a run's front, each with the weights of the one training of it below `weights`."""
+    """The networks of a run's front, each with the weights of its training in the folder `weights`, fine-tuned in `folder`.
+
+    UsageError if a network has no training there, or two.
+    """
     from nas.interop.export.trials import file_name
 
     trials = run.front()
@@ -88,13 +91,14 @@ def front_starts(run: Run, weights: str | None, folder: Path) -> list[Start]:
         raise NasError(f"{run.path}: {run.no_front()}")
     if weights is None or not Path(weights).is_dir():
         raise UsageError(
-            f"--weights {weights}: for a run, the folder that holds the trainings of its front; without --weights they are made"
+            f"--weights {weights}: for a run, the folder that holds the trainings of its front; "
+            "without --weights its networks are trained first"
         )
-    found = _trainings(Path(weights))
+    trainings = _trainings(Path(weights))
     starts, missing = [], []
     for rank, trial in enumerate(trials, 1):
         name = file_name(trial, rank, _digits(trials))
-        files = found.get(_design(trial.architecture), [])
+        files = trainings.get(_design(trial.architecture), [])
         if len(files) > 1:
             both = " and ".join(str(file.parent) for file, _ in files[:2])
             raise UsageError(f"{both}: both hold weights of {name}; leave one of them in {weights}")
@@ -113,23 +117,23 @@ def front_starts(run: Run, weights: str | None, folder: Path) -> list[Start]:
 
 
 def _trainings(folder: Path) -> Mapping[str, list[tuple[Path, Architecture]]]:
-    """The weights, and the networks they are of, in `folder` and in the folders in it that `nas train` left, by design."""
+    """Weights and networks of the trainings in `folder` and its subfolders, by the digest of the network's design."""
     from nas.networks.architecture import Architecture
     from nas.training.full_training_folder import CONFIG, WEIGHTS
 
-    found: dict[str, list[tuple[Path, Architecture]]] = {}
+    trainings: dict[str, list[tuple[Path, Architecture]]] = {}
     for file in sorted([folder / WEIGHTS, *folder.glob(f"*/{WEIGHTS}")]):
         if file.is_file() and (file.parent / CONFIG).is_file():
             architecture = Architecture.from_yaml(file.parent / CONFIG)
-            found.setdefault(_design(architecture), []).append((file, architecture))
-    return found
+            trainings.setdefault(_design(architecture), []).append((file, architecture))
+    return trainings
 
 
 def _design(architecture: Architecture) -> str:
-    """A network's digest, whatever images and classes it is adapted to."""
+    """A network's digest, independent of the images and classes to which it is adapted."""
     return architecture.adapted(classes=2, resolution=224, channels=1).digest
 
 
 def _digits(trials: Sequence[Trial]) -> int:
-    """Of the ranks in the files' names, so that they sort."""
+    """The number of digits of the ranks in file names: equal, so that the names sort by rank."""
     return max(2, len(str(len(trials))))

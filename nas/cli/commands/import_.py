@@ -1,4 +1,4 @@
-"""`nas import`: networks that others wrote down, as configs of ours."""
+"""`nas import`: converts networks of other programs to our configs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ from nas.errors import UsageError
 if TYPE_CHECKING:
     from nas.interop.importers import Found, Imported
 
-INDEX = "index.csv"  # of a population: a line a network
-OTHERS = ("file", "architecture", "imported", "notes")  # what a network of --json or the index has beside its facts
-REASONS = 3  # of entries left out that are said
+INDEX = "index.csv"  # of a population: one line per network
+OTHERS = (
+    "file",
+    "architecture",
+    "imported",
+    "notes",
+)  # fields of a network in --json or the index, in addition to its facts
+REASONS = 3  # printed reasons of skipped entries
 KINDS = ("auto", "pycls", "torchvision", "timm", "tinynas", "ofa", "optuna")
 
 
@@ -66,77 +71,77 @@ def import_(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Read a network that another program wrote down, as a config of equal parameters and multiply-adds.
+    """Convert a network of another program to a config with equal parameters and multiply-adds.
 
     SOURCE is a pycls model config or sweep.json, torchvision:NAME, timm:NAME, a best_structure.json of TinyNAS, an OFA
-    ResNet-50 subnet {"d": ..., "e": ..., "w": ...}, or an Optuna study (its journal, or optuna:URL#STUDY). What our blocks
-    can't express is refused, with a list of all that is in the way. A sweep or a study becomes a folder of configs and
-    index.csv.
+    ResNet-50 subnet {"d": ..., "e": ..., "w": ...}, or an Optuna study (its journal, or optuna:URL#STUDY). A
+    network that our blocks can't express is refused, with a list of all reasons. A sweep or a study becomes a folder of
+    configs and index.csv.
     """
     from nas.cli.commands.output import note, print_json
     from nas.interop.importers import Options, import_source
 
-    found = import_source(source, kind, Options(classes, resolution, channels, space))
-    files = _files(found, out) if out is not None else []
+    result = import_source(source, kind, Options(classes, resolution, channels, space))
+    files = _files(result, out) if out is not None else []
     if out is not None:
-        _write(found, files, out, force)
+        _write(result, files, out, force)
     if as_json:
-        print_json(_as_json(found, files))
+        print_json(_as_json(result, files))
         return
     if out is None:
-        _print(found)
+        _print(result)
     for path in files:
         click.echo(str(path))
-    for network in found.networks[:1] if not found.many else ():
+    for network in result.networks[:1] if not result.many else ():
         for remark in network.notes:
             note(f"{remark}.")
-    _say_refused(found)
+    _print_refused(result)
 
 
-def _files(found: Found, out: Path) -> list[Path]:
-    """Where each network goes: the file that `out` names, or one in the folder by the network's name."""
+def _files(result: Found, out: Path) -> list[Path]:
+    """The file of each network: `out` itself, or in the folder `out` a file with the network's name."""
     from nas.cli.commands.inputs import slug
 
-    if not found.many and out.suffix in CONFIGS and not out.is_dir():
+    if not result.many and out.suffix in CONFIGS and not out.is_dir():
         return [out]
     taken: set[str] = set()
     files = []
-    for network in found.networks:
+    for network in result.networks:
         wanted = slug(network.architecture.name or network.architecture.digest)
         name, count = wanted, 2
-        while name.lower() in taken:  # some file systems know no case
+        while name.lower() in taken:  # some file systems ignore case
             name, count = f"{wanted}-{count}", count + 1
         taken.add(name.lower())
         files.append(out / f"{name}.yaml")
     return files
 
 
-def _write(found: Found, files: Sequence[Path], out: Path, force: bool) -> None:
+def _write(result: Found, files: Sequence[Path], out: Path, force: bool) -> None:
     from nas.cli.commands.inputs import check_folder
     from nas.cli.commands.output import write_texts
 
-    if found.many and out.suffix in CONFIGS:
-        raise UsageError(f"--out {out}: {len(found.networks)} networks go into a folder")
+    if result.many and out.suffix in CONFIGS:
+        raise UsageError(f"--out {out}: {len(result.networks)} networks go into a folder")
     check_folder(files[0].parent if files else out)
-    texts = {path: _config(network, CONFIGS[path.suffix]) for path, network in zip(files, found.networks, strict=True)}
-    if found.many:
-        texts[out / INDEX] = _index(found, files)
+    texts = {path: _config(network, CONFIGS[path.suffix]) for path, network in zip(files, result.networks, strict=True)}
+    if result.many:
+        texts[out / INDEX] = _index(result, files)
     write_texts(texts, force)
 
 
 def _config(network: Imported, format_name: str) -> str:
-    """What `Architecture.from_yaml` reads, with where the network is from behind it."""
+    """The text of a config that `Architecture.from_yaml` reads, with the network's provenance at the end."""
     from nas.interop.export import EXPORTERS
 
     notes = {"notes": list(network.notes)} if network.notes else {}
     return EXPORTERS[format_name](network.architecture, {**network.provenance, **notes})
 
 
-def _index(found: Found, files: Sequence[Path]) -> str:
-    """CSV of a population: file, digest, exact costs, and what the source measured."""
+def _index(result: Found, files: Sequence[Path]) -> str:
+    """CSV of a population: file, digest, exact costs, and the measurements of the source."""
     from nas.utils.text import cell
 
-    rows = [_facts(network) for network in found.networks]
+    rows = [_facts(network) for network in result.networks]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -158,35 +163,35 @@ def _facts(network: Imported) -> dict[str, Any]:
         "macs": cost.macs,
         "activations": cost.activations,
     }
-    # What a study calls params may be in millions: it stands beside the exact cost, not in its place.
+    # A study's "params" may be in millions: it is added next to the exact cost, and does not replace it.
     taken = {*ours, *OTHERS}
     return ours | {f"measured_{key}" if key in taken else key: value for key, value in network.measured.items()}
 
 
-def _as_json(found: Found, files: Sequence[Path]) -> dict[str, Any]:
+def _as_json(result: Found, files: Sequence[Path]) -> dict[str, Any]:
     networks = []
-    for number, network in enumerate(found.networks):
+    for number, network in enumerate(result.networks):
         where = {"file": str(files[number])} if files else {"architecture": network.architecture.to_dict()}
         networks.append({**_facts(network), **where, **network.provenance, "notes": list(network.notes)})
     return {
         "networks": networks,
-        "refused": [{"name": entry.name, "reason": entry.reason} for entry in found.refused],
+        "refused": [{"name": entry.name, "reason": entry.reason} for entry in result.refused],
     }
 
 
-def _print(found: Found) -> None:
+def _print(result: Found) -> None:
     """The config of one network, or a table of a population."""
     from nas.cli.commands.output import note, print_table
     from nas.networks.describe import describe
     from nas.utils.text import format_count, printable
 
-    if not found.many:
-        text = _config(found.networks[0], "yaml")
+    if not result.many:
+        text = _config(result.networks[0], "yaml")
         click.echo("".join(f"{printable(line)}\n" for line in text.splitlines()), nl=False)
         return
-    column = next(iter(found.networks[0].measured), "measured")
+    column = next(iter(result.networks[0].measured), "measured")
     rows = []
-    for network in found.networks:
+    for network in result.networks:
         facts = _facts(network)
         value = network.measured.get(column)
         rows.append(
@@ -202,13 +207,13 @@ def _print(found: Found) -> None:
     note("--out DIR writes them as configs, with an index.csv.")
 
 
-def _say_refused(found: Found) -> None:
+def _print_refused(result: Found) -> None:
     from nas.cli.commands.output import note
 
-    if not found.refused:
+    if not result.refused:
         return
-    note(f"{len(found.refused)} of {len(found.refused) + len(found.networks)} entries are left out:")
-    for entry in found.refused[:REASONS]:
+    note(f"{len(result.refused)} of {len(result.refused) + len(result.networks)} entries are left out:")
+    for entry in result.refused[:REASONS]:
         note(f"  {entry.name}: {entry.reason}")
-    if (more := len(found.refused) - REASONS) > 0:
+    if (more := len(result.refused) - REASONS) > 0:
         note(f"  and {more} more; --json lists them all.")

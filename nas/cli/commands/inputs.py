@@ -1,4 +1,4 @@
-"""What commands are given: networks, runs, and places to write to. Each wrong one is a UsageError of one line."""
+"""Reads and checks the arguments of commands: networks, runs, weights, images and folders. Errors are UsageErrors of one line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nas.errors import UsageError
 from nas.utils.registry import NEAR, did_you_mean
 
 if TYPE_CHECKING:
+    from nas.cli.commands.options import DataOptions, StreamOptions
     from nas.data import Dataset, Streamed
     from nas.networks.architecture import Architecture
     from nas.runs.run import Run
@@ -21,10 +22,10 @@ CONFIGS = {".yaml": "yaml", ".yml": "yaml", ".json": "json"}  # formats of confi
 
 
 def read_architecture(source: str) -> Architecture:
-    """The published network of this name, or the one in this YAML or JSON file.
+    """The published network of this name, or the network in this YAML or JSON file.
 
-    A network that has no name of its own is named after its file. A name wins over a file of that name; `./NAME` is
-    always the file.
+    A network without a name is named after its file. If a published network and a file have the same name, the published
+    network is taken; `./NAME` is always the file.
     """
     from dataclasses import replace
 
@@ -44,84 +45,85 @@ def read_architecture(source: str) -> Architecture:
                     f"unknown network {source!r}{near}; give one of `nas profile --list`, or the path of a YAML or JSON config"
                 ) from None
     run = path.absolute().parent.parent
-    if (run / FILE).is_file():  # one of its front: the modules that it needs stand in the run's settings
+    if (run / FILE).is_file():  # a network of a run: its settings import the modules that the network needs
         Settings.load(run)
     architecture = Architecture.from_yaml(path)
     return architecture if architecture.name else replace(architecture, name=path.stem)
 
 
 def read_run(path: Path) -> Run:
-    """The run in a folder; if there is none, UsageError with the runs that lie near."""
+    """The run in a folder; if there is none, UsageError that lists runs in nearby folders."""
     from nas.runs.run import load_run
     from nas.runs.settings import FILE
 
     if not (path / FILE).is_file():
         for folder in (path if path.is_dir() else path.parent, Path("results")):
-            runs = sorted(found.parent.name for found in folder.glob(f"*/{FILE}"))
+            runs = sorted(file.parent.name for file in folder.glob(f"*/{FILE}"))
             if runs:
                 shown = ", ".join(runs[:5]) + (f" and {len(runs) - 5} more" if len(runs) > 5 else "")
-                said = os.path.normpath(path)
-                raise UsageError(f"{said}: not a run folder{did_you_mean(path.name, runs)}; runs in {folder}: {shown}")
+                raise UsageError(
+                    f"{os.path.normpath(path)}: not a run folder{did_you_mean(path.name, runs)}; runs in {folder}: {shown}"
+                )
     return load_run(path)
 
 
 def weights_file(source: str) -> str:
-    """What `nas.weights.read` takes for a source of weights: of a folder of `nas train` the file in it, of others the source."""
+    """A source of weights for `nas.weights.read`: for a folder of `nas train` its weights file, else `source` unchanged."""
     from nas.training.full_training_folder import CONFIG, WEIGHTS
 
     if not Path(source).is_dir():
         return source
     file = Path(source) / WEIGHTS
     if not file.is_file():
-        ended = " yet: the training there has not ended" if (Path(source) / CONFIG).is_file() else ""
-        raise UsageError(f"{source}: holds no {WEIGHTS}{ended}")
+        reason = " yet: the training there has not ended" if (Path(source) / CONFIG).is_file() else ""
+        raise UsageError(f"{source}: holds no {WEIGHTS}{reason}")
     return str(file)
 
 
 def read_images(
-    dataset: str,
-    *,
-    stream: bool,
-    workers: int | None,
-    root: Path | None,
-    download: bool,
-    resolution: int | None,
-    skip_corrupt: bool,
-    progress: Callable[[str], None] | None,
+    options: DataOptions, streaming: StreamOptions, *, progress: Callable[[str], None] | None
 ) -> Dataset | Streamed:
-    """The data to train on, decoded, or with `stream` as files; of the former, more than memory holds stay on the disk."""
+    """The data to train on: decoded, or with `--stream` as files. Decoded images that don't fit into memory stay on the disk."""
     from nas import data
 
-    if stream:
-        return data.stream(dataset, root=root, resolution=resolution, skip_corrupt=skip_corrupt, progress=progress)
-    if workers is not None:
-        raise UsageError("--workers says how many processes decode with --stream; without it, images are decoded once")
+    if streaming.stream:
+        return data.stream(
+            options.dataset,
+            root=options.data_root,
+            resolution=options.resolution,
+            skip_corrupt=options.skip_corrupt,
+            progress=progress,
+        )
+    if streaming.workers is not None:
+        raise UsageError(
+            "--workers: the number of processes that decode with --stream; without it, images are decoded once"
+        )
     return data.load(
-        dataset,
-        root=root,
-        download=download,
-        resolution=resolution,
-        skip_corrupt=skip_corrupt,
+        options.dataset,
+        root=options.data_root,
+        download=options.download,
+        resolution=options.resolution,
+        skip_corrupt=options.skip_corrupt,
         paged=True,
         progress=progress,
     )
 
 
 def check_folder(folder: Path, what: str = "--out") -> None:
-    """UsageError unless files can be written to `folder`, or it can be made."""
+    """UsageError unless `folder` is writable, or can be made. `what` names the option in the message."""
     nearest = folder.absolute()
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
     if not nearest.is_dir():
         raise UsageError(f"{what} {folder}: {nearest} is a file, not a folder")
     try:
-        tempfile.TemporaryFile(dir=nearest).close()  # permissions alone don't tell: the file system may be read-only
+        tempfile.TemporaryFile(dir=nearest).close()  # permissions are not enough: the file system may be read-only
     except OSError as error:
         raise UsageError(f"{what} {folder}: {nearest} can't be written to: {error.strerror or error}") from None
 
 
 def check_no_search(folder: Path) -> None:
-    """UsageError if a search's run lies there: a training would take its page, and stand for it where the folder is named."""
+    """UsageError if the folder holds a search's run: a training would overwrite its page, and commands would take it for the run."""
     from nas.runs.settings import FILE
 
     if (folder / FILE).is_file():
@@ -129,5 +131,5 @@ def check_no_search(folder: Path) -> None:
 
 
 def slug(text: str) -> str:
-    """`text` as a part of a file's name: letters, digits, dots, hyphens and underscores, at most 80 of them."""
+    """`text` as a part of a file's name: at most 80 letters, digits, dots, hyphens and underscores."""
     return re.sub(r"[^\w.-]+", "-", text, flags=re.ASCII).strip("-.")[:80] or "unnamed"

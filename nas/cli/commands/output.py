@@ -1,4 +1,4 @@
-"""How commands print: paragraphs and tables that a person reads and a pipe keeps whole, and JSON."""
+"""Prints paragraphs, tables, progress and JSON. Lines are wrapped on a terminal, and kept whole in a pipe."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-COSTS = (("params", "params"), ("macs", "MACs"), ("activations", "activations"))  # of a `Cost`, and as they are written
-LINE_SECONDS = 10.0  # at least, between two lines of progress where there is no terminal
+COSTS = (
+    ("params", "params"),
+    ("macs", "MACs"),
+    ("activations", "activations"),
+)  # attribute of a `Cost`, and its name in text
+LINE_SECONDS = 10.0  # at least, between two lines of progress without a terminal
 MACS_NOTE = "MACs = multiply-adds, what the ResNet paper calls FLOPs."
-PIPE_WIDTH = 1000  # rich would cut the columns of what is piped to fit 80
+PIPE_WIDTH = 1000  # for pipes and files rich would assume 80 characters, and cut the columns
 
 
 def console(stderr: bool = False) -> Console:
-    """The terminal, or a wide page where the output is not one."""
+    """The terminal, or a wide page if the output is not a terminal."""
     from rich.console import Console
 
     terminal = Console(stderr=stderr, highlight=False)
@@ -32,7 +36,7 @@ def console(stderr: bool = False) -> Console:
 
 
 def say(text: str = "", *, stderr: bool = False, style: str = "") -> None:
-    """A paragraph, broken between words where there is a terminal."""
+    """Print a paragraph, wrapped between words on a terminal."""
     from rich.text import Text
 
     page = console(stderr)
@@ -40,7 +44,7 @@ def say(text: str = "", *, stderr: bool = False, style: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """A remark beside the answer, on standard error: standard output stays what a script reads."""
+    """Print a remark on standard error, so that standard output has only the output that a script reads."""
     say(text, stderr=True)
 
 
@@ -53,10 +57,9 @@ def print_table(
     shown: bool = True,
     stderr: bool = False,
 ) -> None:
-    """A table on standard output, or on standard error. A column called `>name` is set flush right
-    and never broken; rows in `strong` stand out.
+    """Print a table on standard output, or on standard error. A column called `>name` is right-aligned and never wrapped.
 
-    shown: whether the names of the columns are printed.
+    strong: numbers of the rows that are printed in `style`. shown: whether the names of the columns are printed.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -72,7 +75,7 @@ def print_table(
 
 
 def progress_bar() -> Progress:
-    """One line that changes, on standard error: what is done of what, and the field `figures` of its task."""
+    """One line that changes, on standard error: completed of total, and the field `figures` of its task."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
     columns = (
@@ -85,7 +88,7 @@ def progress_bar() -> Progress:
 
 
 def write_texts(texts: Mapping[Path, str], force: bool) -> None:
-    """Write files, each whole or not at all; UsageError, before the first, if one holds something else and `force` is not given."""
+    """Write files, each whole or not at all. UsageError, before the first, if one has other contents and `force` is False."""
     from nas.utils.files import holds, write_text
 
     different = [path for path, text in texts.items() if path.exists() and not holds(path, text.encode())]
@@ -97,14 +100,14 @@ def write_texts(texts: Mapping[Path, str], force: bool) -> None:
 
 
 def print_json(data: object) -> None:
-    """JSON escapes most of what commands a terminal; the rest (C1, turns of the writing direction) it may."""
+    """Print JSON. Control characters that JSON need not escape (C1, changes of the writing direction) are escaped as well."""
     utf = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
     text = json.dumps(data, indent=2, ensure_ascii=not utf, allow_nan=False)
     click.echo(printable(text).replace("\\x", "\\u00") if printable(text) != text else text)
 
 
 class Shown:
-    """Where words go: stdout, or stderr beside JSON; nowhere if quiet."""
+    """Prints messages: to stdout, or with --json to stderr; nothing if quiet."""
 
     def __init__(self, quiet: bool, as_json: bool) -> None:
         self.quiet, self.as_json = quiet, as_json

@@ -1,58 +1,83 @@
-"""`nas plan`: what a search would take in so many hours, before it is begun."""
+"""`nas plan`: how many trials and epochs fit into the given hours, measured before a search starts."""
 
 from __future__ import annotations
 
 import math
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from nas.cli.commands.options import METRICS, budget_of, budget_options, examples, json_option
+from nas.cli.commands.options import (
+    METRICS,
+    GroupedCommand,
+    budget_of,
+    budget_options,
+    examples,
+    json_option,
+    option,
+)
 from nas.cli.commands.spaces import SET_HELP
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @click.command(
+    cls=GroupedCommand,
     epilog=examples(
         "nas plan --space resnext --dataset digits --hours 0.5",
         "nas plan --space resnext --dataset cifar10 --gpu-hours 20 --price-per-gpu-hour 2.5",
-    )
+    ),
 )
-@click.option("--space", default="resnext", show_default=True, help="A shipped space or the path of a YAML file.")
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help=SET_HELP)
-@click.option("--dataset", default="digits", show_default=True, help="As of `nas search`.")
-@click.option("--hours", type=float, help="Wall time that the search may take.")
-@click.option("--gpu-hours", type=float, help="The same over all GPUs together.")
-@click.option("--trials", type=int, help="Candidates to train.  [default: as many as there is time for]")
-@click.option("--epochs", type=int, help="Of each.  [default: the most that leaves time for enough trials]")
-@click.option("--batch-size", type=int, help="Default: as of `nas search`.")
-@click.option(
-    "--stopping", metavar="POLICY", default="none", show_default=True, help="Early stopping, as of `nas search`."
+@option(
+    "Space and budget",
+    "--space",
+    default="resnext",
+    show_default=True,
+    help="A shipped space or the path of a YAML file.",
 )
+@option("Space and budget", "--set", "settings", metavar="KEY=VALUE", multiple=True, help=SET_HELP)
 @budget_options
-@click.option("--workers", default=0, help="Trials at once. Default: as many as fit.")
-@click.option("--executor", default="ray", show_default=True, help="ray or local.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
-@click.option("--resolution", type=int, help="Resize images to this many pixels.")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Where data sets lie.")
-@click.option("--price-per-gpu-hour", type=float, help="Of a GPU; without GPUs, of this machine.")
+@option("Search", "--hours", type=float, help="Wall time that the search may take.")
+@option("Search", "--gpu-hours", type=float, help="The same, summed over all GPUs.")
+@option("Search", "--trials", type=int, help="Candidates to train.  [default: as many as the hours allow]")
+@option(
+    "Training",
+    "--epochs",
+    type=int,
+    help="Epochs of each candidate.  [default: the most that leave time for enough trials]",
+)
+@option("Training", "--batch-size", type=int, help="Default: as of `nas search`.")
+@option(
+    "Search",
+    "--stopping",
+    metavar="POLICY",
+    default="none",
+    show_default=True,
+    help="Early stopping, as of `nas search`.",
+)
+@option("Data", "--dataset", default="digits", show_default=True, help="As of `nas search`.")
+@option("Data", "--resolution", type=int, help="Resize images to this many pixels.")
+@option("Data", "--data-root", type=click.Path(path_type=Path), help="Folder of the published data sets.")
+@option("Machine", "--workers", default=0, help="Trials at once. Default: as many as fit.")
+@option("Machine", "--executor", default="ray", show_default=True, help="ray or local.")
+@option("Machine", "--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
+@option("Output", "--price-per-gpu-hour", type=float, help="Price of a GPU, or without GPUs of this machine, per hour.")
 @json_option
 def plan(settings: tuple[str, ...], price_per_gpu_hour: float | None, as_json: bool, **options: Any) -> None:
-    """Measure how fast networks of a space train here, and say what fits into the hours.
+    """Measure how fast networks of a space train on this machine, and compute how many trials and epochs fit into the hours.
 
-    Three networks, from the cheap end of the space to the dear one, are trained for seconds in as many processes as there will be
-    trials at once. `nas search` with the same options follows the plan.
+    Three networks, from the cheapest to the most expensive of the space, are trained for seconds, in as many processes as
+    trials will run at once. `nas search` with the same options follows the plan.
     """
-    import sys
-
     from nas.cli.commands.output import print_json, say
     from nas.errors import UsageError
-    from nas.searching.preparation import plan as planned
+    from nas.searching.preparation import plan as make_plan
     from nas.searching.request import Request
     from nas.spaces.yaml_format import parse_overrides
-    from nas.utils.text import counted, format_bytes, format_seconds
 
     if options["hours"] is None and options["gpu_hours"] is None:
         raise UsageError("how long may it take? --hours or --gpu-hours")
@@ -62,50 +87,54 @@ def plan(settings: tuple[str, ...], price_per_gpu_hour: float | None, as_json: b
     free = tuple(name for name in ("trials", "epochs") if options[name] is None)
     given = {name: value for name, value in options.items() if name not in free}
     request = Request(**given, free=free, overrides=parse_overrides(settings), budget=budget)
-    _, made, _ = planned(request, lambda text: click.echo(text, err=True))
-    found = dict(made.plan)
+    _, settings_of_run, _ = make_plan(request, lambda text: click.echo(text, err=True))
+    figures = dict(settings_of_run.plan)
     if price_per_gpu_hour is not None:
-        hours = {name: found[name] / 3600 * found["devices"] for name in ("wall", "low", "high")}
-        found["price"] = {name: own * price_per_gpu_hour for name, own in hours.items()}
+        device_hours = {name: figures[name] / 3600 * figures["devices"] for name in ("wall", "low", "high")}
+        figures["price"] = {name: hours * price_per_gpu_hour for name, hours in device_hours.items()}
     if as_json:
-        print_json(found)
+        print_json(figures)
         return
-    kind = "GPU" if found["gpus"] else "core"
-    rates = ", ".join(
-        f"{float(rate):,.0f} images/s at {int(macs):,} MACs" for macs, rate in found["images_per_second"].items()
-    )
-    say(f"One of {found['slots']} trials at once on this machine's {kind}s trains {rates}.")
-    say(f"A training step takes at most about {format_bytes(found['memory'])} (predicted).")
-    between = f" ({found['fewest']} to {found['most']})" if found["fewest"] < found["most"] else ""
-    say(
-        f"Plan: {counted(found['trials'], 'trial')}{between} of {counted(found['epochs'], 'epoch')}, {found['slots']} at once."
-    )
-    if found["rungs"]:
-        say(
-            f"Rungs, behind which trials are stopped: epochs {', '.join(map(str, found['rungs']))}. What this saves is counted."
-        )
-    say(
-        f"Wall time: {format_seconds(found['wall'])}, from {format_seconds(found['low'])} to {format_seconds(found['high'])} "
-        f"in 9 of 10 cases, of {format_seconds(found['seconds'])} that are given."
-    )
-    if "price" in found:
-        price = found["price"]
-        say(f"Price: {price['wall']:,.2f}, from {price['low']:,.2f} to {price['high']:,.2f}.")
-    if found["trials"] < 10:
-        click.echo(
-            "note: so few trials learn little; give more time, fewer --epochs, or a cheaper space", file=sys.stderr
-        )
+    _print(figures)
     say(f"\n`{_search(click.get_current_context())}` follows it.")
 
 
+def _print(figures: Mapping[str, Any]) -> None:
+    from nas.cli.commands.output import say
+    from nas.utils.text import counted, format_bytes, format_seconds
+
+    kind = "GPU" if figures["gpus"] else "core"
+    rates = ", ".join(
+        f"{float(rate):,.0f} images/s at {int(macs):,} MACs" for macs, rate in figures["images_per_second"].items()
+    )
+    slots = figures["slots"]
+    say(f"One of {slots} simultaneous trials on this machine's {kind}s trains {rates}.")
+    say(f"A training step takes at most about {format_bytes(figures['memory'])} (predicted).")
+    fewest, most = figures["fewest"], figures["most"]
+    between = f" ({fewest} to {most})" if fewest < most else ""
+    say(
+        f"Plan: {counted(figures['trials'], 'trial')}{between} of {counted(figures['epochs'], 'epoch')}, {slots} at once."
+    )
+    if figures["rungs"]:
+        rungs = ", ".join(map(str, figures["rungs"]))
+        say(f"Rungs, after which trials are stopped: epochs {rungs}. The time that this saves is included.")
+    wall, low, high, limit = (format_seconds(figures[name]) for name in ("wall", "low", "high", "seconds"))
+    say(f"Wall time: {wall}, from {low} to {high} in 9 of 10 cases, of the given {limit}.")
+    if "price" in figures:
+        price = figures["price"]
+        say(f"Price: {price['wall']:,.2f}, from {price['low']:,.2f} to {price['high']:,.2f}.")
+    if figures["trials"] < 10:
+        click.echo("note: so few trials learn little; give more time, fewer --epochs, or a cheaper space", err=True)
+
+
 def _search(context: click.Context) -> str:
-    """The search that follows the plan: with the space and the data, and all else that was said here."""
+    """The search that follows the plan: with the space, the data and all other options of this command line."""
     words = ["nas", "search"]
-    for option in context.command.params:
-        name = option.name or ""
-        said = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if name not in ("as_json", "price_per_gpu_hour") and (said or name in ("space", "dataset")):
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        is_given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if name not in ("as_json", "price_per_gpu_hour") and (is_given or name in ("space", "dataset")):
             value = context.params[name]
             for each in value if isinstance(value, tuple) else (value,):
-                words += [option.opts[0], f"{each:g}" if isinstance(each, float) else str(each)]
+                words += [parameter.opts[0], f"{each:g}" if isinstance(each, float) else str(each)]
     return shlex.join(words)

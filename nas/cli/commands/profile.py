@@ -1,4 +1,4 @@
-"""`nas profile`: what a network costs, piece by piece, several side by side. Nothing is built, torch is not imported, but for --latency."""
+"""`nas profile`: the costs of networks, piece by piece. Only --latency builds the networks and imports torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nas.networks.cost import Cost
     from nas.profiling.latency import Latency
 
-BATCH = 128  # images of the training step whose memory is shown
+BATCH = 128  # images of the training step whose memory is printed
 
 
 @click.command(
@@ -33,14 +33,14 @@ BATCH = 128  # images of the training step whose memory is shown
     is_eager=True,
     expose_value=False,
     callback=lambda ctx, parameter, asked: _list(ctx) if asked else None,
-    help="The published networks that come along, and leave.",
+    help="List the included published networks, and exit.",
 )
 @click.option(
     "--resolution", type=click.IntRange(1, 1 << 14), help="Side of the images in pixels.  [default: the network's own]"
 )
-@click.option("--latency", is_flag=True, help="Measure how long they take on a device, instead (docs/latency.md).")
+@click.option("--latency", is_flag=True, help="Measure the latency on a device instead (docs/latency.md).")
 @click.option("--device", help="With --latency: cpu, cuda or cuda:N.  [default: cpu]")
-@click.option("--batch", type=Batches(), help="With --latency: images at once, one number or several.  [default: 1]")
+@click.option("--batch", type=Batches(), help="With --latency: one or several batch sizes.  [default: 1]")
 @click.option("--threads", type=click.IntRange(1, 4096), help="With --latency: cores of the CPU.  [default: all]")
 @json_option
 def profile(
@@ -55,12 +55,12 @@ def profile(
     """Exact params, multiply-adds and activations of networks, piece by piece.
 
     NAME is a published network (resnet50, resnext50_32x4d, wrn-28-10, ...), CONFIG the path of a YAML or JSON config. Several
-    are set side by side. Costs are per image, by closed forms; nothing is built. Of a dynamic network they are the worst
-    case, and a line says how few multiply-adds an image takes for which every gate is closed. The memory that a training
-    step takes is predicted, not exact (docs/gpus.md).
+    are printed side by side. Costs are per image, by closed forms; no network is built. For a dynamic network they are the
+    worst case, and a line states the multiply-adds of an image for which every gate is closed. The memory of a training
+    step is a prediction, not exact (docs/gpus.md).
 
-    With --latency they are built and run on random images: the median of interleaved repeats and their interquartile range, in
-    milliseconds a batch, fp32, as PyTorch runs them.
+    With --latency the networks are built and run on random images: the median of interleaved repeats and their interquartile
+    range, in milliseconds per batch, fp32, in PyTorch's eager mode.
     """
     from nas.cli.commands.inputs import read_architecture
     from nas.cli.commands.output import MACS_NOTE, print_json, say
@@ -108,42 +108,42 @@ def _latency(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Measure, all networks side by side for each number of images, and print."""
+    """Measure all networks, interleaved, for each batch size, and print the latencies."""
     from nas.cli.commands.output import print_json, print_table, say
     from nas.profiling.latency import measure_all
     from nas.utils.text import format_ms
 
-    found: list[tuple[Architecture, Latency]] = []
+    measured: list[tuple[Architecture, Latency]] = []
     for batch in batches:
         latencies = measure_all(read, device=device, batch=batch, threads=threads, resolution=resolution)
-        found += zip(read, latencies, strict=True)
+        measured += zip(read, latencies, strict=True)
     if as_json:
-        print_json([{"name": a.name, "digest": a.digest, **own.to_dict()} for a, own in found])
+        print_json([{"name": a.name, "digest": a.digest, **latency.to_dict()} for a, latency in measured])
         return
-    energy = any(own.energy_mj is not None for _, own in found)
+    energy = any(latency.energy_mj is not None for _, latency in measured)
     lines = [
         (
             architecture.name,
-            f"{own.resolution}",
-            f"{own.batch}",
-            format_ms(own.median_ms),
-            format_ms(own.spread_ms),
-            f"{1000 * own.batch / own.median_ms:,.0f}",
-            f"{own.repeats}",
-            f"{own.disturbed}",
-            *([] if not energy else ["" if own.energy_mj is None else f"{own.energy_mj:,.1f}"]),
+            f"{latency.resolution}",
+            f"{latency.batch}",
+            format_ms(latency.median_ms),
+            format_ms(latency.spread_ms),
+            f"{1000 * latency.batch / latency.median_ms:,.0f}",
+            f"{latency.repeats}",
+            f"{latency.disturbed}",
+            *([] if not energy else ["" if latency.energy_mj is None else f"{latency.energy_mj:,.1f}"]),
         )
-        for architecture, own in found
+        for architecture, latency in measured
     ]
     columns = ("Network", ">px", ">Batch", ">Median", ">IQR", ">Images/s", ">Repeats", ">Left out")
     print_table((*columns, *([">mJ"] if energy else [])), lines)
-    last, noise = found[-1][1], max(own.noise for _, own in found)
+    last, noise = measured[-1][1], max(latency.noise for _, latency in measured)
     say(
         f"\n{last.device}, {_plural(last.threads, 'thread')}, torch {last.torch}, fp32, eager. A reference network run between them "
         f"varied by {noise:.1%} (IQR over median): differences below that are noise."
     )
     say(
-        "Energy is the GPU's mean power times the seconds of a batch."
+        "Energy is the GPU's mean power multiplied by the seconds of a batch."
         if energy
         else "Energy is left out: this device does not report its power."
     )
@@ -156,7 +156,7 @@ def _total(rows: list[PieceCost]) -> Cost:
 
 
 def _range(architecture: Architecture, resolution: int | None) -> str:
-    """From where to where a dynamic network's multiply-adds go; empty for a static one."""
+    """The range of a dynamic network's multiply-adds, in words; empty for a static network."""
     from nas.training.gates import expected_cost, gated_branches
     from nas.utils.text import format_count
 
@@ -174,8 +174,8 @@ def _memory(architecture: Architecture, resolution: int | None) -> str:
     from nas.training.recipe import PRECISIONS
     from nas.utils.text import format_bytes
 
-    said = " or ".join(f"{format_bytes(_step(architecture, name, resolution))} in {name}" for name in PRECISIONS)
-    return f"A training step on {BATCH} images takes about {said} (predicted)."
+    sizes = " or ".join(f"{format_bytes(_step(architecture, name, resolution))} in {name}" for name in PRECISIONS)
+    return f"A training step on {BATCH} images takes about {sizes} (predicted)."
 
 
 def _step(architecture: Architecture, precision: str, resolution: int | None) -> int:
@@ -227,7 +227,7 @@ def _print_one(architecture: Architecture, rows: list[PieceCost], resolution: in
 
 
 def _print_several(profiles: list[tuple[Architecture, list[PieceCost]]], resolution: int | None) -> None:
-    """One table a cost, a row a network, so that any number of networks fits the width."""
+    """One table per cost with a row per network, so that the width does not depend on the number of networks."""
     from nas.cli.commands.output import print_table, say
     from nas.utils.text import format_count
 
@@ -245,8 +245,8 @@ def _print_several(profiles: list[tuple[Architecture, list[PieceCost]]], resolut
     if len(sizes) == 1:
         say(f"Images of {sizes.pop()} px.")
     else:
-        own = ", ".join(f"{architecture.name} {architecture.resolution}" for architecture, _ in profiles)
-        say(f"Images of each network's own size, in px: {own}. --resolution sets one for all.")
+        sides = ", ".join(f"{architecture.name} {architecture.resolution}" for architecture, _ in profiles)
+        say(f"Images have each network's own size, in px: {sides}. --resolution sets one size for all.")
 
 
 def _shape(row: PieceCost) -> str:

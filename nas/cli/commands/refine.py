@@ -1,4 +1,4 @@
-"""`nas refine`: from what a run has found, a narrower space to search next."""
+"""`nas refine`: derives a narrower space for the next search from the trials of a run."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ FILE = "refined.yaml"
 @click.option(
     "--out", metavar="FILE", type=click.Path(path_type=Path), help="The space file.  [default: RUN/refined.yaml]"
 )
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @json_option
 def refine(run: Path, out: Path | None, force: bool, as_json: bool) -> None:
-    """From what a run has found, a narrower space file, each narrowing with its reason.
+    """Write a narrower space file from the trials of a run, and print the reason of each narrowing.
 
-    A value goes if its trials are worse at matched cost, or rarer near the front, than chance explains after correction for
-    all that is tested; never one that the present front has. Where nothing can be narrowed, nothing is written, and that is
-    no error. Shows the error distributions before and after.
+    A value is dropped if its trials are significantly worse at matched cost, or significantly rarer near the front, after
+    correction for all tests; values on the present front are always kept. If nothing can be narrowed, nothing is written, and
+    that is no error. The error distributions before and after are printed.
     """
     from nas.analysis.refine import refine as find
     from nas.analysis.space_yaml import write_out
@@ -51,33 +51,33 @@ def refine(run: Path, out: Path | None, force: bool, as_json: bool) -> None:
     if target.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--out {target}: name a YAML file, as in {target.with_suffix('.yaml')}")
     if target.exists() and not force:
-        raise UsageError(f"{shown(target.absolute())}: exists; name another --out, or write over it with --force")
+        raise UsageError(f"{shown(target.absolute())}: exists; name another --out, or overwrite it with --force")
     check_folder(target.parent)
-    found = find(read)
+    refinement = find(read)
     written: list[Path] = []
-    if found.narrowings:
-        made = write_out(read, found, target.name)
+    if refinement.narrowings:
+        made = write_out(read, refinement, target.name)
         base = target.with_name(made.extends)
         if made.base and base.exists() and not force:
-            raise UsageError(f"{shown(base.absolute())}: exists; name another --out, or write over it with --force")
+            raise UsageError(f"{shown(base.absolute())}: exists; name another --out, or overwrite it with --force")
         if made.base:
             write_text(base, made.base)
             written.append(base)
         write_text(target, made.text)
         written.insert(0, target)
     if as_json:
-        print_json(_data(read, found, written))
+        print_json(_data(read, refinement, written))
     else:
-        _print(read, found, written)
+        _print(read, refinement, written)
 
 
-def _data(run: Run, found: Refinement, written: list[Path]) -> dict[str, Any]:
-    compared = found.before_after
+def _data(run: Run, refinement: Refinement, written: list[Path]) -> dict[str, Any]:
+    compared = refinement.before_after
     return {
         "run": run.config["name"],
-        "trials": found.trials,
-        "inside": found.inside,
-        "tested": found.tested,
+        "trials": refinement.trials,
+        "inside": refinement.inside,
+        "tested": refinement.tested,
         "written": [str(path.absolute()) for path in written],
         "narrowings": [
             {
@@ -97,7 +97,7 @@ def _data(run: Run, found: Refinement, written: list[Path]) -> dict[str, Any]:
                     for drop in narrowing.dropped
                 ],
             }
-            for narrowing in found.narrowings
+            for narrowing in refinement.narrowings
         ],
         "error": None
         if compared is None
@@ -115,33 +115,33 @@ def _data(run: Run, found: Refinement, written: list[Path]) -> dict[str, Any]:
     }
 
 
-def _print(run: Run, found: Refinement, written: list[Path]) -> None:
+def _print(run: Run, refinement: Refinement, written: list[Path]) -> None:
     from nas.analysis.marginals import LEAST
     from nas.analysis.space_yaml import edf_sentences
     from nas.cli.commands.output import print_table, say
     from nas.utils.text import counted, shown
 
     name = run.config["name"]
-    if not found.narrowings:
-        few = f" It takes {LEAST} at least." if found.trials < LEAST else ""
+    if not refinement.narrowings:
+        few = f" At least {LEAST} trials are needed." if refinement.trials < LEAST else ""
         say(
-            f"{name}: nothing to narrow. The evidence of {counted(found.trials, 'complete trial')} speaks against no value"
-            f" ({found.tested:,} tested).{few} Nothing was written."
+            f"{name}: nothing to narrow. The {counted(refinement.trials, 'complete trial')} give no evidence against any value"
+            f" ({refinement.tested:,} tested).{few} Nothing was written."
         )
         return
-    say(f"{name}: {found.trials:,} complete trials, {found.tested:,} values tested\n", style="bold")
+    say(f"{name}: {refinement.trials:,} complete trials, {refinement.tested:,} values tested\n", style="bold")
     rows = [
         (narrowing.knob, ", ".join(map(str, narrowing.kept)), str(drop.row.value), drop.reason)
-        for narrowing in found.narrowings
+        for narrowing in refinement.narrowings
         for drop in narrowing.dropped
     ]
-    print_table(("Knob", "Stays", "Goes", "Why"), rows)
+    print_table(("Knob", "Kept", "Dropped", "Reason"), rows)
     say()
-    for sentence in edf_sentences(found):
+    for sentence in edf_sentences(refinement):
         say(sentence)
     say(
-        f"{found.inside:,} of the {found.trials:,} trials lie in the narrowed space. They are judged by the trials that chose it,"
-        " which flatters it, but for those “chosen by other trials” (in turn, each fifth judged by the other four)."
+        f"{refinement.inside:,} of the {refinement.trials:,} trials lie in the narrowed space. These trials also chose the space, which"
+        " flatters it; not so “chosen by other trials”: each fifth of the trials, in the space that the other four fifths chose."
     )
     files = " and ".join(shown(path.absolute()) for path in written)
     say(f"\nWrote {files}. To search it: nas search --space {shown(written[0].absolute())}")

@@ -16,14 +16,14 @@ FORMATS = ("html", "png", "svg", "csv", "json", "md")  # `nas.report.run.formats
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """All of a run's trials live until the end: looking for garbage among 10,000 of them took a quarter of the time."""
-    before = gc.isenabled()
+def _no_garbage_collection() -> Iterator[None]:
+    """Without garbage collection: a run's trials live until the end, and with 10,000 of them it took a quarter of the time."""
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if before:
+        if enabled:
             gc.enable()
 
 
@@ -43,30 +43,31 @@ def _uncollected() -> Iterator[None]:
     type=click.Choice(FORMATS),
     default="html",
     show_default=True,
-    help="png and svg: a file a figure, by Kaleido and Chrome; csv: front.csv and trials.csv.",
+    help="png and svg: a file per figure, by Kaleido and Chrome; csv: front.csv and trials.csv.",
 )
-@click.option("--figure", metavar="NAME", help="With png or svg: this figure alone, as edf or accuracy-params.")
+@click.option("--figure", metavar="NAME", help="With png or svg: only this figure, for example edf or accuracy-params.")
 @click.option(
     "--out",
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="The file; of formats that are several, the folder.  [default: RUN/report.html, compared.html, RUN/report/ ...]",
+    help="The file; for formats with several files the folder.  [default: RUN/report.html, compared.html, RUN/report/ ...]",
 )
 @click.option(
     "--stopping-report",
     is_flag=True,
-    help="Say what was stopped early, why, and what it saved, even if it was nothing. A page of a run that stopped trials always does.",
+    help="Add a section on early stopping (trials, reasons, savings) even if no trial was stopped. A run with stopped trials always "
+    "has it.",
 )
 @click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
-@_uncollected()
+@_no_garbage_collection()
 def report(
     runs: tuple[Path, ...], kind: str, figure: str | None, out: Path | None, stopping_report: bool, show: bool
 ) -> None:
     """A run as one self-contained, interactive HTML page, or several runs compared.
 
-    Of one run: the answer in words, the chart of accuracy against cost to explore, front, trials, learning curves, hypervolume.
-    Of several: their fronts, their progress from one reference point, the best of each within budgets, what differs. Works
-    while a run goes on; write it again to see what has come since, or see `nas watch`.
+    For one run: a summary in words, an interactive chart of accuracy against cost, front, trials, learning curves,
+    hypervolume. For several: their fronts, their hypervolumes with one reference point, the best network of each within
+    budgets, the differences of their settings. Works while a run is in progress; run it again for newer trials, or use `nas watch`.
     """
     from nas.cli.commands.inputs import check_folder, read_run
     from nas.report import write
@@ -74,10 +75,10 @@ def report(
     from nas.utils.text import shown
 
     if stopping_report and (kind != "html" or len(runs) > 1):
-        raise UsageError("--stopping-report: goes with the page of one run")
+        raise UsageError("--stopping-report: only for the page of one run")
     if kind != "html":
         if len(runs) > 1:
-            raise UsageError(f"--format {kind}: of one run; several are compared as html")
+            raise UsageError(f"--format {kind}: for one run; several are compared as html")
         _write_as(runs[0], kind, figure, out, show)
         return
     if figure is not None:
@@ -103,7 +104,7 @@ def report(
 
 
 def _write_as(run: Path, kind: str, figure: str | None, out: Path | None, show: bool) -> None:
-    """Any format but the page; the paths that were written, one a line."""
+    """Write any format except the page, and print the paths of the files, one per line."""
     from nas.cli.commands.inputs import check_folder, read_run
     from nas.report.run.formats import write_as
     from nas.utils.text import shown

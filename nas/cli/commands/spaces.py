@@ -1,4 +1,4 @@
-"""`nas spaces`: the search spaces that ship, and one of them in detail: knobs, size, costs, and whether a budget can be met."""
+"""`nas spaces`: lists the shipped search spaces, or describes one: knobs, size, costs, and whether a budget can be met."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from nas.spaces.sampling import Survey
     from nas.spaces.space import SearchSpace, Slot
 
-DRAWN = 200  # samples that the number of stages is read from
-LARGE = 256  # pixels; a variant without a limit is listed as it is for images of this size
-SET_HELP = "A line laid over the space's, as 'stage*.block=bottleneck' or 'depth=[1, 2]'; again for more."
+DRAWN = 200  # samples from which the number of stages is estimated
+LARGE = 256  # pixels; a variant without a limit is listed for images of this size
+SET_HELP = "Replace a line of the space, for example 'stage*.block=bottleneck' or 'depth=[1, 2]'; may be repeated."
 NAMES = {"params": "params", "macs": "MACs", "activations": "activations"}
 
 
@@ -47,9 +47,9 @@ def spaces(
 ) -> None:
     """List the search spaces, or describe one.
 
-    Without a name: all that ship, their variants for small and large images, and how many configurations each has. With a
-    name or the path of a YAML file: the knobs, what they may be and when they exist, the exact costs that the space spans,
-    and whether a budget can be met.
+    Without a name: all shipped spaces, their variants for small and large images, and their numbers of configurations. With
+    a name or the path of a YAML file: the knobs with their values and conditions, the range of exact costs, and whether a
+    budget can be met.
     """
     from nas.spaces.yaml_format import parse_overrides
 
@@ -58,7 +58,7 @@ def spaces(
         _describe(name, resolution or 32, classes or 10, overrides, budget, as_json)
     elif budget.bounds or resolution or classes or overrides:
         raise click.UsageError(
-            "--resolution, --classes, --set and budgets go with a space: nas spaces NAME ...",
+            "--resolution, --classes, --set and budgets need a space: nas spaces NAME ...",
             click.get_current_context(),
         )
     else:
@@ -69,12 +69,12 @@ def _list(as_json: bool) -> None:
     from nas.cli.commands.output import print_json, print_table, say
     from nas.spaces import space
 
-    found = [(name, _variants(name)) for name in space.names()]
+    spaces_with_variants = [(name, _variants(name)) for name in space.names()]
     if as_json:
-        print_json([_listed(name, variants) for name, variants in found])
+        print_json([_listed(name, variants) for name, variants in spaces_with_variants])
         return
     rows = []
-    for name, variants in found:
+    for name, variants in spaces_with_variants:
         for number, (limit, variant) in enumerate(variants):
             about = "" if number else variant.description
             images = f"up to {limit} px" if limit else "larger" if number else "any"
@@ -89,7 +89,7 @@ def _listed(name: str, variants: list[tuple[int | None, SearchSpace]]) -> dict[s
 
 
 def _variants(name: str) -> list[tuple[int | None, SearchSpace]]:
-    """A space's variants with their largest resolutions (None: no limit); the space itself if it has none."""
+    """A space's variants with their largest resolutions (None: no limit); the space itself if it has no variants."""
     from nas.spaces.space import load_space
     from nas.utils.yaml_text import parse_yaml
 
@@ -113,23 +113,16 @@ def _describe(
     from nas.spaces.space import load_space
 
     space = load_space(name, resolution=resolution, classes=classes, overrides=overrides).within(budget)
-    example = space.sample(0) if space.budget.bounds else None  # a budget that can't be met ends the command here
-    found = survey(space)
+    example = space.sample(0) if space.budget.bounds else None  # UsageError if the budget can't be met
+    costs = survey(space)
     if as_json:
-        print_json(_as_json(space, found, example))
+        print_json(_as_json(space, costs, example))
     else:
-        _print(space, found, example)
+        _print(space, costs, example)
 
 
-def _as_json(space: SearchSpace, found: Survey, example: Choices | None) -> dict[str, Any]:
-    costs = {
-        metric: {
-            "min": getattr(found.smallest, metric),
-            "median": getattr(found.median, metric),
-            "max": getattr(found.largest, metric),
-        }
-        for metric in NAMES
-    }
+def _as_json(space: SearchSpace, costs: Survey, example: Choices | None) -> dict[str, Any]:
+    ends = {"min": costs.smallest, "median": costs.median, "max": costs.largest}
     return {
         "name": space.name,
         "description": space.description,
@@ -142,10 +135,10 @@ def _as_json(space: SearchSpace, found: Survey, example: Choices | None) -> dict
         "stages": space.stages,
         "knobs": {slot.key: {"values": list(knob.values), **_conditions(slot, knob)} for slot, knob in _knobs(space)},
         "fixed": _fixed(space),
-        "costs": costs,
-        "samples": found.samples,
-        "budget": {metric: list(ends) for metric, ends in space.budget.bounds.items()},
-        "feasible_share": found.feasible,
+        "costs": {metric: {end: getattr(cost, metric) for end, cost in ends.items()} for metric in NAMES},
+        "samples": costs.samples,
+        "budget": {metric: list(bounds) for metric, bounds in space.budget.bounds.items()},
+        "feasible_share": costs.feasible,
         "example": None if example is None else {"choices": example, **_cost_dict(space.cost(example))},
     }
 
@@ -154,20 +147,34 @@ def _cost_dict(cost: Cost) -> dict[str, int]:
     return {metric: getattr(cost, metric) for metric in NAMES}
 
 
-def _print(space: SearchSpace, found: Survey, example: Choices | None) -> None:
-    from nas.cli.commands.output import MACS_NOTE, print_table, say
-    from nas.spaces.attributes import REGNET_ATTRIBUTES
+def _print(space: SearchSpace, costs: Survey, example: Choices | None) -> None:
+    from nas.cli.commands.output import say
     from nas.utils.text import format_count, format_percent
 
     variant = f", variant {space.variant}" if space.variant else ""
     say(f"{space.name}{variant}: {space.description or 'no description'}")
     say(f"{space.size():,} configurations, for images of {space.resolution} px and {space.classes} classes\n")
+    _print_knobs(space)
+    _print_costs(costs)
+    if example is not None:
+        cost = space.cost(example)
+        share = f"{format_percent(costs.feasible)} %" if costs.feasible else "none"
+        say(
+            f"\nBudget {space.budget}: can be met. Of {costs.samples:,} uniform samples {share} lie within it. "
+            f"One that does has {format_count(cost.params)} params and {format_count(cost.macs)} MACs."
+        )
+
+
+def _print_knobs(space: SearchSpace) -> None:
+    from nas.cli.commands.output import print_table, say
+    from nas.spaces.attributes import REGNET_ATTRIBUTES
+
     rows = []
     for slot, knob in _knobs(space):
-        found_when = _conditions(slot, knob)
-        clauses = [_said([clause]) for clause in found_when["when"].items()]
-        if "when_any" in found_when:
-            clauses.append(_said(found_when["when_any"].items()))
+        conditions = _conditions(slot, knob)
+        clauses = [_clause([condition]) for condition in conditions["when"].items()]
+        if "when_any" in conditions:
+            clauses.append(_clause(conditions["when_any"].items()))
         rows.append((slot.key, _domain(knob), "; ".join(clauses)))
     print_table(("Knob", "Values", "Exists where"), rows)
     fixed = ", ".join(f"{key} {value}" for key, value in _fixed(space).items())
@@ -178,23 +185,22 @@ def _print(space: SearchSpace, found: Survey, example: Choices | None) -> None:
         say(
             f"Depths and widths of the stages follow from {sources} and group_width: {few} to {many} stages in {DRAWN} samples.\n"
         )
-    costs = [
-        (noun, *(format_count(getattr(cost, metric)) for cost in (found.smallest, found.median, found.largest)))
+
+
+def _print_costs(costs: Survey) -> None:
+    from nas.cli.commands.output import MACS_NOTE, print_table, say
+    from nas.utils.text import format_count
+
+    rows = [
+        (noun, *(format_count(getattr(cost, metric)) for cost in (costs.smallest, costs.median, costs.largest)))
         for metric, noun in NAMES.items()
     ]
-    print_table(("Cost", ">Smallest", ">Median", ">Largest"), costs)
-    say(f"\n{MACS_NOTE} Median of {found.samples:,} uniform samples; ends by descent from them.")
-    if example is not None:
-        cost = space.cost(example)
-        share = f"{format_percent(found.feasible)} %" if found.feasible else "none"
-        say(
-            f"\nBudget {space.budget}: can be met. Of {found.samples:,} uniform samples {share} lie within it. "
-            f"One that does has {format_count(cost.params)} params and {format_count(cost.macs)} MACs."
-        )
+    print_table(("Cost", ">Smallest", ">Median", ">Largest"), rows)
+    say(f"\n{MACS_NOTE} Median of {costs.samples:,} uniform samples; smallest and largest by descent from them.")
 
 
 def _stages(space: SearchSpace) -> tuple[int, int]:
-    """Fewest and most stages of uniform samples."""
+    """The smallest and largest number of stages of uniform samples."""
     rng = random.Random(0)
     counts = [len(space.architecture(space.any(rng)).stages) for _ in range(DRAWN)]
     return min(counts), max(counts)
@@ -211,7 +217,7 @@ def _fixed(space: SearchSpace) -> dict[str, Any]:
 
 
 def _in_order(space: SearchSpace) -> list[Slot]:
-    """The slots as one reads them: the network's, what all stages share, stage by stage; a part before its options."""
+    """The slots in reading order: of the network, of all stages, of each stage; a part before its options."""
     from nas.spaces.attributes import NETWORK_ATTRIBUTES, REGNET_ATTRIBUTES, STAGE_ATTRIBUTES, option_of
 
     order = ["stem", "head", *NETWORK_ATTRIBUTES, *REGNET_ATTRIBUTES, "block", *STAGE_ATTRIBUTES]
@@ -220,28 +226,29 @@ def _in_order(space: SearchSpace) -> list[Slot]:
         part = option_of(slot.attribute)
         if slot.attribute in order:
             return slot.stage, order.index(slot.attribute), 0
-        # A block's options, of which there are many, stand behind all else; other parts' behind their part.
+        # A block has many options: they come last. The options of other parts follow their part.
         return slot.stage, len(order) if part is None or part[0] == "block" else order.index(part[0]), 1
 
     return sorted(space.slots, key=place)
 
 
 def _conditions(slot: Slot, knob: Knob) -> dict[str, dict[str, list[Any]]]:
-    """When a knob exists. `when`: all of it holds, be it said or since only some kinds of a part have that option.
+    """The conditions under which a knob exists: all of `when`, and at least one of `when_any`.
 
-    `when_any`, only where several parts read one option: one of it holds.
+    `when` has the space's conditions and, if only some kinds of a part have the option, these kinds. `when_any` exists only
+    if several parts read the option.
     """
-    found: dict[str, dict[str, list[Any]]] = {"when": {key: list(values) for key, values in knob.when}}
+    conditions: dict[str, dict[str, list[Any]]] = {"when": {key: list(values) for key, values in knob.when}}
     readers = {part: list(kinds) for part, kinds in slot.readers}
     if len(readers) > 1:
-        return {**found, "when_any": readers}
+        return {**conditions, "when_any": readers}
     for part, kinds in readers.items():
-        found["when"][part] = [kind for kind in found["when"].get(part, kinds) if kind in kinds]
-    return found
+        conditions["when"][part] = [kind for kind in conditions["when"].get(part, kinds) if kind in kinds]
+    return conditions
 
 
-def _said(clause: Iterable[tuple[str, Iterable[Any]]]) -> str:
-    return " or ".join(f"{key} is {' or '.join(map(str, values))}" for key, values in clause)
+def _clause(alternatives: Iterable[tuple[str, Iterable[Any]]]) -> str:
+    return " or ".join(f"{key} is {' or '.join(map(str, values))}" for key, values in alternatives)
 
 
 def _domain(knob: Knob) -> str:
@@ -253,7 +260,7 @@ def _domain(knob: Knob) -> str:
 
 
 def _large(number: int) -> str:
-    """A number of configurations to three digits: 303 million, 1.21 billion, 4.2e18."""
+    """A number of configurations with at most three digits: 303 million, 1.21 billion, 4.20e18."""
     for digits, word in ((6, "million"), (9, "billion"), (12, "trillion")):
         if 10**digits <= number < 10 ** (digits + 3):
             mantissa = number / 10**digits

@@ -1,4 +1,4 @@
-"""`nas watch`: a run's page, live, for the browser on this machine."""
+"""`nas watch`: a run's page, updated live, for the browser on this machine."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from nas.cli.commands.options import examples, run_argument
 
 @click.command(epilog=examples("nas watch results/my-run", "nas watch results/my-run --port 8000 --open"))
 @run_argument
-@click.option("--port", metavar="N", type=click.IntRange(1, 65535), help="Of 127.0.0.1.  [default: a free one]")
+@click.option("--port", metavar="N", type=click.IntRange(1, 65535), help="Port on 127.0.0.1.  [default: a free port]")
 @click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
 def watch(run: Path, port: int | None, show: bool) -> None:
-    """Serve a run's page, which follows the run as trials end; Ctrl-C ends it.
+    """Serve a run's page, which is updated as trials end; Ctrl-C stops the server.
 
-    The page is that of `nas report`, for browsers on this machine alone (127.0.0.1). It works for a run that is going on, that
-    died, or that is done, and leaves the run as it is. From another machine: `ssh -L 8000:127.0.0.1:8000 HOST`.
+    The page is that of `nas report`, for browsers on this machine alone (127.0.0.1). The run may be in progress, killed or
+    done; it is not changed. From another machine: `ssh -L 8000:127.0.0.1:8000 HOST`.
     """
     from nas.cli.commands.inputs import read_run
     from nas.cli.commands.output import note
@@ -27,7 +27,7 @@ def watch(run: Path, port: int | None, show: bool) -> None:
     with Server(read.path, port or 0) as server:
         click.echo(server.url)
         note(
-            f"{read.config['name']} is {_STATUS[read.status]}; the page follows it. Ctrl-C ends this server, not the run."
+            f"{read.config['name']} is {_STATUS[read.status]}; the page is updated as it changes. Ctrl-C stops this server, not the run."
         )
         if show:
             import webbrowser
@@ -36,13 +36,13 @@ def watch(run: Path, port: int | None, show: bool) -> None:
                 click.echo("no browser could be opened; open the page yourself", err=True)
         try:
             server.serve_forever()
-        except KeyboardInterrupt:  # how it is meant to end
+        except KeyboardInterrupt:  # the normal end
             note("")
 
 
 _STATUS = {
-    "running": "going on",
+    "running": "in progress",
     "confirming": "being confirmed",
     "done": "done",
-    "unfinished": "not finished, and no process is at work on it",
+    "unfinished": "not finished, and no process works on it",
 }
