@@ -237,7 +237,12 @@ def test_every_command_takes_import():
     ("counts", "failures", "rejection", "said"),
     [
         ({"trained": 3}, [], "", "the space holds no further network: 3 trials trained all of them"),
-        ({"trained": 1, "failed": 2}, ["x", "x"], "", "the space holds no further network: 1 trial trained all of them, and 2 trials failed"),
+        (
+            {"trained": 1, "failed": 2},
+            ["x", "x"],
+            "",
+            "the space holds no further network: 1 trial trained all of them, and 2 trials failed",
+        ),
         ({"failed": 3}, ["x", "y", "x"], "", "no network was trained: all 3 proposed networks failed, most often (2 times) because: x"),
         ({"rejected": 9}, [], "too large", "no network was found within the budgets: 9 were rejected, the last because too large"),
         ({"rejected": 9}, [], f"{UNMEASURED}: gone", f"no network was trained: 9 were rejected, the last because {UNMEASURED}: gone"),

@@ -147,7 +147,7 @@ def test_a_process_that_is_stuck_in_c_ends(tmp_path, number):
     assert code == 130
     assert words == (
         f"error: {number.name} has waited 0.3 s for code that does not return, so that the process ends; everything that was saved is "
-        "kept. Continue with: nas resume RUN\n"
+        "kept. Go on with: nas resume RUN\n"
     )
 
 
@@ -156,7 +156,7 @@ def test_a_search_that_is_stuck_in_c_frees_its_run(tmp_path, one_thread):
     folder = tmp_path / "run"
     asked = ("--space", write_space(tmp_path), "--trials", 1, "--epochs", 1, "--max-images", 60, "--executor", "local")
     code, words = ended_by(signal.SIGTERM, IN_A_TRIAL, tmp_path / "stuck", "search", *asked, "--out", folder)
-    assert code == 130 and f"Continue with: nas resume {folder}" in words
+    assert code == 130 and f"Go on with: nas resume {folder}" in words
     assert nas_("resume", folder, "--quiet").exit_code == 0
     assert load_run(folder).count("complete") == 1
 

@@ -53,7 +53,7 @@ class ExecutorOptions:
         return {"kind": entries.pop("executor"), **entries}
 
     def merged(self, entries: Mapping[str, object]) -> dict[str, object]:
-        """The entries of a run, with these options in place of its own where they are given."""
+        """The entries of a run, replaced by these options where they are given."""
         return {**entries, **{name: value for name, value in self.entries().items() if value is not None}}
 
     def check(self, kind: str) -> None:
@@ -166,7 +166,7 @@ def check(request: Request) -> tuple[Path, tuple[Objective, ...], Proxy]:
 
 
 def with_options(request: Request, options: Mapping[str, Any]) -> Request:
-    """The request with these options in place of its own. min_params, max_macs and so on are bounds of the budget.
+    """The request, replaced by these options where they are given. min_params, max_macs and so on are bounds of the budget.
 
     TypeError for an unknown option.
     """
