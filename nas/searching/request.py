@@ -108,9 +108,8 @@ class Request:
     stopping: str = "none"  # `nas.stopping.policies.Policy.parse`
     hours: float | None = None  # wall time of the search
     gpu_hours: float | None = None  # the same in hours of all GPUs together
-    free: tuple[
-        str, ...
-    ] = ()  # those of `trials` and `epochs` that the time budget decides (`nas.profiling.time_plan`)
+    # Those of `trials` and `epochs` that the time budget decides (`nas.profiling.time_plan`)
+    free: tuple[str, ...] = ()
     max_latency_ms: float | None = None
     latency_device: str = "cpu"
     latency_batch: int = 1

@@ -106,9 +106,8 @@ def resume(
     changes.check(changes.executor or settings.executor["kind"])
     if trials is not None:
         check_trials(trials)
-        settings = dataclasses.replace(
-            settings, trials=trials, plan={}
-        )  # the number ends the search, no longer the time budget
+        # From now on the number of trials ends the search, not a time budget.
+        settings = dataclasses.replace(settings, trials=trials, plan={})
     if storage is not None and settings.storage:
         # The database may have moved.
         settings = dataclasses.replace(settings, storage={**settings.storage, "url": redacted(storage)})

@@ -33,12 +33,13 @@ from nas.spaces.attributes import (
     conditional,
     make_part,
     pixels,
-    slots_of,
     values_of,
 )
 from nas.spaces.budget import Budget
+from nas.spaces.document import MAX_STAGES
 from nas.spaces.knobs import Choices, Knob
-from nas.spaces.yaml_format import MAX_STAGES, SpaceText, find, folder, names, read
+from nas.spaces.slots import slots_of
+from nas.spaces.yaml_format import SpaceText, find, folder, names, read
 from nas.utils.registry import Registry
 from nas.utils.yaml_text import read_text
 
@@ -302,7 +303,10 @@ def _made(text: SpaceText, where: str, resolution: int, channels: int, classes: 
 
 
 def _check(space: SearchSpace) -> None:
-    """UsageError for a mistake in a space whose lines are valid one by one. Builds each value of each knob in a random network."""
+    """UsageError for a mistake in a space whose lines are valid one by one.
+
+    Builds random networks with each value of each knob; of a knob of numbers, only with the ends.
+    """
     _check_complete(space)
     if space.design == "regnet":
         _check_regnet(space)
