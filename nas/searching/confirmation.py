@@ -1,11 +1,11 @@
-"""The networks of a run's front trained again from further seeds, in the run's folder: what `nas confirm` does.
+"""`nas confirm`: trains the networks of a run's front again from further seeds, in the run's folder.
 
-Everything but the seed of weights and batches is the search's: recipe, proxy, data, split, device, precision, executor. What is
-trained is the front as searched, the known networks that the run has as baselines and, if asked for, what is near the front.
+Only the seed of weights and batches differs from the search: recipe, proxy, data, split, device, precision and executor are the same. The
+networks are those of the front as searched, the run's baselines and, on request, networks near the front.
 
-`RUN/confirmed/NAME/seedK/` is a trial's folder (`nas.training.workspace`): a checkpoint while it trains, `result.json` at its end.
-Nothing else is kept: what has a result is not trained again, what was in flight goes on behind its last epoch. The study is only read. The
-run's lock is held, so that neither a search nor another confirmation works on the run.
+`RUN/confirmed/NAME/seedK/` is the folder of one training (`nas.training.workspace`): it has a checkpoint while it trains, and
+`result.json` at its end. No other state is kept. A training with a result is not repeated, and an interrupted one continues after its
+last epoch. The study is only read. The run's lock is held, so that neither a search nor another confirmation works on the run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nas.errors import Interrupted, NasError, UsageError, WriteError
+from nas.errors import NasError, UsageError
 from nas.execution import fencing
 from nas.execution.executor import check as check_executor
 from nas.execution.executor import execute
@@ -30,25 +30,25 @@ from nas.runs.run import Run, load_run
 from nas.runs.settings import FILE, Settings
 from nas.runs.storage import resolved
 from nas.runs.study_access import open_study, reading_study
-from nas.searching.conclusion import concluded
+from nas.searching.conclusion import concluded, finished_run
 from nas.searching.disk_space import check_room
 from nas.searching.preparation import load_again, training_data
-from nas.searching.progress import Tally, chosen
-from nas.searching.request import check_asked, going_on
+from nas.searching.progress import Tally, say_and_display
+from nas.searching.request import executor_options
 from nas.searching.search import imported, other_versions
 from nas.utils.text import Say, counted, format_seconds, shown
 
 SEEDS = 3
-LEAST, MOST = 2, 1000  # seeds: one alone says nothing about the spread
-FAILURES_AT_FIRST = 5  # that many with nothing trained, and it is not the networks' fault
+LEAST, MOST = 2, 1000  # seeds; one alone gives no spread
+FAILURES_AT_FIRST = 5  # so many failures before any success are not the fault of the networks
 
 
 class Confirmation(JobQueue):
-    """The trainings that confirm a run's front, as executors take them. A context manager: entering takes the run's lock.
+    """The trainings that confirm a run's front, as a queue for executors. As a context manager it takes the run's lock.
 
-    seeds: how many further ones, the run's own + 1, + 2, ... They are gone through one after the other, so that all networks have
-    equally many behind each pass. within: how much accuracy, as a share, networks may lack to the front and be trained too. storage: the
-    whole URL of the study's database, where the settings may not keep its password.
+    seeds: number of further seeds: the run's seed + 1, + 2, ... All networks are trained from one seed before the next seed begins.
+    within: networks are included whose accuracy is at most this share below the front. storage: the whole URL of the study's
+    database, if the settings may not keep its password.
     """
 
     def __init__(
@@ -59,21 +59,21 @@ class Confirmation(JobQueue):
         self.seeds, self.within, self.storage = seeds, within, storage
         self.objectives = settings.parsed_objectives()
         self.url = resolved(settings.storage, storage, folder)
-        # Each is trained to its end, whatever the search stopped early.
+        # Each training runs to its end, even with a search that stopped trials early.
         self.settings = dataclasses.replace(settings, stopping={}, plan={})
         self.counts = Counts()
         self.trials: list[Trial] = []
         self.front: list[Trial] = []  # as searched
         self._trial_of: dict[str, Trial] = {}
         self._accuracies: dict[int, list[float]] = {}
-        self._failures: list[str] = []  # why
+        self._failures: list[str] = []  # their reasons
 
     @property
     def _does(self) -> str:
         return does(self.seeds, self.within)
 
     def _open(self) -> None:
-        run = load_run(self.folder, self.storage)  # behind the lock: nobody adds to it from now on
+        run = load_run(self.folder, self.storage)  # after the lock is taken: no other process adds trials from now on
         self._check_settings()
         self.front = run.searched_front()
         if not self.front:
@@ -86,13 +86,13 @@ class Confirmation(JobQueue):
         self.settings = dataclasses.replace(self.settings, trials=len(self._trial_of))
 
     def _check_settings(self) -> None:
-        """UsageError if the study was begun with other settings than `run.yaml` now says: what follows could not be compared."""
+        """UsageError if `run.yaml` differs from the study's settings in what must not change: results could not be compared."""
         study = open_study(self.folder, self.settings, self.url)
         with reading_study(self.folder, self.url):
-            kept = None if study is None else study.user_attrs.get(ATTRIBUTE)
-        if kept is not None:
+            copy = None if study is None else study.user_attrs.get(ATTRIBUTE)
+        if copy is not None:
             now = Settings.load(self.folder)
-            now.check_unchanged(Settings.from_dict(kept, str(self.folder / FILE)), self.folder, self.url is None)
+            now.check_unchanged(Settings.from_dict(copy, str(self.folder / FILE)), self.folder, self.url is None)
 
     def _job(self, trial: Trial, seed: int) -> Job:
         folder = repeat_folder(self.folder, trial, seed)
@@ -101,7 +101,7 @@ class Confirmation(JobQueue):
     def _adopt(self, job: Job) -> None:
         result = job.result
         if result is not None and result.failed and result.cause != Cause.DIVERGED:
-            job.result_path.unlink()  # for the machine's sake, maybe, which was mended since
+            job.result_path.unlink()  # the machine may have been the cause, and may be repaired by now
             result = None
         if result is not None:
             self._record(job, result)
@@ -112,7 +112,7 @@ class Confirmation(JobQueue):
         return self._trial_of[job.key]
 
     def accuracies(self, trial: Trial) -> list[float]:
-        """Those of the further seeds so far."""
+        """Accuracies from the further seeds so far."""
         return self._accuracies.get(trial.number, [])
 
     @property
@@ -130,27 +130,27 @@ class Confirmation(JobQueue):
 
     @property
     def waiting_seconds(self) -> float:
-        """Training that is left, by what the search spent on the same networks."""
+        """Predicted training time that is left: what the search spent on the same networks."""
         return sum(self.trial_of(job).seconds for job in self._queue)
 
-    def ask(self, told: Told = lambda job, result: None) -> Job | None:
+    def ask(self, on_ended: Told = lambda job, result: None) -> Job | None:
         self.check_mine()
         if not self.counts.complete and self.counts.failed >= FAILURES_AT_FIRST:
             raise NasError(f"{self.counts.failed} trainings failed, {frequent(self._failures)}")
-        return self._next_waiting(told)
+        return self._next_waiting(on_ended)
 
     def known(self) -> list[tuple[str, tuple[float, ...]]]:
         return []
 
     def prepare(self, say: Callable[[str], None]) -> None:
-        """Latencies are those that the search measured."""
+        """Nothing to measure: latencies are those of the search."""
 
     def keep(self, settings: Settings) -> None:
-        """For this time; `run.yaml` says what the search went by."""
+        """Use these settings for this confirmation. `run.yaml` keeps those of the search."""
         self.settings = settings
 
     def account(self, entry: Mapping[str, Any]) -> None:
-        """It is no session of the search; each result says how long it took."""
+        """Nothing to record: a confirmation is not a session of the search, and each result has its own time."""
 
     def _record(self, job: Job, result: TrialResult) -> None:
         if result.accuracy is None:
@@ -175,40 +175,30 @@ def confirm(
     dataset: str | None = None,
     **options: Any,
 ) -> Run:
-    """Train the networks of a run's front from so many further seeds, leave report and front anew; the run, with their means.
+    """Train the networks of a run's front from further seeds and write the report and the front again; the run, with the means.
 
-    within: how many points of accuracy (1 is a hundredth) other networks may lack to the front and be trained too. What else may
-    be given is as for `nas.resume`. UsageError for what can't be done as asked; Interrupted if the user stopped it: the same call goes on.
+    within: networks at most so many percentage points of accuracy below the front are trained, too. The other options are those of
+    `nas.resume`. UsageError for a request that can't be fulfilled. Interrupted if the user stopped it; the same call continues.
     """
-    executor = going_on(options, "nas.confirm")
-    say, display = chosen(say, display, quiet)
+    changes = executor_options(options, "nas.confirm")
+    say, display = say_and_display(say, display, quiet)
     check_seeds(seeds, "--seeds")
     if not 0 <= within <= 100:
         raise UsageError(f"--within {within:g}: points of accuracy, from 0 to 100")
     folder = Path(path).absolute()
     begun = Settings.load(folder)
-    check_asked({"kind": begun.executor["kind"], **executor})
+    changes.check(changes.executor or begun.executor["kind"])
     if text := other_versions(begun):
         say(text)
-    settings = imported(dataclasses.replace(begun, executor={**begun.executor, **executor}), folder)
+    settings = imported(dataclasses.replace(begun, executor=changes.merged(begun.executor)), folder)
     confirmation = Confirmation(folder, settings, seeds, within / 100, storage)
-    try:
-        stopped, run = _drive(confirmation, say, display, download, dataset)
-    except WriteError as error:
-        raise WriteError(
-            f"{error}; everything that was saved is kept. When it can be written again, go on with: {confirmation.again}"
-        ) from error
-    except KeyboardInterrupt:  # once more, or while the report of a confirmation that is done was written
-        stopped = True
-    if stopped:
-        raise Interrupted(f"stopped; everything so far is kept. Go on with: {confirmation.again}")
-    return run
+    return finished_run(lambda: _drive(confirmation, say, display, download, dataset), confirmation.again)
 
 
 def check_seeds(seeds: int, option: str) -> None:
-    """UsageError for a number of seeds that can't be meant."""
+    """UsageError for a number of seeds out of range."""
     if not LEAST <= seeds <= MOST:
-        raise UsageError(f"{option} {seeds}: from {LEAST}, since the spread of one can't be told, to {MOST}")
+        raise UsageError(f"{option} {seeds}: from {LEAST}, since one seed gives no spread, to {MOST}")
 
 
 def _drive(
@@ -217,14 +207,15 @@ def _drive(
     display: Callable[[Confirmation], Tally],
     download: bool,
     dataset: str | None,
-) -> tuple[bool, Run]:
-    """Train, and leave report and front; whether the user stopped it, and the run."""
+) -> Run | None:
+    """Train, then write the report and the front. The run; None if the user stopped it."""
     with confirmation:
         for text in confirmation.recovered:
             say(f"recovered: {text}")
         say(_planned(confirmation))
         stopped = not confirmation.finished and _train(confirmation, say, display, download, dataset)
-        return stopped, concluded(confirmation, confirmation.storage)
+        run = concluded(confirmation, confirmation.storage)
+    return None if stopped else run
 
 
 def _train(
@@ -234,7 +225,7 @@ def _train(
     download: bool,
     dataset: str | None,
 ) -> bool:
-    """Train what is left; whether the user stopped it."""
+    """Train what is left. Whether the user stopped it."""
     settings = confirmation.settings
     check_executor(settings)
     if dataset is not None:
@@ -257,7 +248,7 @@ def _planned(confirmation: Confirmation) -> str:
     parts += [f"{near} within {100 * confirmation.within:g} points of it"] if near else []
     parts += [counted(baselines, "baseline")] if baselines else []
     wanted, left = confirmation.settings.trials, len(confirmation._queue)
-    pace = f", about {format_seconds(confirmation.waiting_seconds)} of training by the search's pace" if left else ""
+    pace = f", about {format_seconds(confirmation.waiting_seconds)} of training, as the search took" if left else ""
     done = f"{wanted - left} of them done already" if wanted > left else "none of them done yet"
     return (
         f"Confirming {counted(len(confirmation.trials), 'network')} ({', '.join(parts)}) from {confirmation.seeds} further seeds "

@@ -1,4 +1,4 @@
-"""What a person sees while a run is confirmed: a live display on a terminal, a line a training elsewhere."""
+"""Progress of a confirmation: a live display on a terminal, one line for each training elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Trainings(Tally):
-    """Counts trainings; the front is not what changes."""
+    """Counts trainings; the front does not change."""
 
     noun = "trainings"
     study: Confirmation
@@ -29,8 +29,8 @@ class Trainings(Tally):
         return f"{self.study.trial_of(job).name}, seed {job.seed}"
 
     def _mean(self, trial: Trial) -> str:
-        found = self.study.accuracies(trial)
-        return format_estimate(Estimate.of(found)) if len(found) > 1 else ""
+        accuracies = self.study.accuracies(trial)
+        return format_estimate(Estimate.of(accuracies)) if len(accuracies) > 1 else ""
 
 
 class TrainingLines(Trainings, Lines):
@@ -52,7 +52,7 @@ class TrainingLines(Trainings, Lines):
 
 
 class TrainingsLive(Trainings, Live):
-    """A display that redraws itself: progress, what runs, and the means so far."""
+    """A live display: progress, the running trainings and the means so far."""
 
     def __init__(self, confirmation: Confirmation, console: Console) -> None:
         Live.__init__(self, confirmation, console)
@@ -62,7 +62,7 @@ class TrainingsLive(Trainings, Live):
         if result.failed:
             self.note(f"{self._name(job)} failed: {result.reason}")
 
-    def _found(self) -> list[RenderableType]:
+    def _results(self) -> list[RenderableType]:
         from rich.table import Table
 
         table = Table(title="Networks", title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")

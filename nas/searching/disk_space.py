@@ -1,12 +1,13 @@
-"""What a search needs of the machine, checked before its folder is made: room on the disk, and what Ray can't start without.
+"""Checks, before the run folder is made, that the disk has room for the run.
 
-The room is for checkpoints above all:
+Checkpoints take most of it:
 
-bytes = workers x 3 c + trials x (j + r(epochs)) + seeds x (front + baselines) x r(epochs) + page, with c a checkpoint of the
-largest network that is drawn: weights, momenta and, with an average, its copy, each 4 bytes a parameter. A trial has three for a
-moment: the last, the one before it and the one that is being written. j and r are the journal's and the result's bytes a trial,
-measured and rounded up. seeds: from which the front is trained again at the end (`nas search --confirm`); of how many networks that
-will be is not known before.
+bytes = workers x 3 c + trials x (j + r(epochs)) + seeds x (front + baselines) x r(epochs) + page
+
+c: a checkpoint of the largest network that may be drawn: weights, momenta and, with an average of the weights, its copy, with 4 bytes
+for each parameter. A trial has up to three: the last one, the one before it, and the one that is being written. j, r: bytes of a
+trial in the journal and in its result, measured and rounded up. seeds: from which the front is trained again at the end
+(`nas search --confirm`); the size of the front is not known in advance.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ from nas.utils.text import format_bytes
 
 CHECKPOINTS = 3
 BYTES_PER_PARAMETER = 4
-JOURNAL_BYTES = 20_000  # a trial; two that are rejected or known already come with it
+JOURNAL_BYTES = 20_000  # for each trial, with two proposals that are rejected or duplicates
 RESULT_BYTES, EPOCH_BYTES = 2_000, 300
-GRADIENT_BYTES = 20_000  # a trial's gradient norms: about 150 a layer
-BLOCK = 4_096  # a file takes whole blocks
-PAGE_BYTES = 6_000_000  # report.html brings Plotly along
-FRONT = 100  # networks, or as many as there are trials: more than a front has
-COMFORT = 2  # times what is needed, below which it is said
+GRADIENT_BYTES = 20_000  # a trial's gradient norms: about 150 for each layer
+BLOCK = 4_096  # a file occupies whole blocks
+PAGE_BYTES = 6_000_000  # report.html contains Plotly
+FRONT = 100  # networks: more than a front has
+COMFORT = 2  # a warning appears if the free space is less than so many times the needed space
 
 
 def needed(settings: Settings, workers: int, seeds: int = 0) -> int:
-    """Bytes that a run may take on the disk at its largest, with so many trials at once, and its front confirmed from so many seeds."""
+    """The most bytes that a run may need, with so many trials at once and its front confirmed from so many seeds."""
     largest = dict(zip(settings.objectives, settings.reference, strict=True)).get("params")
     if largest is None:
         known = [cost_of(Architecture.from_dict(entry["architecture"])).params for entry in settings.baselines]
@@ -52,9 +53,9 @@ def needed(settings: Settings, workers: int, seeds: int = 0) -> int:
 def check_room(
     folder: Path, settings: Settings, say: Callable[[str], None], *, begun: bool = False, seeds: int = 0
 ) -> None:
-    """UsageError if the disk can't hold the run; a word if it hardly can, or if the run is `begun` and has a part of it already.
+    """UsageError if the disk has no room for the run; a warning if it has little room.
 
-    seeds: from which it is confirmed at its end.
+    begun: the run has written a part of this already, so that there is only a warning. seeds: from which it is confirmed at its end.
     """
     executor = settings.executor
     workers = 1 if executor["kind"] == "local" else executor["workers"] or available_cores()
@@ -67,8 +68,8 @@ def check_room(
     about = f"about {format_bytes(need)} with {workers} trial{'s' if workers > 1 else ''} at once"
     if free < need and not begun:
         raise UsageError(
-            f"{folder}: the disk has no room for this run ({free_space(place)}; it may take {about}); free space, name another "
-            "place with --out, or say --workers if fewer train at once"
+            f"{folder}: the disk has no room for this run ({free_space(place)}; it may take {about}); free some space, choose another "
+            "folder with --out, or give fewer --workers"
         )
     if free < COMFORT * need:
         say(f"warning: the disk is nearly full: {free_space(place)}, and this run may take {about}")

@@ -1,4 +1,4 @@
-"""Before a search: the request is checked, the data are read, the run folder is made."""
+"""Before a search: checks the request, reads the data and fixes the settings of the run. Nothing is written."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from nas.networks import zoo
 from nas.networks.architecture import Architecture
 from nas.networks.blocks import STEMS, Stem
 from nas.networks.build import cost_of
+from nas.pareto.objectives import Objective
+from nas.profiling.latency import Conditions
 from nas.profiling.time_plan import SPARE
 from nas.runs.settings import Settings
 from nas.runs.storage import planned as planned_storage
 from nas.samplers import SAMPLERS
-from nas.searching.request import Request, built_elsewhere, check, latency_asked, recipe_options, space_of
-from nas.searching.time_budget import promised
+from nas.searching.request import Request, built_elsewhere, check, latency_conditions, recipe_of, space_of
+from nas.searching.time_budget import Budgeted, budgeted
 from nas.spaces.budget import METRICS
 from nas.spaces.sampling import survey
 from nas.spaces.space import SearchSpace
@@ -31,129 +34,163 @@ from nas.stopping.policies import Policy
 from nas.training.gradient_flow import STEPS
 from nas.training.proxy import Proxy
 from nas.training.recipe import Recipe
-from nas.utils.extensions import lasting, used
+from nas.utils.extensions import Record, lasting, used
 from nas.utils.text import Say
 from nas.utils.versions import versions
 
-SMALL = 10_000  # training images, below which a fifth instead of a tenth is kept for validation
-SMALL_IMAGE = 64  # pixels up to which a baseline's ImageNet stem is replaced by the CIFAR one
+SMALL = 10_000  # with fewer training images, a fifth of them instead of a tenth is kept for validation
+SMALL_IMAGE = 64  # pixels up to which the CIFAR stem replaces a baseline's ImageNet stem
+SURVEYED = 300  # random networks whose costs give the reference point
+
+Baselines = list[tuple[str, Architecture]]  # with their labels
 
 
-def load_again(folder: Path, settings: Settings, say: Say, *, download: bool = False) -> Dataset:
-    """The data of a run. UsageError if they are no longer those that it began with."""
-    facts = settings.dataset
-    # Whether files were left out, not whether they might be: one that breaks later is an error.
-    skip_corrupt = facts.get("skipped_images", 0) > 0
-    dataset = _load(
-        facts["name"], facts["root"], download, facts.get("asked_resolution"), facts["max_images"], skip_corrupt, say
-    )
-    if dataset.fingerprint != facts["fingerprint"]:
-        raise UsageError(
-            f"{folder}: the data set {facts['name']} has changed since the run began (fingerprint {dataset.fingerprint[:12]}, "
-            f"not {facts['fingerprint'][:12]}); results would not be comparable, so start a new search"
-        )
-    return dataset
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What is searched: a request with the data and the space that it names, checked against each other."""
+
+    request: Request
+    objectives: tuple[Objective, ...]
+    proxy: Proxy
+    dataset: Dataset
+    data: TrainingData
+    space: SearchSpace
 
 
 def plan(request: Request, say: Say) -> tuple[Path, Settings, TrainingData]:
-    """Everything that can be wrong is found here: the run's folder, its settings and the data, without a trace on the disk."""
+    """The run's folder, its settings and its data. UsageError for everything that is wrong with the request; writes nothing."""
     begun = time.monotonic()
     folder, objectives, proxy = check(request)
-    stopping, latency = Policy.parse(request.stopping), latency_asked(request, objectives)
-    dataset = _load(
+    conditions = latency_conditions(request, objectives)
+    subject = _subject(request, objectives, proxy, say)
+    images, time_plan = len(subject.data.train_index), None
+    recipe = recipe_of(request, images)
+    recipe.check_images(subject.dataset.resolution)
+    if request.hours is not None or request.gpu_hours is not None:
+        time_plan = budgeted(request, subject.space, proxy, subject.data, recipe, begun, say)
+        request = _within_time(request, time_plan)
+        recipe = recipe_of(request, images)
+        subject = dataclasses.replace(subject, request=request)
+    baselines = _baselines(subject)
+    imports = _imports(subject, baselines)
+    if note := lasting(imports, built_elsewhere(request.executor, conditions is not None)):
+        say(note)
+    settings = _settings(folder.name, subject, recipe, baselines, imports, conditions, time_plan)
+    return folder, settings, subject.data
+
+
+def _subject(request: Request, objectives: tuple[Objective, ...], proxy: Proxy, say: Say) -> _Subject:
+    dataset = load_data(
         request.dataset,
-        None if request.data_root is None else Path(request.data_root),
-        request.download,
-        request.resolution,
-        request.max_images,
-        request.skip_corrupt,
-        say,
+        root=None if request.data_root is None else Path(request.data_root),
+        download=request.download,
+        resolution=request.resolution,
+        max_images=request.max_images,
+        skip_corrupt=request.skip_corrupt,
+        progress=say,
     )
     space = space_of(request, resolution=dataset.resolution, channels=dataset.channels, classes=len(dataset.classes))
     space.sample(request.seed)  # UsageError if nothing meets the budget
     if proxy.resolution and proxy.resolution > dataset.resolution:
         raise UsageError(
-            f"--proxy-resolution {proxy.resolution}: the images have {dataset.resolution} pixels; fewer are a proxy"
+            f"--proxy-resolution {proxy.resolution}: at most the {dataset.resolution} pixels of the images; a proxy uses fewer"
         )
-    data = training_data(dataset, request.seed, proxy)
-    options = recipe_options(request)
-    images = len(data.train_index)
-    recipe = Recipe.for_images(images, request.epochs, request.batch_size, request.learning_rate, **options)
-    recipe.check_images(dataset.resolution)
-    promise: Mapping[str, Any] = {}
-    if request.hours is not None or request.gpu_hours is not None:
-        promise = promised(request, space, proxy, data, recipe, begun, say)
-        request = dataclasses.replace(
-            request,
-            epochs=promise["epochs"],
-            trials=SPARE * promise["trials"] if "trials" in request.free else request.trials,
-        )
-        recipe = Recipe.of(request.epochs, recipe.batch_size, request.learning_rate, **options)
-    spans = survey(space, samples=300, seed=request.seed)
-    baselines = [_baseline(name, space, dataset) for name in dict.fromkeys(request.baselines)]
-    if len({label for label, _ in baselines}) < len(baselines):
-        raise UsageError(f"--baseline: two of one name ({', '.join(label for label, _ in baselines)})")
-    parts = [*space.parts(), *(part for _, network in baselines for part in network.parts())]
-    imports = used([*parts, (DATASETS, dataset.name.partition(":")[0]), (SAMPLERS, request.sampler)])
-    if note := lasting(imports, built_elsewhere(request.executor, bool(latency))):
-        say(note)
-    largest = {m: max([getattr(spans.largest, m), *(getattr(cost_of(b), m) for _, b in baselines)]) for m in METRICS}
-    settings = Settings(
-        name=folder.name,
+    return _Subject(request, objectives, proxy, dataset, training_data(dataset, request.seed, proxy), space)
+
+
+def _within_time(request: Request, time_plan: Budgeted) -> Request:
+    """The request with the planned epochs. Where the number of trials is free, `SPARE` times the planned one: the clock ends the search."""
+    planned = time_plan.plan
+    trials = SPARE * planned.trials if "trials" in request.free else request.trials
+    return dataclasses.replace(request, epochs=planned.epochs, trials=trials)
+
+
+def _baselines(subject: _Subject) -> Baselines:
+    names = dict.fromkeys(subject.request.baselines)
+    baselines = [_baseline(name, subject.dataset) for name in names]
+    labels = [label for label, _ in baselines]
+    if len(set(labels)) < len(labels):
+        raise UsageError(f"--baseline: two have the same name ({', '.join(labels)})")
+    return baselines
+
+
+def _imports(subject: _Subject, baselines: Baselines) -> list[Record]:
+    """The modules that register the parts, the data set and the sampler of the search."""
+    parts = [*subject.space.parts(), *(part for _, network in baselines for part in network.parts())]
+    dataset = (DATASETS, subject.dataset.name.partition(":")[0])
+    return used([*parts, dataset, (SAMPLERS, subject.request.sampler)])
+
+
+def _settings(
+    name: str,
+    subject: _Subject,
+    recipe: Recipe,
+    baselines: Baselines,
+    imports: list[Record],
+    conditions: Conditions | None,
+    time_plan: Budgeted | None,
+) -> Settings:
+    request, space = subject.request, subject.space
+    return Settings(
+        name=name,
         command=request.command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         space={"name": space.name, "variant": space.variant, "text": space.source},
-        dataset=_facts(dataset, data, request),
+        dataset=_dataset_entries(subject),
         recipe=recipe.to_dict(),
-        objectives=[objective.name for objective in objectives],
+        objectives=[objective.name for objective in subject.objectives],
         budgets={metric: [low, high] for metric, (low, high) in space.budget.bounds.items()},
-        # That of latency is put right by what is measured before the first trial.
-        reference=[1 / len(dataset.classes), *(float(largest.get(own.name, 1.0)) for own in objectives[1:])],
+        reference=_reference(subject, baselines),
         sampler=request.sampler,
         trials=request.trials,
         seed=request.seed,
-        baselines=[{"name": name, "architecture": architecture.to_dict()} for name, architecture in baselines],
-        executor={
-            "kind": request.executor,
-            "workers": request.workers,
-            "cpus_per_trial": request.cpus_per_trial,
-            "gpus_per_trial": request.gpus_per_trial,
-            "address": request.address,
-            "trial_timeout": request.trial_timeout,
-        },
+        baselines=[{"name": label, "architecture": architecture.to_dict()} for label, architecture in baselines],
+        executor=request.executor_options().entries(),
         device=request.device,
         precision=request.precision,
         versions=versions(),
-        proxy=proxy.to_dict(),
-        storage=planned_storage(request.storage, folder.name),
-        stopping=stopping.to_dict(),
-        latency=latency,
-        plan=promise,
+        proxy=subject.proxy.to_dict(),
+        storage=planned_storage(request.storage, name),
+        stopping=Policy.parse(request.stopping).to_dict(),
+        latency={**dataclasses.asdict(conditions), "max_ms": request.max_latency_ms} if conditions else {},
+        plan=time_plan.to_dict() if time_plan else {},
         gradient_steps=STEPS if request.record_gradients else 0,
         imports=imports,
         id=secrets.token_hex(8),
     )
-    return folder, settings, data
 
 
-def _load(
-    name: str,
-    root: str | Path | None,
-    download: bool,
-    resolution: int | None,
-    max_images: int | None,
-    skip_corrupt: bool,
-    say: Say,
-) -> Dataset:
-    return load_data(
-        name,
-        root=None if root is None else Path(root),
+def _reference(subject: _Subject, baselines: Baselines) -> list[float]:
+    """The reference point of the hypervolume: chance accuracy, and the largest costs of random networks and baselines.
+
+    The entry of a latency is a placeholder until latencies are measured before the first trial.
+    """
+    random_largest = survey(subject.space, samples=SURVEYED, seed=subject.request.seed).largest
+    costs = [random_largest, *(cost_of(network) for _, network in baselines)]
+    largest = {metric: float(max(getattr(cost, metric) for cost in costs)) for metric in METRICS}
+    chance = 1 / len(subject.dataset.classes)
+    return [chance, *(largest.get(objective.name, 1.0) for objective in subject.objectives[1:])]
+
+
+def load_again(folder: Path, settings: Settings, say: Say, *, download: bool = False) -> Dataset:
+    """The data of a run. UsageError if they have changed since it began."""
+    entries = settings.dataset
+    dataset = load_data(
+        entries["name"],
+        root=None if entries["root"] is None else Path(entries["root"]),
         download=download,
-        resolution=resolution,
-        max_images=max_images,
-        skip_corrupt=skip_corrupt,
+        resolution=entries.get("asked_resolution"),
+        max_images=entries["max_images"],
+        # Only if files were skipped when the run began: a file that has become corrupt since is an error.
+        skip_corrupt=entries.get("skipped_images", 0) > 0,
         progress=say,
     )
+    if dataset.fingerprint != entries["fingerprint"]:
+        raise UsageError(
+            f"{folder}: the data set {entries['name']} has changed since the run began (fingerprint {dataset.fingerprint[:12]}, "
+            f"not {entries['fingerprint'][:12]}); results would not be comparable, so start a new search"
+        )
+    return dataset
 
 
 def training_data(dataset: Dataset, seed: int, proxy: Proxy) -> TrainingData:
@@ -162,14 +199,18 @@ def training_data(dataset: Dataset, seed: int, proxy: Proxy) -> TrainingData:
     return TrainingData.of(dataset, proxy.images(dataset.y_train, train, seed), validation)
 
 
-def _about_data(facts: Mapping[str, Any]) -> str:
-    ranked = f"{facts['train_images']:,} images to train on, {facts['validation_images']:,} to rank by"
-    size = f"{facts['resolution']}x{facts['resolution']} pixels, {facts['channels']} channel{'s' if facts['channels'] > 1 else ''}"
-    untouched = f"the {facts['test_images']:,} test images are not touched"
-    return f"Data: {facts['source']}\n{ranked}; {untouched}; {size}, {len(facts['classes'])} classes."
+def about_data(entries: Mapping[str, Any]) -> str:
+    """The data set of a run in two lines."""
+    counts = f"{entries['train_images']:,} images to train on, {entries['validation_images']:,} to rank by"
+    side, channels = entries["resolution"], entries["channels"]
+    size = f"{side}x{side} pixels, {channels} channel{'s' if channels > 1 else ''}"
+    untouched = f"the {entries['test_images']:,} test images are not touched"
+    return f"Data: {entries['source']}\n{counts}; {untouched}; {size}, {len(entries['classes'])} classes."
 
 
-def _facts(dataset: Dataset, data: TrainingData, request: Request) -> dict[str, Any]:
+def _dataset_entries(subject: _Subject) -> dict[str, Any]:
+    """The entries under `dataset` in `run.yaml`."""
+    request, dataset, data = subject.request, subject.dataset, subject.data
     return {
         "name": dataset.name,
         "source": dataset.source,
@@ -189,8 +230,11 @@ def _facts(dataset: Dataset, data: TrainingData, request: Request) -> dict[str, 
     }
 
 
-def _baseline(name: str, space: SearchSpace, dataset: Dataset) -> tuple[str, Architecture]:
-    """A known net or a config's for the search's images, and its label. Small images get the CIFAR stem in place of 7x7 and pooling."""
+def _baseline(name: str, dataset: Dataset) -> tuple[str, Architecture]:
+    """Label and network of a baseline: a published network or a config, adapted to the images of the search.
+
+    For small images, the CIFAR stem replaces an ImageNet stem (7x7 convolution and pooling).
+    """
     path = Path(name)
     if path.suffix in (".yaml", ".yml", ".json"):
         architecture, name = Architecture.from_yaml(path), path.stem

@@ -1,4 +1,4 @@
-"""What a person sees while a search runs: a live display on a terminal, plain lines elsewhere, nothing if quiet."""
+"""Progress of a search: a live display on a terminal, plain lines elsewhere, nothing if quiet."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Tally:
-    """What has happened so far: keeps the front, the rate and the ETA. `Silent`, and the base of the visible ones."""
+    """The state of a search: its front, its rate and its ETA. Shows nothing; the base class of the visible displays."""
 
     noun = "trials"
 
@@ -33,8 +33,8 @@ class Tally:
         self.study = study
         self.settings = study.settings
         self.running: dict[str, tuple[Job, Epoch | None]] = {}
-        self._best: list[tuple[str, tuple[float, ...]]] = []  # the front of what was looked at
-        self._fresh: list[tuple[str, tuple[float, ...]]] = []  # what was not yet
+        self._best: list[tuple[str, tuple[float, ...]]] = []  # the front of the trials that were compared
+        self._fresh: list[tuple[str, tuple[float, ...]]] = []  # trials that were not compared yet
         self.training_seconds = 0.0
         self.begun = time.monotonic()
         self._first_start: float | None = None
@@ -65,7 +65,7 @@ class Tally:
         return job.key.removeprefix("baseline:") if job.baseline else f"trial {job.key}"
 
     def front(self) -> list[tuple[str, tuple[float, ...]]]:
-        """Keys and values of the best so far, by rising first cost."""
+        """Keys and values of the front so far, by the first minimized objective."""
         if self._fresh:
             among, self._fresh = self._best + self._fresh, []
             directions = [objective.direction for objective in self.study.objectives]
@@ -74,7 +74,7 @@ class Tally:
 
     @property
     def aim(self) -> int:
-        """Trials that are wanted; of a search by the clock, those that were planned."""
+        """The wanted number of trials. With a time budget: the planned number."""
         wanted = self.study.settings.trials
         return max(min(int(self.settings.plan.get("trials", wanted)), wanted), self.study.counts.trained)
 
@@ -95,14 +95,14 @@ class Tally:
         """`37/200 trials, 1 failed, 12 outside the budgets, 1.2 trials/s, ETA 2 min`."""
         counts = self.study.counts
         parts = [f"{counts.trained}/{self.aim} {self.noun}"]
-        for number, what in (
+        for number, kind in (
             (counts.stopped, "stopped"),
             (counts.failed, "failed"),
             (counts.rejected, "outside the budgets"),
             (counts.duplicate, "duplicates"),
         ):
             if number:
-                parts.append(f"{number} {what}")
+                parts.append(f"{number} {kind}")
         if self.rate is not None and self.eta_seconds is not None:
             parts += [f"{60 * self.rate:.1f} {self.noun}/min", f"ETA {format_seconds(self.eta_seconds)}"]
         return ", ".join(parts)
@@ -114,12 +114,12 @@ class Tally:
 
 
 def failure(job: Job, result: TrialResult) -> str:
-    """Why a trial failed, and where its network is."""
+    """The reason why a trial failed, and the file of its network."""
     return f"{result.reason} (its network: {shown(job.folder / CONFIG)})"
 
 
 class Lines(Tally):
-    """A line for each trial that ends, for logs and pipes."""
+    """One line for each trial that ends, for logs and pipes."""
 
     def __init__(self, study: JobQueue, out: TextIO | None) -> None:
         super().__init__(study)
@@ -144,18 +144,18 @@ class Lines(Tally):
 
 
 def _print(text: str, out: TextIO | None) -> None:
-    """Words beside the work, which a reader that is gone, a full disk or a closed stream (None) does not end."""
+    """Print a message. A closed pipe, a full disk or a closed stream (None) must not end the search, so errors are ignored."""
     if out is None:
         return
     encoding = getattr(out, "encoding", None) or "utf-8"
-    with contextlib.suppress(OSError, ValueError):  # the latter of a stream that was closed
+    with contextlib.suppress(OSError, ValueError):  # ValueError: the stream was closed
         print(printable(text).encode(encoding, "backslashreplace").decode(encoding), file=out, flush=True)
 
 
-def chosen(
+def say_and_display(
     say: Callable[[str], None] | None, display: Callable[[Any], Tally] | None, quiet: bool
 ) -> tuple[Callable[[str], None], Callable[[Any], Tally]]:
-    """What a caller from Python gave, or else lines on stderr; nothing if quiet."""
+    """The callbacks that a caller from Python passed. Default: lines on stderr, or nothing if `quiet`."""
     if quiet:
         return say or (lambda text: None), display or Tally
     return say or _to_stderr, display or (lambda study: Lines(study, sys.stderr))
@@ -166,9 +166,9 @@ def _to_stderr(text: str) -> None:
 
 
 class Live(Tally):
-    """A display that redraws itself: progress, what runs, and the front so far."""
+    """A live display: progress, the running trials and the front so far."""
 
-    SHOWN = 10  # members of the front, runs in flight
+    SHOWN = 10  # lines each of the front and of the running trials
 
     def __init__(self, study: JobQueue, console: Console) -> None:
         from rich.live import Live as RichLive
@@ -204,32 +204,28 @@ class Live(Tally):
             Text(self.summary()),
             Text("\n".join(running) if running else "starting workers ...", style="dim"),
             Text(""),
-            *self._found(),
+            *self._results(),
         )
 
-    def _found(self) -> list[RenderableType]:
+    def _results(self) -> list[RenderableType]:
         """The front so far."""
         from rich.table import Table
         from rich.text import Text
 
-        best = Table(title="Front so far", title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
-        timed = [objective.name for objective in self.study.objectives if objective.name == LATENCY]
-        for column in ("", "val accuracy %", "params", "MACs", *(["latency"] if timed else [])):
-            best.add_column(column, justify="left" if not column else "right")
-        members = self.front()
-        costs = dict.fromkeys(("params", "macs", *timed), -1)
         names = [objective.name for objective in self.study.objectives]
-        for name in costs:
-            costs[name] = names.index(name) if name in names else -1
+        columns = {"params": "params", "macs": "MACs", **({LATENCY: "latency"} if LATENCY in names else {})}
+        table = Table(title="Front so far", title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
+        table.add_column("", justify="left")
+        for title in ("val accuracy %", *columns.values()):
+            table.add_column(title, justify="right")
+        members = self.front()
         for key, values in sorted(members, key=lambda member: -member[1][0])[: self.SHOWN]:
-            row = [format_price(name, values[place]) if place > 0 else "" for name, place in costs.items()]
-            best.add_row(
-                printable(key.removeprefix("baseline:")) if not key.isdigit() else f"trial {key}",
-                format_percent(values[0]),
-                *row,
-            )
+            name = f"trial {key}" if key.isdigit() else printable(key.removeprefix("baseline:"))
+            value_of = dict(zip(names, values, strict=True))
+            costs = [format_price(column, value_of[column]) if column in value_of else "" for column in columns]
+            table.add_row(name, format_percent(values[0]), *costs)
         more = len(members) - self.SHOWN
-        return [best, Text(f"and {more} more" if more > 0 else "", style="dim")]
+        return [table, Text(f"and {more} more" if more > 0 else "", style="dim")]
 
     def _running_line(self, job: Job, epoch: Epoch | None) -> str:
         name = self._name(job)

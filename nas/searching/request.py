@@ -1,4 +1,4 @@
-"""What a search is asked, and what is wrong with that: found before data are read, a folder is made, or Ray is started."""
+"""The request of a search and its checks, which come before data are read, a folder is made or Ray is started."""
 
 from __future__ import annotations
 
@@ -23,28 +23,68 @@ from nas.spaces.budget import METRICS, Budget
 from nas.spaces.space import SearchSpace, load_space
 from nas.stopping.policies import Policy
 from nas.training.proxy import Proxy
-from nas.training.recipe import BASE_BATCH, DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe
+from nas.training.recipe import DECAYS, PRECISIONS, PROXY_EPOCHS, Recipe
 from nas.utils import forks, limits
 from nas.utils.extensions import lasting, load, used
 from nas.utils.registry import did_you_mean
 
 EXECUTORS = ("ray", "local")
 LARGEST_SEED = (1 << 31) - 1
-# What a run may be given in place of its settings when it goes on.
-GOING_ON = ("executor", "workers", "cpus_per_trial", "gpus_per_trial", "address", "trial_timeout")
+MANY_IMAGES = 1 << 40  # more than any batch holds
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorOptions:
+    """Options of a run's executor, which may change when the run is resumed. None: not given.
+
+    executor: its kind. The other fields are those of `Request`.
+    """
+
+    executor: str | None = None
+    workers: int | None = None
+    cpus_per_trial: float | None = None
+    gpus_per_trial: float | str | None = None
+    address: str | None = None
+    trial_timeout: float | None = None  # seconds
+
+    def entries(self) -> dict[str, object]:
+        """As `executor` in `run.yaml` has them."""
+        entries = dataclasses.asdict(self)
+        return {"kind": entries.pop("executor"), **entries}
+
+    def merged(self, entries: Mapping[str, object]) -> dict[str, object]:
+        """The entries of a run, replaced by these options where they are given."""
+        return {**entries, **{name: value for name, value in self.entries().items() if value is not None}}
+
+    def check(self, kind: str) -> None:
+        """UsageError for a value that an executor of this kind can't have, or if it can't run in this process."""
+        if kind == "local":
+            forks.check()
+        if self.workers is not None and self.workers > limits.WORKERS:
+            raise UsageError(f"--workers {self.workers}: at most {limits.WORKERS:,}")
+        if kind == "local" and self.address:
+            raise UsageError(
+                f"--address {self.address}: the local executor uses no cluster; omit it, or choose --executor ray"
+            )
+        _check_number("--workers", self.workers, 0)
+        _check_number("--cpus-per-trial", self.cpus_per_trial, 0.01)
+        if isinstance(self.gpus_per_trial, str) and self.gpus_per_trial != AUTO:
+            raise UsageError(f"--gpus-per-trial {self.gpus_per_trial}: a number or auto")
+        if not isinstance(self.gpus_per_trial, str):
+            _check_number("--gpus-per-trial", self.gpus_per_trial, 0)
+        _check_number("--trial-timeout", self.trial_timeout, 0.1)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What `nas search` was asked for. None means: chosen from the data or the machine.
+    """The options of `nas search`, which `nas search --help` explains. None: chosen from the data or the machine.
 
-    The fields are the command's options: `nas search --help` says what each does. `space` may also be a `SearchSpace`, with its budget.
+    `space` may also be a `SearchSpace`, with its budget.
     """
 
     space: str | Path | SearchSpace = "resnext"
-    overrides: Mapping[str, object] = field(
-        default_factory=dict
-    )  # lines laid over the space's: {"stage*.block": "basic"}
+    # Lines that replace the space's: {"stage*.block": "basic"}
+    overrides: Mapping[str, object] = field(default_factory=dict)
     trials: int = 50
     dataset: str = "digits"
     objectives: str = "accuracy,params,macs"
@@ -66,9 +106,10 @@ class Request:
     proxy_width: float = 1.0
     train_fraction: float = 1.0
     stopping: str = "none"  # `nas.stopping.policies.Policy.parse`
-    hours: float | None = None  # of wall time that the search may take; or of GPUs, all together
-    gpu_hours: float | None = None
-    free: tuple[str, ...] = ()  # which of `trials` and `epochs` the hours decide (`nas.profiling.time_plan`)
+    hours: float | None = None  # wall time of the search
+    gpu_hours: float | None = None  # the same in hours of all GPUs together
+    # Those of `trials` and `epochs` that the time budget decides (`nas.profiling.time_plan`)
+    free: tuple[str, ...] = ()
     max_latency_ms: float | None = None
     latency_device: str = "cpu"
     latency_batch: int = 1
@@ -78,22 +119,25 @@ class Request:
     executor: str = "ray"
     workers: int = 0
     cpus_per_trial: float | None = None
-    gpus_per_trial: float | str | None = (
-        None  # a number or "auto" (`nas.profiling.gpu_packing`), which None is where there are GPUs
-    )
+    # A number or "auto" (`nas.profiling.gpu_packing`); None: "auto" if there are GPUs
+    gpus_per_trial: float | str | None = None
     address: str | None = None
     storage: str | None = None  # URL of the study's database; None: the journal in the run's folder
-    trial_timeout: float | None = None  # seconds that one attempt at a trial may take
-    record_gradients: bool = False  # norms by layer of each trial (`nas.training.gradient_flow`)
+    trial_timeout: float | None = None  # seconds of one attempt at a trial
+    record_gradients: bool = False  # each trial's norms by layer (`nas.training.gradient_flow`)
     device: str = "auto"
     precision: str = "auto"
-    imports: tuple[str, ...] = ()  # modules that register blocks, data sets, samplers: names, or paths of .py files
+    imports: tuple[str, ...] = ()  # names or .py files of modules that register blocks, data sets or samplers
     out: str | Path | None = None
     command: str = ""
 
+    def executor_options(self) -> ExecutorOptions:
+        names = (each.name for each in dataclasses.fields(ExecutorOptions))
+        return ExecutorOptions(**{name: getattr(self, name) for name in names})
+
 
 def check(request: Request) -> tuple[Path, tuple[Objective, ...], Proxy]:
-    """UsageError for what is wrong with a request and can be known without its data; the run's folder, objectives and proxy."""
+    """The run's folder, objectives and proxy. UsageError for every mistake in a request that shows without its data."""
     _check_types(request)
     load(request.imports)
     check_trials(request.trials)
@@ -102,13 +146,11 @@ def check(request: Request) -> tuple[Path, tuple[Objective, ...], Proxy]:
     _check_executor(request.executor)
     SAMPLERS.find(request.sampler)
     Policy.parse(request.stopping)
-    asked = {own.name: getattr(request, own.name) for own in dataclasses.fields(request)}
-    check_asked({**asked, "kind": request.executor})
+    request.executor_options().check(request.executor)
     _check_hours(request)
     if request.precision not in ("auto", *PRECISIONS):
         raise UsageError(f"--precision {request.precision}: known are auto, {', '.join(PRECISIONS)}")
-    batch_size = BASE_BATCH if request.batch_size is None else request.batch_size
-    Recipe.of(request.epochs, batch_size, request.learning_rate, **recipe_options(request))
+    recipe_of(request, MANY_IMAGES)
     objectives = parse_objectives(request.objectives)
     proxy = Proxy(request.proxy_resolution, request.proxy_width, request.train_fraction)
     if isinstance(request.space, SearchSpace):
@@ -117,17 +159,17 @@ def check(request: Request) -> tuple[Path, tuple[Objective, ...], Proxy]:
         space = load_space(request.space, overrides=request.overrides)
     folder = chosen_folder(request.out, space_name(request), request.dataset)
     _check_device(request)
-    timed = bool(latency_asked(request, objectives))
+    timed = latency_conditions(request, objectives) is not None
     lasting(used(space.parts()), built_elsewhere(request.executor, timed))
     return folder, objectives, proxy
 
 
 def with_options(request: Request, options: Mapping[str, Any]) -> Request:
-    """The request with these options in place of its own; min_params, max_macs and their like are bounds of the budget.
+    """The request, replaced by these options where they are given. min_params, max_macs and so on are bounds of the budget.
 
-    TypeError for an option that there isn't.
+    TypeError for an unknown option.
     """
-    known = {own.name for own in dataclasses.fields(Request)}
+    known = {each.name for each in dataclasses.fields(Request)}
     ends = {f"{end}_{metric}": metric for metric in METRICS for end in ("min", "max")}
     for name in options:
         if name not in known and name not in ends:
@@ -142,22 +184,22 @@ def with_options(request: Request, options: Mapping[str, Any]) -> Request:
     return dataclasses.replace(request, budget=request.budget.merged(Budget(bounds))) if bounds else request
 
 
-def going_on(options: Mapping[str, Any], by: str) -> dict[str, Any]:
-    """Options of `by`, which goes on with a run, as entries of its executor. TypeError for another option, UsageError for a wrong value."""
-    hints, given = get_type_hints(Request), {}
+def executor_options(options: Mapping[str, Any], function: str) -> ExecutorOptions:
+    """The options of `function`, which resumes or confirms a run. TypeError for an unknown option, UsageError for a wrong value."""
+    known, hints = [each.name for each in dataclasses.fields(ExecutorOptions)], get_type_hints(Request)
     for name, value in options.items():
-        if name not in GOING_ON:
-            raise TypeError(f"{by} has no option {name!r}{did_you_mean(name, list(GOING_ON))}")
-        if value is not None:  # which leaves the run's own
+        if name not in known:
+            raise TypeError(f"{function} has no option {name!r}{did_you_mean(name, known)}")
+        if value is not None:
             _check_type(name, value, hints[name])
-            given["kind" if name == "executor" else name] = value
-    if "kind" in given:
-        _check_executor(given["kind"])
+    given = ExecutorOptions(**options)
+    if given.executor is not None:
+        _check_executor(given.executor)
     return given
 
 
 def space_of(request: Request, *, resolution: int, channels: int, classes: int) -> SearchSpace:
-    """The space that is asked for, with its overrides and its budget, for these data."""
+    """The requested space for these data, with its overrides and its budget."""
     if isinstance(request.space, SearchSpace):
         narrowed = request.space.narrowed(request.overrides)
         space = narrowed.for_data(resolution=resolution, channels=channels, classes=classes)
@@ -172,8 +214,18 @@ def space_name(request: Request) -> str:
     return request.space.name if isinstance(request.space, SearchSpace) else str(request.space)
 
 
-def recipe_options(request: Request) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in ("decay", "ema", "cutout", "randaugment")}
+def recipe_of(request: Request, images: int) -> Recipe:
+    """The requested recipe for so many training images."""
+    return Recipe.for_images(
+        images,
+        request.epochs,
+        request.batch_size,
+        request.learning_rate,
+        decay=request.decay,
+        ema=request.ema,
+        cutout=request.cutout,
+        randaugment=request.randaugment,
+    )
 
 
 def _check_executor(name: str) -> None:
@@ -189,58 +241,44 @@ def check_trials(trials: int) -> None:
         raise UsageError(f"--trials {trials}: at most {limits.TRIALS:,}")
 
 
-def check_asked(asked: Mapping[str, Any]) -> None:
-    """UsageError for what an executor can't be asked, or can't do in this process."""
-    if asked["kind"] == "local":
-        forks.check()
-    if (workers := asked.get("workers")) is not None and workers > limits.WORKERS:
-        raise UsageError(f"--workers {workers}: at most {limits.WORKERS:,}")
-    if asked["kind"] == "local" and asked.get("address"):
-        raise UsageError(
-            f"--address {asked['address']}: the local executor uses no cluster; leave it out, or say --executor ray"
-        )
-    for name, least in (("workers", 0), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0), ("trial_timeout", 0.1)):
-        value = asked.get(name)
-        if name == "gpus_per_trial" and value == AUTO:
-            continue
-        if isinstance(value, str):
-            raise UsageError(
-                f"--{name.replace('_', '-')} {value}: a number{' or auto' if name.startswith('gpus') else ''}"
-            )
-        if value is not None and not (math.isfinite(value) and value >= least):
-            raise UsageError(f"--{name.replace('_', '-')} {value:g}: must be at least {least:g}")
+def _check_number(option: str, value: float | None, least: float) -> None:
+    if value is not None and not (math.isfinite(value) and value >= least):
+        raise UsageError(f"{option} {value:g}: must be at least {least:g}")
 
 
 def _check_hours(request: Request) -> None:
     given = {"--hours": request.hours, "--gpu-hours": request.gpu_hours}
     if None not in given.values():
-        raise UsageError(f"{' and '.join(given)}: one of them")
+        raise UsageError(f"{' and '.join(given)}: give one of them")
     for option, hours in given.items():
         if hours is not None and not 0 < hours < math.inf:
             raise UsageError(f"{option} {hours:g}: a number above 0")
 
 
-def latency_asked(request: Request, objectives: tuple[Objective, ...]) -> dict[str, Any]:
-    """What latencies are measured under, where they are asked for; UsageError if they can't be, here and so."""
+def latency_conditions(request: Request, objectives: tuple[Objective, ...]) -> Conditions | None:
+    """The conditions under which latencies are measured; None if they are neither an objective nor bounded.
+
+    UsageError if they can't be measured here under these conditions.
+    """
     if request.max_latency_ms is not None and not 0 < request.max_latency_ms < math.inf:
         raise UsageError(f"--max-latency-ms {request.max_latency_ms:g}: a number above 0")
-    if request.max_latency_ms is None and LATENCY not in {own.name for own in objectives}:
-        return {}
+    if request.max_latency_ms is None and LATENCY not in {objective.name for objective in objectives}:
+        return None
     conditions = Conditions(request.latency_device, request.latency_batch, request.latency_threads)
     if conditions.device != "cpu":
         check_latency(conditions)
-    return {**dataclasses.asdict(conditions), "max_ms": request.max_latency_ms}
+    return conditions
 
 
 def built_elsewhere(executor: str, timed: bool) -> str:
-    """Which processes other than this one build networks, in words; "" if none does."""
+    """Names the other processes that build networks; "" if none does."""
     if executor == "ray":
         return "Ray's workers"
     return "the process that measures latencies" if timed else ""
 
 
 def _check_device(request: Request) -> None:
-    """UsageError for a device that can't be used here; a cluster is asked when it is joined."""
+    """UsageError for a device that can't be used here. A cluster's devices are checked when it is joined."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", request.device):
         raise UsageError(f"--device {request.device}: known are auto, cpu, cuda, cuda:N and mps")
     if request.device in ("auto", "cpu"):
@@ -255,27 +293,34 @@ def _check_device(request: Request) -> None:
     pick_device(request.device)
 
 
-_SAID = {int: "a whole number", float: "a number", str: "text", bool: "True or False", NoneType: "None", Path: "a path"}
+_TYPE_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "True or False",
+    NoneType: "None",
+    Path: "a path",
+}
 
 
 def _check_types(request: Request) -> None:
-    """UsageError for a value of a type that its field does not take; from the command line there is none."""
+    """UsageError for a value of the wrong type, which only a caller from Python can give."""
     for name, hint in get_type_hints(Request).items():
         _check_type(name, getattr(request, name), hint)
 
 
 def _check_type(name: str, value: object, hint: Any) -> None:
     if not _fits(value, hint):
-        wanted = " or ".join(_said(own) for own in (get_args(hint) if _is_union(hint) else [hint]))
+        wanted = " or ".join(_type_name(each) for each in (get_args(hint) if _is_union(hint) else [hint]))
         raise UsageError(f"{name}={value!r:.200}: must be {wanted}")
 
 
 def _fits(value: object, hint: Any) -> bool:
     if _is_union(hint):
-        return any(_fits(value, own) for own in get_args(hint))
+        return any(_fits(value, each) for each in get_args(hint))
     kind = get_origin(hint) or hint
     if kind is tuple:
-        return isinstance(value, tuple | list) and all(isinstance(own, str) for own in value)
+        return isinstance(value, tuple | list) and all(isinstance(item, str) for item in value)
     if kind in (int, float):
         return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
     return isinstance(value, kind)
@@ -285,8 +330,8 @@ def _is_union(hint: Any) -> bool:
     return get_origin(hint) in (Union, UnionType)
 
 
-def _said(hint: Any) -> str:
+def _type_name(hint: Any) -> str:
     kind = get_origin(hint) or hint
     if kind is tuple:
         return "a list of names"
-    return _SAID.get(kind) or f"a {kind.__name__}"
+    return _TYPE_NAMES.get(kind) or f"a {kind.__name__}"

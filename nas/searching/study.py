@@ -1,60 +1,56 @@
-"""The driver's side of a run: owns the run folder, asks the sampler for candidates, tells it what became of them.
+"""The driver of a run: it owns the run folder, asks the sampler for candidates and reports their results.
 
-The Optuna study in the run folder is the single source of truth. What is in flight when a driver dies is adopted by the
-next one under the same number; results that were written but not told are told; nothing is trained twice.
+The run's Optuna study is the single source of truth. If a driver dies, the next one takes over its unfinished trials under the same
+numbers and records the results that were written but not recorded (`nas.searching.recovery`). Nothing is trained twice.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import math
 import random
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from nas.errors import NasError, UsageError, WriteError
+from nas.errors import NasError, UsageError
 from nas.execution import fencing
-from nas.execution.clock import Clock
 from nas.execution.job import Job
 from nas.execution.job_queue import JobQueue, Told
 from nas.execution.trial_results import Counts
-from nas.networks.architecture import Architecture
-from nas.profiling.latency.meter import Meter
 from nas.runs.attempts import frequent
-from nas.runs.layout import ATTRIBUTE, BASELINES, ELAPSED, JOURNAL, SESSIONS, TRIALS
-from nas.runs.records import LATENCY, Candidate, TrialResult
+from nas.runs.layout import ATTRIBUTE, JOURNAL, SESSIONS, TRIALS
+from nas.runs.records import Candidate, TrialResult
 from nas.runs.settings import FILE, Settings
 from nas.runs.storage import failed, of_storage, redacted, resolved, together
 from nas.runs.study_access import cut_torn_line, drive_study
 from nas.runs.study_claim import Claim, claim
-from nas.runs.trial_reader import read_baselines, read_candidate, read_elapsed, read_sessions
+from nas.runs.trial_reader import read_baselines, read_sessions
 from nas.samplers import SAMPLERS, Problem, suggest
-from nas.searching.telling import Outcomes
+from nas.searching.candidate_gate import Gate
+from nas.searching.outcomes import Outcomes
+from nas.searching.recovery import baseline_jobs, unfinished_trials
+from nas.searching.run_latency import run_meter, with_measurements
+from nas.searching.session_clock import session_clock
 from nas.spaces.knobs import Choices
-from nas.spaces.space import SearchSpace
 from nas.utils.files import make_folder, write_json
-from nas.utils.text import format_ms, shown
-from nas.utils.validation import reading
+from nas.utils.text import shown
 
 if TYPE_CHECKING:
     import optuna
 
-FAILURES_AT_FIRST = 5  # that many with nothing trained, and it is not the candidates' fault
-UNMEASURED = "its latency could not be measured"  # the one rejection that is not the budgets'
-REJECTIONS_IN_A_ROW = 100  # then the sampler is handed a candidate that fits and is new
-TRIES_FOR_NEW = 2000  # random candidates, before a space counts as exhausted
+FAILURES_AT_FIRST = 5  # so many failures before any success are not the fault of the candidates
+LEAST_FAILURES = 20  # that end a search in which trials have succeeded; twice the number of trials, if that is more
+REJECTIONS_IN_A_ROW = 100  # after which the sampler is given a random candidate that fits and is new
+TRIES_FOR_NEW = 2000  # random candidates before a space counts as exhausted
 
 
 class Study(JobQueue):
-    """A run being driven. A context manager: entering takes the run's lock and recovers what the last driver left.
+    """A run with its driver. As a context manager it takes the run's lock and recovers what the last driver left.
 
-    storage: the whole URL of the study's database, where the settings may not keep its password. An error of the database
-    leaves the context as a NasError.
+    storage: the whole URL of the study's database, if the settings may not keep its password. An error of the database leaves the
+    context as a NasError.
     """
 
     def __init__(self, folder: Path, settings: Settings, storage: str | None = None) -> None:
@@ -65,19 +61,14 @@ class Study(JobQueue):
         self.space = settings.search_space()
         self.objectives = settings.parsed_objectives()
         self.counts = Counts()
-        self.exhausted = False
-        self._failed_before = 0  # whatever it was, a user who resumes may have mended it
-        self._digests: dict[str, str] = {}  # digest -> who trains or trained it
+        self.exhausted = False  # whether the space holds no further candidate
+        self.clock = session_clock(self.folder, settings)
+        self.meter = run_meter(self.folder, settings, self.space)
+        self.gate = Gate(self.space.budget, self.meter, self.most_ms)
+        self._failed_before = 0  # failures of earlier sessions; the user may have fixed their cause
         self._study: optuna.Study | None = None
         self._outcomes: Outcomes | None = None
-        self._claim: Claim | None = None  # on a study that lies outside the folder
-        # Of hours that were promised.
-        self.clock = (
-            Clock(settings.plan, time.monotonic, read_elapsed(self.folder), self._keep_elapsed)
-            if settings.plan
-            else None
-        )
-        self.meter = _meter(self.folder, settings, self.space)  # of latencies; None where the run measures none
+        self._claim: Claim | None = None  # on a study outside the run folder
 
     def _enter(self) -> None:
         make_folder(self.folder)
@@ -92,46 +83,127 @@ class Study(JobQueue):
         if error is not None and of_storage(error):
             raise failed(error, self.url) from None
 
-    # -- handing out -------------------------------------------------------------------------------------------------
+    @property
+    def study(self) -> optuna.Study:
+        assert self._study is not None, "use `with Study(...)`"
+        return self._study
 
-    def ask(self, told: Told = lambda job, result: None) -> Job | None:
+    @property
+    def outcomes(self) -> Outcomes:
+        assert self._outcomes is not None, "use `with Study(...)`"
+        return self._outcomes
+
+    @property
+    def most_ms(self) -> float | None:
+        """The latency budget."""
+        return self.settings.latency.get("max_ms")
+
+    @property
+    def _where(self) -> str:
+        """The study's place, for messages."""
+        return redacted(self.url) if self.url else str(self.folder / JOURNAL)
+
+    def check_mine(self) -> None:
+        super().check_mine()
+        if self._claim is not None:
+            self._claim.check()
+
+    # -- handing out jobs ----------------------------------------------------------------------------------------------
+
+    def ask(self, on_ended: Told = lambda job, result: None) -> Job | None:
         """The next candidate to train, within the budgets and not trained before; None if no more are needed for now.
 
-        Sets `exhausted` where the space holds no further candidate. `told` hears of trials that are found to be at their end
+        Sets `exhausted` if the space holds no further candidate. `on_ended` is called for waiting trials that turn out to have ended
         already. NasError if trials keep failing.
         """
         self.check_mine()
-        if (waiting := self._next_waiting(told)) is not None:
+        if (waiting := self._next_waiting(on_ended)) is not None:
             return waiting
-        searching = sum(not job.baseline for job in self._flying.values())
-        if self.exhausted or self.counts.trained + searching >= self.settings.trials:
+        if self._complete_or_late():
             return None
-        if self.clock is not None and self.counts.trained + searching and not self.clock.room():
-            self._out_of_time(self.counts.trained + searching)
+        self._check_failures()
+        if (job := self._next_new()) is None:
+            self.exhausted = True
             return None
-        failed = self.counts.failed - self._failed_before
-        if failed >= (FAILURES_AT_FIRST if not self.counts.trained else max(20, 2 * self.settings.trials)):
-            raise NasError(f"{failed} trials failed, {frequent(self.outcomes.failures)}; see {self.folder / TRIALS}")
+        return self._hand_out(job)
+
+    def _complete_or_late(self) -> bool:
+        """Whether no further trial should begin: enough are trained or in flight, or the time budget is used up."""
+        begun = self.counts.trained + sum(not job.baseline for job in self._flying.values())
+        if self.exhausted or begun >= self.settings.trials:
+            return True
+        if self.clock is None or not begun or self.clock.room():
+            return False
+        self.keep(dataclasses.replace(self.settings, trials=begun))  # until the user asks for more
+        return True
+
+    def _check_failures(self) -> None:
+        failures = self.counts.failed - self._failed_before
+        most = max(LEAST_FAILURES, 2 * self.settings.trials) if self.counts.trained else FAILURES_AT_FIRST
+        if failures >= most:
+            raise NasError(f"{failures} trials failed, {frequent(self.outcomes.failures)}; see {self.folder / TRIALS}")
+
+    def _next_new(self) -> Job | None:
+        """The first proposal that passes the gate; None if the sampler and random draws find none."""
         for attempt in range(10 * REJECTIONS_IN_A_ROW):
             if attempt and attempt % REJECTIONS_IN_A_ROW == 0 and not self._enqueue_new():
                 break
             with together(self.study._storage):
                 job = self._propose()
             if job is not None:
-                return self._hand_out(job)
-        self.exhausted = True
+                return job
         return None
 
-    def keep(self, settings: Settings) -> None:
-        """Go on by these settings, in `run.yaml` and in the copy that the study has of it."""
-        self.settings = settings
-        settings.save(self.folder)
-        self.study.set_user_attr(ATTRIBUTE, _plain(settings))
+    def _propose(self) -> Job | None:
+        """Ask the sampler for one more trial; None if the gate rejects its network."""
+        trial = self.study.ask()
+        try:
+            choices = self.space.suggest(lambda key, knob: suggest(trial, key, knob))
+        except ValueError as error:
+            if "dynamic value space" not in str(error):
+                raise
+            raise UsageError(
+                f"{self._where}: its trials are of another space than that of the run's settings"
+            ) from error
+        candidate, violation = self.gate.check(Candidate.of(self.space.architecture(choices)))
+        if self.gate.bounded:
+            trial.set_constraint("budget", violation)
+        if candidate.outcome:
+            self.outcomes.close(trial.number, candidate)
+            return None
+        # Written last: a trial with this attribute is a complete proposal.
+        trial.set_user_attr(ATTRIBUTE, candidate.to_dict())
+        self.gate.register(candidate.digest, f"trial {trial.number}")
+        return self._job(trial.number, candidate)
 
-    def _out_of_time(self, trials: int) -> None:
-        """The promised hours are over: what has begun is all that the run wants, until somebody asks for more."""
-        if trials < self.settings.trials:
-            self.keep(dataclasses.replace(self.settings, trials=trials))
+    def _enqueue_new(self) -> bool:
+        """Give the sampler a random candidate that fits and is new; False if `TRIES_FOR_NEW` draws find none."""
+        rng = random.Random(f"{self.settings.seed}:{len(self.study.get_trials(deepcopy=False))}")
+        for _ in range(TRIES_FOR_NEW):
+            choices: Choices = self.space.sample(rng.randrange(1 << 60))
+            if self.gate.may_pass(self.space.architecture(choices)):
+                self.study.enqueue_trial(choices)
+                return True
+        return False
+
+    def _job(self, number: int, candidate: Candidate) -> Job:
+        folder = self.folder / TRIALS / str(number)
+        return Job(str(number), folder, candidate.architecture, self.settings.seed, latency=candidate.latency)
+
+    def _hand_out(self, job: Job) -> Job:
+        if self.meter is not None and not job.latency:  # a baseline, or a trial of a repaired run
+            job = dataclasses.replace(job, latency=self.meter.measured(job.architecture))
+        if self.clock is not None:
+            self.clock.begins(job.key)
+        return super()._hand_out(job)
+
+    def _record(self, job: Job, result: TrialResult) -> None:
+        if self.clock is not None and not result.failed:
+            self.clock.ended(job.key, result.seconds)
+        self.outcomes.tell(job, result)
+        fencing.end(job)
+
+    # -- what executors and displays read and write --------------------------------------------------------------------
 
     @property
     def finished(self) -> bool:
@@ -146,165 +218,39 @@ class Study(JobQueue):
     def begun(self) -> bool:
         return self.counts.trained > 0
 
-    def account(self, entry: Mapping[str, Any]) -> None:
-        sessions = [*read_sessions(self.folder), {**entry, "exhausted": self.exhausted}]
-        write_json(self.folder / SESSIONS, sessions)
-
     def known(self) -> list[tuple[str, tuple[float, ...]]]:
-        """Keys and values of what is complete, baselines first."""
+        """Keys and values of the complete trials, baselines first."""
         from optuna.trial import TrialState
 
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         baselines = read_baselines(self.folder, self.settings, self.objectives)
-        found = [(f"baseline:{trial.label}", trial.values) for trial in baselines if trial.values is not None]
-        return found + [(str(trial.number), tuple(trial.values)) for trial in trials]
+        finished = [(f"baseline:{trial.label}", trial.values) for trial in baselines if trial.values is not None]
+        return finished + [(str(trial.number), tuple(trial.values)) for trial in trials]
 
     def prepare(self, say: Callable[[str], None]) -> None:
-        """Measure, before the first trial and while nothing trains, what latencies are predicted from; kept in the run's folder.
-
-        UsageError if the run's latencies were measured on another device: they could not be compared.
-        """
-        if self.meter is None:
-            return
-        latency, meter = self.settings.latency, self.meter
-        device = meter.identified()
-        known = latency.get("measured_on", device)
-        if known != device:
-            raise UsageError(
-                f"{self.folder}: its latencies were measured on {known}, and this machine has {device}; go on there"
-            )
-        meter.prepare(say)
-        facts = {**latency, "measured_on": device, "quiet_ms": meter.quiet_ms, **meter.lookup.summary()}
-        # Behind the first trial it stays: hypervolumes of one run are from one point.
-        worst = [
-            1.1 * meter.largest_ms if own.name == LATENCY and "measured_on" not in latency else before
-            for own, before in zip(self.objectives, self.settings.reference, strict=True)
-        ]
-        self.keep(dataclasses.replace(self.settings, latency=facts, reference=worst))
-
-    def _hand_out(self, job: Job) -> Job:
-        if self.meter is not None and not job.latency:  # a baseline, or a trial of a run that was mended
-            job = dataclasses.replace(job, latency=self.meter.measured(job.architecture))
-        if self.clock is not None:
-            self.clock.begins(job.key)
-        return super()._hand_out(job)
-
-    def _propose(self) -> Job | None:
-        """One more trial of the Optuna study; None if its network is outside the budget or a duplicate."""
-        trial = self.study.ask()
-        try:
-            choices = self.space.suggest(lambda key, knob: suggest(trial, key, knob))
-        except ValueError as error:
-            if "dynamic value space" not in str(error):
-                raise
-            raise UsageError(
-                f"{self._where}: its trials are of another space than that of the run's settings"
-            ) from error
-        candidate, violation = self._gated(Candidate.of(self.space.architecture(choices)))
-        if self.space.budget.bounds or self.most_ms is not None:
-            trial.set_constraint("budget", violation)
-        if candidate.outcome:
-            self.outcomes.close(trial.number, candidate)
-            return None
-        trial.set_user_attr(
-            ATTRIBUTE, candidate.to_dict()
-        )  # last: its presence says that the trial was asked for to the end
-        self._digests[candidate.digest] = f"trial {trial.number}"
-        return self._job(trial.number, candidate)
-
-    def _gated(self, candidate: Candidate) -> tuple[Candidate, float]:
-        """The candidate, with its latency or the reason why it is not trained; and by how much it violates the budgets."""
-        budget = self.space.budget
-        violation = budget.violation(candidate.cost)
-        if reason := budget.reason(candidate.cost):
-            return dataclasses.replace(candidate, outcome="rejected", reason=reason), violation
-        if (known := self._digests.get(candidate.digest)) is not None:
-            return dataclasses.replace(candidate, outcome="duplicate", reason=f"the same network as {known}"), violation
+        """Measure what latencies are predicted from, before the first trial and while nothing trains. UsageError for another device."""
         if self.meter is not None:
-            candidate, excess = self._timed(self.meter, candidate)
-            violation += excess
-        return candidate, violation
+            self.keep(with_measurements(self.settings, self.meter, self.folder, say))
 
-    def _timed(self, meter: Meter, candidate: Candidate) -> tuple[Candidate, float]:
-        """The candidate with its latency, and log(latency / bound) where that is too long. One far too slow by prediction is not run."""
-        if reason := meter.too_slow(candidate.architecture, self.most_ms):
-            assert self.most_ms is not None
-            excess = math.log(meter.predicted(candidate.architecture) / self.most_ms)
-            return dataclasses.replace(candidate, outcome="rejected", reason=reason), excess
-        try:
-            latency = meter.measured(candidate.architecture)
-        except WriteError:
-            raise
-        except NasError as error:
-            return dataclasses.replace(candidate, outcome="rejected", reason=f"{UNMEASURED}: {error}"), 1.0
-        candidate = dataclasses.replace(candidate, latency=latency)
-        if self.most_ms is None or latency.median_ms <= self.most_ms:
-            return candidate, 0.0
-        reason = f"a latency of {format_ms(latency.median_ms)} is above the budget of {format_ms(self.most_ms)}"
-        excess = math.log(latency.median_ms / self.most_ms)
-        return dataclasses.replace(candidate, outcome="rejected", reason=reason), excess
+    def keep(self, settings: Settings) -> None:
+        """Use these settings from now on. They are saved in `run.yaml` and in the study's copy."""
+        self.settings = settings
+        settings.save(self.folder)
+        self.study.set_user_attr(ATTRIBUTE, _plain(settings))
 
-    @property
-    def most_ms(self) -> float | None:
-        """The budget of latency."""
-        return self.settings.latency.get("max_ms")
+    def account(self, entry: Mapping[str, Any]) -> None:
+        sessions = [*read_sessions(self.folder), {**entry, "exhausted": self.exhausted}]
+        write_json(self.folder / SESSIONS, sessions)
 
-    def _job(self, number: int, candidate: Candidate) -> Job:
-        folder = self.folder / TRIALS / str(number)
-        return Job(str(number), folder, candidate.architecture, self.settings.seed, latency=candidate.latency)
-
-    def _enqueue_new(self) -> bool:
-        """Give the sampler a random candidate that fits and is new; False if thousands of draws show none."""
-        rng = random.Random(f"{self.settings.seed}:{len(self.study.get_trials(deepcopy=False))}")
-        for _ in range(TRIES_FOR_NEW):
-            choices: Choices = self.space.sample(rng.randrange(1 << 60))
-            network = self.space.architecture(choices)
-            if self.meter is not None and self.meter.too_slow(network, self.most_ms):
-                continue
-            if network.digest not in self._digests:
-                self.study.enqueue_trial(choices)
-                return True
-        return False
-
-    def _record(self, job: Job, result: TrialResult) -> None:
-        if self.clock is not None and not result.failed:
-            self.clock.ended(job.key, result.seconds)
-        self.outcomes.tell(job, result)
-        fencing.end(job)
-
-    def _keep_elapsed(self, seconds: float) -> None:
-        with contextlib.suppress(WriteError):  # a full disk is for what has to be kept to say
-            write_json(self.folder / ELAPSED, {"seconds": seconds})
-
-    # -- opening and recovering --------------------------------------------------------------------------------------
-
-    @property
-    def study(self) -> optuna.Study:
-        assert self._study is not None, "use `with Study(...)`"
-        return self._study
-
-    @property
-    def outcomes(self) -> Outcomes:
-        assert self._outcomes is not None, "use `with Study(...)`"
-        return self._outcomes
-
-    @property
-    def _where(self) -> str:
-        """Where the study lies, to be read."""
-        return redacted(self.url) if self.url else str(self.folder / JOURNAL)
-
-    def check_mine(self) -> None:
-        super().check_mine()
-        if self._claim is not None:
-            self._claim.check()
+    # -- opening -------------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
         if cut := cut_torn_line(self.folder):
             self.recovered.append(f"cut {cut} off {JOURNAL}")
         self._study = drive_study(self.folder, self.settings, self.url)
         self._check_settings()
-        if (self.folder / FILE).exists() and (done := Settings.migrate(self.folder)):
-            self.recovered.append(done)
+        if (self.folder / FILE).exists() and (upgrade := Settings.migrate(self.folder)):
+            self.recovered.append(upgrade)
         if self._study.metric_names != (metrics := [objective.name for objective in self.objectives]):
             self._study.set_metric_names(metrics)
         self._outcomes = Outcomes(
@@ -319,9 +265,19 @@ class Study(JobQueue):
             self.space, self.objectives, self.settings.seed, self._predicted_ms(), self.most_ms, before=len(trials)
         )
         self._study.sampler = SAMPLERS.find(self.settings.sampler)(problem)
-        self._adopt_baselines()
-        for trial in trials:
-            self._adopt(trial)
+        self._recover(trials)
+
+    def _recover(self, trials: list[optuna.trial.FrozenTrial]) -> None:
+        """Queue the baselines and the unfinished trials of earlier sessions, and record the results that were written."""
+        for job in baseline_jobs(self.folder, self.settings, self.gate):
+            self._reopen(job, job.key)
+        for number, candidate in unfinished_trials(trials, self._where, self.gate, self.outcomes, self.recovered):
+            job = self._job(number, candidate)
+            if (result := job.result) is not None:
+                self._record(job, result)
+                self.recovered.append(f"took over the result of trial {number}, which was written but not recorded")
+            elif self._reopen(job, f"trial {number}"):
+                self.recovered.append(f"resumed trial {number}")
         self._failed_before = self.counts.failed
 
     def _predicted_ms(self) -> Callable[[Choices], float] | None:
@@ -329,59 +285,17 @@ class Study(JobQueue):
         return None if meter is None else lambda choices: meter.predicted(space.architecture(choices))
 
     def _check_settings(self) -> None:
-        """UsageError if the study was begun with other settings than `run.yaml` now says; the study keeps those of the last start."""
-        kept = self.study.user_attrs.get(ATTRIBUTE)
-        if kept is not None:
-            self.settings.check_unchanged(Settings.from_dict(kept, self._where), self.folder, self.url is None)
-        if kept != (now := _plain(self.settings)):
+        """UsageError if `run.yaml` differs from the study's copy of the settings in what must not change. Then the copy is renewed."""
+        copy = self.study.user_attrs.get(ATTRIBUTE)
+        if copy is not None:
+            self.settings.check_unchanged(Settings.from_dict(copy, self._where), self.folder, self.url is None)
+        if copy != (now := _plain(self.settings)):
             self.study.set_user_attr(ATTRIBUTE, now)
         if self.url is not None:
             self._claim = claim(self.folder, self.study)
 
-    def _adopt_baselines(self) -> None:
-        for entry in self.settings.baselines:
-            architecture = Architecture.from_dict(entry["architecture"])
-            folder = self.folder / BASELINES / entry["name"]
-            job = Job(f"baseline:{entry['name']}", folder, architecture, self.settings.seed)
-            self._digests[architecture.digest] = f"baseline {entry['name']}"
-            if job.result is None:
-                self._reopen(job, job.key)
-
-    def _adopt(self, frozen: optuna.trial.FrozenTrial) -> None:
-        from optuna.trial import TrialState
-
-        number = frozen.number
-        with reading(self._where):
-            candidate = read_candidate(frozen, self.objectives) if ATTRIBUTE in frozen.user_attrs else None
-        if frozen.state == TrialState.RUNNING and (candidate is None or candidate.outcome):
-            self.outcomes.tell_untrained(number, candidate.outcome if candidate else "")
-            self.recovered.append(f"closed trial {number}, which was being asked for when the driver died")
-        if candidate is None:
-            return
-        if candidate.outcome:
-            self.counts.count(candidate.outcome)
-            return
-        self._digests.setdefault(candidate.digest, f"trial {number}")
-        if frozen.state != TrialState.RUNNING:
-            self.counts.count({"COMPLETE": "complete", "PRUNED": "stopped"}.get(frozen.state.name, "failed"))
-            return
-        job = self._job(number, candidate)
-        if (result := job.result) is not None:
-            self._record(job, result)
-            self.recovered.append(f"took over the result of trial {number}, which was written but not recorded")
-        elif self._reopen(job, f"trial {job.key}"):
-            self.recovered.append(f"resumed trial {number}")
-
 
 def _plain(settings: Settings) -> dict[str, Any]:
-    """The settings as they are read back from the study."""
+    """The settings in the form in which they are read back from the study."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
     return plain
-
-
-def _meter(folder: Path, settings: Settings, space: SearchSpace) -> Meter | None:
-    conditions = settings.latency_conditions()
-    if conditions is None:
-        return None
-    known = tuple(Architecture.from_dict(entry["architecture"]) for entry in settings.baselines)
-    return Meter(folder, conditions, space, settings.seed, known)

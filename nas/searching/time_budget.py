@@ -1,10 +1,11 @@
-"""`--hours` and `--gpu-hours`: what of a search fits into a time, measured on this machine before its first trial."""
+"""`--hours` and `--gpu-hours`: how much of a search fits into a time budget, measured on this machine before the first trial."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nas.data.training_data import TrainingData
@@ -20,10 +21,45 @@ from nas.utils.text import Say, format_seconds
 if TYPE_CHECKING:
     from nas.searching.request import Request
 
-LONG = 0.35  # of the hours: trials that take longer than this leave more than a fifth of them unused
+LONG = 0.35  # share of the budget: longer trials leave more than a fifth of it unused
 
 
-def promised(
+@dataclass(frozen=True, slots=True)
+class Budgeted:
+    """A plan with the measurements that it is based on.
+
+    pace: images per second of one training, by MACs, and its fit. spent: seconds from the start of the command to the end of the
+    measurement. device: its type ("cpu", "cuda"). gpus: how many the search may use.
+    """
+
+    plan: planning.Plan
+    pace: planning.Pace
+    spent: float
+    device: str
+    gpus: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `run.yaml` and `nas plan --json` have it."""
+        return {
+            **json.loads(json.dumps(self.plan.to_dict())),
+            "spent": self.spent,
+            "images_per_second": {str(macs): round(rate, 1) for macs, rate in self.pace.measured},
+            "fit_error": self.pace.error,
+            "device": self.device,
+            "gpus": self.gpus,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Slots:
+    """Trials at once: in all (`total`), and on the machine that is measured (`here`), with `threads` for each."""
+
+    total: int
+    here: int
+    threads: int
+
+
+def budgeted(
     request: Request,
     space: SearchSpace,
     proxy: Proxy,
@@ -31,37 +67,26 @@ def promised(
     recipe: Recipe,
     begun: float,
     say: Say,
-) -> dict[str, Any]:
-    """What fits into the hours, by training a few networks for seconds; `spent`: seconds since the command was given."""
-    from nas.training.trainer import pick_device, pick_precision  # imports torch, as whatever trains
+) -> Budgeted:
+    """Measure the pace by training a few networks for seconds, and plan the search for the budget.
 
-    given = request.hours if request.hours is not None else request.gpu_hours
-    assert given is not None
+    begun: when the command started, by `time.monotonic`. UsageError if GPU hours are given and there is no GPU, or if not even one
+    trial fits.
+    """
+    from nas.training.trainer import pick_device, pick_precision  # imports torch
+
     device = pick_device(request.device)
     gpus = (1 if request.executor == "local" else gpu_count()) if device.type == "cuda" else 0
-    if request.gpu_hours is not None and not gpus:
-        raise UsageError("--gpu-hours: this machine has no GPU that the search would take; --hours is for CPUs")
-    cores = available_cores()
-    if request.executor == "local":
-        each, slots = 1, 1
-    elif gpus:
-        share = request.gpus_per_trial if isinstance(request.gpus_per_trial, (int, float)) else 1.0
-        each = max(1, int(1 / share)) if share else 1
-        slots = min(request.workers or each * gpus, each * gpus)
-    else:
-        fit = max(1, int(cores / (request.cpus_per_trial or 1)))
-        slots = request.workers or fit
-        each = min(slots, fit)  # more are for another machine's cores, or for none
-    threads = max(1, int(request.cpus_per_trial or cores // max(slots, 1)))
+    seconds = _seconds(request, gpus)
+    slots = _slots(request, gpus)
     networks = planning.representatives(space, proxy, request.seed)
     precision = pick_precision(request.precision, device, networks[len(networks) // 2])
-    say(f"planning: training three networks of the space for seconds, {each} at once ...")
-    found = planning.probe(networks, each, recipe.batch_size, device.type, precision, threads)
-    found = dataclasses.replace(found, slots=slots)
+    say(f"planning: training three networks of the space for seconds, {slots.here} at once ...")
+    pace = planning.probe(networks, slots.here, recipe.batch_size, device.type, precision, slots.threads)
+    pace = dataclasses.replace(pace, slots=slots.total)
     spent = time.monotonic() - begun
-    seconds = 3600 * (given if request.hours is not None else given / gpus)
     plan = planning.proposed(
-        found,
+        pace,
         networks,
         seconds,
         recipe,
@@ -77,15 +102,38 @@ def promised(
     )
     if plan.trial_seconds > LONG * seconds:
         say(
-            f"note: a trial takes about {format_seconds(plan.trial_seconds)} of {format_seconds(seconds)}, so that the search may end "
-            "well before the time; give more time, fewer --epochs, or a cheaper space"
+            f"note: a trial takes about {format_seconds(plan.trial_seconds)} of {format_seconds(seconds)}, so the search may end "
+            "well before the time is up; give more time, fewer --epochs, or a cheaper space"
         )
-    images_per_second = {str(macs): round(rate, 1) for macs, rate in found.measured}
-    about = {"images_per_second": images_per_second, "fit_error": found.error, "device": device.type, "gpus": gpus}
-    return {**json.loads(json.dumps(plan.to_dict())), "spent": spent, **about}
+    return Budgeted(plan, pace, spent, device.type, gpus)
 
 
 def gpu_count() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def _seconds(request: Request, gpus: int) -> float:
+    """The wall time of the budget. GPU hours are shared by all GPUs."""
+    if request.hours is not None:
+        return 3600 * request.hours
+    assert request.gpu_hours is not None
+    if not gpus:
+        raise UsageError("--gpu-hours: this machine has no GPU that the search could use; use --hours for CPUs")
+    return 3600 * request.gpu_hours / gpus
+
+
+def _slots(request: Request, gpus: int) -> _Slots:
+    cores = available_cores()
+    if request.executor == "local":
+        total = here = 1
+    elif gpus:
+        share = request.gpus_per_trial if isinstance(request.gpus_per_trial, (int, float)) else 1.0
+        here = max(1, int(1 / share)) if share else 1
+        total = min(request.workers or here * gpus, here * gpus)
+    else:
+        fitting = max(1, int(cores / (request.cpus_per_trial or 1)))
+        total = request.workers or fitting
+        here = min(total, fitting)  # further workers would run on another machine, or not at all
+    return _Slots(total, here, max(1, int(request.cpus_per_trial or cores // max(total, 1))))

@@ -29,7 +29,7 @@ class Budget:
                 raise UsageError(f"budget on {metric}: the lower bound {low:,.0f} is above the upper bound {high:,.0f}")
 
     def violation(self, cost: Cost) -> float:
-        """How far a cost lies outside, 0 within: sum over the metrics of |log(cost / nearest bound)|."""
+        """Distance of a cost from the budget, 0 within: the sum of |log(cost / nearest bound)| over the metrics."""
         total = 0.0
         for metric, (low, high) in self.bounds.items():
             value = max(getattr(cost, metric), 1)
@@ -40,7 +40,7 @@ class Budget:
         return total
 
     def reason(self, cost: Cost) -> str:
-        """What a cost breaks, in words; '' if nothing."""
+        """The reason why a cost is outside the budget; "" if it is within."""
         for metric, (low, high) in self.bounds.items():
             value = getattr(cost, metric)
             if low is not None and value < low:
@@ -50,7 +50,7 @@ class Budget:
         return ""
 
     def merged(self, other: Budget) -> Budget:
-        """This budget with the bounds that `other` sets in place of its own."""
+        """This budget, where the bounds that `other` sets replace its bounds."""
         bounds = dict(self.bounds)
         for metric, (low, high) in other.bounds.items():
             old = bounds.get(metric, (None, None))

@@ -1,4 +1,4 @@
-"""Finite domains of one searched value, and how a line of YAML says them."""
+"""The finite domain of one searched value, and its notation in YAML."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from nas.errors import UsageError
 from nas.networks.blocks._base import Value
 from nas.utils import limits
 
-Choices: TypeAlias = dict[str, Value]  # "stage2.depth": 3; flat, so that Optuna, Ray and JSON agree
+Choices: TypeAlias = dict[str, Value]  # "stage2.depth": 3; flat, as Optuna, Ray and JSON need it
 
 MAX_VALUES = limits.VALUES
 
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """One searched value: its finite `values` and, if it exists only for some choices, the condition.
+    """One searched value: its finite `values` and, if it exists only for some choices, the condition `when`.
 
-    `ordinal` says that the order of the values means something (widths, depths); `step` is their constant difference
-    where they are integers in arithmetic progression, else None. `when` maps another attribute ("block") to the values
-    for which this knob exists.
+    `when` pairs another attribute ("block") with the values for which this knob exists. `ordinal`: whether the values are numbers, whose
+    order means something (widths, depths). `step`: the constant difference of integers in arithmetic progression, else None.
     """
 
     values: tuple[Value, ...]
@@ -54,10 +53,9 @@ def parse(spec: object, where: str) -> Knob | Value:
 
     - `[basic, bottleneck]`: these values. Numbers must rise.
     - `{from: 1, to: 6}`, `{from: 32, to: 256, step: 32}`, `{from: 16, to: 256, factor: 2}`: a progression, ends included.
-    - `{values: [...], when: {block: bottleneck}}`: exists only where the stage's block is a bottleneck; `when` goes with
-      `from`/`to` too.
+    - `{values: [...], when: {block: bottleneck}}`: exists only if the stage's block is a bottleneck. `from` and `to` take `when`, too.
 
-    `where` names the place in the file for the UsageError that anything else raises.
+    UsageError for everything else; its message begins with `where`, the place in the file.
     """
     if isinstance(spec, bool) or spec is None:
         raise UsageError(f"{where}: {spec!r} is neither a number, a word, a list nor a mapping")

@@ -1,4 +1,4 @@
-"""Budgets on exact costs, and finding candidates that meet them without training anything."""
+"""Finds choices whose exact costs are within a budget, and surveys the costs of a space. Nothing is trained."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nas.networks.cost import Cost
 from nas.spaces.budget import METRICS, Budget
 from nas.spaces.knobs import Choices, Knob
 
-TRIES = 2000  # random tries before a budget is met by descent
+TRIES = 2000  # random samples before descent into the budget
 
 
 class Space(Protocol):
-    """What is sampled: `nas.spaces.space.SearchSpace`."""
+    """The part of `nas.spaces.space.SearchSpace` that sampling needs."""
 
     @property
     def name(self) -> str: ...
@@ -34,7 +34,7 @@ class Space(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Costs of a space from uniform samples: median and feasible share; extremes by coordinate descent from them."""
+    """Costs of a space: median and feasible share of uniform samples, and the extremes that coordinate descent finds from them."""
 
     smallest: Cost
     median: Cost
@@ -44,9 +44,9 @@ class Survey:
 
 
 def descend(space: Space, start: Choices, score: Callable[[Cost], float], rng: random.Random) -> Choices:
-    """Coordinate descent on `score` from `start`: one knob after another to its best value until no knob helps.
+    """Coordinate descent on `score` from `start`: sets one knob after another to its best value until none improves the score.
 
-    Exact where the score is monotone in each knob, as single costs are in depths and widths.
+    Exact if the score is monotone in each knob, as single costs are in depths and widths. Stops at a score of 0.
     """
     best, lowest = start, score(space.cost(start))
     improved = True
@@ -56,7 +56,7 @@ def descend(space: Space, start: Choices, score: Callable[[Cost], float], rng: r
         rng.shuffle(keys)
         for key in keys:
             if key not in best:
-                continue  # an earlier step took a block for which this knob does not exist
+                continue  # an earlier step chose a block for which this knob does not exist
             for value in space.knob(key).values:
                 candidate = space.completed({**best, key: value}, rng)
                 candidate_score = score(space.cost(candidate))
@@ -66,9 +66,9 @@ def descend(space: Space, start: Choices, score: Callable[[Cost], float], rng: r
 
 
 def sample(space: Space, rng: random.Random) -> Choices:
-    """A uniform sample within the budget: by rejection or, where fewer than one in thousands fits, by descent into it.
+    """A uniform sample within the budget by rejection; by descent into the budget if `TRIES` samples are outside.
 
-    UsageError if nothing in the space is found to meet the budget.
+    UsageError if no network within the budget is found.
     """
     candidate: Choices = {}
     for _ in range(TRIES if space.budget.bounds else 1):
@@ -83,7 +83,7 @@ def sample(space: Space, rng: random.Random) -> Choices:
 
 
 def largest(space: Space, start: Choices, metric: str, rng: random.Random) -> Choices:
-    """The largest cost within the budget that coordinate ascent finds from `start`, which is within it."""
+    """Choices with the largest cost that coordinate ascent finds within the budget, from `start` within the budget."""
 
     def score(cost: Cost) -> float:
         outside = space.budget.violation(cost)
@@ -93,15 +93,15 @@ def largest(space: Space, start: Choices, metric: str, rng: random.Random) -> Ch
 
 
 def _impossible(space: Space) -> str:
-    found = survey(space, samples=200)
+    costs = survey(space, samples=200)
     spans = ", ".join(
-        f"{m} {getattr(found.smallest, m):,} to {getattr(found.largest, m):,}" for m in space.budget.bounds
+        f"{m} {getattr(costs.smallest, m):,} to {getattr(costs.largest, m):,}" for m in space.budget.bounds
     )
     return f"no architecture of space {space.name!r} at {space.resolution} px meets the budget {space.budget}; the space spans {spans}"
 
 
 def survey(space: Space, samples: int = 1000, seed: int = 0) -> Survey:
-    """Smallest, median and largest cost, a metric at a time, and the share of samples within the budget."""
+    """Smallest, median and largest cost by metric, and the share of samples within the budget."""
     rng = random.Random(seed)
     chosen = [space.any(rng) for _ in range(samples)]
     costs = [space.cost(choices) for choices in chosen]
@@ -111,7 +111,7 @@ def survey(space: Space, samples: int = 1000, seed: int = 0) -> Survey:
         for sign in (1, -1):
 
             def score(cost: Cost, metric: str = metric, power: float = sign / 8) -> float:
-                return math.pow(max(getattr(cost, metric), 1), power)  # above 0, where descent would stop
+                return math.pow(max(getattr(cost, metric), 1), power)  # above 0: descent stops at 0
 
             at = min(range(samples), key=lambda k: score(costs[k]))
             best = descend(space, chosen[at], score, rng)

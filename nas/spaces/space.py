@@ -1,9 +1,9 @@
 """Search spaces: YAML -> SearchSpace -> Choices -> Architecture.
 
 A space gives every attribute of a network (`nas.spaces.attributes`) a fixed value or a knob (`nas.spaces.knobs`). An attribute of the
-stages may be said for one stage (`stage2.depth`), for each stage by itself (`stage*.depth`) or once for all (`depth`); the
-narrowest line wins. A knob exists only where it means something: where its `when` holds and a part that the other choices
-took has that option. In a space of RegNet's design the stages follow from a few numbers of the network (`nas.networks.regnet_design`).
+stages may be given for one stage (`stage2.depth`), for each stage separately (`stage*.depth`), or once for all stages (`depth`). The
+narrowest line wins. A knob exists only if its `when` condition holds and a part that was chosen has that option. In a space with
+RegNet's design, the stages follow from a few numbers of the network (`nas.networks.regnet_design`).
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from nas.spaces.attributes import (
     conditional,
     make_part,
     pixels,
-    slots_of,
     values_of,
 )
 from nas.spaces.budget import Budget
+from nas.spaces.document import MAX_STAGES
 from nas.spaces.knobs import Choices, Knob
-from nas.spaces.yaml_format import MAX_STAGES, find, folder, names, read
+from nas.spaces.slots import slots_of
+from nas.spaces.yaml_format import SpaceText, find, folder, names, read
 from nas.utils.registry import Registry
 from nas.utils.yaml_text import read_text
 
@@ -56,15 +57,15 @@ __all__ = [
     "space_from_text",
 ]
 
-Values = dict[str, Value]  # of the attributes, by name
+Values = dict[str, Value]  # by attribute name
 
 
 @dataclass(frozen=True)
 class SearchSpace:
     """A finite set of architectures for images of one size, within a budget.
 
-    Made by `nas.load_space`; `for_data`, `within` and `narrowed` give the same space for other images, within other budgets,
-    and with other lines. `resolution` is the images'; a candidate's own may be a knob.
+    Made by `nas.load_space`. `for_data`, `within` and `narrowed` return the same space for other images, with other budgets and with
+    other lines. `resolution` is that of the images; the resolution of a network may be a knob.
     """
 
     name: str
@@ -76,33 +77,33 @@ class SearchSpace:
     channels: int
     classes: int
     budget: Budget = Budget()  # noqa: RUF009 - frozen
-    source: str = field(default="", repr=False)  # the YAML text by itself, which a run keeps
+    source: str = field(default="", repr=False)  # self-contained YAML text, which a run keeps
     design: str = "stages"
 
     def suggest(self, pick: Callable[[str, Knob], Value]) -> Choices:
-        """Choices by asking `pick(key, knob)` for each knob that exists, given what was picked before it."""
+        """Choices from `pick(key, knob)`, called for each knob that exists given the earlier picks."""
         return self._walk(pick)[0]
 
     def any(self, rng: random.Random) -> Choices:
-        """Uniform choices, knob by knob, without regard to the budget."""
+        """Random choices, uniform for each knob. Ignores the budget."""
         return self.suggest(lambda key, knob: knob.sample(rng))
 
     def sample(self, seed: int) -> Choices:
-        """Random choices within the budget; the same for the same seed. UsageError if nothing meets the budget."""
+        """Random choices within the budget, reproducible by the seed. UsageError if nothing meets the budget."""
         return budgets.sample(self, random.Random(seed))
 
     def completed(self, choices: Choices, rng: random.Random) -> Choices:
-        """`choices` made whole: keys without a knob dropped, knobs without a value drawn at random."""
+        """Valid choices from `choices`: keys without a knob are dropped, knobs without a value are drawn at random."""
         return self.suggest(lambda key, knob: choices[key] if key in choices else knob.sample(rng))
 
     def architecture(self, choices: Choices) -> Architecture:
-        """The network that these choices mean, canonical. UsageError for a missing, unknown or foreign value."""
-        made, values = self._walk(lambda key, knob: _chosen(choices, key, knob))
-        surplus = [key for key in choices if key not in made]
+        """The canonical network of these choices. UsageError for a missing or unknown key or a value that its knob does not have."""
+        used, values = self._walk(lambda key, knob: _chosen(choices, key, knob))
+        surplus = [key for key in choices if key not in used]
         if surplus:
-            raise UsageError(f"choices: {surplus[0]!r} has no meaning in space {self.name!r} beside the other choices")
+            raise UsageError(f"choices: {surplus[0]!r} has no meaning in space {self.name!r} with the other choices")
         network = values[0]
-        stages = tuple(_stage(own) for own in (_regnet(values) if self.design == "regnet" else values[1:]))
+        stages = tuple(_stage(each) for each in (_regnet(values) if self.design == "regnet" else values[1:]))
         return Architecture(
             stem=make_part("stem", network),
             stages=stages,
@@ -112,31 +113,31 @@ class SearchSpace:
         ).canonical()
 
     def cost(self, choices: Choices) -> Cost:
-        """Exact cost of the network that these choices mean."""
+        """Exact cost of the network of these choices."""
         return cost_of(self.architecture(choices))
 
     def feasible(self, choices: Choices) -> bool:
-        """Whether the network lies within the budget."""
+        """Whether the network of these choices is within the budget."""
         return self.budget.violation(self.cost(choices)) == 0
 
     def parts(self) -> Iterator[tuple[Registry[Any], str]]:
-        """The kinds of parts that its networks may have: the registry and the name of each."""
+        """Registry and name of every kind of part that its networks may have."""
         for slot in self.slots:
             if slot.attribute in PARTS:
                 yield from ((PARTS[slot.attribute][0], str(kind)) for kind in values_of(slot.domain))
 
     @cached_property
     def knobs(self) -> dict[str, Knob]:
-        """All searched values by key, those that exist for some choices only included."""
+        """All knobs by key, including those that exist only for some choices."""
         return {slot.key: slot.domain for slot in self.slots if isinstance(slot.domain, Knob)}
 
     def knob(self, key: str) -> Knob:
         return self.knobs[key]
 
     def size(self) -> int:
-        """Number of different `Choices`, budgets aside, counted exactly.
+        """The exact number of different `Choices`, without regard to budgets.
 
-        Choices that build the same network (two shortcut kinds where no stage changes the shape) count separately.
+        Choices that build the same network count separately, as two kinds of shortcut where no stage changes the shape.
         """
         knobs = [slot for slot in self.slots if isinstance(slot.domain, Knob)]
         controlling = {name for knob in self.knobs.values() for name, _ in knob.when}
@@ -144,11 +145,11 @@ class SearchSpace:
         return self._count(list(self._by_stage[0]), {}, controlling, last=False)
 
     def within(self, budget: Budget) -> SearchSpace:
-        """The same space with these bounds in place of its own."""
+        """The same space; these bounds replace those of its budget."""
         return replace(self, budget=self.budget.merged(budget))
 
     def narrowed(self, overrides: Mapping[str, object]) -> SearchSpace:
-        """The same space with these lines laid over its own: `{"stage*.block": "bottleneck", "depth": [1, 2]}`."""
+        """The same space with these lines laid over its lines: `{"stage*.block": "bottleneck", "depth": [1, 2]}`."""
         if not overrides:
             return self
         variant = self.variant or None
@@ -157,7 +158,7 @@ class SearchSpace:
         )
 
     def for_data(self, *, resolution: int, channels: int, classes: int) -> SearchSpace:
-        """The same space for other images: the variant that fits their size, with the budget kept."""
+        """The same space for other images: the variant for their size, with the same budget."""
         return self._reread(resolution, channels, classes).within(self.budget)
 
     def _reread(
@@ -168,15 +169,16 @@ class SearchSpace:
         variant: str | None = None,
         overrides: Mapping[str, object] | None = None,
     ) -> SearchSpace:
-        return _made(self.source, self.name, resolution, channels, classes, variant=variant, overrides=overrides)
+        text = read(self.source, self.name, resolution=resolution, variant=variant, overrides=overrides)
+        return _made(text, self.name, resolution, channels, classes)
 
     @cached_property
     def _by_stage(self) -> tuple[tuple[Slot, ...], ...]:
-        """The slots of the network (and of all stages) at 0, then each stage's own."""
+        """The slots by stage; those of the network and of all stages together are at index 0."""
         return tuple(tuple(slot for slot in self.slots if slot.stage == k) for k in range(self.stages + 1))
 
     def _walk(self, pick: Callable[[str, Knob], Value]) -> tuple[Choices, list[Values]]:
-        """The choices, and the values that hold: the network's at 0, then each stage's with those it shares."""
+        """The choices, and all values by stage: those of the network at index 0, then those of each stage with the shared ones."""
         choices: Choices = {}
         resolved: list[Values] = []
         for slots in self._by_stage:
@@ -193,8 +195,8 @@ class SearchSpace:
     def _count(self, slots: list[Slot], chosen: Values, controlling: set[str], last: bool) -> int:
         if not slots:
             total = 1
-            for own in () if last else self._by_stage[1:]:
-                total *= self._count(list(own), chosen, controlling, last=True)
+            for stage in () if last else self._by_stage[1:]:
+                total *= self._count(list(stage), chosen, controlling, last=True)
             return total
         slot, rest = slots[0], slots[1:]
         if not isinstance(slot.domain, Knob):
@@ -212,10 +214,10 @@ def _chosen(choices: Choices, key: str, knob: Knob) -> Value:
     if key not in choices:
         raise UsageError(f"choices: {key!r} is missing")
     value = choices[key]
-    for own in knob.values:
-        # 1 is the share 1.0 where that is the knob's, but neither True nor 1.0 is a count.
-        if own == value and (type(own) is type(value) or (type(own) is float and type(value) is int)):
-            return own
+    for known in knob.values:
+        # The integer 1 stands for the share 1.0, but neither True nor 1.0 stands for a count.
+        if known == value and (type(known) is type(value) or (type(known) is float and type(value) is int)):
+            return known
     raise UsageError(f"choices: {key} can't be {value!r}; it is one of {', '.join(map(str, knob.values))}")
 
 
@@ -231,15 +233,15 @@ def _stage(values: Mapping[str, Any]) -> Stage:
 
 
 def _regnet(values: list[Values]) -> Iterator[dict[str, Any]]:
-    """Each stage's values in RegNet's design, however many stages come out; behind the space's own, strides are 1."""
+    """The values of each stage in RegNet's design. Stages beyond those of the space have stride 1."""
     network: dict[str, Any] = values[0]
     stages = quantised_linear(*(network[name] for name in REGNET_ATTRIBUTES))
     if len(stages) > MAX_STAGES:
-        said = ", ".join(f"{name} {network[name]}" for name in REGNET_ATTRIBUTES)
-        raise UsageError(f"{said} give {len(stages)} stages, of at most {MAX_STAGES}; a larger wm gives fewer")
+        numbers = ", ".join(f"{name} {network[name]}" for name in REGNET_ATTRIBUTES)
+        raise UsageError(f"{numbers} give {len(stages)} stages, of at most {MAX_STAGES}; a larger wm gives fewer")
     for number, (depth, width, group_width) in enumerate(stages, 1):
-        own = values[number] if number < len(values) else {**network, "stride": 1}
-        yield {**own, "depth": depth, "width": width, "group_width": group_width, "cardinality": width // group_width}
+        stage = values[number] if number < len(values) else {**network, "stride": 1}
+        yield {**stage, "depth": depth, "width": width, "group_width": group_width, "cardinality": width // group_width}
 
 
 def load_space(
@@ -253,47 +255,46 @@ def load_space(
 ) -> SearchSpace:
     """The shipped space of this name, or the space in a YAML file, for square images of `resolution` pixels.
 
-    A space may have variants for small and large images: the first whose `max_resolution` holds is taken, or `variant`.
-    `overrides` are lines of `values` laid over the space's: `{"stage*.block": "bottleneck", "depth": [1, 2]}`.
-    UsageError that names the line's key for anything wrong in the file or in the overrides.
+    A space may have variants for small and large images. `variant` names one; otherwise it is the first whose `max_resolution` is not
+    below `resolution`. `overrides` are lines laid over the space's `values`: `{"stage*.block": "bottleneck", "depth": [1, 2]}`.
+    UsageError that names the key of the line for every mistake in the file or in the overrides.
     """
     path = find(name_or_path)
-    return _made(
+    text = read(
         read_text(path),
         path.name,
-        resolution,
-        channels,
-        classes,
-        beside=path.parent,
+        resolution=resolution,
+        parent=path.parent,
         path=path,
         variant=variant,
         overrides=overrides,
     )
+    return _made(text, path.name, resolution, channels, classes)
 
 
 def space_from_text(
     text: str, *, resolution: int, channels: int, classes: int, overrides: Mapping[str, object] | None = None
 ) -> SearchSpace:
-    """The space that a run kept as text."""
-    return _made(text, "space", resolution, channels, classes, overrides=overrides)
+    """The space of a text that a run kept."""
+    return _made(
+        read(text, "space", resolution=resolution, overrides=overrides), "space", resolution, channels, classes
+    )
 
 
-def _made(text: str, where: str, resolution: int, channels: int, classes: int, **options: Any) -> SearchSpace:
-    found = read(text, where, resolution=resolution, **options)
+def _made(text: SpaceText, where: str, resolution: int, channels: int, classes: int) -> SearchSpace:
     try:
-        slots = tuple(slots_of(found.domains, found.stages, found.design))
         space = SearchSpace(
-            name=found.name,
-            description=found.description,
-            variant=found.variant,
-            slots=slots,
-            stages=found.stages,
+            name=text.name,
+            description=text.description,
+            variant=text.variant,
+            slots=tuple(slots_of(text.domains, text.stages, text.design)),
+            stages=text.stages,
             resolution=resolution,
             channels=channels,
             classes=classes,
-            budget=found.budget,
-            source=found.source,
-            design=found.design,
+            budget=text.budget,
+            source=text.source,
+            design=text.design,
         )
         _check(space)
     except UsageError as error:
@@ -302,7 +303,10 @@ def _made(text: str, where: str, resolution: int, channels: int, classes: int, *
 
 
 def _check(space: SearchSpace) -> None:
-    """What can be wrong in a space although every line of it reads well; found before anything is searched."""
+    """UsageError for a mistake in a space whose lines are valid one by one.
+
+    Builds random networks with each value of each knob; of a knob of numbers, only with the ends.
+    """
     _check_complete(space)
     if space.design == "regnet":
         _check_regnet(space)
@@ -316,7 +320,7 @@ def _check(space: SearchSpace) -> None:
 
 
 def _check_complete(space: SearchSpace) -> None:
-    """Whether the network and each stage have, whatever is chosen, all that they can't be without."""
+    """UsageError if, for some choices, the network or a stage lacks an attribute that it needs."""
     staged = ("stride", "block", "shortcut", "merge") if space.design == "regnet" else STAGE_ATTRIBUTES
     needed = [(number, name) for number in range(1, space.stages + 1) for name in staged]
     network = ("stem", "head", *(REGNET_ATTRIBUTES if space.design == "regnet" else ()))
@@ -333,13 +337,13 @@ def _check_complete(space: SearchSpace) -> None:
 
 
 def _check_regnet(space: SearchSpace) -> None:
-    """Whether the block has what the design sets, and the numbers give networks of at most `MAX_STAGES` stages."""
+    """UsageError if a block lacks an option that the design sets, or if a network may have more than `MAX_STAGES` stages."""
     domains = {slot.attribute: slot.domain for slot in space.slots if slot.stage == 0}
     for kind in values_of(domains["block"]):
         options = PARTS["block"][0].find(kind).options()
         if not {"cardinality", "group_width"} <= set(options):
             raise UsageError(f"block: {kind} has no cardinality and group_width, which design regnet sets")
-    # The number of stages rises with the depth and falls with the step; with the first width and the slope it may do both.
+    # The number of stages rises with network_depth and falls with wm. With w0 and wa it may rise or fall, so all their ends are tried.
     ends = {name: (values_of(domains[name])[0], values_of(domains[name])[-1]) for name in REGNET_ATTRIBUTES}
     for w0, wa in itertools.product(ends["w0"], ends["wa"]):
         extreme: Values = {**{name: low for name, (low, _) in ends.items()}, "w0": w0, "wa": wa}

@@ -320,7 +320,7 @@ def test_profile_lists_every_published_network():
         (["--out", __file__], "exists and is not an empty folder"),
         (["--trials", 0], "--trials 0: at least one"),
         (["--hours", 0], "--hours 0: a number above 0"),
-        (["--hours", 1, "--gpu-hours", 1], "--hours and --gpu-hours: one of them"),
+        (["--hours", 1, "--gpu-hours", 1], "--hours and --gpu-hours: give one of them"),
         (["--confirm", 1], "--confirm 1: from 2"),
     ],
 )

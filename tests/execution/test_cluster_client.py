@@ -97,7 +97,7 @@ def test_waiting_for_room_is_told_and_the_first_ctrl_c_ends_it(machine: Machines
         assert re.search(rf"{asked} \([\d.]+: 0 of 1 core\)", said(log)), said(log)
         process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS) == 130, said(log)  # the core is still taken
-    assert "Go on with: nas resume" in said(log) and "completed" not in said(log)
+    assert "Continue with: nas resume" in said(log) and "completed" not in said(log)
     waited = numbers(run)
     assert waited and load_run(run).count("complete") == 0
     assert not list(run.rglob("epochs.json")) and not list(run.rglob("result.json"))

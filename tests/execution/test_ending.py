@@ -51,7 +51,7 @@ def test_a_search_that_is_ended_while_pytorch_is_imported(tmp_path, number, more
     ended = signalled(IN_TORCH, number, "search", "--space", write_space(tmp_path), *SMALL, *more, "--out", folder)
     assert ended.returncode == 130, ended.stderr
     then = f", and then confirm it with: nas confirm {folder} --seeds 3" if more else ""
-    assert ended.stderr == f"stopped; everything so far is kept. Go on with: nas resume {folder}{then}\n"
+    assert ended.stderr == f"stopped; everything so far is kept. Continue with: nas resume {folder}{then}\n"
     assert (folder / "report.html").is_file(), "the report is there as behind every other end"
     output("resume", folder)
     assert load_run(folder).count("complete") == 1

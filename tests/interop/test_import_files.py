@@ -292,7 +292,7 @@ def test_a_network_of_a_study_is_a_baseline_of_a_search(journal, tmp_path, monke
     class Data:
         classes, resolution, channels = tuple("0123456789"), 8, 1
 
-    label, network = _baseline(str(tmp_path / "warm" / "mine-trial1.yaml"), load_space("resnet"), Data)
+    label, network = _baseline(str(tmp_path / "warm" / "mine-trial1.yaml"), Data)
     assert (label, network.resolution, network.channels) == ("mine-trial1", 8, 1)
 
 

@@ -186,7 +186,7 @@ def test_hours_that_are_over_end_a_run(tmp_path, monkeypatch):
     promise = {"seconds": 100.0, "trial_seconds": 10.0, "spent": 5.0}
     settings = dataclasses.replace(settings_of(trials=16), plan=promise)
     now = [0.0]
-    monkeypatch.setattr("nas.searching.study.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("nas.searching.session_clock.time.monotonic", lambda: now[0])
     with begin(tmp_path, settings) as study:
         assert len(finish(study, most=5)) == 5
         job = study.ask()
@@ -204,7 +204,7 @@ def test_hours_that_are_over_end_a_run(tmp_path, monkeypatch):
 def test_the_hours_of_a_driver_that_was_killed_are_spent(tmp_path, monkeypatch):
     promise = {"seconds": 100.0, "trial_seconds": 10.0, "spent": 5.0}
     now = [1000.0]
-    monkeypatch.setattr("nas.searching.study.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("nas.searching.session_clock.time.monotonic", lambda: now[0])
     for k, (ended, left) in enumerate([(1040.0, True), (1090.0, False)]):  # neither gives an account
         with begin(tmp_path, dataclasses.replace(settings_of(trials=16), plan=promise)) as study:
             assert study.clock.room()

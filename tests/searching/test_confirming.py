@@ -130,7 +130,7 @@ def test_it_goes_on_behind_the_last_epoch_and_trains_nothing_twice(run, how):
         assert ended.returncode == -signal.SIGKILL
     else:
         assert ended.returncode == 130, ended.stderr
-        assert f"Go on with: nas confirm {run} --seeds 3" in ended.stderr
+        assert f"Continue with: nas confirm {run} --seeds 3" in ended.stderr
     before = results(run)
     assert len(before) == 2
     (open_,) = run.glob(f"confirmed/*/*/{CHECKPOINT}")

@@ -390,7 +390,7 @@ def test_a_report_that_was_interrupted_is_written_by_the_command_that_is_named(t
             ended = nas_(*command)
         said = " ".join(ended.stderr.split())
         assert ended.exit_code == 130, ended.stderr
-        assert f"everything so far is kept. Go on with: nas {goes_on[0]} {folder}" in said
+        assert f"everything so far is kept. Continue with: nas {goes_on[0]} {folder}" in said
         assert not (folder / "report.html").exists()
         assert nas_(*goes_on).exit_code == 0 and (folder / "report.html").exists()
 

@@ -124,7 +124,7 @@ def test_a_trial_that_was_half_asked_for_is_closed(tmp_path):
         finish(study, most=1)
         study.study.ask().suggest_int("stage1.depth", 1, 2)
     with again(tmp_path) as study:
-        assert study.recovered == ["closed trial 1, which was being asked for when the driver died"]
+        assert study.recovered == ["closed trial 1, whose proposal was incomplete when the driver died"]
         assert (study.counts.complete, study.counts.failed) == (1, 0)
         assert [job.key for job in finish(study)] == ["2"]
     assert told(tmp_path)[1].state == TrialState.FAIL

@@ -20,9 +20,9 @@ from nas.errors import NasError, UsageError
 from nas.networks.blocks import BRANCHES
 from nas.runs.attempts import frequent
 from nas.runs.settings import Settings
+from nas.searching.candidate_gate import UNMEASURED
 from nas.searching.request import Request, check
 from nas.searching.search import _exhausted
-from nas.searching.study import UNMEASURED
 from nas.utils import extensions
 from nas.utils.registry import ABSENT, Registry
 
@@ -236,12 +236,17 @@ def test_every_command_takes_import():
 @pytest.mark.parametrize(
     ("counts", "failures", "rejection", "said"),
     [
-        ({"trained": 3}, [], "", "the space holds no further network: 3 trials trained it out"),
-        ({"trained": 1, "failed": 2}, ["x", "x"], "", "the space holds no further network: 1 trial trained it out, and 2 trials failed"),
-        ({"failed": 3}, ["x", "y", "x"], "", "no network was trained: all 3 that were found failed, most often (2 times) because: x"),
+        ({"trained": 3}, [], "", "the space holds no further network: 3 trials trained all of them"),
+        (
+            {"trained": 1, "failed": 2},
+            ["x", "x"],
+            "",
+            "the space holds no further network: 1 trial trained all of them, and 2 trials failed",
+        ),
+        ({"failed": 3}, ["x", "y", "x"], "", "no network was trained: all 3 proposed networks failed, most often (2 times) because: x"),
         ({"rejected": 9}, [], "too large", "no network was found within the budgets: 9 were rejected, the last because too large"),
         ({"rejected": 9}, [], f"{UNMEASURED}: gone", f"no network was trained: 9 were rejected, the last because {UNMEASURED}: gone"),
-        ({}, [], "", "no network was trained: the space holds the baselines alone"),
+        ({}, [], "", "no network was trained: the space holds only the baselines"),
     ],
 )  # fmt: skip
 def test_budgets_are_blamed_only_where_they_are_why(counts, failures, rejection, said):

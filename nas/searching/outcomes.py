@@ -1,9 +1,9 @@
-"""Results become Optuna's: each trial is told once."""
+"""Reports the result of each trial to the Optuna study, once."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas.execution.job import Job
 from nas.execution.trial_results import Counts
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Outcomes:
-    """Tells a study what became of its trials.
+    """Reports to a study how its trials ended, and counts them.
 
-    epochs: of a whole training. curves: whether those that end whole keep their learning curves, which is what a sampler that
-    learns from stopped ones holds these against.
+    epochs: number of epochs of a full training. curves: whether completed trials keep their learning curves. A sampler that learns
+    from early-stopped trials compares them with these curves.
     """
 
     def __init__(
@@ -28,15 +28,15 @@ class Outcomes:
     ) -> None:
         self.study, self.counts, self.objectives = study, counts, objectives
         self.epochs, self.curves = epochs, curves
-        self.failures: list[str] = []  # why, of the trials that failed since the study was opened
+        self.failures: list[str] = []  # the reasons of the trials that failed since the study was opened
         self.last_rejection = ""
 
-    def note(self, number: int, name: str, value: Any) -> None:
-        """Set an attribute of a trial, whatever its state: a `Trial` is to be had only of those that are asked for now."""
+    def note(self, number: int, name: str, value: object) -> None:
+        """Set an attribute of a trial in any state. Optuna itself gives a `Trial` only for a trial that was just asked for."""
         self.study._storage.set_trial_user_attr(self._id(number), name, value)
 
     def close(self, number: int, candidate: Candidate) -> None:
-        """End a trial that is not trained: its candidate has an outcome."""
+        """End a trial that is not trained: a rejected candidate or a duplicate."""
         if candidate.outcome == "rejected":
             self.last_rejection = candidate.reason
         self.note(number, ATTRIBUTE, candidate.to_dict())
@@ -44,17 +44,17 @@ class Outcomes:
         self.counts.count(candidate.outcome)
 
     def tell_untrained(self, number: int, outcome: str) -> None:
-        """A duplicate, and a trial that was not asked for to its end, is told as FAIL, which no sampler learns from."""
+        """PRUNED for a rejected candidate. FAIL for a duplicate and for an incomplete proposal: no sampler learns from FAIL."""
         from optuna.trial import TrialState
 
         self.study.tell(number, state=TrialState.PRUNED if outcome == "rejected" else TrialState.FAIL)
 
     def tell(self, job: Job, result: TrialResult) -> None:
-        """What the worker of a job reported. The config of a network that failed is written to its folder, for a person to look into."""
+        """Report the result that a worker wrote. If the trial failed, its network's config is saved in its folder for inspection."""
         if result.failed:
             network = dataclasses.replace(job.architecture, name=job.architecture.name or f"trial{job.key}")
             write_text(job.folder / CONFIG, network.to_yaml())
-        if job.baseline:  # no trial of the study
+        if job.baseline:  # not a trial of the study
             return
         if result.failed:
             self._failed(int(job.key), result)
@@ -73,7 +73,7 @@ class Outcomes:
         self.failures.append(result.reason)
 
     def _stopped(self, job: Job, result: TrialResult) -> None:
-        """PRUNED, with the fidelity and accuracy that it reached, which nobody must take for final ones."""
+        """PRUNED, with the fidelity and the accuracy that the trial reached. These are not final values."""
         from optuna.trial import TrialState
 
         number = int(job.key)
@@ -84,7 +84,7 @@ class Outcomes:
         self.counts.count("stopped")
 
     def _complete(self, job: Job, result: TrialResult) -> None:
-        assert result.accuracy is not None  # of a complete training
+        assert result.accuracy is not None  # a complete training has one
         number = int(job.key)
         if result.ended:
             self.note(number, "attempts", _attempts(result))
@@ -98,7 +98,7 @@ class Outcomes:
         return self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
 
 
-def _attempts(result: TrialResult) -> dict[str, Any]:
-    """What the study keeps of the attempts that ended without a result."""
-    kept = {"cause": str(result.cause), "attempts": result.attempts, "ended": dict(result.ended)}
-    return {name: value for name, value in kept.items() if value}
+def _attempts(result: TrialResult) -> dict[str, object]:
+    """What the study records about attempts that ended without a result."""
+    entries = {"cause": str(result.cause), "attempts": result.attempts, "ended": dict(result.ended)}
+    return {name: value for name, value in entries.items() if value}
