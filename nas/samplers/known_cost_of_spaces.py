@@ -1,4 +1,4 @@
-"""Our own sampler, told all that a search space knows of its networks before any is trained."""
+"""`KnownCostSampler` for a search space: the exact costs, features and constraints of its networks follow from the choices."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 COSTS = ("params", "macs", "activations")
 LATENCY = "latency_ms"
-REMEMBERED = 1 << 14  # candidates; their costs, features and names are asked for one after the other
+REMEMBERED = 1 << 14  # candidates; costs, features, feasibility and identity of one are requested in turn
 
 
 @SAMPLERS.register("known-cost")
 def known_cost(problem: Problem) -> optuna.samplers.BaseSampler:
-    """Gaussian process of accuracy over choices and exact costs, expected hypervolume improvement with costs known."""
+    """Expected hypervolume improvement with exact costs; a Gaussian process over choices and costs models the accuracy."""
     from nas.samplers.known_cost import KnownCostSampler
 
     space, names = problem.space, [objective.name for objective in problem.objectives[1:]]
@@ -43,9 +43,9 @@ def known_cost(problem: Problem) -> optuna.samplers.BaseSampler:
         return problem.latency_ms(choices)
 
     def features(choices: dict[str, Any]) -> Sequence[float]:
-        found = cost(choices)
+        exact = cost(choices)
         depth = sum(value for key, value in choices.items() if key.split(".")[-1] in ("depth", "network_depth"))
-        return [*(getattr(found, name) for name in COSTS if name not in names), 1 + depth]
+        return [*(getattr(exact, name) for name in COSTS if name not in names), 1 + depth]
 
     def feasible(choices: dict[str, Any]) -> bool:
         if space.budget.violation(cost(choices)):
@@ -64,10 +64,10 @@ def known_cost(problem: Problem) -> optuna.samplers.BaseSampler:
 
 
 def _curve(trial: optuna.trial.FrozenTrial) -> Mapping[float, float]:
-    """Accuracies on the way, as a run's study keeps them: the whole curve, or of a stopped trial the place where it ended."""
+    """Accuracies by fidelity, from the trial's attributes: the learning curve, or the last point of a stopped trial."""
     facts = trial.user_attrs.get("nas", {})
     reached = facts.get("partial")
-    curve: Mapping[str, float] = facts.get("curve") or {}  # JSON has made text of the fidelities
+    curve: Mapping[str, float] = facts.get("curve") or {}  # JSON has text keys
     return {float(share): value for share, value in curve.items()} or (
         {reached["fidelity"]: reached["value"]} if reached else {}
     )

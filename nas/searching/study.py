@@ -34,6 +34,7 @@ from nas.runs.study_access import cut_torn_line, drive_study
 from nas.runs.study_claim import Claim, claim
 from nas.runs.trial_reader import read_baselines, read_candidate, read_elapsed, read_sessions
 from nas.samplers import SAMPLERS, Problem, suggest
+from nas.samplers.optuna_internals import storage_of
 from nas.searching.telling import Outcomes
 from nas.spaces.knobs import Choices
 from nas.spaces.space import SearchSpace
@@ -115,7 +116,7 @@ class Study(JobQueue):
         for attempt in range(10 * REJECTIONS_IN_A_ROW):
             if attempt and attempt % REJECTIONS_IN_A_ROW == 0 and not self._enqueue_new():
                 break
-            with together(self.study._storage):
+            with together(storage_of(self.study)):
                 job = self._propose()
             if job is not None:
                 return self._hand_out(job)
