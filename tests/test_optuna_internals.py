@@ -79,7 +79,8 @@ def test_a_private_part_is_found(source: str) -> None:
 def test_identifiers_are_looked_up_by_name_and_number() -> None:
     study = optuna.create_study()
     study.ask()
-    trial = study.get_trials()[study.ask().number]
+    study.ask()
+    trial = study.get_trials()[1]
     expected = study._study_id, trial._trial_id
     del study._study_id, trial.__dict__["_trial_id"]
     assert (internals.study_id(study), internals.trial_id(study, trial.number)) == expected
@@ -97,7 +98,7 @@ def test_a_study_without_its_storage_is_refused_in_one_line() -> None:
         internals.storage_of(study)
 
 
-@pytest.mark.parametrize("missing", ["_sync_with_backend", "_replay_result", "_thread_lock"])
+@pytest.mark.parametrize("missing", [*internals.JOURNAL, *internals.REPLAY])
 def test_a_journal_without_its_private_parts_is_written_line_by_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:

@@ -182,7 +182,7 @@ def sample(domain: Domain, rng: random.Random) -> Params:
     return domain.walk(lambda dimension: dimension.sample(rng))
 
 
-def completed(domain: Domain, values: Mapping[str, Any], rng: random.Random) -> Params:
+def completed(domain: Domain, values: Params, rng: random.Random) -> Params:
     """`values` without parameters that don't exist; missing ones are drawn at random."""
     return domain.walk(lambda d: values[d.name] if d.name in values else d.sample(rng))
 

@@ -96,9 +96,7 @@ class KnownCostSampler(BaseSampler):
             history.update(study, trial.number)
             return {name: dimension.distribution for name, dimension in history.domain.dimensions.items()}
 
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Params:
         """A complete candidate: the values of all parameters that exist for it."""
         if not search_space:
             return {}

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
     from nas.networks.architecture import Architecture
     from nas.networks.cost import Cost
+    from nas.spaces.knobs import Choices
 
 COSTS = ("params", "macs", "activations")
 LATENCY = "latency_ms"
+DEPTHS = ("depth", "network_depth")  # last parts of the names of knobs
 REMEMBERED = 1 << 14  # candidates; costs, features, feasibility and identity of one are requested in turn
 
 
@@ -32,22 +34,22 @@ def known_cost(problem: Problem) -> optuna.samplers.BaseSampler:
         architecture = space.architecture(dict(choices))
         return architecture, cost_of(architecture)
 
-    def cost(choices: dict[str, Any]) -> Cost:
+    def cost(choices: Choices) -> Cost:
         return known(tuple(choices.items()))[1]
 
-    def costs(choices: dict[str, Any]) -> Sequence[float]:
+    def costs(choices: Choices) -> Sequence[float]:
         return [ms(choices) if name == LATENCY else getattr(cost(choices), name) for name in names]
 
-    def ms(choices: dict[str, Any]) -> float:
+    def ms(choices: Choices) -> float:
         assert problem.latency_ms is not None
         return problem.latency_ms(choices)
 
-    def features(choices: dict[str, Any]) -> Sequence[float]:
+    def features(choices: Choices) -> Sequence[float]:
         exact = cost(choices)
-        depth = sum(value for key, value in choices.items() if key.split(".")[-1] in ("depth", "network_depth"))
-        return [*(getattr(exact, name) for name in COSTS if name not in names), 1 + depth]
+        depths = (value for key, value in choices.items() if key.split(".")[-1] in DEPTHS and isinstance(value, int))
+        return [*(getattr(exact, name) for name in COSTS if name not in names), 1 + sum(depths)]
 
-    def feasible(choices: dict[str, Any]) -> bool:
+    def feasible(choices: Choices) -> bool:
         if space.budget.violation(cost(choices)):
             return False
         return problem.most_ms is None or ms(choices) <= problem.most_ms

@@ -125,7 +125,7 @@ class Models:
         A running trial will belong to them, so only trials before the first running one count, unless these are less than half.
         """
         history = self._history
-        numbers = sorted([trial.number for trial in [*history.observations, *history.stopped]])
+        numbers = sorted([*map(number_of, history.observations), *map(number_of, history.stopped)])
         slow = [number for number in history.running if number > numbers[-1] - WAITED_FOR]
         settled = bisect.bisect(numbers, slow[0]) if slow else len(numbers)
         count = stage(settled if 2 * settled >= len(numbers) else len(numbers))

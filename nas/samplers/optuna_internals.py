@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 SUPPORTED = "5.0"
+JOURNAL = ("_thread_lock", "_sync_with_backend", "_replay_result")  # attributes of a `JournalStorage`
+REPLAY = ("log_number_read", "get_trial", "_study_id_to_trial_ids")  # of its `_replay_result`
 
 
 def storage_of(study: Study) -> BaseStorage:
@@ -88,15 +90,13 @@ def thread_lock(journal: JournalStorage) -> AbstractContextManager[Any]:
 @contextlib.contextmanager
 def synchronized(journal: JournalStorage) -> Iterator[Replayed | None]:
     """Hold the lock of a journal that has read its file to the end; None if this release keeps the content elsewhere."""
-    read, replay = getattr(journal, "_sync_with_backend", None), getattr(journal, "_replay_result", None)
-    lines = getattr(replay, "log_number_read", None)
-    usable = callable(read) and isinstance(lines, int) and hasattr(journal, "_thread_lock")
-    if not (usable and hasattr(replay, "_study_id_to_trial_ids") and hasattr(replay, "get_trial")):
+    replay: Any = getattr(journal, "_replay_result", None)
+    if all(hasattr(journal, name) for name in JOURNAL) and all(hasattr(replay, name) for name in REPLAY):
+        with thread_lock(journal):
+            journal._sync_with_backend()
+            yield Replayed(replay.log_number_read, replay)
+    else:
         yield None
-        return
-    with thread_lock(journal):
-        read()
-        yield Replayed(replay.log_number_read, replay)
 
 
 def set_last_offset(backend: JournalFileBackend, line: int, offset: int) -> None:

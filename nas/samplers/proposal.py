@@ -88,7 +88,8 @@ class Search:
     def _apart(self, candidates: list[Candidate]) -> Floats:
         """Squared distance of the choices to the nearest recent trial, (n,)."""
         history, encoder = self._history, self._models.encoder
-        last = [trial.params for trial in [*history.observations[-RECENT:], *history.stopped[-RECENT:]]]
+        complete, stopped = history.observations[-RECENT:], history.stopped[-RECENT:]
+        last = [*(trial.params for trial in complete), *(trial.params for trial in stopped)]
         begun = [*last, *list(history.pending.values())[-MOST_PENDING:]]
         if not begun:
             return np.zeros(len(candidates))
