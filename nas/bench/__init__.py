@@ -1,5 +1,5 @@
-"""Samplers compared on tables of trained networks: a search is replayed thousands of times without training anything.
+"""Comparison of samplers on tables of trained networks: searches are replayed on the table, so nothing is trained.
 
-In: a table (shipped, or a CSV of one's own), names of samplers. Out: hypervolume against the number of networks, as page and CSV.
+In: a table (shipped, or the user's CSV file), names of samplers. Out: hypervolume by number of networks, as page, JSON and CSV.
 Used by: `nas bench`. To add a baseline: `baselines.py`; a table: `tables/`.
 """

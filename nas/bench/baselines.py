@@ -1,7 +1,7 @@
-"""Two search methods of the literature that Optuna lacks, as samplers of any Optuna study of one objective or more.
+"""Two search methods from the literature that Optuna lacks, as samplers for any Optuna study with one or more objectives.
 
-Neither keeps a state of its own: what they know is the study's trials, so that runs can be resumed and shared by workers.
-Each proposal is drawn by a generator seeded by the sampler's seed and the trial's number.
+Proposals are computed from the study's trials alone, so that runs can be resumed and shared by workers. The random numbers of a
+proposal are seeded by the sampler's seed and the trial's number.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
@@ -19,14 +19,16 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.pareto.dominance import front, fronts
+from nas.samplers.domain import Params
 
-Params = dict[str, Any]
+Levels: TypeAlias = Mapping[str, Sequence[Any]]
+"""The values of each parameter."""
 
 
 class Neighbourly(BaseSampler):
-    """What both share. Searched are parameters of finitely many values; others are drawn at random.
+    """Base class of samplers that search over parameters with finitely many values; others are drawn at random.
 
-    distributions: all parameters by name; without them, those that all complete trials have.
+    distributions: all parameters by name; default: those that all complete trials have.
     """
 
     def __init__(self, distributions: Mapping[str, BaseDistribution] | None = None, *, seed: int | None = None) -> None:
@@ -37,19 +39,17 @@ class Neighbourly(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         known = self._shared.calculate(study) if self._declared is None else self._declared
-        return {name: own for name, own in known.items() if values(own) is not None}
+        return {name: distribution for name, distribution in known.items() if values(distribution) is not None}
 
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Params:
         if not search_space:
             return {}
-        levels = {name: values(own) or () for name, own in search_space.items()}
+        levels = {name: values(distribution) or () for name, distribution in search_space.items()}
         return self.propose(study, levels, random.Random(f"{self._seed}:{trial.number}"))
 
     @abstractmethod
-    def propose(self, study: Study, levels: Mapping[str, Sequence[Any]], rng: random.Random) -> Params:
-        """The next candidate, among these values of each parameter."""
+    def propose(self, study: Study, levels: Levels, rng: random.Random) -> Params:
+        """The next candidate. levels: the values of each parameter."""
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -61,10 +61,10 @@ class Neighbourly(BaseSampler):
 
 
 class RegularisedEvolution(Neighbourly):
-    """Regularised evolution (Real, Aggarwal, Huang and Le, AAAI 2019), its tournament decided by Pareto rank.
+    """Regularised evolution (Real, Aggarwal, Huang and Le, AAAI 2019) with a tournament by Pareto rank.
 
-    The population is the `population` youngest complete trials; of `tournament` members drawn from it the one of the lowest
-    rank (ties at random) is the parent, and one of its parameters is changed. Until there is a population: random.
+    The population consists of the `population` latest complete trials. `tournament` members are drawn from it. The one of the lowest
+    rank (ties at random) is the parent, and one of its parameters is changed. Before the population is complete: random.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class RegularisedEvolution(Neighbourly):
             raise ValueError(f"tournament must be from 1 to the population, {population}; got {tournament}")
         self._population, self._tournament = population, tournament
 
-    def propose(self, study: Study, levels: Mapping[str, Sequence[Any]], rng: random.Random) -> Params:
+    def propose(self, study: Study, levels: Levels, rng: random.Random) -> Params:
         young = complete(study, levels)[-self._population :]
         if len(young) < self._population:
-            return {name: rng.choice(own) for name, own in levels.items()}
+            return {name: rng.choice(choices) for name, choices in levels.items()}
         rank = fronts(np.array([trial.values for trial in young]), directions(study))
         drawn = rng.sample(range(len(young)), self._tournament)
         parent = young[min(drawn, key=lambda k: int(rank[k]))].params
@@ -93,8 +93,8 @@ class RegularisedEvolution(Neighbourly):
 class LocalSearch(Neighbourly):
     """Pareto local search (Paquete, Chiarandini and Stützle, 2004; for architectures White, Nolen and Savani, UAI 2021).
 
-    `startup` random trials; then, of a member of the front drawn at random, a neighbour (one parameter changed) that no trial
-    had yet. When all neighbours of all members were tried: random.
+    `startup` random trials; then an untried neighbor (one parameter changed) of a random member of the front. Random again if all
+    neighbors of all members were tried.
     """
 
     def __init__(
@@ -105,21 +105,21 @@ class LocalSearch(Neighbourly):
             raise ValueError(f"startup must be at least 1; got {startup}")
         self._startup = startup
 
-    def propose(self, study: Study, levels: Mapping[str, Sequence[Any]], rng: random.Random) -> Params:
+    def propose(self, study: Study, levels: Levels, rng: random.Random) -> Params:
         done = complete(study, levels)
         if len(done) >= self._startup:
             tried = {key(trial.params, levels) for trial in study.get_trials(deepcopy=False)}
             members = [done[k].params for k in front(np.array([trial.values for trial in done]), directions(study))]
             rng.shuffle(members)
             for member in members:
-                untried = [own for own in neighbours(member, levels) if key(own, levels) not in tried]
+                untried = [params for params in neighbours(member, levels) if key(params, levels) not in tried]
                 if untried:
                     return rng.choice(untried)
-        return {name: rng.choice(own) for name, own in levels.items()}
+        return {name: rng.choice(choices) for name, choices in levels.items()}
 
 
 def values(distribution: BaseDistribution) -> tuple[Any, ...] | None:
-    """All values, None if they are no short list."""
+    """All values of a distribution; None for floats and for more than 1024 integers."""
     if isinstance(distribution, CategoricalDistribution):
         return tuple(distribution.choices)
     if isinstance(distribution, IntDistribution) and (distribution.high - distribution.low) // distribution.step < 1024:
@@ -127,8 +127,8 @@ def values(distribution: BaseDistribution) -> tuple[Any, ...] | None:
     return None
 
 
-def complete(study: Study, levels: Mapping[str, Sequence[Any]]) -> list[FrozenTrial]:
-    """Complete trials that have all of these parameters, in the order in which they were begun."""
+def complete(study: Study, levels: Levels) -> list[FrozenTrial]:
+    """Complete trials that have all of these parameters, by number."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return [trial for trial in done if levels.keys() <= trial.params.keys()]
 
@@ -137,23 +137,24 @@ def directions(study: Study) -> list[str]:
     return [direction.name.lower() for direction in study.directions]
 
 
-def key(params: Mapping[str, Any], levels: Mapping[str, Sequence[Any]]) -> tuple[Any, ...]:
+def key(params: Params, levels: Levels) -> tuple[Any, ...]:
     return tuple(params.get(name) for name in levels)
 
 
-def mutated(parent: Mapping[str, Any], levels: Mapping[str, Sequence[Any]], rng: random.Random) -> Params:
-    """The parent with another value of one parameter, any other one being as likely."""
+def mutated(parent: Params, levels: Levels, rng: random.Random) -> Params:
+    """The parent with one parameter set to another value; all other values are equally likely."""
     child = {name: parent[name] for name in levels}
-    movable = [name for name, own in levels.items() if len(own) > 1]
+    movable = [name for name, choices in levels.items() if len(choices) > 1]
     if movable:
         name = rng.choice(movable)
         child[name] = rng.choice([value for value in levels[name] if value != parent[name]])
     return child
 
 
-def neighbours(parent: Mapping[str, Any], levels: Mapping[str, Sequence[Any]]) -> Iterator[Params]:
-    own = {name: parent[name] for name in levels}
+def neighbours(parent: Params, levels: Levels) -> Iterator[Params]:
+    """All candidates that differ from the parent in one parameter."""
+    params = {name: parent[name] for name in levels}
     for name, choices in levels.items():
         for value in choices:
-            if value != own[name]:
-                yield {**own, name: value}
+            if value != params[name]:
+                yield {**params, name: value}

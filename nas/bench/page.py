@@ -1,15 +1,14 @@
-"""A benchmark as one self-contained page, and in words and rows for a terminal."""
+"""The results of a benchmark: a self-contained HTML page, and sentences and table rows for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from nas.bench import figures
 from nas.bench.folder import Folder
-from nas.bench.summary import Curves, Level, curves, difference, levels, marks, until
+from nas.bench.summary import Curves, Level, curves, difference, levels, marks
 from nas.report.html.chart import Chart
 from nas.report.html.document import document
 from nas.report.html.markup import Html, table, tag
@@ -18,25 +17,25 @@ from nas.utils.text import format_percent
 
 
 def protocol(folder: Folder) -> list[str]:
-    """What was measured and how, in sentences."""
-    table, own, scale = folder.table, folder.protocol, folder.scale
+    """Sentences that describe the measurement."""
+    table, settings, scale = folder.table, folder.protocol, folder.scale
     seeds = table.accuracy.shape[1]
     observed = (
-        f"one of its {seeds} accuracies, drawn by the repeat and the network"
+        f"one of its {seeds} accuracies, drawn for each repeat and network"
         if seeds > 1
         else f"its {table.columns.accuracy[0]}"
     )
     scored = table.columns.score or ("the mean of the accuracies" if seeds > 1 else table.columns.accuracy[0])
-    workers = f", {own.parallel} at a time" if own.parallel > 1 else ""
+    workers = f", {settings.parallel} at a time" if settings.parallel > 1 else ""
     measured = (
-        f"A study trains {own.budget} distinct networks{workers}; training one gives {observed}, the same for all samplers of a"
-        f" repeat. The front found by these is scored by {scored}: its hypervolume over score and log10 of"
-        f" {', '.join(table.columns.costs)}, as a share of that of the whole table's front, from the reference point of score"
-        f" {scale.floor:g} (quantile {own.floor:g} of the table's) and the largest costs."
+        f"A study trains {settings.budget} distinct networks{workers}. Training a network returns {observed}, equal for all samplers in a"
+        f" repeat. The front of these accuracies is scored by {scored}: its hypervolume over score and log10 of"
+        f" {', '.join(table.columns.costs)}, divided by that of the whole table's front. The reference point is the score"
+        f" {scale.floor:g} (quantile {settings.floor:g} of the table's scores) and the largest costs."
     )
     uncounted = (
-        "Networks proposed again, and combinations that the table lacks, are answered without being counted; after"
-        f" {own.asks} such asks in a row a random new network is trained."
+        "Proposals of networks trained before, and of combinations that are not in the table, are not counted. After"
+        f" {settings.asks} such proposals in a row, a random new network is trained."
     )
     return [measured, uncounted]
 
@@ -46,43 +45,43 @@ def head(budget: int, wanted: Sequence[Level]) -> list[str]:
     return ["Sampler", "Repeats", *(f"at {mark}, %" for mark in marks(budget)), *reached, "s/ask"]
 
 
-def rows(found: Sequence[Curves], budget: int, wanted: Sequence[Level]) -> list[list[str]]:
-    """Mean ± standard error of the share at the marks, evaluations until the levels, seconds an ask."""
+def rows(samplers: Sequence[Curves], budget: int, wanted: Sequence[Level]) -> list[list[str]]:
+    """For each sampler: mean ± standard error of the share at the marks, evaluations until the levels, and seconds per ask."""
     made = []
-    for own in found:
-        at = [spread(own.mean[mark - 1], own.error[mark - 1]) for mark in marks(budget)]
-        until_levels = [_evaluations(until(own, level), budget) for level in wanted]
-        made.append([own.sampler, str(len(own.repeats)), *at, *until_levels, f"{own.seconds_per_ask:.3g}"])
+    for curve in samplers:
+        at = [spread(curve.mean[mark - 1], curve.error[mark - 1]) for mark in marks(budget)]
+        until_levels = [_evaluations(curve.first(level.share), budget) for level in wanted]
+        made.append([curve.sampler, str(len(curve.repeats)), *at, *until_levels, f"{curve.seconds_per_ask:.3g}"])
     return made
 
 
 def spread(mean: float, error: float) -> str:
-    """In percent: `88.31 ± 0.42`; without an error where there is one repeat."""
+    """In percent: `88.31 ± 0.42`; without the error if it is NaN, as for a single repeat."""
     return format_percent(mean) + ("" if error != error else f" ± {format_percent(error)}")
 
 
 def page(folder: Folder, asked: Sequence[float]) -> str:
-    found, budget = curves(folder), folder.protocol.budget
-    wanted = levels(found, budget, asked)
-    names = ", ".join(own.sampler for own in found)
+    samplers, budget = curves(folder), folder.protocol.budget
+    wanted = levels(samplers, budget, asked)
+    names = ", ".join(curve.sampler for curve in samplers)
     charts = [
         Chart(
             "hypervolume",
-            figures.hypervolume(found),
-            f"Chart of hypervolume by networks trained of {names}.",
-            "Mean over repeats; bands are one standard error of the mean to each side. The axis leaves out the first tenth.",
+            figures.hypervolume(samplers),
+            f"Chart of hypervolume by number of networks trained, for {names}.",
+            "Mean over repeats; bands show ± one standard error of the mean. The vertical axis is scaled without the first tenth.",
         ),
         Chart(
             "evaluations",
-            figures.evaluations(found, wanted),
-            f"Chart of networks trained until a hypervolume is reached of {names}.",
-            "Networks trained until the mean over repeats is at a share. Dotted: the levels of the table.",
+            figures.evaluations(samplers, wanted),
+            f"Chart of the number of networks trained to reach a hypervolume, for {names}.",
+            "Networks trained until the mean over repeats reaches a share. Dotted: the levels in the table.",
         ),
         Chart(
             "seconds",
-            figures.seconds(found),
-            f"Chart of seconds an ask by networks trained of {names}.",
-            "Median seconds of the asks that proposed a new network, one BLAS thread each.",
+            figures.seconds(samplers),
+            f"Chart of seconds per ask by number of networks trained, for {names}.",
+            "Median seconds of the asks that proposed a new network, with one BLAS thread for each process.",
         ),
     ]
     title = f"Samplers on {folder.table.name}: {', '.join(folder.table.columns.accuracy)} against {', '.join(folder.table.columns.costs)}"
@@ -90,71 +89,70 @@ def page(folder: Folder, asked: Sequence[float]) -> str:
     main = tag(
         "main",
         opening,
-        tag("section", tag("h2", "Hypervolume"), charts[0].place(), _table(found, budget, wanted)),
+        tag("section", tag("h2", "Hypervolume"), charts[0].place(), _table(samplers, budget, wanted)),
         tag("section", tag("h2", "Evaluations needed"), charts[1].place(), _levels(wanted)),
-        tag("section", tag("h2", "Differences"), _differences(found, budget)),
-        tag("section", tag("h2", "Time and proposals"), charts[2].place(), _proposals(found)),
+        tag("section", tag("h2", "Differences"), _differences(samplers, budget)),
+        tag("section", tag("h2", "Time and proposals"), charts[2].place(), _proposals(samplers)),
         _provenance(folder),
     )
     return document(title, main, charts)
 
 
-def _evaluations(own: dict[str, Any], budget: int) -> str:
-    count = own["of_mean"]
+def _evaluations(count: int | None, budget: int) -> str:
     return f"> {budget}" if count is None else str(count)
 
 
-def _table(found: Sequence[Curves], budget: int, wanted: Sequence[Level]) -> Html:
+def _table(samplers: Sequence[Curves], budget: int, wanted: Sequence[Level]) -> Html:
     columns = head(budget, wanted)
     caption = (
-        "Share of the table's hypervolume in percent after so many networks, mean ± standard error over repeats; networks trained"
-        " until the mean is at a level; mean seconds an ask."
+        "Share of the table's hypervolume in percent after a number of networks, mean ± standard error over repeats; networks trained"
+        " until the mean reaches a level; mean seconds per ask."
     )
-    return table(caption, columns, rows(found, budget, wanted), numbers=range(1, len(columns)))
+    return table(caption, columns, rows(samplers, budget, wanted), numbers=range(1, len(columns)))
 
 
 def _levels(wanted: Sequence[Level]) -> Html:
     return tag("ul", *(tag("li", f"{format_percent(level.share)} %: {level.why}") for level in wanted))
 
 
-def _differences(found: Sequence[Curves], budget: int) -> Html:
-    if len(found) < 2:
-        return tag("p", "One sampler: nothing to compare.")
-    first, *others = found
+def _differences(samplers: Sequence[Curves], budget: int) -> Html:
+    if len(samplers) < 2:
+        return tag("p", "There is only one sampler.")
+    first, *others = samplers
     made = []
-    for own in others:
-        cells = [difference(first, own, mark) for mark in marks(budget)]
+    for other in others:
+        cells = [difference(first, other, mark) for mark in marks(budget)]
         made.append(
-            [own.sampler, *("–" if gap != gap else spread(gap, float("nan") if e is None else e) for gap, e in cells)]
+            [other.sampler, *("–" if gap != gap else spread(gap, float("nan") if e is None else e) for gap, e in cells)]
         )
     caption = (
-        f"{first.sampler} less each other sampler, percentage points, mean ± standard error of paired differences."
+        f"{first.sampler} minus each other sampler in percentage points: mean ± standard error of paired differences."
     )
     columns = ["Sampler", *(f"at {mark}" for mark in marks(budget))]
     return table(caption, columns, made, numbers=range(1, len(columns)))
 
 
-def _proposals(found: Sequence[Curves]) -> Html:
+def _proposals(samplers: Sequence[Curves]) -> Html:
     columns = (
         "Sampler",
         "Asks",
-        "Trained already",
+        "Trained before",
         "Not in the table",
-        "Filled in at random",
-        "Seconds an ask",
+        "Drawn at random",
+        "Seconds per ask",
         "Median",
         "At the end",
     )
     made = [
         [
-            own.sampler,
-            *(f"{n:,}" for n in (own.asks, own.duplicates, own.infeasible, own.filled)),
-            *(f"{s:.3g}" for s in (own.seconds_per_ask, np.median(own.ask_seconds), own.seconds_at_end)),
+            curve.sampler,
+            *(f"{n:,}" for n in (curve.asks, curve.duplicates, curve.infeasible, curve.filled)),
+            *(f"{s:.3g}" for s in (curve.seconds_per_ask, np.median(curve.ask_seconds), curve.seconds_at_end)),
         ]
-        for own in found
+        for curve in samplers
     ]
     return table(
-        "Proposals over all repeats; seconds: mean of all asks, median of those that counted, and of their last tenth.",
+        "Proposals in all repeats. Seconds: mean of all asks, median of the counted ones, and median of their last tenth.",
         columns,
         made,
         numbers=range(1, len(columns)),
@@ -165,5 +163,5 @@ def _provenance(folder: Folder) -> Html:
     settings = folder.settings()
     tables = [facts("Table", settings["table"]), facts("Protocol", settings["protocol"])]
     return tag(
-        "section", tag("h2", "How it was made"), tag("p", folder.table.describe()), tag("div", *tables, class_="facts")
+        "section", tag("h2", "Provenance"), tag("p", folder.table.describe()), tag("div", *tables, class_="facts")
     )

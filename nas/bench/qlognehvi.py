@@ -1,8 +1,8 @@
-"""BoTorch's qLogNEHVI with costs known, as a sampler of Optuna studies: the strongest baseline outside Optuna. Needs BoTorch.
+"""BoTorch's qLogNEHVI with known costs, as a sampler of Optuna studies: the strongest baseline outside Optuna. Needs BoTorch.
 
-qLogNEHVI (Ament et al., NeurIPS 2023; Daulton, Balandat and Bakshy, NeurIPS 2021) is the logarithm of the expected gain in
-hypervolume over a front that is itself uncertain, by Monte Carlo. The expensive objective has a Gaussian process; each cost
-is a deterministic model that gives its log10, as BoTorch's documentation advises for objectives of known form.
+qLogNEHVI (Ament et al., NeurIPS 2023; Daulton, Balandat and Bakshy, NeurIPS 2021) is the logarithm of the expected
+improvement in hypervolume over a front that is uncertain itself, computed by Monte Carlo. A Gaussian process models the expensive
+objective. A deterministic model returns log10 of each cost, as BoTorch's documentation advises for objectives of known form.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,21 +27,23 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.bench.baselines import Neighbourly, Params, complete, directions, neighbours
+from nas.bench.baselines import Levels, Neighbourly, complete, directions, neighbours
 from nas.pareto.dominance import front
+from nas.samplers.domain import Params
 
 Floats = NDArray[np.float64]
-CHUNK = 256  # candidates whose gain is computed at once
+CHUNK = 256  # candidates evaluated at once
 
 
 class QLogNEHVI(Neighbourly):
-    """`startup` random trials, then the candidate of the highest qLogNEHVI among a pool of untried ones.
+    """`startup` random trials, then the candidate with the highest qLogNEHVI among a pool of untried ones.
 
-    costs(params): the minimised objectives after the first, above 0. feasible(params): which candidates may be proposed.
-    identity(params): equal for equal networks, of which one is enough; by default the values of the parameters. The pool
-    holds the neighbours (one parameter changed) of the front and random candidates, `pool` in all. The reference is the
-    largest cost so far, and the quality that a tenth of the first trials stay below. `samples`: of the Monte Carlo. The process's
-    hyperparameters are fitted anew, from the last ones, whenever there are a tenth more trials, as `KnownCostSampler` does.
+    costs(params): the objectives after the first, minimized, above 0. feasible(params): whether a candidate may be proposed.
+    identity(params): equal for equal networks, of which only one is tried; default: the values of the parameters.
+    pool: number of candidates, which are neighbors (one parameter changed) of the front, and random ones. samples: of Monte Carlo.
+
+    The reference point is the largest value of each cost so far, and the 10th percentile of the first trials' qualities. The
+    hyperparameters are refitted, starting at the previous ones, after each tenth more trials, as in `KnownCostSampler`.
     """
 
     def __init__(
@@ -61,15 +62,17 @@ class QLogNEHVI(Neighbourly):
         for name, number, least in (("startup", startup, 2), ("pool", pool, 1), ("samples", samples, 1)):
             if number < least:
                 raise ValueError(f"{name} must be at least {least}; got {number}")
-        self._ranges = {name for name, own in distributions.items() if isinstance(own, IntDistribution)}
+        self._ranges = {
+            name for name, distribution in distributions.items() if isinstance(distribution, IntDistribution)
+        }
         self._costs, self._feasible = costs, feasible or (lambda _: True)
         self._identity = identity or (lambda params: tuple(sorted(params.items())))
         self._startup, self._pool, self._samples = startup, pool, samples
         self._hyperparameters: dict[str, torch.Tensor] = {}
         self._fitted_at = 0  # trials
 
-    def propose(self, study: Study, levels: Mapping[str, Sequence[Any]], rng: random.Random) -> Params:
-        done = [own for own in complete(study, levels) if self._feasible(own.params)]
+    def propose(self, study: Study, levels: Levels, rng: random.Random) -> Params:
+        done = [trial for trial in complete(study, levels) if self._feasible(trial.params)]
         if len(done) < self._startup:
             return self._uniform(levels, rng)
         candidates = self._candidates(study, done, levels, rng)
@@ -78,55 +81,56 @@ class QLogNEHVI(Neighbourly):
         gains = self._gains(study, done, candidates, levels, rng.randrange(1 << 31))
         return candidates[int(np.argmax(gains))]
 
-    def _uniform(self, levels: Mapping[str, Sequence[Any]], rng: random.Random) -> Params:
+    def _uniform(self, levels: Levels, rng: random.Random) -> Params:
         for _ in range(1000):
-            drawn = {name: rng.choice(own) for name, own in levels.items()}
+            drawn = {name: rng.choice(choices) for name, choices in levels.items()}
             if self._feasible(drawn):
                 break
         return drawn
 
     def _candidates(
-        self, study: Study, done: Sequence[FrozenTrial], levels: Mapping[str, Sequence[Any]], rng: random.Random
+        self, study: Study, done: Sequence[FrozenTrial], levels: Levels, rng: random.Random
     ) -> list[Params]:
-        """At most `pool` feasible ones that no trial had; half of the places are for neighbours of the front."""
-        known = (own.params for own in study.get_trials(deepcopy=False) if levels.keys() <= own.params.keys())
+        """At most `pool` untried feasible candidates, at most half of them neighbors of the front."""
+        known = (trial.params for trial in study.get_trials(deepcopy=False) if levels.keys() <= trial.params.keys())
         tried = {self._identity({name: params[name] for name in levels}) for params in known}
-        members = [done[k].params for k in front(np.array([own.values for own in done]), directions(study))]
-        near = [own for member in members for own in neighbours(member, levels)]
+        members = [done[k].params for k in front(np.array([trial.values for trial in done]), directions(study))]
+        near = [params for member in members for params in neighbours(member, levels)]
         rng.shuffle(near)
-        far = [{name: rng.choice(own) for name, own in levels.items()} for _ in range(4 * self._pool)]
-        found: list[Params] = []
+        far = [{name: rng.choice(choices) for name, choices in levels.items()} for _ in range(4 * self._pool)]
+        candidates: list[Params] = []
         for source, limit in ((near, max(self._pool // 2, 1)), (far, self._pool)):
-            for own in source:
-                if len(found) == limit:
+            for params in source:
+                if len(candidates) == limit:
                     break
-                if self._feasible(own) and self._identity(own) not in tried:
-                    tried.add(self._identity(own))
-                    found.append(own)
-        return found
+                if self._feasible(params) and self._identity(params) not in tried:
+                    tried.add(self._identity(params))
+                    candidates.append(params)
+        return candidates
 
     def _gains(
         self,
         study: Study,
         done: Sequence[FrozenTrial],
         candidates: Sequence[Params],
-        levels: Mapping[str, Sequence[Any]],
+        levels: Levels,
         seed: int,
     ) -> Floats:
-        """qLogNEHVI of each candidate, (n,). Everything is maximised: costs are negated."""
+        """qLogNEHVI of each candidate, (n,). All objectives are maximized; costs are negated."""
         sign = 1.0 if directions(study)[0] == "maximize" else -1.0
-        told = np.array([sign * own.values[0] for own in done])
-        centre, spread = float(told.mean()), float(told.std()) or 1.0
-        quality = (told - centre) / spread
-        seen = self._rows([own.params for own in done], levels)
-        places = seen.shape[1] - len(study.directions) + 1  # columns of choices; behind them those of costs
+        raw = np.array([sign * trial.values[0] for trial in done])
+        quality = (raw - raw.mean()) / (raw.std() or 1.0)
+        seen = self._rows([trial.params for trial in done], levels)
+        places = seen.shape[1] - len(study.directions) + 1  # columns of choices; the others are costs
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        pending = [own.params for own in running if levels.keys() <= own.params.keys() and self._feasible(own.params)]
+        pending = [
+            trial.params for trial in running if levels.keys() <= trial.params.keys() and self._feasible(trial.params)
+        ]
         floor = float(np.quantile(quality[: self._startup], 0.1))
         reference = [floor, *(-seen[:, places:].max(axis=0)).tolist()]
         x = torch.from_numpy(seen)
         with warnings.catch_warnings(), manual_seed(seed):
-            warnings.simplefilter("ignore")  # of scaling and of fits that were begun anew
+            warnings.simplefilter("ignore")  # about scaling, and about repeated fits
             process = SingleTaskGP(
                 x,
                 torch.from_numpy(quality)[:, None],
@@ -144,12 +148,12 @@ class QLogNEHVI(Neighbourly):
                 X_pending=torch.from_numpy(self._rows(pending, levels)) if pending else None,
                 sampler=sampler,
                 prune_baseline=True,
-                cache_root=False,  # it is for models of one posterior; ours are several
+                cache_root=False,  # BoTorch supports it for a single posterior only; a ModelList has several
             )
             rows = torch.from_numpy(self._rows(candidates, levels))[:, None, :]
             with torch.no_grad():
-                found = [gain(rows[k : k + CHUNK]).numpy() for k in range(0, len(rows), CHUNK)]
-        return np.asarray(np.nan_to_num(np.concatenate(found), nan=-np.inf))
+                gains = [gain(rows[k : k + CHUNK]).numpy() for k in range(0, len(rows), CHUNK)]
+        return np.asarray(np.nan_to_num(np.concatenate(gains), nan=-np.inf))
 
     def _fit(self, process: SingleTaskGP, trials: int) -> None:
         if trials < self._fitted_at:  # another study
@@ -160,16 +164,16 @@ class QLogNEHVI(Neighbourly):
             fit_gpytorch_mll(ExactMarginalLogLikelihood(process.likelihood, process))
             self._hyperparameters, self._fitted_at = process.state_dict(), trials
 
-    def _rows(self, candidates: Sequence[Params], levels: Mapping[str, Sequence[Any]]) -> Floats:
-        """(n, places + costs): a range as its place in [0, 1], a category as 0s and a 1, then log10 of the costs."""
+    def _rows(self, candidates: Sequence[Params], levels: Levels) -> Floats:
+        """Inputs (n, places + costs): a range as its position in [0, 1], a category as one-hot columns, then log10 of the costs."""
         rows = []
         for params in candidates:
             row: list[float] = []
-            for name, own in levels.items():
-                place = own.index(params[name])
+            for name, choices in levels.items():
+                place = choices.index(params[name])
                 if name in self._ranges:
-                    row.append(place / max(len(own) - 1, 1))
+                    row.append(place / max(len(choices) - 1, 1))
                 else:
-                    row += [float(k == place) for k in range(len(own))]
+                    row += [float(k == place) for k in range(len(choices))]
             rows.append([*row, *np.log10(self._costs(params)).tolist()])
         return np.array(rows, dtype=np.float64)

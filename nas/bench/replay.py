@@ -1,10 +1,10 @@
-"""One repeat: a sampler's study, with rows of a table for trainings.
+"""One repeat: a study of a sampler, in which rows of a table replace trainings.
 
-The budget counts distinct networks trained. A proposal of a network that was trained already is answered from memory, one that
-the table lacks is told as PRUNED; neither counts, and after `asks` such proposals in a row a network not yet trained is drawn at
-random and handed to the sampler as an enqueued trial. With `parallel` > 1 so many trials are always running, and end in the
-order of random durations. What a network's training gives (which seed's accuracy, how long it takes) is drawn by network and
-repeat, so that all samplers of a repeat meet the same luck.
+The budget counts distinct networks trained. A repeated proposal of a network gets the same result again; a proposal that is not in
+the table is reported as PRUNED. Neither counts. After `asks` such proposals in a row, an untrained network is drawn at random and
+given to the sampler as an enqueued trial. With `parallel` > 1, that number of trials is always running, and they end in the order
+of random durations. The accuracy (of one of the seeds) and the duration of a training are drawn by network and repeat, so that
+they are equal for all samplers in a repeat.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import heapq
 import itertools
 import time
 import warnings
+from collections.abc import Hashable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
+    from nas.samplers.domain import Params
+
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """What all repeats share. floor: quantile of the scores at which hypervolumes end."""
+    """Settings of all repeats. floor: quantile of the scores that is the reference of hypervolumes."""
 
     budget: int = 150
     parallel: int = 1
@@ -40,10 +43,10 @@ class Protocol:
 
 @dataclass(slots=True)
 class Repeat:
-    """What one study did. networks, hypervolume, ask_seconds: by trained network, in the order in which they ended.
+    """The results of one study. networks, hypervolume, ask_seconds: one entry for each trained network, in the order of completion.
 
-    hypervolume: of the front found by then, as a share of the table's. ask_seconds: of the ask that proposed the network;
-    sampler_seconds: of all `asks`.
+    hypervolume: of the front so far, divided by the table's. ask_seconds: of the ask that proposed the network. sampler_seconds: of
+    all `asks`. duplicates, infeasible: numbers of uncounted proposals. filled: number of networks drawn at random.
     """
 
     sampler: str
@@ -63,7 +66,7 @@ class Repeat:
 
 
 class Luck:
-    """What chance gives each network of a repeat: accuracy (n,) in one seed, duration (n,), and seeds for what else is random."""
+    """The random draws of a repeat: accuracy (n,) and duration (n,) of each network, the sampler's seed, and an order of networks."""
 
     def __init__(self, table: Table, seed: int, repeat: int) -> None:
         rng = np.random.default_rng([seed, repeat])
@@ -71,11 +74,11 @@ class Luck:
         self.accuracy = table.accuracy[np.arange(table.networks), column]
         self.duration = rng.lognormal(0.0, 0.5, size=table.networks)
         self.sampler = int(rng.integers(1 << 31))
-        self.order = rng.permutation(table.networks)  # in which random networks are filled in
+        self.order = rng.permutation(table.networks)  # in which networks are drawn at random
 
 
 def replay(table: Table, scale: Scale, protocol: Protocol, sampler: str, repeat: int) -> Repeat:
-    """The same arguments give the same result, but for seconds. budget: at most `table.networks`."""
+    """Run one study. Equal arguments give equal results, except for seconds. The budget is at most `table.networks`."""
     return _Replay(table, scale, protocol, sampler, repeat).run()
 
 
@@ -89,14 +92,14 @@ class _Replay:
         self.luck = Luck(table, protocol.seed, repeat)
         self.done = Repeat(sampler, repeat)
         raw = samplers.parse(sampler)[0] in samplers.KNOWS_COSTS
-        self.told_costs = table.costs if raw else scale.log_costs
+        self.reported_costs = table.costs if raw else scale.log_costs
         self.space = Space(table)
         self.study = optuna.create_study(
             directions=scale.directions, sampler=samplers.build(sampler, self.space.problem(), self.luck.sampler)
         )
         self.trained: set[int] = set()
-        self.running: dict[int, list[optuna.Trial]] = {}  # trials that wait for a network
-        self.ends: list[tuple[float, int, int]] = []  # when, how many were begun before, network
+        self.running: dict[int, list[optuna.Trial]] = {}  # trials by the network that is being trained
+        self.ends: list[tuple[float, int, int]] = []  # time of completion, number of networks begun, network
         self.next_fill = 0
 
     def run(self) -> Repeat:
@@ -121,7 +124,7 @@ class _Replay:
         return len(self.trained) + len(self.running)
 
     def _start(self) -> tuple[int, float]:
-        """Ask until a network is proposed that was not begun yet; it, and the seconds of the ask that did."""
+        """Ask until a new network is proposed. Returns the network, and the seconds of the ask that proposed it."""
         uncounted = 0
         while True:
             if uncounted == self.protocol.asks:
@@ -158,48 +161,50 @@ class _Replay:
         self.study.tell(trial, state=TrialState.PRUNED)
 
     def _tell(self, trial: optuna.Trial, network: int) -> None:
-        self.study.tell(trial, [float(self.luck.accuracy[network]), *self.told_costs[network].tolist()])
+        self.study.tell(trial, [float(self.luck.accuracy[network]), *self.reported_costs[network].tolist()])
 
     def _record(self, network: int, seconds: float) -> None:
         done = self.done
         done.networks.append(network)
         done.ask_seconds.append(round(seconds, 6))
-        found = self.scale.found(done.networks, self.luck.accuracy[done.networks])
-        done.hypervolume.append(round(self.scale.share(found), 9))
+        front = self.scale.front(done.networks, self.luck.accuracy[done.networks])
+        done.hypervolume.append(round(self.scale.share(front), 9))
 
 
 class Space:
-    """The choices of a table as Optuna parameters."""
+    """The choices of a table as Optuna parameters, and the networks of their combinations."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self.distributions: dict[str, BaseDistribution] = {own.name: distribution(own) for own in table.choices}
-        self._places = [{value: place for place, value in enumerate(own.values)} for own in table.choices]
+        self.distributions: dict[str, BaseDistribution] = {
+            choice.name: distribution(choice) for choice in table.choices
+        }
+        self._places = [{value: k for k, value in enumerate(choice.values)} for choice in table.choices]
 
-    def network(self, params: dict[str, Any]) -> int | None:
-        """Its number, None if the table lacks it. KeyError for params that are incomplete."""
+    def network(self, params: Params) -> int | None:
+        """The number of the network with these params; None if it is not in the table. KeyError for incomplete params."""
         places = tuple(
-            places.get(params[own.name], -1) for own, places in zip(self.table.choices, self._places, strict=True)
+            places.get(params[choice.name], -1) for choice, places in zip(self.table.choices, self._places, strict=True)
         )
         return self.table.network_of.get(places)
 
-    def params(self, network: int) -> dict[str, Any]:
+    def params(self, network: int) -> Params:
         combination = self.table.examples[network]
-        return {own.name: own.values[place] for own, place in zip(self.table.choices, combination, strict=True)}
+        return {choice.name: choice.values[k] for choice, k in zip(self.table.choices, combination, strict=True)}
 
     def problem(self) -> samplers.Problem:
         nothing = [float("nan")] * self.table.costs.shape[1]
         unknown = [float("nan")] * self.table.more_costs.shape[1]
 
-        def costs(params: dict[str, Any]) -> list[float]:
+        def costs(params: Params) -> list[float]:
             network = self.network(params)
             return nothing if network is None else self.table.costs[network].tolist()
 
-        def features(params: dict[str, Any]) -> list[float]:
+        def features(params: Params) -> list[float]:
             network = self.network(params)
             return unknown if network is None else self.table.more_costs[network].tolist()
 
-        def identity(params: dict[str, Any]) -> Any:
+        def identity(params: Params) -> Hashable:
             network = self.network(params)
             return network if network is not None else tuple(params.items())
 
@@ -213,7 +218,7 @@ class Space:
 
 
 def distribution(choice: Choice) -> BaseDistribution:
-    """Whole numbers in even steps are a range, whose order a sampler knows; anything else is a category."""
+    """An integer range for evenly spaced integers, so that samplers know their order; else a category."""
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     numbers = [value for value in choice.values if isinstance(value, int)]

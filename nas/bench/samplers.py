@@ -1,4 +1,4 @@
-"""Samplers to compare, by name: `CONTESTANTS`. `NAME:option=value` gives a sampler's constructor further options (ablations)."""
+"""Samplers to compare, by name: `CONTESTANTS`. `NAME:option=value` passes an option to a sampler's constructor (ablations)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
 
+    from nas.samplers.domain import Params
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is known before anything is trained. costs, features: of a combination that is feasible; NaN of others."""
+    """The facts known before training. costs, features: NaN for combinations that are not in the table."""
 
     distributions: Mapping[str, BaseDistribution]
-    costs: Callable[[dict[str, Any]], Sequence[float]]
-    features: Callable[[dict[str, Any]], Sequence[float]] | None
-    feasible: Callable[[dict[str, Any]], bool]
-    identity: Callable[[dict[str, Any]], Hashable]
+    costs: Callable[[Params], Sequence[float]]
+    features: Callable[[Params], Sequence[float]] | None
+    feasible: Callable[[Params], bool]
+    identity: Callable[[Params], Hashable]
 
 
 Factory: TypeAlias = "Callable[..., BaseSampler]"
@@ -33,14 +35,14 @@ Factory: TypeAlias = "Callable[..., BaseSampler]"
 
 CONTESTANTS: Registry[Factory] = Registry("sampler")
 
-OPTUNA = ("random", "tpe", "nsga2-20", "nsga2-50", "nsga3", "gp")  # the library's own
-KNOWS_COSTS = ("known-cost",)  # told costs as they are; the others get log10 costs, the axes on which they are scored
+OPTUNA = ("random", "tpe", "nsga2-20", "nsga2-50", "nsga3", "gp")  # built into Optuna
+KNOWS_COSTS = ("known-cost",)  # receives raw costs; the others receive log10 costs, the axes of the score
 DEFAULT = ("known-cost", "random", "tpe", "nsga2-20", "nsga2-50", "nsga3", "evolution", "local")
 
 
 @CONTESTANTS.register("known-cost")
 def known_cost(problem: Problem, seed: int, *, features: bool = True, **options: Any) -> BaseSampler:
-    """`nas.samplers.KnownCostSampler`. features=false: without the table's cost columns that are no objectives."""
+    """`nas.samplers.KnownCostSampler`. features=false: without the table's cost columns that are not objectives."""
     from nas.samplers import KnownCostSampler
 
     return KnownCostSampler(
@@ -56,7 +58,7 @@ def known_cost(problem: Problem, seed: int, *, features: bool = True, **options:
 
 @CONTESTANTS.register("random")
 def uniform(problem: Problem, seed: int, **options: Any) -> BaseSampler:
-    """Uniform, choice by choice."""
+    """Each choice uniform and independent."""
     import optuna
 
     return optuna.samplers.RandomSampler(seed=seed, **options)
@@ -80,7 +82,7 @@ def nsga2_small(problem: Problem, seed: int, **options: Any) -> BaseSampler:
 
 @CONTESTANTS.register("nsga2-50")
 def nsga2(problem: Problem, seed: int, **options: Any) -> BaseSampler:
-    """NSGA-II with Optuna's population of 50."""
+    """NSGA-II with Optuna's default population of 50."""
     import optuna
 
     return optuna.samplers.NSGAIISampler(seed=seed, **{"population_size": 50, **options})
@@ -96,7 +98,7 @@ def nsga3(problem: Problem, seed: int, **options: Any) -> BaseSampler:
 
 @CONTESTANTS.register("gp")
 def gp(problem: Problem, seed: int, **options: Any) -> BaseSampler:
-    """Optuna's Gaussian processes, one an objective, with logEHVI. Slow: seconds an ask."""
+    """Optuna's sampler with one Gaussian process for each objective and logEHVI. Slow: seconds per ask."""
     import optuna
 
     return optuna.samplers.GPSampler(seed=seed, **options)
@@ -112,7 +114,7 @@ def evolution(problem: Problem, seed: int, **options: Any) -> BaseSampler:
 
 @CONTESTANTS.register("local")
 def local(problem: Problem, seed: int, **options: Any) -> BaseSampler:
-    """Pareto local search: an untried neighbour of a member of the front."""
+    """Pareto local search: an untried neighbor of a member of the front."""
     from nas.bench.baselines import LocalSearch
 
     return LocalSearch(dict(problem.distributions), seed=seed, **options)
@@ -120,7 +122,7 @@ def local(problem: Problem, seed: int, **options: Any) -> BaseSampler:
 
 @CONTESTANTS.register("qlognehvi")
 def qlognehvi(problem: Problem, seed: int, **options: Any) -> BaseSampler:
-    """BoTorch's qLogNEHVI, costs as deterministic models. Needs BoTorch; slow: about a second an ask."""
+    """BoTorch's qLogNEHVI with deterministic models of the costs. Needs BoTorch; slow: about a second per ask."""
     check("qlognehvi")
     from nas.bench.qlognehvi import QLogNEHVI
 
@@ -138,18 +140,18 @@ def check(text: str) -> None:
     """UsageError if a sampler is unknown, or needs a library that is not installed."""
     name, _ = parse(text)
     if name == "qlognehvi" and not all(find_spec(library) for library in ("botorch", "gpytorch")):
-        raise UsageError(f"sampler {name!r} needs BoTorch; install nas[bench], or leave the sampler out")
+        raise UsageError(f"sampler {name!r} needs BoTorch; install nas[bench], or omit the sampler")
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
-    """`known-cost:exploration=0:startup=8` -> its name and options, values as JSON where they are. UsageError."""
+    """Name and options of `known-cost:exploration=0:startup=8`. Values that are not JSON are text. UsageError for wrong syntax."""
     name, *rest = text.split(":")
     CONTESTANTS.find(name)
     options: dict[str, Any] = {}
     for part in rest:
         key, equals, value = part.partition("=")
         if not equals or not key.isidentifier() or key in options:
-            raise UsageError(f"sampler {text!r}: {part!r} is no option; write NAME:option=value, each option once")
+            raise UsageError(f"sampler {text!r}: {part!r} is not an option; write NAME:option=value, each option once")
         try:
             options[key] = json.loads(value)
         except ValueError:
@@ -158,13 +160,13 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def build(text: str, problem: Problem, seed: int) -> BaseSampler:
-    """The sampler that `text` names. UsageError for options that it doesn't take."""
+    """The sampler named by `text`. UsageError for options that it doesn't accept."""
     from optuna.exceptions import ExperimentalWarning
 
     name, options = parse(text)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # says nothing that a user could act on
+            warnings.simplefilter("ignore", ExperimentalWarning)  # a user can do nothing about it
             return CONTESTANTS[name](problem, seed, **options)
     except (TypeError, ValueError) as error:
         if not options:

@@ -1,7 +1,7 @@
-"""How good a set of networks is: the hypervolume of its front, as a share of that of the whole table's front.
+"""The score of a set of networks: the hypervolume of its front divided by that of the whole table's front.
 
-Axes: the score, maximised, and log10 of each cost, minimised. The reference point is a quantile of the table's scores and the
-largest of each cost, so that networks below that score count for nothing.
+Axes: the score, maximized, and log10 of each cost, minimized. The reference point is a quantile of the table's scores and the
+largest value of each cost. Networks below that score therefore contribute nothing.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from nas.pareto.volume import hypervolume
 
 
 class Scale:
-    """The axes of one table. UsageError if the whole table's front has no volume."""
+    """The axes and the reference point of one table. UsageError if the hypervolume of the whole table is 0."""
 
     def __init__(self, table: Table, floor: float) -> None:
-        """floor: the quantile of the scores, in [0, 1], at which volumes end."""
+        """floor: the quantile of the scores, in [0, 1], that is the reference."""
         self.log_costs = np.log10(table.costs)
         costs: list[Direction] = ["minimize"] * table.costs.shape[1]
         self.directions: list[Direction] = ["maximize", *costs]
@@ -32,14 +32,15 @@ class Scale:
         if not self.whole > 0:
             raise UsageError(
                 f"{table.name}: no network is better than the reference (score {self.floor:g}, the largest costs); "
-                "lower --floor, or leave a cost out that is the same everywhere"
+                "lower --floor, or omit a cost that is equal for all networks"
             )
 
     def share(self, networks: Sequence[int]) -> float:
-        """In [0, 1]: volume of these networks by their scores, over that of the whole table."""
+        """Hypervolume of these networks by their scores, divided by that of the whole table; in [0, 1]."""
         return hypervolume(self.values[list(networks)], self.reference, self.directions) / self.whole
 
-    def found(self, networks: Sequence[int], observed: Floats) -> list[int]:
-        """Which of these networks one would take: the front of what was observed of them, (n,)."""
-        own = list(networks)
-        return [own[k] for k in front(np.column_stack([observed, self.log_costs[own]]), self.directions)]
+    def front(self, networks: Sequence[int], observed: Floats) -> list[int]:
+        """The networks on the front of the observed accuracies, (n,): those that a user would choose."""
+        numbers = list(networks)
+        values = np.column_stack([observed, self.log_costs[numbers]])
+        return [numbers[k] for k in front(values, self.directions)]

@@ -1,13 +1,13 @@
-"""Repeats in numbers: mean and standard error by evaluations, evaluations until levels, and seconds an ask.
+"""Statistics over repeats: mean and standard error by evaluations, evaluations until levels, and seconds per ask.
 
-Standard errors are of the mean over repeats, s / sqrt(n) with the sample's standard deviation. Repeats of one number are paired
-between samplers (the same luck), so that the standard error of a difference is that of the paired differences.
+Standard errors are of the mean over repeats, s / sqrt(n) with the sample standard deviation s. Repeats with the same number are
+paired between samplers (the same random draws). Therefore the standard error of a difference is that of the paired differences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,10 @@ MARKS = (25, 50, 100, 150)
 
 @dataclass(frozen=True)
 class Curves:
-    """What the repeats of one sampler did: hypervolume and ask_seconds (n, budget), a row a repeat; repeats (n,) numbers."""
+    """The repeats of one sampler: hypervolume and ask_seconds, (n, budget) each, one row for each repeat; repeats (n,): numbers.
+
+    The other fields are sums over the repeats.
+    """
 
     sampler: str
     repeats: tuple[int, ...]
@@ -39,7 +42,7 @@ class Curves:
 
     @property
     def error(self) -> Floats:
-        """Standard error of the mean, (budget,); NaN of a single repeat."""
+        """Standard error of the mean, (budget,); NaN for a single repeat."""
         return standard_error(self.hypervolume)
 
     @property
@@ -53,13 +56,13 @@ class Curves:
         return float(np.median(self.ask_seconds[:, -last:]))
 
     def first(self, level: float) -> int | None:
-        """Evaluations after which the mean over repeats is at the level, None if it never is."""
+        """Number of evaluations after which the mean over repeats reaches the level; None if it never does."""
         return _first(self.mean, level)
 
 
 @dataclass(frozen=True)
 class Level:
-    """A share of the table's hypervolume, and why it is looked at."""
+    """A share of the table's hypervolume, and the reason why it is reported."""
 
     share: float
     why: str
@@ -72,68 +75,81 @@ def standard_error(rows: Floats) -> Floats:
 
 
 def curves(folder: Folder) -> list[Curves]:
-    """Of all samplers of which a repeat is done, those asked for first."""
-    names = list(dict.fromkeys([*folder.names, *(own.sampler for own in folder.done)]))
+    """Curves of all samplers with a finished repeat, requested samplers first."""
+    names = list(dict.fromkeys([*folder.names, *(finished.sampler for finished in folder.done)]))
     made = []
     for name in names:
-        own = sorted((one for one in folder.done if one.sampler == name), key=lambda one: one.repeat)
-        if own:
+        finished = sorted((one for one in folder.done if one.sampler == name), key=lambda one: one.repeat)
+        if finished:
             made.append(
                 Curves(
                     name,
-                    tuple(one.repeat for one in own),
-                    np.array([one.hypervolume for one in own]),
-                    np.array([one.ask_seconds for one in own]),
-                    sum(one.asks for one in own),
-                    sum(one.duplicates for one in own),
-                    sum(one.infeasible for one in own),
-                    sum(one.filled for one in own),
-                    sum(one.sampler_seconds for one in own),
+                    tuple(one.repeat for one in finished),
+                    np.array([one.hypervolume for one in finished]),
+                    np.array([one.ask_seconds for one in finished]),
+                    sum(one.asks for one in finished),
+                    sum(one.duplicates for one in finished),
+                    sum(one.infeasible for one in finished),
+                    sum(one.filled for one in finished),
+                    sum(one.sampler_seconds for one in finished),
                 )
             )
     return made
 
 
 def marks(budget: int) -> list[int]:
-    """Evaluations at which curves are read off."""
+    """Numbers of evaluations for which results are listed."""
     return sorted({*(mark for mark in MARKS if mark < budget), budget})
 
 
-def best_optuna(found: Sequence[Curves], budget: int) -> tuple[Curves, int] | None:
-    """The best of Optuna's own samplers after 100 evaluations (or the budget), by the mean; None if none was run."""
+def best_optuna(curves: Sequence[Curves], budget: int) -> tuple[Curves, int] | None:
+    """The built-in sampler of Optuna with the best mean after 100 evaluations (or the budget); None if none was run."""
     at = min(100, budget)
-    own = [one for one in found if parse(one.sampler)[0] in OPTUNA]
-    return (max(own, key=lambda one: float(one.mean[at - 1])), at) if own else None
+    samplers = [one for one in curves if parse(one.sampler)[0] in OPTUNA]
+    return (max(samplers, key=lambda one: float(one.mean[at - 1])), at) if samplers else None
 
 
-def levels(found: Sequence[Curves], budget: int, asked: Sequence[float]) -> list[Level]:
-    """Those asked for, and the one that Optuna's best sampler reaches."""
-    made = [Level(share, "asked for") for share in sorted(set(asked))]
-    best = best_optuna(found, budget)
+def levels(curves: Sequence[Curves], budget: int, asked: Sequence[float]) -> list[Level]:
+    """The requested levels, and the one that Optuna's best sampler reaches."""
+    made = [Level(share, "requested") for share in sorted(set(asked))]
+    best = best_optuna(curves, budget)
     if best is not None:
-        own, at = best
-        made.append(Level(float(own.mean[at - 1]), f"mean of {own.sampler}, Optuna's best, after {at}"))
+        curve, at = best
+        made.append(Level(float(curve.mean[at - 1]), f"mean of {curve.sampler}, Optuna's best, after {at}"))
     return made
 
 
-def until(own: Curves, level: Level) -> dict[str, Any]:
-    """Evaluations until a level: of the mean curve, and the median over repeats (None beyond the budget)."""
-    each = [_first(row, level.share) for row in own.hypervolume]
-    reached = [count for count in each if count is not None]
+@dataclass(frozen=True, slots=True)
+class Until:
+    """Evaluations until a level: of the mean curve, and the median over repeats; None beyond the budget.
+
+    reached: number of repeats that reach the level.
+    """
+
+    share: float
+    why: str
+    of_mean: int | None
+    median: float | None
+    reached: int
+    repeats: int
+
+
+def until(curve: Curves, level: Level) -> Until:
+    each = [_first(row, level.share) for row in curve.hypervolume]
     ordered = sorted(count if count is not None else float("inf") for count in each)
     middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-    return {
-        "share": level.share,
-        "why": level.why,
-        "of_mean": own.first(level.share),
-        "median": middle if np.isfinite(middle) else None,
-        "reached": len(reached),
-        "repeats": len(each),
-    }
+    return Until(
+        level.share,
+        level.why,
+        curve.first(level.share),
+        _number(middle),
+        sum(count is not None for count in each),
+        len(each),
+    )
 
 
 def difference(one: Curves, other: Curves, at: int) -> tuple[float, float | None]:
-    """Mean of one less the other after `at` evaluations over the repeats that both have, and its paired standard error."""
+    """Mean of `one` minus `other` after `at` evaluations over their common repeats, and its paired standard error."""
     shared = [repeat for repeat in one.repeats if repeat in other.repeats]
     if not shared:
         return float("nan"), None
@@ -144,40 +160,37 @@ def difference(one: Curves, other: Curves, at: int) -> tuple[float, float | None
 
 
 def summary(folder: Folder, asked: Sequence[float]) -> dict[str, Any]:
-    """All of it, for JSON."""
-    found, budget, scale = curves(folder), folder.protocol.budget, folder.scale
-    at = marks(budget)
-    wanted = levels(found, budget, asked)
-    front = scale.found(range(folder.table.networks), folder.table.score)
+    """All statistics, as JSON."""
+    samplers, budget, scale = curves(folder), folder.protocol.budget, folder.scale
+    wanted = levels(samplers, budget, asked)
+    front = scale.front(range(folder.table.networks), folder.table.score)
     return {
         **folder.settings(),
         "networks": folder.table.networks,
         "front": len(front),
         "reference": {"score": scale.floor, "log10_costs": scale.reference[1:].tolist()},
-        "samplers": [
-            {
-                "sampler": own.sampler,
-                "repeats": len(own.repeats),
-                "hypervolume": {
-                    str(mark): {"mean": float(own.mean[mark - 1]), "standard_error": _number(own.error[mark - 1])}
-                    for mark in at
-                },
-                "first_less_this": {
-                    str(mark): dict(zip(("mean", "standard_error"), difference(found[0], own, mark), strict=True))
-                    for mark in at
-                }
-                if own is not found[0] and set(own.repeats) & set(found[0].repeats)
-                else None,
-                "evaluations_until": [until(own, level) for level in wanted],
-                "seconds_per_ask": own.seconds_per_ask,
-                "seconds_of_ask": {"median": float(np.median(own.ask_seconds)), "at_end": own.seconds_at_end},
-                "asks": own.asks,
-                "duplicates": own.duplicates,
-                "infeasible": own.infeasible,
-                "filled": own.filled,
-            }
-            for own in found
-        ],
+        "samplers": [_of_sampler(curve, samplers[0], marks(budget), wanted) for curve in samplers],
+    }
+
+
+def _of_sampler(curve: Curves, first: Curves, at: Sequence[int], wanted: Sequence[Level]) -> dict[str, Any]:
+    """Statistics of one sampler, and its differences from the first one."""
+    differences = {
+        str(mark): dict(zip(("mean", "standard_error"), difference(first, curve, mark), strict=True)) for mark in at
+    }
+    paired = curve is not first and set(curve.repeats) & set(first.repeats)
+    return {
+        "sampler": curve.sampler,
+        "repeats": len(curve.repeats),
+        "hypervolume": {
+            str(mark): {"mean": float(curve.mean[mark - 1]), "standard_error": _number(curve.error[mark - 1])}
+            for mark in at
+        },
+        "first_less_this": differences if paired else None,
+        "evaluations_until": [asdict(until(curve, level)) for level in wanted],
+        "seconds_per_ask": curve.seconds_per_ask,
+        "seconds_of_ask": {"median": float(np.median(curve.ask_seconds)), "at_end": curve.seconds_at_end},
+        **{name: getattr(curve, name) for name in ("asks", "duplicates", "infeasible", "filled")},
     }
 
 

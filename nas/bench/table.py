@@ -1,8 +1,8 @@
-"""A table of trained networks: choices -> accuracies (a column a seed) and costs, read from CSV and checked.
+"""Tables of trained networks: choices, accuracies (one column for each seed) and costs, read from CSV and validated.
 
-Every wrong table is a UsageError of one line. Rows of equal choices and equal values are one row. Rows in which all but the
-choices agree are one *network* under several names (an identity layer here or there); a network is what counts as trained.
-Combinations that the table lacks are infeasible.
+A faulty table is a UsageError of one line. Rows with equal choices and equal values count once. Rows that differ only in their
+choices are one *network* with several encodings (such as an identity layer in different places); budgets count networks.
+Combinations that are not in the table are infeasible.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _SCORE = re.compile(r"(mean_?acc(uracy)?|acc(uracy)?_?mean)", re.IGNORECASE)
 _COST = re.compile(r"(n?_?params|parameters|macs|flops|activations|latency\w*|energy\w*|memory\w*)", re.IGNORECASE)
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
 _LARGEST = 1 << 63
-_ENCODED = ("arch", "architecture", "ops", "cell", "code")  # columns that hold all choices, a character each
+_ENCODED = ("arch", "architecture", "ops", "cell", "code")  # names of columns with all choices, one character for each
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What is chosen, in rising order of its values where that means something."""
+    """A choice and its sorted values. ordered: whether their order is meaningful."""
 
     name: str
     values: tuple[Value, ...]
@@ -53,8 +53,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns are what; empty: inferred by `read`. `split` holds choices, one a character; `categorical` are numbers that
-    are codes, not amounts; `infeasible` marks rows that can't be trained, and is never inferred."""
+    """The roles of columns; `read` infers empty ones.
+
+    split: columns of words in which each character is a choice. categorical: choices whose numbers are codes without order.
+    infeasible: column that marks rows that can't be trained; never inferred.
+    """
 
     choices: tuple[str, ...] = ()
     split: tuple[str, ...] = ()
@@ -67,8 +70,11 @@ class Columns:
 
 @dataclass(frozen=True)
 class Table:
-    """n networks by number. accuracy (n, seeds): observations. score (n,): what a network is worth. costs (n, k), minimised,
-    all > 0. more_costs (n, e): known too, and no objectives. network_of: places of a combination's values -> its network."""
+    """n networks, identified by number.
+
+    accuracy (n, seeds): observed accuracies. score (n,): the true quality of each network. costs (n, k): minimized, all > 0.
+    more_costs (n, e): known costs that are not objectives. network_of: the network of each combination of value indices.
+    """
 
     name: str
     digest: str
@@ -79,8 +85,8 @@ class Table:
     costs: Floats
     more_costs: Floats
     network_of: Mapping[tuple[int, ...], int]
-    examples: tuple[tuple[int, ...], ...]  # a combination of each network
-    ignored: tuple[str, ...]  # columns that nothing is made of
+    examples: tuple[tuple[int, ...], ...]  # one combination of each network
+    ignored: tuple[str, ...]  # columns without a role
 
     @property
     def networks(self) -> int:
@@ -93,34 +99,35 @@ class Table:
     def describe(self) -> str:
         """`nas-bench-macro: 8 choices, 6,561 combinations, 3,969 of them in the table, ...` in one line."""
         rows, seeds = len(self.network_of), self.accuracy.shape[1]
-        said = [f"{len(self.choices)} choices, {self.combinations:,} combinations"]
+        parts = [f"{len(self.choices)} choices, {self.combinations:,} combinations"]
         if rows < self.combinations:
-            said.append(f"{rows:,} of them in the table and the others infeasible")
+            parts.append(f"{rows:,} of them in the table and the others infeasible")
         if self.networks < rows:
-            said.append(f"{self.networks:,} distinct networks (rows that agree in all but the choices are one)")
+            parts.append(
+                f"{self.networks:,} distinct networks (rows that differ only in their choices are one network)"
+            )
         noun = "column" if seeds == 1 else "columns"
-        said.append(f"{seeds} accuracy {noun} ({', '.join(self.columns.accuracy)})")
-        said.append(f"costs {', '.join(self.columns.costs)}")
+        parts.append(f"{seeds} accuracy {noun} ({', '.join(self.columns.accuracy)})")
+        parts.append(f"costs {', '.join(self.columns.costs)}")
         if self.ignored:
-            said.append(f"not used: {', '.join(self.ignored)}")
-        return f"{self.name}: {'; '.join(said)}"
+            parts.append(f"not used: {', '.join(self.ignored)}")
+        return f"{self.name}: {'; '.join(parts)}"
 
 
 def read(source: str, columns: Columns | None = None) -> Table:
-    """The shipped table of this name, or the CSV file (.csv, .csv.gz) at this path; `columns` says what is not to be inferred.
+    """Read the shipped table of this name, or the CSV file (.csv, .csv.gz) at this path. Roles that `columns` lacks are inferred.
 
-    Inferred are: accuracies from columns called accuracy, acc0, val_acc, ...; the score from mean_acc, else the mean of the
-    accuracies; costs from params, macs, flops, latency_ms, ...; choices from a column called arch or ops, split into its
-    characters, else from all columns left that hold words or whole numbers.
+    Accuracies: columns called accuracy, acc0, val_acc, .... Score: mean_acc, else the mean of the accuracies. Costs: params, macs,
+    flops, latency_ms, .... Choices: the characters of a column called arch or ops, else all other columns of words or integers.
     """
     data = _bytes(source)
     name = source if source in SHIPPED else Path(source).name
     head, rows = _rows(name, data)
-    told = columns or Columns()
-    if told.infeasible:
-        head, rows = _feasible(name, head, rows, told)
+    columns = columns or Columns()
+    if columns.infeasible:
+        head, rows = _feasible(name, head, rows, columns)
     cells = {column: [row[place] for row in rows] for place, column in enumerate(head)}
-    chosen = _infer(name, cells, told)
+    chosen = _infer(name, cells, columns)
     return _table(name, hashlib.sha256(data).hexdigest(), cells, chosen)
 
 
@@ -128,7 +135,7 @@ def read(source: str, columns: Columns | None = None) -> Table:
 
 
 def _bytes(source: str) -> bytes:
-    """The text of a table, unpacked."""
+    """The uncompressed text of a table."""
     if source in SHIPPED:
         with (files("nas.bench") / "tables" / SHIPPED[source]).open("rb") as packed:
             return gzip.decompress(packed.read())
@@ -146,17 +153,17 @@ def _bytes(source: str) -> bytes:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"--table {source}: can't be read: {reason}") from None
     if len(data) > MAX_BYTES:
-        raise UsageError(f"--table {source}: more than {MAX_BYTES >> 20} MiB of text; leave columns or rows out")
+        raise UsageError(f"--table {source}: more than {MAX_BYTES >> 20} MiB of text; omit columns or rows")
     return data
 
 
 def _rows(name: str, data: bytes) -> tuple[list[str], list[list[str]]]:
-    """Names of the columns, and rows of as many cells."""
+    """The names of the columns, and the rows, which have as many cells."""
     try:
         data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{name}: not UTF-8 text (byte {error.start})") from None
-    # A piece at a time: a StringIO would take four bytes for each of the text's.
+    # Decoded in chunks: a StringIO would take four bytes for each byte of the text.
     reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""))
     rows: list[list[str]] = []
     try:
@@ -169,7 +176,7 @@ def _rows(name: str, data: bytes) -> tuple[list[str], list[list[str]]]:
             raise UsageError(f"{name}: column {head.index('') + 1} has no name")
         for column in head:
             if not column.isprintable():
-                raise UsageError(f"{name}: a column's name has characters that can't be shown: {column!r:.80}")
+                raise UsageError(f"{name}: the name of a column has unprintable characters: {column!r:.80}")
             if head.count(column) > 1:
                 raise UsageError(f"{name}: two columns are called {column!r}")
         for row in reader:
@@ -183,24 +190,31 @@ def _rows(name: str, data: bytes) -> tuple[list[str], list[list[str]]]:
             if len(rows) > MAX_ROWS:
                 raise UsageError(f"{name}: more than {MAX_ROWS:,} rows")
             if len(rows) * len(head) > MAX_CELLS:
-                raise UsageError(f"{name}: more than {MAX_CELLS:,} cells; leave columns or rows out")
+                raise UsageError(f"{name}: more than {MAX_CELLS:,} cells; omit columns or rows")
     except csv.Error as error:
-        raise UsageError(f"{name}: line {reader.line_num} is no CSV: {reason_of(error)}") from None
+        raise UsageError(f"{name}: line {reader.line_num} is not CSV: {reason_of(error)}") from None
     if not rows:
         raise UsageError(f"{name}: has no rows")
     return head, rows
 
 
 def _feasible(
-    name: str, head: Sequence[str], rows: Iterable[Sequence[str]], told: Columns
+    name: str, head: Sequence[str], rows: Iterable[Sequence[str]], columns: Columns
 ) -> tuple[list[str], list[list[str]]]:
-    """Without the rows that `told.infeasible` marks, whose other cells may be empty, and without that column."""
-    column = told.infeasible
+    """The table without the rows marked by `columns.infeasible`, whose other cells may be empty, and without that column."""
+    column = columns.infeasible
     if column not in head:
         near = did_you_mean(column, list(head))
         raise UsageError(f"--infeasible: {name} has no column {column!r}{near}; it has {_listed(head)}")
-    if column in {*told.choices, *told.split, *told.categorical, *told.accuracy, told.score, *told.costs}:
-        raise UsageError(f"{name}: column {column!r} can't be two things at once")
+    if column in {
+        *columns.choices,
+        *columns.split,
+        *columns.categorical,
+        *columns.accuracy,
+        columns.score,
+        *columns.costs,
+    }:
+        raise UsageError(f"{name}: column {column!r} can't have two roles")
     place, left = head.index(column), []
     for number, row in enumerate(rows, 1):
         marked = _TRUTH.get(row[place].lower())
@@ -213,17 +227,17 @@ def _feasible(
     return [*head[:place], *head[place + 1 :]], left
 
 
-# -- which columns are what ----------------------------------------------------------------------------------------------
+# -- roles of columns ------------------------------------------------------------------------------------------------
 
 
-def _infer(name: str, cells: Mapping[str, Sequence[str]], told: Columns) -> Columns:
+def _infer(name: str, cells: Mapping[str, Sequence[str]], columns: Columns) -> Columns:
     for option, wanted in (
-        ("--choices", told.choices),
-        ("--split", told.split),
-        ("--categorical", told.categorical),
-        ("--accuracy", told.accuracy),
-        ("--score", (told.score,) if told.score else ()),
-        ("--costs", told.costs),
+        ("--choices", columns.choices),
+        ("--split", columns.split),
+        ("--categorical", columns.categorical),
+        ("--accuracy", columns.accuracy),
+        ("--score", (columns.score,) if columns.score else ()),
+        ("--costs", columns.costs),
     ):
         for column in wanted:
             if column not in cells:
@@ -231,41 +245,41 @@ def _infer(name: str, cells: Mapping[str, Sequence[str]], told: Columns) -> Colu
                 raise UsageError(f"{option}: {name} has no column {column!r}{near}; it has {_listed(cells)}")
             if wanted.count(column) > 1:
                 raise UsageError(f"{option}: column {column!r} is named twice")
-    used = {*told.choices, *told.split, *told.accuracy, *told.costs, told.score}
+    used = {*columns.choices, *columns.split, *columns.accuracy, *columns.costs, columns.score}
     left = [column for column in cells if column not in used]
-    accuracy = told.accuracy or tuple(column for column in left if _ACCURACY.fullmatch(column))
-    costs = told.costs or tuple(column for column in left if _COST.fullmatch(column))
+    accuracy = columns.accuracy or tuple(column for column in left if _ACCURACY.fullmatch(column))
+    costs = columns.costs or tuple(column for column in left if _COST.fullmatch(column))
     if not accuracy:
         raise UsageError(
-            f"{name}: no column is called accuracy; name those that are by --accuracy; it has {_listed(cells)}"
+            f"{name}: no column is called accuracy; name the accuracies by --accuracy; it has {_listed(cells)}"
         )
     if not costs:
-        raise UsageError(f"{name}: no column is a known cost; name those that are by --costs; it has {_listed(cells)}")
-    means = [column for column in left if _SCORE.fullmatch(column)] if not told.accuracy else []
-    score = told.score or (means[0] if means else "")
+        raise UsageError(f"{name}: no column is a known cost; name the costs by --costs; it has {_listed(cells)}")
+    means = [column for column in left if _SCORE.fullmatch(column)] if not columns.accuracy else []
+    score = columns.score or (means[0] if means else "")
     used |= {*accuracy, *costs, score}
     left = [column for column in left if column not in used and not _COST.fullmatch(column)]
-    choices, split = told.choices, told.split
+    choices, split = columns.choices, columns.split
     if not choices and not split:
         split = tuple(column for column in left if column.lower() in _ENCODED and _is_code(cells[column]))
     if not choices and not split:
         choices = tuple(column for column in left if _is_choice(cells[column]))
     if not choices and not split:
-        raise UsageError(f"{name}: no column is left to choose from; name them by --choices; it has {_listed(cells)}")
+        raise UsageError(f"{name}: no column is left for choices; name them by --choices; it has {_listed(cells)}")
     roles = [*choices, *split, *accuracy, *costs]
     for column in roles:
         if roles.count(column) > 1:
-            raise UsageError(f"{name}: column {column!r} can't be two things at once")
-    return Columns(choices, split, told.categorical, accuracy, score, costs, told.infeasible)
+            raise UsageError(f"{name}: column {column!r} can't have two roles")
+    return Columns(choices, split, columns.categorical, accuracy, score, costs, columns.infeasible)
 
 
 def _is_code(values: Sequence[str]) -> bool:
-    """Whether these are words of one length, of characters that each stand for a choice."""
+    """Whether these are alphanumeric words of one length, in which each character can be a choice."""
     return len(values[0]) > 1 and all(len(value) == len(values[0]) and value.isalnum() for value in values)
 
 
 def _is_choice(values: Sequence[str]) -> bool:
-    """Whether these are words or whole numbers, not too many of them, that do not name the rows."""
+    """Whether these are words or integers with few distinct values, which do not identify the rows."""
     distinct = set(values)
     fractions = any(isinstance(value, float) for value in map(_number, distinct))
     return len(distinct) <= MAX_LEVELS and len(distinct) < len(values) and not fractions
@@ -279,7 +293,7 @@ def _listed(cells: Iterable[str]) -> str:
 def _number(text: str) -> Value | None:
     """An int, a finite float, or None."""
     try:
-        if abs(whole := int(text)) < _LARGEST:  # others have no float that is near, or none at all
+        if abs(whole := int(text)) < _LARGEST:  # larger ones have no precise float, or none at all
             return whole
     except ValueError:
         pass
@@ -291,7 +305,7 @@ def _number(text: str) -> Value | None:
 
 
 def _same(text: str) -> Value:
-    """Equal for equal numbers, however they are written, and for equal words."""
+    """A key that is equal for equal numbers in any notation, and for equal words."""
     number = _number(text)
     return text if number is None else number
 
@@ -310,7 +324,7 @@ def _table(name: str, digest: str, cells: Mapping[str, Sequence[str]], columns: 
         if not _is_code(cells[column]):
             raise UsageError(f"--split {column}: its values must be words of one length, of letters and digits")
         if len(cells[column][0]) > MAX_COLUMNS:
-            raise UsageError(f"--split {column}: its words have more than {MAX_COLUMNS:,} characters, each a choice")
+            raise UsageError(f"--split {column}: its words have more than {MAX_COLUMNS:,} characters")
         for place, characters in enumerate(zip(*cells[column], strict=True), 1):
             choices.append(_choice(name, f"{column}.{place}", characters))
             picks.append(characters)
@@ -323,10 +337,12 @@ def _table(name: str, digest: str, cells: Mapping[str, Sequence[str]], columns: 
     more_costs = np.column_stack(known) if known else np.zeros((len(score), 0))
 
     levels = [{value: place for place, value in enumerate(choice.values)} for choice in choices]
-    combinations = list(zip(*([level[v] for v in own] for level, own in zip(levels, picks, strict=True)), strict=True))
+    combinations = list(
+        zip(*([level[value] for value in values] for level, values in zip(levels, picks, strict=True)), strict=True)
+    )
     used = {*columns.choices, *columns.split}
     rest = [column for column in cells if column not in used]
-    # A column that differs in every row names the rows; of accuracies and costs all must agree nevertheless.
+    # A column that differs in every row identifies the rows, so it is not compared; accuracies and costs always are.
     measured = {*columns.accuracy, *columns.costs, columns.score, *more}
     rest = [column for column in rest if column in measured or len(set(cells[column])) < len(score)]
     number_of: dict[tuple[object, ...], int] = {}
@@ -338,8 +354,8 @@ def _table(name: str, digest: str, cells: Mapping[str, Sequence[str]], columns: 
         if network == len(first):
             first.append(row)
         if network_of.setdefault(combination, network) != network:
-            said = ", ".join(f"{c.name}={c.values[k]}" for c, k in zip(choices, combination, strict=True))
-            raise UsageError(f"{name}: two rows have the same choices ({said[:200]}) but different values")
+            values = ", ".join(f"{c.name}={c.values[k]}" for c, k in zip(choices, combination, strict=True))
+            raise UsageError(f"{name}: two rows have the same choices ({values[:200]}) but different values")
     if len(first) < 2:
         raise UsageError(f"{name}: holds a single network; there is nothing to search")
     ignored = tuple(c for c in cells if c not in {*used, *measured})
@@ -359,26 +375,26 @@ def _table(name: str, digest: str, cells: Mapping[str, Sequence[str]], columns: 
 
 
 def _levels(values: Sequence[str], categorical: bool) -> Sequence[Value]:
-    """As numbers where all are, unless they are codes."""
+    """The values as numbers if all are numbers and no codes."""
     if categorical:
         return values
     numbers = {value: _number(value) for value in set(values)}
     if any(number is None for number in numbers.values()):
         return values
-    found = [numbers[value] for value in values]
-    whole = all(isinstance(number, int) for number in found)
-    return [number if whole else float(number) for number in found if number is not None]
+    converted = [numbers[value] for value in values]
+    whole = all(isinstance(number, int) for number in converted)
+    return [number if whole else float(number) for number in converted if number is not None]
 
 
 def _choice(name: str, column: str, values: Sequence[Value]) -> Choice:
-    distinct = sorted(set(values))  # of one type each
+    distinct = sorted(set(values))  # all of one type
     if len(distinct) > MAX_LEVELS:
         raise UsageError(f"{name}: column {column!r} has {len(distinct):,} values; a choice may have {MAX_LEVELS}")
     return Choice(column, tuple(distinct), not isinstance(distinct[0], str))
 
 
 def _numbers(name: str, column: str, values: Sequence[str], positive: bool = False) -> Floats:
-    found = np.empty(len(values))
+    numbers = np.empty(len(values))
     for row, text in enumerate(values):
         number = _number(text)
         if number is None:
@@ -387,5 +403,5 @@ def _numbers(name: str, column: str, values: Sequence[str], positive: bool = Fal
             raise UsageError(
                 f"{name}: row {row + 1}: {column} is {text[:40]}; a cost must be above 0 (its axis is logarithmic)"
             )
-        found[row] = float(number)
-    return found
+        numbers[row] = float(number)
+    return numbers

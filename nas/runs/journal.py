@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.errors import NasError
 from nas.runs.journal_repair import damaged, is_operation
+from nas.samplers.optuna_internals import forget_offsets, set_last_offset, synchronized, thread_lock
 from nas.utils.files import unwritable
 
 
@@ -43,7 +44,7 @@ class Lines(JournalFileBackend):
         if held:
             self.append_logs(held)
             # Where the next reading begins: nobody else writes while a driver holds the run's lock.
-            self._log_number_offset = {0: 0, self._before + len(held): self.path.stat().st_size}
+            set_last_offset(self, self._before + len(held), self.path.stat().st_size)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         if self._held is not None:
@@ -75,8 +76,7 @@ class Lines(JournalFileBackend):
             raise NasError(
                 f"{self.path}: line {broken[0]}{more} can't be read; `nas doctor {self.path.parent}` says what can be saved"
             ) from None
-        last = max(self._log_number_offset)  # of each line it would be 20 MB in a large run
-        self._log_number_offset = {0: 0, last: self._log_number_offset[last]}
+        forget_offsets(self)
 
 
 class Journal(JournalStorage):
@@ -90,13 +90,13 @@ class Journal(JournalStorage):
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
         """What is written within is on the disk behind it, or, if this process is killed, nothing or a beginning of it."""
-        with self._thread_lock:
-            self._sync_with_backend()
-            self._lines.hold(self._replay_result.log_number_read)
+        with synchronized(self) as replayed:
+            if replayed is not None:
+                self._lines.hold(replayed.lines)
         try:
             yield
         finally:
-            with self._thread_lock:
+            with thread_lock(self):
                 self._lines.release()
 
     def get_all_trials(
@@ -104,14 +104,15 @@ class Journal(JournalStorage):
     ) -> list[FrozenTrial]:
         if states != (TrialState.WAITING,) or deepcopy:
             return super().get_all_trials(study_id, deepcopy, states)
-        with self._thread_lock:
-            self._sync_with_backend()
-            numbers = self._replay_result._study_id_to_trial_ids[study_id]
-            seen, before = self._waiting.get(study_id, (0, []))
-            among = [self._replay_result.get_trial(number) for number in before + numbers[seen:]]
-            waiting = [trial for trial in among if trial.state == TrialState.WAITING]
-            self._waiting[study_id] = len(numbers), [trial._trial_id for trial in waiting]
-            return waiting
+        with synchronized(self) as replayed:
+            if replayed is not None:
+                numbers = replayed.trial_ids(study_id)
+                seen, before = self._waiting.get(study_id, (0, []))
+                trials = {number: replayed.trial(number) for number in [*before, *numbers[seen:]]}
+                waiting = {number: trial for number, trial in trials.items() if trial.state == TrialState.WAITING}
+                self._waiting[study_id] = len(numbers), list(waiting)
+                return list(waiting.values())
+        return super().get_all_trials(study_id, deepcopy, states)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         if state == TrialState.WAITING:  # a trial is made so; one that comes to wait later is looked for anew

@@ -1,7 +1,7 @@
-"""What is proposed next: samplers by name (`SAMPLERS`). `KnownCostSampler` works in any Optuna study.
+"""Samplers, which propose the next network: by name in `SAMPLERS`. `KnownCostSampler` works in any Optuna study.
 
 In: a space, objectives, the trials so far. Out: `Choices` for the next trial.
-Used by: `searching.study`, bench. To add a sampler: one file here, registered in `SAMPLERS`; the contract tests then hold it.
+Used by: `searching.study`, bench. To add a sampler: write one file here and register it in `SAMPLERS`; the contract tests then cover it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ __all__ = ["RANDOM_FIRST", "SAMPLERS", "Factory", "KnownCostSampler", "Problem",
 
 
 def __getattr__(name: str) -> Any:
-    if name == "KnownCostSampler":  # lazy: it is an Optuna sampler, and names and help must not wait for Optuna
+    if (
+        name == "KnownCostSampler"
+    ):  # imported on first use, because listing names and printing help must not import Optuna
         from nas.samplers.known_cost import KnownCostSampler
 
         return KnownCostSampler

@@ -1,4 +1,4 @@
-"""Samplers by name, what they are told of a search, and how a knob is put to an Optuna trial."""
+"""The registry of samplers, the description of a search that they receive, and the request of a knob's value from an Optuna trial."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What a sampler may know before the first trial. The first objective is expensive; the others are fields of `Cost`.
+    """The facts that a sampler may use before the first trial.
 
-    seed: the run's, which a resumed run keeps. latency_ms: predicts the one that is not; None where latency is neither an objective nor
-    bounded. most_ms: its bound. before: trials that the study has as the sampler is made.
+    The first objective is expensive. The others are fields of `Cost`, or the latency.
+    seed: of the run; a resumed run has the same one. latency_ms: predicts the latency of choices; None if latency is neither an
+    objective nor bounded. most_ms: upper bound of the latency. before: number of trials in the study when the sampler is created.
     """
 
     space: SearchSpace
@@ -33,18 +34,18 @@ class Problem:
 
     @property
     def stream_seed(self) -> int:
-        """For a sampler that draws from one stream, so that a resumed run does not repeat the numbers of its first start."""
+        """Seed of a sampler that draws from one stream of random numbers: a resumed run must not repeat the numbers of its first start."""
         return (self.seed + 7919 * self.before) % (1 << 31)
 
 
 Factory: TypeAlias = "Callable[[Problem], optuna.samplers.BaseSampler]"
-"""From a problem to a sampler. Optuna is imported inside, so that listing the names costs nothing."""
+"""Creates the sampler of a problem. It imports Optuna itself, so that listing the names stays fast."""
 
 SAMPLERS: Registry[Factory] = Registry("sampler")
 
 
 def suggest(trial: optuna.Trial, key: str, knob: Knob) -> Value:
-    """Ask an Optuna trial for a knob's value: an integer range where the values are one, else a category."""
+    """Ask an Optuna trial for the value of a knob: an integer parameter if the values are evenly spaced, else a categorical one."""
     if len(knob) > 1 and knob.step is not None:
         return trial.suggest_int(key, int(knob.values[0]), int(knob.values[-1]), step=knob.step)
     value = trial.suggest_categorical(key, knob.values)

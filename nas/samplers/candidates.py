@@ -1,4 +1,4 @@
-"""Candidates to choose among: random ones, mutations of good ones, crossovers of two."""
+"""Generation of candidates: random ones, mutations of good ones, and crossovers of two."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nas.samplers.domain import Domain, Params, completed, sample
 
 
 def mutated(domain: Domain, parent: Params, steps: int, rng: random.Random) -> Params:
-    """`parent` with `steps` of its parameters changed; what comes into being by that is drawn at random."""
+    """`parent` with `steps` of its parameters changed. Parameters that exist only after the change are drawn at random."""
     movable = [name for name in parent if name in domain.dimensions and domain.dimensions[name].count > 1]
     changed = dict(parent)
     for name in rng.sample(movable, min(steps, len(movable))):
@@ -18,7 +18,7 @@ def mutated(domain: Domain, parent: Params, steps: int, rng: random.Random) -> P
 
 
 def crossed(domain: Domain, one: Params, other: Params, rng: random.Random) -> Params:
-    """Each parameter from one parent or the other, where only one has it from that one."""
+    """Each parameter from one of the two parents at random, or from the only parent that has it."""
     mixed = {**one, **other}
     for name in mixed:
         if name in one and name in other and rng.random() < 0.5:
@@ -27,7 +27,7 @@ def crossed(domain: Domain, one: Params, other: Params, rng: random.Random) -> P
 
 
 def offspring(domain: Domain, parents: Sequence[Params], count: int, rng: random.Random) -> list[Params]:
-    """`count` children of the parents: half of one step, a quarter of two, a quarter of two parents, some of them mutated."""
+    """`count` children: half are mutations of one parameter, a quarter of two, a quarter crossovers, some of which are mutated too."""
     children: list[Params] = []
     for _ in range(count if parents else 0):
         parent, kind = rng.choice(parents), rng.random()

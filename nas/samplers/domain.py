@@ -1,8 +1,8 @@
-"""What can be chosen: the parameters of a study, their ranges, and which of them exist beside which values.
+"""The parameters of a study: their ranges, and the conditions under which they exist.
 
-A `Domain` walks its parameters in the order in which they are asked for, and leaves out those that don't exist beside the
-values picked so far. It is declared here, by a `SearchSpace` or a mapping of Optuna distributions; the domain of a
-define-by-run objective is inferred from its trials (`inferred`).
+A `Domain` visits its parameters in the order in which a trial requests them, and skips those that don't exist for the values
+picked so far. Domains declared by a `SearchSpace` or a mapping of Optuna distributions are here; the domain of a define-by-run
+objective is inferred from its trials (`inferred`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONTINUOUS = 1 << 40  # stands for the number of values of a float
 
 @dataclass(frozen=True)
 class Dimension:
-    """One parameter. `ordered` says whether its values' order means something, None that it may or may not."""
+    """One parameter. `ordered`: whether the order of its values is meaningful; None if unknown."""
 
     name: str
     distribution: BaseDistribution
@@ -36,7 +36,7 @@ class Dimension:
 
     @staticmethod
     def of(name: str, distribution: BaseDistribution) -> Dimension:
-        """As a foreign study declares it: categories of numbers, and short ranges of integers, may be codes or amounts."""
+        """From an Optuna distribution. Categories of numbers and short ranges of integers may be codes or amounts: `ordered` is None."""
         if isinstance(distribution, CategoricalDistribution):
             numbers = all(
                 isinstance(c, (int, float)) and not isinstance(c, bool) and abs(c) < math.inf
@@ -48,77 +48,83 @@ class Dimension:
 
     @cached_property
     def values(self) -> tuple[Any, ...] | None:
-        """All values in order, if there are at most `MAX_LEVELS`, or categories; else None."""
-        own = self.distribution
-        if isinstance(own, CategoricalDistribution):
+        """All values in order: of a category, or of a range of at most `MAX_LEVELS` values; else None."""
+        distribution = self.distribution
+        if isinstance(distribution, CategoricalDistribution):
             if self.ordered is not False:
-                return tuple(sorted(own.choices, key=float))
-            return tuple(own.choices)
+                return tuple(sorted(distribution.choices, key=float))
+            return tuple(distribution.choices)
         if self.count > MAX_LEVELS:
             return None
-        assert isinstance(own, (IntDistribution, FloatDistribution)) and own.step is not None
-        values = [own.low + k * own.step for k in range(self.count)]
-        return tuple(values if isinstance(own, IntDistribution) else [min(float(v), own.high) for v in values])
+        assert isinstance(distribution, (IntDistribution, FloatDistribution)) and distribution.step is not None
+        values = [distribution.low + k * distribution.step for k in range(self.count)]
+        return tuple(
+            values if isinstance(distribution, IntDistribution) else [min(float(v), distribution.high) for v in values]
+        )
 
     @cached_property
     def count(self) -> int:
-        own = self.distribution
-        if isinstance(own, CategoricalDistribution):
-            return len(own.choices)
-        if isinstance(own, IntDistribution):
-            return (own.high - own.low) // own.step + 1
-        assert isinstance(own, FloatDistribution)
-        if own.single():
+        distribution = self.distribution
+        if isinstance(distribution, CategoricalDistribution):
+            return len(distribution.choices)
+        if isinstance(distribution, IntDistribution):
+            return (distribution.high - distribution.low) // distribution.step + 1
+        assert isinstance(distribution, FloatDistribution)
+        if distribution.single():
             return 1
-        return CONTINUOUS if own.step is None else round((own.high - own.low) / own.step) + 1
+        return (
+            CONTINUOUS
+            if distribution.step is None
+            else round((distribution.high - distribution.low) / distribution.step) + 1
+        )
 
     @cached_property
     def _index(self) -> dict[Hashable, int]:
         return {} if self.values is None else {hashable(value): k for k, value in enumerate(self.values)}
 
     def index(self, value: Any) -> int | None:
-        """Place among `values`; None for a foreign value."""
+        """Index in `values`; None for an unknown value."""
         return self._index.get(hashable(value))
 
     def position(self, value: Any) -> float:
-        """Where an ordered value stands in [0, 1]: by rank for categories, on the distribution's scale for ranges."""
-        own = self.distribution
-        if isinstance(own, CategoricalDistribution):
+        """Position of an ordered value in [0, 1]: by rank for categories, on the scale of the distribution for ranges."""
+        distribution = self.distribution
+        if isinstance(distribution, CategoricalDistribution):
             index = self.index(value)
             return 0.5 if index is None or self.count < 2 else index / (self.count - 1)
         low, high, here = self._ends[0], self._ends[1], self._scaled(value)
         return 0.5 if high <= low else min(max((here - low) / (high - low), 0.0), 1.0)
 
     def at(self, position: float) -> Any:
-        """The value nearest to a position in [0, 1] of a range."""
-        own = self.distribution
-        assert isinstance(own, (IntDistribution, FloatDistribution))
+        """The value of a range nearest to a position in [0, 1]."""
+        distribution = self.distribution
+        assert isinstance(distribution, (IntDistribution, FloatDistribution))
         low, high = self._ends
         here = low + min(max(position, 0.0), 1.0) * (high - low)
-        value = math.exp(here) if own.log else here
-        if isinstance(own, IntDistribution):
+        value = math.exp(here) if distribution.log else here
+        if isinstance(distribution, IntDistribution):
             if abs(value) < 2**53:
-                value = own.low + round((value - own.low) / own.step) * own.step
+                value = distribution.low + round((value - distribution.low) / distribution.step) * distribution.step
             whole = int(value)
-            whole = own.low + (whole - own.low) // own.step * own.step
-            return min(max(whole, own.low), own.low + (self.count - 1) * own.step)
-        if own.step is not None:
-            value = own.low + round((value - own.low) / own.step) * own.step
-        return min(max(float(value), own.low), own.high)
+            whole = distribution.low + (whole - distribution.low) // distribution.step * distribution.step
+            return min(max(whole, distribution.low), distribution.low + (self.count - 1) * distribution.step)
+        if distribution.step is not None:
+            value = distribution.low + round((value - distribution.low) / distribution.step) * distribution.step
+        return min(max(float(value), distribution.low), distribution.high)
 
     def sample(self, rng: random.Random) -> Any:
         if self.values is not None:
-            own = self.distribution
-            if not isinstance(own, CategoricalDistribution) and getattr(own, "log", False):
+            distribution = self.distribution
+            if not isinstance(distribution, CategoricalDistribution) and getattr(distribution, "log", False):
                 return self.at(rng.random())
             return self.values[rng.randrange(len(self.values))]
-        own = self.distribution
-        if isinstance(own, IntDistribution) and not own.log:
-            return own.low + rng.randrange(self.count) * own.step
+        distribution = self.distribution
+        if isinstance(distribution, IntDistribution) and not distribution.log:
+            return distribution.low + rng.randrange(self.count) * distribution.step
         return self.at(rng.random())
 
     def other(self, value: Any, rng: random.Random) -> Any:
-        """A value near to this one where there is an order, any other one where there is none; itself if it is the only one."""
+        """Another value: often a near one if there is an order, else any. The value itself if it is the only one."""
         if self.count < 2:
             return value
         if self.values is None:
@@ -139,22 +145,22 @@ class Dimension:
 
     @cached_property
     def _ends(self) -> tuple[float, float]:
-        own = self.distribution
-        assert isinstance(own, (IntDistribution, FloatDistribution))
-        return self._scaled(own.low), self._scaled(own.high)
+        distribution = self.distribution
+        assert isinstance(distribution, (IntDistribution, FloatDistribution))
+        return self._scaled(distribution.low), self._scaled(distribution.high)
 
     def _scaled(self, value: Any) -> float:
         return math.log(value) if getattr(self.distribution, "log", False) else float(value)
 
 
 def hashable(value: Any) -> Hashable:
-    """What tells values apart: True is no 1, NaN is itself, and Optuna lets anything be a category."""
+    """A key that is equal for equal values: True differs from 1, NaN equals NaN, and any object may be a category in Optuna."""
     plain = value is None or (isinstance(value, (int, float, str)) and value == value)
     return (type(value) is bool, value) if plain else repr(value)
 
 
 def key_of(params: Params) -> Key:
-    """Equal for equal params, in whatever order."""
+    """Equal for equal params in any order."""
     return frozenset((name, hashable(value)) for name, value in params.items())
 
 
@@ -162,37 +168,37 @@ Pick: TypeAlias = "Callable[[Dimension], Any]"
 
 
 class Domain(Protocol):
-    """The parameters, and the order and the conditions under which they are asked for."""
+    """The parameters, their order, and the conditions under which they exist."""
 
     @property
     def dimensions(self) -> Mapping[str, Dimension]: ...
 
     def walk(self, pick: Pick) -> Params:
-        """Params by asking `pick` for each parameter that exists, given what it picked before."""
+        """Call `pick` for each parameter that exists, given the values picked before."""
 
 
 def sample(domain: Domain, rng: random.Random) -> Params:
-    """Uniform on each parameter's scale, parameter by parameter."""
+    """Draw each parameter uniformly on its scale."""
     return domain.walk(lambda dimension: dimension.sample(rng))
 
 
-def completed(domain: Domain, values: Mapping[str, Any], rng: random.Random) -> Params:
-    """`values` made whole: those that don't exist dropped, those missing drawn at random."""
+def completed(domain: Domain, values: Params, rng: random.Random) -> Params:
+    """`values` without parameters that don't exist; missing ones are drawn at random."""
     return domain.walk(lambda d: values[d.name] if d.name in values else d.sample(rng))
 
 
 def enumerate_all(domain: Domain, most: int) -> list[Params] | None:
-    """All params of a finite domain, None if there are more than `most`."""
-    found: list[Params] = []
+    """All params of a finite domain; None if there are more than `most`."""
+    every: list[Params] = []
     for params in _every(domain):
-        if params is None or len(found) == most:
+        if params is None or len(every) == most:
             return None
-        found.append(params)
-    return found
+        every.append(params)
+    return every
 
 
 def _every(domain: Domain) -> Iterator[Params | None]:
-    """An odometer over the picks of a walk; None as soon as a parameter has no list of values."""
+    """All params, by counting up the indices picked like an odometer; None if a parameter has no list of values."""
     picks: list[int] = []
     while True:
         sizes: list[int] = []
@@ -215,7 +221,7 @@ def _every(domain: Domain) -> Iterator[Params | None]:
 
 
 class Declared:
-    """The domain of a `SearchSpace`, which knows its conditions."""
+    """The domain of a `SearchSpace`, which declares its conditions."""
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
@@ -226,10 +232,10 @@ class Declared:
 
 
 class Flat:
-    """Parameters that all exist always."""
+    """A domain without conditions."""
 
     def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
-        self.dimensions = {name: Dimension.of(name, own) for name, own in distributions.items()}
+        self.dimensions = {name: Dimension.of(name, distribution) for name, distribution in distributions.items()}
 
     def walk(self, pick: Pick) -> Params:
         return {name: pick(dimension) for name, dimension in self.dimensions.items()}

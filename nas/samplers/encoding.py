@@ -1,12 +1,12 @@
-"""Params -> the columns that the Gaussian process works on, and costs -> axes.
+"""Encoding of params as input columns of the Gaussian process, and of costs as values on axes.
 
-A choice becomes a one-hot block where its order means nothing, a position in [0, 1] where it means something, and both,
-each with a weight of its own, where that can't be known. A conditional parameter that doesn't exist has a level of its own.
+A choice without order becomes a one-hot block, an ordered one a position in [0, 1]. A choice whose order is unknown becomes both,
+each with a separate weight. A conditional parameter that doesn't exist has a separate level.
 
-Parameters of equal values (the operation of each layer, the depth of each stage) are a family, and often mean the same wherever
-they stand. So there are columns of counts too: how many of a family have each value, and the sum of their positions, over what
-chance would give in units of its standard deviation. (The histogram of a graph's labels, the first step of the
-Weisfeiler-Lehman kernel that NAS-BOWL searches with: Ru et al., ICLR 2021.)
+Parameters with equal values (the operation of each layer, the depth of each stage) are a family. Their values often have the same
+effect in every place. Therefore columns of counts are added: the number of members of a family that have each value, and the sum
+of their positions. Each is centered on its expectation under uniform choice and divided by its standard deviation. (This is the
+histogram of a graph's labels, the first step of the Weisfeiler-Lehman kernel of NAS-BOWL: Ru et al., ICLR 2021.)
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _GRID = 2.0**32  # positions are multiples of its inverse
 
 
 class Encoder:
-    """Columns for the choices of a domain, then counts, then `features` columns of exact numbers.
+    """Columns of the choices of a domain, then of counts, then `features` columns of exact numbers.
 
-    The first two are exact to the last bit: equal params have equal columns, in whatever company they were encoded.
+    Choices and counts are exact to the last bit: equal params have equal columns, whatever other params are encoded with them.
     """
 
     def __init__(self, domain: Domain, features: int) -> None:
@@ -36,7 +36,7 @@ class Encoder:
             tuple[str, Dimension, int, int, bool]
         ] = []  # name, dimension, first column, levels, position
         group: list[int] = []
-        heights: list[float] = []  # of what is there, in each column of choices
+        heights: list[float] = []  # of an active entry in each column of choices
         groups = 0
         for name, dimension in domain.dimensions.items():
             if dimension.count < 2 and dimension.values is not None:
@@ -49,7 +49,7 @@ class Encoder:
                 groups += 1
             heights += [_HALF] * levels
             if position:
-                group += [groups] * 2  # the position, and whether there is one
+                group += [groups] * 2  # the position, and whether the parameter exists
                 groups += 1
                 heights += [1.0, _HALF]
         self._choices, self._height = len(group), np.array(heights)
@@ -61,7 +61,10 @@ class Encoder:
         self.layout = Layout(np.array(group, dtype=np.intp), np.array(part, dtype=np.intp))
 
     def _families(self) -> tuple[Floats, Floats, Floats]:
-        """Counts are (amounts @ members) * unit + offset: (columns of choices, counts) of 0 and 1, (counts,), (counts,)."""
+        """members (columns of choices, counts) of 0 and 1, unit (counts,), and offset (counts,).
+
+        counts = (amounts @ members) * unit + offset.
+        """
         families: dict[tuple[Any, ...], list[tuple[int, int, bool]]] = {}
         for _, dimension, column, levels, position in self._blocks:
             if dimension.values is not None:
@@ -72,15 +75,15 @@ class Encoder:
             n, (_, levels, position) = len(family), family[0]
             if n < 2:
                 continue
-            own, unit = np.zeros((self._choices, levels + position)), np.zeros(levels + position)
+            member, unit = np.zeros((self._choices, levels + position)), np.zeros(levels + position)
             if levels:
                 for column, _, _ in family:
-                    own[np.arange(column, column + levels), np.arange(levels)] = 1.0
-                unit[:levels] = levels / (n * (levels - 1)) ** 0.5  # a level's count is binomial, of n at 1 / levels
+                    member[np.arange(column, column + levels), np.arange(levels)] = 1.0
+                unit[:levels] = levels / (n * (levels - 1)) ** 0.5  # a count is binomial: n draws, p = 1 / levels
             if position:
-                own[[column + levels for column, _, _ in family], levels] = 1.0
+                member[[column + levels for column, _, _ in family], levels] = 1.0
                 unit[levels] = (12 / n) ** 0.5
-            members.append(own)
+            members.append(member)
             units.append(unit)
             offsets.append(-unit * np.array([n / (levels or 1)] * levels + [n / 2] * position))
         return np.hstack(members), np.concatenate(units), np.concatenate(offsets)
@@ -88,7 +91,7 @@ class Encoder:
     def columns(self, params: Sequence[Params]) -> Floats:
         """Choices and counts, (n, width - features)."""
         amounts = self._amounts(params)
-        # Sums of a few multiples of 2^-32 are exact, whatever the order in which they are added.
+        # Sums of a few multiples of 2^-32 are exact in any order of addition.
         return np.hstack([amounts * self._height, (amounts @ self._members) * self._unit + self._offset])
 
     def choices(self, params: Sequence[Params]) -> Floats:
@@ -96,7 +99,7 @@ class Encoder:
         return np.asarray(self._amounts(params) * self._height)
 
     def _amounts(self, params: Sequence[Params]) -> Floats:
-        """Choices with 1 for what is there, positions on the grid, (n, columns of choices)."""
+        """Choices, (n, columns of choices): 1 for active entries, positions rounded to the grid."""
         rows = np.zeros((len(params), self._choices))
         for row, chosen in zip(rows, params, strict=True):
             for name, dimension, column, levels, position in self._blocks:
@@ -114,19 +117,21 @@ class Encoder:
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """How each cost is put on its axis: log(c) where all costs seen are positive, log(c + smallest positive) where some are 0,
-    c itself where some are negative. `reference` (k,) is where volumes end, on the axes."""
+    """The axis of each cost c: log(c) if all sampled costs are positive, log(c + smallest positive) if some are 0, c if some are negative.
+
+    reference (k,): upper end of the hypervolumes, on the axes.
+    """
 
     kind: tuple[str, ...]
     shift: Floats
     centre: Floats
     spread: Floats
     reference: Floats
-    middle: Floats  # medians, not yet on the axes
+    middle: Floats  # medians, before the transform to the axes
 
     @staticmethod
     def of(costs: Floats) -> Axes:
-        """From the costs of a sample of the domain, (n, k), finite."""
+        """From the finite costs of a sample of the domain, (n, k)."""
         kinds, shifts = [], []
         for column in costs.T:
             positive = column[column > 0]
@@ -147,7 +152,7 @@ class Axes:
         return Axes(axes.kind, axes.shift, placed.mean(axis=0), spread, reference, np.median(costs, axis=0))
 
     def place(self, costs: Floats) -> Floats:
-        """Costs on their axes, (n, k); what lies below a log axis's reach is put at its end."""
+        """Costs on their axes, (n, k); values too small for a log axis are set to its lower end."""
         placed = np.array(costs, dtype=np.float64)
         for k, kind in enumerate(self.kind):
             if kind == "log":
@@ -155,14 +160,14 @@ class Axes:
         return placed
 
     def scaled(self, placed: Floats) -> Floats:
-        """As features of the model: of zero mean and unit spread over the sample."""
+        """Features of the model: standardized to mean 0 and standard deviation 1 over the sample."""
         return (placed - self.centre) / self.spread
 
 
 def warped(values: Floats, sample: Floats) -> Floats:
     """Normal scores of the values' ranks in a sample: Phi^-1((rank + 1/2) / (n + 1)), ties at their mean rank.
 
-    Nothing that did not learn sets the scale then, and no monotone change of the objective changes a search.
+    So networks that learned nothing don't set the scale, and a monotone transform of the objective doesn't change the search.
     """
     order = np.sort(sample)
     rank = (np.searchsorted(order, values, "left") + np.searchsorted(order, values, "right")) / 2.0

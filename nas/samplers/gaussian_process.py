@@ -1,16 +1,16 @@
-r"""A Gaussian process over choices and exact features, with noise, for a few thousand observations.
+r"""A Gaussian process over choices and exact features with noisy observations, for up to a few thousand of them.
 
     k(x, x') = s_1 M(r_1) + s_2 M(r_2) + t_1 <f, f'> / F + t_2 <c, c'> / C
     r_1^2 = sum_g w_g |z_g - z'_g|^2,    r_2^2 = sum_f u_f (f - f')^2
 
-z_g is the embedding of choice g (one-hot: |z - z'|^2 = [z != z'], so that unordered choices meet in a weighted Hamming
-distance; a position in [0, 1] for ordered ones), f the F features, c the C counts, and M the Matern 5/2 correlation
-(1 + sqrt5 r + 5 r^2 / 3) exp(-sqrt5 r). Observations carry Gaussian noise of one variance, which is learnt. The linear terms
-are a trend in features and counts of unknown slopes: what a dozen observations can tell of a space with dozens of choices.
+z_g is the embedding of choice g: one-hot for unordered choices, with |z - z'|^2 = [z != z'], which gives a weighted Hamming
+distance; a position in [0, 1] for ordered ones. f are the F features, c the C counts, and M is the Matern 5/2 correlation
+(1 + sqrt5 r + 5 r^2 / 3) exp(-sqrt5 r). The variance of the Gaussian noise is fitted. The linear terms model a trend in features
+and counts with unknown slopes: a dozen observations suffice for it even in a space with dozens of choices.
 
-Hyperparameters maximise the marginal likelihood times log-normal priors (L-BFGS-B, analytic gradient; Rasmussen and
-Williams, 2006, chapter 5) on at most `FIT` observations. Up to `EXACT` observations the posterior is exact; beyond that it is
-the projected process on `INDUCING` of them (their section 8.3.4), whose variance is the prior's far from all of these.
+Hyperparameters maximize the marginal likelihood times log-normal priors (L-BFGS-B, analytic gradient; Rasmussen and
+Williams, 2006, chapter 5) on at most `FIT` observations. Up to `EXACT` observations the posterior is exact. Beyond that it is the
+projected process on `INDUCING` of them (their section 8.3.4), whose variance approaches that of the prior far from these points.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ Floats: TypeAlias = NDArray[np.float64]
 
 FIT, EXACT, INDUCING = 250, 1000, 400
 CHOICE, FEATURE, COUNT = 0, 1, 2
-_CURVED, _STRAIGHT = (CHOICE, FEATURE), (FEATURE, COUNT)  # parts of the Matern terms, and of the linear ones
-_NOISE, _LINES, _WEIGHTS = 2, 3, 5  # places in theta
+_CURVED, _STRAIGHT = (CHOICE, FEATURE), (FEATURE, COUNT)  # parts with a Matern term, and with a linear term
+_NOISE, _LINES, _WEIGHTS = 2, 3, 5  # indices in theta
 _ROOT5 = 5**0.5
 _JITTER = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which columns of the inputs are what: `part` (p,) is CHOICE, FEATURE or COUNT, `group` (p,) gives each column's weight.
+    """The meaning of the p input columns. part (p,): CHOICE, FEATURE or COUNT. group (p,): index of each column's weight.
 
-    Groups are numbered from 0 without gaps; counts have no weights, and -1.
+    Groups are numbered from 0 without gaps; counts have no weight, and group -1.
     """
 
     group: NDArray[np.intp]
@@ -55,14 +55,14 @@ class Layout:
 
 
 def matern(squared: Floats) -> tuple[Floats, Floats]:
-    """Matern 5/2 at squared distances, and its derivative by the squared distance."""
+    """Matern 5/2 correlation of squared distances, and its derivative with respect to the squared distance."""
     root = np.sqrt(5.0 * np.maximum(squared, 0.0))
     decay = np.exp(-root)
     return (1.0 + root + root * root / 3.0) * decay, (-5.0 / 6.0) * (1.0 + root) * decay
 
 
 def squared_distances(left: Floats, right: Floats) -> Floats:
-    """|a - b|^2 of all rows, (n, m), never below 0."""
+    """|a - b|^2 for all pairs of rows, (n, m), at least 0."""
     cross = left @ right.T
     cross *= -2.0
     cross += (left * left).sum(axis=1)[:, None]
@@ -71,10 +71,10 @@ def squared_distances(left: Floats, right: Floats) -> Floats:
 
 
 class Kernel:
-    """The kernel above, by log hyperparameters `theta`: s_1, s_2, noise variance, t_1, t_2, then a weight for each group.
+    """The kernel above. `theta`: logarithms of s_1, s_2, noise variance, t_1, t_2, then of the weight of each group.
 
-    The priors were chosen by how well few observations of random candidates predict others, on tables and made-up functions:
-    trends are likely, curves in the features less so.
+    The priors were chosen by the accuracy of predictions from few observations of random candidates, on tables and synthetic
+    functions: trends are likely, nonlinear effects of the features less so.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -91,7 +91,7 @@ class Kernel:
         self.bounds = np.stack([low, high], axis=1)
 
     def scaled(self, theta: Floats, inputs: Floats) -> list[Floats]:
-        """The columns of choices and of features, times the root of their weights."""
+        """The columns of choices, and those of features, each times the square root of its weight."""
         roots = np.exp(0.5 * theta[_WEIGHTS:])
         return [inputs[:, self.columns[part]] * roots[self.layout.group[self.columns[part]]] for part in _CURVED]
 
@@ -106,20 +106,20 @@ class Kernel:
         return total
 
     def variance(self, theta: Floats, inputs: Floats) -> Floats:
-        """Of the noise-free function before any observation, (n,)."""
+        """Prior variance of the noise-free function, (n,)."""
         total = np.full(len(inputs), sum(float(np.exp(theta[part])) for part in _CURVED if len(self.columns[part])))
         for _, columns, scale in self._lines(theta):
             total += scale * np.einsum("ij,ij->i", inputs[:, columns], inputs[:, columns])
         return total
 
     def noise(self, theta: Floats) -> float:
-        """Variance of an observation of a known function."""
+        """Variance of the observation noise."""
         return float(np.exp(theta[_NOISE]))
 
     def loss(self, theta: Floats, inputs: Floats, targets: Floats, blur: Floats | None = None) -> tuple[float, Floats]:
         """Negative log posterior of the hyperparameters, up to a constant, and its gradient. targets: (n,), mean 0.
 
-        blur (n,): known variances of what observations are off by, besides the noise.
+        blur (n,): known variances of the observations' errors, besides the noise.
         """
         n = len(targets)
         noise = self.noise(theta)
@@ -134,7 +134,9 @@ class Kernel:
             slope *= np.exp(theta[part])
             covariance += value
             curves.append((part, scaled, value, slope))
-        lines = [(place, scale * (inputs[:, own] @ inputs[:, own].T)) for place, own, scale in self._lines(theta)]
+        lines = [
+            (place, scale * (inputs[:, columns] @ inputs[:, columns].T)) for place, columns, scale in self._lines(theta)
+        ]
         for _, line in lines:
             covariance += line
         covariance[np.diag_indices(n)] += noise + _JITTER + (0.0 if blur is None else blur)
@@ -150,7 +152,7 @@ class Kernel:
         for part, scaled, value, slope in curves:
             gradient[part] = 0.5 * np.vdot(inner, value)
             weighted = inner * slope
-            # sum_ab B_ab (x_a - x_b)^2 by column, with B symmetric; the weight is in the scaled columns already.
+            # sum_ab B_ab (x_a - x_b)^2 for each column, with symmetric B; the scaled columns contain the weight.
             by_column = weighted.sum(axis=1) @ (scaled * scaled) - (scaled * (weighted @ scaled)).sum(axis=0)
             np.add.at(gradient, _WEIGHTS + self.layout.group[self.columns[part]], by_column)
         for place, line in lines:
@@ -160,7 +162,7 @@ class Kernel:
         return float(loss + 0.5 * pull @ pull), gradient + pull / self.deviation
 
     def _lines(self, theta: Floats) -> list[tuple[int, NDArray[np.intp], float]]:
-        """Of each linear term: its place in theta, its columns, and what their inner product is multiplied by."""
+        """Each linear term: its index in theta, its columns, and the factor of their inner product."""
         return [
             (place, self.columns[part], float(np.exp(theta[place])) / len(self.columns[part]))
             for place, part in enumerate(_STRAIGHT, _LINES)
@@ -175,9 +177,9 @@ class Kernel:
         blur: Floats | None = None,
         steps: int = 40,
     ) -> Floats:
-        """Hyperparameters at a mode, from `start` or the prior's. Deterministic."""
+        """Hyperparameters at a mode of the posterior. L-BFGS-B begins at `start`, or at the prior's mean. Deterministic."""
         begin = self.mean if start is None else np.clip(start, *self.bounds.T)
-        found = minimize(
+        result = minimize(
             self.loss,
             begin,
             args=(inputs, targets, blur),
@@ -186,11 +188,11 @@ class Kernel:
             bounds=self.bounds,
             options={"maxiter": steps},
         )
-        return np.asarray(found.x, dtype=np.float64)
+        return np.asarray(result.x, dtype=np.float64)
 
 
 class Posterior:
-    """What observations say of the function: means and covariances at any inputs. targets: (n,), mean 0; blur as in `loss`."""
+    """The posterior of the function: means and covariances at any inputs. targets: (n,), mean 0; blur as in `Kernel.loss`."""
 
     def __init__(
         self,
@@ -212,7 +214,7 @@ class Posterior:
             self._factor = _cholesky(covariance)
             self._weights = solve_triangular(self._factor, targets, lower=True, check_finite=False)
             residual = solve_triangular(self._factor, self._weights, lower=True, trans=1, check_finite=False)
-            self.fitted = targets - noise * residual  # means at the inputs themselves
+            self.fitted = targets - noise * residual  # posterior means at the inputs
             return
         self._points = inducing
         covariance = kernel.cross(theta, inducing, inducing)
@@ -241,7 +243,7 @@ class Posterior:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Means (n,) and variances (n,) at some inputs, and what their covariance with others follows from."""
+    """Posterior means (n,) and variances (n,) at some inputs, and the factors from which covariances follow."""
 
     posterior: Posterior
     inputs: Floats
@@ -260,7 +262,7 @@ class View:
 
 
 def _cholesky(matrix: Floats) -> Floats:
-    """Lower factor; the diagonal is raised as far as it takes."""
+    """Lower Cholesky factor. The diagonal is increased until the matrix is positive definite."""
     raised = 0.0
     while True:
         try:

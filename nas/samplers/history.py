@@ -1,4 +1,4 @@
-"""What the trials of a study say: observations of candidates, and what was proposed already."""
+"""The trials of a study as observations of candidates, and the candidates proposed so far."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from nas.samplers.domain import Domain, Key, Params, key_of
 from nas.samplers.inferred import Inferred
 from nas.samplers.known_functions import Oracle
 
-PROPOSED = "known_cost:proposed"  # system attribute: what a trial was given, which it may not have asked for yet
+PROPOSED = "known_cost:proposed"  # system attribute: the params of a trial's candidate, also those that its objective has not yet requested
 
 Curve: TypeAlias = "Callable[[FrozenTrial], Mapping[float, float]]"
-"""Of a finished trial: values of the first objective by the fidelity, in (0, 1), at which they were reached."""
+"""Values of the first objective of a finished trial by the fidelity, in (0, 1), at which they were reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A complete trial: quality is the first objective, negated if it is minimised; costs are the others as measured.
+    """A complete trial. quality: the first objective, negated if it is minimized. costs: the other objectives as reported.
 
-    feasible: whether the trial kept the constraints that it recorded (`Trial.set_constraint`). curve: what the quality was at earlier
-    fidelities, where the caller says.
+    feasible: whether the trial satisfies the constraints that it recorded (`Trial.set_constraint`). curve: quality at earlier
+    fidelities, if the caller supplies it.
     """
 
     number: int
@@ -40,7 +40,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A pruned trial: the quality at the fidelity that it reached, which is no final one."""
+    """A pruned trial. quality: at the fidelity reached, not the final one."""
 
     number: int
     params: Params
@@ -49,24 +49,24 @@ class Stopped:
 
 
 class History:
-    """Trials of one study, each finished one read once. `update` before use.
+    """The trials of one study; each finished one is read once. Call `update` before use.
 
-    A function of the trials as the storage has them, in whatever order they finished.
+    The content depends on the trials in the storage alone, not on the order in which they finished.
     """
 
     def __init__(self, declared: Domain | None, oracle: Oracle, sign: float, curve: Curve | None = None) -> None:
         self.domain: Domain = declared or Inferred()
-        self.observations: list[Observation] = []  # by number, as the stopped ones
+        self.observations: list[Observation] = []  # ordered by number, like `stopped`
         self.stopped: list[Stopped] = []
-        self.running: list[int] = []  # numbers of all trials that run, rising
+        self.running: list[int] = []  # numbers of all running trials, ascending
         self.keys: set[Key] = set()  # of the params of all observations
-        self.seen: set[Hashable] = set()  # identities of all that ever got params, whatever became of them
+        self.seen: set[Hashable] = set()  # identities of all finished trials that have params, in any state
         self.pending: dict[int, Params] = {}  # running trials by number
         self._oracle, self._sign, self._curve = oracle, sign, curve
         self._finished: set[int] = set()
 
     def update(self, study: Study, current: int) -> bool:
-        """Read the trials, but for the `current` one; whether the domain has changed."""
+        """Read all trials except the `current` one. Returns whether the domain has changed."""
         trials = study.get_trials(deepcopy=False)
         fresh = [t for t in trials if t.state.is_finished() and t.number not in self._finished]
         running = [t for t in trials if t.state == TrialState.RUNNING and t.number != current]
@@ -97,24 +97,24 @@ class History:
             quality = self._sign * trial.values[0]
             feasible = all(value <= 0.0 for value in trial.constraints.values())
             costs = tuple(trial.values[1:])
-            own = Observation(trial.number, params, identity, quality, costs, feasible, curve)
-            bisect.insort(self.observations, own, key=number_of)
+            observation = Observation(trial.number, params, identity, quality, costs, feasible, curve)
+            bisect.insort(self.observations, observation, key=number_of)
 
     def _curve_of(self, trial: FrozenTrial) -> dict[float, float]:
-        """Qualities by fidelity, the finite ones."""
+        """The finite qualities by fidelity."""
         if self._curve is None:
             return {}
-        found = {round(float(at), 6): self._sign * float(value) for at, value in self._curve(trial).items()}
-        return {at: value for at, value in found.items() if np.isfinite(value)}
+        curve = {round(float(at), 6): self._sign * float(value) for at, value in self._curve(trial).items()}
+        return {at: value for at, value in curve.items() if np.isfinite(value)}
 
 
-def number_of(own: Observation | Stopped) -> int:
-    return own.number
+def number_of(trial: Observation | Stopped) -> int:
+    return trial.number
 
 
 def distinct(observations: Sequence[Observation]) -> list[int]:
-    """Places of the first observation of each candidate."""
+    """Indices of the first observation of each candidate."""
     first: dict[Hashable, int] = {}
-    for place, own in enumerate(observations):
-        first.setdefault(own.identity, place)
+    for place, observation in enumerate(observations):
+        first.setdefault(observation.identity, place)
     return list(first.values())

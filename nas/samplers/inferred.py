@@ -1,4 +1,4 @@
-"""The parameters of a study that declares none, by its trials: the union of what they asked for, and learnt conditions."""
+"""The domain of a study without a declared one: the union of the parameters of its trials, and learned conditions."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers.domain import Dimension, Params, Pick, hashable
 
-LEARN_FROM = 2000  # complete trials that conditions are learnt from, the latest
+LEARN_FROM = 2000  # latest complete trials from which conditions are learned
 
 
 class Inferred:
-    """The union of the parameters of the trials seen, in the order in which they came up, and learnt conditions.
+    """The union of the parameters of the trials seen, in the order of first appearance, and learned conditions.
 
-    A function of the trials, in whatever order they were learnt from: "first" and "last" are by the trials' numbers. Of
-    parameters whose range varies, the range is the widest; where ranges can't be joined, it is that of the last trial's kind.
-    Conditions are learnt again at a trial that they get wrong, but only once there are a tenth more trials.
+    The result depends on the trials alone, not on the order in which they were seen: "first" and "last" refer to trial numbers. If
+    the range of a parameter varies, the union of the ranges is used; among ranges that can't be joined, those of the last trial's
+    kind. Conditions are learned again after a trial that contradicts them, but at most once for each tenth more trials.
     """
 
     def __init__(self) -> None:
         self.dimensions: dict[str, Dimension] = {}
         self.version = 0  # changes whenever the parameters, their ranges or their conditions do
-        self._first: dict[str, tuple[int, int]] = {}  # of each parameter: its first trial, and its place there
+        self._first: dict[str, tuple[int, int]] = {}  # of each parameter: number of its first trial, and index there
         self._ranges: dict[str, dict[Hashable, _Range]] = {}  # of each parameter, by kind
-        self._numbers: list[int] = []  # of the complete trials, rising
+        self._numbers: list[int] = []  # of the complete trials, ascending
         self._trials: list[Params] = []  # of the same
-        self._rules: list[tuple[int, dict[str, _Rule]]] = [(0, {})]  # after so many complete trials, rising
-        self._mistakes: list[int] = []  # places of the complete trials that the rules of their time got wrong
+        self._rules: list[tuple[int, dict[str, _Rule]]] = [
+            (0, {})
+        ]  # number of complete trials at which the rules were learned, ascending
+        self._mistakes: list[int] = []  # indices of the complete trials that contradict the rules of their time
 
     def walk(self, pick: Pick) -> Params:
         params: Params = {}
@@ -44,10 +46,10 @@ class Inferred:
         return params
 
     def learn(self, trials: Sequence[FrozenTrial]) -> bool:
-        """Take in trials; whether anything changed. Only complete ones say what did not exist."""
+        """Add trials; returns whether anything changed. Only complete trials show which parameters don't exist."""
         for trial in trials:
-            for place, (name, own) in enumerate(trial.distributions.items()):
-                self._widen(name, own, trial.number, place)
+            for place, (name, distribution) in enumerate(trial.distributions.items()):
+                self._widen(name, distribution, trial.number, place)
         dimensions = self._joined()
         changed = list(dimensions.items()) != list(self.dimensions.items())
         first = 0 if changed else len(self._trials)
@@ -67,38 +69,44 @@ class Inferred:
         self.version += changed
         return changed
 
-    def _widen(self, name: str, own: BaseDistribution, number: int, place: int) -> None:
+    def _widen(self, name: str, distribution: BaseDistribution, number: int, place: int) -> None:
         self._first[name] = min(self._first.get(name, (number, place)), (number, place))
-        ranges, kind = self._ranges.setdefault(name, {}), _kind(own)
+        ranges, kind = self._ranges.setdefault(name, {}), _kind(distribution)
         known = ranges.get(kind)
         if known is None:
-            ranges[kind] = _Range(number, own)
+            ranges[kind] = _Range(number, distribution)
         else:
             known.last = max(known.last, number)
-            if own != known.distribution:
-                known.distribution = _union(known.distribution, own)
+            if distribution != known.distribution:
+                known.distribution = _union(known.distribution, distribution)
 
     def _joined(self) -> dict[str, Dimension]:
         dimensions = {}
         for name in sorted(self._first, key=self._first.__getitem__):
-            own = max(self._ranges[name].values(), key=lambda kind: kind.last).distribution
+            distribution = max(self._ranges[name].values(), key=lambda kind: kind.last).distribution
             known = self.dimensions.get(name)
-            dimensions[name] = known if known is not None and known.distribution == own else Dimension.of(name, own)
+            dimensions[name] = (
+                known if known is not None and known.distribution == distribution else Dimension.of(name, distribution)
+            )
         return dimensions
 
     def _learn_rules(self, first: int) -> None:
-        """Conditions by the complete trials from the place `first` on, those of the trials before being known."""
-        self._rules = [own for own in self._rules if own[0] <= first]
+        """Learn conditions from the complete trials from index `first` on; those of earlier trials are kept."""
+        self._rules = [entry for entry in self._rules if entry[0] <= first]
         self._mistakes = [place for place in self._mistakes if place < first]
         for place in range(first, len(self._trials)):
-            params, learnt = self._trials[place], self._rules[-1][0]
+            params, learned_at = self._trials[place], self._rules[-1][0]
             if self.walk(_pick_from(params)).keys() != params.keys():
                 self._mistakes.append(place)
-            if self._mistakes and self._mistakes[-1] >= learnt and place + 1 >= learnt + max(1, learnt // 10):
+            if (
+                self._mistakes
+                and self._mistakes[-1] >= learned_at
+                and place + 1 >= learned_at + max(1, learned_at // 10)
+            ):
                 self._rules.append((place + 1, self._grown(place + 1)))
 
     def _grown(self, count: int) -> dict[str, _Rule]:
-        """Rules of the parameters that some of the first `count` complete trials lacked."""
+        """Rules of the parameters that are missing in some of the first `count` complete trials."""
         trials, rules = self._trials[max(0, count - LEARN_FROM) : count], {}
         before: list[Dimension] = []
         for name, dimension in self.dimensions.items():
@@ -111,18 +119,18 @@ class Inferred:
 
 @dataclass(slots=True)
 class _Range:
-    """The union of a parameter's distributions of one kind, and the last trial that had one of them."""
+    """The union of the distributions of one kind of a parameter, and the number of the last trial with one of them."""
 
     last: int
     distribution: BaseDistribution
 
 
-def _kind(own: BaseDistribution) -> Hashable:
-    """Equal for distributions whose ranges can be joined."""
-    if isinstance(own, CategoricalDistribution):
-        return tuple(hashable(choice) for choice in own.choices)
-    assert isinstance(own, (IntDistribution, FloatDistribution))
-    return type(own).__name__, own.log
+def _kind(distribution: BaseDistribution) -> Hashable:
+    """A key that is equal for distributions whose ranges can be joined."""
+    if isinstance(distribution, CategoricalDistribution):
+        return tuple(hashable(choice) for choice in distribution.choices)
+    assert isinstance(distribution, (IntDistribution, FloatDistribution))
+    return type(distribution).__name__, distribution.log
 
 
 def _pick_from(params: Params) -> Pick:
@@ -131,9 +139,9 @@ def _pick_from(params: Params) -> Pick:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """A decision tree for whether a parameter exists: a leaf says so; a node asks one other parameter.
+    """A decision tree that predicts whether a parameter exists: a leaf holds the answer, a node tests another parameter `name`.
 
-    `branches` are by the value's index, -1 where that parameter doesn't exist itself; by its side of `threshold` if given.
+    branches: subtrees by index of the tested value, or by its side of `threshold` if given; -1 if that parameter doesn't exist.
     """
 
     exists: bool
@@ -153,13 +161,15 @@ def _side(params: Params, dimension: Dimension, threshold: float | None) -> int:
         return -1
     value = params[dimension.name]
     if threshold is not None:
-        return -1 if value is None else int(dimension.position(value) > threshold)  # None: asked for, but not known
+        return (
+            -1 if value is None else int(dimension.position(value) > threshold)
+        )  # None: requested, but the value is unknown
     index = dimension.index(value)
     return -2 if index is None else index
 
 
 def _grow(trials: list[Params], labels: list[bool], dimensions: list[Dimension], depth: int = 4) -> _Rule:
-    """The split that leaves the least impurity, the earliest parameter of equals, and so on in its branches."""
+    """Grow a tree greedily: each node takes the split of the least impurity, the earliest parameter among equals."""
     exists = 2 * sum(labels) >= len(labels)
     if depth == 0 or all(labels) or not any(labels):
         return _Rule(exists)
@@ -189,17 +199,17 @@ def _grow(trials: list[Params], labels: list[bool], dimensions: list[Dimension],
 
 
 def _thresholds(trials: list[Params], dimension: Dimension) -> list[float | None]:
-    """None for a split by value, positions in the middle between neighbouring values for one by order."""
-    found: list[float | None] = [None] if dimension.values is not None and dimension.ordered is not True else []
+    """Candidate splits: None for a split by value, midpoints of neighboring positions for a split by order."""
+    thresholds: list[float | None] = [None] if dimension.values is not None and dimension.ordered is not True else []
     if dimension.ordered is not False:
         here = sorted({dimension.position(p[dimension.name]) for p in trials if dimension.name in p})
         between = [(a + b) / 2 for a, b in itertools.pairwise(here)]
-        found += between[:: max(1, len(between) // 16)] or [0.5]
-    return found
+        thresholds += between[:: max(1, len(between) // 16)] or [0.5]
+    return thresholds
 
 
 def _union(one: BaseDistribution, other: BaseDistribution) -> BaseDistribution:
-    """The widest of two ranges of one parameter and kind: associative and commutative."""
+    """The smallest range that covers two ranges of one kind: associative and commutative."""
     if isinstance(one, IntDistribution) and isinstance(other, IntDistribution):
         low, high = min(one.low, other.low), max(one.high, other.high)
         step = math.gcd(one.step, other.step, abs(one.low - other.low)) or 1

@@ -1,10 +1,10 @@
-"""An Optuna sampler for an expensive first objective and others that are known before a trial is run.
+"""An Optuna sampler for an expensive first objective and further objectives that are known before a trial is run.
 
-Networks are the case in point: parameters and multiply-adds follow from the choices, only accuracy has to be trained for. A
-Gaussian process (`process`) models the first objective alone, with the exact costs among its inputs; what is proposed
-maximises the expected hypervolume improvement with only that objective random, in closed form (`improvement`), among
-mutations and crossovers of the front and random candidates (`candidates`). Trials that are running are filled in by draws
-from the posterior, so that parallel workers get different candidates.
+For networks, parameters and multiply-adds follow from the choices; only the accuracy requires training. A Gaussian process
+(`gaussian_process`) models the first objective; the exact costs are among its inputs. The proposal maximizes the expected
+hypervolume improvement, in closed form because only that objective is random (`expected_improvement`). The maximum is taken over
+mutations and crossovers of the front and random candidates (`candidates`). Results of running trials are drawn from the posterior,
+so that parallel workers get different candidates.
 """
 
 from __future__ import annotations
@@ -25,37 +25,38 @@ from threadpoolctl import ThreadpoolController
 from nas.samplers.domain import Declared, Domain, Flat, Params, completed
 from nas.samplers.history import PROPOSED, Curve, History
 from nas.samplers.known_functions import Oracle
+from nas.samplers.optuna_internals import enqueued_params, set_system_attribute, storage_of, study_id
 from nas.samplers.proposal import Method, Search
 from nas.spaces.space import SearchSpace
 
 
 @functools.cache
 def _libraries() -> ThreadpoolController:
-    """The linear algebra of NumPy and SciPy. On matrices as small as a sampler's, a second thread only waits for the first."""
+    """The BLAS libraries of NumPy and SciPy. On the small matrices of a sampler, more than one thread only adds waiting time."""
     return ThreadpoolController()
 
 
 class KnownCostSampler(BaseSampler):
-    """Proposes what is expected to enlarge the front most, costs being known.
+    """Proposes the candidate with the highest expected hypervolume improvement, given exact costs.
 
-    costs(params) -> the exact values of the study's objectives after the first, all minimised. Positive costs are compared by
-    ratio, negative ones by difference; a candidate of NaN or infinite cost is never proposed; KeyError says that these
-    params are too few to tell. feasible(params) -> whether a candidate may be proposed at all.
+    costs(params) -> exact values of the study's objectives after the first, all minimized. Positive costs are compared by ratio,
+    negative ones by difference. A candidate with NaN or infinite cost is never proposed. KeyError: the params are incomplete.
+    feasible(params) -> whether a candidate may be proposed.
 
-    seed: a proposal is a function of the seed, the trial's number and the study's trials as its storage has them, also in another
-    process, after unpickling, and in whatever order trials finished; on one machine and with one set of libraries, since others
-    may round differently. Drawn at random if None, and kept by copies.
-    space: a `SearchSpace`, or Optuna distributions by name that all exist always; inferred from the trials if not given.
-    identity(params) -> what equal candidates have in common (a digest), so that none is proposed twice under two names.
-    features(params) -> further exact numbers of a candidate that its quality may depend on.
-    measured: places, among the study's objectives, of those that `costs` leaves out because they are measured: modelled too.
-    curve(trial) -> values of the first objective by the fidelity, in (0, 1), at which a finished trial had them: what is learnt from
-    pruned trials (`partial`), which teach nothing without it. They are never taken for final values.
-    startup: trials before the model takes over; chosen by the number of parameters unless given.
-    exploration: share of proposals after those that are made as they were.
-    cost_features, mutation, acquisition: parts of the method that can be left out (`nas.samplers.proposal.Method`).
+    seed: a proposal is a function of the seed, the trial's number, and the study's trials in its storage. It does not depend on the
+    process, on pickling, or on the order in which trials finished. It may differ between machines and library versions, which round
+    differently. None: drawn at random; copies keep it.
+    space: a `SearchSpace`, or a mapping from names to Optuna distributions without conditions; default: inferred from the trials.
+    identity(params) -> a value (such as a digest) that is equal for equal networks, so that none is proposed twice under two encodings.
+    features(params) -> further exact numbers on which the quality of a candidate may depend.
+    measured: indices, among the study's objectives, of costs that are measured. `costs` omits them, and a model predicts them.
+    curve(trial) -> values of the first objective of a finished trial by fidelity, in (0, 1). The model learns from pruned trials only
+    with this function (`partial_curves`), and never takes their values for final ones.
+    startup: trials before the first modeled one; default: by the number of parameters.
+    exploration: share of later proposals that are made like those of the start.
+    cost_features, mutation, acquisition: parts of the method that can be switched off (`nas.samplers.proposal.Method`).
 
-    ValueError, when the study first asks, for a study without costs, a maximised cost, or another number of costs.
+    ValueError, at the first proposal, for a study without costs, a maximized cost, or a wrong number of costs.
     """
 
     def __init__(
@@ -83,47 +84,45 @@ class KnownCostSampler(BaseSampler):
         self._measured, self._curve = tuple(sorted(measured)), curve
         self._method = Method(startup, exploration, cost_features, mutation, acquisition)
         self._lock = threading.RLock()
-        # The storage itself, not its id(), which the next study's may have once this one's is gone.
+        # The storage itself, not its id(), which a later storage may reuse.
         self._study: tuple[BaseStorage, int] | None = None
         self._history: History | None = None
         self._search: Search | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """All parameters known by now, conditional ones included."""
+        """All parameters known so far, including conditional ones."""
         with self._lock:
             history, _ = self._of(study)
             history.update(study, trial.number)
             return {name: dimension.distribution for name, dimension in history.domain.dimensions.items()}
 
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """A candidate, whole: values of the parameters that exist beside one another."""
+    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Params:
+        """A complete candidate: the values of all parameters that exist for it."""
         if not search_space:
             return {}
         with self._lock, _libraries().limit(limits=1, user_api="blas"):
             history, search = self._of(study)
             history.update(study, trial.number)
             rng = random.Random(f"{self._seed}:{trial.number}")
-            fixed = trial.system_attrs.get("fixed_params")
+            fixed = enqueued_params(trial)
             params = completed(history.domain, fixed, rng) if fixed else search.propose(trial.number, rng)
-            # The next proposals keep away from it, also those of other processes, before it has asked for all of this.
-            study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, params)
-            # Another thread may have learnt of parameters since this trial's space was inferred.
+            # Proposals, also of other processes, avoid this candidate even before the trial has requested all its params.
+            set_system_attribute(study, trial, PROPOSED, params)
+            # Another thread may have learned of parameters since this trial's space was inferred.
             return {name: value for name, value in params.items() if name in search_space}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """A parameter that was not known when the trial was begun: at random."""
-        own = RandomSampler(seed=random.Random(f"{self._seed}:{trial.number}:{param_name}").getrandbits(32))
-        return own.sample_independent(study, trial, param_name, param_distribution)
+        """A random value of a parameter that was unknown when the trial began."""
+        sampler = RandomSampler(seed=random.Random(f"{self._seed}:{trial.number}:{param_name}").getrandbits(32))
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def reseed_rng(self) -> None:
-        """Nothing: proposals are seeded by the trial's number, which no other worker of the study has."""
+        """Does nothing: proposals are seeded by the trial's number, which is unique in the study."""
 
     def __getstate__(self) -> dict[str, Any]:
-        # What a study has taught is read from it again.
+        # The history is read again from the study.
         left_out = {"_lock", "_study", "_history", "_search"}
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
@@ -133,10 +132,11 @@ class KnownCostSampler(BaseSampler):
         self._study = self._history = self._search = None
 
     def _of(self, study: Study) -> tuple[History, Search]:
-        """What is remembered of this study; begun anew if it is another one than before."""
-        known = self._study is not None and self._study[0] is study._storage and self._study[1] == study._study_id
+        """The history and search of this study; new ones if it is not the study of the previous call."""
+        storage, number = storage_of(study), study_id(study)
+        known = self._study is not None and self._study[0] is storage and self._study[1] == number
         if self._history is None or self._search is None or not known:
-            self._study = study._storage, study._study_id
+            self._study = storage, number
             sign = _check(study.directions, self._measured)
             exact = [k for k in range(1, len(study.directions)) if k not in self._measured]
             self._history = History(self._declared, self._oracle, sign, self._curve)
@@ -145,7 +145,7 @@ class KnownCostSampler(BaseSampler):
 
 
 def _check(directions: Sequence[StudyDirection], measured: Sequence[int]) -> float:
-    """The sign that turns the first objective into a quality. ValueError for what this sampler is not for."""
+    """The sign that turns the first objective into a quality. ValueError for a study that this sampler does not support."""
     if len(directions) < 2:
         raise ValueError(
             "KnownCostSampler is for studies of an expensive objective and at least one known cost; this study has one objective"

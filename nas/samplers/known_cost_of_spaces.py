@@ -1,4 +1,4 @@
-"""Our own sampler, told all that a search space knows of its networks before any is trained."""
+"""`KnownCostSampler` for a search space: the exact costs, features and constraints of its networks follow from the choices."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 
     from nas.networks.architecture import Architecture
     from nas.networks.cost import Cost
+    from nas.spaces.knobs import Choices
 
 COSTS = ("params", "macs", "activations")
 LATENCY = "latency_ms"
-REMEMBERED = 1 << 14  # candidates; their costs, features and names are asked for one after the other
+DEPTHS = ("depth", "network_depth")  # last parts of the names of knobs
+REMEMBERED = 1 << 14  # candidates; costs, features, feasibility and identity of one are requested in turn
 
 
 @SAMPLERS.register("known-cost")
 def known_cost(problem: Problem) -> optuna.samplers.BaseSampler:
-    """Gaussian process of accuracy over choices and exact costs, expected hypervolume improvement with costs known."""
+    """Expected hypervolume improvement with exact costs; a Gaussian process over choices and costs models the accuracy."""
     from nas.samplers.known_cost import KnownCostSampler
 
     space, names = problem.space, [objective.name for objective in problem.objectives[1:]]
@@ -32,22 +34,22 @@ def known_cost(problem: Problem) -> optuna.samplers.BaseSampler:
         architecture = space.architecture(dict(choices))
         return architecture, cost_of(architecture)
 
-    def cost(choices: dict[str, Any]) -> Cost:
+    def cost(choices: Choices) -> Cost:
         return known(tuple(choices.items()))[1]
 
-    def costs(choices: dict[str, Any]) -> Sequence[float]:
+    def costs(choices: Choices) -> Sequence[float]:
         return [ms(choices) if name == LATENCY else getattr(cost(choices), name) for name in names]
 
-    def ms(choices: dict[str, Any]) -> float:
+    def ms(choices: Choices) -> float:
         assert problem.latency_ms is not None
         return problem.latency_ms(choices)
 
-    def features(choices: dict[str, Any]) -> Sequence[float]:
-        found = cost(choices)
-        depth = sum(value for key, value in choices.items() if key.split(".")[-1] in ("depth", "network_depth"))
-        return [*(getattr(found, name) for name in COSTS if name not in names), 1 + depth]
+    def features(choices: Choices) -> Sequence[float]:
+        exact = cost(choices)
+        depths = (value for key, value in choices.items() if key.split(".")[-1] in DEPTHS and isinstance(value, int))
+        return [*(getattr(exact, name) for name in COSTS if name not in names), 1 + sum(depths)]
 
-    def feasible(choices: dict[str, Any]) -> bool:
+    def feasible(choices: Choices) -> bool:
         if space.budget.violation(cost(choices)):
             return False
         return problem.most_ms is None or ms(choices) <= problem.most_ms
@@ -64,10 +66,10 @@ def known_cost(problem: Problem) -> optuna.samplers.BaseSampler:
 
 
 def _curve(trial: optuna.trial.FrozenTrial) -> Mapping[float, float]:
-    """Accuracies on the way, as a run's study keeps them: the whole curve, or of a stopped trial the place where it ended."""
+    """Accuracies by fidelity, from the trial's attributes: the learning curve, or the last point of a stopped trial."""
     facts = trial.user_attrs.get("nas", {})
     reached = facts.get("partial")
-    curve: Mapping[str, float] = facts.get("curve") or {}  # JSON has made text of the fidelities
+    curve: Mapping[str, float] = facts.get("curve") or {}  # JSON has text keys
     return {float(share): value for share, value in curve.items()} or (
         {reached["fidelity"]: reached["value"]} if reached else {}
     )

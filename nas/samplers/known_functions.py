@@ -1,4 +1,4 @@
-"""The caller's functions of params: asked once for each candidate, checked, and forgiven where they can't tell."""
+"""The caller's functions of params: called once for each candidate, their results checked; an exception becomes a warning."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ REMEMBERED = 50_000  # candidates
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a candidate before it is run.
+    """The facts about a candidate before it is run.
 
-    costs (k,): None if the caller can't tell, for params that are incomplete. allowed: feasible, and all costs finite.
+    costs (k,): None if the caller's function raised, as it may for incomplete params. allowed: feasible, and all costs finite.
     """
 
     key: Key
@@ -30,7 +30,7 @@ class Facts:
 
 
 class Oracle:
-    """`facts` of candidates: `costs`, `feasible` and `features` with a memory. ValueError for another number of costs or features."""
+    """Calls and caches `costs`, `feasible`, `identity` and `features`. ValueError for a wrong number of costs or features."""
 
     def __init__(
         self,
@@ -46,10 +46,10 @@ class Oracle:
         self._width: int | None = None  # of the features
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_facts": {}, "_identities": {}}  # a memory that a copy can do without
+        return self.__dict__ | {"_facts": {}, "_identities": {}}  # caches, which a copy does not need
 
     def facts(self, params: Params, count: int) -> Facts:
-        """count: of the costs that there must be."""
+        """The facts about a candidate. count: expected number of costs."""
         key = key_of(params)
         known = self._facts.get(key)
         if known is None:
@@ -59,7 +59,7 @@ class Oracle:
         return known
 
     def identity(self, params: Params) -> Hashable:
-        """Equal for candidates that are the same; the params themselves unless the caller says more."""
+        """Equal for candidates that are the same network; the params themselves without an `identity` function."""
         key = key_of(params)
         if self._identity is None:
             return key
@@ -79,7 +79,7 @@ class Oracle:
             costs = np.asarray(self._costs(dict(params)), dtype=np.float64).reshape(-1)
         except Exception as error:
             self._warn("costs", error)
-            return Facts(key, None, nothing, self._may(params))
+            return Facts(key, None, nothing, self._is_feasible(params))
         if len(costs) != count:
             raise ValueError(
                 f"costs(params) gave {len(costs)} values; the study has {count} objectives after the first that are exact"
@@ -90,16 +90,16 @@ class Oracle:
                 features = np.asarray(self._features(dict(params)), dtype=np.float64).reshape(-1)
             except Exception as error:
                 self._warn("features", error)
-                return Facts(key, None, nothing, self._may(params))
+                return Facts(key, None, nothing, self._is_feasible(params))
             if self._width not in (None, len(features)):
                 raise ValueError(
-                    f"features(params) gave {len(features)} values, and {self._width} of another candidate"
+                    f"features(params) gave {len(features)} values, but {self._width} for another candidate"
                 )
             self._width = len(features)
         finite = bool(np.isfinite(costs).all() and np.isfinite(features).all())
-        return Facts(key, costs, features, finite and self._may(params))
+        return Facts(key, costs, features, finite and self._is_feasible(params))
 
-    def _may(self, params: Params) -> bool:
+    def _is_feasible(self, params: Params) -> bool:
         if self._feasible is None:
             return True
         try:
@@ -109,7 +109,7 @@ class Oracle:
             return True
 
     def _warn(self, name: str, error: Exception) -> None:
-        """Once for each function: a study must not end because a candidate could not be told the cost of."""
+        """Warn once for each function. A study must not end because the cost of a candidate is unknown."""
         if name not in self._warned:
             self._warned.add(name)
             warnings.warn(

@@ -1,4 +1,4 @@
-"""Optuna's own samplers, set up for several objectives, budgets and knobs that exist for some choices only."""
+"""Optuna's built-in samplers, configured for several objectives, budgets and conditional knobs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ RANDOM_FIRST: dict[str, int] = {
     "gp": 10,
     "nsga2": 50,
     "nsga3": 50,
-}  # trials before they learn: Optuna's defaults
+}  # random trials before the first modeled one: Optuna's defaults
 
 
 @SAMPLERS.register("tpe")
 def tpe(problem: Problem) -> optuna.samplers.BaseSampler:
-    """Multi-objective tree-structured Parzen estimator (Ozaki et al., GECCO 2020), multivariate, in groups of knobs."""
+    """Multi-objective tree-structured Parzen estimator (Ozaki et al., GECCO 2020), multivariate within groups of knobs."""
     import optuna
 
     return optuna.samplers.TPESampler(seed=problem.stream_seed, multivariate=True, group=True, constant_liar=True)
@@ -27,7 +27,7 @@ def tpe(problem: Problem) -> optuna.samplers.BaseSampler:
 
 @SAMPLERS.register("random")
 def uniform(problem: Problem) -> optuna.samplers.BaseSampler:
-    """Uniform, knob by knob: the baseline of every comparison."""
+    """Each knob uniform and independent: the baseline of every comparison."""
     import optuna
 
     return optuna.samplers.RandomSampler(seed=problem.stream_seed)
@@ -35,7 +35,7 @@ def uniform(problem: Problem) -> optuna.samplers.BaseSampler:
 
 @SAMPLERS.register("nsga2")
 def nsga2(problem: Problem) -> optuna.samplers.BaseSampler:
-    """NSGA-II (Deb et al., 2002). Knobs that exist for some choices only are drawn at random."""
+    """NSGA-II (Deb et al., 2002). Conditional knobs are drawn at random."""
     import optuna
 
     return optuna.samplers.NSGAIISampler(seed=problem.stream_seed)
@@ -43,7 +43,7 @@ def nsga2(problem: Problem) -> optuna.samplers.BaseSampler:
 
 @SAMPLERS.register("nsga3")
 def nsga3(problem: Problem) -> optuna.samplers.BaseSampler:
-    """NSGA-III (Deb & Jain, 2014). Knobs that exist for some choices only are drawn at random."""
+    """NSGA-III (Deb & Jain, 2014). Conditional knobs are drawn at random."""
     import optuna
 
     return optuna.samplers.NSGAIIISampler(seed=problem.stream_seed)

@@ -1,15 +1,15 @@
-r"""What trainings that were stopped early say of the values that they would have ended with.
+r"""Estimates of the final values of trials that were stopped early.
 
-At one fidelity (a share of the whole training), the values P reached there and the final ones F are taken as jointly normal:
+A fidelity is a share of the whole training. The values P reached at one fidelity and the final values F are modeled as jointly normal:
 
     F = alpha + beta P + e,   e ~ N(0, s^2),   rho^2 = beta^2 V_P / V_F,   V_F = beta^2 V_P + s^2
 
-alpha, beta and s come from the trials that went on to their end (a regression of the end on the way there is right for those
-whatever rule on P stopped the others), V_P from all. Read backwards, P = p is an observation of F:
+alpha, beta and s are estimated from the complete trials. This regression of F on P is unbiased whatever rule on P stopped the other
+trials. V_P is estimated from all trials. In reverse, P = p is an observation of F:
 
     f = m_F + (p - m_P) V_F / (beta V_P)   with noise of variance s^2 / rho^2,
 
-so that a fidelity which predicts nothing says nothing, and one that predicts all is as good as the end.
+The noise is infinite for a fidelity that predicts nothing (rho = 0), and 0 for one that predicts the final value exactly (rho = 1).
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ import numpy as np
 from nas.samplers.encoding import warped
 from nas.samplers.gaussian_process import Floats
 
-PAIRS = 5  # trials that went on, below which nothing is known of a fidelity
-LEAST = 0.05  # rho^2 below which nothing is said
-_DOUBT = 2.0  # prior, as so many pairs that say beta = 0 and s^2 = 1/2
+PAIRS = 5  # fewest complete trials with a value at a fidelity for which an estimate is made
+LEAST = 0.05  # smallest rho^2 for which an estimate is made
+_DOUBT = 2.0  # weight of the prior: counts as so many pairs with beta = 0 and s^2 = 1/2
 
 
 def expected(
     finals: Floats, curves: Sequence[Mapping[float, float]], stopped: Sequence[tuple[float, float]]
 ) -> tuple[Floats, Floats]:
-    """Final values that stopped trials stand for, and variances of what these are off by; NaN of what nothing is known of.
+    """Estimates of the final values of m stopped trials, and the variances of their errors: (m,) and (m,), on the scale of `finals`.
 
-    finals (n,): of complete trials, on the model's scale. curves: values of theirs by fidelity, where known. stopped: (fidelity,
-    value). Returns (m,) and (m,), on the scale of `finals`.
+    NaN where no estimate is made. finals (n,): final values of the complete trials, on the model's scale. curves: values of each
+    complete trial by fidelity, as far as known. stopped: pairs (fidelity, value).
     """
     means, variances = np.full(len(stopped), np.nan), np.full(len(stopped), np.nan)
-    for fidelity in {own for own, _ in stopped}:
-        places = [k for k, (own, _) in enumerate(stopped) if own == fidelity]
+    for fidelity in {reached for reached, _ in stopped}:
+        places = [k for k, (reached, _) in enumerate(stopped) if reached == fidelity]
         paired = [k for k, curve in enumerate(curves) if fidelity in curve]
         if len(paired) < PAIRS:
             continue

@@ -1,4 +1,4 @@
-"""One proposal of the known-cost sampler: from what was observed to the candidate of the highest expected improvement."""
+"""One proposal of the known-cost sampler: the candidate of the highest expected improvement, given the finished trials."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from nas.samplers.models import LEAST, Model, Models
 from nas.samplers.pool import Candidate, Pool, priced
 
 CHILDREN, GRANDCHILDREN = 240, 80  # of the front, and of the best of those
-FANTASIES = 8  # draws of what the running trials will give, and of measured costs
-MOST_PENDING = 128  # running trials that are filled in; of a study that was left with more, the latest
-FLOOR = 0.1  # quantile of random candidates' qualities, below which nothing counts as an improvement
+FANTASIES = 8  # draws of the results of running trials, and of measured costs
+MOST_PENDING = 128  # running trials that are taken into account, the latest
+FLOOR = 0.1  # quantile of the qualities of random candidates; improvements are counted above it
 FENCE = 1.5  # interquartile ranges below the lower quartile, beyond which qualities are outliers (Tukey, 1977)
-RECENT = 256  # trials that a new start keeps away from
+RECENT = 256  # latest trials from which candidates of the start are kept at a distance
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What the sampler does, so that each part of it can be left out and the loss be measured.
+    """The parts of the method; each can be switched off in an ablation.
 
-    startup: candidates before the model takes over (None: by the number of parameters). exploration: share of proposals that
-    are made like the start. cost_features: whether exact costs and features are inputs of the model. mutation: whether candidates descend
-    from the front; random ones take their place. acquisition: "ehvi", or "ei", the expected improvement on the best that is as
-    cheap, whatever volume it adds.
+    startup: candidates before the first modeled one (None: by the number of parameters). exploration: share of later proposals that
+    are made like those of the start. cost_features: whether exact costs and features are inputs of the model. mutation: whether
+    candidates descend from the front; if not, random ones replace them. acquisition: "ehvi", or "ei", which is the expected
+    improvement over the best quality at the same costs or lower, regardless of volume.
     """
 
     startup: int | None = None
@@ -53,7 +53,7 @@ class Method:
 
 
 class Search:
-    """Proposals for one study. `exact` and `measured` are the places of its costs among the objectives."""
+    """Proposals for one study. exact, measured: indices, among the objectives, of the known and of the measured costs."""
 
     def __init__(
         self,
@@ -71,14 +71,14 @@ class Search:
         self._known: Models | None = None
 
     def propose(self, number: int, rng: random.Random) -> Params:
-        """A candidate for the trial of this number, whole: a function of the seed, the number, the history and `rng`.
+        """A complete candidate for the trial of this number: a function of the seed, the number, the history and `rng`.
 
-        What is kept from one proposal to the next saves time alone.
+        Caches kept between proposals only save time.
         """
         if self._pool.refresh(number):
             features = self._method.cost_features
             self._known = Models(self._history, self._oracle, self._pool, self._exact, cost_features=features)
-        taken = self._history.seen | {self._oracle.identity(own) for own in self._history.pending.values()}
+        taken = self._history.seen | {self._oracle.identity(params) for params in self._history.pending.values()}
         begun = len(self._history.seen) + len(self._history.pending)
         starting = len(self._history.observations) < LEAST or begun < self._initial
         if self._pool.axes is None or starting or rng.random() < self._method.exploration:
@@ -86,15 +86,14 @@ class Search:
         return self._modelled(taken, rng) or self._pool.stratified(begun, taken, rng, self._apart)
 
     def _apart(self, candidates: list[Candidate]) -> Floats:
-        """Squared distance, by choices, to the nearest of those begun last, (n,)."""
+        """Squared distance of the choices to the nearest recent trial, (n,)."""
         history, encoder = self._history, self._models.encoder
-        last = [own.params for own in history.observations[-RECENT:]] + [
-            own.params for own in history.stopped[-RECENT:]
-        ]
+        complete, stopped = history.observations[-RECENT:], history.stopped[-RECENT:]
+        last = [*(trial.params for trial in complete), *(trial.params for trial in stopped)]
         begun = [*last, *list(history.pending.values())[-MOST_PENDING:]]
         if not begun:
             return np.zeros(len(candidates))
-        rows = encoder.choices([own.params for own in candidates])
+        rows = encoder.choices([candidate.params for candidate in candidates])
         return np.asarray(squared_distances(rows, encoder.choices(begun)).min(axis=1))
 
     @property
@@ -104,7 +103,7 @@ class Search:
 
     @property
     def _initial(self) -> int:
-        """Candidates before the model takes over."""
+        """Number of candidates before the first modeled one."""
         if self._method.startup is not None:
             return self._method.startup
         return min(12, 4 + len(self._history.domain.dimensions) // 2)
@@ -113,7 +112,7 @@ class Search:
         observations = self._history.observations
         self._models.update()
         model, others = self._models.model(0), [self._models.model(place) for place in self._measured]
-        raw = np.array([own.quality for own in observations])
+        raw = np.array([trial.quality for trial in observations])
         worth = Worth.of((warped(raw, raw) - model.centre) / model.spread, raw)
         floor = self._floor(model, worth)
         firsts = np.array([k for k in distinct(observations) if observations[k].feasible], dtype=np.intp)
@@ -148,7 +147,7 @@ class Search:
         scores = score(candidates)
         if not self._pool.whole:
             best = [candidates[k].params for k in np.argsort(-scores, kind="stable")[:8].tolist()]
-            known = {own.facts.key for own in candidates}
+            known = {candidate.facts.key for candidate in candidates}
             more = _unseen(self._children(best, GRANDCHILDREN, rng), self._history.keys | known)
             if more:
                 candidates, scores = candidates + more, np.concatenate([scores, score(more)])
@@ -161,9 +160,9 @@ class Search:
         return None
 
     def _floor(self, model: Model, worth: Worth) -> float:
-        """A quality that a tenth of random candidates stay below, as far as the model knows, or Tukey's lower fence of theirs.
+        """The quality above which improvements count: the higher of the 10th percentile and Tukey's lower fence of random candidates.
 
-        The fence is for candidates that learn nothing: a handful of them, and the improvement on them would be all that counts.
+        The fence excludes networks that learn nothing. Without it, improvements over a few such networks would dominate the sum.
         """
         view = model.process.at(self._models.encode(priced(self._pool.members)))
         draws = view.mean + np.sqrt(view.variance) * np.random.default_rng(0).standard_normal(len(view.mean))
@@ -175,7 +174,7 @@ class Search:
             return self._pool.children(parents, count, rng)
         return priced(self._pool.allowed(randoms(self._history.domain, count, rng)))
 
-    # -- what may become of the running trials -----------------------------------------------------------------------
+    # -- possible results of the running trials ----------------------------------------------------------------------
 
     def _scenes(
         self,
@@ -204,16 +203,18 @@ class Search:
         surprises: Floats = draws @ np.linalg.cholesky(noisy).T  # results over their means, (d, p)
         gain: Floats = np.asarray(np.linalg.inv(noisy), dtype=np.float64)
         fronts = view.mean + surprises @ gain @ joint
-        parts_of = [cells(np.append(quality, own), np.vstack([costs, places]), reference, floor) for own in fronts]
+        parts_of = [
+            cells(np.append(quality, qualities), np.vstack([costs, places]), reference, floor) for qualities in fronts
+        ]
         return Scenes(view, gain, surprises, tosses, parts_of)
 
 
 @dataclass(frozen=True, slots=True)
 class Scenes:
-    """Equally likely states of affairs when the running trials are done, each with the front's cells: one if none is running.
+    """Equally likely results of the p running trials, each with the cells of the resulting front.
 
-    surprises (d, p) are the running trials' results over their means, gain (p, p) the inverse of their covariance, noise
-    included; tosses (d, m) are standard normal, for the measured costs.
+    surprises (d, p): results of the running trials minus their means. gain (p, p): inverse of their covariance with noise.
+    tosses (d, m): standard normal draws for the measured costs. parts: cells for each draw; the same ones if no trial is running.
     """
 
     view: View | None
@@ -225,7 +226,7 @@ class Scenes:
     def improvement(
         self, at: View, placed: Floats, measured: Sequence[View], worth: Worth, *, volume: bool = True
     ) -> Floats:
-        """EHVI averaged over the scenes, (n,); without `volume`, EI at the candidates' costs. placed: (n, exact) costs on their axes."""
+        """EHVI averaged over the draws, (n,); if not `volume`, EI at the candidates' costs. placed (n, exact): costs on their axes."""
         mean, variance = at.mean, at.variance
         pull = np.zeros((len(mean), 0))
         if self.view is not None:
@@ -242,5 +243,7 @@ class Scenes:
 
 
 def _unseen(candidates: Sequence[Candidate], seen: set[Key]) -> list[Candidate]:
-    """Those not in `seen`, each once."""
-    return list({own.facts.key: own for own in candidates if own.facts.key not in seen}.values())
+    """The candidates not in `seen`, each once."""
+    return list(
+        {candidate.facts.key: candidate for candidate in candidates if candidate.facts.key not in seen}.values()
+    )

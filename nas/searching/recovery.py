@@ -13,7 +13,7 @@ from nas.runs.records import Candidate
 from nas.runs.settings import Settings
 from nas.runs.trial_reader import read_candidate
 from nas.searching.candidate_gate import Gate
-from nas.searching.outcomes import Outcomes
+from nas.searching.telling import Outcomes
 from nas.utils.validation import reading
 
 if TYPE_CHECKING:

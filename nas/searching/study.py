@@ -28,11 +28,12 @@ from nas.runs.study_access import cut_torn_line, drive_study
 from nas.runs.study_claim import Claim, claim
 from nas.runs.trial_reader import read_baselines, read_sessions
 from nas.samplers import SAMPLERS, Problem, suggest
+from nas.samplers.optuna_internals import storage_of
 from nas.searching.candidate_gate import Gate
-from nas.searching.outcomes import Outcomes
 from nas.searching.recovery import baseline_jobs, unfinished_trials
 from nas.searching.run_latency import run_meter, with_measurements
 from nas.searching.session_clock import session_clock
+from nas.searching.telling import Outcomes
 from nas.spaces.knobs import Choices
 from nas.utils.files import make_folder, write_json
 from nas.utils.text import shown
@@ -148,7 +149,7 @@ class Study(JobQueue):
         for attempt in range(10 * REJECTIONS_IN_A_ROW):
             if attempt and attempt % REJECTIONS_IN_A_ROW == 0 and not self._enqueue_new():
                 break
-            with together(self.study._storage):
+            with together(storage_of(self.study)):
                 job = self._propose()
             if job is not None:
                 return job

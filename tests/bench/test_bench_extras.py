@@ -51,7 +51,7 @@ def test_rows_that_can_not_be_trained_are_as_if_the_table_lacked_them(path, tabl
     [
         (Columns(infeasible="brocken"), "did you mean 'broken'"),
         (Columns(infeasible="kind"), "row 1: kind is 'a', not true or false"),
-        (Columns(infeasible="broken", choices=("broken",)), "two things"),
+        (Columns(infeasible="broken", choices=("broken",)), "two roles"),
     ],
 )
 def test_wrong_marks_are_refused(path, columns, message):

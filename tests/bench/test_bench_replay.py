@@ -88,7 +88,7 @@ def test_a_budget_of_the_whole_table_finds_its_front(table, scale, sampler):
     assert sorted(own.networks) == list(range(table.networks))
     luck = Luck(table, 0, 0)
     assert own.hypervolume[-1] == pytest.approx(
-        scale.share(scale.found(range(table.networks), luck.accuracy)), abs=1e-8
+        scale.share(scale.front(range(table.networks), luck.accuracy)), abs=1e-8
     )
     assert own.hypervolume[-1] > 0.9
     if sampler != "known-cost":
@@ -118,7 +118,7 @@ def test_curves_follow_from_the_networks(table, scale):
     own = replay(table, scale, Protocol(budget=12), "random", 0)
     accuracy = Luck(table, 0, 0).accuracy
     for count in (1, 5, 12):
-        found = scale.found(own.networks[:count], accuracy[own.networks[:count]])
+        found = scale.front(own.networks[:count], accuracy[own.networks[:count]])
         assert own.hypervolume[count - 1] == pytest.approx(scale.share(found), abs=1e-8)
 
 
@@ -145,7 +145,7 @@ def test_options_reach_the_sampler(table, scale):
     ("text", "message"),
     [
         ("tp", "did you mean 'tpe'"),
-        ("tpe:x", "is no option"),
+        ("tpe:x", "is not an option"),
         ("tpe:seed=", "seed"),
         ("evolution:colour=3", "colour"),
         ("evolution:tournament=99", "tournament must be"),
@@ -195,7 +195,7 @@ def test_a_folder_of_another_benchmark_is_refused(table, tmp_path):
     ):
         pass
     (tmp_path / REPEATS).write_text("[]\n")
-    with pytest.raises(UsageError, match="line 1 is no repeat"), Folder(tmp_path, table, SMALL, ["random"], 1):
+    with pytest.raises(UsageError, match="line 1 is not a repeat"), Folder(tmp_path, table, SMALL, ["random"], 1):
         pass
 
 
@@ -278,9 +278,9 @@ def test_the_summary_is_the_mean_of_the_repeats(table):
     half, whole, best = levels(found, 30, [1.0, 0.5])
     assert (half.share, whole.share) == (0.5, 1.0) and best.share == pytest.approx(found[1].mean[-1])
     reached = until(found[1], half)
-    assert reached["of_mean"] == int(np.argmax(rows.mean(axis=0) >= 0.5)) + 1
-    assert reached["median"] == np.median([np.argmax(row >= 0.5) + 1 for row in rows])
-    assert until(found[1], whole)["reached"] <= 4
+    assert reached.of_mean == int(np.argmax(rows.mean(axis=0) >= 0.5)) + 1
+    assert reached.median == np.median([np.argmax(row >= 0.5) + 1 for row in rows])
+    assert until(found[1], whole).reached <= 4
     assert about["samplers"][0]["first_less_this"] is None
     json.dumps(about, allow_nan=False)
     drawn = page(folder, [0.5])

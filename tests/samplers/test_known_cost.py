@@ -355,7 +355,7 @@ def test_measured_costs_are_modelled():
         (["maximize", "maximize"], {}, "objective 1 of the study is maximised"),
         (["maximize", "minimize", "minimize"], {}, "1 values; the study has 2"),
         (["maximize", "minimize"], {"measured": (2,)}, "measured"),
-        (["maximize", "minimize"], {"features": lambda p: [1.0] * (1 + (p["layer0"] == "a"))}, "of another candidate"),
+        (["maximize", "minimize"], {"features": lambda p: [1.0] * (1 + (p["layer0"] == "a"))}, "for another candidate"),
     ],
 )
 def test_what_it_is_not_for_is_said(directions, options, words):

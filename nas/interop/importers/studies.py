@@ -42,13 +42,16 @@ def read_study(text: str, options: Options) -> Found:
         classes=options.classes or CLASSES,
     )
     url, _, name = text.partition("#")
-    opened = _open(url)
-    study = _study(opened, name, url)
-    networks, refused = [], []
+    import optuna
     from optuna.trial import TrialState
 
-    names = study.system_attrs.get("study:metric_names")
-    for trial in opened.get_all_trials(study._study_id, deepcopy=False, states=(TrialState.COMPLETE,)):
+    opened = _open(url)
+    study = optuna.load_study(
+        study_name=_study_name(opened, name, url), storage=opened, sampler=optuna.samplers.RandomSampler()
+    )
+    networks, refused = [], []
+    names = study.metric_names
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         label = _label(f"{study.study_name}-trial{trial.number}")
         try:
             networks.append(_trial(trial, space, label, names if isinstance(names, list) else []))
@@ -146,19 +149,21 @@ def _require_studies(url: str) -> None:
         raise UsageError(f"{path}: holds no Optuna study")
 
 
-def _study(opened: optuna.storages.BaseStorage, name: str, url: str) -> optuna.study._frozen.FrozenStudy:
-    studies = {study.study_name: study for study in opened.get_all_studies()}
+def _study_name(opened: optuna.storages.BaseStorage, name: str, url: str) -> str:
+    import optuna
+
+    studies = optuna.get_all_study_names(opened)
     where = storage.redacted(url) if "://" in url else url
     if name in studies:
-        return studies[name]
+        return name
     known = ", ".join(sorted(studies)[:10]) or "none"
     if name:
-        raise UsageError(f"{where}: no study {name!r:.200}{did_you_mean(name, list(studies))}; there are: {known}")
+        raise UsageError(f"{where}: no study {name!r:.200}{did_you_mean(name, studies)}; there are: {known}")
     if not studies:
         raise UsageError(f"{where}: holds no Optuna study")
     if len(studies) != 1:
         raise UsageError(f"{where}: which study? add its name as #STUDY; there are: {known}")
-    return next(iter(studies.values()))
+    return studies[0]
 
 
 def _claims(source: Source) -> bool:

@@ -10,6 +10,7 @@ from nas.execution.trial_results import Counts
 from nas.pareto.objectives import Objective
 from nas.runs.layout import ATTRIBUTE, CONFIG
 from nas.runs.records import Candidate, TrialResult
+from nas.samplers.optuna_internals import set_user_attribute
 from nas.utils.files import write_text
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Outcomes:
 
     def note(self, number: int, name: str, value: object) -> None:
         """Set an attribute of a trial in any state. Optuna itself gives a `Trial` only for a trial that was just asked for."""
-        self.study._storage.set_trial_user_attr(self._id(number), name, value)
+        set_user_attribute(self.study, number, name, value)
 
     def close(self, number: int, candidate: Candidate) -> None:
         """End a trial that is not trained: a rejected candidate or a duplicate."""
@@ -93,9 +94,6 @@ class Outcomes:
             self.note(number, ATTRIBUTE, {**job.candidate.to_dict(), "curve": curve})
         self.study.tell(number, job.candidate.values(result.accuracy, self.objectives))
         self.counts.count("complete")
-
-    def _id(self, number: int) -> int:
-        return self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
 
 
 def _attempts(result: TrialResult) -> dict[str, object]:
