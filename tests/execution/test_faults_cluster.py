@@ -96,15 +96,15 @@ def test_a_machine_joins_and_another_dies(machines: Cluster, tmp_path: Path, fau
     assert (cost.lost, cost.trained_twice) == (0, 0) and cost.epochs_twice == 1
     faults.record(
         "machine of the cluster dies",
-        made="SIGKILL to all of a node's processes in mid-run (ray.cluster_utils.Cluster)",
+        made="SIGKILL to all of a node's processes during the run (ray.cluster_utils.Cluster)",
         **cost.counts(),
-        then="its trials go on from their last epoch elsewhere, and no failure is counted against them",
+        then="its trials continue elsewhere from their last epoch, and no failure is counted",
     )
     faults.record(
         "machine joins in mid-run",
-        made="a node is added behind the second epoch (ray.cluster_utils.Cluster)",
+        made="a node is added after the second epoch (ray.cluster_utils.Cluster)",
         lost=cost.lost,
         trained_twice=cost.trained_twice,
         epochs_twice=0,
-        then="it is given trials within seconds",
+        then="it gets trials within seconds",
     )

@@ -102,7 +102,7 @@ def test_a_disk_that_is_full_at_a_write(disk, tmp_path, watch, log, faults, name
     faults.record(
         f"disk full: {name}", made="a tmpfs without one free page at that write",
         **costs(folder, TRIALS, log),
-        then="ends with 1: what, where, how much is free, how to go on; `nas resume` goes on when there is room",
+        then="ends with 1 and says what failed, where, how much is free and how to resume; `nas resume` continues when there is room",
     )  # fmt: skip
 
 
@@ -158,9 +158,9 @@ def test_a_disk_that_fills_up_under_ray_workers(disk, tmp_path, faults):
     assert all(path.read_bytes() == data for path, data in ended.items())
     assert epochs_twice(log) <= 2, "of each worker the one in flight"
     faults.record(
-        "disk full under Ray workers", made="a tmpfs that is filled while two workers train, until the driver ends",
+        "disk full under Ray workers", made="a tmpfs that is kept full while two workers train, until the driver ends",
         **costs(folder, trials, log),
-        then="no trial is failed for it, of each worker the epoch in flight is run again: the driver ends with 1, and `nas resume` goes on",
+        then="no trial fails; the driver ends with 1, `nas resume` continues, and each worker's interrupted epoch is run again",
     )  # fmt: skip
 
 

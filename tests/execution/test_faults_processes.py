@@ -158,18 +158,18 @@ def test_a_driver_killed_at_random_moments(
     assert cost.epochs_twice <= at_once * kills
     faults.record(
         f"driver killed at random moments ({executor})",
-        made=f"SIGKILL {kills} times between its start and its work, until {trials} trials were trained ({cost.epochs} epochs)",
+        made=f"SIGKILL {kills} times at random moments, until {trials} trials were trained ({cost.epochs} epochs)",
         **cost.counts(),
-        then="`nas resume` goes on under the same numbers; only epochs in flight run again",
+        then="`nas resume` continues under the same numbers; only interrupted epochs run again",
     )
 
 
 @pytest.mark.parametrize(
     ("fault", "signals", "then"),
     [
-        ("Ctrl-C once", [signal.SIGINT], "stops behind the epochs in flight, exit code 130, says how to go on"),
-        ("Ctrl-C twice", [signal.SIGINT, signal.SIGINT], "stops at once, exit code 130, says how to go on"),
-        ("SIGTERM", [signal.SIGTERM], "stops at once, exit code 130, says how to go on"),
+        ("Ctrl-C once", [signal.SIGINT], "stops after the current epochs, exit code 130, says how to resume"),
+        ("Ctrl-C twice", [signal.SIGINT, signal.SIGINT], "stops at once, exit code 130, says how to resume"),
+        ("SIGTERM", [signal.SIGTERM], "stops at once, exit code 130, says how to resume"),
     ],
     ids=["once", "twice", "term"],
 )
@@ -197,7 +197,7 @@ def test_a_driver_that_is_asked_to_stop(
     assert cost.epochs_twice <= (0 if fault == "Ctrl-C once" else 2)
     faults.record(
         fault,
-        made=f"{' and '.join(number.name for number in signals)} to the driver in the midst of its work, two trials at once",
+        made=f"{' and '.join(number.name for number in signals)} to the driver during its work, two trials at once",
         **cost.counts(),
         then=then,
     )
@@ -220,7 +220,7 @@ def test_a_trial_that_hangs_in_the_drivers_own_process(home: Path, faults: Fault
         "hung trial, --trial-timeout, --executor local",
         made="an epoch that never ends, always",
         **cost.counts(),
-        then="the process ends with the reason and the command that goes on (`nas resume`, `nas confirm`), which fails the trial after its "
+        then="the process ends with the reason and the command to resume (`nas resume`, `nas confirm`), which fails the trial after the "
         "second time",
     )
 
@@ -251,9 +251,9 @@ def test_host_memory_that_runs_out(home: Path, faults: Faults) -> None:
     assert (cost.lost, cost.trained_twice, cost.epochs_twice) == (0, 0, 2)  # of the two trials, one each
     faults.record(
         "host out of memory",
-        made="a worker that allocates until Ray's memory monitor kills it: one trial once, one always",
+        made="a worker that allocates until Ray's memory monitor kills it: in one trial once, in another always",
         **cost.counts(),
-        then="the trial goes on from its last epoch; the one that does it always fails after 3 attempts",
+        then="the trial continues from its last epoch; the other one fails after 3 attempts",
     )
 
 
@@ -331,11 +331,11 @@ def test_a_worker_that_outlives_its_driver_writes_nothing(
     assert again.numbers == [2, 3, 4] and (cost.lost, cost.trained_twice) == (0, 0)
     faults.record(
         "worker that outlives its driver",
-        made="stopped in mid-epoch, its driver killed, its trial taken over by a new one, then continued",
+        made="suspended during an epoch; its driver is killed, a new one takes over the trial, then the worker is resumed",
         lost=cost.lost,
         trained_twice=cost.trained_twice,
         epochs_twice=len(begun.intersection(again.numbers)),
-        then="it writes nothing and stops: the trial was handed out anew",
+        then="it writes nothing and stops, because the trial was assigned again",
     )
 
 

@@ -75,7 +75,7 @@ def test_a_worker_killed_in_mid_epoch(tmp_path: Path, faults: Faults) -> None:
         "worker killed in mid-epoch",
         made="SIGKILL to itself in its second epoch",
         **cost.counts(),
-        then="another worker goes on with the epoch that was in flight",
+        then="another worker repeats the interrupted epoch",
     )
 
 
@@ -108,9 +108,9 @@ def test_what_fails_always_is_reported_and_the_run_goes_on(tmp_path: Path, fault
     cost = losses(tmp_path)
     assert (cost.lost, cost.trained_twice, cost.epochs_twice) == (0, 0, 1)
     for fault, made, then in (
-        ("worker killed by one trial always", "SIGKILL in its second epoch", "the trial fails after 3 attempts; the run goes on"),
-        ("exception in a block", "raised in its forward pass", "the trial fails at once, with its words and its config"),
-        ("loss that is not a number", "a weight becomes NaN", "the trial fails at once: it would do so again"),
+        ("worker killed by one trial always", "SIGKILL in its second epoch", "the trial fails after 3 attempts; the run continues"),
+        ("exception in a block", "raised in its forward pass", "the trial fails at once, with the exception's message and its config"),
+        ("loss that is not a number", "a weight becomes NaN", "the trial fails at once, because it would fail again"),
     ):  # fmt: skip
         twice = cost.epochs_twice if "always" in fault else 0
         faults.record(fault, made=made, lost=cost.lost, trained_twice=0, epochs_twice=twice, then=then)
@@ -133,7 +133,7 @@ def test_a_hung_trial_is_ended_wherever_it_hangs(tmp_path: Path, faults: Faults)
         "hung trial, --trial-timeout",
         made="two trials: C code that holds the interpreter and ignores SIGTERM; a stopped process, always",
         **cost.counts(),
-        then="the worker is killed, the trial goes on once, then fails; the run goes on",
+        then="the worker is killed; the trial is resumed once, then fails; the run continues",
     )
 
 
@@ -148,5 +148,5 @@ def test_device_memory_that_runs_out(tmp_path: Path, faults: Faults) -> None:
         "device out of memory",
         made=f"PyTorch's error raised in a block for more than {FITS} images (no real GPU)",
         **cost.counts(),
-        then="the epoch begins again with half as many images at once, until they fit; the worker lives on",
+        then="the epoch is repeated with half as many images at once, until they fit; the worker survives",
     )

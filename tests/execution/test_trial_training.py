@@ -189,16 +189,18 @@ def test_a_trial_whose_files_are_damaged_repeats_one_epoch_at_most(tmp_path, who
     assert files(tmp_path) == [RESULT]
     counts = {"lost": 0, "trained_twice": 0, "epochs_twice": len(trained) - len(whole)}
     if repeated:
-        how = "a trial's last checkpoint cut short, emptied, of noise, of another network, gone: 9 ways"
+        how = "a trial's last checkpoint truncated, empty, of random bytes, of another network, missing: 9 ways"
         faults.record(
             "truncated checkpoint",
             made=how,
             **counts,
-            then="goes on from the checkpoint of the epoch before, and says so",
+            then="continues from the checkpoint of the epoch before, and says so",
         )
     else:
-        how = "`epochs.json` cut short, emptied, of something else, gone: 7 ways"
-        faults.record("torn record of epochs", made=how, **counts, then="goes on: the checkpoint holds the records too")
+        how = "`epochs.json` truncated, empty, with other content, missing: 7 ways"
+        faults.record(
+            "torn record of epochs", made=how, **counts, then="continues: the checkpoint also has the records"
+        )
 
 
 def test_a_trial_with_no_checkpoint_left_starts_over(tmp_path, whole, trained):

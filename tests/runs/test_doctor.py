@@ -62,9 +62,9 @@ def test_run_yaml_is_put_back_from_the_study(run, damage, faults):
     with Study(run, Settings.load(run)) as study:
         assert finish(study) == []
     faults.record(
-        "torn or edited run.yaml", made="cut short, noise, another document, removed, its space edited",
+        "torn or edited run.yaml", made="truncated, random bytes, another document, removed, its space edited",
         lost=0, trained_twice=0, epochs_twice=0,
-        then="refused (2); `nas doctor --repair` puts back the copy that the study holds, and keeps the other",
+        then="refused (2); `nas doctor --repair` restores the copy in the study, and keeps the damaged file",
     )  # fmt: skip
 
 

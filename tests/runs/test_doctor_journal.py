@@ -67,7 +67,7 @@ def test_each_line_of_a_journal_may_be_lost(made, tmp_path, damage, every, fault
             "garbage in the middle of the journal",
             made="each line of a journal, one after another, overwritten",
             lost=0, trained_twice=0, epochs_twice=0,
-            then="readers and `nas resume` name the line (1); `nas doctor --repair` puts back what was lost, and keeps the file",
+            then="readers and `nas resume` name the line (1); `nas doctor --repair` restores the lost data, and keeps the damaged file",
         )  # fmt: skip
 
 

@@ -49,9 +49,9 @@ def test_a_result_that_is_gone_is_written_from_the_study(run, damage, said, faul
     assert nas_("report", run).exit_code == 0
     faults.record(
         "torn or lost result of a recorded trial",
-        made="`result.json` cut short, of something else, removed; the trial's folder removed",
+        made="`result.json` truncated, with other content, removed; the trial's folder removed",
         lost=0, trained_twice=0, epochs_twice=0,
-        then="the study still has its accuracy; `nas doctor --repair` writes it again, without its curve",
+        then="the study still has the accuracy; `nas doctor --repair` writes the result again, without its curve",
     )  # fmt: skip
 
 

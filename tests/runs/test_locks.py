@@ -78,9 +78,9 @@ def test_signs_of_life_keep_another_machine_out(tmp_path, holder, unreached, mon
     lock.release()
     faults.record(
         "two drivers where locks don't reach",
-        made="flock without effect, or refused, in the second of two processes; the first killed then",
+        made="flock without effect, or refused, in the second of two processes; then the first is killed",
         lost=0, trained_twice=0, epochs_twice=0,
-        then="the second sees the first one's signs of life and is refused (2); 20 s after the last one it takes over, and says so",
+        then="the second sees that the first is alive and is refused (2); 20 s after the last sign of life it takes over, and says so",
     )  # fmt: skip
 
 

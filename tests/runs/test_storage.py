@@ -309,5 +309,5 @@ def test_a_search_in_postgres_is_killed_and_resumed(
         "driver killed, study in PostgreSQL",
         made="SIGKILL in a search with --storage postgresql://",
         **cost.counts(),
-        then="a second driver is refused while the first lives; `nas resume` goes on, only the epoch in flight runs again",
+        then="a second driver is refused while the first is alive; `nas resume` continues, and only the interrupted epoch runs again",
     )

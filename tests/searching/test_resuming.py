@@ -85,8 +85,8 @@ def test_a_copy_goes_on_elsewhere_and_leaves_the_original_alone(tmp_path, log, f
     shutil.rmtree(original)
     assert json_front(copy) and healthy(examine(copy))
     faults.record(
-        "a run folder copied elsewhere", made="copied in the midst of a trial and resumed while the original is there",
-        **costs(copy, TRIALS, log), then="goes on; the original is not touched",
+        "a run folder copied elsewhere", made="copied in the middle of a trial and resumed while the original exists",
+        **costs(copy, TRIALS, log), then="continues; the original is not touched",
     )  # fmt: skip
 
 
@@ -142,7 +142,7 @@ def test_two_drivers_at_once(tmp_path, faults):
     faults.record(
         "two drivers on one run", made="three processes at once on one folder",
         **costs(folder, 8, log),
-        then="one trains; the others are refused (2) by the lock, and told who has it",
+        then="one trains; the lock refuses the others (2), and the message names its holder",
     )  # fmt: skip
 
 
@@ -213,7 +213,7 @@ def test_clocks_that_jump(tmp_path, faults):
     faults.record(
         "clock jumps", made="the process's clock set by hours and years, back and forth, 20 times a second (LD_PRELOAD)",
         **costs(folder, TRIALS + 1, log),
-        then="durations and the ETA are of the steady clock; nothing is ordered by time",
+        then="durations and the ETA use the monotonic clock; nothing is ordered by time",
     )  # fmt: skip
 
 
@@ -292,7 +292,7 @@ def test_another_space_or_recipe_is_refused(tmp_path, change, what, faults):
     assert (tmp_path / JOURNAL).read_bytes() == before
     faults.record(
         "resumed with another space, recipe or proxy", made="changed in run.yaml",
-        lost=0, trained_twice=0, epochs_twice=0, then="refused (2); `nas doctor --repair` puts the old one back",
+        lost=0, trained_twice=0, epochs_twice=0, then="refused (2); `nas doctor --repair` restores the original",
     )  # fmt: skip
 
 
@@ -335,7 +335,7 @@ def test_a_run_of_an_earlier_format_is_brought_to_this_one(tmp_path, faults):
     assert healthy(examine(folder))
     faults.record(
         "a run of an earlier format", made="a folder of format 1, resumed",
-        lost=0, trained_twice=0, epochs_twice=0, then="migrated, which is said; the old run.yaml stays beside the new one",
+        lost=0, trained_twice=0, epochs_twice=0, then="migrated with a message; the old run.yaml is kept next to the new one",
     )  # fmt: skip
 
 
@@ -353,8 +353,8 @@ def test_a_run_of_a_later_format_is_refused(tmp_path, faults):
         )
     assert contents(folder) == before
     faults.record(
-        "a run of a later format", made="a folder whose run.yaml says the next format",
-        lost=0, trained_twice=0, epochs_twice=0, then="refused (2): which nas to install",
+        "a run of a later format", made="a folder whose run.yaml has the next format",
+        lost=0, trained_twice=0, epochs_twice=0, then="refused (2); the message names the nas to install",
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Trainings beside each other on the cores of one machine: what the waiting of OpenMP's threads costs.
 
-uv run python benchmarks/beside.py [--seconds 8] [--net resnet20] [--settings none OMP_WAIT_POLICY=passive ...]
+uv run python benchmarks/parallel.py [--seconds 8] [--net resnet20] [--settings none OMP_WAIT_POLICY=passive ...]
 
 For each setting of the environment ("none": the libraries' own), one process trains alone, then two at once, without being told
 of each other: each with as many threads as there are cores, or as OMP_NUM_THREADS says. A setting A/B gives the two different ones; names
