@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nas.bench.cells import Floats
 from nas.bench.summary import Curves, Level
-from nas.bench.table import Floats
 from nas.report.figures import blank, say, whole_numbers
 from nas.report.figures.gradients import DASHES, ROLES, SYMBOLS
 from nas.report.html import theme

@@ -1,7 +1,7 @@
 """A benchmark on disk: settings.json, and repeats.jsonl, to which each finished repeat is appended.
 
 A benchmark can be continued: only missing repeats are run, and more samplers or repeats may be requested later. Repeats are run by
-processes with one BLAS thread each, so that the measured seconds of a sampler don't depend on other processes.
+processes with one BLAS thread each, so that the threads of several processes don't compete while seconds are measured.
 """
 
 from __future__ import annotations

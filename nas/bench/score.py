@@ -1,4 +1,4 @@
-"""The score of a set of networks: the hypervolume of its front divided by that of the whole table's front.
+"""The quality of a set of networks: the hypervolume of its front divided by that of the whole table's front.
 
 Axes: the score, maximized, and log10 of each cost, minimized. The reference point is a quantile of the table's scores and the
 largest value of each cost. Networks below that score therefore contribute nothing.
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.bench.table import Floats, Table
+from nas.bench.cells import Floats
+from nas.bench.table import Table
 from nas.errors import UsageError
 from nas.pareto.dominance import front
 from nas.pareto.objectives import Direction

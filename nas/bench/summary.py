@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from nas.bench.cells import Floats
 from nas.bench.folder import Folder
 from nas.bench.samplers import OPTUNA, parse
-from nas.bench.table import Floats
 
 MARKS = (25, 50, 100, 150)
 

@@ -14,31 +14,25 @@ import io
 import math
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nas.bench.cells import MAX_LEVELS, Floats, Value, is_choice, is_code, key_of_cell, levels_of, numbers_of
 from nas.errors import UsageError, reason_of
 from nas.utils import limits
 from nas.utils.registry import did_you_mean
 
-Floats: TypeAlias = NDArray[np.float64]
-Value: TypeAlias = int | float | str
-
 SHIPPED: Mapping[str, str] = {"nas-bench-macro": "nas_bench_macro.csv.gz"}
 
 MAX_BYTES, MAX_ROWS, MAX_COLUMNS, MAX_CELLS = limits.TABLE_BYTES, limits.ROWS, limits.COLUMNS, limits.CELLS
-MAX_LEVELS = limits.LEVELS
 _ACCURACY = re.compile(r"(val(id(ation)?)?_?|test_?)?acc(uracy)?_?\d*", re.IGNORECASE)
 _SCORE = re.compile(r"(mean_?acc(uracy)?|acc(uracy)?_?mean)", re.IGNORECASE)
 _COST = re.compile(r"(n?_?params|parameters|macs|flops|activations|latency\w*|energy\w*|memory\w*)", re.IGNORECASE)
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
-_LARGEST = 1 << 63
 _ENCODED = ("arch", "architecture", "ops", "cell", "code")  # names of columns with all choices, one character for each
 
 
@@ -72,7 +66,7 @@ class Columns:
 class Table:
     """n networks, identified by number.
 
-    accuracy (n, seeds): observed accuracies. score (n,): the true quality of each network. costs (n, k): minimized, all > 0.
+    accuracy (n, seeds): observed accuracies. score (n,): the quality by which results are scored. costs (n, k): minimized, all > 0.
     more_costs (n, e): known costs that are not objectives. network_of: the network of each combination of value indices.
     """
 
@@ -231,41 +225,28 @@ def _feasible(
 
 
 def _infer(name: str, cells: Mapping[str, Sequence[str]], columns: Columns) -> Columns:
-    for option, wanted in (
-        ("--choices", columns.choices),
-        ("--split", columns.split),
-        ("--categorical", columns.categorical),
-        ("--accuracy", columns.accuracy),
-        ("--score", (columns.score,) if columns.score else ()),
-        ("--costs", columns.costs),
-    ):
-        for column in wanted:
-            if column not in cells:
-                near = did_you_mean(column, list(cells))
-                raise UsageError(f"{option}: {name} has no column {column!r}{near}; it has {_listed(cells)}")
-            if wanted.count(column) > 1:
-                raise UsageError(f"{option}: column {column!r} is named twice")
+    """`columns` with the roles that it lacks. UsageError for unknown columns, several roles, and roles without a column."""
+    _check_names(name, cells, columns)
     used = {*columns.choices, *columns.split, *columns.accuracy, *columns.costs, columns.score}
     left = [column for column in cells if column not in used]
     accuracy = columns.accuracy or tuple(column for column in left if _ACCURACY.fullmatch(column))
     costs = columns.costs or tuple(column for column in left if _COST.fullmatch(column))
+    has = f"it has {_listed(cells)}"
     if not accuracy:
-        raise UsageError(
-            f"{name}: no column is called accuracy; name the accuracies by --accuracy; it has {_listed(cells)}"
-        )
+        raise UsageError(f"{name}: no column is called accuracy; name the accuracies by --accuracy; {has}")
     if not costs:
-        raise UsageError(f"{name}: no column is a known cost; name the costs by --costs; it has {_listed(cells)}")
+        raise UsageError(f"{name}: no column is a known cost; name the costs by --costs; {has}")
     means = [column for column in left if _SCORE.fullmatch(column)] if not columns.accuracy else []
     score = columns.score or (means[0] if means else "")
     used |= {*accuracy, *costs, score}
     left = [column for column in left if column not in used and not _COST.fullmatch(column)]
     choices, split = columns.choices, columns.split
     if not choices and not split:
-        split = tuple(column for column in left if column.lower() in _ENCODED and _is_code(cells[column]))
+        split = tuple(column for column in left if column.lower() in _ENCODED and is_code(cells[column]))
     if not choices and not split:
-        choices = tuple(column for column in left if _is_choice(cells[column]))
+        choices = tuple(column for column in left if is_choice(cells[column]))
     if not choices and not split:
-        raise UsageError(f"{name}: no column is left for choices; name them by --choices; it has {_listed(cells)}")
+        raise UsageError(f"{name}: no column is left for choices; name them by --choices; {has}")
     roles = [*choices, *split, *accuracy, *costs]
     for column in roles:
         if roles.count(column) > 1:
@@ -273,16 +254,15 @@ def _infer(name: str, cells: Mapping[str, Sequence[str]], columns: Columns) -> C
     return Columns(choices, split, columns.categorical, accuracy, score, costs, columns.infeasible)
 
 
-def _is_code(values: Sequence[str]) -> bool:
-    """Whether these are alphanumeric words of one length, in which each character can be a choice."""
-    return len(values[0]) > 1 and all(len(value) == len(values[0]) and value.isalnum() for value in values)
-
-
-def _is_choice(values: Sequence[str]) -> bool:
-    """Whether these are words or integers with few distinct values, which do not identify the rows."""
-    distinct = set(values)
-    fractions = any(isinstance(value, float) for value in map(_number, distinct))
-    return len(distinct) <= MAX_LEVELS and len(distinct) < len(values) and not fractions
+def _check_names(name: str, cells: Mapping[str, Sequence[str]], columns: Columns) -> None:
+    for role in ("choices", "split", "categorical", "accuracy", "score", "costs"):
+        named = getattr(columns, role)
+        for column in (named,) if role == "score" and named else named:
+            if column not in cells:
+                near = did_you_mean(column, list(cells))
+                raise UsageError(f"--{role}: {name} has no column {column!r}{near}; it has {_listed(cells)}")
+            if role != "score" and named.count(column) > 1:
+                raise UsageError(f"--{role}: column {column!r} is named twice")
 
 
 def _listed(cells: Iterable[str]) -> str:
@@ -290,100 +270,69 @@ def _listed(cells: Iterable[str]) -> str:
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
-def _number(text: str) -> Value | None:
-    """An int, a finite float, or None."""
-    try:
-        if abs(whole := int(text)) < _LARGEST:  # larger ones have no precise float, or none at all
-            return whole
-    except ValueError:
-        pass
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _same(text: str) -> Value:
-    """A key that is equal for equal numbers in any notation, and for equal words."""
-    number = _number(text)
-    return text if number is None else number
-
-
 # -- the table -----------------------------------------------------------------------------------------------------------
 
 
 def _table(name: str, digest: str, cells: Mapping[str, Sequence[str]], columns: Columns) -> Table:
-    choices: list[Choice] = []
-    picks: list[Sequence[Value]] = []
+    picks = _picks(name, cells, columns)
+    used = {*columns.choices, *columns.split}
+    more = [column for column in cells if _COST.fullmatch(column) and column not in columns.costs]
+    more = [column for column in more if column not in {*used, *columns.accuracy, columns.score}]
+    accuracy = np.column_stack([numbers_of(name, column, cells[column]) for column in columns.accuracy])
+    score = numbers_of(name, columns.score, cells[columns.score]) if columns.score else accuracy.mean(axis=1)
+    costs = np.column_stack([numbers_of(name, column, cells[column], positive=True) for column in columns.costs])
+    known = [numbers_of(name, column, cells[column], positive=True) for column in more]
+    more_costs = np.column_stack(known) if known else np.zeros((len(score), 0))
+
+    measured = {*columns.accuracy, *columns.costs, columns.score, *more}
+    rest = [column for column in cells if column not in used]
+    ignored = tuple(column for column in rest if column not in measured)
+    # A column that differs in every row identifies the rows, so it is not compared; accuracies and costs always are.
+    rest = [column for column in rest if column in measured or len(set(cells[column])) < len(score)]
+    keys = [tuple(map(key_of_cell, row)) for row in zip(*(cells[column] for column in rest), strict=True)]
+    first, network_of = _networks(name, picks, keys)
+    combinations = {network: combination for combination, network in reversed(network_of.items())}
+    examples = tuple(combinations[network] for network in range(len(first)))
+    choices = tuple(choice for choice, _ in picks)
+    values = accuracy[first], score[first], costs[first], more_costs[first]
+    return Table(name, digest, columns, choices, *values, network_of, examples, ignored)
+
+
+def _picks(name: str, cells: Mapping[str, Sequence[str]], columns: Columns) -> list[tuple[Choice, Sequence[Value]]]:
+    """Each choice, and its value in each row."""
+    picks: list[tuple[Choice, Sequence[Value]]] = []
     for column in columns.choices:
-        values = _levels(cells[column], column in columns.categorical)
-        choices.append(_choice(name, column, values))
-        picks.append(values)
+        values = levels_of(cells[column], column in columns.categorical)
+        picks.append((_choice(name, column, values), values))
     for column in columns.split:
-        if not _is_code(cells[column]):
+        if not is_code(cells[column]):
             raise UsageError(f"--split {column}: its values must be words of one length, of letters and digits")
         if len(cells[column][0]) > MAX_COLUMNS:
             raise UsageError(f"--split {column}: its words have more than {MAX_COLUMNS:,} characters")
         for place, characters in enumerate(zip(*cells[column], strict=True), 1):
-            choices.append(_choice(name, f"{column}.{place}", characters))
-            picks.append(characters)
-    more = [column for column in cells if _COST.fullmatch(column) and column not in columns.costs]
-    more = [c for c in more if c not in {*columns.choices, *columns.split, *columns.accuracy, columns.score}]
-    accuracy = np.column_stack([_numbers(name, column, cells[column]) for column in columns.accuracy])
-    score = _numbers(name, columns.score, cells[columns.score]) if columns.score else accuracy.mean(axis=1)
-    costs = np.column_stack([_numbers(name, column, cells[column], positive=True) for column in columns.costs])
-    known = [_numbers(name, column, cells[column], positive=True) for column in more]
-    more_costs = np.column_stack(known) if known else np.zeros((len(score), 0))
+            picks.append((_choice(name, f"{column}.{place}", characters), characters))
+    return picks
 
-    levels = [{value: place for place, value in enumerate(choice.values)} for choice in choices]
-    combinations = list(
-        zip(*([level[value] for value in values] for level, values in zip(levels, picks, strict=True)), strict=True)
-    )
-    used = {*columns.choices, *columns.split}
-    rest = [column for column in cells if column not in used]
-    # A column that differs in every row identifies the rows, so it is not compared; accuracies and costs always are.
-    measured = {*columns.accuracy, *columns.costs, columns.score, *more}
-    rest = [column for column in rest if column in measured or len(set(cells[column])) < len(score)]
-    number_of: dict[tuple[object, ...], int] = {}
+
+def _networks(
+    name: str, picks: Sequence[tuple[Choice, Sequence[Value]]], keys: Sequence[Hashable]
+) -> tuple[list[int], dict[tuple[int, ...], int]]:
+    """The first row of each network, and the network of each combination. keys: equal for rows of one network."""
+    levels = [{value: place for place, value in enumerate(choice.values)} for choice, _ in picks]
+    indices = [[level[value] for value in values] for level, (_, values) in zip(levels, picks, strict=True)]
+    number_of: dict[Hashable, int] = {}
     network_of: dict[tuple[int, ...], int] = {}
     first: list[int] = []
-    for row, combination in enumerate(combinations):
-        key = tuple(_same(cells[column][row]) for column in rest)
+    for row, (key, combination) in enumerate(zip(keys, zip(*indices, strict=True), strict=True)):
         network = number_of.setdefault(key, len(number_of))
         if network == len(first):
             first.append(row)
         if network_of.setdefault(combination, network) != network:
-            values = ", ".join(f"{c.name}={c.values[k]}" for c, k in zip(choices, combination, strict=True))
+            values = ", ".join(f"{choice.name}={picked[row]}" for choice, picked in picks)
             raise UsageError(f"{name}: two rows have the same choices ({values[:200]}) but different values")
     if len(first) < 2:
         raise UsageError(f"{name}: holds a single network; there is nothing to search")
-    ignored = tuple(c for c in cells if c not in {*used, *measured})
-    return Table(
-        name,
-        digest,
-        columns,
-        tuple(choices),
-        accuracy[first],
-        score[first],
-        costs[first],
-        more_costs[first],
-        network_of,
-        tuple(combinations[row] for row in first),
-        ignored,
-    )
-
-
-def _levels(values: Sequence[str], categorical: bool) -> Sequence[Value]:
-    """The values as numbers if all are numbers and no codes."""
-    if categorical:
-        return values
-    numbers = {value: _number(value) for value in set(values)}
-    if any(number is None for number in numbers.values()):
-        return values
-    converted = [numbers[value] for value in values]
-    whole = all(isinstance(number, int) for number in converted)
-    return [number if whole else float(number) for number in converted if number is not None]
+    return first, network_of
 
 
 def _choice(name: str, column: str, values: Sequence[Value]) -> Choice:
@@ -391,17 +340,3 @@ def _choice(name: str, column: str, values: Sequence[Value]) -> Choice:
     if len(distinct) > MAX_LEVELS:
         raise UsageError(f"{name}: column {column!r} has {len(distinct):,} values; a choice may have {MAX_LEVELS}")
     return Choice(column, tuple(distinct), not isinstance(distinct[0], str))
-
-
-def _numbers(name: str, column: str, values: Sequence[str], positive: bool = False) -> Floats:
-    numbers = np.empty(len(values))
-    for row, text in enumerate(values):
-        number = _number(text)
-        if number is None:
-            raise UsageError(f"{name}: row {row + 1}: {column} is {text[:40]!r}, not a finite number")
-        if positive and float(number) <= 0:
-            raise UsageError(
-                f"{name}: row {row + 1}: {column} is {text[:40]}; a cost must be above 0 (its axis is logarithmic)"
-            )
-        numbers[row] = float(number)
-    return numbers

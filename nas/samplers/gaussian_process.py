@@ -6,7 +6,7 @@ r"""A Gaussian process over choices and exact features with noisy observations, 
 z_g is the embedding of choice g: one-hot for unordered choices, with |z - z'|^2 = [z != z'], which gives a weighted Hamming
 distance; a position in [0, 1] for ordered ones. f are the F features, c the C counts, and M is the Matern 5/2 correlation
 (1 + sqrt5 r + 5 r^2 / 3) exp(-sqrt5 r). The variance of the Gaussian noise is fitted. The linear terms model a trend in features
-and counts with unknown slopes: a dozen observations suffice for it even in a space with dozens of choices.
+and counts with unknown slopes: a dozen observations determine little else in a space with dozens of choices.
 
 Hyperparameters maximize the marginal likelihood times log-normal priors (L-BFGS-B, analytic gradient; Rasmussen and
 Williams, 2006, chapter 5) on at most `FIT` observations. Up to `EXACT` observations the posterior is exact. Beyond that it is the

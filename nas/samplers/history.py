@@ -15,7 +15,9 @@ from nas.samplers.domain import Domain, Key, Params, key_of
 from nas.samplers.inferred import Inferred
 from nas.samplers.known_functions import Oracle
 
-PROPOSED = "known_cost:proposed"  # system attribute: the params of a trial's candidate, also those that its objective has not yet requested
+PROPOSED = (
+    "known_cost:proposed"  # system attribute: all params of a trial's candidate, requested by the objective or not
+)
 
 Curve: TypeAlias = "Callable[[FrozenTrial], Mapping[float, float]]"
 """Values of the first objective of a finished trial by the fidelity, in (0, 1), at which they were reached."""

@@ -51,7 +51,7 @@ def nsga3(problem: Problem) -> optuna.samplers.BaseSampler:
 
 @SAMPLERS.register("gp")
 def gp(problem: Problem) -> optuna.samplers.BaseSampler:
-    """Gaussian process with expected hypervolume improvement; slow beyond a few hundred trials (seconds a suggestion)."""
+    """Gaussian process with expected hypervolume improvement; slow beyond a few hundred trials (seconds per suggestion)."""
     import optuna
 
     return optuna.samplers.GPSampler(seed=problem.stream_seed)

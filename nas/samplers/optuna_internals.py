@@ -1,8 +1,8 @@
-"""The parts of Optuna that are not public: nas uses them in this module alone (`tests/test_optuna_internals.py`).
+"""The only module of nas that uses private parts of Optuna.
 
-They are those of Optuna 5.0. Where another release lacks one, the result is the same by a slower public way: identifiers are looked
-up by name and number, and `synchronized` returns None, so that a journal writes each operation separately and searches all trials.
-The storage of a study has no public way; without it, UsageError names the installed release.
+It is written for Optuna 5.0. If another release lacks a private part, the results are the same, but slower: identifiers are looked
+up by name and number, and `synchronized` yields None, so that a journal writes each operation separately and searches all trials.
+Only the storage of a study has no public substitute: without it, UsageError names the installed release.
 """
 
 from __future__ import annotations

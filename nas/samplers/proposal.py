@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas.pareto.dominance import front as pareto_front
 from nas.samplers.candidates import randoms
@@ -109,27 +110,18 @@ class Search:
         return min(12, 4 + len(self._history.domain.dimensions) // 2)
 
     def _modelled(self, taken: set[Hashable], rng: random.Random) -> Params | None:
+        """The new candidate with the highest acquisition; None if there is none above 0."""
         observations = self._history.observations
         self._models.update()
         model, others = self._models.model(0), [self._models.model(place) for place in self._measured]
         raw = np.array([trial.quality for trial in observations])
         worth = Worth.of((warped(raw, raw) - model.centre) / model.spread, raw)
-        floor = self._floor(model, worth)
         firsts = np.array([k for k in distinct(observations) if observations[k].feasible], dtype=np.intp)
-        assert self._pool.axes is not None
-        quality, costs, reference = (
-            model.process.fitted[firsts],
-            self._models.placed()[firsts],
-            self._pool.axes.reference,
-        )
-        for other in others:
-            fitted = other.process.fitted
-            costs = np.column_stack([costs, fitted[firsts]])
-            first = fitted[: max(self._initial, LEAST)]
-            reference = np.append(reference, first.max() + 0.1 * (np.ptp(first) or 1.0))
-        on_front = pareto_front(np.column_stack([quality, costs]), ["maximize"] + ["minimize"] * costs.shape[1])
+        state = self._state(model, others, firsts, self._floor(model, worth))
+        values = np.column_stack([state.quality, state.costs])
+        on_front = pareto_front(values, ["maximize"] + ["minimize"] * state.costs.shape[1])
         parents = [observations[k].params for k in firsts[on_front].tolist()]
-        scenes = self._scenes(model, others, quality, costs, reference, floor, rng)
+        scenes = self._scenes(model, others, state, rng)
 
         def score(candidates: list[Candidate]) -> Floats:
             rows = self._models.encode(candidates)
@@ -138,12 +130,32 @@ class Search:
             placed = self._pool.placed(candidates)
             return scenes.improvement(model.process.at(rows), placed, views, worth, volume=volume)
 
+        for candidate in self._ranked(parents, score, rng):
+            if self._pool.is_new(candidate, taken):
+                return candidate.params
+        return None
+
+    def _state(self, model: Model, others: Sequence[Model], rows: NDArray[np.intp], floor: float) -> State:
+        """The state of these observations."""
+        assert self._pool.axes is not None
+        costs, reference = self._models.placed()[rows], self._pool.axes.reference
+        for other in others:
+            fitted = other.process.fitted
+            costs = np.column_stack([costs, fitted[rows]])
+            first = fitted[: max(self._initial, LEAST)]
+            reference = np.append(reference, first.max() + 0.1 * (np.ptp(first) or 1.0))
+        return State(model.process.fitted[rows], costs, reference, floor)
+
+    def _ranked(
+        self, parents: Sequence[Params], score: Callable[[list[Candidate]], Floats], rng: random.Random
+    ) -> list[Candidate]:
+        """Candidates that were not observed, with scores above 0, best first: the pool, children of the parents, and of the best."""
         candidates = priced(self._pool.members)
         if not self._pool.whole:
             candidates = candidates + self._children(parents, CHILDREN, rng)
         candidates = _unseen(candidates, self._history.keys)
         if not candidates:
-            return None
+            return []
         scores = score(candidates)
         if not self._pool.whole:
             best = [candidates[k].params for k in np.argsort(-scores, kind="stable")[:8].tolist()]
@@ -151,13 +163,7 @@ class Search:
             more = _unseen(self._children(best, GRANDCHILDREN, rng), self._history.keys | known)
             if more:
                 candidates, scores = candidates + more, np.concatenate([scores, score(more)])
-        for k in np.argsort(-scores, kind="stable").tolist():
-            if scores[k] <= 0.0:
-                break
-            chosen: Candidate = candidates[k]
-            if self._pool.is_new(chosen, taken):
-                return chosen.params
-        return None
+        return [candidates[k] for k in np.argsort(-scores, kind="stable").tolist() if scores[k] > 0.0]
 
     def _floor(self, model: Model, worth: Worth) -> float:
         """The quality above which improvements count: the higher of the 10th percentile and Tukey's lower fence of random candidates.
@@ -176,37 +182,40 @@ class Search:
 
     # -- possible results of the running trials ----------------------------------------------------------------------
 
-    def _scenes(
-        self,
-        model: Model,
-        others: Sequence[Model],
-        quality: Floats,
-        costs: Floats,
-        reference: Floats,
-        floor: float,
-        rng: random.Random,
-    ) -> Scenes:
+    def _scenes(self, model: Model, others: Sequence[Model], state: State, rng: random.Random) -> Scenes:
         random_numbers = np.random.default_rng(rng.getrandbits(63))
         tosses = random_numbers.standard_normal((FANTASIES, len(others)))
         running = priced(self._pool.allowed(list(self._history.pending.values())[-MOST_PENDING:]))
         if not running:
-            parts = cells(quality, costs, reference, floor)
-            return Scenes(
-                None, np.zeros((0, 0)), np.zeros((FANTASIES, 0)), tosses, [parts] * (FANTASIES if others else 1)
-            )
+            parts = [state.cells()] * (FANTASIES if others else 1)
+            return Scenes(None, np.zeros((0, 0)), np.zeros((FANTASIES, 0)), tosses, parts)
         rows = self._models.encode(running)
         view = model.process.at(rows)
         places = np.column_stack([self._pool.placed(running), *(other.process.at(rows).mean for other in others)])
         joint = view.covariance(view)
         noisy = joint + (model.process.noise + 1e-6) * np.eye(len(joint))
         draws = random_numbers.standard_normal((FANTASIES, len(joint)))
-        surprises: Floats = draws @ np.linalg.cholesky(noisy).T  # results over their means, (d, p)
+        surprises: Floats = draws @ np.linalg.cholesky(noisy).T  # results minus their means, (d, p)
         gain: Floats = np.asarray(np.linalg.inv(noisy), dtype=np.float64)
-        fronts = view.mean + surprises @ gain @ joint
-        parts_of = [
-            cells(np.append(quality, qualities), np.vstack([costs, places]), reference, floor) for qualities in fronts
-        ]
-        return Scenes(view, gain, surprises, tosses, parts_of)
+        means = view.mean + surprises @ gain @ joint  # of the running trials, given the results, (d, p)
+        return Scenes(view, gain, surprises, tosses, [state.cells(qualities, places) for qualities in means])
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Posterior means (f,) of the qualities of observations, their costs on the axes (f, k), reference (k,) and floor."""
+
+    quality: Floats
+    costs: Floats
+    reference: Floats
+    floor: float
+
+    def cells(self, quality: Floats | None = None, costs: Floats | None = None) -> Cells:
+        """The cells of the front of the observations, and of further points if given."""
+        if quality is None or costs is None:
+            return cells(self.quality, self.costs, self.reference, self.floor)
+        joined = np.append(self.quality, quality), np.vstack([self.costs, costs])
+        return cells(*joined, self.reference, self.floor)
 
 
 @dataclass(frozen=True, slots=True)
