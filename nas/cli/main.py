@@ -33,7 +33,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("profile", "nas.cli.commands.profile", "Exact params, MACs and activations of networks, piece by piece."),
     ("plan", "nas.cli.commands.plan", "How many trials fit into the given hours, and their cost."),
     ("front", "nas.cli.commands.front", "The Pareto front of a run."),
-    ("report", "nas.cli.commands.report", "A run, or several compared, as a page; images, CSV, JSON, Markdown."),
+    ("report", "nas.cli.commands.report", "A run, or several, as one page; also images, CSV, JSON, Markdown."),
     ("watch", "nas.cli.commands.watch", "A run's page, updated live, for the browser on this machine."),
     ("refine", "nas.cli.commands.refine", "A narrower space from the results of a run."),
     ("export", "nas.cli.commands.export", "Write the networks of a run's front as configs."),

@@ -288,7 +288,7 @@ def test_part_says_itself_as_plain_data_and_reads_it_back(kind):
         data = part.to_dict()
         assert data.pop("kind") == part.kind
         assert kind.make(data) == part
-        said = {name: value for name, value in part.said().items() if name != "kind"}
+        said = {name: value for name, value in part.changed_options().items() if name != "kind"}
         assert kind.make(said) == part
         assert all(value != getattr(kind(), name) for name, value in said.items())
 
