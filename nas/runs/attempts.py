@@ -1,6 +1,6 @@
 """What ends an attempt at a trial without a result, and how often the trial is tried again for it. Pure: no files, no clock, no Ray.
 
-An attempt is one worker's work on a trial. The next attempt goes on behind the last epoch that was saved, and is counted by the cause
+An attempt is one worker's work on a trial. The next attempt resumes after the last saved epoch, and is counted by the cause
 that ended the one before: what may be the machine's fault is tried again, what the same network would do again is not. Every
 count is bounded, so that no trial can keep a run from ending.
 """
@@ -24,7 +24,7 @@ class Cause(StrEnum):
     MEMORY = "host out of memory"
     TIMEOUT = "time limit"
     NODE = "node lost"
-    PROCESS = "process died"  # this one, where it trains by itself (the local executor)
+    PROCESS = "process died"  # this one, if it trains the trial (the local executor)
     DEVICE_MEMORY = "device out of memory"
     DIVERGED = "diverged"
     EXCEPTION = "exception"

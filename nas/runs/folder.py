@@ -22,7 +22,7 @@ def chosen_folder(out: str | Path | None, space: str, dataset: str) -> Path:
         folder = Path(out).absolute()
         if (folder / FILE).exists():
             raise UsageError(
-                f"{folder}: holds a run already; go on with it by `nas resume {shown(folder)}`, or name another --out"
+                f"{folder}: holds a run already; continue it with `nas resume {shown(folder)}`, or name another --out"
             )
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder}: exists and is not an empty folder; name another --out")

@@ -28,7 +28,7 @@ class Lines(JournalFileBackend):
     """
 
     def __init__(self, path: Path) -> None:
-        # The default symlink lock hangs behind a killed holder.
+        # The default symlink lock hangs after its holder was killed.
         self.path = path.absolute()  # Tune changes the directory
         super().__init__(str(self.path), lock_obj=JournalFileOpenLock(str(self.path)))
         self._held: list[dict[str, Any]] | None = None
@@ -89,7 +89,7 @@ class Journal(JournalStorage):
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """What is written within is on the disk behind it, or, if this process is killed, nothing or a beginning of it."""
+        """What is written within is on the disk afterwards; if this process is killed, none of it or its beginning."""
         with synchronized(self) as replayed:
             if replayed is not None:
                 self._lines.hold(replayed.lines)
@@ -115,6 +115,6 @@ class Journal(JournalStorage):
         return super().get_all_trials(study_id, deepcopy, states)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        if state == TrialState.WAITING:  # a trial is made so; one that comes to wait later is looked for anew
+        if state == TrialState.WAITING:  # a new trial waits; one that waits later is searched for again
             self._waiting.clear()
         return super().set_trial_state_values(trial_id, state, values)

@@ -1,7 +1,7 @@
 """A study's journal as lines: which are damaged, and what can be saved of them.
 
 One JSON object a line: Optuna's operations in the order in which they were made, the first of which makes the study. Trials are
-counted by the order of their CREATE_TRIAL lines, so that a line lost in the middle moves the numbers of all trials behind it.
+counted by the order of their CREATE_TRIAL lines, so that a line lost in the middle shifts the numbers of all later trials.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ def damaged(data: bytes) -> list[int]:
 def operation(line: bytes) -> dict[str, Any] | None:
     """What a line says, or None if it is damaged."""
     try:
-        found = json.loads(line)
+        entry = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return found if is_operation(found) else None
+    return entry if is_operation(entry) else None
 
 
-def is_operation(found: object) -> bool:
-    if not isinstance(found, dict) or found.get("op_code") not in range(OPERATIONS + 1):
+def is_operation(entry: object) -> bool:
+    if not isinstance(entry, dict) or entry.get("op_code") not in range(OPERATIONS + 1):
         return False
-    code = found["op_code"]
-    return "worker_id" in found and ("trial_id" in found or code <= CREATE_TRIAL or code == OPERATIONS)
+    code = entry["op_code"]
+    return "worker_id" in entry and ("trial_id" in entry or code <= CREATE_TRIAL or code == OPERATIONS)
 
 
 def whole(data: bytes) -> int:
-    """Bytes up to the end of the last line that is one: what is behind was torn by a crash or a full disk."""
+    """Bytes up to the end of the last valid line; the rest was torn by a crash or a full disk."""
     end = data.rfind(b"\n") + 1
     while end and not _is_json(data[data.rfind(b"\n", 0, end - 1) + 1 : end]):
         end = data.rfind(b"\n", 0, end - 1) + 1
@@ -59,31 +59,31 @@ def whole(data: bytes) -> int:
 
 
 def torn(data: bytes) -> str:
-    """How much of a journal is behind its last whole line, in words; "" if nothing is."""
+    """A description of how much of a journal follows its last whole line; "" if nothing does."""
     tail = data[whole(data) :]
     lines = tail.rstrip(b"\n").count(b"\n") + 1
     return f"{len(tail)} bytes of {'a torn line' if lines == 1 else f'{lines} damaged lines'}" if tail else ""
 
 
 def cut_torn(path: Path) -> str:
-    """Cut a torn end off a journal: Optuna would append to it, and could read nothing behind. What was cut, in words.
+    """Cut a torn end off a journal: Optuna would append to it and could read nothing after it. Returns a description of what was cut.
 
-    A crash tears one line. More than one is damage of another kind, and kept in a file beside the journal. Stale locks go too: the
-    caller holds the run's own, so that nobody can be behind them. OSError if it can't be written.
+    A crash tears one line. More than one is damage of another kind, and kept in a file next to the journal. Stale locks are removed, too:
+    the caller holds the run's lock, so that nobody can hold them. OSError if it can't be written.
     """
     data = path.read_bytes()
-    end, found = whole(data), torn(data)
+    end, description = whole(data), torn(data)
     if b"\n" in data[end:].rstrip(b"\n"):
         kept = path.with_name(f"{path.name}.broken-{time.time_ns()}")
         write_with(kept, lambda file: file.write(data[end:]))
-        found += f" (kept: {kept.name})"
-    if found:
+        description += f" (kept: {kept.name})"
+    if description:
         with path.open("r+b") as file:
             file.truncate(end)
             os.fsync(file.fileno())
     for stale in path.parent.glob(f"{path.name}.lock*"):
         stale.unlink(missing_ok=True)
-    return found
+    return description
 
 
 def _is_json(line: bytes) -> bool:
@@ -121,15 +121,15 @@ def salvage(data: bytes, name: str, directions: Sequence[str]) -> Salvage:
     remade: list[int] = []
     begun = lost = 0
     for raw in data[: whole(data)].split(b"\n")[:-1]:
-        found = operation(raw)
-        if found is None:
+        entry = operation(raw)
+        if entry is None:
             lost += 1
             if not holes or holes[-1] != len(lines):
                 holes.append(len(lines))
             continue
-        if found["op_code"] == CREATE_TRIAL:
+        if entry["op_code"] == CREATE_TRIAL:
             begun += 1
-        missing = found.get("trial_id", -1) + 1 - begun
+        missing = entry.get("trial_id", -1) + 1 - begun
         if missing > 0:
             place = holes[-1] if holes else len(lines)
             before = sum(line["op_code"] == CREATE_TRIAL for line in lines[:place])
@@ -137,7 +137,7 @@ def salvage(data: bytes, name: str, directions: Sequence[str]) -> Salvage:
             lines[place:place] = begin
             remade += range(before, before + missing)
             begun += missing
-        lines.append(found)
+        lines.append(entry)
     if not lines or lines[0]["op_code"] != CREATE_STUDY:
         codes = [DIRECTIONS[direction] for direction in directions]
         lines.insert(0, {"op_code": CREATE_STUDY, "worker_id": "doctor", "study_name": name, "directions": codes})

@@ -60,8 +60,8 @@ class Holder:
             text = path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return None
-        found = _RECORD.match(text)
-        return cls(int(found[1]), found[2], found[3]) if found else None
+        match = _RECORD.match(text)
+        return cls(int(match[1]), match[2], match[3]) if match else None
 
 
 def doing(path: Path) -> str:
@@ -70,8 +70,8 @@ def doing(path: Path) -> str:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    found = _RECORD.match(text)
-    return text[found.end() :].strip() if found else ""
+    match = _RECORD.match(text)
+    return text[match.end() :].strip() if match else ""
 
 
 def boot() -> str:
@@ -152,7 +152,7 @@ def take(path: Path, does: str = "") -> RunLock:
 
 
 def held(path: Path) -> bool:
-    """Whether a driver has the lock, as far as it can be told without waiting for signs of life."""
+    """Whether a driver has the lock, as far as can be determined without waiting for a heartbeat."""
     try:
         with path.open("rb") as file:
             works = _shared(file)
@@ -190,7 +190,7 @@ def beats(path: Path, seconds: float | None = None) -> bool:
 
 
 def _touched(path: Path) -> int:
-    with path.open("rb") as file:  # opening asks an NFS server anew
+    with path.open("rb") as file:  # opening asks an NFS server again
         return os.fstat(file.fileno()).st_mtime_ns
 
 

@@ -2,7 +2,7 @@
 
 The best of many single trainings are the best partly by luck (the winner's curse), so that the accuracies that put networks on a front
 are too high on average. The means leave those trainings out and are free of that choice, at first order: choosing among the
-few that were confirmed flatters again, by less. A network that was trained once can't be held against a mean; once the front is
+few that were confirmed flatters again, by less. A network that was trained once can't be compared with a mean; once the front is
 confirmed, only confirmed networks are ranked.
 """
 
@@ -48,17 +48,17 @@ def near(trials: Sequence[Trial], directions: Sequence[str], within: float) -> l
     if not members:
         return []
     best = np.array([trial.values for trial in members], dtype=np.float64)
-    found = []
+    chosen = []
     for trial in trials:
         if trial.values is None:
             continue
-        own = np.array(trial.values, dtype=np.float64)
-        own[0] += within
-        no_worse = (best[:, 0] >= own[0]) & (best[:, 1:] <= own[1:]).all(axis=1)
-        better = (best[:, 0] > own[0]) | (best[:, 1:] < own[1:]).any(axis=1)
+        values = np.array(trial.values, dtype=np.float64)
+        values[0] += within
+        no_worse = (best[:, 0] >= values[0]) & (best[:, 1:] <= values[1:]).all(axis=1)
+        better = (best[:, 0] > values[0]) | (best[:, 1:] < values[1:]).any(axis=1)
         if not (no_worse & better).any():
-            found.append(trial)
-    return found
+            chosen.append(trial)
+    return chosen
 
 
 def lacking(trial: Trial, searched: Sequence[Trial]) -> float:
@@ -75,15 +75,15 @@ def lacking(trial: Trial, searched: Sequence[Trial]) -> float:
 def contenders(trials: Sequence[Trial], confirmed: Sequence[Trial], off: float) -> list[Trial]:
     """Complete trials without a mean that no member of the front by means dominates, with `off` taken off their accuracy."""
     members = [mean_values(trial) for trial in confirmed]
-    found = []
+    chosen = []
     for trial in trials:
         if trial.values is None or trial.repeats:
             continue
         accuracy, *costs = trial.values
-        rivals = [own[0] for own in members if all(a <= b for a, b in zip(own[1:], costs, strict=True))]
+        rivals = [means[0] for means in members if all(a <= b for a, b in zip(means[1:], costs, strict=True))]
         if all(accuracy - off > rival for rival in rivals):
-            found.append(trial)
-    return found
+            chosen.append(trial)
+    return chosen
 
 
 def fall(searched: Sequence[Trial]) -> Estimate | None:

@@ -251,7 +251,7 @@ class Trial:
     cause: str = ""  # of a failure, in one word or two (`nas.runs.attempts.Cause`)
     attempts: int = 1  # workers that were at it, one after the other
     executed: Execution | None = None  # by a trained dynamic network on the validation images; `cost` is its worst case
-    decisions: tuple[Decision, ...] = ()  # of early stopping, one behind each rung
+    decisions: tuple[Decision, ...] = ()  # of early stopping, one at each rung
     latency: Latency | None = None  # measured before training, where the run does so
     repeats: tuple[Repeat, ...] = ()  # by `nas confirm`, by seed; the training of the search is not among them
 

@@ -21,9 +21,9 @@ def does(seeds: int, within: float) -> str:
 
 def asked(text: str) -> tuple[int, float] | None:
     """The seeds, and the share of accuracy within which, that a lock's words say a run is being confirmed by; None if it is not."""
-    found = _DOES.fullmatch(text)
+    match = _DOES.fullmatch(text)
     try:
-        return (int(found[1]), float(found[2])) if found else None
+        return (int(match[1]), float(match[2])) if match else None
     except ValueError:
         return None
 
@@ -40,8 +40,8 @@ def repeat_folder(folder: Path, trial: Trial, seed: int) -> Path:
 
 def seed_folders(place: Path) -> Iterator[tuple[int, Path]]:
     """The seeds that a network was trained from, or begun to be, and their folders, by seed."""
-    found = [(int(match[1]), path) for path in place.glob("seed*") if (match := _SEED.fullmatch(path.name))]
-    yield from sorted(found)
+    seeds = [(int(match[1]), path) for path in place.glob("seed*") if (match := _SEED.fullmatch(path.name))]
+    yield from sorted(seeds)
 
 
 def with_repeats(folder: Path, trials: Iterable[Trial]) -> list[Trial]:

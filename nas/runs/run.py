@@ -58,9 +58,9 @@ class Run:
 
     def __repr__(self) -> str:
         best = max((self.accuracy(trial) or 0.0 for trial in self.ranked()), default=None)
-        found = "" if best is None else f", best accuracy {best:.2%}, {len(self.front())} on the front"
+        best_text = "" if best is None else f", best accuracy {best:.2%}, {len(self.front())} on the front"
         trained, planned = self.count("complete"), self.config["trials"]
-        return f"<Run {self.path}: {self.status}, {trained} of {planned} trials complete{found}>"
+        return f"<Run {self.path}: {self.status}, {trained} of {planned} trials complete{best_text}>"
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ class Run:
         return [trial for trial in self.complete() if trial.number in near or trial.label]
 
     def confirmed_so_far(self) -> tuple[int, int] | None:
-        """How many trainings of the confirmation that goes on have ended, and of how many; None while none goes on."""
+        """How many trainings of the current confirmation have ended, and of how many; None if none is running."""
         if self.confirming is None:
             return None
         seeds, within = self.confirming
@@ -117,7 +117,7 @@ class Run:
         return ended, seeds * len(wanted)
 
     def as_searched(self) -> Run:
-        """The run without what further seeds have told: to be held against runs that were not confirmed."""
+        """The run without further seeds, for comparison with runs that were not confirmed."""
         return dataclasses.replace(self, trials=tuple(dataclasses.replace(trial, repeats=()) for trial in self.trials))
 
     def fall(self) -> Estimate | None:
@@ -127,7 +127,7 @@ class Run:
     def asked(self) -> list[Trial]:
         """All trials in the order in which they were asked for, baselines first.
 
-        Not by the time at which they ended: clocks are set while a run goes on, and differ between machines.
+        Not by the time at which they ended: clocks are set during a run, and differ between machines.
         """
         baselines = sorted(self.baselines(), key=lambda trial: -trial.number)
         return [*baselines, *(trial for trial in self.trials if not trial.label)]
@@ -176,7 +176,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """`running`, `confirming` (`nas confirm` is at work), `done`, or `unfinished` (`nas resume` goes on)."""
+        """`running`, `confirming` (`nas confirm` is at work), `done`, or `unfinished` (`nas resume` continues it)."""
         if self.active:
             return "running" if self.confirming is None else "confirming"
         # A space that holds no further network within the budgets is done with fewer trials.

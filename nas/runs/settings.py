@@ -160,7 +160,7 @@ class Settings:
 
     @staticmethod
     def migrate(folder: Path) -> str:
-        """Bring a folder of an earlier format to this one and keep its `run.yaml` beside it; in words what was done, or nothing."""
+        """Bring a folder of an earlier format to this one and keep its old `run.yaml`; returns a description of what was done, or ""."""
         path = folder / FILE
         text = read_text(path)
         data = _parsed(text, str(path))
@@ -174,7 +174,7 @@ class Settings:
         return f"{FILE}: from format {before} to {FORMAT}; as it was: {backup.name}"
 
     def comparable(self) -> dict[str, Any]:
-        """What must not change while a run goes on, by its names: trials before and after could not be compared."""
+        """What must not change during a run, by its names: trials before and after could not be compared."""
         kept = ("fingerprint", "resolution", "channels", "classes", "train_images", "validation_images")
         what = {
             "id": self.id,

@@ -20,14 +20,14 @@ Data = dict[str, Any]
 
 def upgraded(data: Mapping[str, Any], where: str) -> Data:
     """The contents of a `run.yaml` as they are in today's format; UsageError for a later one, or what has none."""
-    found = data.get("version")
-    if not isinstance(found, int) or found < 1:
-        raise UsageError(f"{where}: not a run folder's settings (version: {found!r}, where 1 to {FORMAT} are known)")
-    if found > FORMAT:
+    version = data.get("version")
+    if not isinstance(version, int) or version < 1:
+        raise UsageError(f"{where}: not a run folder's settings (version: {version!r}, where 1 to {FORMAT} are known)")
+    if version > FORMAT:
         wrote = data.get("versions")
         by = wrote.get("nas", "unknown") if isinstance(wrote, dict) else "unknown"
         raise UsageError(
-            f"{where}: a run of format {found}, written by nas {by}; this nas knows formats up to {FORMAT}: "
+            f"{where}: a run of format {version}, written by nas {by}; this nas knows formats up to {FORMAT}: "
             f"install nas {by} or later (pip install --upgrade nas)"
         )
     new = dict(data)
@@ -37,13 +37,13 @@ def upgraded(data: Mapping[str, Any], where: str) -> Data:
 
 
 def _from_1(data: Data) -> Data:
-    """A run that was begun without a name of its own gets one from what it was begun with, the same wherever it is read."""
+    """A run without an id gets one computed from its first settings, the same wherever it is read."""
     begun = json.dumps([data.get(key) for key in ("created", "command", "space", "seed")], sort_keys=True, default=str)
     dataset = data.get("dataset")
     if isinstance(dataset, dict):
         dataset = {"asked_resolution": None, "max_images": None, "skipped_images": 0, **dataset}
-    own = hashlib.sha256(begun.encode()).hexdigest()[:16]
-    return {"engine": {}, "proxy": {}, "packing": {}, "id": own, **data, "dataset": dataset, "version": 2}
+    digest = hashlib.sha256(begun.encode()).hexdigest()[:16]
+    return {"engine": {}, "proxy": {}, "packing": {}, "id": digest, **data, "dataset": dataset, "version": 2}
 
 
 _STEPS: dict[int, Callable[[Data], Data]] = {1: _from_1}

@@ -75,10 +75,10 @@ def resolved(recorded: Mapping[str, str], given: str | None, folder: Path) -> st
     kept = recorded["url"]
     if HIDDEN not in kept:
         return kept
-    found = os.environ.get(VARIABLE)
-    if found and redacted(found) == kept:
-        return _parsed(found).render_as_string(hide_password=False)
-    other = f"; ${VARIABLE} is of another database" if found else ""
+    given = os.environ.get(VARIABLE)
+    if given and redacted(given) == kept:
+        return _parsed(given).render_as_string(hide_password=False)
+    other = f"; ${VARIABLE} is of another database" if given else ""
     raise UsageError(
         f"{folder}: its study is in {kept}, whose password is not kept{other}. Give the whole URL in ${VARIABLE}, "
         "or by --storage where the command has it"
@@ -108,7 +108,7 @@ def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
 
 
 def together(storage: optuna.storages.BaseStorage) -> AbstractContextManager[None]:
-    """Writes within become one where the storage can do so: the journal; a database flushes each by itself."""
+    """Writes within become one where the storage can do so: the journal; a database flushes each one."""
     join: Callable[[], AbstractContextManager[None]] = getattr(storage, "together", nullcontext)
     return join()
 
@@ -133,7 +133,7 @@ def of_storage(error: BaseException) -> bool:
 
 def failed(error: BaseException, url: str | None) -> NasError:
     """An error of the database, as a run that can be resumed says it."""
-    return NasError(f"{said(error, url)}; what was trained is kept, and `nas resume` goes on")
+    return NasError(f"{said(error, url)}; what was trained is kept, and `nas resume` continues")
 
 
 def said(error: BaseException, url: str | None) -> str:
@@ -214,7 +214,7 @@ def _parsed(url: str) -> URL:
 def _engine_options(parsed: URL) -> dict[str, Any]:
     if parsed.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": 60}}  # seconds for which a reader waits for a writer
-    options: dict[str, Any] = {"pool_pre_ping": True}  # a server that was started anew costs a connection, not the run
+    options: dict[str, Any] = {"pool_pre_ping": True}  # a restarted server costs a connection, not the run
     if parsed.drivername in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
         # A server that is silent, or gone without a word, is noticed; what the URL says goes before.
         silent = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}

@@ -118,5 +118,5 @@ def reading_journal(path: Path) -> Iterator[None]:
 
 
 def reading_study(folder: Path, url: str | None) -> AbstractContextManager[None]:
-    """`reading_journal` where the study is in the run's journal; a database has errors of its own."""
+    """`reading_journal` where the study is in the run's journal; a database raises other errors."""
     return contextlib.nullcontext() if url else reading_journal(folder / JOURNAL)

@@ -35,7 +35,7 @@ class Claim:
         """NasError if a driver of another copy of the folder has taken the study since."""
         if self.study.user_attrs.get(ATTRIBUTE) != self.nonce:
             raise NasError(
-                f"{self.folder}: a driver of another copy of this folder has taken its study over, and goes on with it there"
+                f"{self.folder}: a driver of another copy of this folder has taken its study over and continues there"
             )
 
 
@@ -45,7 +45,7 @@ def check(folder: Path, study: optuna.Study) -> None:
     if now is not None and now not in (kept if isinstance(kept, list) else []):
         raise UsageError(
             f"{folder}: its study, in a database, was driven on from another copy of this folder, where the results since lie; "
-            f"go on there, or, if that copy is lost, write {json.dumps([now])} into {FILE}"
+            f"continue there, or, if that copy is lost, write {json.dumps([now])} into {FILE}"
         )
 
 

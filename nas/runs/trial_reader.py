@@ -45,12 +45,12 @@ def read_trials(folder: Path, settings: Settings, storage: str | None = None) ->
             raise NasError(said(error, url)) from None
         raise
     objectives = settings.parsed_objectives()
-    found = []
+    loaded = []
     for frozen in every:
         if ATTRIBUTE in frozen.user_attrs:
             with reading(f"{folder / JOURNAL}: trial {frozen.number}"):
-                found.append(_trial(folder, frozen, read_candidate(frozen, objectives)))
-    return found
+                loaded.append(_trial(folder, frozen, read_candidate(frozen, objectives)))
+    return loaded
 
 
 def read_candidate(frozen: optuna.trial.FrozenTrial, objectives: tuple[Objective, ...]) -> Candidate:
@@ -105,16 +105,16 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
 
 def read_sessions(folder: Path) -> list[Mapping[str, Any]]:
     """Time accounting of each driver that ended in order; none where the file is damaged."""
-    found = read_json(folder / SESSIONS)
-    entries = found if isinstance(found, list) else []
+    loaded = read_json(folder / SESSIONS)
+    entries = loaded if isinstance(loaded, list) else []
     return [entry for entry in entries if isinstance(entry, dict) and _is_session(entry)]
 
 
 def read_elapsed(folder: Path) -> float:
     """Seconds that a run's drivers took so far, up to the last sign of life of one that was killed."""
-    ended = sum(float(own["startup_seconds"] + own["search_seconds"]) for own in read_sessions(folder))
-    found = read_json(folder / ELAPSED)
-    seconds = found.get("seconds") if isinstance(found, dict) else None
+    ended = sum(float(entry["startup_seconds"] + entry["search_seconds"]) for entry in read_sessions(folder))
+    loaded = read_json(folder / ELAPSED)
+    seconds = loaded.get("seconds") if isinstance(loaded, dict) else None
     return ended if number(seconds) else max(ended, float(seconds))  # type: ignore[arg-type]  # it is one
 
 
@@ -154,8 +154,8 @@ def _epochs_so_far(place: Path) -> tuple[Epoch, ...]:
 
 
 def _decisions(place: Path) -> tuple[Decision, ...]:
-    found = read_json(place / DECISIONS)
-    return tuple(Decision.from_dict(own) for own in found) if isinstance(found, list) else ()
+    loaded = read_json(place / DECISIONS)
+    return tuple(Decision.from_dict(entry) for entry in loaded) if isinstance(loaded, list) else ()
 
 
 def _is_session(entry: Mapping[str, Any]) -> bool:

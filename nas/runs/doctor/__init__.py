@@ -1,6 +1,6 @@
 """`nas doctor`: checks a run folder, and repairs what can be repaired without losing anything; or checks this machine.
 
-Nothing is changed unless it is asked for, so that a run can be checked while it goes on, and on a read-only disk. Repairs take
+Nothing is changed without `--repair`, so that a run can be checked while it is running, and on a read-only disk. Repairs take
 the run's lock, keep a copy of whatever they replace, and are such that a second look finds nothing left to repair.
 """
 

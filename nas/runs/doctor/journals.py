@@ -17,7 +17,7 @@ NEWLINE = b"\n"
 
 
 def check(folder: Path, settings: Settings, repair: bool) -> tuple[list[Finding], Reading | None]:
-    """What is found of the journal, and the study as it is, or would be after its repair; None if there is none to go by."""
+    """Findings about the journal, and the study as it is, or would be after its repair; None if there is none to go by."""
     path = folder / JOURNAL
     ended = any((folder / TRIALS).glob("*/result.json"))
     if not path.is_file():
@@ -26,25 +26,25 @@ def check(folder: Path, settings: Settings, repair: bool) -> tuple[list[Finding]
     if ended and not whole(data):
         return [_without(ended, "holds nothing that can be read", "")], None
     end, broken = whole(data), damaged(data[: whole(data)])
-    found = []
+    findings = []
     if end < len(data):
-        found.append(_torn(path, data, repair))
+        findings.append(_torn(path, data, repair))
     if broken:
         mending, data = _mended(folder, settings, data[:end], broken, repair)
-        found += mending
+        findings += mending
     else:
         data = data[:end]
     try:
         study = opened(data)
     except (NasError, KeyError, ValueError, TypeError, AssertionError) as error:
         text = f"can't be read by Optuna: {type(error).__name__}: {reason_of(error, 200)}"
-        return [*found, Finding("needs you", JOURNAL, text[:300], "put it back from a copy")], None
+        return [*findings, Finding("needs you", JOURNAL, text[:300], "put it back from a copy")], None
     if study is None:
         if data.strip():
             text = "holds no study of a run"
-            return [*found, Finding("needs you", JOURNAL, text, "put the run's own journal back")], None
-        return [*found, _without(ended, "empty", "empty")], None
-    return found, study
+            return [*findings, Finding("needs you", JOURNAL, text, "put the run's own journal back")], None
+        return [*findings, _without(ended, "empty", "empty")], None
+    return findings, study
 
 
 def _without(ended: bool, lost: str, fresh: str) -> Finding:
@@ -69,7 +69,7 @@ def _mended(
     mending = mended(salvage(data, STUDY_NAME, directions), settings, folder)
     lines = f"line{'s' if len(broken) > 1 else ''} {', '.join(map(str, broken[:5]))}{' ...' if len(broken) > 5 else ''}"
     text = f"{lines} of {data.count(NEWLINE)} can't be read"
-    found = [
+    findings = [
         Finding(
             "needs you",
             f"trial {number}",
@@ -79,8 +79,8 @@ def _mended(
         for number in mending.lost
     ]
     if not repair:
-        return [Finding("repairable", JOURNAL, text, f"what can be saved: {mending.saved}"), *found], mending.data
+        return [Finding("repairable", JOURNAL, text, f"what can be saved: {mending.saved}"), *findings], mending.data
     backup = path.with_name(f"{JOURNAL}.broken-{time.time_ns()}")
     write_with(backup, lambda file: file.write(data))
     write_with(path, lambda file: file.write(mending.data))
-    return [Finding("repaired", JOURNAL, f"{text}: {mending.saved}; as it was: {backup.name}"), *found], mending.data
+    return [Finding("repaired", JOURNAL, f"{text}: {mending.saved}; as it was: {backup.name}"), *findings], mending.data

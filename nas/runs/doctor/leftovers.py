@@ -22,10 +22,10 @@ NAMED = 3  # files that are named of one complaint
 
 def check(folder: Path, repair: bool) -> list[Finding]:
     active = not repair and locked(folder)
-    found = _lock(folder, active)
+    findings = _lock(folder, active)
     if not active:
-        found += _leftovers(folder, repair) + _sessions(folder, repair)
-    return [*found, *_room(folder), *_permissions(folder)]
+        findings += _leftovers(folder, repair) + _sessions(folder, repair)
+    return [*findings, *_room(folder), *_permissions(folder)]
 
 
 def _lock(folder: Path, active: bool) -> list[Finding]:
@@ -40,7 +40,7 @@ def _lock(folder: Path, active: bool) -> list[Finding]:
 
 
 def _leftovers(folder: Path, repair: bool) -> list[Finding]:
-    found = []
+    findings = []
     stale = sorted(folder.glob(f"{JOURNAL}.lock*"))
     old = [path for path in folder.rglob(".*") if TEMPORARY.fullmatch(path.name) and _age(path) > STILL_SECONDS]
     for paths, what in ((stale, "lock of the journal that nobody holds"), (old, "file of a write that died")):
@@ -52,8 +52,8 @@ def _leftovers(folder: Path, repair: bool) -> list[Finding]:
                 path.unlink(missing_ok=True)
         more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
         text = f"{names}{more}: {what}{', removed' if repair else ''}"
-        found.append(Finding("repaired" if repair else "repairable", "leftovers", text))
-    return found
+        findings.append(Finding("repaired" if repair else "repairable", "leftovers", text))
+    return findings
 
 
 def _sessions(folder: Path, repair: bool) -> list[Finding]:
@@ -67,7 +67,7 @@ def _sessions(folder: Path, repair: bool) -> list[Finding]:
     backup = path.with_name(f"{SESSIONS}.broken-{time.time_ns()}")
     write_with(backup, lambda file: file.write(data))
     write_json(path, good)
-    return [Finding("repaired", SESSIONS, f"{text}: begun anew; as it was: {backup.name}")]
+    return [Finding("repaired", SESSIONS, f"{text}: started again; the old file is {backup.name}")]
 
 
 def _room(folder: Path) -> list[Finding]:
@@ -77,15 +77,15 @@ def _room(folder: Path) -> list[Finding]:
         return []
     if free >= LEAST_FREE:
         return []
-    return [Finding("warning", "disk", f"nearly full: {free_space(folder)}", "free space before the run goes on")]
+    return [Finding("warning", "disk", f"nearly full: {free_space(folder)}", "free space before you resume the run")]
 
 
 def _permissions(folder: Path) -> list[Finding]:
-    found = []
+    findings = []
     about = folder.stat()
     if about.st_mode & stat.S_IWOTH and not about.st_mode & stat.S_ISVTX:
         advice = f"chmod o-w {folder}"
-        found.append(
+        findings.append(
             Finding("warning", "permissions", "everybody on this machine may write into the run's folder", advice)
         )
     foreign, shared = [], []
@@ -99,10 +99,10 @@ def _permissions(folder: Path) -> list[Finding]:
     for paths, what in ((foreign, "belongs to another user than the folder"), (shared, "may be written by everybody")):
         if paths:
             more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-            found.append(Finding("warning", "permissions", f"{paths[0].relative_to(folder)}{more}: {what}"))
+            findings.append(Finding("warning", "permissions", f"{paths[0].relative_to(folder)}{more}: {what}"))
     if not os.access(folder, os.W_OK):
-        found.append(Finding("note", "permissions", "can't be written to from here: it can be read, not resumed"))
-    return found
+        findings.append(Finding("note", "permissions", "can't be written to from here: it can be read, not resumed"))
+    return findings
 
 
 def _age(path: Path) -> float:

@@ -40,7 +40,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Mending:
-    """A journal as it was mended, in words what was saved, and the trials of which nothing can be said any more."""
+    """A repaired journal, a description of what was saved, and the trials whose state is lost."""
 
     data: bytes
     saved: str
@@ -163,7 +163,7 @@ def _line(trial: optuna.trial.FrozenTrial, code: int, **fields: Any) -> Line:
 
 
 def _end_of(number: int, lines: list[Line]) -> int:
-    """The place of the line that ended a trial, behind which nothing can be said of it; behind all if it has not ended."""
+    """The index of the line that ended a trial, the last that may concern it; after all lines if it has not ended."""
     begun = -1
     for place, line in enumerate(lines):
         if line["op_code"] == CREATE_TRIAL:

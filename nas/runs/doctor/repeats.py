@@ -16,11 +16,11 @@ from nas.training.records import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
 from nas.utils.files import read_json
 
 WHILE_TRAINING = (CHECKPOINT, PREVIOUS, EPOCHS)
-AGAIN = "`nas confirm` trains it anew"
+AGAIN = "`nas confirm` trains it again"
 
 
 def check(folder: Path, settings: Settings, reading: Reading, repair: bool) -> list[Finding]:
-    """What is found of further seeds. With `repair`, what dead workers left behind their results is removed."""
+    """Findings about further seeds. With `repair`, files that dead workers left next to their results are removed."""
     top = folder / CONFIRMED
     if not top.is_dir():
         return []
@@ -29,17 +29,17 @@ def check(folder: Path, settings: Settings, reading: Reading, repair: bool) -> l
         folder_name(number, label): (label or f"trial {number}", digest)
         for number, label, digest in _networks(settings, reading)
     }
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for place in sorted(top.iterdir()):
         name, digest = known.get(place.name, ("", ""))
         if not name:
             text = f"{place.name}: of no trial of the run"
-            found.append(Finding("warning", f"{CONFIRMED}/", text, "left alone; nothing reads it"))
+            findings.append(Finding("warning", f"{CONFIRMED}/", text, "left alone; nothing reads it"))
             continue
         for seed, path in seed_folders(place):
             where, epochs = f"{name}, seed {seed}", int(settings.recipe["epochs"])
-            found += _seed(path, where, digest, epochs, active) + ([] if active else _left(path, where, repair))
-    return found
+            findings += _seed(path, where, digest, epochs, active) + ([] if active else _left(path, where, repair))
+    return findings
 
 
 def _networks(settings: Settings, reading: Reading) -> Iterator[tuple[int, str, str]]:
@@ -55,7 +55,7 @@ def _seed(path: Path, where: str, digest: str, wanted: int, active: bool) -> lis
     """A training of so many epochs, or one that was begun."""
     result = read_json(path / RESULT)
     if not (path / RESULT).exists():
-        return [] if active else [Finding("note", where, "not trained to its end", "`nas confirm` goes on with it")]
+        return [] if active else [Finding("note", where, "not trained to its end", "`nas confirm` continues it")]
     if not isinstance(result, dict):
         return [Finding("warning", where, f"{RESULT} is torn", AGAIN)]
     if result.get("digest") != digest:
@@ -77,7 +77,7 @@ def _left(path: Path, where: str, repair: bool) -> list[Finding]:
     left = [name for name in WHILE_TRAINING if (path / name).exists()]
     if not left or not (path / RESULT).exists():
         return []
-    text = f"{', '.join(left)} left behind by a worker that died at its end"
+    text = f"{', '.join(left)} left by a worker that died at its end"
     if not repair:
         return [Finding("repairable", where, text)]
     for name in left:

@@ -27,11 +27,11 @@ def examine(folder: Path, *, repair: bool) -> list[Finding]:
 
 
 def _examined(folder: Path, repair: bool) -> list[Finding]:
-    found, kept = settings.check(folder, repair)
+    findings, kept = settings.check(folder, repair)
     if kept is None:
-        return [*found, *surroundings.check(folder, repair)]
+        return [*findings, *surroundings.check(folder, repair)]
     lies, study = databases.check(folder, kept) if kept.storage else journals.check(folder, kept, repair)
-    found += lies
+    findings += lies
     if study is not None:
-        found += trials.check(folder, kept, study, repair) + repeats.check(folder, kept, study, repair)
-    return [*found, *surroundings.check(folder, repair)]
+        findings += trials.check(folder, kept, study, repair) + repeats.check(folder, kept, study, repair)
+    return [*findings, *surroundings.check(folder, repair)]

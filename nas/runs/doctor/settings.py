@@ -21,7 +21,7 @@ from nas.utils.yaml_text import read_text
 
 
 def check(folder: Path, repair: bool) -> tuple[list[Finding], Settings | None]:
-    """What is found of the settings, and the settings that hold; None if there are none to go by."""
+    """Findings about the settings, and the valid settings; None if there are none."""
     kept = _kept(folder)
     try:
         settings: Settings | None = Settings.load(folder)
@@ -33,35 +33,35 @@ def check(folder: Path, repair: bool) -> tuple[list[Finding], Settings | None]:
         settings, problem = None, _short(error, folder)
     if settings is None:
         return _replaced(folder, kept, problem, repair)
-    found = _format(folder, repair)
+    findings = _format(folder, repair)
     if kept is not None and (changed := _changed(kept, settings)):
         if changed == ["id"]:
             text = f"the study is that of another run: {kept.name}, begun {kept.created}"
-            return [*found, Finding("needs you", JOURNAL, text, "put the run's own journal back")], settings
+            return [*findings, Finding("needs you", JOURNAL, text, "put the run's own journal back")], settings
         text = f"other {' and '.join(name for name in changed if name != 'id')} than the run began with"
         restored, kept_settings = _replaced(folder, kept, text, repair)
-        return [*found, *restored], kept_settings
+        return [*findings, *restored], kept_settings
     if text := _versions(settings):
-        found.append(Finding("note", FILE, text))
-    return found, settings
+        findings.append(Finding("note", FILE, text))
+    return findings, settings
 
 
 def _replaced(folder: Path, kept: Settings | None, problem: str, repair: bool) -> tuple[list[Finding], Settings | None]:
-    """The study's copy in place of a `run.yaml` that does not hold; what was there stays beside it."""
+    """The study's copy in place of an invalid `run.yaml`, which is kept under another name."""
     if kept is None:
         advice = "put it back from a copy; the study holds none"
         return [Finding("needs you", FILE, problem, advice)], None
     if not repair:
         return [Finding("repairable", FILE, problem, "the study holds a copy of it")], kept
     path = folder / FILE
-    beside = ""
+    kept_as = ""
     if path.is_file():
         data = path.read_bytes()
         backup = path.with_name(f"{FILE}.broken-{time.time_ns()}")
         write_with(backup, lambda file: file.write(data))
-        beside = f"; as it was: {backup.name}"
+        kept_as = f"; as it was: {backup.name}"
     kept.save(folder)
-    return [Finding("repaired", FILE, f"{problem}: replaced by the copy that the study holds{beside}")], kept
+    return [Finding("repaired", FILE, f"{problem}: replaced by the copy that the study holds{kept_as}")], kept
 
 
 def _format(folder: Path, repair: bool) -> list[Finding]:
@@ -82,9 +82,9 @@ def _kept(folder: Path) -> Settings | None:
         return None
     last: dict[str, Any] | None = None
     for line in lines:
-        found = operation(line) if b'"user_attr"' in line else None
-        if found is not None and found["op_code"] == SET_STUDY_ATTRIBUTE:
-            last = found["user_attr"].get(ATTRIBUTE, last)
+        entry = operation(line) if b'"user_attr"' in line else None
+        if entry is not None and entry["op_code"] == SET_STUDY_ATTRIBUTE:
+            last = entry["user_attr"].get(ATTRIBUTE, last)
     try:
         return None if last is None else Settings.from_dict(json.loads(json.dumps(last)), JOURNAL)
     except UsageError:

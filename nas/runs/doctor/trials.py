@@ -31,38 +31,40 @@ MOST = 20  # trials that are named of one complaint
 
 
 def check(folder: Path, settings: Settings, reading: Reading, repair: bool) -> list[Finding]:
-    """What is found of the trials. With `repair`, results that are gone are written again from the study."""
+    """Findings about the trials. With `repair`, results that are gone are written again from the study."""
     active = not repair and locked(folder)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     trained: dict[str, int] = {}
     for trial in reading.trials:
         facts = trial.user_attrs.get(ATTRIBUTE)
         if facts is None:
             if trial.state.name == "RUNNING" and not active:
                 text = "was being asked for when the driver died"
-                found.append(Finding("note", f"trial {trial.number}", text, "`nas resume` closes it"))
+                findings.append(Finding("note", f"trial {trial.number}", text, "`nas resume` closes it"))
             continue
         if "outcome" in facts:
             continue
         place = folder / TRIALS / str(trial.number)
-        found += _network(trial, facts)
+        findings += _network(trial, facts)
         if trial.state.name == "RUNNING":
-            found += [] if active else _open(trial, facts, place)
+            findings += [] if active else _open(trial, facts, place)
             continue
         if (
             trial.state.name == "COMPLETE"
             and (earlier := trained.setdefault(facts["digest"], trial.number)) != trial.number
         ):
-            found.append(Finding("warning", f"trial {trial.number}", f"the network of trial {earlier}, trained again"))
-        found += _ended(trial, facts, place, settings, repair)
-    found += _baselines(folder, settings, active)
-    found += _strangers(folder, len(reading.trials))
-    return found
+            findings.append(
+                Finding("warning", f"trial {trial.number}", f"the network of trial {earlier}, trained again")
+            )
+        findings += _ended(trial, facts, place, settings, repair)
+    findings += _baselines(folder, settings, active)
+    findings += _strangers(folder, len(reading.trials))
+    return findings
 
 
 def _baselines(folder: Path, settings: Settings, active: bool) -> list[Finding]:
     """Known networks: their results are in their folders alone."""
-    found = []
+    findings = []
     for entry in settings.baselines:
         path = folder / BASELINES / entry["name"] / RESULT
         result = read_json(path)
@@ -71,10 +73,10 @@ def _baselines(folder: Path, settings: Settings, active: bool) -> list[Finding]:
             continue
         where, again = f"baseline {entry['name']}", "`nas resume` trains it"
         if path.exists():
-            found.append(Finding("warning", where, f"{RESULT} is {_ailment(path, result)}", f"{again} anew"))
+            findings.append(Finding("warning", where, f"{RESULT} is {_ailment(path, result)}", f"{again} again"))
         elif not active:
-            found.append(Finding("note", where, "not trained yet", again))
-    return found
+            findings.append(Finding("note", where, "not trained yet", again))
+    return findings
 
 
 def _network(trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any]) -> list[Finding]:
@@ -104,28 +106,30 @@ def _ended(
             return [Finding("repairable", where, text, "--repair writes it again from the study, without its epochs")]
         _from_study(trial, facts, state).write(place)
         return [Finding("repaired", where, f"{text}: written again from the study; its epochs are lost")]
-    found = []
+    findings = []
     if result.get("state") != state:
-        found.append(
+        findings.append(
             Finding("needs you", where, f"{state} in the study, {result.get('state')} in {RESULT}", "see both")
         )
     elif state == "complete":
-        found += _values(trial, facts, result, settings)
+        findings += _values(trial, facts, result, settings)
         numbers = [epoch.get("number") for epoch in result.get("epochs", []) if isinstance(epoch, dict)]
         wanted = list(range(1, int(settings.recipe["epochs"]) + 1))
         if numbers != wanted and not result.get("rewritten"):
             text = f"its epochs are {numbers[:3]}... ({len(numbers)}), not 1 to {len(wanted)}"
-            found.append(Finding("needs you", where, text, "its curve is not whole"))
+            findings.append(Finding("needs you", where, text, "its curve is not whole"))
     if "torn" in result:
-        found.append(Finding("note", where, str(result["torn"])))
+        findings.append(Finding("note", where, str(result["torn"])))
     left = [name for name in WHILE_TRAINING if (place / name).exists()]
     if left:
-        text = f"{', '.join(left)} left behind by a worker that died at its end"
+        text = f"{', '.join(left)} left by a worker that died at its end"
         if repair:
             for name in left:
                 (place / name).unlink()
-        found.append(Finding("repaired" if repair else "repairable", where, f"{text}{': removed' if repair else ''}"))
-    return found
+        findings.append(
+            Finding("repaired" if repair else "repairable", where, f"{text}{': removed' if repair else ''}")
+        )
+    return findings
 
 
 def _values(
@@ -162,18 +166,18 @@ def _open(trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any], place: Path
     result = read_json(place / RESULT)
     if isinstance(result, dict) and result.get("digest") == facts["digest"]:
         return [Finding("note", where, "has ended, and is not recorded yet", "`nas resume` records it")]
-    found = []
+    findings = []
     if (place / RESULT).exists():
-        found.append(
-            Finding("warning", where, f"{RESULT} is {_ailment(place / RESULT, result)}", "`nas resume` trains it anew")
+        findings.append(
+            Finding("warning", where, f"{RESULT} is {_ailment(place / RESULT, result)}", "`nas resume` trains it again")
         )
     usable = {name: _loads(place / name, facts["digest"]) for name in (CHECKPOINT, PREVIOUS) if (place / name).exists()}
     if usable and not usable.get(CHECKPOINT, False):
-        again = "goes on from the checkpoint before it" if usable.get(PREVIOUS) else "starts over"
-        found.append(Finding("warning", where, f"{CHECKPOINT} can't be used", f"`nas resume` {again}"))
+        again = "resumes from the previous checkpoint" if usable.get(PREVIOUS) else "starts over"
+        findings.append(Finding("warning", where, f"{CHECKPOINT} can't be used", f"`nas resume` {again}"))
     elif usable.get(CHECKPOINT) and not isinstance(read_json(place / EPOCHS), list):
-        found.append(Finding("note", where, f"{EPOCHS} can't be read", "its checkpoint holds them too"))
-    return found or [Finding("note", where, "in flight when its driver ended", "`nas resume` goes on with it")]
+        findings.append(Finding("note", where, f"{EPOCHS} can't be read", "its checkpoint holds them too"))
+    return findings or [Finding("note", where, "in flight when its driver ended", "`nas resume` continues it")]
 
 
 def _loads(path: Path, digest: str) -> bool:
@@ -189,10 +193,10 @@ def _loads(path: Path, digest: str) -> bool:
 def _strangers(folder: Path, trials: int) -> list[Finding]:
     """Folders of trials that the study doesn't know: of a journal that lost its end, or put there by hand."""
     known = {str(number) for number in range(trials)}
-    found = sorted(path.name for path in (folder / TRIALS).glob("*") if path.name not in known)
-    if not found:
+    strangers = sorted(path.name for path in (folder / TRIALS).glob("*") if path.name not in known)
+    if not strangers:
         return []
-    names = f"{', '.join(found[:MOST])}{' ...' if len(found) > MOST else ''}"
+    names = f"{', '.join(strangers[:MOST])}{' ...' if len(strangers) > MOST else ''}"
     return [Finding("warning", f"{TRIALS}/", f"{names}: of no trial in the study", "left alone; nothing reads it")]
 
 
