@@ -1,4 +1,4 @@
-"""Exact costs: the closed forms against what one would do instead, building on the meta device and counting.
+"""Time of the exact costs: closed forms, compared with building on the meta device and counting.
 
 uv run python benchmarks/cost.py [--networks 40] [--searched 2000] [--seed 0]
 """
@@ -70,8 +70,8 @@ def main() -> None:
                 f"{name:>10} {resolution:>6} {first:>20.6f} {mean:>12.6f} {other:>14.4f} {other / first:>7.0f} {1 / mean:>10.0f}"
             )
     print(
-        "'new blocks': the first cost of each network in turn, its blocks mostly not seen before; the ratio is of it. 'in a search': from "
-        f"choices to cost, mean of {args.searched:,} random ones one after the other, whose stages come again and again."
+        "'new blocks': the first cost of each network, most of whose blocks are new; the ratio uses this time. 'in a search': from "
+        f"choices to cost, mean of {args.searched:,} random ones one after the other, whose stages recur."
     )
     print("Every formula's params and MACs were equal to the counted ones.")
 

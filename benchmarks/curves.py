@@ -1,8 +1,8 @@
 """Learning curves of random networks, each trained to the end once by the proxies' recipe, for replaying early stopping.
 
-A row an epoch of each network goes to a CSV (`benchmarks/curves-*.csv`): costs, validation accuracy and loss, training loss,
-seconds. Networks are uniform samples of the space, each digest once. The file is continued where it ends, so that a recording
-can be cut into pieces:
+A CSV (`benchmarks/curves-*.csv`) gets one row for each epoch of each network: costs, validation accuracy and loss, training loss,
+seconds. Networks are uniform samples of the space, each digest once. New rows are appended to an existing file, so a recording
+can be split into several runs:
 
 uv run python benchmarks/curves.py benchmarks/curves-digits.csv --networks 120 --max-macs 2.5e6
 uv run python benchmarks/curves.py benchmarks/curves-cifar10.csv --networks 70 --max-macs 6e6 --epochs 9 \
@@ -38,7 +38,7 @@ COLUMNS = (
 
 
 def record(path: Path, request: Request, networks: int, seconds: float, first: int = 0) -> int:
-    """Train until the file holds `networks` of them or `seconds` have passed; how many it holds."""
+    """Train until the file has `networks` networks or `seconds` have passed; return the number of networks."""
     from nas.execution.trial_training import TrialTraining
 
     _, settings, data = preparation.plan(request, lambda text: None)
@@ -88,11 +88,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--resolution", type=int)
     parser.add_argument("--max-images", type=int)
-    parser.add_argument("--max-macs", type=float, help="of the networks, so that a core gets through them")
+    parser.add_argument("--max-macs", type=float, help="bound on the networks, so that one core can train them")
     parser.add_argument(
-        "--first", type=int, default=0, help="seed of the first sample, so that several can record at once"
+        "--first", type=int, default=0, help="seed of the first sample, so that several processes can record at once"
     )
-    parser.add_argument("--seconds", type=float, default=1e9, help="stop behind the network in hand")
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop after the current network")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         budget = Budget({"macs": (None, args.max_macs)} if args.max_macs else {})

@@ -1,10 +1,10 @@
-"""Samplers in Optuna studies that know nothing of this project: parameters are asked for as they come, some only beside others.
+"""Samplers in plain define-by-run Optuna studies, in which some parameters exist only for some values of others.
 
 uv run python benchmarks/foreign.py [--samplers known-cost,tpe,nsga2,random] [--studies blocks,cells,training] [--repeats 20] [--budget 60]
 
-Three made-up functions of a network's quality, with noise. The known-cost sampler gets the costs alone: no space, no identities.
-Printed: hypervolume (noise-free quality, log10 costs) of the front of what was observed, as a share of that of the best front
-known, which 20,000 random candidates and 12 rounds of 1,500 mutations of their front give.
+Three synthetic functions of a network's quality, with noise. The known-cost sampler gets only the costs: no space, no identities.
+The output is the hypervolume (noise-free quality, log10 costs) of the observed front, as a percentage of that of the best known
+front, which comes from 20,000 random candidates and 12 rounds of 1,500 mutations of their front.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nas.samplers import KnownCostSampler
 
 MARKS = (12, 25, 40, 60)
 STAGES, EDGES = range(3), range(7)
-PATHS = ((3,), (6,), (0, 4), (1, 5), (0, 2, 5))  # from the input to the output of a cell, by edges
+PATHS = ((3,), (6,), (0, 4), (1, 5), (0, 2, 5))  # paths from the input to the output of a cell, by edges
 Params = dict[str, Any]
 
 
@@ -37,7 +37,7 @@ class Asker(Protocol):
 
 
 class Chance:
-    """Answers at random, but for what is given and still allowed."""
+    """Random answers, except for given ones."""
 
     def __init__(self, rng: random.Random, given: Params | None = None) -> None:
         self.rng, self.given, self.params = rng, given or {}, Params()
@@ -53,7 +53,7 @@ class Chance:
 
 @dataclass(frozen=True)
 class Made:
-    """ask: what a trial asks for. costs, quality: of the answers. noise: standard deviation of an observed quality."""
+    """ask: asks for a trial's parameters. costs, quality: functions of the answers. noise: standard deviation of an observed quality."""
 
     ask: Callable[[Asker], None]
     costs: Callable[[Params], list[float]]
@@ -103,7 +103,7 @@ def quality_of_blocks(params: Params) -> float:
     return 96 - 60 * math.exp(-0.22 * total)
 
 
-# -- cells of seven edges, of which some lead nowhere and learn nothing; one cost --------------------------------------------
+# -- cells of seven edges, some without a path to the output, which learn nothing; one cost --------------------------------------------
 
 
 def ask_cells(trial: Asker) -> None:
@@ -128,7 +128,7 @@ def quality_of_cells(params: Params) -> float:
     return 94 - 32 * math.exp(-0.75 * best - 0.28 * everything - residual) - (0 if best > 0.4 else 12)
 
 
-# -- depth and width beside a recipe, whose magnitude of augmentation exists for one kind only; one cost ---------------------
+# -- depth, width and a recipe, whose magnitude of augmentation exists only for one kind; one cost ---------------------------
 
 
 def ask_training(trial: Asker) -> None:
@@ -163,7 +163,7 @@ STUDIES = {
 
 
 class Scale:
-    """Where the volume of a function's fronts ends, and that of the best front known."""
+    """Reference point of the hypervolume of a function, and the hypervolume of the best known front."""
 
     def __init__(self, made: Made) -> None:
         rng = random.Random(12345)
@@ -206,11 +206,11 @@ def sampler(name: str, made: Made, seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)
     if name == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    raise SystemExit(f"--samplers {name}: known are known-cost, tpe, nsga2 and random")
+    raise SystemExit(f"--samplers {name}: choose from known-cost, tpe, nsga2 and random")
 
 
 def replay(name: str, made: Made, scale: Scale, repeat: int, budget: int) -> list[float]:
-    """Shares of the hypervolume after each trial, in percent."""
+    """Percentage of the hypervolume after each trial."""
     noise = np.random.default_rng([7, repeat])
     study = optuna.create_study(directions=scale.directions, sampler=sampler(name, made, repeat))
     observed, true, shares = [], [], []
@@ -218,9 +218,9 @@ def replay(name: str, made: Made, scale: Scale, repeat: int, budget: int) -> lis
         trial = study.ask()
         made.ask(trial)
         values = scale.values(made, trial.params)
-        told = values[0] + made.noise * float(noise.standard_normal())
-        study.tell(trial, [told, *made.costs(trial.params)])
-        observed.append([told, *values[1:]])
+        observation = values[0] + made.noise * float(noise.standard_normal())
+        study.tell(trial, [observation, *made.costs(trial.params)])
+        observed.append([observation, *values[1:]])
         true.append(values)
         found = front(np.array(observed), scale.directions)
         shares.append(100 * hypervolume(np.array(true)[found], scale.reference, scale.directions) / scale.whole)

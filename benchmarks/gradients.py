@@ -1,6 +1,6 @@
-"""What recording gradient norms costs a trial: seconds with and without, in turns, and whether both end with the same accuracies.
+"""Cost of recording gradient norms: seconds of a trial with and without, alternating, and whether both end with the same accuracies.
 
-On a CPU these are seconds of the processor, which other work on the machine touches less.
+On a CPU the seconds are processor time, which other work on the machine affects less.
 
 uv run python benchmarks/gradients.py [--network resnet20] [--dataset digits] [--epochs 10] [--times 5]
 """
@@ -48,7 +48,7 @@ def main() -> None:
     ends: set[tuple[tuple[float, float], ...]] = set()
     file = 0
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(asked.times + 1):  # the first warms up
+        for number in range(asked.times + 1):  # the first is a warm-up
             for steps, bench in benches.items():
                 place = Path(folder) / f"{number}-{steps}"
                 begun = clock()

@@ -1,15 +1,15 @@
-"""Whether PyTorch's CPU kernels compute what our blocks ask of them, and write nowhere else, for each instruction set.
+"""Scan for wrong values and out-of-bounds writes of PyTorch's CPU kernels in the operations of our blocks, for each instruction set.
 
 uv run python benchmarks/kernels.py [--isa AVX2 ...] [--every 50] [--json FILE]
 
-A case is one small module: a convolution (kernels, strides, channels, groups, pixels and layouts as our blocks have them) or
+A case is one small module: a convolution (with the kernels, strides, channels, groups, pixels and layouts of our blocks) or
 a block of each registered branch, shortcut and merge. Its output and its gradients of input and parameters are computed
-once and held against the same module in double precision, for which PyTorch has kernels of its own. Convolutions are
-tried in two forms: `pytorch`, as `torch.nn.Conv2d` computes them, and `nas`, as `nas.blocks` does. Blocks are `nas`.
+once and compared with the same module in double precision, for which PyTorch has separate kernels. Convolutions are
+tested in two forms: `pytorch`, as `torch.nn.Conv2d` computes them, and `nas`, as `nas.blocks` does. Blocks are `nas`.
 
-Cases run in a process on one thread, under an allocator (`fence.c`, compiled with `cc`) that ends it at a write past the
-end of a buffer; a new one goes on after that case. `ONEDNN_MAX_CPU_ISA` and `ATEN_CPU_CAPABILITY`
-make a processor act as an older one. An instruction set that this processor lacks is left out.
+Cases run in a process with one thread, under an allocator (`fence.c`, compiled with `cc`) that ends the process at a write past the
+end of a buffer; a new process continues after that case. `ONEDNN_MAX_CPU_ISA` and `ATEN_CPU_CAPABILITY` make a processor use
+the kernels of an older one. Instruction sets that this processor lacks are left out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from nas.errors import UsageError
 from nas.networks.blocks import BRANCHES, MERGES, SHORTCUTS, Block
 from nas.networks.blocks.primitives import Conv, Patch
 
-# What oneDNN and PyTorch's own kernels are held to, and what the processor must have for it.
+# Limit of oneDNN: the limit of PyTorch's own kernels, and the processor flag that both need.
 ISAS = {
     "SSE41": ("default", "sse4_1"),
     "AVX": ("default", "avx"),
@@ -50,14 +50,14 @@ OUTPUTS = (4, 8, 24)
 GROUPS = (1, 2, 4, 0)  # 0: depthwise
 PIXELS = (1, 2, 3, 4, 7, 8, 16)
 BATCH = 4
-TOLERANCE = {"fp32": 1e-4, "bf16": 0.03}  # of 1 + the largest value
+TOLERANCE = {"fp32": 1e-4, "bf16": 0.03}  # relative to 1 + the largest value
 BLOCK_TOLERANCE = 1e-2  # batch norms over a few values amplify rounding
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One module on one input. `block`: branch, shortcut and merge; else a convolution in one of two forms."""
+    """One module on one input. `block`: branch, shortcut and merge; otherwise a convolution in one of two forms."""
 
     form: str
     width_in: int
@@ -85,7 +85,7 @@ class Case:
 
     @property
     def family(self) -> str:
-        """Cases that one kernel of the library serves, more or less."""
+        """A group of cases that roughly use the same kernel of the library."""
         if self.block is not None:
             return f"block {' '.join(self.block)}, stride {self.stride}, {self.precision}"
         groups = "depthwise" if self.groups == self.width_in > 1 else "grouped" if self.groups > 1 else "dense"
@@ -125,12 +125,12 @@ def _blocks() -> Iterator[Case]:
 
 
 def wrong(case: Case, seed: int) -> str:
-    """What differs from double precision: `output`, `gradient of ...`; empty if nothing does."""
+    """The values that differ from double precision: `output`, `gradient of ...`; empty if none does."""
     torch.manual_seed(seed)
     module = case.module()
     reference = copy.deepcopy(module).double()
     x = torch.randn(BATCH, case.width_in, case.pixels, case.pixels)
-    if case.block is None:  # rounded first, so that the reference sees the same numbers
+    if case.block is None:  # rounded first, so that the reference gets the same numbers
         for parameter in module.parameters():
             parameter.data = parameter.data.to(DTYPES[case.precision])
         reference.load_state_dict(module.state_dict())
@@ -155,7 +155,7 @@ def wrong(case: Case, seed: int) -> str:
 
 
 def _results(module: nn.Module, x: Tensor, seed: int, *, autocast: bool) -> dict[str, Tensor]:
-    torch.manual_seed(seed)  # gates and stochastic depth draw
+    torch.manual_seed(seed)  # gates and stochastic depth draw random numbers
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         y = module(x)
@@ -166,10 +166,10 @@ def _results(module: nn.Module, x: Tensor, seed: int, *, autocast: bool) -> dict
 
 
 def child(numbers: list[int]) -> None:
-    """Try these cases and print the faults as JSON; each fault that ends the process costs a fork, not an interpreter."""
-    torch.set_num_threads(1)  # no threads that a fork would lose
+    """Test these cases and print the faults as JSON; a fault that ends the process costs only a fork, not a new interpreter."""
+    torch.set_num_threads(1)  # a fork would lose other threads
     every, faults = cases(), {}
-    position = mmap.mmap(-1, mmap.PAGESIZE)  # shared with the forks: how many cases have been begun
+    position = mmap.mmap(-1, mmap.PAGESIZE)  # shared with the forks: the number of started cases
     with tempfile.TemporaryFile() as differing:
         while (begun := int.from_bytes(position[:8])) < len(numbers):
             if not (pid := os.fork()):
@@ -191,7 +191,7 @@ def child(numbers: list[int]) -> None:
 
 
 def scan(isa: str, numbers: list[int], fence: Path | None) -> dict[int, str]:
-    """What was wrong with which cases under this instruction set: 'out of bounds', or what differs."""
+    """Faults by case under this instruction set: 'out of bounds', or the values that differ."""
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": isa, "ATEN_CPU_CAPABILITY": ISAS[isa][0]}
     environment |= (
         {"LD_PRELOAD": str(fence)} if fence else {"LD_PRELOAD": "libc_malloc_debug.so.0", "MALLOC_CHECK_": "3"}
@@ -202,7 +202,7 @@ def scan(isa: str, numbers: list[int], fence: Path | None) -> dict[int, str]:
 
 
 def compiled_fence(folder: Path) -> Path | None:
-    """`fence.c` as a library; None where there is no C compiler, and glibc's checks have to do."""
+    """`fence.c` as a library; None without a C compiler, in which case glibc's checks are used."""
     library = folder / "fence.so"
     command = ["cc", "-O2", "-shared", "-fPIC", str(Path(__file__).with_name("fence.c")), "-o", str(library), "-ldl"]
     try:

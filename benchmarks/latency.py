@@ -1,12 +1,13 @@
-"""Latency predicted from parts against latency as run: rank correlation and error over networks that the lookup never saw.
+"""Latency predicted from parts, compared with measured latency: rank correlation and error over networks that the lookup never saw.
 
 uv run python benchmarks/latency.py [--spaces resnext mbconv] [--networks 24] [--resolution 32] [--batch 1] [--threads 1]
     [--device cpu] [--load 0]
 
-For each space: what a search does before its first trial (`nas.profiling.latency.meter`: parts that occur often, a few whole networks),
-then `--networks` random ones, run whole. MACs and activations are held against the same, as what one would rank by otherwise. "Repeated"
-runs the same networks once more: what no prediction can be better than. With --load N, N processes train meanwhile, as the workers of
-a search do, and the second run is made beside them: relative to the reference network, and as the clock says.
+For each space: the measurements that a search makes before its first trial (`nas.profiling.latency.meter`: frequent parts, a few
+whole networks), then `--networks` random networks, each measured as a whole. MACs and activations, the alternatives for ranking,
+are compared with the same measurements. "Repeated" measures the same networks once more; no prediction can be better. With
+--load N, N processes train during the second measurement, as the workers of a search do. It is given relative to the
+reference network, and not corrected.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def main() -> None:
     parser.add_argument("--load", type=int, default=0)
     args = parser.parse_args()
     print(
-        "| space | ms, from to | parts timed | preparing, s | against the run latency | rank correlation | RMS error | median error |"
+        "| space | ms, from to | parts timed | preparing, s | compared with the measured latency | rank correlation | RMS error | "
+        "median error |"
     )
     print("|---|---|---:|---:|---|---:|---:|---:|")
     for name in args.spaces:
@@ -88,13 +90,13 @@ def report(name: str, meter: Meter, networks: list[Architecture], prepared: floa
     predicted = np.array([meter.lookup.predicted(own) for own in networks])
     costs = [cost_of(own) for own in networks]
     share = np.mean([meter.lookup.timed_share(own) for own in networks])
-    beside = f"beside {load} trainings" if load else "repeated"
+    condition = f"during {load} trainings" if load else "repeated"
     rows = [
         row("predicted from parts", predicted, times, ms=True),
         row("MACs", np.array([float(cost.macs) for cost in costs]), times, ms=False),
         row("activations", np.array([float(cost.activations) for cost in costs]), times, ms=False),
-        row(f"run {beside}, relative to the reference", np.array([own.median_ms for own in again]), times, ms=True),
-        row(f"run {beside}, as the clock says", np.array([own.median_ms * own.load for own in again]), times, ms=True),
+        row(f"{condition}, relative to the reference", np.array([own.median_ms for own in again]), times, ms=True),
+        row(f"{condition}, not corrected", np.array([own.median_ms * own.load for own in again]), times, ms=True),
     ]
     for own in rows:
         print(f"| {name} | {times.min():.2f} to {times.max():.2f} | {share:.0%} | {prepared:.0f} | {own} |", flush=True)

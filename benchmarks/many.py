@@ -1,4 +1,4 @@
-"""Many workers at once, for `benchmarks/scale.py --concurrent N`: Ray nodes of this machine that say they have 64 GPUs each."""
+"""Many workers at once, for `benchmarks/scale.py --concurrent N`: Ray nodes of this machine that claim to have 64 GPUs each."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from nas.searching.progress import Tally
 from nas.searching.request import Request
 from nas.searching.study import Study
 
-NODE = 64  # GPUs, and cores, that a node says it has
-SPARE_MIB = 3000  # that others keep
-EACH_MIB = 64  # of a worker; a guess beforehand, measured afterwards
+NODE = 64  # GPUs, and cores, that a node claims to have
+SPARE_MIB = 3000  # reserved for other processes
+EACH_MIB = 64  # of a worker; an estimate, measured afterwards
 QUIET = {
-    "RAY_prestart_worker_first_driver": "0",  # Ray would start a process for each core that a node says it has, and more for the trials
+    "RAY_prestart_worker_first_driver": "0",  # Ray would start a process for each core that a node claims to have, and more for the trials
     "RAY_enable_worker_prestart": "0",
     "OMP_NUM_THREADS": "1",
 }
 
 
 class Clock(Tally):
-    """When each trial ended, and what this process had computed by then."""
+    """The end of each trial, and the processor time of this process until then."""
 
     def __init__(self, study: Study) -> None:
         super().__init__(study)
-        # Number; seconds; seconds of the processor that this process took, and that all did.
+        # Number; seconds; processor time of this process, and of all processes.
         self.ends: list[tuple[int, float, float, float]] = []
         self.born = time.perf_counter()
 
@@ -50,7 +50,7 @@ class Clock(Tally):
 
 
 def machine_seconds() -> float:
-    """Of all cores, since the machine started: what was neither idle nor waiting for a disk."""
+    """Processor time of all cores since the machine started: neither idle nor waiting for a disk."""
     user, nice, system, _, _, irq, soft, *_ = map(int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9])
     return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
 
@@ -69,7 +69,7 @@ def resident_mib(process: int | str = "self", field: str = "VmRSS") -> float:
 
 
 def own_mib(process: int) -> float:
-    """Memory that a process shares with none, and its part of what it shares."""
+    """Proportional set size: the private memory of a process, and its part of the shared memory."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
 
@@ -89,7 +89,7 @@ def descendants(root: int) -> Iterator[tuple[int, str]]:
 
 
 def drive(args: argparse.Namespace) -> None:
-    """One driver, in a process of its own: a line of JSON for each phase, of what was measured while all its workers had trials."""
+    """One driver, in a separate process: a line of JSON for each phase, with the measurements while all its workers had trials."""
     noop.install()
     cluster.start(args.address)
     count, each = args.concurrent, args.rounds * args.concurrent
@@ -105,7 +105,7 @@ def drive(args: argparse.Namespace) -> None:
         workers.run(study, data, clock, lambda: False, cluster.Resources(1.0, 1.0, count))
     for phase, seconds in enumerate(args.seconds):
         ends = [rest for number, *rest in clock.ends if noop.phase_of(str(number), each) == phase]
-        # Between the ends of its first and its last trial of each worker, where trials of other phases run too.
+        # Leave out each worker's first and last trial of a phase, during which trials of other phases run, too.
         ends = sorted(ends)[count:-count]
         (first, used, before), (last, spent, after) = ends[0], ends[-1]
         row = {
@@ -125,7 +125,7 @@ def drive(args: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def machines(count: int, drivers: int, seconds: list[float], rounds: int) -> Iterator[str]:
-    """A cluster with a faked GPU for each of so many workers; its address."""
+    """Start a cluster with a faked GPU for each worker; return its address."""
     from ray.cluster_utils import Cluster
 
     part = count // drivers
@@ -148,7 +148,7 @@ def header() -> None:
 
 
 def measure(args: argparse.Namespace, folder: Path) -> None:
-    """The drivers, each with its part of the workers, and a row for each phase: sums over them."""
+    """Run the drivers, each with its part of the workers, and print a row for each phase: sums over the drivers."""
     if available_mib() - args.concurrent * EACH_MIB < SPARE_MIB:
         sys.exit(
             f"{args.concurrent} workers would take about {args.concurrent * EACH_MIB:,} of {available_mib():,.0f} MiB"

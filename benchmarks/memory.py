@@ -1,13 +1,13 @@
-"""Memory of a training step: predicted from the architecture, and measured in steps that really train.
+"""Memory of a training step: predicted from the architecture, and measured in real steps.
 
 uv run python benchmarks/memory.py [--batches 32 128] [--precisions fp32 bf16] [--random 10] [--spaces resnet mbconv ...]
 
-The nets are those of benchmarks/train.py, and random samples of the shipped spaces at 32 pixels, 10 classes. Measured: an
-epoch of two steps of `nas.training.trainer.Training` on random images, on the CPU, and every allocation and release that PyTorch's
-allocator reports while it runs, from building the network on (`torch.profiler`, profile_memory); the peak is the highest
-running sum. It counts what a GPU's allocator would give out, but not the CUDA context, workspaces and fragmentation; kernels
-on a GPU may keep other tensors than those on a CPU. Validation has one image, so that the peak is a step's. The profiler's
-own tensors are few; what a CPU kernel allocates for itself through PyTorch counts.
+The networks are those of benchmarks/train.py, and random samples of the included spaces at 32 pixels, 10 classes. The measurement is an
+epoch of two steps of `nas.training.trainer.Training` on random images, on the CPU. It records every allocation and release of PyTorch's
+allocator, starting before the network is built (`torch.profiler`, profile_memory); the peak is the highest running sum. A GPU's
+allocator would hand out the same memory, but the CUDA context, workspaces and fragmentation are not included; kernels
+on a GPU may keep other tensors than those on a CPU. Validation has one image, so the peak is in a training step. The profiler's
+own tensors are few; buffers that a CPU kernel allocates through PyTorch are included.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def measured(architecture: Architecture, batch: int, precision: str, micro_batch
 
 
 def peak(recorded: profile) -> int:
-    """The highest sum of allocations less releases, in bytes, in the order of time."""
+    """The maximum over time of allocations minus releases, in bytes."""
     events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
     now = most = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
@@ -66,11 +66,11 @@ def peak(recorded: profile) -> int:
 
 
 def row(name: str, architecture: Architecture, batch: int, precision: str) -> tuple[str, float]:
-    found, said = measured(architecture, batch, precision), training_memory(architecture, batch, precision)
+    found, predicted = measured(architecture, batch, precision), training_memory(architecture, batch, precision)
     activations = cost_of(architecture).activations
-    ratio = said.total / found
-    cells = [name, precision, f"{batch}", f"{said.total / MIB:,.1f}", f"{found / MIB:,.1f}", f"{ratio:.2f}"]
-    cells.append(f"{said.activations / batch / activations:.1f}")
+    ratio = predicted.total / found
+    cells = [name, precision, f"{batch}", f"{predicted.total / MIB:,.1f}", f"{found / MIB:,.1f}", f"{ratio:.2f}"]
+    cells.append(f"{predicted.activations / batch / activations:.1f}")
     return "| " + " | ".join(cells) + " |", ratio
 
 
@@ -81,8 +81,8 @@ def sampled(space: str, count: int) -> Iterator[Architecture]:
 
 
 def machine() -> str:
-    said = subprocess.run(["lscpu"], capture_output=True, text=True, check=False).stdout
-    model = next((line.split(":", 1)[1].strip() for line in said.splitlines() if line.startswith("Model name")), "")
+    output = subprocess.run(["lscpu"], capture_output=True, text=True, check=False).stdout
+    model = next((line.split(":", 1)[1].strip() for line in output.splitlines() if line.startswith("Model name")), "")
     return f"{model or platform.machine()}; torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 

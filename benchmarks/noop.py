@@ -1,4 +1,4 @@
-"""Workers that train nothing, by name for Ray's processes: what they leave is as large as what real ones leave."""
+"""Workers that train nothing, importable by Ray's processes: their results are as large as real ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nas.networks.build import cost_of
 from nas.utils.files import write_json
 
 EPOCHS = 10  # in each synthetic result
-PHASES = "NAS_BENCH_PHASES"  # "SECONDS,SECONDS,...:TRIALS:WORKERS": how long trials sleep, for so many trials each; workers of a run
+PHASES = "NAS_BENCH_PHASES"  # "SECONDS,SECONDS,...:TRIALS:WORKERS": sleep of the trials in each phase; trials of a phase; workers of a run
 START_SECONDS = 3600.0  # until all workers have been started
 
 
@@ -26,7 +26,7 @@ def accuracy_of(job: Job) -> float:
 
 
 def result_of(job: Job, seconds: float) -> dict[str, Any]:
-    """A result as `nas.training.workspace` leaves it, of a training that took no time or slept."""
+    """A result as `nas.training.workspace` writes it, of a training that took no time or slept."""
     last = accuracy_of(job)
     epochs = [
         {
@@ -56,9 +56,10 @@ def phase_of(key: str, each: int) -> int:
 
 
 class Actor:
-    """What Tune's controller asks of a worker, without Tune, of which pandas and pyarrow alone take 1 s and 70 MiB of a process.
+    """The interface that Tune's controller expects of a worker, without importing Tune, whose pandas and pyarrow take 1 s and 70 MiB.
 
-    The driver can't tell: it makes the same calls and is given as much. Each trial sleeps, writes its result and ends at its first step.
+    For the driver there is no difference: it makes the same calls and gets the same amount of data. Each trial sleeps, writes its
+    result and ends at its first step.
     """
 
     def __init__(self, config: dict[str, Any], logger_creator: Any = None, storage: Any = None) -> None:
@@ -83,7 +84,7 @@ class Actor:
         if self.waits:
             self._wait_for_all()
         mean = self.seconds[min(phase_of(self.job.key, self.each), len(self.seconds) - 1)]
-        seconds = mean * random.Random(self.job.key).uniform(0.5, 1.5)  # workers don't end together
+        seconds = mean * random.Random(self.job.key).uniform(0.5, 1.5)  # so that workers don't end together
         time.sleep(seconds)
         write_json(self.job.result_path, result_of(self.job, seconds))
         return {
@@ -100,7 +101,7 @@ class Actor:
         }
 
     def _wait_for_all(self) -> None:
-        """Until all workers of the run have started, which takes minutes: those that are there would train everything meanwhile."""
+        """Wait until all workers of the run have started, which takes minutes; otherwise the first ones would run all trials."""
         folder = self.job.folder.parent / "started"
         folder.mkdir(exist_ok=True)
         (folder / str(os.getpid())).touch()
@@ -116,7 +117,7 @@ class Actor:
 
 
 def install() -> None:
-    """From now on Tune, in this process, starts `Actor` in place of a trial's own class, and sends it nothing that imports Tune."""
+    """Make Tune, in this process, start `Actor` instead of a trial's own class, and send it nothing that imports Tune."""
     import functools
 
     from ray.cloudpickle import CloudPickler
@@ -131,7 +132,7 @@ def install() -> None:
         ours = getattr(found.func, "__module__", "").startswith("ray.tune")
         return (dict, ()) if ours else found.__reduce__()
 
-    table = CloudPickler.dispatch_table  # which copies in this process don't go by
+    table = CloudPickler.dispatch_table  # which copies in this process don't use
     table |= {
         StorageContext: lambda found: (dict, ()),
         _TrialInfo: lambda found: (dict, ()),

@@ -1,9 +1,9 @@
-"""How long pages take to open in Chromium, and to answer: seconds that a reader waits, painted frames included.
+"""Seconds that pages take to open in Chromium and to respond, until the frames are painted.
 
 Opening: from navigation until the first paint; until the first chart and its panel are painted; until all charts are drawn.
-Answers: from an input event until what it changes is painted, behind the last chart: pointing at a trial, clicking it, dragging
-the budget's slider, another axis, filtering, sorting and scrolling the table of all trials. The pages take turns, offline, each
-in a context of its own of one running browser, which has no GPU.
+Responses, after the last chart is drawn: from an input event until its effect is painted: pointing at a trial, clicking it, dragging
+the budget's slider, another axis, filtering, sorting and scrolling the table of all trials. The pages alternate, offline, each
+in a separate context of one running browser, which has no GPU.
 
 uv run python benchmarks/opening.py 10 old.html new.html
 uv run python benchmarks/opening.py 5 --made 10000
@@ -37,7 +37,7 @@ const look = () => {
   }
 };
 new MutationObserver(look).observe(document, {subtree: true, childList: true, attributes: true});
-// From the first event of a kind until the text of an element is another one and has been painted.
+// From the first event of a kind until the changed text of an element has been painted.
 window.arm = (kind, selector) => {
   const text = () => document.querySelector(selector)?.textContent ?? '';
   const before = text();
@@ -52,7 +52,7 @@ window.arm = (kind, selector) => {
   observer.observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true});
 };
 """
-# Trials of which no other is drawn within 40 pixels, as places in the window: what is pointed at there is sure.
+# Positions in the window of trials without another trial within 40 pixels, so that the trial under the pointer is known.
 ALONE = """(count) => {
   const plot = document.getElementById('explorer');
   plot.scrollIntoView({block: 'center', behavior: 'instant'});
@@ -80,7 +80,7 @@ def timed(page: Page, kind: str, selector: str, act: Callable[[], Any]) -> float
 
 
 def answers(page: Page, each: int) -> Iterator[tuple[str, float]]:
-    """Names of what a reader does, with seconds; `each` of a kind."""
+    """Names and seconds of a reader's actions, `each` times for each kind."""
     places = page.evaluate(ALONE, 2 * each)
     for x, y in places[:each]:
         page.mouse.move(4, 4)
@@ -120,7 +120,7 @@ def answers(page: Page, each: int) -> Iterator[tuple[str, float]]:
 
 
 def made(trials: int, folder: Path) -> Path:
-    """The page of a run of so many trials, as the tests make one, whose networks are not trained; and what writing it takes."""
+    """Write the page of a synthetic run of so many trials without training, as in the tests, and print the time for it."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     import make_run
 
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("times", type=int)
     parser.add_argument("pages", nargs="*", type=Path)
     parser.add_argument("--made", type=int, action="append", default=[], help="trials of a run that is made up")
-    parser.add_argument("--each", type=int, default=5, help="answers of a kind, each time; 0: opening alone")
+    parser.add_argument("--each", type=int, default=5, help="responses of each kind, each time; 0: only opening")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

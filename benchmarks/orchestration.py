@@ -1,8 +1,7 @@
 """Orchestration: seconds per no-op trial of our warm workers, and of a stock Ray Tune function trial, in one run.
 
-Ours is the whole path: a sampler (Optuna's TPE, as in stock, unless told otherwise) asked and told through the run folder's
-journal, Ray Tune, a reused worker, its result on disk. Stock is
-`Tuner(function, search_alg=OptunaSearch(...))` with Tune's defaults, on the same Ray.
+Ours is the whole path: a sampler (by default Optuna's TPE, as in stock) whose study is in the run folder's journal, Ray Tune, a
+reused worker, its result on disk. Stock is `Tuner(function, search_alg=OptunaSearch(...))` with Tune's defaults, on the same Ray.
 
 uv run python benchmarks/orchestration.py [--trials 200] [--stock-trials 20] [--sampler tpe]
 """
@@ -53,7 +52,7 @@ class NoOp(workers.Worker):
 
 
 def ours(trials: int, folder: Path, sampler: str) -> float:
-    """Seconds of `trials` no-op trials, from the first suggestion to the last result; the workers' start included."""
+    """Seconds of `trials` no-op trials, from the first suggestion to the last result, including the workers' start."""
     _, settings, data = preparation.plan(Request(trials=trials, out=folder / "run", sampler=sampler), lambda text: None)
     with Study(folder / "run", settings) as study:
         settings.save(study.folder)
@@ -70,7 +69,7 @@ def stock_trial(config: dict[str, Any]) -> dict[str, float]:
 
 
 def stock(trials: int, folder: Path) -> float:
-    """The same number of no-op trials as the documentation of Tune shows it."""
+    """The same number of no-op trials, run as in the documentation of Tune."""
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
@@ -99,7 +98,7 @@ def main() -> None:
         begun = time.perf_counter()
         cluster.start(None)
         print(f"ray.init: {time.perf_counter() - begun:.1f} s (in neither figure)")
-        # The difference of two sizes is what a trial costs, free of the fixed start of Tune and its workers.
+        # The difference of two sizes gives the time of a trial without the fixed start-up of Tune and its workers.
         few = max(args.trials // 10, 2)
         first = ours(few, Path(folder) / "few", args.sampler)
         second = ours(args.trials, Path(folder) / "many", args.sampler)

@@ -1,10 +1,10 @@
-"""Several trainings at once on one device: images a second of all together, by their number, of thin and of wide networks.
+"""Several trainings at once on one device: total images a second by number of processes, for narrow and wide networks.
 
 uv run python benchmarks/packing.py [--device cuda] [--nets resnet20 wrn_16_4] [--sizes 1 2 4 8] [--repeats 3] [--seconds 3]
 
 This is the probe of `nas search --gpus-per-trial auto` (`nas.profiling.throughput`), repeated: each process trains by the engine on random
-images of 32 pixels, all behind a warm-up and over the same seconds. The sizes take turns, so that what else the machine does
-hits all of them.
+images of 32 pixels, all after a warm-up and during the same seconds. The sizes alternate, so that other work on the machine
+affects all of them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Trainings beside each other on the cores of one machine: what the waiting of OpenMP's threads costs.
+"""Parallel trainings on the cores of one machine: the cost of OpenMP's waiting threads.
 
 uv run python benchmarks/parallel.py [--seconds 8] [--net resnet20] [--settings none OMP_WAIT_POLICY=passive ...]
 
-For each setting of the environment ("none": the libraries' own), one process trains alone, then two at once, without being told
-of each other: each with as many threads as there are cores, or as OMP_NUM_THREADS says. A setting A/B gives the two different ones; names
-in it are joined by commas. Images/s of batches of 128 made-up images of 32 pixels, in
-the arithmetic that `auto` picks; of two, both. The settings alternate, `--repeats` times.
+For each setting of the environment ("none": the libraries' defaults), one process trains alone, then two at once that don't know
+of each other: each with as many threads as there are cores, or OMP_NUM_THREADS. A setting A/B gives the two processes different
+settings; commas join several variables. The output is images/s of batches of 128 random images of 32 pixels, in
+the arithmetic that `auto` selects, for each process. The settings alternate, `--repeats` times.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DEFAULT = ["none", "GOMP_SPINCOUNT=10000", "OMP_WAIT_POLICY=passive", "OMP_NUM_T
 
 
 def train(net: str, seconds: float) -> None:
-    """Train until the time is over, and print images/s; the first epoch is left out."""
+    """Train for these seconds, and print images/s without the first epoch."""
     import numpy as np
     import torch
 
@@ -70,8 +70,8 @@ def main() -> None:
     print("| setting | alone, images/s | two at once, images/s each |\n|---|---|---|")
     rows: dict[str, tuple[list[float], list[float]]] = {setting: ([], []) for setting in args.settings}
     for _ in range(args.repeats):
-        for setting, (alone, beside) in rows.items():
-            for count, found in ((1, alone), (2, beside)):
+        for setting, (alone, together) in rows.items():
+            for count, found in ((1, alone), (2, together)):
                 processes = [started(own, args.net, args.seconds) for own in (setting.split("/") * 2)[:count]]
                 found += [float(process.communicate()[0]) for process in processes]
     for setting, columns in rows.items():

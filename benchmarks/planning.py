@@ -1,11 +1,11 @@
-"""Planned against actual wall time of searches that were given hours: the whole command, from its start to its end.
+"""Planned and actual wall time of searches with a time limit: the whole command, from its start to its end.
 
 uv run python benchmarks/planning.py [--minutes 2 2.5 3] [--spaces resnext resnet mbconv] [--workers 2] [--executor ray]
 
-Each search is `nas search --dataset digits --hours H`, as a process of its own, which plans, chooses trials and epochs, and ends
-by the clock. Planned are trials and wall time as the plan says them, with its interval; actual is a stopwatch around the command. Cut are
-trials that the clock stopped behind an epoch. MACs are those of the mean trial over those of the mean random network, by which
-the plan goes. End is the time from the last trial's result to the end of the command.
+Each search is `nas search --dataset digits --hours H`, in a separate process, which plans, chooses trials and epochs, and ends
+by the clock. Planned trials and wall time are those of the plan, with its interval; actual is the time of the command. "Stopped by
+the clock" are trials that ended early after an epoch. MACs are those of the mean trial divided by those of the mean random network, on
+which the plan is based. End is the time from the last trial's result to the end of the command.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--executor", default="ray")
     args = parser.parse_args()
     print(
-        "| space | given, s | planned trials x epochs | planned wall, s (interval) | trials done | of them cut | MACs | "
+        "| space | given, s | planned trials x epochs | planned wall, s (interval) | trials done | stopped by the clock | MACs | "
         "end, s | actual wall, s | actual over given |"
     )
     print("|---|---:|---|---|---:|---:|---:|---:|---:|---:|", flush=True)

@@ -1,9 +1,9 @@
-"""The comparison of samplers in README.md: its studies, which are kept in samplers.csv, and the tables that are made of them.
+"""The comparison of samplers in README.md: its studies, in samplers.csv, and its tables.
 
 uv run python benchmarks/samplers.py                          # prints README's tables
 uv run python benchmarks/samplers.py --run gp,qlognehvi --repeats 20 --nas-bench-201 nasbench201.csv
 
---run adds the studies that the file lacks, repeat by repeat and each as soon as it has ended, so that slow samplers can be run
+--run adds the missing studies, repeat by repeat and each one as soon as it has ended, so that slow samplers can be run
 a few studies at a time. The protocol is that of `nas bench` with a budget of 150 networks and seed 0.
 """
 
@@ -29,7 +29,7 @@ from nas.errors import UsageError
 from nas.utils.files import write_text
 
 KEPT = Path(__file__).with_name("samplers.csv")
-UNIT = 1000  # shares of the hypervolume are kept in thousandths
+UNIT = 1000  # fractions of the hypervolume are stored in thousandths
 BUDGET, MARKS = 150, (12, 25, 50, 100, 150)
 AIM, LEVEL_AT, ENOUGH, DRAWS = 40, 100, 20, 4000
 MACRO, CELLS = "NAS-Bench-Macro", "NAS-Bench-201"
@@ -51,7 +51,7 @@ WITHOUT = {
 
 
 class Key(NamedTuple):
-    """A study. parallel: trainings at once."""
+    """Key of a study. parallel: trainings at once."""
 
     table: str
     costs: str
@@ -62,7 +62,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """hypervolume: shares after each network, in units of 1 / UNIT. ask_seconds: of all `asks` together."""
+    """hypervolume: fractions after each network, in units of 1 / UNIT. ask_seconds: sum over all `asks`."""
 
     hypervolume: tuple[int, ...]
     asks: int
@@ -80,7 +80,7 @@ def study(own: Repeat) -> Study:
 
 
 def packed(curve: Sequence[int]) -> str:
-    """The changes of a curve that begins at 0: `3+120 2-4` is 120 more at the third network and 4 less two later."""
+    """The changes of a curve that begins at 0: `3+120 2-4` means 120 more at the third network and 4 less two networks later."""
     changes, before, at = [], 0, 0
     for place, value in enumerate(curve, 1):
         if value != before:
@@ -123,11 +123,11 @@ def save(path: Path, studies: Studies) -> None:
 
 
 def run(path: Path, names: Sequence[str], repeats: int, parallel: int, cells: str | None, jobs: int) -> None:
-    """What the file lacks, problem by problem within a repeat."""
+    """The studies that the file lacks, problem by problem within a repeat."""
     for name in names:
         check(name)
     tables: dict[tuple[str, str], Table] = {}
-    for (table, costs), columns in COSTS.items():  # all are read before any study is run
+    for (table, costs), columns in COSTS.items():  # read all tables before any study runs
         if table == MACRO:
             tables[table, costs] = read(next(iter(SHIPPED)), Columns(costs=columns))
         elif cells is not None:
@@ -150,7 +150,7 @@ def run(path: Path, names: Sequence[str], repeats: int, parallel: int, cells: st
 
 
 class Curves:
-    """Of one sampler on one problem: shares in percent, (n, networks), NaN beyond a study's end; repeats (n,)."""
+    """Studies of one sampler on one problem: percentages, (n, networks), NaN after a study's end; repeats (n,)."""
 
     def __init__(self, studies: Studies, table: str, costs: str, sampler: str, parallel: int = 1) -> None:
         own = {key.repeat: one for key, one in sorted(studies.items()) if key[:4] == (table, costs, parallel, sampler)}
@@ -166,7 +166,7 @@ class Curves:
 
 
 def spread(values: NDArray[np.float64], sign: str = "") -> str:
-    """Mean and standard error of the mean, of those that are no NaN."""
+    """Mean and standard error of the mean, without NaN."""
     values = values[np.isfinite(values)]
     if not len(values):
         return "–"
@@ -175,7 +175,7 @@ def spread(values: NDArray[np.float64], sign: str = "") -> str:
 
 
 def until(share: NDArray[np.float64], level: float) -> int | None:
-    """Networks until the mean of the studies that go so far is at the level."""
+    """Number of networks until the mean, over the studies that are long enough, reaches the level."""
     if not len(share):
         return None
     above = np.flatnonzero(share[:, ~np.isnan(share).any(axis=0)].mean(axis=0) >= level)
@@ -187,7 +187,7 @@ def counted(found: int | None) -> str:
 
 
 def best(studies: Studies, table: str, costs: str) -> tuple[str, Curves]:
-    """The Optuna sampler that is the best after LEVEL_AT networks, of those with the most studies up to ENOUGH of them."""
+    """The best Optuna sampler after LEVEL_AT networks, among those with the most studies, counted up to ENOUGH."""
     found = [(name, Curves(studies, table, costs, name)) for name in OPTUNA]
     most = min(max(len(own.repeats) for _, own in found), ENOUGH)
     enough = [one for one in found if len(one[1].repeats) >= most]
@@ -215,7 +215,7 @@ def main_table(studies: Studies) -> Iterable[str]:
 
 
 def counts(studies: Studies) -> Iterable[str]:
-    """How sure the count is: the same of studies drawn anew, pairs of one repeat together."""
+    """Uncertainty of the number of networks, from bootstrap samples of the studies, paired by repeat."""
     yield from head("table, costs", "networks", "90% of the draws", f"at most {AIM}, % of the draws")
     rng = np.random.default_rng(0)
     for table, costs in problems(studies):
@@ -230,10 +230,10 @@ def counts(studies: Studies) -> Iterable[str]:
 
 
 def against(studies: Studies, name: str) -> Iterable[str]:
-    """A slow sampler beside ours in the same studies."""
+    """A slow sampler compared with ours in the same studies."""
     marks = (25, 50, 100, 150)
-    said = [f"{name} at {mark}" for mark in marks] + [f"{OURS}, same studies, at {mark}" for mark in marks]
-    yield from head("table, costs", "n", *said, f"{OURS} (all) until {name}'s at {LEVEL_AT}")
+    columns = [f"{name} at {mark}" for mark in marks] + [f"{OURS}, same studies, at {mark}" for mark in marks]
+    yield from head("table, costs", "n", *columns, f"{OURS} (all) until {name}'s at {LEVEL_AT}")
     for table, costs in problems(studies):
         ours, theirs = Curves(studies, table, costs, OURS), Curves(studies, table, costs, name)
         both = [repeat for repeat in theirs.repeats if repeat in ours.repeats]
@@ -245,8 +245,8 @@ def against(studies: Studies, name: str) -> Iterable[str]:
 
 def parallel_table(studies: Studies, at_once: int) -> Iterable[str]:
     marks, ways = (50, 100, 150), ("one at a time", f"{at_once} at once")
-    said = [*(f"{way}, {mark}" for way in ways for mark in marks), *(f"{way}, until" for way in ways)]
-    yield from head("table, costs", "n", *said, f"of TPE, {at_once} at once, 150")
+    columns = [*(f"{way}, {mark}" for way in ways for mark in marks), *(f"{way}, until" for way in ways)]
+    yield from head("table, costs", "n", *columns, f"of TPE, {at_once} at once, 150")
     for table, costs in problems(studies):
         one, many = Curves(studies, table, costs, OURS), Curves(studies, table, costs, OURS, at_once)
         both = [repeat for repeat in many.repeats if repeat in one.repeats]
@@ -277,14 +277,14 @@ def ablations(studies: Studies) -> Iterable[str]:
 
 
 def paired(studies: Studies, table: str, costs: str, name: str) -> NDArray[np.float64]:
-    """A variant less ours in the studies that both have, (n, networks)."""
+    """Differences of a variant to ours in the studies that both have, (n, networks)."""
     ours, theirs = Curves(studies, table, costs, OURS), Curves(studies, table, costs, name)
     both = [repeat for repeat in theirs.repeats if repeat in ours.repeats]
     return theirs.of(both) - ours.of(both)
 
 
 def problems(studies: Mapping[Key, Study]) -> list[tuple[str, str]]:
-    """Those of which there are studies, in the order of README.md."""
+    """The samplers with studies, in the order of README.md."""
     return [problem for problem in COSTS if any(key[:2] == problem for key in studies)]
 
 
@@ -303,7 +303,7 @@ def main() -> None:
     parser.add_argument("--run", help="samplers, between commas")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--parallel", type=int, default=1)
-    parser.add_argument("--nas-bench-201", metavar="FILE", help="without it, NAS-Bench-Macro alone is run")
+    parser.add_argument("--nas-bench-201", metavar="FILE", help="without it, only NAS-Bench-Macro is used")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--kept", type=Path, default=KEPT)
     args = parser.parse_args()

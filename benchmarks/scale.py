@@ -1,7 +1,7 @@
-"""Scale: a run of many no-op trials through the real study, storage and Ray Tune; what a trial, a resume and a report cost as it grows.
+"""Scale: many no-op trials through the real study, storage and Ray Tune; the cost of a trial, a resume and a report as the run grows.
 
-Workers are real processes that train nothing: each leaves a synthetic result of ten epochs (more parameters are better, with noise),
-so that fronts, reports and files are as large as those of a real search. Nothing of a worker imports torch.
+Workers are real processes that train nothing: each writes a synthetic result of ten epochs (more parameters are better, with noise),
+so fronts, reports and files are as large as those of a real search. Workers don't import torch.
 
 uv run python benchmarks/scale.py [--trials 10000] [--sampler random] [--storage URL] [--out FOLDER]
 uv run python benchmarks/scale.py --concurrent 128 [--seconds 8 4 2 1] [--drivers 2] [--postgres]
@@ -48,7 +48,7 @@ class NoOp(workers.Worker):
         self.job = Job.from_dict(config)
 
     def step(self) -> dict[str, Any]:
-        write_json(self.job.result_path, result_of(self.job, float(EPOCHS)))  # it says a second an epoch
+        write_json(self.job.result_path, result_of(self.job, float(EPOCHS)))  # the result claims a second per epoch
         return {"epoch": "", "done": True}
 
 
@@ -58,7 +58,7 @@ def processor_seconds() -> float:
 
 
 class Watch(Tally):
-    """Prints seconds and memory of each `every` trials."""
+    """Print time and memory after every `every` trials."""
 
     def __init__(self, study: Study, every: int) -> None:
         super().__init__(study)
@@ -67,7 +67,7 @@ class Watch(Tally):
 
     def ended(self, job: Job, result: Mapping[str, Any]) -> None:
         super().ended(job, result)
-        self.front()  # what a display of each trial costs
+        self.front()  # the cost of displaying each trial
         self.count += 1
         if self.count % self.every == 0:
             now, used = time.perf_counter(), processor_seconds()
@@ -91,7 +91,7 @@ def timed(what: str) -> Iterator[None]:
 
 
 def long(args: argparse.Namespace, folder: Path) -> None:
-    """One run of many trials, then what reading, resuming and reporting it cost, each in a process of its own."""
+    """Run many trials, then measure reading, resuming and reporting, each in a separate process."""
     with timed("ray.init"):
         cluster.start(None)
     _, settings, data = preparation.plan(request(args.trials, folder, args), lambda text: None)
@@ -99,7 +99,8 @@ def long(args: argparse.Namespace, folder: Path) -> None:
     with Study(folder, settings) as study:
         resources = cluster.Resources.resolve(args.workers, 1.0, None)
         print(
-            "| trials | ms a trial | of them the driver's CPU | driver's memory, MiB |\n|---|---|---|---|", flush=True
+            "| trials | ms a trial | driver's CPU included in it, ms | driver's memory, MiB |\n|---|---|---|---|",
+            flush=True,
         )
         begun = time.perf_counter()
         workers.run(study, data, Watch(study, args.every), lambda: False, resources, worker=NoOp)
@@ -114,7 +115,7 @@ def long(args: argparse.Namespace, folder: Path) -> None:
 
 
 def part(name: str, folder: Path) -> None:
-    """A part that is timed in a process of its own, for its own memory."""
+    """A part that is timed in a separate process, to measure its memory."""
     if name == "resume":
         settings = searching.Settings.load(folder)
         with timed("resume, until the first suggestion"), Study(folder, settings) as study:
@@ -134,7 +135,7 @@ def part(name: str, folder: Path) -> None:
 
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL of this benchmark's own, as the tests start it."""
+    """Start a PostgreSQL for this benchmark, as the tests do; return its URL."""
     sys.path.append(str(Path(__file__).parents[1] / "tests"))
     import helpers_postgres
 

@@ -1,4 +1,4 @@
-"""Start-up: whole processes, `nas --help` and a cost against `import torch`, in turn.
+"""Start-up time of whole processes: `nas --help` and a cost, compared with `import torch`, alternating.
 
 uv run python benchmarks/startup.py [--runs 7]
 """
@@ -27,7 +27,7 @@ def main() -> None:
         for name, command in COMMANDS.items():
             begun = time.perf_counter()
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            if turn:  # the first warms the disk's cache
+            if turn:  # the first fills the disk's cache
                 times[name].append(time.perf_counter() - begun)
     torch = statistics.median(times["import torch"])
     for name, row in times.items():

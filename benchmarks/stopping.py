@@ -1,11 +1,11 @@
 """Early stopping replayed on recorded learning curves: training spent, hypervolume reached, members of the true front stopped.
 
-`benchmarks/curves.py` trained each network of a file to its end once. Here policies see the networks in a random order, a
-few in training at once, an epoch lasting as long as its multiply-adds; what a policy stops is cut there. The true front is
-that of all networks of the file by their final accuracies. Hypervolume: accuracy and log10 of the costs, from chance accuracy
-and the largest costs, of what ran to its end; as a share of that of all. Seeds
-shuffle the order, the same for each policy. `none@0.5` trains the first half of the networks to their end, and never sees the
-others: what half of the training is worth without early stopping.
+`benchmarks/curves.py` trained each network of a file to the end once. Here, policies get the networks in a random order, with a
+few in training at once; the duration of an epoch is proportional to its multiply-adds. The true front is
+that of all networks of the file by their final accuracies. The hypervolume (accuracy and log10 of the costs, from chance accuracy
+and the largest costs) of the completed networks is a fraction of that of all. Seeds shuffle the order, equally for each policy.
+`none@0.5` trains the first half of the networks to the end, and never sees the others: half of the training without early
+stopping.
 
 uv run python benchmarks/stopping.py benchmarks/curves-digits.csv benchmarks/curves-cifar10.csv --seeds 20
 """
@@ -41,7 +41,7 @@ OBJECTIVES = ("params", "macs")
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A network that was trained to its end."""
+    """A network that was trained to the end."""
 
     costs: tuple[float, ...]
     macs: float
@@ -50,7 +50,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of one replay. Shares are of training everything to the end."""
+    """The result of one replay, as fractions of training everything to the end."""
 
     epochs: float
     macs: float
@@ -73,7 +73,7 @@ def read(path: Path, objectives: tuple[str, ...]) -> list[Recorded]:
 
 
 def replay(networks: list[Recorded], policy: Policy, seed: int, parallel: int, part: float = 1.0) -> Outcome:
-    """One run over the networks in the order that the seed gives; over the first `part` of them only."""
+    """One replay over the first `part` of the networks, in the order that the seed gives."""
     epochs = len(networks[0].points)
     order = np.random.default_rng(seed).permutation(len(networks)).tolist()[: round(part * len(networks))]
     state = Stopping(policy, epochs, seed)
@@ -126,7 +126,7 @@ def _outcome(networks: list[Recorded], state: Stopping) -> Outcome:
 
 
 def table(networks: list[Recorded], policies: list[str], seeds: int, parallel: int) -> list[str]:
-    """A row a policy: mean and standard deviation over the seeds."""
+    """One row for each policy: mean and standard deviation over the seeds."""
     lines = [
         "| policy | trials stopped | epochs less | multiply-adds less | hypervolume kept, % | true front lost, of {} |",
         "|---|---:|---:|---:|---:|---:|",

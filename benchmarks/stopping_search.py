@@ -1,8 +1,8 @@
-"""Early stopping in real searches on digits: what each policy trains, and the hypervolume that it ends with.
+"""Early stopping in real searches on digits: the training of each policy, and the hypervolume that it reaches.
 
-One search after another in this process, on one thread. The random sampler proposes the same networks to each policy of a seed,
-and equal seeds train equal networks to equal numbers: so the search without stopping says what became of those that another
-policy stopped, and which of them are on the true front. Rows go to a CSV, which is continued where it ends. Hypervolume:
+The searches run one after another in this process, on one thread. With the same seed, the random sampler proposes the same networks to
+each policy, and training gives the same numbers. So the search without stopping has the final accuracies of the networks that another
+policy stopped, and shows which of them are on the true front. Rows are appended to a CSV. The hypervolume is over
 accuracy and log10 of the costs.
 
 uv run python benchmarks/stopping_search.py searches.csv --seeds 5
@@ -29,7 +29,7 @@ HEAD = (
 SMALL = {"stage*.depth": [1, 2], "stage1.width": [8, 16], "stage2.width": [16, 32], "stage3.width": [32, 64]}
 OPTIONS = {
     "space": "resnext",
-    "overrides": SMALL,  # that one core gets through
+    "overrides": SMALL,  # so that one core can train them
     "max_images": 400,
     "batch_size": 32,
     "executor": "local",
@@ -39,7 +39,7 @@ OPTIONS = {
 
 
 def searched(policy: str, seed: int, trials: int, epochs: int, sampler: str) -> dict[str, object]:
-    """A row: epochs, multiply-adds (those of an image, times epochs) and seconds of training, and how it ended."""
+    """A row: epochs, multiply-adds (of an image, times epochs) and seconds of training, and the outcome."""
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         run = nas.search(
@@ -69,7 +69,7 @@ def searched(policy: str, seed: int, trials: int, epochs: int, sampler: str) -> 
 
 
 def table(rows: list[dict[str, str]]) -> list[str]:
-    """A row a policy; how much less is trained is the ratio to no stopping of the same seed."""
+    """One row for each policy; savings are ratios to the search without stopping with the same seed."""
     lines = [
         f"| {' | '.join(HEAD)} |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -78,15 +78,15 @@ def table(rows: list[dict[str, str]]) -> list[str]:
     for policy in dict.fromkeys(row["policy"] for row in rows):
         own = [row for row in rows if row["policy"] == policy and row["seed"] in base]
 
-        def said(values: list[float], digits: int = 2) -> str:
+        def shown(values: list[float], digits: int = 2) -> str:
             return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
 
         less = [
-            said([float(base[row["seed"]][name]) / float(row[name]) for row in own])
+            shown([float(base[row["seed"]][name]) / float(row[name]) for row in own])
             for name in ("epochs", "macs", "seconds")
         ]
-        kept = said([100 * float(row["hypervolume"]) / float(base[row["seed"]]["hypervolume"]) for row in own])
-        wrong = said([len(set(base[row["seed"]]["front"].split()) & set(row["lost"].split())) for row in own])
+        kept = shown([100 * float(row["hypervolume"]) / float(base[row["seed"]]["hypervolume"]) for row in own])
+        wrong = shown([len(set(base[row["seed"]]["front"].split()) & set(row["lost"].split())) for row in own])
         ends = [f"{np.mean([float(row[name]) for row in own]):.1f}" for name in ("complete", "stopped")]
         lines.append(f"| {policy} | {len(own)} | {' | '.join([*ends, *less, kept, wrong])} |")
     return lines

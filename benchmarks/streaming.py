@@ -1,15 +1,15 @@
-"""Decoding while training: images a second of `nas.data.streaming` beside a plain torchvision loop with as many workers.
+"""Decoding during training: images a second of `nas.data.streaming` and of a plain torchvision loop with as many workers.
 
 uv run python benchmarks/streaming.py [--images 600] [--workers 2] [--rounds 5]
 
-The images are made: JPEGs of 500 x 375 pixels, quality 90, smooth colours with noise, about 60 KB each. Both read the same
-files and show boxes of 8 to 100 % of them at 224 px, mirrored half of the time, in batches of 64 on the CPU; nothing is trained.
+The images are synthetic: JPEGs of 500 x 375 pixels, quality 90, smooth colors with noise, about 60 KB each. Both read the same
+files and return crops of 8 to 100 % of their area at 224 px, mirrored half of the time, in batches of 64 on the CPU; nothing is trained.
 
-- ours: `nas.data.streaming.Stream`: uint8 from the workers, normalised a batch at a time.
+- ours: `nas.data.streaming.Stream`: uint8 from the workers, normalized by batches.
 - torchvision: `ImageFolder` with v2's RandomResizedCrop, RandomHorizontalFlip, ToImage, ToDtype and Normalize in the workers,
-  and PyTorch's `DataLoader`, as its reference training has it.
+  and PyTorch's `DataLoader`, as in its reference training.
 
-The two alternate, so that what else the machine does hits both. The first round, which warms the files, doesn't count.
+The two alternate, so that other work on the machine affects both. The first round, which fills the file cache, is left out.
 """
 
 from __future__ import annotations

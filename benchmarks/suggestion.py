@@ -1,4 +1,4 @@
-"""Suggestion time: seconds until a sampler's next candidate, with the trials so far in memory and in the run's journal.
+"""Suggestion time: time until a sampler's next candidate, with the earlier trials in memory and in the run's journal.
 
 uv run python benchmarks/suggestion.py [--samplers tpe,nsga2,random] [--at 50,200,1000] [--places memory,journal]
 uv run python benchmarks/suggestion.py --samplers known-cost --at 200,2000,10000 --places memory

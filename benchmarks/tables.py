@@ -1,4 +1,4 @@
-"""The tables of `train.py`, from epochs that were measured."""
+"""The tables of `train.py`, from measured epochs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def spread(values: list[float], digits: int = 1) -> str:
 
 
 def speed(run: list[Epoch], images: int) -> float:
-    """Images/s in training; the first epoch is left out where there are more."""
+    """Images/s in training, without the first epoch if there are more."""
     later = run[1:] or run
     return images * len(later) / sum(epoch.train_seconds for epoch in later)
 
@@ -44,7 +44,7 @@ def speed(run: list[Epoch], images: int) -> float:
 def table(name: str, runs: Mapping[str, Mapping[int, list[Epoch]]], images: int) -> str:
     """Means and standard deviations over the seeds; ratios of our images/s and of our time to a common accuracy.
 
-    runs: by method and seed. Ratios and common accuracies are of the seeds that ours and the method have both.
+    runs: by method and seed. Ratios and common accuracies use the seeds that both ours and the method have.
     """
 
     def until(run: list[Epoch], accuracy: float) -> float:
@@ -78,7 +78,7 @@ def table(name: str, runs: Mapping[str, Mapping[int, list[Epoch]]], images: int)
 def floor_row(
     name: str, cost: Cost, batch: int, precision: str, rates: Rates, runs: list[list[Epoch]], data: tuple[int, int]
 ) -> str:
-    """Our step against the floor of this device. data: images that are trained on, and validated on, in these runs."""
+    """Our step compared with the minimum time on this device. data: training and validation images of these runs."""
     fastest = floor_seconds(cost, batch, rates, 2 if precision == "bf16" else 4)
     reached = [speed(run, data[0]) for run in runs]
     validation = [data[1] * len(run) / sum(e.seconds - e.train_seconds for e in run) for run in runs]
@@ -90,7 +90,7 @@ def floor_row(
 
 
 def merged(files: list[Path]) -> str:
-    """The table of what several files of `--out` hold; they must be of the same data."""
+    """The table of several files of `--out`, which must have the same data."""
     contents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     if len({(content["dataset"], content["images"], content["validation"]) for content in contents}) > 1:
         raise SystemExit("these files are of different data")

@@ -1,9 +1,9 @@
-"""How dear the networks are that a sampler asks for: their mean multiply-adds over those of random ones, by which `nas plan` goes.
+"""Costs of a sampler's networks: their mean multiply-adds divided by those of random networks; the basis of `nas plan`.
 
 uv run python benchmarks/taste.py [--spaces resnet resnext mbconv] [--sampler known-cost] [--trials 40] [--seeds 10]
 
-Nothing is trained: the error is made up, a power of the multiply-adds with noise, and told at once. A network that is asked for
-twice is told as a failure and does not count, as in a search. Each cell is the mean over the seeds, with the least and the largest.
+Nothing is trained: the error is synthetic, a power of the multiply-adds with noise, and reported at once. A repeated network
+is reported as a failure and does not count, as in a search. Each cell is the mean over the seeds, with minimum and maximum.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RESOLUTION, CHANNELS, CLASSES = 8, 1, 10  # of the digits
 
 
 def shares(name: str, sampler: str, trials: int, seed: int) -> list[float]:
-    """Multiply-adds of the trials of a search over those of the mean random network, in the order in which they were asked for."""
+    """Multiply-adds of the trials of a search divided by those of the mean random network, in the order of proposal."""
     space = load_space(name, resolution=RESOLUTION, channels=CHANNELS, classes=CLASSES)
     objectives = parse_objectives("accuracy,params,macs")
     expected = statistics.mean(cost_of(own).macs for own in representatives(space, Proxy(), seed))

@@ -1,20 +1,20 @@
-"""Training: our engine beside what a user would do instead, on the same networks, data and recipe, in one run.
+"""Training speed: our engine compared with the usual alternatives, on the same networks, data and recipe, in one run.
 
 uv run python benchmarks/train.py --dataset npz:cifar10.npz [--epochs 6] [--seeds 3] [--nets resnet20 mbconv] [--device cpu]
     [--out raw.json] [--pack 2]
 uv run python benchmarks/train.py --merge raw.json more.json
 
-- ours: `nas.training.trainer.Training`: images resident as uint8, augmented in batches, channels-last, the precision and the forms of
-  convolutions that `nas search` would choose.
-- torchvision: a loop as in torchvision's classification reference: PIL images, transforms of each image in two DataLoader
+- ours: `nas.training.trainer.Training`: images resident as uint8, augmented in batches, channels-last, with the precision and the forms of
+  convolutions that `nas search` chooses.
+- torchvision: a loop like torchvision's classification reference: PIL images, transforms of each image in two DataLoader
   workers, fp32, `torch.optim.SGD`.
-- timm: its loader, optimiser, loss and scheduler, with the same transforms, fp32.
+- timm: its loader, optimizer, loss and scheduler, with the same transforms, fp32.
 
-All build the same network with the same seed, and hold out the same tenth of the training images, whose accuracy is shown.
-The methods alternate within a seed, so that what else the machine does hits all of them. Seconds are of whole epochs, with
-validation, the first epoch left out of images/s. For our method a second table holds each net against the floor of a training
-step on this device (`floor.py`), and counts the trials of 10 epochs of CIFAR-10 in an hour. --pack k adds what k processes of
-our method do together on the device. --out keeps every epoch; --merge makes the tables of several such files.
+All methods build the same network with the same seed, and hold out the same tenth of the training images for the accuracy.
+They alternate within a seed, so that other work on the machine affects all of them. Seconds are those of whole epochs, including
+validation; images/s exclude the first epoch. For our method, a second table compares each network with the minimum time of a training
+step on this device (`floor.py`), and has the trials of 10 epochs of CIFAR-10 in an hour. --pack k adds the speed of k processes of
+our method together on the device. --out keeps every epoch; --merge makes the tables of several such files.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def ours(architecture: Architecture, data: TrainingData, recipe: Recipe, seed: i
 
 
 class Pictures(torch.utils.data.Dataset[Any]):
-    """PIL images and labels, transformed one by one, as torchvision's data sets give them."""
+    """PIL images and labels, transformed one by one, like torchvision's data sets."""
 
     def __init__(self, data: TrainingData, index: Any, augment: bool) -> None:
         from torchvision.transforms import v2
@@ -163,7 +163,7 @@ def timm(architecture: Architecture, data: TrainingData, recipe: Recipe, seed: i
             persistent_workers=True,
             device=torch.device(device),
         )
-        pictures.transform = transform  # ours in place of ImageNet's, which create_loader has put there
+        pictures.transform = transform  # replaces ImageNet's statistics, which create_loader has set
         loaders.append(made)
     train, validation = loaders
     network = build(architecture, seed=seed).to(device)
@@ -202,7 +202,7 @@ def loop(
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            loss.item()  # the reference logs it
+            loss.item()  # the reference logs it, too
         trained = time.perf_counter()
         network.eval()
         right = seen = 0
@@ -219,7 +219,7 @@ METHODS = {"ours": ours, "torchvision": torchvision, "timm": timm}
 
 
 def packed(arguments: list[str], count: int, images: int) -> float:
-    """Images/s of so many processes of our method together, each with these arguments and its share of the cores."""
+    """Total images/s of `--pack` processes of our method, each with these arguments and its share of the cores."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // count))}
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{number}.json" for number in range(count)]
@@ -265,7 +265,7 @@ def main() -> None:
     device = pick_device(args.device)
     command = " ".join(Path(word).name if number == 0 else word for number, word in enumerate(sys.argv))
     print(f"{machine(device)}; {command}")
-    print(f"{dataset.name}: {images:,} images to train on, {validation:,} for validation\n\n{HEADER}", flush=True)
+    print(f"{dataset.name}: {images:,} training and {validation:,} validation images\n\n{HEADER}", flush=True)
     kept: dict[str, Any] = {
         "machine": machine(device), "command": command, "dataset": dataset.name, "images": images,
         "validation": validation, "batch_size": args.batch_size, "runs": [],

@@ -10,8 +10,8 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 # A search over all GPUs of a Slurm allocation: sbatch docs/cluster/slurm.sh RUN [options of nas search]
-# RUN is a folder on a file system that all nodes see. Where it holds a run already (a requeued job, a second submission), the
-# run goes on and the options are not read.
+# RUN is a folder on a file system that all nodes see. If it already holds a run (a requeued job, a second submission), the
+# run is resumed and the options are ignored.
 set -euo pipefail
 
 run=${1:?usage: sbatch slurm.sh RUN [options of nas search]}
@@ -39,7 +39,7 @@ if ((${#nodes[@]} > 1)); then
   srun --nodes=$((${#nodes[@]} - 1)) --ntasks=$((${#nodes[@]} - 1)) --exclude="$head" "${start[@]}" --address="$address:$port" &
 fi
 
-# The driver runs on the head node beside Ray. Nodes that come later are used as they join.
+# The driver runs on the head node, next to Ray. Nodes that join later are used, too.
 if [[ -f $run/run.yaml ]]; then
   search=(nas resume "$run" --address "$address:$port")
 else
@@ -47,7 +47,7 @@ else
 fi
 srun --overlap --nodes=1 --ntasks=1 -w "$head" "${search[@]}" &
 driver=$!
-# Two minutes before the time is over, Slurm tells this shell: the driver stops at once, and the job goes on in the queue.
+# Two minutes before the time limit, Slurm signals this shell: the driver stops at once, and the job is requeued.
 stop() {
   kill -TERM "$driver" 2>/dev/null || true
   wait "$driver" || true

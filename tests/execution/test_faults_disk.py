@@ -158,7 +158,7 @@ def test_a_disk_that_fills_up_under_ray_workers(disk, tmp_path, faults):
     assert all(path.read_bytes() == data for path, data in ended.items())
     assert epochs_twice(log) <= 2, "of each worker the one in flight"
     faults.record(
-        "disk full under Ray workers", made="a tmpfs that is kept full while two workers train, until the driver ends",
+        "disk full under Ray workers", made="a tmpfs that fills up while two workers train, and stays full until the driver ends",
         **costs(folder, trials, log),
         then="no trial fails; the driver ends with 1, `nas resume` continues, and each worker's interrupted epoch is run again",
     )  # fmt: skip
