@@ -135,7 +135,7 @@ def test_nothing_to_narrow_writes_nothing(read, tmp_path):
     read(lawful_run(20))
     assert "nothing to narrow" in output("refine", "somewhere")
     read(lawful_run(1))
-    assert "The evidence of 1 complete trial speaks" in output("refine", "somewhere")
+    assert "No evidence against any value in 1 complete trial (0 tested)." in output("refine", "somewhere")
     assert json.loads(output("refine", "somewhere", "--json"))["written"] == []
     assert list(tmp_path.iterdir()) == []
 

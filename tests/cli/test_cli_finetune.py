@@ -166,9 +166,9 @@ def test_keep_head_refuses_other_classes(finetune, place, tmp_path):
         (["--stage-decay", 0.5, "--backbone-lr-scale", 0.1], "--backbone-lr-scale and --stage-decay: choose one"),
         (["--unfreeze-every", -1], "unfreeze-every must be"),
         (["--policy", "head", "--unfreeze-every", 1], "nothing for unfreeze-every to unfreeze"),
-        (["--policy", "head", "--stage-decay", 0.5], "--policy head trains the head alone: --stage-decay has"),
+        (["--policy", "head", "--stage-decay", 0.5], "--policy head trains the head alone: --stage-decay sets"),
         (["--policy", "head", "--backbone-lr-scale", 0.3], "--policy head trains the head alone: --backbone-lr-scale"),
-        (["--train-epochs", 3], "--train-epochs: goes with a search's folder without --weights"),
+        (["--train-epochs", 3], "--train-epochs: for a search's folder without --weights"),
         (["--epochs", 0], "epochs must be a whole number from 1"),
         (["--batch-size", 0], "batch_size must be a whole number from 1"),
         (["--lr", "nan"], "learning_rate must be a number from 0"),
@@ -344,7 +344,7 @@ def test_a_front_is_trained_and_fine_tuned_by_one_command(finetune, place, monke
     [
         (["--batch-size", 0], "batch_size must be a whole number from 1"),
         (["--keep-head"], "done has 10 classes (0, 1, 2, ...)"),
-        (["--weights", "front", "--train-epochs", 3], "--train-epochs: goes with a search's folder without --weights"),
+        (["--weights", "front", "--train-epochs", 3], "--train-epochs: for a search's folder without --weights"),
     ],
 )
 def test_what_is_wrong_is_said_before_a_front_is_trained(finetune, tmp_path, arguments, message):

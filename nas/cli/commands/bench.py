@@ -169,7 +169,7 @@ class Options:
 @seed_option("all random choices", "Studies")
 @option("Studies", "--jobs", type=click.IntRange(1, 1024), help="Processes.  [default: one per core]")
 @option(
-    "Output",
+    "Studies",
     "--floor",
     type=click.FloatRange(0, 1),
     default=0.1,
@@ -177,7 +177,7 @@ class Options:
     help="Networks with a score below this quantile don't count.",
 )
 @option(
-    "Output",
+    "Studies",
     "--levels",
     type=SHARES,
     default=(),

@@ -199,7 +199,7 @@ skip_corrupt_option = option(
 def seed_option(of: str, heading: Heading = "Training") -> Callable[[F], F]:
     """--seed; of: what the seed determines, for example "weights, batches and split"."""
     seeds = click.IntRange(0, (1 << 31) - 1)
-    return option(heading, "--seed", type=seeds, default=0, show_default=True, help=f"Of {of}.")
+    return option(heading, "--seed", type=seeds, default=0, show_default=True, help=f"Seed of {of}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +261,7 @@ def step_options(part: str = "") -> Callable[[F], F]:
     """--batch-size and --lr; part: the part of the network with this learning rate, if other parts have other rates."""
     rate = f"Peak learning rate{f' of {part}' if part else ''}."
     return in_order(
-        option("Training", "--batch-size", type=int, help="Images a step.  [default: 128, less for small data]"),
+        option("Training", "--batch-size", type=int, help="Images per step.  [default: 128, less for small data]"),
         option(
             "Training",
             "--lr",
@@ -381,7 +381,7 @@ continuing_options = in_order(
     ),
     option("Machine", "--gpus-per-trial", type=GpuShare(), help="Instead of the run's setting; a number or auto."),
     option("Machine", "--cpus-per-trial", type=float, help="Instead of the run's setting."),
-    option("Machine", "--address", help="Of a running Ray cluster, instead of the run's setting."),
+    option("Machine", "--address", help="Address of a running Ray cluster, instead of the run's setting."),
     option(
         "Machine",
         "--storage",

@@ -50,16 +50,16 @@ if TYPE_CHECKING:
     type=int,
     help="Epochs of each candidate.  [default: the most that leave time for enough trials]",
 )
-@option("Training", "--batch-size", type=int, help="Default: as of `nas search`.")
+@option("Training", "--batch-size", type=int, help="Default: same as for `nas search`.")
 @option(
     "Search",
     "--stopping",
     metavar="POLICY",
     default="none",
     show_default=True,
-    help="Early stopping, as of `nas search`.",
+    help="Early stopping, same as for `nas search`.",
 )
-@option("Data", "--dataset", default="digits", show_default=True, help="As of `nas search`.")
+@option("Data", "--dataset", default="digits", show_default=True, help="Same as for `nas search`.")
 @option("Data", "--resolution", type=int, help="Resize images to this many pixels.")
 @option("Data", "--data-root", type=click.Path(path_type=Path), help="Folder of the published data sets.")
 @option("Machine", "--workers", default=0, help="Trials at once. Default: as many as fit.")

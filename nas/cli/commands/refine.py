@@ -125,7 +125,7 @@ def _print(run: Run, refinement: Refinement, written: list[Path]) -> None:
     if not refinement.narrowings:
         few = f" At least {LEAST} trials are needed." if refinement.trials < LEAST else ""
         say(
-            f"{name}: nothing to narrow. The {counted(refinement.trials, 'complete trial')} give no evidence against any value"
+            f"{name}: nothing to narrow. No evidence against any value in {counted(refinement.trials, 'complete trial')}"
             f" ({refinement.tested:,} tested).{few} Nothing was written."
         )
         return

@@ -132,7 +132,7 @@ class Options:
     "--as",
     "like",
     type=click.Choice(list(EFFICIENTNETS)),
-    help="As this published EfficientNet is scaled from b0.",
+    help="Scale as this published EfficientNet is scaled from b0.",
 )
 @option(
     "Cost", "--by", "times", metavar="FACTOR", type=float, help="Multiply the multiply-adds by about FACTOR, see --how."
@@ -172,7 +172,7 @@ def scale(config: str, out: Path | None, force: bool, as_yaml: bool, as_json: bo
       compound   EfficientNet's ratios, see --alpha, --beta and --gamma
       uniform    a third of the factor to each of depth, width, resolution
       fast       mostly width, for speed on accelerators
-      width, depth, resolution   that alone
+      width, depth, resolution   only this one
     """
     from nas.cli.commands.inputs import read_architecture
     from nas.cli.commands.output import write_texts

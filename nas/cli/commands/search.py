@@ -96,11 +96,11 @@ search_options = in_order(
         "--seed",
         default=0,
         show_default=True,
-        help="Of the sampler, the split, the weights and the batches.",
+        help="Seed of the sampler, the split, the weights and the batches.",
     ),
 )
 latency_options = in_order(
-    option("Latency", "--max-latency-ms", type=float, help="The most milliseconds a batch may take."),
+    option("Latency", "--max-latency-ms", type=float, help="The most milliseconds that a batch may take."),
     option(
         "Latency",
         "--latency-device",
@@ -108,8 +108,8 @@ latency_options = in_order(
         show_default=True,
         help="Where latency is measured: cpu, cuda, cuda:N.",
     ),
-    option("Latency", "--latency-batch", default=1, show_default=True, help="Images at once."),
-    option("Latency", "--latency-threads", default=1, show_default=True, help="Cores of the CPU."),
+    option("Latency", "--latency-batch", default=1, show_default=True, help="Batch size."),
+    option("Latency", "--latency-threads", default=1, show_default=True, help="CPU cores."),
 )
 data_options = in_order(
     option(
@@ -187,7 +187,7 @@ machine_options = in_order(
         "measurement finds worthwhile. Default: auto where there are GPUs.",
     ),
     option("Machine", "--cpus-per-trial", type=float, help="Default: the cores shared evenly."),
-    option("Machine", "--address", help="Of a running Ray cluster, or auto."),
+    option("Machine", "--address", help="Address of a running Ray cluster, or auto."),
     option(
         "Machine",
         "--storage",
