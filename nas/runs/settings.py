@@ -133,8 +133,8 @@ class Settings:
         """
         if not folder.is_dir() or not (folder / FILE).is_file():
             raise UsageError(
-                f"{os.path.normpath(folder)}: not a run folder (no {FILE} in it); `nas search` makes one, under results/ "
-                "unless told otherwise"
+                f"{os.path.normpath(folder)}: not a run folder (no {FILE} in it); `nas search` makes one, by default "
+                "under results/"
             )
         settings = cls.from_dict(_parsed(read_text(folder / FILE), str(folder / FILE)), str(folder / FILE))
         recall(settings.imports, folder)

@@ -100,10 +100,10 @@ def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
             return RDBStorage(text, engine_kwargs=_engine_options(parsed))
         except (IntegrityError, OperationalError, ProgrammingError) as error:
             if attempt == TRIES - 1:
-                raise UsageError(said(error, url)) from None
+                raise UsageError(storage_reason(error, url)) from None
             time.sleep(0.2 * (attempt + 1))
         except Exception as error:
-            raise UsageError(said(error, url)) from None
+            raise UsageError(storage_reason(error, url)) from None
     raise AssertionError
 
 
@@ -133,10 +133,10 @@ def of_storage(error: BaseException) -> bool:
 
 def failed(error: BaseException, url: str | None) -> NasError:
     """An error of the database, as a run that can be resumed says it."""
-    return NasError(f"{said(error, url)}; what was trained is kept, and `nas resume` continues")
+    return NasError(f"{storage_reason(error, url)}; what was trained is kept, and `nas resume` continues")
 
 
-def said(error: BaseException, url: str | None) -> str:
+def storage_reason(error: BaseException, url: str | None) -> str:
     """An error of the database at `url`, without any secret of it."""
     cause = error.__cause__ if type(error).__name__ == "StorageInternalError" and error.__cause__ else error
     words = reason_of(getattr(cause, "orig", None) or cause, 400)
@@ -247,6 +247,6 @@ def _connect(parsed: URL) -> None:
     try:
         engine.connect().close()
     except Exception as error:
-        raise UsageError(f"--storage {said(error, url)}") from None
+        raise UsageError(f"--storage {storage_reason(error, url)}") from None
     finally:
         engine.dispose()

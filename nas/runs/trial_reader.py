@@ -12,7 +12,7 @@ from nas.pareto.objectives import Objective
 from nas.runs.layout import ATTRIBUTE, BASELINES, DECISIONS, ELAPSED, JOURNAL, SESSIONS, TRIALS
 from nas.runs.records import Candidate, State, Trial, TrialResult
 from nas.runs.settings import Settings
-from nas.runs.storage import of_storage, resolved, said
+from nas.runs.storage import of_storage, resolved, storage_reason
 from nas.runs.study_access import open_study, reading_study
 from nas.stopping.curves import Decision
 from nas.training.records import EPOCHS, Epoch
@@ -42,7 +42,7 @@ def read_trials(folder: Path, settings: Settings, storage: str | None = None) ->
             every = [] if study is None else study.get_trials(deepcopy=False)
     except Exception as error:
         if of_storage(error):
-            raise NasError(said(error, url)) from None
+            raise NasError(storage_reason(error, url)) from None
         raise
     objectives = settings.parsed_objectives()
     loaded = []

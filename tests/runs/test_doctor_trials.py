@@ -106,7 +106,7 @@ def test_trials_in_flight(tmp_path):
     found = {finding.where: (finding.what, finding.advice) for finding in examine(run)}
     assert found["trial 0"] == ("has ended, and is not recorded yet", "`nas resume` records it")
     assert found["trial 1"] == (f"{CHECKPOINT} can't be used", "`nas resume` starts over")
-    assert found["trial 2"] == (f"{CHECKPOINT} can't be used", "`nas resume` goes on from the checkpoint before it")
+    assert found["trial 2"] == (f"{CHECKPOINT} can't be used", "`nas resume` resumes from the previous checkpoint")
     assert found["trial 3"] == (f"{EPOCHS} can't be read", "its checkpoint holds them too")
     assert nas_("doctor", run).exit_code == 0
 

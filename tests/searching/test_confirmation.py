@@ -424,7 +424,7 @@ def test_the_doctor_knows_what_may_be_wrong(run):
     assert any("trial-999: of no trial of the run" in text for text in found["warning"])
     assert any("its accuracy is 0.99" in text for text in found["needs you"])
     assert any("not trained to its end" in text for text in found["note"])
-    assert any("left behind by a worker" in text for text in found["repairable"])
-    assert any("left behind by a worker" in text for text in complaints(run, repair=True)["repaired"])
+    assert any("left by a worker" in text for text in found["repairable"])
+    assert any("left by a worker" in text for text in complaints(run, repair=True)["repaired"])
     assert "repairable" not in complaints(run)
     assert {job.folder for job in confirm(run, seeds=2)} == {torn.folder, other.folder, open_.folder}

@@ -21,7 +21,7 @@ from nas.report.run.page import Parts, parts
 from nas.runs.layout import BASELINES, CONFIRMED, JOURNAL, SESSIONS, TRIALS
 from nas.runs.run import load_run, locked
 from nas.runs.settings import FILE, Settings
-from nas.runs.storage import of_storage, resolved, said
+from nas.runs.storage import of_storage, resolved, storage_reason
 from nas.runs.study_access import open_study
 
 ADDRESS = "127.0.0.1"
@@ -65,7 +65,7 @@ def _fates(folder: Path) -> list[tuple[int, int, int]]:
         trials = [] if study is None else study.get_trials(deepcopy=False)
     except Exception as error:
         if of_storage(error):
-            raise NasError(said(error, url)) from None
+            raise NasError(storage_reason(error, url)) from None
         raise
     return [(trial.number, trial.state.value, len(trial.user_attrs)) for trial in trials]
 

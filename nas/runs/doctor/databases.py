@@ -10,7 +10,7 @@ from nas.runs.doctor._base import Finding
 from nas.runs.doctor.mending import Reading
 from nas.runs.layout import ATTRIBUTE
 from nas.runs.settings import Settings
-from nas.runs.storage import of_storage, resolved, said
+from nas.runs.storage import of_storage, resolved, storage_reason
 from nas.runs.study_access import open_study
 
 
@@ -30,5 +30,5 @@ def check(folder: Path, settings: Settings) -> tuple[list[Finding], Reading | No
         return [Finding("needs you", where, str(error))], None
     except Exception as error:
         if of_storage(error):
-            return [Finding("needs you", where, said(error, url))], None
+            return [Finding("needs you", where, storage_reason(error, url))], None
         raise
