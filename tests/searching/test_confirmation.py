@@ -229,7 +229,7 @@ def test_what_hangs_in_this_process_names_the_command_that_goes_on_with_it(run, 
         with make(run, settings) as desk, pytest.raises(KeyboardInterrupt):
             local.run(desk, training_data(), monitor, lambda: False)
         watched.pop()._wait()
-        assert f"`{command.format(run)}` goes on" in capfd.readouterr().err
+        assert f"`{command.format(run)}` resumes" in capfd.readouterr().err
 
 
 def test_not_with_another_recipe(run):
