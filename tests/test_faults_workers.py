@@ -95,7 +95,7 @@ def test_what_fails_always_is_reported_and_the_run_goes_on(tmp_path: Path, fault
     assert "died 3 times" in run.trial(0).reason
     assert run.trial(1).reason == "RuntimeError: a block that can't take its input"
     assert "nan in epoch 1" in run.trial(2).reason
-    assert sum("goes on" in text for text in said) == 2  # the retries of trial 0 alone
+    assert sum("resumes from" in text for text in said) == 2  # the retries of trial 0 alone
     for number in range(3):
         config = tmp_path / "trials" / str(number) / "config.yaml"
         assert Architecture.from_yaml(config).digest == run.trial(number).digest
@@ -126,7 +126,7 @@ def test_a_hung_trial_is_ended_wherever_it_hangs(tmp_path: Path, faults: Faults)
     assert (
         run.trial(1).reason == "the trial ran into its time limit 2 times; last: not done within --trial-timeout 1 min"
     )
-    assert sum("time limit: not done within --trial-timeout 1 min; goes on" in text for text in said) == 2
+    assert sum("time limit: not done within --trial-timeout 1 min; resumes" in text for text in said) == 2
     cost = losses(tmp_path)
     assert (cost.lost, cost.trained_twice, cost.epochs_twice) == (0, 0, 2)  # one of each of the two
     faults.record(
