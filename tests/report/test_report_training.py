@@ -81,7 +81,7 @@ def test_the_answer_stands_first(tmp_path):
     for said in (
         "resnet20 on birds",
         "classifies 86.67 % of 60 test images right; the standard error is 4.39 percentage points",
-        "Of the 120 validation images it was 92.50 %",
+        "Of the 120 validation images it classifies 92.50 % right",
         "trained from random weights for 12 epochs on 1,080 images, in 48 s on cpu",
         "Most confused: owl is taken for wren in 5 of 10 images (50.00 %).",
         "The classes are unbalanced: crow has 40 test images, owl 10. Always answering crow would be right for 66.67 %",
@@ -187,7 +187,7 @@ def test_many_classes_are_cut_to_what_can_be_read(tmp_path, classes):
 def test_classes_without_images_are_said_and_have_no_bar(tmp_path):
     page = read(tmp_path, make_result(np.array([[3, 1], [0, 0]], np.int64), ["a", "b"]))
     assert page.figures["classes"]["layout"]["yaxis"]["ticktext"] == ["a"]
-    assert "1 of 2 classes have no test image, and none" in page.text
+    assert "1 of 2 classes have no test image and no accuracy" in page.text
 
 
 def test_hostile_names_stay_text(tmp_path):

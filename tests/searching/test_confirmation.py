@@ -372,7 +372,7 @@ def test_the_comparison_of_runs_goes_by_the_searches(confirmed, made, tmp_path):
     path = tmp_path / "compared.html"
     output("report", confirmed, made, "--out", path)
     words = Page(path.read_text(encoding="utf-8")).words
-    assert "of the one training that the search gave a network" in words
+    assert "of the search's single training of each network" in words
     assert words.count(format_percent(load_run(made).best().accuracy)) >= 2
 
 

@@ -170,7 +170,8 @@ def _opening(runs: Sequence[Named]) -> Html:
         )
     head = ("Run", "State", "Complete trials", "Training time", "Most accurate", "Knee", "Its own page")
     caption = (
-        "Accuracies in % ± one standard error due to the choice of the validation images alone, and the first cost."
+        "Accuracies in % of the search's single training of each network, ± one standard error due to the choice of the validation"
+        " images alone; and the first cost."
     )
     return tag(
         "header",
