@@ -53,7 +53,7 @@ def page(runs: Sequence[Run]) -> str:
     parts = [_opening(named)]
     if again:
         words = (
-            "All accuracies on this page are from the training of a network in the search. Some networks were also confirmed from"
+            "All accuracies on this page are those of the search's single training of each network. Some networks were also confirmed from"
             " further seeds; their means are on the pages of their runs."
         )
         parts.append(tag("p", words, id="as-searched"))
@@ -170,8 +170,7 @@ def _opening(runs: Sequence[Named]) -> Html:
         )
     head = ("Run", "State", "Complete trials", "Training time", "Most accurate", "Knee", "Its own page")
     caption = (
-        "Accuracies in % of the search's single training of each network, ± one standard error due to the choice of the validation"
-        " images alone; and the first cost."
+        "Accuracies in % ± one standard error due to the choice of the validation images alone, and the first cost."
     )
     return tag(
         "header",
