@@ -1,4 +1,4 @@
-"""The known-cost sampler in studies of its own and of others: what it proposes, what it never proposes, what it survives."""
+"""The known-cost sampler in any Optuna study: what it proposes, what it never proposes, what it survives."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ import warnings
 import numpy as np
 import optuna
 import pytest
-from helpers_search import CONDITIONAL, every_choice, finish, settings_of, space_of
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from nas.pareto.objectives import parse_objectives
 from nas.pareto.volume import hypervolume
-from nas.samplers import SAMPLERS, KnownCostSampler, Problem, suggest
-from nas.samplers.domain import Declared, completed, enumerate_all
+from nas.samplers import KnownCostSampler
+from nas.samplers.domain import completed
 from nas.samplers.inferred import Inferred
-from nas.searching.study import Study
 
 DIRECTIONS = ["maximize", "minimize"]
 OPS = ("a", "b", "c")
@@ -411,36 +408,6 @@ def test_thousands_of_trials_are_approximated():
     study.add_trials(done)
     trials = [study.ask(distributions) for _ in range(4)]
     assert np.mean([trial.params["x"] for trial in trials]) > 0.7
-
-
-# -- in our own ----------------------------------------------------------------------------------------------------------
-
-
-def test_nearly_nothing_is_rejected_or_proposed_twice_in_a_run(tmp_path):
-    space = space_of(CONDITIONAL)
-    limit = sorted(space.cost(choices).macs for choices in every_choice(space))[400]
-    settings = settings_of(CONDITIONAL, trials=40, sampler="known-cost", budgets={"macs": [None, limit]})
-    with Study(tmp_path, settings) as study:
-        finish(study)
-        assert (study.counts.complete, study.counts.rejected, study.counts.duplicate) == (40, 0, 0)
-
-
-def test_declared_domain_is_the_space():
-    space = space_of(CONDITIONAL)
-    domain = Declared(space)
-    mine = {frozenset(params.items()) for params in enumerate_all(domain, 10_000)}
-    assert mine == {frozenset(params.items()) for params in every_choice(space)}
-    assert enumerate_all(domain, 100) is None
-    study = optuna.create_study()
-    trial = study.ask()
-    space.suggest(lambda key, knob: suggest(trial, key, knob))
-    for name, own in trial.distributions.items():
-        assert domain.dimensions[name].distribution == own
-
-
-def test_the_registered_sampler_knows_the_problem():
-    problem = Problem(space_of(CONDITIONAL), parse_objectives("accuracy,macs"), 5)
-    assert isinstance(SAMPLERS["known-cost"](problem), KnownCostSampler)
 
 
 def test_a_proposal_takes_one_thread_of_linear_algebra():
