@@ -330,7 +330,7 @@ def test_train_streams_and_finetune_goes_on_from_it(
     done = nas_("train", "small.yaml", *common, "--epochs", 2, "--out", "trained")
     assert done.exit_code == 0, done.output
     assert "decoded again in each epoch, as RGB squares of 8 px" in done.stderr
-    assert "centres for evaluation; workers that decode: 1" in done.stderr
+    assert "center crops for evaluation; decoding processes: 1" in done.stderr
     assert json.loads(Path("trained", RESULT).read_text())["crops"] == "resized-crop"
     tuned = nas_("finetune", "trained", *common, "--epochs", 1, "--out", "tuned")
     assert tuned.exit_code == 0, tuned.output

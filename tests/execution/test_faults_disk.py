@@ -90,7 +90,7 @@ def test_a_disk_that_is_full_at_a_write(disk, tmp_path, watch, log, faults, name
     assert full.exit_code == 1, full.output
     (line,) = full.stderr.splitlines()
     assert re.match(r"error: \S+: can't be written: No space left on device \(\S+ \S+ of 16.0 MiB free\); ", line)
-    assert f"go on with: nas resume {folder}" in line
+    assert f"continue with: nas resume {folder}" in line
     check_whole(folder)
     assert all(trial.state != "failed" for trial in load_run(folder).trials)
     ballast.unlink()

@@ -368,7 +368,7 @@ def test_numbers_are_written_as_everywhere(visit):
     ]
     # The page's functions are not to be reached from outside: their text is.
     script = page.locator("script").last.text_content()
-    functions = script[script.index("function formatPercent") : script.index("// Without the zeros")]
+    functions = script[script.index("function formatPercent") : script.index("// A cost by its name")]
     found = page.evaluate(f"([shares, counts]) => {{ {functions}; return [shares.map(formatPercent), counts.map(formatCount)]; }}",
                           [shares, counts])  # fmt: skip
     assert found == [[format_percent(share) for share in shares], [format_count(count) for count in counts]]

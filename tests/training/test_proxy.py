@@ -94,7 +94,7 @@ def test_a_search_trains_proxies_and_reports_candidates(tmp_path: Path, one_thre
 
 
 def test_upscaling_is_no_proxy(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--proxy-resolution 16: the images have 8"):
+    with pytest.raises(UsageError, match="--proxy-resolution 16: at most the 8 pixels"):
         nas.search(space="resnext", executor="local", proxy_resolution=16, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

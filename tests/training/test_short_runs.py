@@ -161,8 +161,8 @@ def test_a_batch_is_at_most_all_images_and_the_rate_goes_by_it():
         ("none", 1, 1, ""),
         ("pareto", 10, 7, ""),
         ("asha", 2, 1, ""),
-        ("asha", 1, 50, "1 epoch leaves no earlier one"),
-        ("pareto", 10, 6, "learns from 6 complete trials first, and there are 6"),
+        ("asha", 1, 50, "with 1 epoch there is no earlier epoch"),
+        ("pareto", 10, 6, "first needs 6 complete trials, and the run has 6"),
         ("pareto:share=1", 10, 50, "all trials run to the end"),
     ],
 )
