@@ -253,6 +253,7 @@ def outcome(reader: Reader, data: bytes) -> str:
         text = str(error)
         assert text.strip(), "an error without words"
         assert len(text) < 4000, f"an error of {len(text):,} characters: {text[:300]}"
+        assert "\n" not in text.strip(), f"an error of several lines: {text[:300]!r}"
         return type(error).__name__
     return "read"
 

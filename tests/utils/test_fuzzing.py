@@ -72,16 +72,27 @@ def test_thousands_of_inputs_within_little_memory():
     assert "4,000 inputs, 0 findings" in done.stdout
 
 
+class TwoLines(NasError):
+    """An error that escapes what `NasError` does to messages."""
+
+    def __str__(self) -> str:
+        return "two\nlines"
+
+
 def test_a_reader_that_trips_is_found():
     def read(data: bytes) -> None:
         if data.startswith(b"1"):
             raise NasError("no one")
+        if data.startswith(b"2"):
+            raise TwoLines
         if data.startswith(b"3"):
             raise KeyError("three")
 
     reader = fuzzing.Reader(b"0", "bytes", read)
     assert fuzzing.outcome(reader, b"0") == "read"
     assert fuzzing.outcome(reader, b"1") == "NasError"
+    with pytest.raises(AssertionError, match="several lines"):
+        fuzzing.outcome(reader, b"2")
     with pytest.raises(KeyError):
         fuzzing.outcome(reader, b"3")
 
