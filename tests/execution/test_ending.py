@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def test_sigterm_while_ray_starts(tmp_path, monkeypatch, to):
     def init(**options):
         raise SystemExit(int(signal.SIGTERM))
 
+    before = {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH")}
     monkeypatch.setattr("ray.init", init)
     monkeypatch.setattr("nas.execution.ray.address.check", lambda address: None)
     monkeypatch.setattr("nas.execution.ray.authentication.join", lambda address: [])
@@ -79,3 +81,5 @@ def test_sigterm_while_ray_starts(tmp_path, monkeypatch, to):
     result = nas_("search", "--space", write_space(tmp_path), "--trials", 3, *to, "--out", tmp_path / "run")
     assert (result.exit_code, result.stderr.strip()) == (130, "interrupted")
     assert not (tmp_path / "run").exists(), "nothing was begun yet"
+    after = {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH")}
+    assert after == before, "the next cluster would be asked with the token of this one"

@@ -114,8 +114,10 @@ def start(address: str | None, say: Callable[[str], None] = lambda text: None) -
         else:
             _start_here(say)
         return True
-    except SystemExit as end:  # from the handler that Ray installs
-        if end.code == signal.SIGTERM:
+    except BaseException as error:
+        with contextlib.suppress(Exception, SystemExit):
+            shutdown()  # the processes that had started, and what the environment says of this Ray: the next one is another
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:  # from the handler that Ray installs
             raise KeyboardInterrupt from None
         raise
 
@@ -156,8 +158,6 @@ def _start_here(say: Callable[[str], None]) -> None:
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code == signal.SIGTERM:
             raise
-        with contextlib.suppress(Exception, SystemExit):
-            shutdown()  # the processes that had started
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise NasError(
             f"Ray can't start on this machine: {reason}. Its log: {folder / 'session_latest' / 'logs'}; `nas doctor` checks the "
