@@ -1,12 +1,15 @@
-"""Workers that die on purpose. A module of its own, since Ray's processes import it by name."""
+"""Workers that die on purpose, or whose networks are as accurate as a test needs. A module of its own, since Ray's processes import it by name."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from typing import Any
 
 from nas.execution.ray.tune_driver import Worker
+from nas.training.records import Epoch
+from nas.training.trainer import Training
 
 
 class KilledOnce(Worker):
@@ -19,3 +22,16 @@ class KilledOnce(Worker):
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return result
+
+
+class Declining(Worker):
+    """Trains, and reports of each trial that it is less accurate than all trials before it."""
+
+    def setup(self, config: dict[str, Any], data: Any = None, options: Any = None) -> None:
+        trained = Training.epoch
+
+        def epoch(training: Training) -> Epoch:
+            return dataclasses.replace(trained(training), accuracy=0.9 - 0.1 * int(self.job.key))
+
+        Training.epoch = epoch  # type: ignore[method-assign]  # in the worker's process alone
+        super().setup(config, data, options)
