@@ -1,4 +1,4 @@
-"""Workers that die on purpose, or whose networks are as accurate as a test needs. A module of its own, since Ray's processes import it by name."""
+"""Workers that die on purpose, or whose networks are as accurate as a test needs. Ray's processes import the module by name."""
 
 from __future__ import annotations
 
