@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -124,6 +125,15 @@ def build(architecture: Architecture, seed: int | None = None) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the accelerators too
         return _assemble(architecture, Network)
+
+
+@functools.lru_cache(maxsize=2)  # an import reads the same one five times
+def skeleton(architecture: Architecture) -> nn.Module:
+    """The network's modules, names and shapes on PyTorch's meta device, without values. It is shared: only read it."""
+    import torch
+
+    with torch.device("meta"):
+        return build(architecture)
 
 
 def _assemble(architecture: Architecture, network: type[nn.Module]) -> nn.Module:

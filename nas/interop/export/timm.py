@@ -19,7 +19,7 @@ from nas.interop.export.python import save_weights
 from nas.interop.export.twins import BASE, ResNetArguments, held, published_twin, renamed, resnet_arguments
 from nas.networks.architecture import Architecture
 from nas.networks.blocks.activations import NORM_EPS
-from nas.networks.build import build, cost_of
+from nas.networks.build import cost_of, skeleton
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,8 +39,8 @@ def write(subject: Subject, path: Path) -> None:
     architecture = subject.architecture
     with torch.device("meta"):
         name, arguments, theirs = _twin(architecture)
-        renamed(architecture, build(architecture), theirs, NAME)
-        training = held(architecture, theirs, NAME)
+    renamed(architecture, skeleton(architecture), theirs, NAME)
+    training = held(architecture, theirs, NAME)
     weights = renamed(architecture, subject.network(), theirs, NAME)
     path.mkdir(parents=True)
     if name == OWN:

@@ -20,7 +20,7 @@ from nas.interop.export.source import docstring, lines
 from nas.interop.export.twins import ResNetArguments, held, published_twin, renamed, resnet_arguments
 from nas.networks.architecture import Architecture
 from nas.networks.blocks.source import call
-from nas.networks.build import cost_of
+from nas.networks.build import cost_of, skeleton
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,17 +31,12 @@ BLOCKS = {"basic": "BasicBlock", "bottleneck": "Bottleneck"}
 
 def write(subject: Subject, path: Path) -> None:
     """Write the file, and a file of weights if the subject has any; NotExpressible if torchvision has no such network."""
-    import torch
-
     architecture = subject.architecture
     if architecture.channels != 3:
         raise NotExpressible(NAME, f"its images have {architecture.channels} channels, not 3")
     source, theirs = _twin(architecture)
-    with torch.device("meta"):
-        from nas.networks.build import build
-
-        renamed(architecture, build(architecture), theirs, NAME)
-        training = held(architecture, theirs, NAME)
+    renamed(architecture, skeleton(architecture), theirs, NAME)
+    training = held(architecture, theirs, NAME)
     weights = ""
     if subject.weights is not None:
         weights = path.with_suffix(".safetensors").name

@@ -24,7 +24,7 @@ from nas.errors import UsageError
 from nas.networks.architecture import Architecture
 from nas.networks.blocks.activations import NORM_MOMENTUM
 from nas.networks.blocks.modules import Dropped
-from nas.networks.build import build
+from nas.networks.build import build, skeleton
 from nas.networks.cost import Cost
 from nas.networks.weights import Weights, fit
 
@@ -174,8 +174,7 @@ def traced(network: nn.Module, resolution: int, channels: int = 3) -> Traced:
 
 def unequal_calls(architecture: Architecture, theirs: Traced) -> list[str]:
     """Differences between the calls of our network and of `theirs`, in words; empty if there are none."""
-    with torch.device("meta"):
-        ours = traced(build(architecture), architecture.resolution, architecture.channels)
+    ours = traced(skeleton(architecture), architecture.resolution, architecture.channels)
     names = sorted({name for name, _ in ours.calls.keys() ^ theirs.calls.keys()})
     names += sorted({name for name, _ in ours.calls if name not in names})
     faults = []
@@ -213,9 +212,7 @@ def _aligned(rates: Sequence[float], blocks: int) -> tuple[float, ...]:
 
 def drops_of(architecture: Architecture) -> tuple[float, ...]:
     """Rates of stochastic depth of the blocks that have it, in order."""
-    with torch.device("meta"):
-        network = build(architecture)
-    return tuple(module.rate for module in network.modules() if isinstance(module, Dropped))
+    return tuple(module.rate for module in skeleton(architecture).modules() if isinstance(module, Dropped))
 
 
 def remarks(architecture: Architecture, theirs: Traced) -> tuple[str, ...]:

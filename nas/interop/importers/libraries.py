@@ -18,7 +18,7 @@ from nas.errors import UsageError, reason_of
 from nas.interop.importers._base import IMPORTERS, Found, Imported, Importer, Inexpressible, Options, Source, made
 from nas.networks import zoo
 from nas.networks.architecture import Architecture
-from nas.networks.build import build, cost_of
+from nas.networks.build import cost_of, skeleton
 from nas.networks.cost import Cost
 from nas.utils import limits
 from nas.utils.registry import did_you_mean
@@ -119,8 +119,6 @@ def _with(part: Any, **options: float) -> Any:
 
 def unequal_sizes(architecture: Architecture, network: nn.Module, theirs: Cost) -> list[str]:
     """Differences in costs and tensor sizes between our network and the library's, in words; empty if there are none."""
-    import torch
-
     ours = cost_of(architecture)
     faults = [
         f"{key} {getattr(theirs, key):,}, of what ours would be {getattr(ours, key):,}"
@@ -129,9 +127,7 @@ def unequal_sizes(architecture: Architecture, network: nn.Module, theirs: Cost) 
     ]
     if faults:
         return faults
-    with torch.device("meta"):
-        twin = build(architecture)
-    sizes = (Counter(p.numel() for p in one.parameters()) for one in (twin, network))
+    sizes = (Counter(p.numel() for p in one.parameters()) for one in (skeleton(architecture), network))
     return [] if next(sizes) == next(sizes) else ["tensors of other sizes than ours"]
 
 

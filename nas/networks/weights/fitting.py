@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nas.errors import UsageError
 from nas.networks.architecture import Architecture
-from nas.networks.build import build
+from nas.networks.build import build, skeleton
 from nas.networks.weights.names import FAMILIES, Unnamed, names, places
 from nas.networks.weights.sources import Weights, read
 
@@ -42,8 +42,7 @@ def fit(weights: Weights, architecture: Architecture, *, fresh_head: bool = Fals
 
     UsageError, with the tensors' names and shapes, if the weights are another network's.
     """
-    with torch.device("meta"):
-        network = build(architecture)
+    network = skeleton(architecture)
     wanted = network.state_dict()
     family, mapping = _family(weights, network, architecture)
     head, first = _ends(network)
