@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -46,12 +47,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a script's shell begins what it puts in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)  # which the programs that are tested inherit
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = (
+            False  # pytest-xdist hands out files in the order below, not by their number of tests
+        )
     pages = [name for name in ("reliability", "export_matrix", "import_list") if config.getoption(name)]
     if pages and config.getoption("numprocesses", None):
         raise pytest.UsageError(f"--{pages[0].replace('_', '-')}: one process writes the page; run without -n")
     config.stash[FAULTS] = Faults()
     config.stash[MATRIX] = Matrix()
     config.stash[IMPORTS] = Imports()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that may take longest come first, so that no process is left alone with one of them at the end."""
+    allowed: Counter[Path] = Counter()  # seconds, over a file's slow tests
+    for item in items:
+        limit = item.get_closest_marker("timeout")
+        if item.get_closest_marker("slow"):
+            allowed[item.path] += limit.args[0] if limit else int(item.config.getini("timeout"))
+    items.sort(key=lambda item: -allowed[item.path])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
