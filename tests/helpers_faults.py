@@ -124,7 +124,7 @@ def _eat() -> None:
     held = []
     while estimate_available_memory() > LEFT_BYTES:
         held.append(bytearray(b"x") * EATEN_BYTES)
-        time.sleep(0.1)
+        time.sleep(0.02)
 
 
 def _in_a_block(training: Training, hook: Callable[..., None]) -> None:
