@@ -42,9 +42,9 @@ def record(path: Path, request: Request, networks: int, seconds: float, first: i
     from nas.execution.trial_training import TrialTraining
 
     _, settings, data = preparation.plan(request, lambda text: None)
-    space, epochs = settings.search_space(), settings.training_recipe().epochs
+    space, epochs = settings.search_space(), settings.recipe.epochs
     known = {row["digest"] for row in csv.DictReader(path.open())} if path.exists() else set()
-    bench = TrialTraining(data, settings.training_recipe(), device="cpu", precision="fp32", threads=1)
+    bench = TrialTraining(data, settings.recipe, device="cpu", precision="fp32", threads=1)
     begun, draw = time.monotonic(), first
     seen: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -98,7 +97,7 @@ def lawful_run(
             )
         )
     settings = make_settings("lawful", trials=count, space=space)
-    config = dataclasses.asdict(settings)
+    config = settings.to_dict()
     session = {
         "begun": 1.7e9,
         "startup_seconds": 5.0,

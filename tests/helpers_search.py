@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -14,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import optuna
-from make_run import make_settings, result_of
+from make_run import changed, make_settings, result_of
 
 from nas.data import split
 from nas.data.training_data import TrainingData
 from nas.execution.job import Job
 from nas.runs.layout import ATTRIBUTE, JOURNAL
 from nas.runs.settings import Settings
+from nas.runs.specification import BaselineSpec
 from nas.searching.study import Study
 from nas.spaces.knobs import Choices
 from nas.spaces.space import SearchSpace, space_from_text
@@ -91,10 +91,7 @@ def settings_of(text: str = TINY, **options: Any) -> Settings:
     """Settings of a search on digits over the space of this text: options of `make_settings` and any field of `Settings`."""
     fields = {name: options.pop(name) for name in list(options) if name in ("budgets", "executor", "recipe", "device")}
     options.setdefault("baselines", ())
-    settings = make_settings(**options)
-    fields["executor"] = {**settings.executor, **fields.get("executor", {})}
-    space = space_of(text)
-    return dataclasses.replace(settings, space={"name": space.name, "variant": "", "text": text}, **fields)
+    return changed(make_settings(**options), space={"name": space_of(text).name, "variant": "", "text": text}, **fields)
 
 
 CLASSES, SIZE = 4, 8  # of the images below; pixels
@@ -177,5 +174,5 @@ def digests(trials) -> list[str]:
     return [fact["digest"] for fact in facts if "outcome" not in fact]
 
 
-def baseline_of(text: str, name: str = "known") -> dict:
-    return {"name": name, "architecture": space_of(text).architecture(next(every_choice(space_of(text)))).to_dict()}
+def baseline_of(text: str, name: str = "known") -> BaselineSpec:
+    return BaselineSpec(name, space_of(text).architecture(next(every_choice(space_of(text)))).to_dict())

@@ -20,7 +20,7 @@ WHOLE = 3  # epochs of `make_run`
 
 def settings_with(stopping: str, **options: object) -> Settings:
     made = make_settings(**{"baselines": (), **options})  # type: ignore[arg-type]
-    return dataclasses.replace(made, stopping=Policy.parse(stopping).to_dict())
+    return dataclasses.replace(made, stopping=Policy.parse(stopping))
 
 
 def train(study: Study, judge: EarlyStopper, job: Job, most: int = WHOLE) -> list[int]:

@@ -6,6 +6,7 @@ Everything passes through `nas.searching.study.Study`, as in a real run.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from nas.networks import zoo
 from nas.networks.build import cost_of
 from nas.runs.records import TrialResult
 from nas.runs.settings import Settings
+from nas.runs.settings_formats import FORMAT
+from nas.runs.specification import plain
 from nas.searching.study import Study
 from nas.spaces.sampling import survey
 from nas.spaces.space import load_space
@@ -45,7 +48,7 @@ def make_settings(
     for label in baselines:
         network = zoo.get(label).adapted(classes=CLASSES, resolution=RESOLUTION, channels=CHANNELS).canonical()
         known.append({"name": label, "architecture": network.to_dict()})
-    return Settings(
+    data = dict(  # noqa: C408  # as the fields of `Settings`
         name=name,
         command=f"nas search --space {space} --trials {trials}",
         created="2025-01-01T00:00:00+00:00",
@@ -68,14 +71,24 @@ def make_settings(
         budgets={} if max_params is None else {"params": [None, float(max_params)]},
         reference=[1 / CLASSES, *(float(getattr(largest, objective)) for objective in objectives[1:])],
         sampler=sampler,
-        trials=trials,
+        trials=1,
         seed=seed,
         baselines=known,
         executor={"kind": "local", "workers": 1, "cpus_per_trial": 1, "gpus_per_trial": 0, "address": None},
         device="cpu",
         precision="fp32",
         versions=versions(),
+        version=FORMAT,
     )
+    return dataclasses.replace(Settings.from_dict(data, "made"), trials=trials)
+
+
+def changed(settings: Settings, **fields: Any) -> Settings:
+    """The settings with other entries; of an entry that is a mapping, only what is given is replaced."""
+    data = settings.to_dict()
+    for name, value in fields.items():
+        data[name] = {**data[name], **value} if isinstance(value, dict) else plain(value)
+    return Settings.from_dict(data, "changed")
 
 
 def make_run(

@@ -90,7 +90,7 @@ def refine(run: Run) -> Refinement:
     tested = sum(row.tested for row in rows)
     if not _condemned(rows, noise(trials)):
         return Refinement((), tested, len(trials), len(trials), None, None)
-    space = Settings(**{k: v for k, v in run.config.items() if k in Settings.__dataclass_fields__}).search_space()
+    space = Settings.from_dict(run.config, str(run.path)).search_space()
     narrowings = narrow(trials, space.knobs, rows)
     inside = trials.allows(kept(narrowings))
     before_after = None

@@ -31,10 +31,10 @@ class EarlyStopper:
         self, folder: Path, settings: Settings, storage: str | None = None, clock: Clock | None = None
     ) -> None:
         self._clock = clock
-        policy = settings.stopping_policy()
+        policy = settings.stopping
         self.active = policy.name != "none"
         self.objectives = settings.parsed_objectives()
-        self.epochs = settings.training_recipe().epochs
+        self.epochs = settings.recipe.epochs
         self.state = Stopping(policy, self.epochs, settings.seed, exempt=lambda key: key.startswith("baseline:"))
         self._running: dict[str, list[Epoch]] = {}  # the epochs so far of trials without a result
         self._decisions: dict[str, list[Decision]] = {}

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from nas.data.training_data import TrainingData
@@ -19,8 +19,8 @@ from nas.execution.interrupts import Interrupts
 from nas.execution.job_queue import JobQueue
 from nas.execution.monitor import Monitor
 from nas.execution.ray.preconditions import check_machine
-from nas.networks.architecture import Architecture
 from nas.runs.settings import Settings
+from nas.runs.specification import ExecutorSpec
 from nas.training.recipe import BF16_CPU_RESOLUTION
 from nas.utils.extensions import pass_on
 from nas.utils.limits import available_cores
@@ -38,16 +38,16 @@ Engines: TypeAlias = dict[str, dict[str, Any]]  # by device, as `nas.training.wo
 def check(settings: Settings) -> None:
     """UsageError if the executor lacks a cluster, its token, cores or GPUs, before anything of a run is made."""
     executor = settings.executor
-    if executor["kind"] != "ray":
+    if executor.kind != "ray":
         return
-    if executor["address"] or _connected():
+    if executor.address or _connected():
         from nas.execution.ray import cluster
 
         cluster.check(executor, settings.device)
         return
     check_machine()
-    gpus = executor["gpus_per_trial"]
-    if gpus and gpus != AUTO and not _gpu_here("auto"):
+    gpus = executor.gpus_per_trial
+    if gpus and not isinstance(gpus, str) and not _gpu_here("auto"):
         raise UsageError(f"--gpus-per-trial {gpus:g}: this machine has no GPU")
     _check_cores(executor)
 
@@ -63,7 +63,7 @@ def ready(settings: Settings, say: Say) -> Iterator[None]:
 
     A search enters this before it makes its folder, so that a failed start leaves no folder. Signals end the start at once.
     """
-    if settings.executor["kind"] != "ray" or _connected():
+    if settings.executor.kind != "ray" or _connected():
         yield
         return
     from nas.execution.ray import (
@@ -73,16 +73,16 @@ def ready(settings: Settings, say: Say) -> Iterator[None]:
 
     say("starting Ray workers ...")
     with Interrupts(say, "the same command", at_once=True) as interrupts, contextlib.ExitStack() as ending:
-        if cluster.start(settings.executor["address"], say):
+        if cluster.start(settings.executor.address, say):
             ending.callback(interrupts.ignoring, cluster.shutdown)
         interrupts.install()  # Ray has replaced the handler of SIGTERM
         yield
 
 
-def _check_cores(executor: Mapping[str, Any]) -> None:
+def _check_cores(executor: ExecutorSpec) -> None:
     """UsageError for more cores than Ray will have on this machine."""
     cores = available_cores()
-    workers, each = executor["workers"], executor["cpus_per_trial"]
+    workers, each = executor.workers, executor.cpus_per_trial
     if each is not None and each > cores:
         raise UsageError(f"--cpus-per-trial {each:g}: this machine has {counted(cores, 'core')} for this process")
     fit = int(cores / (each or 1))
@@ -108,7 +108,7 @@ def execute(
     monitor = display(study)
     monitor.load(study.known())
     with ready(study.settings, say), Interrupts(monitor.note, study.again) as interrupts:
-        on_ray = study.settings.executor["kind"] == "ray"
+        on_ray = study.settings.executor.kind == "ray"
         workers = (_on_ray if on_ray else _here)(study, data, say, monitor, interrupts)
         _choose_engine(study, workers.measure_engine, workers.gpu)
         started = time.monotonic()
@@ -165,21 +165,21 @@ def resources(study: JobQueue, data: TrainingData, say: Say, stop: Callable[[], 
     If it is left open, there is no probe for a run that could not use its answer; a run that began without a probe stays without.
     """
     from nas.execution.ray import cluster
-    from nas.profiling.gpu_packing import Packing
 
     settings = study.settings
-    workers, cpus, gpus = (settings.executor[name] for name in ("workers", "cpus_per_trial", "gpus_per_trial"))
-    if gpus not in (None, AUTO):
+    executor = settings.executor
+    workers, cpus, gpus = executor.workers, executor.cpus_per_trial, executor.gpus_per_trial
+    if gpus is not None and not isinstance(gpus, str):
         return cluster.Resources.resolve(workers, cpus, gpus)
     plain = cluster.Resources.resolve(workers, cpus, None)
     useless = settings.device == "cpu" or study.begun or settings.trials <= plain.slots()
     if not settings.packing and plain.gpus and not (gpus is None and useless):
         say("measuring how many trials to train on each GPU at once ...")
         measured = _packing(settings, data, say, stop)
-        study.keep(dataclasses.replace(settings, packing=measured.to_dict()))
+        study.keep(dataclasses.replace(settings, packing=measured))
     if not (plain.gpus and study.settings.packing):
         return plain
-    packing = Packing.from_dict(study.settings.packing)
+    packing = study.settings.packing
     say(f"{packing}")
     return cluster.Resources.resolve(workers, cpus, packing.gpus_per_trial)
 
@@ -189,11 +189,11 @@ def _packing(settings: Settings, data: TrainingData, say: Say, stop: Callable[[]
     from nas.execution.ray import cluster
     from nas.profiling import gpu_packing
 
-    proxy, executor = settings.training_proxy(), settings.executor
+    proxy, executor = settings.proxy, settings.executor
     networks = gpu_packing.candidates(settings.search_space(), proxy, settings.seed)
-    networks += [proxy.of(Architecture.from_dict(baseline["architecture"])) for baseline in settings.baselines]
-    most = cluster.most_per_gpu(executor["workers"], executor["cpus_per_trial"])
-    recipe = settings.training_recipe()
+    networks += [proxy.of(baseline.network()) for baseline in settings.baselines]
+    most = cluster.most_per_gpu(executor.workers, executor.cpus_per_trial)
+    recipe = settings.recipe
     question = gpu_packing.question(networks, recipe, data, settings.device, settings.precision, most)
     return cluster.packed(question, say, stop, pass_on(settings.imports))
 
@@ -216,9 +216,9 @@ def _gpu_here(device: str) -> bool:
     return pick_device(device).type == "cuda"
 
 
-def _unused_here(executor: Mapping[str, Any]) -> str:
+def _unused_here(executor: ExecutorSpec) -> str:
     """The given options that only matter for concurrent trials."""
-    options = {"--workers": executor["workers"], "--gpus-per-trial": executor["gpus_per_trial"]}
+    options = {"--workers": executor.workers, "--gpus-per-trial": executor.gpus_per_trial}
     defaults = (0, 1, None, AUTO)
     return " and ".join(f"{option} {value:g}" for option, value in options.items() if value not in defaults)
 
@@ -236,7 +236,7 @@ def _measured_here(settings: Settings) -> Engines:
 
 def _threads(settings: Settings) -> int:
     """Threads of this process, if they were given; 0: PyTorch's own choice."""
-    return max(1, int(cpus)) if (cpus := settings.executor["cpus_per_trial"]) else 0
+    return max(1, int(cpus)) if (cpus := settings.executor.cpus_per_trial) else 0
 
 
 def _train_here(study: JobQueue, data: TrainingData, monitor: Monitor, stop: Callable[[], bool]) -> None:

@@ -95,11 +95,11 @@ class TrainingOptions:
     def of(cls, settings: Settings, threads: int, modules: Sequence[Sequence[str]] = ()) -> Self:
         """The options of a run's trials. threads: of PyTorch, 0 for its own choice."""
         return cls(
-            settings.training_recipe(),
+            settings.recipe,
             settings.device,
             settings.precision,
             threads,
-            settings.training_proxy(),
+            settings.proxy,
             settings.engine,
             settings.gradient_steps,
             modules,

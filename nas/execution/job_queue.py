@@ -155,7 +155,7 @@ class JobQueue(UnderLock):
         return None
 
     def _hand_out(self, job: Job) -> Job:
-        alone = self.settings.executor["kind"] == "local"
+        alone = self.settings.executor.kind == "local"
         job = fencing.hand_out(job, self._attempts.get(job.key, Attempts()), alone=alone)
         self._flying[job.key] = job
         return job

@@ -31,7 +31,7 @@ def run(study: JobQueue, data: TrainingData, monitor: Monitor, stop: Callable[[]
             return
         monitor.started(job)
         try:
-            with Watch(job, settings.executor.get("trial_timeout"), study.again):
+            with Watch(job, settings.executor.trial_timeout, study.again):
                 ended = _train(training, job, monitor, stop, stopper)
         except (KeyboardInterrupt, WriteError):
             # Not counted as a failed attempt. Any other exception ends this process and is: see `nas.execution.fencing`.

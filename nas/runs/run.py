@@ -244,7 +244,7 @@ def load_run(path: str | Path, storage: str | None = None) -> Run:
     active = locked(folder)
     return Run(
         folder,
-        dataclasses.asdict(settings),
+        settings.to_dict(),
         objectives,
         tuple(settings.reference),
         tuple(with_repeats(folder, trials)),

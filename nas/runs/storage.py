@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus, unquote
 
 from nas.errors import NasError, UsageError, reason_of
+from nas.runs.specification import StorageSpec
 
 if TYPE_CHECKING:
     import optuna
@@ -47,20 +48,20 @@ def journal(folder: Path) -> Journal:
     return Journal(folder / JOURNAL)
 
 
-def planned(url: str | None, run: str) -> dict[str, str]:
+def planned(url: str | None, run: str) -> StorageSpec | None:
     """What `run.yaml` keeps of a storage: the URL without secrets, and a name for the study of the run called `run`.
 
-    Empty for the journal (`url` None). UsageError for a URL that no study can be kept at, or where nobody answers.
+    None for the journal (`url` None). UsageError for a URL that no study can be kept at, or where nobody answers.
     """
     if url is None:
-        return {}
+        return None
     parsed = _parsed(url)
     _connect(parsed)
     word = re.sub(r"[^\w.-]+", "-", run)[:80]  # as it may be read among the studies of others
-    return {"url": redacted(url), "study": f"{word}-{secrets.token_hex(6)}"}
+    return StorageSpec(redacted(url), f"{word}-{secrets.token_hex(6)}")
 
 
-def resolved(recorded: Mapping[str, str], given: str | None, folder: Path) -> str | None:
+def resolved(recorded: StorageSpec | None, given: str | None, folder: Path) -> str | None:
     """The whole URL of a run's storage, or None for its journal.
 
     `recorded` is what `planned` gave, `given` the URL that the user named now, which may be of a database that has moved.
@@ -72,7 +73,7 @@ def resolved(recorded: Mapping[str, str], given: str | None, folder: Path) -> st
         return None
     if given is not None:
         return _parsed(given).render_as_string(hide_password=False)
-    kept = recorded["url"]
+    kept = recorded.url
     if HIDDEN not in kept:
         return kept
     given = os.environ.get(VARIABLE)
@@ -113,8 +114,8 @@ def together(storage: optuna.storages.BaseStorage) -> AbstractContextManager[Non
     return join()
 
 
-def study_name(recorded: Mapping[str, str]) -> str:
-    return recorded["study"] if recorded else STUDY_NAME
+def study_name(recorded: StorageSpec | None) -> str:
+    return recorded.study if recorded else STUDY_NAME
 
 
 def there(url: str | None, folder: Path) -> bool:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import NasError, UsageError
-from nas.networks.architecture import Architecture
 from nas.pareto.objectives import Objective
 from nas.runs.layout import ATTRIBUTE, BASELINES, DECISIONS, ELAPSED, JOURNAL, SESSIONS, TRIALS
 from nas.runs.records import Candidate, State, Trial, TrialResult
@@ -73,7 +72,7 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
     """Known networks of the run; those not yet trained are `running`."""
     trials = []
     for position, entry in enumerate(settings.baselines, 1):
-        architecture, place = Architecture.from_dict(entry["architecture"]), folder / BASELINES / entry["name"]
+        architecture, place = entry.network(), folder / BASELINES / entry.name
         result = TrialResult.read(place, architecture.digest)
         candidate = Candidate.of(architecture, result.latency if result else None)
         accuracy = result.accuracy if result else None
@@ -81,7 +80,7 @@ def read_baselines(folder: Path, settings: Settings, objectives: tuple[Objective
             Trial(
                 number=-position,
                 state=result.state if result else "running",
-                label=entry["name"],
+                label=entry.name,
                 choices={},
                 architecture=architecture,
                 digest=candidate.digest,

@@ -36,6 +36,7 @@ from nas.searching.preparation import load_again, training_data
 from nas.searching.progress import Tally, say_and_display
 from nas.searching.request import executor_options
 from nas.searching.search import imported, other_versions
+from nas.stopping.policies import Policy
 from nas.utils.text import Say, counted, format_seconds, shown
 
 SEEDS = 3
@@ -60,7 +61,7 @@ class Confirmation(JobQueue):
         self.objectives = settings.parsed_objectives()
         self.url = resolved(settings.storage, storage, folder)
         # Each training runs to its end, even with a search that stopped trials early.
-        self.settings = dataclasses.replace(settings, stopping={}, plan={})
+        self.settings = dataclasses.replace(settings, stopping=Policy(), plan={})
         self.counts = Counts()
         self.trials: list[Trial] = []
         self.front: list[Trial] = []  # as searched
@@ -187,7 +188,7 @@ def confirm(
         raise UsageError(f"--within {within:g}: points of accuracy, from 0 to 100")
     folder = Path(path).absolute()
     begun = Settings.load(folder)
-    changes.check(changes.executor or begun.executor["kind"])
+    changes.check(changes.executor or begun.executor.kind)
     if text := other_versions(begun):
         say(text)
     settings = imported(dataclasses.replace(begun, executor=changes.merged(begun.executor)), folder)
@@ -229,11 +230,11 @@ def _train(
     settings = confirmation.settings
     check_executor(settings)
     if dataset is not None:
-        settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": dataset})
+        settings = dataclasses.replace(settings, dataset=dataclasses.replace(settings.dataset, name=dataset))
     loaded = load_again(confirmation.folder, settings, say, download=download)
     check_room(confirmation.folder, settings, say, begun=True)
     try:
-        execute(confirmation, training_data(loaded, settings.seed, settings.training_proxy()), say, display)
+        execute(confirmation, training_data(loaded, settings.seed, settings.proxy), say, display)
     except KeyboardInterrupt:
         return True
     return not confirmation.finished

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nas.errors import UsageError
-from nas.networks.architecture import Architecture
 from nas.networks.build import cost_of
 from nas.runs.settings import Settings
 from nas.spaces.sampling import survey
@@ -40,11 +39,11 @@ def needed(settings: Settings, workers: int, seeds: int = 0) -> int:
     """The most bytes that a run may need, with so many trials at once and its front confirmed from so many seeds."""
     largest = dict(zip(settings.objectives, settings.reference, strict=True)).get("params")
     if largest is None:
-        known = [cost_of(Architecture.from_dict(entry["architecture"])).params for entry in settings.baselines]
+        known = [cost_of(entry.network()).params for entry in settings.baselines]
         largest = max([survey(settings.search_space(), samples=100, seed=settings.seed).largest.params, *known])
-    copies = 3 if settings.recipe.get("ema") else 2
-    checkpoint = int(largest * settings.proxy.get("width", 1.0)) * copies * BYTES_PER_PARAMETER
-    result = BLOCK + RESULT_BYTES + int(settings.recipe["epochs"]) * EPOCH_BYTES
+    copies = 3 if settings.recipe.ema else 2
+    checkpoint = int(largest * settings.proxy.width) * copies * BYTES_PER_PARAMETER
+    result = BLOCK + RESULT_BYTES + settings.recipe.epochs * EPOCH_BYTES
     result += BLOCK + GRADIENT_BYTES if settings.gradient_steps else 0
     repeats = seeds * (min(settings.trials, FRONT) + len(settings.baselines)) * result
     return workers * CHECKPOINTS * checkpoint + settings.trials * (JOURNAL_BYTES + result) + repeats + PAGE_BYTES
@@ -58,7 +57,7 @@ def check_room(
     begun: the run has written a part of this already, so that there is only a warning. seeds: from which it is confirmed at its end.
     """
     executor = settings.executor
-    workers = 1 if executor["kind"] == "local" else executor["workers"] or available_cores()
+    workers = 1 if executor.kind == "local" else executor.workers or available_cores()
     need = needed(settings, workers, seeds)
     place = existing(folder)
     try:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from nas.data import DATASETS, Dataset, split
 from nas.data import load as load_data
@@ -23,6 +21,7 @@ from nas.pareto.objectives import Objective
 from nas.profiling.latency import Conditions
 from nas.profiling.time_plan import SPARE
 from nas.runs.settings import Settings
+from nas.runs.specification import BaselineSpec, DataSpec, LatencySpec, SpaceSpec
 from nas.runs.storage import planned as planned_storage
 from nas.samplers import SAMPLERS
 from nas.searching.request import Request, built_elsewhere, check, latency_conditions, recipe_of, space_of
@@ -135,27 +134,27 @@ def _settings(
         name=name,
         command=request.command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        space={"name": space.name, "variant": space.variant, "text": space.source},
-        dataset=_dataset_entries(subject),
-        recipe=recipe.to_dict(),
-        objectives=[objective.name for objective in subject.objectives],
+        space=SpaceSpec(space.name, space.variant, space.source),
+        dataset=_data_spec(subject),
+        recipe=recipe,
+        objectives=tuple(objective.name for objective in subject.objectives),
         budgets={metric: [low, high] for metric, (low, high) in space.budget.bounds.items()},
-        reference=_reference(subject, baselines),
+        reference=tuple(_reference(subject, baselines)),
         sampler=request.sampler,
         trials=request.trials,
         seed=request.seed,
-        baselines=[{"name": label, "architecture": architecture.to_dict()} for label, architecture in baselines],
-        executor=request.executor_options().entries(),
+        baselines=tuple(BaselineSpec(label, architecture.to_dict()) for label, architecture in baselines),
+        executor=request.executor_spec(),
         device=request.device,
         precision=request.precision,
         versions=versions(),
-        proxy=subject.proxy.to_dict(),
+        proxy=subject.proxy,
         storage=planned_storage(request.storage, name),
-        stopping=Policy.parse(request.stopping).to_dict(),
-        latency={**dataclasses.asdict(conditions), "max_ms": request.max_latency_ms} if conditions else {},
+        stopping=Policy.parse(request.stopping),
+        latency=LatencySpec(**dataclasses.asdict(conditions), max_ms=request.max_latency_ms) if conditions else None,
         plan=time_plan.to_dict() if time_plan else {},
         gradient_steps=STEPS if request.record_gradients else 0,
-        imports=imports,
+        imports=tuple(imports),
         id=secrets.token_hex(8),
     )
 
@@ -174,21 +173,21 @@ def _reference(subject: _Subject, baselines: Baselines) -> list[float]:
 
 def load_again(folder: Path, settings: Settings, say: Say, *, download: bool = False) -> Dataset:
     """The data of a run. UsageError if they have changed since it began."""
-    entries = settings.dataset
+    kept = settings.dataset
     dataset = load_data(
-        entries["name"],
-        root=None if entries["root"] is None else Path(entries["root"]),
+        kept.name,
+        root=None if kept.root is None else Path(kept.root),
         download=download,
-        resolution=entries.get("asked_resolution"),
-        max_images=entries["max_images"],
+        resolution=kept.asked_resolution,
+        max_images=kept.max_images,
         # Only if files were skipped when the run began: a file that has become corrupt since is an error.
-        skip_corrupt=entries.get("skipped_images", 0) > 0,
+        skip_corrupt=kept.skipped_images > 0,
         progress=say,
     )
-    if dataset.fingerprint != entries["fingerprint"]:
+    if dataset.fingerprint != kept.fingerprint:
         raise UsageError(
-            f"{folder}: the data set {entries['name']} has changed since the run began (fingerprint {dataset.fingerprint[:12]}, "
-            f"not {entries['fingerprint'][:12]}); results would not be comparable, so start a new search"
+            f"{folder}: the data set {kept.name} has changed since the run began (fingerprint {dataset.fingerprint[:12]}, "
+            f"not {kept.fingerprint[:12]}); results would not be comparable, so start a new search"
         )
     return dataset
 
@@ -199,35 +198,34 @@ def training_data(dataset: Dataset, seed: int, proxy: Proxy) -> TrainingData:
     return TrainingData.of(dataset, proxy.images(dataset.y_train, train, seed), validation)
 
 
-def about_data(entries: Mapping[str, Any]) -> str:
+def about_data(data: DataSpec) -> str:
     """The data set of a run in two lines."""
-    counts = f"{entries['train_images']:,} images to train on, {entries['validation_images']:,} to rank by"
-    side, channels = entries["resolution"], entries["channels"]
+    counts = f"{data.train_images:,} images to train on, {data.validation_images:,} to rank by"
+    side, channels = data.resolution, data.channels
     size = f"{side}x{side} pixels, {channels} channel{'s' if channels > 1 else ''}"
-    untouched = f"the {entries['test_images']:,} test images are not touched"
-    return f"Data: {entries['source']}\n{counts}; {untouched}; {size}, {len(entries['classes'])} classes."
+    untouched = f"the {data.test_images:,} test images are not touched"
+    return f"Data: {data.source}\n{counts}; {untouched}; {size}, {len(data.classes)} classes."
 
 
-def _dataset_entries(subject: _Subject) -> dict[str, Any]:
-    """The entries under `dataset` in `run.yaml`."""
+def _data_spec(subject: _Subject) -> DataSpec:
     request, dataset, data = subject.request, subject.dataset, subject.data
-    return {
-        "name": dataset.name,
-        "source": dataset.source,
-        "root": None if request.data_root is None else str(Path(request.data_root).absolute()),
-        "asked_resolution": request.resolution,
-        "max_images": request.max_images,
-        "resolution": dataset.resolution,
-        "channels": dataset.channels,
-        "classes": list(dataset.classes),
-        "train_images": len(data.train_index),
-        "validation_images": len(data.validation_index),
-        "test_images": len(dataset.y_test),
-        "skipped_images": dataset.skipped,
-        "flip": dataset.flip,
-        "crop_padding": dataset.crop_padding,
-        "fingerprint": dataset.fingerprint,
-    }
+    return DataSpec(
+        name=dataset.name,
+        source=dataset.source,
+        root=None if request.data_root is None else str(Path(request.data_root).absolute()),
+        asked_resolution=request.resolution,
+        max_images=request.max_images,
+        resolution=dataset.resolution,
+        channels=dataset.channels,
+        classes=tuple(dataset.classes),
+        train_images=len(data.train_index),
+        validation_images=len(data.validation_index),
+        test_images=len(dataset.y_test),
+        skipped_images=dataset.skipped,
+        flip=dataset.flip,
+        crop_padding=dataset.crop_padding,
+        fingerprint=dataset.fingerprint,
+    )
 
 
 def _baseline(name: str, dataset: Dataset) -> tuple[str, Architecture]:

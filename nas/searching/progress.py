@@ -231,5 +231,5 @@ class Live(Tally):
         name = self._name(job)
         if epoch is None:
             return f"  {name}: started"
-        total = self.settings.recipe["epochs"]
+        total = self.settings.recipe.epochs
         return f"  {name}: epoch {epoch.number}/{total}, {format_percent(epoch.accuracy)} % val accuracy"

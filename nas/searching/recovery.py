@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.execution.job import Job
-from nas.networks.architecture import Architecture
 from nas.runs.layout import ATTRIBUTE, BASELINES
 from nas.runs.records import Candidate
 from nas.runs.settings import Settings
@@ -25,7 +24,7 @@ OUTCOME_OF_STATE = {"COMPLETE": "complete", "PRUNED": "stopped"}  # every other 
 def baseline_jobs(folder: Path, settings: Settings, gate: Gate) -> Iterator[Job]:
     """A job for each baseline without a result. All baselines are registered at the gate."""
     for entry in settings.baselines:
-        name, architecture = entry["name"], Architecture.from_dict(entry["architecture"])
+        name, architecture = entry.name, entry.network()
         gate.register(architecture.digest, f"baseline {name}")
         job = Job(f"baseline:{name}", folder / BASELINES / name, architecture, settings.seed)
         if job.result is None:

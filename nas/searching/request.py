@@ -18,6 +18,7 @@ from nas.profiling.latency import Conditions
 from nas.profiling.latency.meter import check as check_latency
 from nas.runs.folder import chosen_folder
 from nas.runs.records import LATENCY
+from nas.runs.specification import ExecutorSpec
 from nas.samplers import SAMPLERS
 from nas.spaces.budget import METRICS, Budget
 from nas.spaces.space import SearchSpace, load_space
@@ -47,14 +48,11 @@ class ExecutorOptions:
     address: str | None = None
     trial_timeout: float | None = None  # seconds
 
-    def entries(self) -> dict[str, object]:
-        """As `executor` in `run.yaml` has them."""
-        entries = dataclasses.asdict(self)
-        return {"kind": entries.pop("executor"), **entries}
-
-    def merged(self, entries: Mapping[str, object]) -> dict[str, object]:
-        """The entries of a run, replaced by these options where they are given."""
-        return {**entries, **{name: value for name, value in self.entries().items() if value is not None}}
+    def merged(self, executor: ExecutorSpec) -> ExecutorSpec:
+        """A run's executor, replaced by these options where they are given."""
+        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        kind = given.pop("executor", executor.kind)
+        return dataclasses.replace(executor, kind=kind, **given)
 
     def check(self, kind: str) -> None:
         """UsageError for a value that an executor of this kind can't have, or if it can't run in this process."""
@@ -130,6 +128,10 @@ class Request:
     imports: tuple[str, ...] = ()  # names or .py files of modules that register blocks, data sets or samplers
     out: str | Path | None = None
     command: str = ""
+
+    def executor_spec(self) -> ExecutorSpec:
+        names = (each.name for each in dataclasses.fields(ExecutorSpec) if each.name != "kind")
+        return ExecutorSpec(self.executor, **{name: getattr(self, name) for name in names})
 
     def executor_options(self) -> ExecutorOptions:
         names = (each.name for each in dataclasses.fields(ExecutorOptions))

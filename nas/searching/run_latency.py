@@ -6,10 +6,10 @@ import dataclasses
 from pathlib import Path
 
 from nas.errors import UsageError
-from nas.networks.architecture import Architecture
 from nas.profiling.latency.meter import Meter
 from nas.runs.records import LATENCY
 from nas.runs.settings import Settings
+from nas.runs.specification import LatencyMeasured
 from nas.spaces.space import SearchSpace
 from nas.utils.text import Say
 
@@ -21,7 +21,7 @@ def run_meter(folder: Path, settings: Settings, space: SearchSpace) -> Meter | N
     conditions = settings.latency_conditions()
     if conditions is None:
         return None
-    known = tuple(Architecture.from_dict(entry["architecture"]) for entry in settings.baselines)
+    known = tuple(entry.network() for entry in settings.baselines)
     return Meter(folder, conditions, space, settings.seed, known)
 
 
@@ -32,17 +32,17 @@ def with_measurements(settings: Settings, meter: Meter, folder: Path, say: Say) 
     compared.
     """
     latency, device = settings.latency, meter.identified()
-    measured_on = latency.get("measured_on", device)
-    if measured_on != device:
+    assert latency is not None  # a run without latencies has no meter
+    if latency.measured and latency.measured.measured_on != device:
         raise UsageError(
-            f"{folder}: its latencies were measured on {measured_on}, and this machine has {device}; resume it there"
+            f"{folder}: its latencies were measured on {latency.measured.measured_on}, and this machine has {device}; resume it there"
         )
     meter.prepare(say)
-    entries = {**latency, "measured_on": device, "quiet_ms": meter.quiet_ms, **meter.lookup.summary()}
+    measured = LatencyMeasured(device, meter.quiet_ms, **meter.lookup.summary())  # type: ignore[arg-type]  # the last two are integers
     reference = settings.reference
-    if "measured_on" not in latency:  # set once: all hypervolumes of a run use the same reference point
-        reference = [
+    if latency.measured is None:  # set once: all hypervolumes of a run use the same reference point
+        reference = tuple(
             REFERENCE_MARGIN * meter.largest_ms if name == LATENCY else value
             for name, value in zip(settings.objectives, reference, strict=True)
-        ]
-    return dataclasses.replace(settings, latency=entries, reference=reference)
+        )
+    return dataclasses.replace(settings, latency=dataclasses.replace(latency, measured=measured), reference=reference)

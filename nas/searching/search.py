@@ -103,21 +103,22 @@ def resume(
     settings = Settings.load(folder)
     if note := other_versions(settings):
         say(note)
-    changes.check(changes.executor or settings.executor["kind"])
+    changes.check(changes.executor or settings.executor.kind)
     if trials is not None:
         check_trials(trials)
         # From now on the number of trials ends the search, not a time budget.
         settings = dataclasses.replace(settings, trials=trials, plan={})
     if storage is not None and settings.storage:
         # The database may have moved.
-        settings = dataclasses.replace(settings, storage={**settings.storage, "url": redacted(storage)})
+        settings = dataclasses.replace(settings, storage=dataclasses.replace(settings.storage, url=redacted(storage)))
     settings = imported(dataclasses.replace(settings, executor=changes.merged(settings.executor)), folder)
     if dataset is not None:
-        settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": dataset})
+        settings = dataclasses.replace(settings, dataset=dataclasses.replace(settings.dataset, name=dataset))
     loaded = load_again(folder, settings, say, download=download)
-    settings = dataclasses.replace(settings, dataset={**settings.dataset, "name": loaded.name, "source": loaded.source})
+    data_now = dataclasses.replace(settings.dataset, name=loaded.name, source=loaded.source)
+    settings = dataclasses.replace(settings, dataset=data_now)
     check_room(folder, settings, say, begun=True)
-    data = training_data(loaded, settings.seed, settings.training_proxy())
+    data = training_data(loaded, settings.seed, settings.proxy)
     return drive(folder, settings, data, say, display, changed=True, storage=storage)
 
 
@@ -126,8 +127,8 @@ def imported(settings: Settings, folder: Path) -> Settings:
     registered.
     """
     imports = required(settings.imports, str(folder))
-    lasting(imports, built_elsewhere(settings.executor["kind"], bool(settings.latency)))
-    return dataclasses.replace(settings, imports=imports)
+    lasting(imports, built_elsewhere(settings.executor.kind, bool(settings.latency)))
+    return dataclasses.replace(settings, imports=tuple(imports))
 
 
 def drive(
@@ -208,9 +209,9 @@ def other_versions(settings: Settings) -> str:
 
 def _remarks(settings: Settings) -> list[str]:
     """Notes on settings that make little sense for a run of this size."""
-    data, recipe = settings.dataset, settings.training_recipe()
-    remarks = recipe.remarks(data["train_images"], data["validation_images"], data["resolution"])
-    if idle := settings.stopping_policy().idle(recipe.epochs, settings.trials):
+    data, recipe = settings.dataset, settings.recipe
+    remarks = recipe.remarks(data.train_images, data.validation_images, data.resolution)
+    if idle := settings.stopping.idle(recipe.epochs, settings.trials):
         remarks.append(f"note: {idle}")
     first = RANDOM_FIRST.get(settings.sampler, 0)
     if settings.trials <= first:

@@ -97,7 +97,7 @@ class Study(JobQueue):
     @property
     def most_ms(self) -> float | None:
         """The latency budget."""
-        return self.settings.latency.get("max_ms")
+        return self.settings.latency.max_ms if self.settings.latency else None
 
     @property
     def _where(self) -> str:
@@ -258,8 +258,8 @@ class Study(JobQueue):
             self._study,
             self.counts,
             self.objectives,
-            epochs=self.settings.training_recipe().epochs,
-            curves=self.settings.stopping_policy().name != "none",
+            epochs=self.settings.recipe.epochs,
+            curves=self.settings.stopping.name != "none",
         )
         trials = self._study.get_trials(deepcopy=False)
         problem = Problem(
@@ -298,5 +298,4 @@ class Study(JobQueue):
 
 def _plain(settings: Settings) -> dict[str, Any]:
     """The settings in the form in which they are read back from the study."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
-    return plain
+    return json.loads(json.dumps(settings.to_dict()))  # type: ignore[no-any-return]

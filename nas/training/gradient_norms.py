@@ -1,8 +1,8 @@
 """Gradient norms by layer during training.
 
 For a layer y = f(x; W) and the loss L of a step (the mean over its images): ||dL/dy|| and ||dL/dW||, the Euclidean norms
-over all elements of the tensor. dL/dy comes from full backward hooks, dL/dW from the parameter. Recording changes nothing:
-the weights are the same bits with and without it.
+over all elements of the tensor. dL/dy comes from hooks on the layers' outputs, dL/dW from the parameter. Recording changes
+nothing: the weights are the same bits with and without it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _OFF_PATH = {"shortcut", "merge", "gate"}  # parts of a block other than its bra
 
 
 class GradientHooks:
-    """Full backward hooks on the layers with weights. A context manager: exiting removes them.
+    """Hooks on the layers with weights, and on their outputs. A context manager: exiting removes them.
 
     >>> with GradientHooks(network) as hooks:
     ...     loss(network(x)).backward()
     ...     outputs, weights = hooks.read()
 
-    They are `register_full_backward_pre_hook`s, which see dL/dy at the first layer too. `register_full_backward_hook` would
-    warn there, because the layer's input needs no gradient.
+    A hook of a tensor sees dL/dy before an operation that overwrites y in place, and at the first layer too, whose input needs
+    no gradient: a module's backward hooks would forbid the one, and warn of the other in some releases of PyTorch.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -37,14 +37,10 @@ class GradientHooks:
         self._modules, self.layers = _layers(network)
         self._outputs: list[Tensor | None] = [None] * len(self._modules)
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
-        self._inplace: list[nn.Module] = []
 
     def __enter__(self) -> Self:
-        # A hooked module's output is a view, which autograd does not allow to be overwritten; out of place gives the same numbers.
-        self._inplace = [module for module in self._network.modules() if getattr(module, "inplace", False)]
-        _set_inplace(self._inplace, False)
         for place, module in enumerate(self._modules):
-            self._handles.append(module.register_full_backward_pre_hook(self._hook(place)))
+            self._handles.append(module.register_forward_hook(self._hook(place)))
         return self
 
     def __exit__(
@@ -53,7 +49,6 @@ class GradientHooks:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        _set_inplace(self._inplace, True)
 
     def read(self) -> tuple[Tensor, Tensor]:
         """||dL/dy|| and ||dL/dW|| of a step, (layers,) float32 each; NaN for layers without a gradient.
@@ -70,11 +65,13 @@ class GradientHooks:
         return tuple(torch.stack([norm.to(device) for norm in norms]) for norms in (outputs, weights))  # type: ignore[return-value]
 
     def _hook(self, place: int) -> Any:
-        def hook(_: nn.Module, gradients: Sequence[Tensor | None] | Tensor) -> None:
-            gradient = gradients[0]
-            if gradient is not None:
-                norm, before = _norm(gradient), self._outputs[place]  # before: of the step's earlier micro-batches
-                self._outputs[place] = norm if before is None else torch.hypot(before, norm)
+        def record(gradient: Tensor) -> None:
+            norm, before = _norm(gradient), self._outputs[place]  # before: of the step's earlier micro-batches
+            self._outputs[place] = norm if before is None else torch.hypot(before, norm)
+
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+            if output.requires_grad:
+                output.register_hook(record)  # type: ignore[no-untyped-call]
 
         return hook
 
@@ -189,11 +186,6 @@ def _about(module: nn.Module) -> str:
 def _norm(tensor: Tensor) -> Tensor:
     norm: Tensor = torch.linalg.vector_norm(tensor.detach(), dtype=torch.float32)
     return norm
-
-
-def _set_inplace(modules: Sequence[nn.Module], inplace: bool) -> None:
-    for module in modules:
-        module.inplace = inplace  # type: ignore[assignment]
 
 
 def _finite(norms: Sequence[float]) -> tuple[float | None, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import contextlib
 import io
 import shlex
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from helpers_cli import nas_, output, refusal
 from helpers_search import contents, settings_of
-from make_run import make_run
+from make_run import changed, make_run
 
 from nas.cli.commands.output import Shown
 from nas.cli.commands.search import _conclude
@@ -64,8 +64,7 @@ def test_the_command_that_is_named_at_the_end_can_be_copied(tmp_path):
     """With a space in the path of the data, which lie where the run says."""
     folder = make_run(tmp_path / "a run", trials=2)
     settings = Settings.load(folder)
-    data = {**settings.dataset, "name": "imagefolder:/my photos", "root": "/other data"}
-    dataclasses.replace(settings, dataset=data).save(folder)
+    changed(settings, dataset={"name": "imagefolder:/my photos", "root": "/other data"}).save(folder)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         _conclude(load_run(folder), Shown(quiet=False, as_json=False))
@@ -84,7 +83,7 @@ def test_a_training_does_not_go_into_the_folder_of_a_search(done, command):
 
 
 def test_settings_that_could_not_be_read_again_are_not_written(tmp_path):
-    settings = settings_of(trials=limits.TRIALS + 1)
+    settings = dataclasses.replace(settings_of(), trials=limits.TRIALS + 1)
     with pytest.raises(UsageError, match="trials must be a whole number"):
         settings.save(tmp_path)
     assert not (tmp_path / FILE).exists()
@@ -149,4 +148,4 @@ def test_doctor_of_a_run_with_settings_that_it_began_without(tmp_path):
         "repairable: other latency than the run began with"
     ]
     examine(folder, repair=True)
-    assert Settings.load(folder).latency == {} and (folder / JOURNAL).is_file()
+    assert Settings.load(folder).latency is None and (folder / JOURNAL).is_file()

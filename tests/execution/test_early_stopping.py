@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers_search import TINY, environment, open_optuna, settings_of, training_data, write_space
 from helpers_stopping import WHOLE, searched, settings_with, train
-from make_run import epochs_of, make_run, result_of
+from make_run import changed, epochs_of, make_run, result_of
 from optuna.trial import TrialState
 
 from nas.errors import NasError
@@ -86,7 +86,7 @@ def test_a_stopped_trial_is_pruned_with_the_fidelity_that_it_reached(tmp_path):
 
 def test_what_was_stopped_is_not_trained_again(tmp_path):
     # The tiny space has 16 networks, so that a random sampler proposes stopped ones again.
-    settings = dataclasses.replace(settings_of(TINY, trials=16), stopping=Policy.parse("asha:eta=4").to_dict())
+    settings = dataclasses.replace(settings_of(TINY, trials=16), stopping=Policy.parse("asha:eta=4"))
     settings.save(write_space(tmp_path / "run").parent)
     digests: list[str] = []
     for budget in (9, 100):  # the second is another driver's
@@ -220,8 +220,7 @@ def test_lines_say_what_was_stopped(tmp_path):
 
 def real(folder: Path, trials: int = 8) -> Settings:
     settings = settings_of(TINY, trials=trials)
-    recipe = {**settings.recipe, "batch_size": 16}
-    settings = dataclasses.replace(settings, recipe=recipe, stopping=Policy.parse("asha:eta=4").to_dict())
+    settings = changed(settings, recipe={"batch_size": 16}, stopping=Policy.parse("asha:eta=4"))
     folder.mkdir()
     settings.save(folder)
     return settings

@@ -17,6 +17,7 @@ import pytest
 from helpers_cli import nas_, output
 from helpers_disks import check_done, check_whole, costs, epochs_twice, fill, logged, nas_done, nas_process, small_disk
 from helpers_search import CONDITIONAL, TINY, settings_of, write_space
+from make_run import changed
 
 from nas.errors import UsageError, WriteError
 from nas.runs.doctor import examine, healthy
@@ -287,7 +288,7 @@ def test_what_a_run_needs_grows_with_what_it_keeps(tmp_path):
     settings = settings_of(TINY, trials=10)
     base = needed(settings, 1)
     assert needed(settings, 9) > base < needed(replace(settings, trials=1000), 1)
-    larger = replace(settings, recipe={**settings.recipe, "ema": 0.9, "epochs": 100})
+    larger = changed(settings, recipe={"ema": 0.9, "epochs": 100})
     assert needed(larger, 1) > base
     said: list[str] = []
     check_room(tmp_path, settings, said.append)

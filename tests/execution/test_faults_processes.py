@@ -268,7 +268,7 @@ settings = Settings.load(folder)
 with Study(folder, settings) as study:
     job = study.ask()
     worker = subprocess.Popen([sys.executable, "-c", sys.argv[2]], stdin=subprocess.PIPE, text=True, start_new_session=True)
-    worker.stdin.write(json.dumps([dict(settings.recipe), job.to_dict()]))
+    worker.stdin.write(json.dumps([settings.recipe.to_dict(), job.to_dict()]))
     worker.stdin.close()
     print(worker.pid, flush=True)
     worker.wait()

@@ -15,6 +15,7 @@ import pytest
 import ray
 import torch
 from helpers_workers import Declining, KilledOnce
+from make_run import changed
 from ray.util.placement_group import placement_group
 
 from nas.data.training_data import TrainingData
@@ -310,11 +311,11 @@ def test_trials_share_a_gpu_as_was_measured_once(
         assert len(asked) == 1 and asked[0].most == 8 and asked[0].trial_bytes["fp32"] > data.x.nbytes
         assert said[-1] == "4 trials on each GPU: so it was measured"
     kept = Settings.load(tmp_path / "run")
-    assert kept.packing["trials_per_gpu"] == 4
+    assert kept.packing.trials_per_gpu == 4
     with Study(tmp_path / "run", kept) as study:  # a resume does not measure again
         assert execution.resources(study, data, said.append, never).gpus == 0.25
-    changed = dataclasses.replace(kept, executor={**kept.executor, "gpus_per_trial": 1.0})
-    with Study(tmp_path / "run", changed) as study:  # nor does a number that is given
+    other = changed(kept, executor={"gpus_per_trial": 1.0})
+    with Study(tmp_path / "run", other) as study:  # nor does a number that is given
         assert execution.resources(study, data, said.append, never).gpus == 1.0
     assert len(asked) == 1
 
@@ -350,9 +351,9 @@ def test_a_worker_without_a_visible_gpu_keeps_one_trial_on_each(one_gpu: None, s
     with study:
         resources = execution.resources(study, data, print, never)
         if torch.cuda.is_available():
-            assert study.settings.packing["images_per_second"][1] > 0
+            assert study.settings.packing.images_per_second[1] > 0
         else:
-            assert resources.gpus == 1.0 and "sees none" in study.settings.packing["reason"]
+            assert resources.gpus == 1.0 and "sees none" in study.settings.packing.reason
 
 
 @pytest.mark.slow

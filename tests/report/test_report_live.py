@@ -107,7 +107,7 @@ def test_a_trial_that_ends_in_a_database_is_another_version(tmp_path):
         study.tell(job.key)
     before = version(folder)
     assert version(folder) == before
-    known = open_study(folder, settings, settings.storage["url"])
+    known = open_study(folder, settings, settings.storage.url)
     assert known is not None
     known.tell(known.ask(), state=optuna.trial.TrialState.FAIL)  # no file is written
     assert version(folder) != before

@@ -69,7 +69,7 @@ def test_calibration_is_of_trials_that_were_to_run_anyway(run):
     chosen = {
         t.number
         for t in run.trials
-        if t.label or (t.decisions and Settings.load(run.path).stopping_policy().always(0, str(t.number)))
+        if t.label or (t.decisions and Settings.load(run.path).stopping.always(0, str(t.number)))
     }
     expected = [
         own for t in run.trials if t.number in chosen for own in t.decisions if own.bar is not None and own.probability is not None
@@ -137,10 +137,10 @@ def test_a_search_keeps_its_policy(tmp_path):
     )
     assert done.exit_code == 0, done.output
     settings = Settings.load(tmp_path / "run")
-    assert (settings.stopping["name"], settings.stopping["eta"]) == ("mo-asha", 99.0)
+    assert (settings.stopping.name, settings.stopping.eta) == ("mo-asha", 99.0)
     assert nas_("resume", tmp_path / "run", "--trials", "4", "--quiet").exit_code == 0
     again = load_run(tmp_path / "run")
-    assert again.config["stopping"] == settings.stopping
+    assert again.config["stopping"] == settings.stopping.to_dict()
     assert again.count("stopped") + again.count("complete") == 4 and again.count("stopped") > 0
 
 

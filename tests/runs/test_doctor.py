@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -14,6 +13,7 @@ from helpers_doctor import cut, facts, levels, repaired
 from helpers_doctor import made as made  # a fixture
 from helpers_doctor import run as run  # a fixture
 from helpers_search import finish
+from make_run import changed
 
 from nas.runs.doctor import examine
 from nas.runs.layout import JOURNAL, LOCK
@@ -113,6 +113,6 @@ def test_formats(run):
 
 def test_versions_are_compared(run):
     settings = Settings.load(run)
-    dataclasses.replace(settings, versions={**settings.versions, "torch": "1.0.0"}).save(run)
+    changed(settings, versions={"torch": "1.0.0"}).save(run)
     (finding,) = examine(run)
     assert finding.level == "note" and "begun with torch 1.0.0 (now " in finding.what

@@ -94,7 +94,7 @@ def test_who_asks_hears_of_what_a_worker_ended_behind_the_last_driver(tmp_path):
 
 
 def test_a_stop_that_was_decided_and_not_written_is_finished(tmp_path):
-    settings = dataclasses.replace(make_settings(trials=2, baselines=()), stopping=Policy.parse("asha").to_dict())
+    settings = dataclasses.replace(make_settings(trials=2, baselines=()), stopping=Policy.parse("asha"))
     settings.save(tmp_path)
     decision = Decision(epoch=1, stop=True, reason="no better than what is as cheap")
     with Study(tmp_path, settings) as study:
@@ -117,7 +117,7 @@ def test_a_stop_that_was_decided_and_not_written_is_finished(tmp_path):
     assert "no better than what is as cheap" in stopped.reason
 
 
-@pytest.mark.parametrize("change", [{"seed": 7}, {"precision": "bf16"}, {"stopping": Policy.parse("asha").to_dict()}])
+@pytest.mark.parametrize("change", [{"seed": 7}, {"precision": "bf16"}, {"stopping": Policy.parse("asha")}])
 def test_what_would_make_trials_incomparable_is_refused_on_resume(tmp_path, change):
     with begin(tmp_path, trials=1):
         pass
@@ -134,8 +134,8 @@ def test_what_would_make_trials_incomparable_is_refused_on_resume(tmp_path, chan
 def test_options_of_a_run_yaml_that_was_edited_are_refused(tmp_path, change):
     settings = settings_of(CONDITIONAL)
     if "executor" in change:
-        change = {"executor": {**settings.executor, **change["executor"]}}
-    edited = {**dataclasses.asdict(settings), **change}
+        change = {"executor": {**dataclasses.asdict(settings.executor), **change["executor"]}}
+    edited = {**settings.to_dict(), **change}
     (tmp_path / "run.yaml").write_text(json.dumps(edited))  # JSON is YAML
     with pytest.raises(UsageError, match=r"run\.yaml"):
         Settings.load(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from nas.errors import NasError, UsageError
 from nas.runs import storage
 from nas.runs.run import load_run
 from nas.runs.settings import Settings
+from nas.runs.specification import StorageSpec
 from nas.searching.study import Study
 
 needs_postgres = pytest.mark.skipif(
@@ -49,7 +51,7 @@ def test_no_password_survives_redaction_however_it_is_quoted(password: str) -> N
 def test_a_url_without_secrets_is_kept_whole() -> None:
     url = "postgresql+psycopg://user@host/name?sslmode=require"
     assert storage.redacted(url) == url
-    recorded = {"url": url, "study": "a"}
+    recorded = StorageSpec(url, "a")
     assert storage.resolved(recorded, None, Path("run")) == url
 
 
@@ -76,19 +78,19 @@ def test_a_storage_that_cannot_be_used_is_said_without_its_password(url: str, wo
 def test_names_of_studies_differ_though_the_runs_are_called_alike(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     first, second = (storage.planned(url, "a run / of ours") for _ in range(2))
-    assert first["url"] == second["url"] == url
-    assert first["study"] != second["study"] and first["study"].startswith("a-run-of-ours-")
+    assert first.url == second.url == url
+    assert first.study != second.study and first.study.startswith("a-run-of-ours-")
 
 
 def test_a_relative_sqlite_path_is_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert storage.planned("sqlite:///studies.db", "run")["url"] == f"sqlite:///{tmp_path / 'studies.db'}"
+    assert storage.planned("sqlite:///studies.db", "run").url == f"sqlite:///{tmp_path / 'studies.db'}"
     assert not list(tmp_path.iterdir())  # planning leaves no trace
 
 
 def test_the_password_comes_from_the_option_or_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, folder = "postgresql+psycopg://u:secret@host/name", Path("run")
-    recorded = {"url": storage.redacted(whole), "study": "a"}
+    recorded = StorageSpec(storage.redacted(whole), "a")
     monkeypatch.delenv(storage.VARIABLE, raising=False)
     with pytest.raises(UsageError, match="NAS_STORAGE") as refused:
         storage.resolved(recorded, None, folder)
@@ -100,9 +102,9 @@ def test_the_password_comes_from_the_option_or_the_variable(monkeypatch: pytest.
     with pytest.raises(UsageError, match="another database"):
         storage.resolved(recorded, None, folder)
     # The study of a run without a storage is in its folder, whatever the variable says.
-    assert storage.resolved({}, None, folder) is None
+    assert storage.resolved(None, None, folder) is None
     with pytest.raises(UsageError, match="in the folder itself"):
-        storage.resolved({}, whole, folder)
+        storage.resolved(None, whole, folder)
 
 
 # -- SQLite ----------------------------------------------------------------------------------------------------------
@@ -112,7 +114,7 @@ def test_runs_share_a_database_and_are_read_by_every_command(tmp_path: Path) -> 
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     for name, seed in (("one", 0), ("two", 1)):
         settings = settings_of(trials=5, seed=seed)
-        settings = Settings(**{**_fields(settings), "storage": storage.planned(url, name)})
+        settings = dataclasses.replace(settings, storage=storage.planned(url, name))
         (tmp_path / name).mkdir()
         settings.save(tmp_path / name)
         with Study(tmp_path / name, settings) as study:
@@ -129,7 +131,7 @@ def test_runs_share_a_database_and_are_read_by_every_command(tmp_path: Path) -> 
 def test_a_run_goes_on_in_the_database_that_it_began_in(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     settings = settings_of(trials=4)
-    settings = Settings(**{**_fields(settings), "storage": storage.planned(url, "run")})
+    settings = dataclasses.replace(settings, storage=storage.planned(url, "run"))
     folder = tmp_path / "run"
     folder.mkdir()
     settings.save(folder)
@@ -147,10 +149,6 @@ def test_a_run_goes_on_in_the_database_that_it_began_in(tmp_path: Path) -> None:
     for use in (lambda: load_run(folder), lambda: Study(folder, settings).__enter__()):
         with pytest.raises(UsageError, match="began in another database"):
             use()
-
-
-def _fields(settings: Settings) -> dict[str, object]:
-    return {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
 
 
 # -- PostgreSQL ------------------------------------------------------------------------------------------------------
@@ -172,7 +170,7 @@ def _secret_in(folder: Path) -> list[str]:
 
 def _planned(folder: Path, url: str, trials: int, seed: int = 0) -> Settings:
     settings = settings_of(trials=trials, seed=seed)
-    settings = Settings(**{**_fields(settings), "storage": storage.planned(url, folder.name)})
+    settings = dataclasses.replace(settings, storage=storage.planned(url, folder.name))
     folder.mkdir()
     settings.save(folder)
     return settings

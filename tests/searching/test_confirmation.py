@@ -15,7 +15,7 @@ import pytest
 from helpers_cli import nas_, output, refusal
 from helpers_report import Page
 from helpers_search import training_data
-from make_run import make_run, result_of
+from make_run import changed, make_run, result_of
 
 from nas.errors import NasError
 from nas.execution import local
@@ -222,7 +222,7 @@ def test_what_hangs_in_this_process_names_the_command_that_goes_on_with_it(run, 
     monkeypatch.setattr(local, "Watch", Watched)
     monkeypatch.setattr(os, "_exit", lambda status: None)
     settings = Settings.load(run)
-    settings = dataclasses.replace(settings, trials=20, executor={**settings.executor, "trial_timeout": 0.0})
+    settings = changed(settings, trials=20, executor={"trial_timeout": 0.0})
     monitor = Tally(Confirmation(run, settings))
     commands = ("nas resume {}", "nas confirm {} --seeds 2 --within 0.4")
     for make, command in zip((Study, lambda *them: Confirmation(*them, 2, 0.004)), commands, strict=True):
@@ -234,7 +234,7 @@ def test_what_hangs_in_this_process_names_the_command_that_goes_on_with_it(run, 
 
 def test_not_with_another_recipe(run):
     settings = Settings.load(run)
-    dataclasses.replace(settings, recipe={**settings.recipe, "learning_rate": 0.01}).save(run)
+    changed(settings, recipe={"learning_rate": 0.01}).save(run)
     assert "its study has other recipe than its run.yaml" in refusal("confirm", run, "--executor", "local")
     assert not (run / "confirmed").exists()
 

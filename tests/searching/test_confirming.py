@@ -59,11 +59,11 @@ def test_further_seeds_are_trainings_by_the_runs_own_recipe_on_its_own_split(run
     assert "ETA" in text
     assert "Mean ± s.e. (n)" in text
     trial = found.front()[0]
-    data = training_data(load_again(run, settings, lambda text: None), settings.seed, settings.training_proxy())
-    bench = TrialTraining(data, settings.training_recipe(), device="cpu")
+    data = training_data(load_again(run, settings, lambda text: None), settings.seed, settings.proxy)
+    bench = TrialTraining(data, settings.recipe, device="cpu")
     for repeat in trial.repeats:
         network = build(trial.architecture, seed=repeat.seed)
-        *_, last = train(network, *bench.batches(repeat.seed), settings.training_recipe())
+        *_, last = train(network, *bench.batches(repeat.seed), settings.recipe)
         assert last.accuracy == repeat.accuracy
     assert json.loads((run / "sessions.json").read_text()) == json.loads(json.dumps(list(found.sessions)))
     assert len(found.sessions) == 1  # that of the search

@@ -19,6 +19,7 @@ from helpers_cli import nas_, output
 from helpers_search import TINY, begin, finish, settings_of, space_of, write_space
 from hypothesis import given
 from hypothesis import strategies as st
+from make_run import changed
 
 from nas.errors import NasError, UsageError
 from nas.interop.export.trials import provenance
@@ -89,7 +90,7 @@ def timed_settings(*objectives, **options) -> Settings:
     conditions = {**CONDITIONS, **options.pop("latency", {})}
     plain = settings_of(objectives=("accuracy", "params"), **options)
     reference = [*plain.reference[:1], *(1.0 if own == "latency_ms" else 1e5 for own in objectives[1:])]
-    return dataclasses.replace(plain, objectives=list(objectives), reference=reference, latency=conditions)
+    return changed(plain, objectives=objectives, reference=reference, latency=conditions)
 
 
 # -- parts and the lookup ----------------------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ def test_another_device_is_refused(tmp_path, child):
     with begin(tmp_path, timed_settings("accuracy", "latency_ms", trials=2)) as study:
         study.prepare(lambda text: None)
     kept = Settings.load(tmp_path)
-    assert kept.latency["measured_on"] == "a processor" and kept.latency["parts"] > 0
+    assert kept.latency.measured.measured_on == "a processor" and kept.latency.measured.parts > 0
     child.product = "another processor"
     before = list(child.asked)
     with begin(tmp_path, kept) as study, pytest.raises(UsageError, match="were measured on a processor"):
@@ -293,11 +294,11 @@ def test_what_was_measured_before_the_first_trial_is_mended_with_the_settings(tm
         ({"latency": {}}, "latency: is missing"),
         ({"latency": {**CONDITIONS, "batch": 0}}, "latency: batch must be"),
         ({"latency": {**CONDITIONS, "device": "tpu"}}, "known are cpu, cuda"),
-        ({"latency": {"device": "cpu"}}, "batch is missing"),
+        ({"latency": {"device": "cpu"}}, "latency: batch, max_ms, threads are missing"),
     ],
 )
 def test_settings_say_what_is_wrong_with_latency(change, words):
-    data = dataclasses.asdict(timed_settings("accuracy", "latency_ms"))
+    data = timed_settings("accuracy", "latency_ms").to_dict()
     with pytest.raises(UsageError, match=words):
         Settings.from_dict({**data, **change}, "run.yaml")
 
@@ -306,7 +307,7 @@ def test_a_run_is_not_gone_on_with_under_other_conditions(tmp_path, child):
     settings = timed_settings("accuracy", "latency_ms", trials=2)
     with begin(tmp_path, settings):
         pass
-    other = dataclasses.replace(settings, latency={**settings.latency, "batch": 8})
+    other = changed(settings, latency={"batch": 8})
     with pytest.raises(UsageError, match="other latency"), begin(tmp_path, other):
         pass
 

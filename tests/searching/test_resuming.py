@@ -18,7 +18,7 @@ from helpers_cli import nas_, output, refusal
 from helpers_data import image_folder
 from helpers_disks import check_done, costs, epochs_twice, jumping_clocks, logged, nas_done, nas_process, small_disk
 from helpers_search import TINY, contents, finish, images, open_optuna, settings_of, write_space
-from make_run import make_run
+from make_run import changed, make_run
 
 import nas
 from nas.errors import UsageError, WriteError
@@ -245,7 +245,7 @@ def test_other_data_are_refused(tmp_path, faults):
 
     fingerprint = load(f"npz:{file}").fingerprint
     assert fingerprint.startswith(new)
-    dataclasses.replace(other, dataset={**other.dataset, "fingerprint": fingerprint}).save(folder)
+    changed(other, dataset={"fingerprint": fingerprint}).save(folder)
     assert "its study has other data than its run.yaml" in refusal("resume", folder, "--trials", 2, "--quiet")
     assert contents(folder)[JOURNAL] == before[JOURNAL] and load_run(folder).complete() == now.complete()
     faults.record(
@@ -285,9 +285,9 @@ def test_another_space_or_recipe_is_refused(tmp_path, change, what, faults):
         finish(study)
     before = (tmp_path / JOURNAL).read_bytes()
     if what == "recipe":
-        change = {"recipe": {**settings.recipe, "learning_rate": 0.5}}
-    changed = dataclasses.replace(settings, **change, trials=4)
-    with pytest.raises(UsageError, match=f"its study has other {what} than its run.yaml"), Study(tmp_path, changed):
+        change = {"recipe": {"learning_rate": 0.5}}
+    other = changed(settings, **change, trials=4)
+    with pytest.raises(UsageError, match=f"its study has other {what} than its run.yaml"), Study(tmp_path, other):
         pass
     assert (tmp_path / JOURNAL).read_bytes() == before
     faults.record(
@@ -301,7 +301,7 @@ def test_what_says_the_same_in_other_words_is_no_other_space(tmp_path):
     settings.save(tmp_path)
     with Study(tmp_path, settings) as study:
         finish(study)
-    same = dataclasses.replace(settings, space={**settings.space, "text": "# remark\n" + TINY}, trials=3, sampler="tpe")
+    same = changed(settings, space={"text": "# remark\n" + TINY}, trials=3, sampler="tpe")
     with Study(tmp_path, same) as study:
         assert len(finish(study)) == 1
 
@@ -367,9 +367,7 @@ def test_what_is_no_format_is_refused(version):
 def test_other_versions_of_libraries_are_said(tmp_path):
     folder = make_run(tmp_path / "run", trials=2)
     settings = Settings.load(folder)
-    data = {**settings.dataset, "asked_resolution": None}
-    old = {**settings.versions, "torch": "1.2.3", "nas": "0.0.1"}
-    dataclasses.replace(settings, versions=old, dataset=data).save(folder)
+    changed(settings, versions={"torch": "1.2.3", "nas": "0.0.1"}).save(folder)
     said: list[str] = []
     with pytest.raises(UsageError):  # these are not the data of any run
         resume(folder, say=said.append)

@@ -151,7 +151,7 @@ def test_the_last_trial_of_a_space_is_found_before_it_counts_as_exhausted(tmp_pa
 
 
 def test_a_baseline_is_trained_first_and_not_sampled_again(tmp_path):
-    settings = dataclasses.replace(settings_of(TINY, trials=100), baselines=[baseline_of(TINY)])
+    settings = dataclasses.replace(settings_of(TINY, trials=100), baselines=(baseline_of(TINY),))
     with begin(tmp_path, settings) as study:
         jobs = finish(study)
     assert [job.key for job in jobs[:2]] == ["baseline:known", "0"]
@@ -168,7 +168,7 @@ def test_a_baseline_is_trained_first_and_not_sampled_again(tmp_path):
 
 
 def test_baselines_do_not_count_as_trials(tmp_path):
-    settings = dataclasses.replace(settings_of(TINY, trials=2), baselines=[baseline_of(ONE)])
+    settings = dataclasses.replace(settings_of(TINY, trials=2), baselines=(baseline_of(ONE),))
     with begin(tmp_path, settings) as study:
         jobs = finish(study, fails=lambda job: job.baseline)
         assert [job.key for job in jobs] == ["baseline:known", "0", "1"]
@@ -220,7 +220,7 @@ def test_a_dead_workers_job_is_tried_three_times(tmp_path):
 
 
 def test_a_baseline_whose_worker_dies_is_given_up_too(tmp_path):
-    settings = dataclasses.replace(settings_of(trials=1), baselines=[baseline_of(ONE)])
+    settings = dataclasses.replace(settings_of(trials=1), baselines=(baseline_of(ONE),))
     with begin(tmp_path, settings) as study:
         for _ in range(RETRIES[Cause.WORKER] + 1):
             study.retry(study.ask().key, "it died")

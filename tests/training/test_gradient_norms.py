@@ -124,7 +124,7 @@ def test_nothing_is_left_behind_and_nobody_warned():
         with GradientHooks(network):
             F.cross_entropy(network(images()[0]), images()[1]).backward()
     assert inplace == [name for name, module in network.named_modules() if getattr(module, "inplace", False)] != []
-    assert not any(module._backward_hooks or module._backward_pre_hooks for module in network.modules())
+    assert not any(module._forward_hooks or module._backward_pre_hooks for module in network.modules())
 
 
 def test_a_layer_without_a_gradient_has_no_norm():

@@ -79,9 +79,9 @@ def test_a_search_trains_proxies_and_reports_candidates(tmp_path: Path, one_thre
         **options,
     )
     settings = Settings.load(out)
-    assert settings.proxy == {"resolution": 4, "width": 0.5, "train_fraction": 0.5}
-    assert (settings.recipe["cutout"], settings.recipe["randaugment"]) == (2, 6)
-    assert settings.dataset["resolution"] == 8 and settings.dataset["train_images"] == 160
+    assert settings.proxy == Proxy(resolution=4, width=0.5, train_fraction=0.5)
+    assert (settings.recipe.cutout, settings.recipe.randaugment) == (2, 6)
+    assert settings.dataset.resolution == 8 and settings.dataset.train_images == 160
     plain = nas.search(space=str(space), out=tmp_path / "plain", **options)
     for trial, other in zip(run.complete(), plain.complete(), strict=True):
         assert trial.architecture == other.architecture and trial.architecture.resolution == 8
@@ -112,4 +112,4 @@ def test_the_command_says_what_is_smaller(tmp_path: Path, one_thread: None) -> N
     assert result.exit_code == 0, result.stderr
     assert "0.5 of the width, 0.5 of the training images" in result.stderr
     assert json.loads(result.stdout)
-    assert Settings.load(tmp_path / "run").recipe["decay"] == "weights"
+    assert Settings.load(tmp_path / "run").recipe.decay == "weights"

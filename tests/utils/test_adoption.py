@@ -27,7 +27,7 @@ from nas.utils.files import read_json
 
 
 def test_what_was_in_flight_is_adopted_under_its_number(tmp_path):
-    settings = dataclasses.replace(settings_of(trials=4), baselines=[baseline_of(ONE)])
+    settings = dataclasses.replace(settings_of(trials=4), baselines=(baseline_of(ONE),))
     with begin(tmp_path, settings) as study:
         before = [study.ask() for _ in range(4)]
     with again(tmp_path) as study:

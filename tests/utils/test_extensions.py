@@ -155,9 +155,9 @@ def test_a_run_can_not_have_other_modules_imported(tmp_path):
 
 
 def test_settings_record_imports_and_refuse_others(tmp_path):
-    settings = dataclasses.replace(settings_of(), imports=[record()])
+    settings = dataclasses.replace(settings_of(), imports=(record(),))
     settings.save(tmp_path)
-    assert Settings.load(tmp_path).imports == [record()]
+    assert Settings.load(tmp_path).imports == (record(),)
     for wrong in ("x", [["x"]], [{"module": "x"}], [{**record(), "parts": [3]}]):
         with pytest.raises(UsageError, match="imports"):
             dataclasses.replace(settings, imports=wrong).save(tmp_path)

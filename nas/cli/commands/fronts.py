@@ -50,7 +50,7 @@ def train_front(
     settings = Settings.load(run.path)
     with group.in_turn():
         data = load_again(run.path, settings, say, download=download)
-    proxy = settings.training_recipe()
+    proxy = settings.recipe
     options = {name: getattr(proxy, name) for name in ("decay", "ema", "cutout", "randaugment")}
     recipe = Recipe.of(epochs, proxy.batch_size, proxy.learning_rate, **options)
     trials = run.front()

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +33,7 @@ from nas.utils.text import Say
 
 if TYPE_CHECKING:
     from nas.runs.settings import Settings
+    from nas.runs.specification import ExecutorSpec
 
 Stop = Callable[[], bool]
 T = TypeVar("T")
@@ -180,13 +181,13 @@ def connected() -> bool:
     return bool(ray.is_initialized())
 
 
-def check(executor: Mapping[str, Any], device: str) -> None:
+def check(executor: ExecutorSpec, device: str) -> None:
     """Join the cluster of an executor's settings and leave it again. UsageError if that fails, or if it lacks a trial's resources."""
-    started = start(executor["address"])
+    started = start(executor.address)
     try:
-        gpus = executor["gpus_per_trial"]
+        gpus = executor.gpus_per_trial
         share = None if isinstance(gpus, str) else gpus
-        check_device(device, Resources.resolve(executor["workers"], executor["cpus_per_trial"], share))
+        check_device(device, Resources.resolve(executor.workers, executor.cpus_per_trial, share))
     finally:
         if started:
             shutdown()

@@ -313,7 +313,7 @@ def run(
     NasError if Tune ends `RESTARTS` times in a row without progress.
     """
     settings = study.settings
-    if timeout := settings.executor.get("trial_timeout"):
+    if timeout := settings.executor.trial_timeout:
         tune_internals.check_actors()
     options = TrainingOptions.of(settings, max(1, int(resources.cpus)), extensions.pass_on(settings.imports))
     trainable = tune.with_resources(

@@ -16,7 +16,8 @@ from nas.runs.study_access import open_study
 
 def check(folder: Path, settings: Settings) -> tuple[list[Finding], Reading | None]:
     """What is found of the study, and the study as it is; None if there is none to go by. The database itself mends its data."""
-    where, url = settings.storage["url"], None
+    assert settings.storage is not None  # a run with a journal has another check
+    where, url = settings.storage.url, None
     try:
         url = resolved(settings.storage, None, folder)
         study = open_study(folder, settings, url)

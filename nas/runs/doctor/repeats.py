@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from nas.networks.architecture import Architecture
 from nas.runs.doctor._base import Finding
 from nas.runs.doctor.mending import Reading
 from nas.runs.layout import ATTRIBUTE, CONFIRMED
@@ -37,7 +36,7 @@ def check(folder: Path, settings: Settings, reading: Reading, repair: bool) -> l
             findings.append(Finding("warning", f"{CONFIRMED}/", text, "left alone; nothing reads it"))
             continue
         for seed, path in seed_folders(place):
-            where, epochs = f"{name}, seed {seed}", int(settings.recipe["epochs"])
+            where, epochs = f"{name}, seed {seed}", settings.recipe.epochs
             findings += _seed(path, where, digest, epochs, active) + ([] if active else _left(path, where, repair))
     return findings
 
@@ -45,7 +44,7 @@ def check(folder: Path, settings: Settings, reading: Reading, repair: bool) -> l
 def _networks(settings: Settings, reading: Reading) -> Iterator[tuple[int, str, str]]:
     """Number, label and digest of what may have been trained again."""
     for entry in settings.baselines:
-        yield -1, entry["name"], Architecture.from_dict(entry["architecture"]).digest
+        yield -1, entry.name, entry.network().digest
     for trial in reading.trials:
         if trial.state.name == "COMPLETE" and ATTRIBUTE in trial.user_attrs:
             yield trial.number, "", trial.user_attrs[ATTRIBUTE]["digest"]

@@ -66,12 +66,12 @@ def _baselines(folder: Path, settings: Settings, active: bool) -> list[Finding]:
     """Known networks: their results are in their folders alone."""
     findings = []
     for entry in settings.baselines:
-        path = folder / BASELINES / entry["name"] / RESULT
+        path = folder / BASELINES / entry.name / RESULT
         result = read_json(path)
-        digest = Architecture.from_dict(entry["architecture"]).digest
+        digest = entry.network().digest
         if isinstance(result, dict) and result.get("digest") == digest:
             continue
-        where, again = f"baseline {entry['name']}", "`nas resume` trains it"
+        where, again = f"baseline {entry.name}", "`nas resume` trains it"
         if path.exists():
             findings.append(Finding("warning", where, f"{RESULT} is {_ailment(path, result)}", f"{again} again"))
         elif not active:
@@ -114,7 +114,7 @@ def _ended(
     elif state == "complete":
         findings += _values(trial, facts, result, settings)
         numbers = [epoch.get("number") for epoch in result.get("epochs", []) if isinstance(epoch, dict)]
-        wanted = list(range(1, int(settings.recipe["epochs"]) + 1))
+        wanted = list(range(1, settings.recipe.epochs + 1))
         if numbers != wanted and not result.get("rewritten"):
             text = f"its epochs are {numbers[:3]}... ({len(numbers)}), not 1 to {len(wanted)}"
             findings.append(Finding("needs you", where, text, "its curve is not whole"))
