@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -265,7 +265,7 @@ def unequal_logits(architecture: Architecture, network: nn.Module) -> list[str]:
 
 def _fill(network: nn.Module) -> None:
     """Fill weights and statistics with random numbers, in place. None is neutral (0 or 1), so that a mix-up shows."""
-    generator = torch.Generator().manual_seed(0)
+    uniform = _Uniform()
     for module in network.modules():
         norm = hasattr(module, "running_var") or isinstance(module, nn.LayerNorm)
         tensors = itertools.chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
@@ -274,11 +274,30 @@ def _fill(network: nn.Module) -> None:
             if not tensor.is_floating_point():
                 tensor.zero_()
             elif norm and name in ("weight", "running_var"):
-                tensor.uniform_(0.5, 1.5, generator=generator)
+                uniform.fill(tensor, 0.5, 1.5)
             elif tensor.ndim >= 2 and name == "weight":
                 bound = (6 / math.prod(shape[1:])) ** 0.5  # by fan-in, so that depthwise convolutions keep the signal
-                tensor.uniform_(-bound, bound, generator=generator)
+                uniform.fill(tensor, -bound, bound)
             elif name in ("bias", "running_mean"):
-                tensor.uniform_(-0.2, 0.2, generator=generator)
+                uniform.fill(tensor, -0.2, 0.2)
             else:  # a scale of a branch
-                tensor.uniform_(0.2, 0.6, generator=generator)
+                uniform.fill(tensor, 0.2, 0.6)
+
+
+class _Uniform:
+    """Numbers for hundreds of millions of weights, from a table: drawing each would take most of an import's time."""
+
+    SIZE = 1_000_003  # a prime number: rows of weights don't repeat
+
+    def __init__(self) -> None:
+        self._table = torch.rand(self.SIZE, generator=torch.Generator().manual_seed(0))
+        self._start = 0  # each tensor begins elsewhere in the table
+
+    def fill(self, tensor: Tensor, low: float, high: float) -> None:
+        flat = tensor.view(-1)
+        for part in flat.split(self.SIZE):
+            head = min(len(part), self.SIZE - self._start)
+            part[:head] = self._table[self._start : self._start + head]
+            part[head:] = self._table[: len(part) - head]
+            self._start = (self._start + len(part)) % self.SIZE
+        flat.mul_(high - low).add_(low)
