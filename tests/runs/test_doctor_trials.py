@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -17,7 +18,7 @@ from make_run import epochs_of, result_of
 
 from nas.errors import UsageError
 from nas.runs.doctor import examine
-from nas.runs.layout import JOURNAL, SESSIONS
+from nas.runs.layout import ATTRIBUTE, JOURNAL, SESSIONS
 from nas.runs.lock import Holder
 from nas.runs.run import load_run
 from nas.runs.settings import Settings
@@ -66,6 +67,33 @@ def test_what_was_changed_by_hand_needs_a_person(run):
     write_json(folder / RESULT, {**result, "state": "failed"})
     assert "complete in the study, failed in result.json" in levels(examine(run))["needs you"][0]
     assert nas_("doctor", run).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda network: "x", "its network can't be built: its network must be a mapping"),
+        (lambda network: {**network, "digest": 3}, "its network can't be built: digest must be a text"),
+        (lambda network: {**network, "architecture": {}}, "its network can't be built: architecture: "),
+        (lambda network: {**network, "cost": [1, 2, 3]}, "another cost than its network has"),
+        (lambda network: {**network, "digest": "0"}, "another digest than its network has"),
+        *[
+            (lambda network, name=name: {key: network[key] for key in network if key != name}, f"{name} is missing")
+            for name in ("digest", "cost", "architecture")
+        ],
+    ],
+)
+def test_what_the_study_says_of_a_network_that_was_changed(run, change, said):
+    number, lines = int(complete(run).name), (run / JOURNAL).read_text().splitlines()
+    for place, line in enumerate(lines):
+        entry = json.loads(line)
+        if entry.get("trial_id") == number and ATTRIBUTE in entry.get("user_attr", {}):
+            entry["user_attr"][ATTRIBUTE] = change(entry["user_attr"][ATTRIBUTE])
+            lines[place] = json.dumps(entry)
+    (run / JOURNAL).write_text("\n".join(lines) + "\n")
+    assert any(f"trial {number}: " in text and said in text for text in levels(examine(run))["needs you"])
+    (run / JOURNAL).write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:9] + "\n")  # repaired around it
+    assert nas_("doctor", run, "--repair").exit_code == 1
 
 
 def test_leftovers(run):

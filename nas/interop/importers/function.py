@@ -295,7 +295,7 @@ class _Uniform:
 
     def fill(self, tensor: Tensor, low: float, high: float) -> None:
         flat = tensor.view(-1)
-        for part in flat.split(self.SIZE):
+        for part in torch.split(flat, self.SIZE):
             head = min(len(part), self.SIZE - self._start)
             part[:head] = self._table[self._start : self._start + head]
             part[head:] = self._table[: len(part) - head]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nas.errors import NasError, UsageError
 from nas.profiling.latency import Latency
+from nas.runs.doctor._base import digest_of
 from nas.runs.journal import Journal
 from nas.runs.journal_repair import CREATE_TRIAL, SET_ATTRIBUTE, SET_PARAM, SET_STATE, Salvage
 from nas.runs.layout import ATTRIBUTE, JOURNAL, STUDY_NAME, TRIALS
@@ -98,9 +99,9 @@ def _missing(trial: optuna.trial.FrozenTrial, result: Mapping[str, Any], space: 
     trained = trial.state.name == "COMPLETE" or bool(result)
     if facts is None and not trained:
         return []  # never asked for to the end, or closed untrained: no reader looks at it
-    if facts is not None and "outcome" in facts:
+    if isinstance(facts, Mapping) and "outcome" in facts:
         return []
-    choices = _choices(trial.params, facts["digest"] if facts else result.get("digest"), space)
+    choices = _choices(trial.params, digest_of(trial) if facts else result.get("digest"), space)
     if choices is None:
         return None if facts is None else []  # the network is known, only not which choices made it
     lines = _params(trial, choices, space)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from nas.runs.doctor._base import Finding
+from nas.runs.doctor._base import Finding, digest_of
 from nas.runs.doctor.mending import Reading
-from nas.runs.layout import ATTRIBUTE, CONFIRMED
+from nas.runs.layout import CONFIRMED
 from nas.runs.repeats import folder_name, seed_folders
 from nas.runs.run import locked
 from nas.runs.settings import Settings
@@ -46,8 +46,8 @@ def _networks(settings: Settings, reading: Reading) -> Iterator[tuple[int, str, 
     for entry in settings.baselines:
         yield -1, entry.name, entry.network().digest
     for trial in reading.trials:
-        if trial.state.name == "COMPLETE" and ATTRIBUTE in trial.user_attrs:
-            yield trial.number, "", trial.user_attrs[ATTRIBUTE]["digest"]
+        if trial.state.name == "COMPLETE" and (digest := digest_of(trial)):
+            yield trial.number, "", digest
 
 
 def _seed(path: Path, where: str, digest: str, wanted: int, active: bool) -> list[Finding]:

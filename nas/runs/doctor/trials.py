@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import NasError, reason_of
-from nas.networks.architecture import Architecture
 from nas.networks.build import cost_of
 from nas.runs.doctor._base import Finding
 from nas.runs.doctor.mending import Reading
 from nas.runs.layout import ATTRIBUTE, BASELINES, TRIALS
-from nas.runs.records import Candidate, Ended, TrialResult, objective_values
+from nas.runs.records import Candidate, Ended, TrialResult
 from nas.runs.run import locked
 from nas.runs.settings import Settings
 from nas.training.records import CHECKPOINT, EPOCHS, PREVIOUS, RESULT
@@ -42,21 +42,28 @@ def check(folder: Path, settings: Settings, reading: Reading, repair: bool) -> l
                 text = "was being asked for when the driver died"
                 findings.append(Finding("note", f"trial {trial.number}", text, "`nas resume` closes it"))
             continue
-        if "outcome" in facts:
+        where, place = f"trial {trial.number}", folder / TRIALS / str(trial.number)
+        try:
+            candidate = Candidate.from_dict(facts, where)
+            real = Candidate.of(candidate.architecture)
+        except Exception as error:  # whatever is wrong with it
+            text = f"its network can't be built: {reason_of(error).removeprefix(f'{where}: ')}"
+            findings.append(Finding("needs you", where, text, "the journal was changed"))
             continue
-        place = folder / TRIALS / str(trial.number)
-        findings += _network(trial, facts)
+        if candidate.outcome:
+            continue
+        wrong = [name for name in ("digest", "cost") if getattr(real, name) != getattr(candidate, name)]
+        findings += [
+            Finding("needs you", where, f"another {name} than its network has", "the journal was changed")
+            for name in wrong
+        ]
         if trial.state.name == "RUNNING":
-            findings += [] if active else _open(trial, facts, place)
+            findings += [] if active else _open(where, candidate.digest, place)
             continue
-        if (
-            trial.state.name == "COMPLETE"
-            and (earlier := trained.setdefault(facts["digest"], trial.number)) != trial.number
-        ):
-            findings.append(
-                Finding("warning", f"trial {trial.number}", f"the network of trial {earlier}, trained again")
-            )
-        findings += _ended(trial, facts, place, settings, repair)
+        earlier = trained.setdefault(candidate.digest, trial.number) if trial.state.name == "COMPLETE" else trial.number
+        if earlier != trial.number:
+            findings.append(Finding("warning", where, f"the network of trial {earlier}, trained again"))
+        findings += _ended(trial, candidate, place, settings, repair)
     findings += _baselines(folder, settings, active)
     findings += _strangers(folder, len(reading.trials))
     return findings
@@ -79,32 +86,17 @@ def _baselines(folder: Path, settings: Settings, active: bool) -> list[Finding]:
     return findings
 
 
-def _network(trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any]) -> list[Finding]:
-    """Whether what the study says of a network is true."""
-    where = f"trial {trial.number}"
-    try:
-        real = Candidate.of(Architecture.from_dict(facts["architecture"])).to_dict()
-    except Exception as error:  # whatever is wrong with it
-        return [
-            Finding("needs you", where, f"its network can't be built: {reason_of(error)}", "the journal was changed")
-        ]
-    wrong = [name for name in ("digest", "cost") if real[name] != facts.get(name)]
-    return [
-        Finding("needs you", where, f"another {name} than its network has", "the journal was changed") for name in wrong
-    ]
-
-
 def _ended(
-    trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any], place: Path, settings: Settings, repair: bool
+    trial: optuna.trial.FrozenTrial, candidate: Candidate, place: Path, settings: Settings, repair: bool
 ) -> list[Finding]:
     where = f"trial {trial.number}"
     state = STATES[trial.state.name]
     result = read_json(place / RESULT)
-    if not isinstance(result, dict) or result.get("digest") != facts["digest"]:
+    if not isinstance(result, dict) or result.get("digest") != candidate.digest:
         text = f"{RESULT} is {_ailment(place / RESULT, result)}"
         if not repair:
             return [Finding("repairable", where, text, "--repair writes it again from the study, without its epochs")]
-        _from_study(trial, facts, state).write(place)
+        _from_study(trial, candidate.digest, state).write(place)
         return [Finding("repaired", where, f"{text}: written again from the study; its epochs are lost")]
     findings = []
     if result.get("state") != state:
@@ -112,7 +104,7 @@ def _ended(
             Finding("needs you", where, f"{state} in the study, {result.get('state')} in {RESULT}", "see both")
         )
     elif state == "complete":
-        findings += _values(trial, facts, result, settings)
+        findings += _values(trial, candidate, result, settings)
         numbers = [epoch.get("number") for epoch in result.get("epochs", []) if isinstance(epoch, dict)]
         wanted = list(range(1, settings.recipe.epochs + 1))
         if numbers != wanted and not result.get("rewritten"):
@@ -133,13 +125,11 @@ def _ended(
 
 
 def _values(
-    trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any], result: Mapping[str, Any], settings: Settings
+    trial: optuna.trial.FrozenTrial, candidate: Candidate, result: Mapping[str, Any], settings: Settings
 ) -> list[Finding]:
-    cost = cost_of(Architecture.from_dict(facts["architecture"]))
-    latency = facts.get("latency")
-    ms = latency.get("median_ms") if isinstance(latency, dict) else None
+    honest = dataclasses.replace(candidate, cost=cost_of(candidate.architecture))
     try:
-        wanted = objective_values(result["accuracy"], cost, settings.parsed_objectives(), ms)
+        wanted = honest.values(result["accuracy"], settings.parsed_objectives())
     except NasError as error:
         return [Finding("needs you", f"trial {trial.number}", str(error), "the journal was changed")]
     if list(trial.values) == list(wanted):
@@ -148,10 +138,10 @@ def _values(
     return [Finding("needs you", f"trial {trial.number}", text, "one of them was changed by hand")]
 
 
-def _from_study(trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any], state: Ended) -> TrialResult:
+def _from_study(trial: optuna.trial.FrozenTrial, digest: str, state: Ended) -> TrialResult:
     return TrialResult(
         str(trial.number),
-        facts["digest"],
+        digest,
         state,
         trial.user_attrs.get("reason", ""),
         accuracy=trial.values[0] if state == "complete" else None,
@@ -160,18 +150,17 @@ def _from_study(trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any], state
     )
 
 
-def _open(trial: optuna.trial.FrozenTrial, facts: Mapping[str, Any], place: Path) -> list[Finding]:
+def _open(where: str, digest: str, place: Path) -> list[Finding]:
     """A trial in flight whose driver is gone: what the next one will find of it."""
-    where = f"trial {trial.number}"
     result = read_json(place / RESULT)
-    if isinstance(result, dict) and result.get("digest") == facts["digest"]:
+    if isinstance(result, dict) and result.get("digest") == digest:
         return [Finding("note", where, "has ended, and is not recorded yet", "`nas resume` records it")]
     findings = []
     if (place / RESULT).exists():
         findings.append(
             Finding("warning", where, f"{RESULT} is {_ailment(place / RESULT, result)}", "`nas resume` trains it again")
         )
-    usable = {name: _loads(place / name, facts["digest"]) for name in (CHECKPOINT, PREVIOUS) if (place / name).exists()}
+    usable = {name: _loads(place / name, digest) for name in (CHECKPOINT, PREVIOUS) if (place / name).exists()}
     if usable and not usable.get(CHECKPOINT, False):
         again = "resumes from the previous checkpoint" if usable.get(PREVIOUS) else "starts over"
         findings.append(Finding("warning", where, f"{CHECKPOINT} can't be used", f"`nas resume` {again}"))
