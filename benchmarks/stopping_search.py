@@ -70,10 +70,7 @@ def searched(policy: str, seed: int, trials: int, epochs: int, sampler: str) -> 
 
 def table(rows: list[dict[str, str]]) -> list[str]:
     """One row for each policy; savings are ratios to the search without stopping with the same seed."""
-    lines = [
-        f"| {' | '.join(HEAD)} |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    lines = [f"| {' | '.join(HEAD)} |", "|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
     base = {row["seed"]: row for row in rows if row["policy"] == "none"}
     for policy in dict.fromkeys(row["policy"] for row in rows):
         own = [row for row in rows if row["policy"] == policy and row["seed"] in base]

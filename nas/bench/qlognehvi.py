@@ -109,12 +109,7 @@ class QLogNEHVI(Neighbourly):
         return candidates
 
     def _gains(
-        self,
-        study: Study,
-        done: Sequence[FrozenTrial],
-        candidates: Sequence[Params],
-        levels: Levels,
-        seed: int,
+        self, study: Study, done: Sequence[FrozenTrial], candidates: Sequence[Params], levels: Levels, seed: int
     ) -> Floats:
         """qLogNEHVI of each candidate, (n,). All objectives are maximized; costs are negated."""
         sign = 1.0 if directions(study)[0] == "maximize" else -1.0

@@ -50,14 +50,7 @@ class Source:
 
 
 def assemble(
-    request: Request,
-    *,
-    name: str,
-    source: str,
-    train: Part,
-    test: Part | None,
-    classes: tuple[str, ...],
-    flip: bool,
+    request: Request, *, name: str, source: str, train: Part, test: Part | None, classes: tuple[str, ...], flip: bool
 ) -> Dataset:
     """A `Dataset` from parts (images, labels) as they were read: checked, split if there is no test part, subsampled, resized.
 

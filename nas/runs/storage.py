@@ -33,12 +33,7 @@ HIDDEN = "***"  # what stands for a password; SQLAlchemy writes the same
 TRIES = 5  # to make the tables, which another driver may be making at the same moment
 
 # Package that brings the driver of a database, by SQLAlchemy's name of it.
-PACKAGES = {
-    "psycopg": "psycopg[binary]",
-    "psycopg2": "psycopg2-binary",
-    "MySQLdb": "mysqlclient",
-    "pymysql": "PyMySQL",
-}
+PACKAGES = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient", "pymysql": "PyMySQL"}
 
 
 def journal(folder: Path) -> Journal:

@@ -16,17 +16,7 @@ from nas.runs.study_access import open_study, reading_study
 from nas.stopping.curves import Decision
 from nas.training.records import EPOCHS, Epoch
 from nas.utils.files import read_json
-from nas.utils.validation import (
-    Check,
-    brief,
-    list_of,
-    number,
-    reading,
-    require,
-    share,
-    text,
-    whole,
-)
+from nas.utils.validation import Check, brief, list_of, number, reading, require, share, text, whole
 
 if TYPE_CHECKING:
     import optuna

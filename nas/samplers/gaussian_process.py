@@ -170,12 +170,7 @@ class Kernel:
         ]
 
     def fit(
-        self,
-        inputs: Floats,
-        targets: Floats,
-        start: Floats | None = None,
-        blur: Floats | None = None,
-        steps: int = 40,
+        self, inputs: Floats, targets: Floats, start: Floats | None = None, blur: Floats | None = None, steps: int = 40
     ) -> Floats:
         """Hyperparameters at a mode of the posterior. L-BFGS-B begins at `start`, or at the prior's mean. Deterministic."""
         begin = self.mean if start is None else np.clip(start, *self.bounds.T)

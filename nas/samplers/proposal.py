@@ -57,13 +57,7 @@ class Search:
     """Proposals for one study. exact, measured: indices, among the objectives, of the known and of the measured costs."""
 
     def __init__(
-        self,
-        history: History,
-        oracle: Oracle,
-        exact: Sequence[int],
-        measured: Sequence[int],
-        method: Method,
-        seed: int,
+        self, history: History, oracle: Oracle, exact: Sequence[int], measured: Sequence[int], method: Method, seed: int
     ) -> None:
         self._history, self._oracle = history, oracle
         self._exact, self._measured = list(exact), list(measured)

@@ -203,11 +203,7 @@ def check_seeds(seeds: int, option: str) -> None:
 
 
 def _drive(
-    confirmation: Confirmation,
-    say: Say,
-    display: Callable[[Confirmation], Tally],
-    download: bool,
-    dataset: str | None,
+    confirmation: Confirmation, say: Say, display: Callable[[Confirmation], Tally], download: bool, dataset: str | None
 ) -> Run | None:
     """Train, then write the report and the front. The run; None if the user stopped it."""
     with confirmation:
@@ -220,11 +216,7 @@ def _drive(
 
 
 def _train(
-    confirmation: Confirmation,
-    say: Say,
-    display: Callable[[Confirmation], Tally],
-    download: bool,
-    dataset: str | None,
+    confirmation: Confirmation, say: Say, display: Callable[[Confirmation], Tally], download: bool, dataset: str | None
 ) -> bool:
     """Train what is left. Whether the user stopped it."""
     settings = confirmation.settings

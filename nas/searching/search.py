@@ -24,13 +24,7 @@ from nas.searching.conclusion import concluded, finished_run
 from nas.searching.disk_space import check_room
 from nas.searching.preparation import about_data, load_again, plan, training_data
 from nas.searching.progress import Tally, say_and_display
-from nas.searching.request import (
-    Request,
-    built_elsewhere,
-    check_trials,
-    executor_options,
-    with_options,
-)
+from nas.searching.request import Request, built_elsewhere, check_trials, executor_options, with_options
 from nas.searching.study import Study
 from nas.utils.extensions import lasting, required
 from nas.utils.text import Say, counted, shown

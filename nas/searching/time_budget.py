@@ -60,13 +60,7 @@ class _Slots:
 
 
 def budgeted(
-    request: Request,
-    space: SearchSpace,
-    proxy: Proxy,
-    data: TrainingData,
-    recipe: Recipe,
-    begun: float,
-    say: Say,
+    request: Request, space: SearchSpace, proxy: Proxy, data: TrainingData, recipe: Recipe, begun: float, say: Say
 ) -> Budgeted:
     """Measure the pace by training a few networks for seconds, and plan the search for the budget.
 

@@ -183,10 +183,7 @@ def _of_block(block: Block, shape: Shape) -> Iterator[Step]:
     if path is not None:
         yield from _chain(path, entered, last_is_kept=False, alive=size)[0]
         yield Step(
-            block.merge.cost(entered, width_out, stride).params,
-            size * block.merge.kept_tensors,
-            2 * size,
-            3 * size,
+            block.merge.cost(entered, width_out, stride).params, size * block.merge.kept_tensors, 2 * size, 3 * size
         )
     if block.branch.activation in KEEP_INPUT:
         yield Step(0, size, 2 * size, 2 * size)

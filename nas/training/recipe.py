@@ -136,13 +136,7 @@ class Recipe:
         return [f"note: {remark}" for remark in remarks]
 
     @classmethod
-    def of(
-        cls,
-        epochs: int,
-        batch_size: int,
-        learning_rate: float | None = None,
-        **options: Any,
-    ) -> Recipe:
+    def of(cls, epochs: int, batch_size: int, learning_rate: float | None = None, **options: Any) -> Recipe:
         """The documented recipe for so many epochs: 5 of warm-up, or a tenth of fewer than 50 epochs.
 
         options: decay, ema, cutout and randaugment, as fields of the recipe.

@@ -112,22 +112,10 @@ class Workspace(Device):
         common: dict[str, Any] = {"mean": data.mean, "std": data.std, "device": self.device, "seed": seed}
         common["resident"] = fits(data.x.nbytes, self.device)
         train = Batches(
-            data.x,
-            data.y,
-            index=data.train_index,
-            batch_size=size,
-            augment=augment,
-            drop_last=True,
-            **common,
+            data.x, data.y, index=data.train_index, batch_size=size, augment=augment, drop_last=True, **common
         )
         validation = Batches(
-            data.x,
-            data.y,
-            index=data.validation_index,
-            batch_size=4 * size,
-            augment=None,
-            drop_last=False,
-            **common,
+            data.x, data.y, index=data.validation_index, batch_size=4 * size, augment=None, drop_last=False, **common
         )
         return train, validation
 

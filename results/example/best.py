@@ -36,33 +36,16 @@ NORM_EPS = 1e-05
 
 
 def conv_norm(
-    width_in: int,
-    width: int,
-    kernel: int,
-    stride: int = 1,
-    groups: int = 1,
-    act: nn.Module | None = None,
+    width_in: int, width: int, kernel: int, stride: int = 1, groups: int = 1, act: nn.Module | None = None
 ) -> nn.Sequential:
     """Convolution that keeps the size (but for the stride), norm, activation."""
-    conv = nn.Conv2d(
-        width_in,
-        width,
-        kernel,
-        stride,
-        kernel // 2,
-        groups=groups,
-        bias=False,
-    )
+    conv = nn.Conv2d(width_in, width, kernel, stride, kernel // 2, groups=groups, bias=False)
     norm = nn.BatchNorm2d(width, eps=NORM_EPS)
     return nn.Sequential(conv, norm) if act is None else nn.Sequential(conv, norm, act)
 
 
 def stage(
-    block: Callable[[int, int, int], nn.Module],
-    depth: int,
-    width_in: int,
-    width: int,
-    stride: int = 1,
+    block: Callable[[int, int, int], nn.Module], depth: int, width_in: int, width: int, stride: int = 1
 ) -> nn.Sequential:
     """`depth` blocks; the first one changes the width and carries the stride."""
     blocks = [block(width_in, width, stride)]
@@ -80,14 +63,12 @@ class Basic(nn.Module):
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(
-            conv_norm(width_in, width, 3, stride=stride, act=nn.ReLU(inplace=True)),
-            conv_norm(width, width, 3),
+            conv_norm(width_in, width, 3, stride=stride, act=nn.ReLU(inplace=True)), conv_norm(width, width, 3)
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1:
             self.shortcut = nn.Sequential(
-                nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False),
-                conv_norm(width_in, width, 1),
+                nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False), conv_norm(width_in, width, 1)
             )
         elif width_in != width:
             self.shortcut = conv_norm(width_in, width, 1)
@@ -110,11 +91,7 @@ class Network(nn.Module):
             stage(Basic, 1, 32, 96, stride=2),
         ]
         self.stages = nn.ModuleList(stages)
-        self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(96, classes),
-        )
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, classes))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")

@@ -29,7 +29,7 @@ def test_bench_prints_a_table_and_keeps_what_it_did(tiny, tmp_path):
     assert "page: here/bench.html" in first.stdout
     assert "tiny.csv: 2 choices, 16 combinations" in first.stderr and "4/4 " in first.stderr
     assert {path.name for path in (tmp_path / "here").iterdir()} == {
-        *(".lock", "bench.html", "repeats.jsonl", "settings.json", "summary.json", "trials.csv"),
+        *(".lock", "bench.html", "repeats.jsonl", "settings.json", "summary.json", "trials.csv")
     }
     again = nas_(*tiny, "--samplers", "local,random,evolution", "--out", "here", "--json", "--parallel", 1)
     assert again.exit_code == 0, again.output

@@ -44,8 +44,7 @@ def _heed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "more"),
-    [(signal.SIGTERM, ()), pytest.param(signal.SIGHUP, ("--confirm", 3), marks=pytest.mark.slow)],
+    ("number", "more"), [(signal.SIGTERM, ()), pytest.param(signal.SIGHUP, ("--confirm", 3), marks=pytest.mark.slow)]
 )
 def test_a_search_that_is_ended_while_pytorch_is_imported(tmp_path, number, more):
     folder = tmp_path / "run"

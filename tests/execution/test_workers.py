@@ -217,8 +217,7 @@ def test_decisions_go_by_our_own_epochs(space: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
-    [((0, None, 64.0), "GPUs"), ((0, 4096.0, None), "cores"), ((5000, 1.0, None), "only")],
+    ("asked", "words"), [((0, None, 64.0), "GPUs"), ((0, 4096.0, None), "cores"), ((5000, 1.0, None), "only")]
 )
 def test_more_than_the_cluster_has_is_refused(asked: tuple[int, Any, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):

@@ -110,12 +110,7 @@ def test_uniform_and_fast_are_the_papers():
 def test_method_multiplies_multiply_adds_by_its_factor(name):
     method = METHODS[name]
     assert method.depth + 2 * method.width + 2 * method.resolution == pytest.approx(1)
-    wide = Architecture(
-        STEMS["cifar"](512),
-        (Stage(BRANCHES["basic"](), 60, 512),),
-        HEADS["linear"](1),
-        512,
-    )
+    wide = Architecture(STEMS["cifar"](512), (Stage(BRANCHES["basic"](), 60, 512),), HEADS["linear"](1), 512)
     after = scaled(wide, method.scaling(3))
     assert cost_of(after).macs / cost_of(wide).macs == pytest.approx(3, rel=0.03)
 

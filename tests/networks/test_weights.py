@@ -186,13 +186,7 @@ def test_a_head_that_is_a_single_number_does_not_fit(state):
 
 def test_what_a_file_of_ours_says_of_its_training(tmp_path):
     tensors = {"a": torch.zeros(1)}
-    said = {
-        "dataset": "shapes",
-        "classes": '["a", "b"]',
-        "mean": "[0.5]",
-        "std": "[0.25]",
-        "test_accuracy": "0.75",
-    }
+    said = {"dataset": "shapes", "classes": '["a", "b"]', "mean": "[0.5]", "std": "[0.25]", "test_accuracy": "0.75"}
     save_file(tensors, tmp_path / "ours.safetensors", said)
     data = {"name": "shapes", "classes": ["a", "b"], "mean": [0.5], "std": [0.25]}
     assert read(str(tmp_path / "ours.safetensors")).training == {

@@ -114,12 +114,7 @@ def test_the_price_is_that_of_all_devices(networks):
     assert plan.price(2.0) == tuple(own / 3600 * 4 * 2.0 for own in (plan.wall, plan.low, plan.high))
 
 
-@given(
-    st.floats(0.5, 2.0),
-    st.integers(1, 8),
-    st.floats(0.05, 0.4),
-    st.integers(0, 10**6),
-)
+@given(st.floats(0.5, 2.0), st.integers(1, 8), st.floats(0.05, 0.4), st.integers(0, 10**6))
 def test_a_promise_is_kept_where_trials_take_other_than_planned(factor, slots, spread, seed):
     """Hours of sixty trials or more a slot, trials up to twice or half as long as planned: over within a tenth either way."""
     rng, now = random.Random(seed), [0.0]
@@ -146,13 +141,7 @@ def simulated(clock, now, slots, seconds, epochs=10):
     return now[0]
 
 
-@given(
-    st.floats(0.1, 0.35),
-    st.floats(0.7, 3.0),
-    st.integers(1, 4),
-    st.floats(0.0, 0.3),
-    st.integers(0, 10**6),
-)
+@given(st.floats(0.1, 0.35), st.floats(0.7, 3.0), st.integers(1, 4), st.floats(0.0, 0.3), st.integers(0, 10**6))
 def test_a_promise_is_kept_where_trials_are_a_third_of_it(share, factor, slots, spread, seed):
     """Within a fifth either way with up to three slow trials, as beside another's work: they are stopped behind an epoch."""
     rng, now = random.Random(seed), [0.0]
@@ -264,11 +253,7 @@ def test_the_search_that_follows_a_plan_has_all_that_the_plan_was_asked_with(tmp
     found = shlex.split(said)
     assert found[:2] == ["nas", "search"]
     pairs = set(zip(found[2::2], found[3::2], strict=True))
-    assert pairs == {
-        *zip(words[::2], words[1::2], strict=True),
-        ("--space", str(space)),
-        ("--dataset", "digits"),
-    }
+    assert pairs == {*zip(words[::2], words[1::2], strict=True), ("--space", str(space)), ("--dataset", "digits")}
 
 
 @pytest.mark.parametrize(

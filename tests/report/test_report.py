@@ -354,10 +354,7 @@ def test_failures_are_grouped_by_reason():
         make_trial(k, "failed", network_, 0.5, reason="loss is NaN" if k < 3 else "out of memory") for k in range(4)
     ]
     page_ = Page(page(make_run(failed)))
-    assert page_.rows("Failed trials")[1:] == [
-        ["3", "0, 1, 2", "–", "loss is NaN"],
-        ["1", "3", "–", "out of memory"],
-    ]
+    assert page_.rows("Failed trials")[1:] == [["3", "0, 1, 2", "–", "loss is NaN"], ["1", "3", "–", "out of memory"]]
 
 
 @pytest.mark.parametrize("names", [("accuracy", "params"), ("accuracy", "macs"), ("accuracy", "activations", "params")])

@@ -385,10 +385,7 @@ def test_light_and_dark_follow_the_system_even_while_the_page_is_open(visit):
     drawing, label = "#curves .main-svg", "#curves .xtitle"
     for scheme, light in (("dark", False), ("light", True), ("dark", False)):
         page.emulate_media(color_scheme=scheme)
-        page.wait_for_function(
-            IS_LIGHT,
-            arg=[drawing, light],
-        )
+        page.wait_for_function(IS_LIGHT, arg=[drawing, light])
         assert (brightness(page, "body", "backgroundColor") > 200) is light
         assert (brightness(page, "body", "color") > 200) is not light
         assert (brightness(page, label, "fill") > 200) is not light

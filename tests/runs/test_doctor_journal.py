@@ -112,10 +112,7 @@ def test_the_journal_of_another_run(run, tmp_path):
     with Study(other, theirs) as study:
         finish(study)
     shutil.copy(other / JOURNAL, run / JOURNAL)
-    with (
-        pytest.raises(UsageError, match=r"its study is that of another run than run\.yaml: other"),
-        Study(run, mine),
-    ):
+    with pytest.raises(UsageError, match=r"its study is that of another run than run\.yaml: other"), Study(run, mine):
         pass
     assert levels(examine(run, repair=True))["needs you"] == [
         f"{JOURNAL}: the study is that of another run: other, begun {theirs.created}"

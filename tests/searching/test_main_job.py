@@ -78,13 +78,7 @@ def searched(home: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_search_leaves_what_it_promises(home: Path, searched: subprocess.CompletedProcess[str]) -> None:
     assert searched.returncode == 0, searched.stdout + searched.stderr
-    said = (
-        "1,797 real 8x8 images",
-        "imagefolder:",
-        "cifar10",
-        "first/report.html",
-        "nas resume first",
-    )
+    said = ("1,797 real 8x8 images", "imagefolder:", "cifar10", "first/report.html", "nas resume first")
     for words in said:
         assert words in searched.stdout
     run = load_run(home / "first")

@@ -102,9 +102,7 @@ def test_options_of_a_stage_s_own_parts():
         )
     )
     assert space.size() == 2 * 2 * (2 + 1)  # the shared bias may be stage 2's
-    architecture = space.architecture(
-        {"merge_bias": -6.0, "stage1.merge_drop": 0.5, "stage2.merge": "highway"},
-    )
+    architecture = space.architecture({"merge_bias": -6.0, "stage1.merge_drop": 0.5, "stage2.merge": "highway"})
     assert (architecture.stages[0].merge.drop, architecture.stages[1].merge.bias) == (0.5, -6.0)
 
 

@@ -114,8 +114,7 @@ def test_per_class_in_numbers():
 
 
 @pytest.mark.parametrize(
-    "confusion",
-    [np.ones((2, 3), np.int64), np.ones((3, 3)), np.zeros((3, 3), np.int64), np.full((3, 3), -1, np.int64)],
+    "confusion", [np.ones((2, 3), np.int64), np.ones((3, 3)), np.zeros((3, 3), np.int64), np.full((3, 3), -1, np.int64)]
 )
 def test_what_is_no_confusion_matrix_is_refused(confusion):
     with pytest.raises(ValueError, match="confusion must"):

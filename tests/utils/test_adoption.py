@@ -7,16 +7,7 @@ import random
 import shutil
 
 import pytest
-from helpers_search import (
-    ONE,
-    again,
-    baseline_of,
-    begin,
-    digests,
-    finish,
-    settings_of,
-    told,
-)
+from helpers_search import ONE, again, baseline_of, begin, digests, finish, settings_of, told
 from make_run import result_of
 from optuna.trial import TrialState
 

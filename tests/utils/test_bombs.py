@@ -298,10 +298,7 @@ def test_weights_that_unpack_to_much_are_refused(tmp_path):
 
 @pytest.mark.slow
 def test_safetensors_that_claim_too_much_are_refused(tmp_path):
-    heads = (
-        b'{"w": {"dtype": "F32", "shape": [1000000, 1000000], "data_offsets": [0, 4]}}',
-        b"[" * 100_000,
-    )
+    heads = (b'{"w": {"dtype": "F32", "shape": [1000000, 1000000], "data_offsets": [0, 4]}}', b"[" * 100_000)
     paths = [tmp_path / f"bomb{k}.safetensors" for k in range(len(heads))]
     for path, head in zip(paths, heads, strict=True):
         path.write_bytes(struct.pack("<Q", len(head)) + head + bytes(4))

@@ -135,10 +135,7 @@ class Options:
     help="Train the head first, and add a stage each time after this many epochs.  [default: all at once]",
 )
 @option(
-    "Fine-tuning",
-    "--keep-head",
-    is_flag=True,
-    help="Start from the trained classifier; the classes must be the same.",
+    "Fine-tuning", "--keep-head", is_flag=True, help="Start from the trained classifier; the classes must be the same."
 )
 @option("Training", "--epochs", type=int, help="Epochs of the recipe.  [default: 30, more for few images]")
 @option(

@@ -173,10 +173,7 @@ def _as_json(result: Found, files: Sequence[Path]) -> dict[str, Any]:
     for number, network in enumerate(result.networks):
         where = {"file": str(files[number])} if files else {"architecture": network.architecture.to_dict()}
         networks.append({**_facts(network), **where, **network.provenance, "notes": list(network.notes)})
-    return {
-        "networks": networks,
-        "refused": [{"name": entry.name, "reason": entry.reason} for entry in result.refused],
-    }
+    return {"networks": networks, "refused": [{"name": entry.name, "reason": entry.reason} for entry in result.refused]}
 
 
 def _print(result: Found) -> None:

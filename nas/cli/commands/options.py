@@ -219,11 +219,7 @@ data_options = in_order(
         "Data", "--dataset", metavar="NAME", required=True, help="digits, cifar10, ..., imagefolder:PATH or npz:PATH."
     ),
     option(
-        "Data",
-        "--data-root",
-        metavar="DIR",
-        type=click.Path(path_type=Path),
-        help="Folder of the published data sets.",
+        "Data", "--data-root", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the published data sets."
     ),
     option("Data", "--download", is_flag=True, help="Download the data set if it isn't there."),
     option("Data", "--resolution", type=int, help="Resize the images to this side, in pixels."),
@@ -326,12 +322,7 @@ threads_option = option(
 # For commands that train in this process.
 device_options = in_order(
     option(
-        "Machine",
-        "--device",
-        metavar="NAME",
-        default="auto",
-        show_default=True,
-        help="auto, cpu, cuda, cuda:1, ...",
+        "Machine", "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."
     ),
     threads_option,
     option(

@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from nas.cli.commands.options import (
-    METRICS,
-    GroupedCommand,
-    budget_of,
-    budget_options,
-    examples,
-    json_option,
-    option,
-)
+from nas.cli.commands.options import METRICS, GroupedCommand, budget_of, budget_options, examples, json_option, option
 from nas.cli.commands.spaces import SET_HELP
 
 if TYPE_CHECKING:

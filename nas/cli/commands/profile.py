@@ -201,11 +201,7 @@ def _as_json(architecture: Architecture, rows: list[PieceCost], resolution: int 
         },
         "least_macs": expected_cost(architecture, 0.0, resolution).macs,
         "pieces": [
-            {
-                "name": row.name,
-                "output": list(row.output),
-                **{metric: getattr(row.cost, metric) for metric, _ in COSTS},
-            }
+            {"name": row.name, "output": list(row.output), **{metric: getattr(row.cost, metric) for metric, _ in COSTS}}
             for row in rows
         ],
     }

@@ -112,13 +112,7 @@ latency_options = in_order(
     option("Latency", "--latency-threads", default=1, show_default=True, help="CPU cores."),
 )
 data_options = in_order(
-    option(
-        "Data",
-        "--dataset",
-        default="digits",
-        show_default=True,
-        help=f"{DATASETS}, imagefolder:PATH or npz:PATH.",
-    ),
+    option("Data", "--dataset", default="digits", show_default=True, help=f"{DATASETS}, imagefolder:PATH or npz:PATH."),
     option(
         "Data",
         "--data-root",
@@ -230,13 +224,7 @@ machine_options = in_order(
 @quiet_option
 @json_option
 def search(
-    quiet: bool,
-    as_json: bool,
-    baseline: str,
-    confirm: int,
-    out: Path | None,
-    settings: tuple[str, ...],
-    **options: Any,
+    quiet: bool, as_json: bool, baseline: str, confirm: int, out: Path | None, settings: tuple[str, ...], **options: Any
 ) -> None:
     """Search a space: train candidates, rank accuracy against exact costs, leave a report and the best networks' configs."""
     from nas.runs.storage import scrubbed

@@ -58,8 +58,7 @@ def spaces(
         _describe(name, resolution or 32, classes or 10, overrides, budget, as_json)
     elif budget.bounds or resolution or classes or overrides:
         raise click.UsageError(
-            "--resolution, --classes, --set and budgets need a space: nas spaces NAME ...",
-            click.get_current_context(),
+            "--resolution, --classes, --set and budgets need a space: nas spaces NAME ...", click.get_current_context()
         )
     else:
         _list(as_json)

@@ -259,11 +259,7 @@ def most_per_gpu(workers: int, cpus: float | None) -> int:
 
 
 def packed(
-    question: Question,
-    say: Say,
-    stop: Stop,
-    modules: Sequence[Sequence[str]] = (),
-    seconds: float = PACKING_SECONDS,
+    question: Question, say: Say, stop: Stop, modules: Sequence[Sequence[str]] = (), seconds: float = PACKING_SECONDS
 ) -> Packing:
     """`nas.profiling.gpu_packing.measured` on a worker with one GPU for itself; one trial per GPU if that fails or takes too long.
 

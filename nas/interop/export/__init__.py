@@ -4,12 +4,4 @@ from nas.interop.export import config, huggingface, onnx, programs, pycls, pytho
 from nas.interop.export.formats import EXPORTERS, Exporter, MissingPackage, NotExpressible, Subject
 from nas.interop.export.trials import export_trials, provenance
 
-__all__ = [
-    "EXPORTERS",
-    "Exporter",
-    "MissingPackage",
-    "NotExpressible",
-    "Subject",
-    "export_trials",
-    "provenance",
-]
+__all__ = ["EXPORTERS", "Exporter", "MissingPackage", "NotExpressible", "Subject", "export_trials", "provenance"]

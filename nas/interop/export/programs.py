@@ -51,9 +51,7 @@ def as_pt2(subject: Subject, path: Path) -> None:
     with silent(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.export.export(
-            network,
-            (images_of(subject.architecture, 2),),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            network, (images_of(subject.architecture, 2),), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )
         torch.export.save(program, str(path), extra_files=_notes(subject))
         _check(subject, network, load_pt2, path)

@@ -109,9 +109,7 @@ def published_twin(architecture: Architecture, known: Callable[[str], bool]) -> 
     for name in zoo.names():
         if known(name):
             other = zoo.get(name).adapted(
-                classes=architecture.head.classes,
-                resolution=architecture.resolution,
-                channels=architecture.channels,
+                classes=architecture.head.classes, resolution=architecture.resolution, channels=architecture.channels
             )
             if other.digest == architecture.digest:
                 return name

@@ -28,11 +28,7 @@ if TYPE_CHECKING:
 
 
 def option(
-    default: Value,
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    among: tuple[Value, ...] = (),
+    default: Value, *, minimum: float | None = None, maximum: float | None = None, among: tuple[Value, ...] = ()
 ) -> Any:
     """A field of a part: its default, its range (ends included), or the values that it may have."""
     metadata = {"minimum": minimum, "maximum": maximum, "among": among}

@@ -62,8 +62,7 @@ def rung_correlation(run: Run) -> go.Figure:
     figure = blank("epoch", "rank correlation with final accuracy")
     if not correlation.rungs:
         return say(
-            figure,
-            f"{counted(correlation.trials, 'trial')} trained to the end so far; at least {LEAST} are needed",
+            figure, f"{counted(correlation.trials, 'trial')} trained to the end so far; at least {LEAST} are needed"
         )
     epochs = [rung.epoch for rung in correlation.rungs]
     for number, name in enumerate(("spearman", "kendall")):

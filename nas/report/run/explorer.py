@@ -134,13 +134,7 @@ def all_trials(run: Run) -> list[Html]:
         "Only complete trials have an accuracy, since that of a shorter training is not comparable. A click on a row, or Enter,"
         " shows its design."
     )
-    grid = tag(
-        "table",
-        tag("caption", caption),
-        tag("thead"),
-        tag("tbody", id="trials-body"),
-        id="trials-table",
-    )
+    grid = tag("table", tag("caption", caption), tag("thead"), tag("tbody", id="trials-body"), id="trials-table")
     content = tag("div", grid, id="trials-scroll", tabindex="-1", role="region", aria_label="All trials")
     fallback = tag(
         "noscript", tag("p", f"This table needs JavaScript; nas front {shown(run.path)} --csv writes the front.")

@@ -97,13 +97,7 @@ def _picks(run: Run) -> Html:
         card = tag(
             "li",
             tag("div", tag("h3", pick.title), show, class_="top"),
-            tag(
-                "p",
-                tied(f"{trial.name}: {mark} %"),
-                " ",
-                tag("span", error, class_="error"),
-                class_="name",
-            ),
+            tag("p", tied(f"{trial.name}: {mark} %"), " ", tag("span", error, class_="error"), class_="name"),
             tag("p", numbers, class_="costs"),
             tag("p", f"{pick.why[0].upper()}{pick.why[1:]}.", class_="quiet"),
             tag("p", describe(trial.architecture), class_="quiet"),

@@ -108,13 +108,7 @@ def _missing(trial: optuna.trial.FrozenTrial, result: Mapping[str, Any], space: 
     if facts is None:
         latency = Latency.from_dict(result["latency"]) if result.get("latency") else None
         candidate = Candidate.of(space.architecture(choices), latency)
-        lines.append(
-            _line(
-                trial,
-                SET_ATTRIBUTE,
-                user_attr={ATTRIBUTE: candidate.to_dict()},
-            )
-        )
+        lines.append(_line(trial, SET_ATTRIBUTE, user_attr={ATTRIBUTE: candidate.to_dict()}))
     if trial.state.name == "FAIL" and "reason" not in trial.user_attrs and result.get("reason"):
         lines.append(_line(trial, SET_ATTRIBUTE, user_attr={"reason": result["reason"]}))
     return lines
