@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,12 +25,13 @@ from nas.networks.build import build
 from nas.runs.attempts import Cause
 from nas.runs.records import TrialResult
 from nas.training import gradient_flow as flow
+from nas.training.checkpointed_training import CheckpointedTraining
 from nas.training.gradient_recorder import Recorder
 from nas.training.proxy import Proxy
 from nas.training.recipe import Recipe
 from nas.training.records import CHECKPOINT, EPOCHS, PREVIOUS, Epoch, Execution
 from nas.training.trainer import Diverged, Training
-from nas.training.workspace import Workspace, device_name, out_of_memory, smaller
+from nas.training.workspace import Workspace, device_name, out_of_memory
 from nas.utils.files import make_folder, read_json, remove_temporaries, write_json, write_with
 
 MAX_REASON = 400  # characters
@@ -44,9 +46,9 @@ class _Attempt:
     """
 
     job: Job
-    planned: bool = False
     micro_batch: int | None = None
     epochs: list[Epoch] = field(default_factory=list)
+    recorder: Recorder | None = None
     executed: Execution | None = None
     reason: str = ""
     cause: Cause = Cause.EXCEPTION
@@ -91,57 +93,47 @@ class TrialTraining(Workspace):
         make_folder(job.folder)
         remove_temporaries(job.folder)
         attempt = _Attempt(job)
-        while (yield from self._try(attempt)):
-            pass
+        held = CheckpointedTraining(self, partial(self._start, attempt), partial(self._save, attempt))
+        try:
+            yield from held.epochs(partial(self._epoch, attempt))
+            attempt.executed = held.training.executed()
+        except (Fenced, WriteError):
+            raise
+        except Exception as error:
+            self._note(error, attempt)
+        finally:
+            held.close()  # the next network needs the memory
+        attempt.micro_batch = held.micro_batch
         check(job)
         self._result(attempt).write(job.folder)
         for name in (CHECKPOINT, PREVIOUS, EPOCHS):
             (job.folder / name).unlink(missing_ok=True)
 
-    def _try(self, attempt: _Attempt) -> Generator[Epoch, None, bool]:
-        """Train to the end or to an error, which `attempt` then holds; whether to repeat from the last checkpoint."""
-        again = False
-        try:
-            if not attempt.planned:
-                attempt.planned = True
-                trained = self.proxy.of(attempt.job.architecture)
-                self.batches(
-                    attempt.job.seed, trained.resolution
-                )  # first: the images take memory that the prediction needs
-                attempt.micro_batch = self.first_micro_batch(trained)
-            yield from self._epochs(attempt)
-        except (Fenced, WriteError):
-            raise
-        except Exception as error:
-            again = self._handle(error, attempt)
-        finally:
-            self.release()  # the next network needs the memory
-        return again
-
-    def _epochs(self, attempt: _Attempt) -> Generator[Epoch, None, None]:
-        """Train from the newest checkpoint to the last epoch, saving after each epoch."""
-        job = attempt.job
-        training, attempt.epochs, torn = self._restored(job, attempt.micro_batch)
+    def _start(self, attempt: _Attempt, micro_batch: int | None) -> Training:
+        """The training as its newest readable checkpoint left it."""
+        job, trained = attempt.job, self.proxy.of(attempt.job.architecture)
+        self.batches(job.seed, trained.resolution)  # first: the images take memory that the prediction needs
+        training, attempt.epochs, torn = self._restored(job, micro_batch or self.first_micro_batch(trained))
         attempt.torn = attempt.torn or torn
-        recorder = None
         if self.gradient_steps:
-            recorder = Recorder(training, self.gradient_steps, flow.read(job.folder, job.architecture.digest))
-        while training.done < self.recipe.epochs:
-            try:
-                attempt.epochs.append(recorder.epoch() if recorder else training.epoch())
-            except Diverged:
-                _save_gradients(recorder, job)
-                raise
-            attempt.singly = training.singly
-            _save_gradients(
-                recorder, job
-            )  # before the checkpoint, so that a resumed trial has the gradients of all its epochs
-            self._save(training, attempt.epochs, job)
-            yield attempt.epochs[-1]
-        attempt.executed = training.executed()
+            earlier = flow.read(job.folder, job.architecture.digest)
+            attempt.recorder = Recorder(training, self.gradient_steps, earlier)
+        return training
 
-    def _handle(self, error: Exception, attempt: _Attempt) -> bool:
-        """Choose a smaller micro-batch if the memory was too small, and return True; else note reason and cause of the failure.
+    def _epoch(self, attempt: _Attempt, training: Training) -> Epoch:
+        try:
+            attempt.epochs.append(attempt.recorder.epoch() if attempt.recorder else training.epoch())
+        except Diverged:
+            _save_gradients(attempt.recorder, attempt.job)
+            raise
+        attempt.singly = training.singly
+        _save_gradients(
+            attempt.recorder, attempt.job
+        )  # before the checkpoint: a resumed trial has those of all its epochs
+        return attempt.epochs[-1]
+
+    def _note(self, error: Exception, attempt: _Attempt) -> None:
+        """Note reason and cause of a failure.
 
         Raises a CUDA error again: the CUDA context is lost with it, and only a new process can continue.
         """
@@ -149,9 +141,6 @@ class TrialTraining(Workspace):
             attempt.reason = reason_of(str(error), MAX_REASON)
             attempt.cause = Cause.DIVERGED if isinstance(error, Diverged) else Cause.EXCEPTION
         elif out_of_memory(error, self.device):
-            attempt.micro_batch = smaller(attempt.micro_batch, self.recipe.batch_size)
-            if attempt.micro_batch:
-                return True
             message = str(error) or type(error).__name__
             attempt.reason = reason_of(f"out of memory on {self.device} with a single image: {message}", MAX_REASON)
             attempt.cause = Cause.MEMORY if self.device.type == "cpu" else Cause.DEVICE_MEMORY
@@ -159,7 +148,6 @@ class TrialTraining(Workspace):
             raise error
         else:
             attempt.reason = reason_of(f"{type(error).__name__}: {error}", MAX_REASON)
-        return False
 
     def _result(self, attempt: _Attempt) -> TrialResult:
         job, epochs, failed = attempt.job, attempt.epochs, bool(attempt.reason)
@@ -207,11 +195,12 @@ class TrialTraining(Workspace):
         precision = self.precision(trained)
         return Training(network, *batches, self.recipe, precision, micro_batch=micro_batch, engine=self.engine)
 
-    def _save(self, training: Training, epochs: list[Epoch], job: Job) -> None:
+    def _save(self, attempt: _Attempt, training: Training) -> None:
+        job = attempt.job
         if training.done == self.recipe.epochs:
             return  # the result is written next
         check(job)
-        records = [epoch.to_dict() for epoch in epochs]
+        records = [epoch.to_dict() for epoch in attempt.epochs]
         write_json(job.folder / EPOCHS, records)
         state = {**training.state(), "digest": job.architecture.digest, "epochs": records}
         path = job.folder / CHECKPOINT

@@ -16,8 +16,8 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from nas.data.batches import Batches
 from nas.errors import NasError, UsageError, reason_of
 from nas.networks.architecture import Architecture
 from nas.networks.build import build, cost_of
+from nas.training.checkpointed_training import CheckpointedTraining
 from nas.training.comparison_records import Compared, Findings, Outcome, Point, State
 from nas.training.full_training import VALIDATION, held_out
 from nas.training.full_training_folder import COMPARISON, CONFIG, LOCK, PLAN, busy, recipe_of
@@ -54,6 +55,16 @@ class Entry:
     architecture: Architecture
     seed: int
     folder: Path
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What a training has recorded so far."""
+
+    entry: Entry
+    points: list[Point] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
+    watch: GradientWatch | None = None
 
 
 class Comparison(UnderLock):
@@ -161,26 +172,14 @@ class Comparison(UnderLock):
 
     def _train(self, entry: Entry) -> Iterator[tuple[Entry, Point | Outcome]]:
         write_text(entry.folder / CONFIG, entry.architecture.to_yaml())
-        points: list[Point] = []
-        moments: list[Moment] = []
-        watch: GradientWatch | None = None
+        progress = _Progress(entry)
         state: State = "complete"
         reason = ""
+        start, save = partial(self._start, progress), partial(self._save, progress)
+        held = CheckpointedTraining(self._bench, start, save, whole=True)  # smaller parts would be other statistics
         try:
-            training = Training(
-                build(entry.architecture, seed=entry.seed),
-                *self._bench.batches(entry.seed),
-                self.recipe,
-                self.precision,
-            )
-            self._resume(entry, training, points, moments)
-            if self.gradient_steps:
-                watch = GradientWatch(training.network, len(training.train_batches), self.gradient_steps)
-                training.after_backward = watch.after_backward
-            while training.done < self.recipe.epochs:
-                points.append(self._epoch(entry, training, watch, moments))
-                self._save(entry, training, points, moments)
-                yield entry, points[-1]
+            for point in held.epochs(partial(self._epoch, progress)):
+                yield entry, point
         except Diverged as error:
             state, reason = "diverged", str(error)
         except NasError:
@@ -192,10 +191,9 @@ class Comparison(UnderLock):
                 raise  # the CUDA context is lost: only a new process can continue
             state, reason = "failed", reason_of(error, first_line=True)
         finally:
-            training = None  # type: ignore[assignment]  # the next network needs the memory
-            self._bench.release()
-        layers = watch.layers if watch else ()
-        outcome = Outcome(entry.seed, state, reason, tuple(points), layers, tuple(moments))
+            held.close()  # the next network needs the memory
+        layers = progress.watch.layers if progress.watch else ()
+        outcome = Outcome(entry.seed, state, reason, tuple(progress.points), layers, tuple(progress.moments))
         self._outcomes[entry.name, entry.seed] = outcome
         if state != "failed":
             about = {"name": entry.name, "digest": entry.architecture.digest, "finished": time.time()}
@@ -203,18 +201,30 @@ class Comparison(UnderLock):
             (entry.folder / CHECKPOINT).unlink(missing_ok=True)
         yield entry, outcome
 
-    def _epoch(self, entry: Entry, training: Training, watch: GradientWatch | None, moments: list[Moment]) -> Point:
-        if watch is not None:
-            watch.begin(training.done + 1)
+    def _start(self, progress: _Progress, micro_batch: int | None) -> Training:
+        entry = progress.entry
+        network = build(entry.architecture, seed=entry.seed)
+        training = Training(network, *self._bench.batches(entry.seed), self.recipe, self.precision)
+        self._resume(progress, training)
+        if self.gradient_steps:
+            progress.watch = GradientWatch(training.network, len(training.train_batches), self.gradient_steps)
+            training.after_backward = progress.watch.after_backward
+        return training
+
+    def _epoch(self, progress: _Progress, training: Training) -> Point:
+        if progress.watch is not None:
+            progress.watch.begin(training.done + 1)
         try:
             epoch = training.epoch()
         finally:
-            if watch is not None:
-                moments += watch.end()
-        loss, accuracy = evaluate(training.network, self._measured.at(entry.architecture.resolution), self.precision)
+            if progress.watch is not None:
+                progress.moments += progress.watch.end()
+        measured = self._measured.at(progress.entry.architecture.resolution)
+        loss, accuracy = evaluate(training.network, measured, self.precision)
         if not math.isfinite(loss):
             raise Diverged(f"the loss on training images became {loss} after epoch {epoch.number}")
-        return Point(epoch, loss, accuracy)
+        progress.points.append(Point(epoch, loss, accuracy))
+        return progress.points[-1]
 
     @cached_property
     def _measured(self) -> Batches:
@@ -285,14 +295,14 @@ class Comparison(UnderLock):
                     raise UsageError("its points, layers and gradients don't fit together")
             self._outcomes[entry.name, entry.seed] = outcome
 
-    def _resume(self, entry: Entry, training: Training, points: list[Point], moments: list[Moment]) -> None:
-        path = entry.folder / CHECKPOINT
+    def _resume(self, progress: _Progress, training: Training) -> None:
+        path = progress.entry.folder / CHECKPOINT
         if path.exists():
             state = self._load(path)
             try:
                 training.load(state["training"])
-                points += [Point.from_dict(point) for point in state["points"]]
-                moments += [Moment.from_dict(moment) for moment in state["moments"]]
+                progress.points = [Point.from_dict(point) for point in state["points"]]
+                progress.moments = [Moment.from_dict(moment) for moment in state["moments"]]
             except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, UsageError) as error:
                 raise _unreadable(path, error) from error
 
@@ -303,15 +313,15 @@ class Comparison(UnderLock):
             raise _unreadable(path, error) from error
         return state
 
-    def _save(self, entry: Entry, training: Training, points: list[Point], moments: list[Moment]) -> None:
+    def _save(self, progress: _Progress, training: Training) -> None:
         if training.done == self.recipe.epochs:
             return  # the result follows at once
         state = {
             "training": training.state(),
-            "points": [point.to_dict() for point in points],
-            "moments": [moment.to_dict() for moment in moments],
+            "points": [point.to_dict() for point in progress.points],
+            "moments": [moment.to_dict() for moment in progress.moments],
         }
-        write_with(entry.folder / CHECKPOINT, lambda file: torch.save(state, file))
+        write_with(progress.entry.folder / CHECKPOINT, lambda file: torch.save(state, file))
 
 
 def _named(networks: Sequence[Architecture]) -> dict[str, Architecture]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from nas.errors import NasError, reason_of
 from nas.networks.architecture import Architecture
 from nas.networks.build import build, cost_of
 from nas.networks.weights import Fitted, Weights, fit
+from nas.training.checkpointed_training import CheckpointedTraining
 from nas.training.distributed import ALONE, Group
 from nas.training.full_training_folder import (
     LOCK,
@@ -48,13 +49,12 @@ from nas.training.recipe import Recipe
 from nas.training.records import CHECKPOINT, RESULT, Epoch
 from nas.training.test_metrics import Predictions
 from nas.training.trainer import Training, check_norms, pick_device
-from nas.training.workspace import StreamWorkspace, Workspace, device_name, measured, smaller
+from nas.training.workspace import StreamWorkspace, Workspace, device_name, measured, out_of_memory
 from nas.utils.files import UnderLock, read_json, write_json, write_with
 from nas.utils.validation import mapping, require, text
 from nas.utils.versions import versions
 
 VALIDATION = 0.1  # share of the training images
-T = TypeVar("T")
 
 
 def adapted(architecture: Architecture, dataset: Dataset | Streamed) -> tuple[Architecture, list[str]]:
@@ -129,13 +129,13 @@ class FullTraining(UnderLock):
         self.data = held_out(dataset, seed)
         self.rates = rates
         self.policy = dict(policy) if policy else None
-        self.micro_batch = self.asked_micro_batch = micro_batch
+        self.asked_micro_batch = micro_batch
         self.workers = workers
         self._device, self._precision = device, precision
         self._engines: dict[str, dict[str, Any]] = {}
         self._place: Workspace | StreamWorkspace
         self._records: list[Epoch] = []
-        self._training: Training | None = None
+        self._training: CheckpointedTraining | None = None  # None: before it is entered, and after the test
         # Called with the epoch's finished steps and all its steps.
         self.on_step: Callable[[int, int], None] | None = None
 
@@ -150,14 +150,23 @@ class FullTraining(UnderLock):
             if self.group.first:
                 begin(self.folder, self._plan(), self.architecture)
         if not self.finished:
+            whole = self.group.size > 1  # the other processes would wait for one that repeats its work
+            self._training = CheckpointedTraining(
+                self._place, self._start, self._save, micro_batch=self.asked_micro_batch, whole=whole
+            )
             with self._memory():
-                self._training = self._open()
+                self._training.with_memory(lambda training: training.done)  # errors of the checkpoint come now
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._training = None
         super().__exit__(kind, error, trace)
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Images per forward pass; None: whole batches."""
+        return self._training.micro_batch if self._training else self.asked_micro_batch
 
     @property
     def device(self) -> str:
@@ -206,12 +215,9 @@ class FullTraining(UnderLock):
 
     def epochs(self) -> Iterator[Epoch]:
         """Train the epochs that are missing, yielding each after its checkpoint is written."""
-        while self._training is not None and self._training.done < self.recipe.epochs:
-            record = self._with_memory(Training.epoch)
-            self._records.append(record)
-            if self.group.first:
-                self._save(self._training)
-            yield record
+        if self._training is not None:
+            with self._memory():
+                yield from self._training.epochs(self._epoch)
 
     def result(self) -> dict[str, Any]:
         """The contents of the folder's `result.json`; the first call after the last epoch tests the network and writes it.
@@ -220,15 +226,16 @@ class FullTraining(UnderLock):
         """
         if not self.group.first:
             return {}
-        training = self._training
-        if training is None:
+        held = self._training
+        if held is None:
             return written(self.folder)
-        if training.done < self.recipe.epochs:
+        if len(self._records) < self.recipe.epochs:
             raise NasError(
-                f"{self.folder}: {training.done} of {self.recipe.epochs} epochs are trained; the test comes after the last"
+                f"{self.folder}: {len(self._records)} of {self.recipe.epochs} epochs are trained; the test comes after the last"
             )
-        result = self._with_memory(self._test)
-        write_weights(self.folder, self.architecture, (self._training or training).result, result)
+        with self._memory():
+            result = held.with_memory(self._test)
+        write_weights(self.folder, self.architecture, held.training.result, result)
         write_json(self.folder / RESULT, result)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
         self._training = None
@@ -272,28 +279,14 @@ class FullTraining(UnderLock):
         else:
             self._place = Workspace(self.data, self.recipe, **options)
 
-    def _with_memory(self, work: Callable[[Training], T]) -> T:
-        """work(the training). When memory runs out, it is repeated from the checkpoint with half the micro-batch."""
-        while True:
-            assert self._training is not None
-            try:
-                return work(self._training)
-            except torch.OutOfMemoryError as error:
-                size = smaller(self.micro_batch, self.recipe.batch_size)
-                if self.group.size > 1 or not size:  # the other processes would wait for this one
-                    raise self._short(error) from error
-            self._training = None  # outside of the handler, whose traceback keeps tensors alive
-            self._place.release()
-            self.micro_batch = size
-            with self._memory():
-                self._training = self._open()
-
     @contextmanager
     def _memory(self) -> Iterator[None]:
         """Turns an out-of-memory error into one of a single line."""
         try:
             yield
-        except torch.OutOfMemoryError as error:
+        except Exception as error:
+            if not out_of_memory(error, self._place.device):
+                raise
             raise self._short(error) from error
 
     def _short(self, error: BaseException) -> NasError:
@@ -308,7 +301,7 @@ class FullTraining(UnderLock):
             f"{reason_of(error, first_line=True)}"
         )
 
-    def _open(self) -> Training:
+    def _start(self, micro_batch: int | None) -> Training:
         """The training where the folder's checkpoint left it, or at its start."""
         network = build(self.architecture, seed=self.seed)
         if self.fitted is not None:
@@ -320,18 +313,18 @@ class FullTraining(UnderLock):
         if path.exists():
             try:
                 state = torch.load(path, map_location=self._place.device, weights_only=True)
-                self.micro_batch = min(filter(None, (self.micro_batch, state.get("micro_batch"))), default=None)
+                micro_batch = min(filter(None, (micro_batch, state.get("micro_batch"))), default=None)
             except Exception as error:  # torch raises nearly every type on bytes that are no checkpoint
                 raise unreadable(path, error) from error
-        elif self.micro_batch is None and self.group.size == 1:
-            self.micro_batch = self._place.first_micro_batch(self.architecture)  # the images are on the device by now
+        elif micro_batch is None and self.group.size == 1:
+            micro_batch = self._place.first_micro_batch(self.architecture)  # the images are on the device by now
         training = Training(
             network,
             *batches,
             self.recipe,
             self.precision,
             rates=self.rates,
-            micro_batch=self.micro_batch,
+            micro_batch=micro_batch,
             engine=self._place.engine,
             group=self.group,
         )
@@ -346,11 +339,18 @@ class FullTraining(UnderLock):
             self._records = records
         return training
 
+    def _epoch(self, training: Training) -> Epoch:
+        record = training.epoch()
+        self._records.append(record)
+        return record
+
     def _save(self, training: Training) -> None:
+        if not self.group.first:
+            return
         state = {
             "training": training.state(),
             "epochs": [epoch.to_dict() for epoch in self._records],
-            "micro_batch": self.micro_batch,
+            "micro_batch": training.micro_batch,
         }
         write_with(self.folder / CHECKPOINT, lambda file: torch.save(state, file))
 
@@ -365,7 +365,7 @@ class FullTraining(UnderLock):
     def _test(self, training: Training) -> dict[str, Any]:
         data, dataset = self.data, self.dataset
         batches = self._test_batches()
-        predictions = Predictions.of(training.result, batches, self.precision, dataset.classes, self.micro_batch)
+        predictions = Predictions.of(training.result, batches, self.precision, dataset.classes, training.micro_batch)
         by_class = np.bincount(dataset.y_train[data.train_index], minlength=len(dataset.classes))
         last = self._records[-1]
         executed = training.executed()
@@ -389,7 +389,7 @@ class FullTraining(UnderLock):
             "precision": self.precision,
             "weights": self.weights.described() if self.weights else None,
             "policy": self.policy,
-            "micro_batch": self.micro_batch,
+            "micro_batch": training.micro_batch,
             "processes": self.group.size,
             "engine": self._place.engine.to_dict(),
             **({"singly": training.singly} if training.singly else {}),
