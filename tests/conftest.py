@@ -7,6 +7,8 @@ import os
 # Before anything loads a BLAS or OpenMP, and for the processes that tests start: on matrices and tensors as small as theirs a second
 # thread only waits for the first, and burns a core while it does.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray's workers have niceness 15: next to other tests on the same cores, trials of a second took minutes.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import signal
 import subprocess
