@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -159,7 +158,7 @@ def difference(one: Curves, other: Curves, at: int) -> tuple[float, float | None
     return float(gap.mean()), _number(standard_error(gap)[0])
 
 
-def summary(folder: Folder, asked: Sequence[float]) -> dict[str, Any]:
+def summary(folder: Folder, asked: Sequence[float]) -> dict[str, object]:
     """All statistics, as JSON."""
     samplers, budget, scale = curves(folder), folder.protocol.budget, folder.scale
     wanted = levels(samplers, budget, asked)
@@ -173,7 +172,7 @@ def summary(folder: Folder, asked: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _of_sampler(curve: Curves, first: Curves, at: Sequence[int], wanted: Sequence[Level]) -> dict[str, Any]:
+def _of_sampler(curve: Curves, first: Curves, at: Sequence[int], wanted: Sequence[Level]) -> dict[str, object]:
     """Statistics of one sampler, and its differences from the first one."""
     differences = {
         str(mark): dict(zip(("mean", "standard_error"), difference(first, curve, mark), strict=True)) for mark in at

@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Container, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.errors import NasError
-from nas.runs.journal_repair import damaged, is_operation
+from nas.runs.journal_repair import Line, damaged, is_operation
 from nas.samplers.optuna_internals import forget_offsets, set_last_offset, synchronized, thread_lock
 from nas.utils.files import unwritable
 
@@ -31,7 +30,7 @@ class Lines(JournalFileBackend):
         # The default symlink lock hangs after its holder was killed.
         self.path = path.absolute()  # Tune changes the directory
         super().__init__(str(self.path), lock_obj=JournalFileOpenLock(str(self.path)))
-        self._held: list[dict[str, Any]] | None = None
+        self._held: list[Line] | None = None
         self._before = 0  # lines of the file, while others are held
 
     def hold(self, lines: int) -> None:
@@ -46,7 +45,7 @@ class Lines(JournalFileBackend):
             # Where the next reading begins: nobody else writes while a driver holds the run's lock.
             set_last_offset(self, self._before + len(held), self.path.stat().st_size)
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+    def append_logs(self, logs: list[dict[str, object]]) -> None:
         if self._held is not None:
             self._held += logs
             return
@@ -59,7 +58,7 @@ class Lines(JournalFileBackend):
                 file.truncate(size)
             raise unwritable(self.path, error) from error
 
-    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+    def read_logs(self, log_number_from: int) -> Generator[Line, None, None]:
         if self._held is not None:
             yield from self._held[log_number_from - self._before :]
             return

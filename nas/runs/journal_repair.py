@@ -12,9 +12,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from nas.utils.files import write_with
+
+Line: TypeAlias = dict[str, Any]  # an operation of Optuna's journal
 
 CREATE_STUDY, SET_STUDY_ATTRIBUTE, CREATE_TRIAL, SET_PARAM, SET_STATE, SET_ATTRIBUTE = (
     0,
@@ -34,7 +36,7 @@ def damaged(data: bytes) -> list[int]:
     return [number for number, line in enumerate(lines, 1) if operation(line) is None]
 
 
-def operation(line: bytes) -> dict[str, Any] | None:
+def operation(line: bytes) -> Line | None:
     """What a line says, or None if it is damaged."""
     try:
         entry = json.loads(line)
@@ -101,7 +103,7 @@ class Salvage:
     holes: the places in `lines` at which something was lost.
     """
 
-    lines: tuple[dict[str, Any], ...]
+    lines: tuple[Line, ...]
     lost: int
     remade: tuple[int, ...]  # trials whose first line was lost
     holes: tuple[int, ...]
@@ -116,7 +118,7 @@ def salvage(data: bytes, name: str, directions: Sequence[str]) -> Salvage:
     A line that names trial k says that k + 1 trials were begun before it: as many as are not there were lost with the last
     damage in front of it. name, directions: of the study, should its own line be lost.
     """
-    lines: list[dict[str, Any]] = []
+    lines: list[Line] = []
     holes: list[int] = []
     remade: list[int] = []
     begun = lost = 0

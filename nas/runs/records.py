@@ -76,8 +76,8 @@ class Candidate:
     def values(self, accuracy: float, objectives: tuple[Objective, ...]) -> tuple[float, ...]:
         return objective_values(accuracy, self.cost, objectives, self.latency.median_ms if self.latency else None)
 
-    def to_dict(self) -> dict[str, Any]:
-        data: dict[str, Any] = {
+    def to_dict(self) -> dict[str, object]:
+        data: dict[str, object] = {
             "digest": self.digest,
             "cost": [self.cost.params, self.cost.macs, self.cost.activations],
             "architecture": self.architecture.to_dict(),
@@ -149,9 +149,9 @@ class TrialResult:
     def failed(self) -> bool:
         return self.state == "failed"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON; what is empty is left out, but for what every reader looks for."""
-        data: dict[str, Any] = {name: getattr(self, name) for name in (*_ALWAYS, *_PLAIN)}
+        data: dict[str, object] = {name: getattr(self, name) for name in (*_ALWAYS, *_PLAIN)}
         data |= {name: getattr(self, name).to_dict() for name in _RECORDS if getattr(self, name) is not None}
         data = {name: value for name, value in data.items() if name in _ALWAYS or value}
         return {**data, "epochs": [epoch.to_dict() for epoch in self.epochs]}

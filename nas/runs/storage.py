@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, unquote
 
 from nas.errors import NasError, UsageError, reason_of
@@ -207,10 +207,10 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def _engine_options(parsed: URL) -> dict[str, Any]:
+def _engine_options(parsed: URL) -> dict[str, object]:
     if parsed.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": 60}}  # seconds for which a reader waits for a writer
-    options: dict[str, Any] = {"pool_pre_ping": True}  # a restarted server costs a connection, not the run
+    options: dict[str, object] = {"pool_pre_ping": True}  # a restarted server costs a connection, not the run
     if parsed.drivername in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
         # A server that is silent, or gone without a word, is noticed; what the URL says goes before.
         silent = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}

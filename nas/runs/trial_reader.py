@@ -147,7 +147,7 @@ def _decisions(place: Path) -> tuple[Decision, ...]:
     return tuple(Decision.from_dict(entry) for entry in loaded) if isinstance(loaded, list) else ()
 
 
-def _is_session(entry: Mapping[str, Any]) -> bool:
+def _is_session(entry: Mapping[str, object]) -> bool:
     return entry.keys() >= _OF_SESSION.keys() and not any(check(entry[key]) for key, check in _OF_SESSION.items())
 
 

@@ -150,7 +150,7 @@ class Confirmation(JobQueue):
         """Use these settings for this confirmation. `run.yaml` keeps those of the search."""
         self.settings = settings
 
-    def account(self, entry: Mapping[str, Any]) -> None:
+    def account(self, entry: Mapping[str, object]) -> None:
         """Nothing to record: a confirmation is not a session of the search, and each result has its own time."""
 
     def _record(self, job: Job, result: TrialResult) -> None:

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas.errors import NasError, UsageError
 from nas.execution import fencing
@@ -239,7 +239,7 @@ class Study(JobQueue):
         settings.save(self.folder)
         self.study.set_user_attr(ATTRIBUTE, _plain(settings))
 
-    def account(self, entry: Mapping[str, Any]) -> None:
+    def account(self, entry: Mapping[str, object]) -> None:
         sessions = [*read_sessions(self.folder), {**entry, "exhausted": self.exhausted}]
         write_json(self.folder / SESSIONS, sessions)
 
@@ -296,6 +296,6 @@ class Study(JobQueue):
             self._claim = claim(self.folder, self.study)
 
 
-def _plain(settings: Settings) -> dict[str, Any]:
+def _plain(settings: Settings) -> dict[str, object]:
     """The settings in the form in which they are read back from the study."""
     return json.loads(json.dumps(settings.to_dict()))  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas.data.training_data import TrainingData
 from nas.errors import UsageError
@@ -38,7 +38,7 @@ class Budgeted:
     device: str
     gpus: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As `run.yaml` and `nas plan --json` have it."""
         return {
             **json.loads(json.dumps(self.plan.to_dict())),

@@ -265,7 +265,7 @@ class Comparison(UnderLock):
         for entry in self.entries:
             self._read(entry)
 
-    def _plan(self) -> dict[str, Any]:
+    def _plan(self) -> dict[str, object]:
         return {
             "kind": COMPARISON,
             "version": VERSION,

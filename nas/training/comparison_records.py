@@ -35,7 +35,7 @@ class Point:
     def validation_error(self) -> float:
         return 1.0 - self.epoch.accuracy
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         measured = {"loss": self.train_loss, "accuracy": self.train_accuracy}
         return {"epoch": self.epoch.to_dict(), "training_images": measured}
 
@@ -64,7 +64,7 @@ class Outcome:
         """Training and validation."""
         return sum(point.epoch.seconds for point in self.points)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {
             "seed": self.seed,
             "state": self.state,
@@ -119,7 +119,7 @@ class Compared:
         """After the last epoch, one for each complete training."""
         return tuple(outcome.points[-1].validation_error for outcome in self.complete)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         cost = self.cost
         return {
             "name": self.name,
@@ -145,7 +145,7 @@ class Findings:
     versions: Mapping[str, str]
     networks: tuple[Compared, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {**fields, "recipe": self.recipe.to_dict(), "networks": [network.to_dict() for network in self.networks]}
 

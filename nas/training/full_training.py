@@ -243,7 +243,7 @@ class FullTraining(UnderLock):
 
     # -- the folder --------------------------------------------------------------------------------------------------
 
-    def _plan(self) -> dict[str, Any]:
+    def _plan(self) -> dict[str, object]:
         return {
             "version": VERSION,
             "digest": self.architecture.digest,
@@ -362,7 +362,7 @@ class FullTraining(UnderLock):
         assert isinstance(dataset, Dataset)
         return place.test(dataset, resolution)
 
-    def _test(self, training: Training) -> dict[str, Any]:
+    def _test(self, training: Training) -> dict[str, object]:
         data, dataset = self.data, self.dataset
         batches = self._test_batches()
         predictions = Predictions.of(training.result, batches, self.precision, dataset.classes, training.micro_batch)

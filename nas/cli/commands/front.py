@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,7 @@ from nas.cli.commands.options import examples, json_option, run_argument
 from nas.errors import NasError
 
 if TYPE_CHECKING:
+    from nas.report.html.chart import Json
     from nas.runs.run import Run
 
 WIDE = 110  # characters of a table with descriptions; on a narrower terminal they are below the table
@@ -50,7 +51,7 @@ def front(run: Path, as_json: bool, as_csv: bool) -> None:
         print_front(read)
 
 
-def front_data(run: Run) -> dict[str, Any]:
+def front_data(run: Run) -> dict[str, object]:
     """A run's state and its front as plain data. NasError if no trial is complete yet."""
     from nas.report.run import tables
 
@@ -58,7 +59,7 @@ def front_data(run: Run) -> dict[str, Any]:
     return tables.front_data(run)
 
 
-def _rows(run: Run) -> list[dict[str, Any]]:
+def _rows(run: Run) -> list[Json]:
     from nas.report.run.tables import front_rows
 
     check_complete(run)
@@ -101,15 +102,15 @@ def print_front(run: Run) -> None:
     say(_standing(run))
 
 
-def _timed(rows: list[dict[str, Any]]) -> bool:
+def _timed(rows: Sequence[Mapping[str, object]]) -> bool:
     return all("latency_ms" in row for row in rows)
 
 
-def _confirmed(rows: list[dict[str, Any]]) -> bool:
+def _confirmed(rows: Sequence[Mapping[str, object]]) -> bool:
     return any(row["accuracy_seeds"] for row in rows)
 
 
-def _print_rows(rows: list[dict[str, Any]]) -> None:
+def _print_rows(rows: list[Json]) -> None:
     """The table, with the networks' descriptions in its last column, or below it if the terminal is narrow."""
     from nas.cli.commands.output import console, print_table, say
     from nas.report.run.tables import mean_cell
@@ -143,7 +144,7 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         print_table((">#", "Description"), numbered, strong=knees, style=STRONG)
 
 
-def _missing_baselines(run: Run, rows: list[dict[str, Any]]) -> Iterator[str]:
+def _missing_baselines(run: Run, rows: list[Json]) -> Iterator[str]:
     """A sentence for each trained baseline that is not on the front."""
     from nas.utils.text import format_count, format_percent
 

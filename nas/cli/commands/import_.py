@@ -168,7 +168,7 @@ def _facts(network: Imported) -> dict[str, Any]:
     return ours | {f"measured_{key}" if key in taken else key: value for key, value in network.measured.items()}
 
 
-def _as_json(result: Found, files: Sequence[Path]) -> dict[str, Any]:
+def _as_json(result: Found, files: Sequence[Path]) -> dict[str, object]:
     networks = []
     for number, network in enumerate(result.networks):
         where = {"file": str(files[number])} if files else {"architecture": network.architecture.to_dict()}

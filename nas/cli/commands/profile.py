@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -184,7 +184,7 @@ def _step(architecture: Architecture, precision: str, resolution: int | None) ->
     return training_memory(architecture, BATCH, precision, resolution=resolution).total
 
 
-def _as_json(architecture: Architecture, rows: list[PieceCost], resolution: int | None) -> dict[str, Any]:
+def _as_json(architecture: Architecture, rows: list[PieceCost], resolution: int | None) -> dict[str, object]:
     from nas.training.gates import expected_cost
     from nas.training.recipe import PRECISIONS
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -71,7 +71,7 @@ def refine(run: Path, out: Path | None, force: bool, as_json: bool) -> None:
         _print(read, refinement, written)
 
 
-def _data(run: Run, refinement: Refinement, written: list[Path]) -> dict[str, Any]:
+def _data(run: Run, refinement: Refinement, written: list[Path]) -> dict[str, object]:
     compared = refinement.before_after
     return {
         "run": run.config["name"],

@@ -233,14 +233,14 @@ def _factors(scaling: Scaling) -> dict[str, float]:
     return {name: getattr(scaling, name) for name in ("depth", "width", "resolution", "divisor")}
 
 
-def _provenance(before: Architecture, scaling: Scaling) -> dict[str, Any]:
+def _provenance(before: Architecture, scaling: Scaling) -> dict[str, object]:
     from nas.utils.versions import VERSION
 
     base = {"name": before.name, "digest": before.digest}
     return {"scaled_from": base, "scaling": _factors(scaling), "nas": VERSION}
 
 
-def _as_json(architecture: Architecture) -> dict[str, Any]:
+def _as_json(architecture: Architecture) -> dict[str, object]:
     from nas.networks.build import cost_of
 
     cost = cost_of(architecture)

@@ -82,7 +82,7 @@ def _list(as_json: bool) -> None:
     say("\nThe variant follows from the size of the images. `nas spaces NAME` describes a space.")
 
 
-def _listed(name: str, variants: list[tuple[int | None, SearchSpace]]) -> dict[str, Any]:
+def _listed(name: str, variants: list[tuple[int | None, SearchSpace]]) -> dict[str, object]:
     sizes = [{"name": space.variant, "max_resolution": limit, "size": space.size()} for limit, space in variants]
     return {"name": name, "description": variants[0][1].description, "variants": sizes}
 
@@ -120,7 +120,7 @@ def _describe(
         _print(space, costs, example)
 
 
-def _as_json(space: SearchSpace, costs: Survey, example: Choices | None) -> dict[str, Any]:
+def _as_json(space: SearchSpace, costs: Survey, example: Choices | None) -> dict[str, object]:
     ends = {"min": costs.smallest, "median": costs.median, "max": costs.largest}
     return {
         "name": space.name,
@@ -210,7 +210,7 @@ def _knobs(space: SearchSpace) -> list[tuple[Slot, Knob]]:
     return [(slot, knobs[slot.key]) for slot in _in_order(space) if slot.key in knobs]
 
 
-def _fixed(space: SearchSpace) -> dict[str, Any]:
+def _fixed(space: SearchSpace) -> dict[str, object]:
     knobs = space.knobs
     return {slot.key: slot.domain for slot in _in_order(space) if slot.key not in knobs}
 

@@ -14,10 +14,10 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from nas.execution.ray.cluster import Resources  # before Ray, whose environment it sets
 
@@ -43,6 +43,8 @@ from nas.utils import extensions
 
 if TYPE_CHECKING:
     from nas.execution.trial_training import TrialTraining
+
+TuneResult: TypeAlias = dict[str, Any]  # what a trainable reports, with entries of Tune's own
 
 RESTARTS = 5  # of Tune in a row, without a trial that ended or failed
 CAPACITY_SECONDS = 2.0  # between two queries of the cluster's size
@@ -137,7 +139,7 @@ class Report:
         return {"epoch": epoch, "unwritable": self.unwritable}
 
     @classmethod
-    def of(cls, result: Mapping[str, Any]) -> Self:
+    def of(cls, result: TuneResult) -> Self:
         """From a result as Tune passes it on, which has keys of Tune's, too."""
         epoch = Epoch.from_dict(json.loads(result["epoch"])) if result.get("epoch") else None
         return cls(epoch, result.get("unwritable", ""))
@@ -185,11 +187,11 @@ class Driver(Searcher):
         self.monitor.started(job)
         return job.to_dict()
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+    def on_trial_result(self, trial_id: str, result: TuneResult) -> None:
         if trial_id in self.jobs:
             self._show(self.jobs[trial_id], Report.of(result))
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: TuneResult | None = None, error: bool = False) -> None:
         job = self.jobs.pop(trial_id, None)
         if job is None:
             return
@@ -263,7 +265,7 @@ class Stopper(FIFOScheduler):
         self._memory = tune_internals.Memory()
         self._waiting = Waiting(driver.monitor.note, driver.resources.cpus, driver.resources.gpus)
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: TuneResult) -> str:
         driver = self._driver
         job = driver.jobs.get(trial.trial_id)
         try:
@@ -278,7 +280,7 @@ class Stopper(FIFOScheduler):
         self._driver.watch.failed(trial)
         self._memory.ended(tune_controller, trial)
 
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: TuneResult) -> None:
         self._memory.ended(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:

@@ -63,7 +63,7 @@ def _config(subject: Subject) -> dict[str, Any]:
 def card(subject: Subject) -> str:
     """The model card: front matter that the Hub reads, costs, accuracies, usage and provenance."""
     architecture, cost, facts = subject.architecture, cost_of(subject.architecture), subject.provenance
-    head: dict[str, Any] = {
+    head: dict[str, object] = {
         "library_name": "pytorch",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "neural-architecture-search", "pytorch"],
@@ -113,7 +113,7 @@ def _accuracy(facts: Provenance, when: str) -> list[str]:
     return [f"| accuracy, {facts.get('accuracy_on', 'validation')} split{when} | {format_percent(accuracy)} % |"]
 
 
-def _on(data: Mapping[str, Any], how: str) -> list[str]:
+def _on(data: Mapping[str, object], how: str) -> list[str]:
     """Sentences on the training data, if they are known."""
     if not data:
         return []

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nas.interop.export.byobnet import byobnet_twin
 from nas.interop.export.formats import EXPORTERS, Exporter, MissingPackage, NotExpressible, Subject, plain
@@ -23,6 +23,8 @@ from nas.networks.build import cost_of, skeleton
 
 if TYPE_CHECKING:
     from torch import nn
+
+Arguments: TypeAlias = dict[str, Any]  # of timm's models, and the entries of their config.json
 
 NAME = "timm"
 MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's, if the training data are not known
@@ -52,12 +54,12 @@ def write(subject: Subject, path: Path) -> None:
     save_weights(weights, path / "model.safetensors")
 
 
-def _twin(architecture: Architecture) -> tuple[str, dict[str, Any], nn.Module]:
+def _twin(architecture: Architecture) -> tuple[str, Arguments, nn.Module]:
     """timm's name of the model, its other arguments, and the network."""
     import timm
 
     name = published_twin(architecture, timm.is_model)
-    arguments: dict[str, Any] = _numbers(architecture)
+    arguments: Arguments = _numbers(architecture)
     if name is None:
         try:
             resnet = resnet_arguments(architecture, NAME, _limits)
@@ -72,7 +74,7 @@ def _twin(architecture: Architecture) -> tuple[str, dict[str, Any], nn.Module]:
     return name, arguments, create(name, pretrained=False, **sizes, **arguments)
 
 
-def _numbers(architecture: Architecture) -> dict[str, Any]:
+def _numbers(architecture: Architecture) -> Arguments:
     """Arguments of timm's published networks for dropout, stochastic depth and eps, where they differ from timm's defaults."""
     numbers = {
         "drop_rate": architecture.head.to_dict().get("dropout", 0.0),
@@ -82,8 +84,8 @@ def _numbers(architecture: Architecture) -> dict[str, Any]:
     return {name: value for name, value in numbers.items() if value}
 
 
-def _arguments(resnet: ResNetArguments) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"layers": list(resnet.layers), "channels": list(resnet.planes)}
+def _arguments(resnet: ResNetArguments) -> Arguments:
+    arguments: Arguments = {"layers": list(resnet.layers), "channels": list(resnet.planes)}
     if resnet.kind != "basic":
         arguments |= {"cardinality": resnet.cardinality, "base_width": resnet.base_width}
     if resnet.kind == "res2net":
@@ -108,7 +110,7 @@ def _limits(resnet: ResNetArguments) -> str:
     return ""
 
 
-def _config(subject: Subject, name: str, arguments: dict[str, Any], theirs: nn.Module) -> dict[str, Any]:
+def _config(subject: Subject, name: str, arguments: Arguments, theirs: nn.Module) -> Arguments:
     architecture, data = subject.architecture, subject.data
     size = [architecture.channels, architecture.resolution, architecture.resolution]
     cost = cost_of(architecture)

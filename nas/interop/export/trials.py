@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas.interop.export.formats import EXPORTERS, Exporter, NotExpressible, Subject
 from nas.interop.export.writing import write_networks
@@ -48,7 +48,7 @@ def subjects(
     return named
 
 
-def provenance(run: Run, trial: Trial) -> dict[str, Any]:
+def provenance(run: Run, trial: Trial) -> dict[str, object]:
     """Where a network comes from: run, trial, measurements, data, recipe and version of nas."""
     data = run.config["dataset"]
     return {

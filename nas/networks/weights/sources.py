@@ -157,7 +157,7 @@ def _trained_in(metadata: Mapping[str, str], path: Path) -> Architecture | None:
         return None  # another program's entry of this name
 
 
-def _training(metadata: Mapping[str, str]) -> dict[str, Any]:
+def _training(metadata: Mapping[str, str]) -> dict[str, object]:
     """Facts on the training from files of this package; other programs' entries of these names are ignored."""
 
     def read(key: str, fits: Callable[[Any], bool]) -> dict[str, Any]:

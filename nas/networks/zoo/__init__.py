@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
 from nas.networks.architecture import Architecture
 from nas.networks.regnet_design import quantised_linear
 from nas.utils.registry import Registry
 from nas.utils.yaml_text import parse_yaml
+
+Entries: TypeAlias = Mapping[str, Any]  # as the YAML files have them
 
 _FILES = ("resnet", "cifar", "efficientnet", "regnet", "convnext")
 _NETWORK = ("resolution", "classes", "stem", "head", "norm_eps")
@@ -32,11 +34,11 @@ class _Entry:
     name: str
     paper: str
     published: str
-    network: Mapping[str, Any]
-    stages: Mapping[str, Any]
+    network: Entries
+    stages: Entries
 
     @classmethod
-    def make(cls, name: str, family: Mapping[str, Any], entries: Mapping[str, Any]) -> _Entry:
+    def make(cls, name: str, family: Entries, entries: Entries) -> _Entry:
         merged = {**{key: family[key] for key in _NETWORK if key in family}, **family["stages"], **entries}
         stages = {key: merged[key] for key in merged if key not in (*_NETWORK, "published", "aliases")}
         network = {key: merged[key] for key in _NETWORK if key in merged}
@@ -64,7 +66,7 @@ def _quantised(depth: int, w0: int, wa: float, wm: float, group_width: int) -> d
     }
 
 
-def _stage(options: Mapping[str, Any], k: int) -> dict[str, Any]:
+def _stage(options: Entries, k: int) -> Entries:
     """The k-th stage: the k-th value of each list, and the values that aren't lists."""
     stage = {key: value[k] if isinstance(value, list) else value for key, value in options.items()}
     branch = {key: value for key, value in stage.items() if key not in (*_STAGE, "branch")}
@@ -72,7 +74,7 @@ def _stage(options: Mapping[str, Any], k: int) -> dict[str, Any]:
 
 
 @cache
-def _families() -> Mapping[str, Any]:
+def _families() -> Entries:
     """Families of all files, in the order of the files."""
     folder = files("nas.networks.zoo")
     texts = {name: (folder / f"{name}.yaml").read_text(encoding="utf-8") for name in _FILES}

@@ -122,7 +122,7 @@ def serve(questions: TextIO, answers: TextIO) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _answer(question: Mapping[str, Any], conditions: Conditions) -> dict[str, object]:
+def _answer(question: Mapping[str, Any], conditions: Conditions) -> dict[str, Any]:
     import torch
 
     from nas.profiling.latency.timing import measured, prepared, product_name

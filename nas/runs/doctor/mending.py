@@ -13,7 +13,7 @@ from nas.errors import NasError, UsageError
 from nas.profiling.latency import Latency
 from nas.runs.doctor._base import digest_of
 from nas.runs.journal import Journal
-from nas.runs.journal_repair import CREATE_TRIAL, SET_ATTRIBUTE, SET_PARAM, SET_STATE, Salvage
+from nas.runs.journal_repair import CREATE_TRIAL, SET_ATTRIBUTE, SET_PARAM, SET_STATE, Line, Salvage
 from nas.runs.layout import ATTRIBUTE, JOURNAL, STUDY_NAME, TRIALS
 from nas.runs.records import Candidate
 from nas.runs.settings import Settings
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 TRIES = 4000  # random values for what is missing of a trial's choices, until they make its network
 RUNNING = 0  # Optuna's code of the state
-
-Line = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
