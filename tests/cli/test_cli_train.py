@@ -86,10 +86,12 @@ def test_weights_may_be_a_folder_of_another_training(train, tmp_path):
     assert "the training there has not ended" in train("--weights", "begun").stderr
 
 
-def test_the_bar_of_a_training_that_goes_on_counts_the_epochs_before():
-    from nas.cli.commands.training_display import _Bar
+def test_the_bar_of_a_training_that_goes_on_counts_the_epochs_before(monkeypatch):
+    from nas.cli.commands.training_display import _Display
 
-    (task,) = _Bar(SimpleNamespace(recipe=SimpleNamespace(epochs=9), records=(None,) * 3))._progress.tasks
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, to rich
+    training = SimpleNamespace(recipe=SimpleNamespace(epochs=9), records=(None,) * 3)
+    (task,) = _Display(training, quiet=False).reporter._bar.tasks
     assert (task.completed, task.total, task.fields["figures"]) == (3, 9, "epoch 4 is running")
 
 

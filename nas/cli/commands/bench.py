@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -239,22 +238,21 @@ def bench(out: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
 
 
 def _run(folder: Folder, jobs: int, quiet: bool) -> None:
-    """Run the missing repeats; progress is a bar on a terminal, elsewhere a line per repeat; nothing if quiet."""
-    from nas.cli.commands.output import console, note, progress_bar
+    """Run the missing repeats; without a terminal, each is a line."""
+    from nas.cli.commands.reporter import Reporter
     from nas.utils.text import format_seconds
 
     missing = folder.missing()
     total = len(folder.names) * folder.repeats
     if not missing:
         return
-    if len(missing) < total and not quiet:
-        note(f"{total - len(missing)} of {total} repeats are done already")
-    bar = progress_bar() if not quiet and console(stderr=True).is_terminal else None
-    task = bar.add_task("", total=len(missing), figures="the first repeats are running") if bar else None
+    reporter = Reporter("the first repeats are running", len(missing), quiet=quiet)
+    if len(missing) < total:
+        reporter.say(f"{total - len(missing)} of {total} repeats are done already")
     eta = _Eta(missing, min(jobs, len(missing)))
     ended = 0
     try:
-        with bar or nullcontext():
+        with reporter:
             for repeat in folder.run(jobs):
                 ended += 1
                 left = eta.left(repeat)
@@ -262,10 +260,7 @@ def _run(folder: Folder, jobs: int, quiet: bool) -> None:
                 figures = f"{repeat.sampler}, repeat {repeat.repeat}: {share:.2f} % in {seconds}"
                 if ended < len(missing):
                     figures += f", {format_seconds(left)} left"
-                if bar is not None and task is not None:
-                    bar.update(task, completed=ended, figures=figures)
-                elif not quiet:
-                    note(f"{ended}/{len(missing)} {figures}")
+                reporter.show(figures, f"{ended}/{len(missing)} {figures}", done=ended, every=0)
     except KeyboardInterrupt:
         advice = "the same command continues from there" if folder.path else "with --out it could continue"
         raise KeyboardInterrupt(f"interrupted after {ended} of {len(missing)} repeats; {advice}") from None

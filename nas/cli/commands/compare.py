@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,12 +23,10 @@ from nas.cli.commands.options import (
     seed_option,
     step_options,
 )
-from nas.cli.commands.output import LINE_SECONDS
+from nas.cli.commands.reporter import LINE_SECONDS
 from nas.training.recipe import FULL_EPOCHS
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from nas.data import Dataset
     from nas.networks.architecture import Architecture
     from nas.training.comparison import Comparison, Entry
@@ -200,15 +197,12 @@ def _introduce(comparison: Comparison, changes: dict[str, list[str]]) -> None:
 
 def _train(comparison: Comparison, page: Path, quiet: bool) -> None:
     """Train the missing networks; the page is rewritten after each training, so that it shows the present state."""
-    from nas.cli.commands.output import console, progress_bar
     from nas.report.comparison.page import write
     from nas.training.comparison_records import Outcome
 
-    terminal = not quiet and console(stderr=True).is_terminal
-    bar = progress_bar() if terminal else None
-    display = _Display(comparison, bar, quiet)
+    display = _Display(comparison, quiet)
     try:
-        with bar or nullcontext():
+        with display.reporter:
             for entry, news in comparison.train():
                 if isinstance(news, Outcome):
                     display.ended(entry, news)
@@ -223,27 +217,27 @@ def _train(comparison: Comparison, page: Path, quiet: bool) -> None:
 
 
 class _Display:
-    """Progress: on a terminal one line that changes; elsewhere a line per epoch, or one every 10 seconds; nothing if quiet.
+    """Progress of a comparison, an epoch at a time.
 
     The remaining time is estimated from the mean seconds per multiply-add, so that a deep network counts for more.
     """
 
-    def __init__(self, comparison: Comparison, bar: Progress | None, quiet: bool) -> None:
+    def __init__(self, comparison: Comparison, quiet: bool) -> None:
+        from nas.cli.commands.reporter import Reporter
         from nas.networks.build import cost_of
 
-        self._bar, self._quiet = bar, quiet
-        self._task = bar.add_task("", total=None, figures="the first epoch is running") if bar else None
+        self.reporter = Reporter("the first epoch is running", None, quiet=quiet)
         self._epochs = comparison.recipe.epochs
         self._macs = {name: cost_of(network).macs for name, network in comparison.networks.items()}
         missing = comparison.missing()
         self._place = {(entry.name, entry.seed): place for place, entry in enumerate(missing, 1)}
         self._left = {(entry.name, entry.seed): self._epochs for entry in missing}
         self._seeds = comparison.repeats > 1
-        self._last = self._line = time.monotonic()
+        self._last = time.monotonic()
         self._spent = self._done = 0.0
 
     def epoch(self, entry: Entry, point: Point) -> None:
-        from nas.utils.text import format_percent, format_seconds, printable
+        from nas.utils.text import format_percent, format_seconds
 
         now = time.monotonic()
         self._spent, self._last = self._spent + now - self._last, now
@@ -257,31 +251,19 @@ class _Display:
         if ahead:
             figures += f", {format_seconds(ahead * self._spent / self._done)} left"
         where = f"{self._called(entry)} ({self._place[entry.name, entry.seed]}/{len(self._place)})"
-        if self._bar is not None and self._task is not None:
-            self._bar.update(
-                self._task, total=self._epochs, completed=point.epoch.number, figures=printable(f"{where}: {figures}")
-            )
-        elif now - self._line >= LINE_SECONDS or point.epoch.number in (1, self._epochs):
-            self._line = now
-            self._say(f"{where}: epoch {point.epoch.number}/{self._epochs}: {figures}")
+        number = point.epoch.number
+        every = 0 if number in (1, self._epochs) else LINE_SECONDS
+        line = f"{where}: epoch {number}/{self._epochs}: {figures}"
+        self.reporter.show(f"{where}: {figures}", line, done=number, total=self._epochs, every=every)
 
     def ended(self, entry: Entry, outcome: Outcome) -> None:
         self._left[entry.name, entry.seed] = 0
         self._last = time.monotonic()
         if outcome.state != "complete":
-            self._say(f"{self._called(entry)}: {outcome.state}: {outcome.reason}")
+            self.reporter.say(f"{self._called(entry)}: {outcome.state}: {outcome.reason}")
 
     def _called(self, entry: Entry) -> str:
         return f"{entry.name}, seed {entry.seed}" if self._seeds else entry.name
-
-    def _say(self, text: str) -> None:
-        from nas.cli.commands.output import note
-        from nas.utils.text import printable
-
-        if self._bar is not None:
-            self._bar.console.print(printable(text), markup=False)
-        elif not self._quiet:
-            note(text)
 
 
 def _conclude(findings: Findings, page: Path) -> None:

@@ -22,7 +22,6 @@ COSTS = (
     ("macs", "MACs"),
     ("activations", "activations"),
 )  # attribute of a `Cost`, and its name in text
-LINE_SECONDS = 10.0  # at least, between two lines of progress without a terminal
 MACS_NOTE = "MACs = multiply-adds, what the ResNet paper calls FLOPs."
 PIPE_WIDTH = 1000  # for pipes and files rich would assume 80 characters, and cut the columns
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
-
-from nas.cli.commands.output import LINE_SECONDS
 
 if TYPE_CHECKING:
     from nas.networks.architecture import Architecture
@@ -77,21 +73,19 @@ def _single_pixel_warning(network: Architecture) -> str:
 
 def run_epochs(training: FullTraining, quiet: bool, tensorboard: bool = False) -> None:
     """Train the missing epochs; each shows its progress and adds a row to the log."""
-    from nas.cli.commands.output import console, note
     from nas.report.training.page import write_csv, write_tensorboard
 
-    terminal = not quiet and console(stderr=True).is_terminal
-    display = _Bar(training) if terminal else _Lines(training, quiet)
+    display = _Display(training, quiet)
     training.on_step = display.step
     micro_batch = training.asked_micro_batch  # a predicted lack of memory may have made it smaller already
     tensorboard = tensorboard and training.group.first
     if tensorboard:
         write_tensorboard(training.folder, training.records)
     try:
-        with display:
+        with display.reporter:
             for epoch in training.epochs():
-                if training.micro_batch != micro_batch and not quiet:
-                    note(
+                if training.micro_batch != micro_batch:
+                    display.reporter.say(
                         f"memory of {training.device} is short: {training.micro_batch} images at once from here on, "
                         f"gradients summed to steps of {training.recipe.batch_size}"
                     )
@@ -101,7 +95,7 @@ def run_epochs(training: FullTraining, quiet: bool, tensorboard: bool = False) -
                 write_csv(training.folder, training.records)
                 if tensorboard:
                     write_tensorboard(training.folder, training.records[-1:])
-                display.show(epoch)
+                display.epoch(epoch)
     except KeyboardInterrupt:
         # The epochs in the folder count, not those in memory: the interruption may have come while an epoch was saved.
         done, epochs = training.kept(), training.recipe.epochs
@@ -160,84 +154,40 @@ class _Pace:
         return format_seconds((self.epochs - self.current) * whole + max(whole * (1 - step / steps), 0))
 
 
-class _Lines(AbstractContextManager["_Lines"]):
-    """Progress without a terminal: a line per epoch, or one every 10 seconds if epochs are quick; nothing if quiet."""
+class _Display:
+    """Progress of a full training: an epoch at a time, and its steps if it takes long."""
 
     def __init__(self, training: FullTraining, quiet: bool) -> None:
-        self._training, self._quiet = training, quiet
-        self._pace = _Pace(training.recipe.epochs, len(training.records))
-        self._last = 0.0
-        self._last_step = time.monotonic()
+        from nas.cli.commands.reporter import Reporter
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def step(self, step: int, steps: int) -> None:
-        """One line per minute in epochs that take longer."""
-        from nas.cli.commands.output import note
-
-        now = time.monotonic()
-        if self._quiet or now - self._last_step < STEP_LINE_SECONDS:
-            return
-        self._last_step = now
-        left = self._pace.left_within(step, steps)
-        note(f"epoch {self._pace.current}/{self._pace.epochs}: {step:,} of {steps:,} steps, {left} left")
-
-    def show(self, epoch: Epoch) -> None:
-        from nas.cli.commands.output import note
-        from nas.utils.text import format_percent
-
-        left = self._pace.left(epoch)
-        now = self._last_step = time.monotonic()
-        last = epoch.number == self._pace.epochs
-        if self._quiet or (now - self._last < LINE_SECONDS and not last):
-            return
-        self._last = now
-        note(
-            f"epoch {epoch.number}/{self._pace.epochs}: loss {epoch.train_loss:.4f}, validation {format_percent(epoch.accuracy)} %, "
-            f"{epoch.images_per_second:,.0f} images/s" + ("" if last else f", {left} left")
-        )
-
-
-class _Bar(AbstractContextManager["_Bar"]):
-    """Progress on a terminal: one line that changes."""
-
-    def __init__(self, training: FullTraining) -> None:
-        from nas.cli.commands.output import progress_bar
-
-        self._pace = _Pace(training.recipe.epochs, len(training.records))
-        self._progress = progress_bar()
         done = len(training.records)
-        figures = f"epoch {self._pace.current} is running"
-        self._task = self._progress.add_task("", total=self._pace.epochs, completed=done, figures=figures)
+        self._pace = _Pace(training.recipe.epochs, done)
+        self.reporter = Reporter(f"epoch {self._pace.current} is running", self._pace.epochs, done, quiet=quiet)
         self._figures = ""
         self._last = time.monotonic()
 
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
     def step(self, step: int, steps: int) -> None:
-        """The steps of an epoch, at most one update per REFRESH_SECONDS."""
-        if (now := time.monotonic()) - self._last < REFRESH_SECONDS:
+        """The steps of an epoch, each `REFRESH_SECONDS` on a terminal, else in a line a minute."""
+        now = time.monotonic()
+        if now - self._last < (REFRESH_SECONDS if self.reporter.live else STEP_LINE_SECONDS):
             return
         self._last = now
-        figures = f"{step:,}/{steps:,} steps  {self._pace.left_within(step, steps)} left"
-        self._progress.update(self._task, figures=f"{self._figures}  {figures}" if self._figures else figures)
+        left = f"{self._pace.left_within(step, steps)} left"
+        if self.reporter.live:
+            figures = f"{step:,}/{steps:,} steps  {left}"
+            self.reporter.show(f"{self._figures}  {figures}" if self._figures else figures, "")
+        else:
+            self.reporter.say(f"epoch {self._pace.current}/{self._pace.epochs}: {step:,} of {steps:,} steps, {left}")
 
-    def show(self, epoch: Epoch) -> None:
+    def epoch(self, epoch: Epoch) -> None:
         from nas.utils.text import format_percent
 
-        figures = self._figures = (
-            f"loss {epoch.train_loss:.3f}  val {format_percent(epoch.accuracy)} %  {epoch.images_per_second:,.0f} img/s"
-        )
-        if epoch.number < self._pace.epochs:
-            figures += f"  {self._pace.left(epoch)} left"
-        self._progress.update(self._task, completed=epoch.number, figures=figures)
+        left, last = f"{self._pace.left(epoch)} left", epoch.number == self._pace.epochs
+        self._last = time.monotonic()
+        accuracy, rate = format_percent(epoch.accuracy), f"{epoch.images_per_second:,.0f}"
+        self._figures = f"loss {epoch.train_loss:.3f}  val {accuracy} %  {rate} img/s"
+        line = f"epoch {epoch.number}/{self._pace.epochs}: loss {epoch.train_loss:.4f}, validation {accuracy} %, {rate} images/s"
+        if last:
+            self.reporter.show(self._figures, line, done=epoch.number, every=0)
+        else:
+            self.reporter.show(f"{self._figures}  {left}", f"{line}, {left}", done=epoch.number)
