@@ -19,10 +19,23 @@ NORM_EPS = 1e-05
 
 
 def conv_norm(
-    width_in: int, width: int, kernel: int, stride: int = 1, groups: int = 1, act: nn.Module | None = None
+    width_in: int,
+    width: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    act: nn.Module | None = None,
 ) -> nn.Sequential:
     """Convolution that keeps the size (but for the stride), norm, activation."""
-    conv = nn.Conv2d(width_in, width, kernel, stride, kernel // 2, groups=groups, bias=False)
+    conv = nn.Conv2d(
+        width_in,
+        width,
+        kernel,
+        stride,
+        kernel // 2,
+        groups=groups,
+        bias=False,
+    )
     norm = nn.BatchNorm2d(width, eps=NORM_EPS)
     return nn.Sequential(conv, norm) if act is None else nn.Sequential(conv, norm, act)
 
@@ -79,7 +92,15 @@ class Cascade(nn.Module):
 class ConditionalConv(nn.Module):
     """A kernel for each image, sum_e r_e W_e; x (b, c, h, w), routing r (b, e)."""
 
-    def __init__(self, width_in: int, width: int, kernel: int, stride: int, groups: int, experts: int) -> None:
+    def __init__(
+        self,
+        width_in: int,
+        width: int,
+        kernel: int,
+        stride: int,
+        groups: int,
+        experts: int,
+    ) -> None:
         super().__init__()
         self.shape = (width, width_in // groups, kernel, kernel)
         self.stride = stride
@@ -212,7 +233,11 @@ class SkipGate(nn.Module):
 
 
 def stage(
-    block: Callable[[int, int, int], nn.Module], depth: int, width_in: int, width: int, stride: int = 1
+    block: Callable[[int, int, int], nn.Module],
+    depth: int,
+    width_in: int,
+    width: int,
+    stride: int = 1,
 ) -> nn.Sequential:
     """`depth` blocks; the first one changes the width and carries the stride."""
     blocks = [block(width_in, width, stride)]
