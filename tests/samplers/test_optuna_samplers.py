@@ -2,7 +2,7 @@
 
 Not run, since they can't apply:
 - `SingleOnlySamplerTestCase`: of samplers that refuse several objectives. Ours refuses a single one, which
-  `test_what_it_is_not_for_is_said` holds (test_known_cost.py).
+  `test_what_it_is_not_for_is_said` holds (test_known_cost_edges.py).
 - Of `optuna.testing.pytest_importance`, `pruners` and `visualization`: nothing of theirs is defined here.
 """
 
