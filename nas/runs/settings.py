@@ -55,9 +55,8 @@ class Settings:
     recipe: Recipe = part(Recipe)
     objectives: tuple[str, ...] = entry(list_of(text, 8))
     budgets: Mapping[str, Sequence[float | None]] = entry(mapping)
-    reference: tuple[float, ...] = entry(
-        list_of(number, 8)
-    )  # of the hypervolume: chance accuracy, the space's largest costs
+    # Of the hypervolume: chance accuracy, then the space's largest costs.
+    reference: tuple[float, ...] = entry(list_of(number, 8))
     sampler: str = entry(text)
     trials: int = entry(whole(1, limits.TRIALS))
     seed: int = entry(whole(-LARGEST))
@@ -72,9 +71,8 @@ class Settings:
     storage: StorageSpec | None = part(StorageSpec, default=None)  # None: the journal
     stopping: Policy = part(Policy, default=Policy())
     latency: LatencySpec | None = part(LatencySpec, default=None)
-    plan: Mapping[str, Any] = entry(
-        mapping, default_factory=dict
-    )  # `nas.profiling.time_plan.Plan`, and the promise's `spent`
+    # `nas.profiling.time_plan.Plan`, and what it is based on (`nas.searching.time_budget.Budgeted`).
+    plan: Mapping[str, Any] = entry(mapping, default_factory=dict)
     # Over which a trial's gradient norms are averaged (`nas.training.gradient_flow`); 0: none are recorded.
     gradient_steps: int = entry(whole(0, 1_000_000), default=0)
     imports: tuple[Record, ...] = entry(list_of(mapping, 100), default=())  # `nas.utils.extensions`
